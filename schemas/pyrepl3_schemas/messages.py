@@ -1,0 +1,394 @@
+"""Every message of the protocol, as frozen tagged structs.
+
+`ToWorker` and `FromWorker` are the two unions that the codec decodes; a body that is none of them is
+a protocol error. Unknown map keys are ignored, so fields may be added. Durations are in seconds,
+sizes in bytes, counts start at 0 and ids are chosen by the parent unless a field says otherwise.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from pyrepl3_schemas.config import ExecutorConfig
+
+type ResultMode = Literal["last_expr_or_assign", "last_expr", "none"]
+type CancelReason = Literal["cancelled", "timeout", "interrupt"]
+type StreamName = Literal["stdout", "stderr"]
+type ErrorKind = Literal["exception", "compilation", "timeout", "cancelled", "limit", "protocol"]
+type Value = msgspec.Raw | msgspec.UnsetType
+
+
+def _snake_case(name: str) -> str:
+    return "".join(f"_{char.lower()}" if char.isupper() else char for char in name).lstrip("_")
+
+
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something inside a message."""
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag=_snake_case):
+    """Something with a frame of its own; `type` is the class's name in snake case."""
+
+
+# --- parts ------------------------------------------------------------------------------------------
+
+
+class CapabilitySpec(Part, frozen=True):
+    """A host function that the session's code may call by name."""
+
+    name: str
+    signature: str = "(*args, **kwargs)"
+    doc: str = ""
+
+
+class Frame(Part, frozen=True):
+    """One line of a traceback. Lines count from 1, columns (in characters) from 0."""
+
+    filename: str
+    lineno: int
+    name: str
+    line: str = ""
+    end_lineno: int | None = None
+    colno: int | None = None
+    end_colno: int | None = None
+
+
+class ExceptionData(Part, frozen=True):
+    """An exception in the chain of another, or in its group."""
+
+    exception: str
+    message: str
+    notes: list[str] = []
+    frames: list[Frame] = []
+    cause: "ExceptionData | None" = None
+    members: list["ExceptionData"] = []
+
+
+class CallError(Part, frozen=True):
+    """Why a host function gave no value: the exception's type name and text."""
+
+    exception: str
+    message: str
+
+
+class Unsaved(Part, frozen=True):
+    """A name that a checkpoint could not save or bring back, and why."""
+
+    name: str
+    type_name: str
+    reason: str
+
+
+class Variable(Part, frozen=True):
+    """A name of the session's namespace."""
+
+    name: str
+    type_name: str
+    repr: str
+    size: int | None = None
+
+
+class Metrics(Part, frozen=True):
+    """The specification's ExecutionMetrics, and what else a session counts.
+
+    `duration_buckets` is a histogram: bucket `i` counts executions that took less than 2**i
+    microseconds and at least half of that (bucket 0: less than 1 µs).
+    """
+
+    total_executions: int
+    successful_executions: int
+    failed_executions: int
+    total_duration: float
+    duration_buckets: list[int]
+    mode_distribution: dict[str, int]
+    cache_hits: int
+    cache_misses: int
+    cache_hit_rate: float
+    ast_transforms: int
+    active_tasks: int
+    tasks_created: int
+    output_bytes: int
+
+
+# --- to the worker ----------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True):
+    """The first frame to a worker."""
+
+    protocol: int
+    session_id: str
+    incarnation: int = 1
+    config: ExecutorConfig = ExecutorConfig()
+    capabilities: list[CapabilitySpec] = []
+
+
+class Execute(Message, frozen=True):
+    """Run code. Answered by exactly one `result` or `error`, after all its `output`."""
+
+    execution_id: str
+    code: str
+    timeout: float | None = None
+    result_mode: ResultMode = "last_expr_or_assign"
+    replay: bool = False
+    store_history: bool = True
+
+
+class InputResponse(Message, frozen=True):
+    """The answer to an `input`: one of a line without its newline, end of file, or an error's text."""
+
+    input_id: str
+    data: str | None = None
+    eof: bool = False
+    error: str | None = None
+
+
+class CallResponse(Message, frozen=True):
+    """The outcome of a `call`: a MessagePack value, or an error."""
+
+    call_id: str
+    value: Value = msgspec.UNSET
+    error: CallError | None = None
+
+
+class Cancel(Message, frozen=True):
+    """Stop an execution. To be heard by code that holds the loop, follow it with SIGURG."""
+
+    execution_id: str
+    reason: CancelReason = "cancelled"
+
+
+class Checkpoint(Message, frozen=True):
+    """Ask for the namespace as bytes."""
+
+    checkpoint_id: str
+    known: list[str] = []
+    """Digests of the blobs that the parent already holds and need not be sent again."""
+
+
+class Restore(Message, frozen=True):
+    """Fill the namespace from a checkpoint's bytes."""
+
+    checkpoint_id: str
+    data: bytes = b""
+    blobs: dict[str, bytes] = {}
+    """Contents by digest."""
+
+
+class Complete(Message, frozen=True):
+    """Ask what could stand at `cursor` (a character offset into `code`)."""
+
+    code: str
+    cursor: int
+    request_id: str = ""
+
+
+class Inspect(Message, frozen=True):
+    """Ask about the name at `cursor`; with empty code, about the whole namespace."""
+
+    code: str
+    cursor: int
+    request_id: str = ""
+
+
+class Ping(Message, frozen=True):
+    """Ask for a sign of life."""
+
+    nonce: int = 0
+
+
+class GetStats(Message, frozen=True, tag="stats"):
+    """Ask for the session's metrics."""
+
+    request_id: str = ""
+
+
+class Shutdown(Message, frozen=True):
+    """End the session: cancel what runs, clean up for at most `grace` seconds, exit 0."""
+
+    reason: str = ""
+    grace: float = 2.0
+
+
+# --- from the worker --------------------------------------------------------------------------------
+
+
+class Ready(Message, frozen=True):
+    """The worker's answer to `hello`."""
+
+    protocol: int
+    pid: int
+    python: str
+    max_frame_bytes: int
+    features: list[str] = []
+    confinement: list[str] = []
+
+
+class Output(Message, frozen=True):
+    """Text that the code wrote.
+
+    `late` marks text written by a task or thread of an execution that has ended. `captured` says
+    that bytes written straight to fds 1 or 2 were already waiting when this text was sent, so a
+    parent that drains those pipes itself delivers what is there first.
+    """
+
+    stream: StreamName
+    data: str
+    execution_id: str | None = None
+    late: bool = False
+    captured: bool = False
+
+
+class Display(Message, frozen=True):
+    """A rich object: MIME type to text (binary types in base64)."""
+
+    data: dict[str, str]
+    execution_id: str | None = None
+    metadata: dict[str, str] = {}
+    display_id: str | None = None
+    update: bool = False
+
+
+class Input(Message, frozen=True):
+    """The code asks a person. Answered by one `input_response`."""
+
+    input_id: str
+    execution_id: str
+    prompt: str = ""
+    password: bool = False
+
+
+class Call(Message, frozen=True):
+    """The code calls a host function. Answered by one `call_response`."""
+
+    call_id: str
+    execution_id: str
+    capability: str
+    args: msgspec.Raw
+    kwargs: msgspec.Raw
+
+
+class Result(Message, frozen=True):
+    """An execution ended well.
+
+    `value` is there when the value is MessagePack data and fits a frame; `repr` always is (of an
+    execution without a value it is empty, and so is `type_name`).
+    """
+
+    execution_id: str
+    mode: str
+    value: Value = msgspec.UNSET
+    repr: str = ""
+    type_name: str = ""
+    duration: float = 0.0
+    truncated: bool = False
+
+
+class Error(Message, frozen=True):
+    """An execution failed or, without an `execution_id`, the session has a complaint."""
+
+    kind: ErrorKind
+    exception: str
+    message: str
+    execution_id: str | None = None
+    notes: list[str] = []
+    frames: list[Frame] = []
+    traceback: str = ""
+    cause: ExceptionData | None = None
+    members: list[ExceptionData] = []
+    suggestion: str | None = None
+    mode: str = ""
+    duration: float = 0.0
+    truncated: bool = False
+
+
+class Checkpointed(Message, frozen=True):
+    """A checkpoint was taken."""
+
+    checkpoint_id: str
+    data: bytes = b""
+    blobs: dict[str, bytes] = {}
+    unsaved: list[Unsaved] = []
+    duration: float = 0.0
+
+
+class Restored(Message, frozen=True):
+    """A checkpoint was put back."""
+
+    checkpoint_id: str
+    names: list[str] = []
+    unsaved: list[Unsaved] = []
+    duration: float = 0.0
+
+
+class Completions(Message, frozen=True):
+    """What could stand between the two character offsets, best first; `kinds` runs beside it."""
+
+    request_id: str = ""
+    matches: list[str] = []
+    kinds: list[str] = []
+    cursor_start: int = 0
+    cursor_end: int = 0
+
+
+class Inspection(Message, frozen=True):
+    """What is known of a name, or (`variables`) of all."""
+
+    request_id: str = ""
+    found: bool = False
+    name: str = ""
+    type_name: str = ""
+    signature: str = ""
+    doc: str = ""
+    source: str = ""
+    repr: str = ""
+    variables: list[Variable] = []
+
+
+class Pong(Message, frozen=True):
+    """A sign of life: resident bytes, CPU seconds, executions waiting, the one running."""
+
+    nonce: int = 0
+    rss: int = 0
+    cpu_time: float = 0.0
+    queue: int = 0
+    current_execution: str | None = None
+
+
+class Stats(Message, frozen=True):
+    """The session's metrics."""
+
+    metrics: Metrics
+    request_id: str = ""
+
+
+type ToWorker = (
+    Hello
+    | Execute
+    | InputResponse
+    | CallResponse
+    | Cancel
+    | Checkpoint
+    | Restore
+    | Complete
+    | Inspect
+    | Ping
+    | GetStats
+    | Shutdown
+)
+
+type FromWorker = (
+    Ready
+    | Output
+    | Display
+    | Input
+    | Call
+    | Result
+    | Error
+    | Checkpointed
+    | Restored
+    | Completions
+    | Inspection
+    | Pong
+    | Stats
+)
