@@ -1,0 +1,73 @@
+"""The worker's entry: claim the fds first, then serve one session."""
+
+import sys
+
+_USAGE = """usage: pyrepl3-worker [--parent PID] [--capture OUT,ERR] [--warm MODULE,...]
+
+Runs one pyrepl3 session. A program starts this, not a person: it speaks length-prefixed
+MessagePack frames on stdin and stdout (see PROTOCOL.md).
+
+  --parent PID        die when this process, which started us, does
+  --capture OUT,ERR   inherited fds of pipes for the code's fds 1 and 2, drained by the parent
+  --warm MODULE,...   import these before saying ready
+  --version           print the protocol's number and exit
+"""
+
+
+class _Arguments:
+    """The command line, parsed by hand: argparse would cost a tenth of the start-up time."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.parent: int | None = None
+        self.capture: tuple[int, int] | None = None
+        self.warm: list[str] = []
+        rest = list(argv)
+        while rest:
+            option = rest.pop(0)
+            if option in ("-h", "--help"):
+                print(_USAGE, end="")
+                raise SystemExit(0)
+            if option == "--version":
+                from pyrepl3_schemas.version import PROTOCOL
+
+                print(f"pyrepl3-worker, protocol {PROTOCOL}")
+                raise SystemExit(0)
+            if option not in ("--parent", "--capture", "--warm") or not rest:
+                raise SystemExit(f"pyrepl3-worker: bad argument {option!r}\n{_USAGE}")
+            value = rest.pop(0)
+            try:
+                if option == "--parent":
+                    self.parent = int(value)
+                elif option == "--capture":
+                    out, err = value.split(",")
+                    self.capture = int(out), int(err)
+                else:
+                    self.warm = [name for name in value.split(",") if name]
+            except ValueError:
+                raise SystemExit(f"pyrepl3-worker: bad value {value!r} for {option}") from None
+
+
+def main() -> None:
+    """Run a worker on this process's stdin and stdout; exits the process."""
+    arguments = _Arguments(sys.argv[1:])
+    if arguments.capture is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise SystemExit(f"pyrepl3-worker: stdin is no pipe; a parent program has to start this\n{_USAGE}")
+    from pyrepl3_worker.stdio import claim
+
+    # Before anything is imported that could print.
+    stdio = claim(arguments.capture)
+    try:
+        from pyrepl3_worker.startup import serve
+
+        serve(stdio, arguments.parent, arguments.warm)
+    except BaseException:
+        # Stderr is the code's by now; the worker's own last words have a pipe of their own.
+        import os
+        import traceback
+
+        os.write(stdio.last_words, traceback.format_exc().encode("utf-8", "backslashreplace"))
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Delays that must run out even while the loop is held: one helper thread, started when first needed."""
+
+import heapq
+import threading
+from collections.abc import Callable
+from itertools import count
+from time import monotonic
+from typing import Final
+
+_COMPACT_ABOVE: Final = 64
+
+
+class Alarm:
+    """An action that is due at a time, unless it is cancelled before."""
+
+    __slots__ = ("action", "clock")
+
+    def __init__(self, action: Callable[[], None], clock: "AlarmClock") -> None:
+        """Made by `AlarmClock.set` alone."""
+        self.action: Callable[[], None] | None = action
+        self.clock = clock
+
+    def cancel(self) -> None:
+        """Make sure the action does not start any more. It may be running already."""
+        if self.action is not None:
+            self.action = None
+            self.clock.forget()
+
+
+class AlarmClock:
+    """Runs actions at their time, on a daemon thread of its own. Actions must be short and not raise."""
+
+    def __init__(self) -> None:
+        """No thread yet."""
+        self._lock = threading.RLock()
+        self._heap: list[tuple[float, int, Alarm]] = []
+        self._order = count()
+        self._cancelled = 0
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._next = float("inf")
+        self._thread: threading.Thread | None = None
+
+    def set(self, delay: float, action: Callable[[], None]) -> Alarm:
+        """Run `action` in `delay` seconds."""
+        when = monotonic() + delay
+        alarm = Alarm(action, self)
+        with self._lock:
+            heapq.heappush(self._heap, (when, next(self._order), alarm))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="pyrepl3-alarms", daemon=True)
+                self._thread.start()
+            elif when < self._next:
+                self._next = when
+                self._ring()
+        return alarm
+
+    def forget(self) -> None:
+        """Count a cancelled alarm; drop them all when they are the most of what is held."""
+        with self._lock:
+            self._cancelled += 1
+            if self._cancelled > _COMPACT_ABOVE and self._cancelled * 2 > len(self._heap):
+                self._heap = [entry for entry in self._heap if entry[2].action is not None]
+                heapq.heapify(self._heap)
+                self._cancelled = 0
+
+    def _ring(self) -> None:
+        # A lock is the cheapest thing to wait on with a timeout; releasing it twice is no event lost.
+        if self._wake.locked():
+            self._wake.release()
+
+    def _run(self) -> None:
+        while True:
+            due: list[Callable[[], None]] = []
+            with self._lock:
+                now = monotonic()
+                while self._heap and self._heap[0][0] <= now:
+                    action = heapq.heappop(self._heap)[2].action
+                    if action is None:
+                        self._cancelled -= 1
+                    else:
+                        due.append(action)
+                self._next = self._heap[0][0] if self._heap else float("inf")
+                wait = self._next - now
+            for action in due:
+                action()
+            if not due:
+                self._wake.acquire(timeout=min(wait, threading.TIMEOUT_MAX) if self._heap else -1)

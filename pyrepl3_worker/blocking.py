@@ -1,0 +1,30 @@
+"""The session's one thread for blocking code: started when first needed, kept for the session's life."""
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+
+class BlockingThread:
+    """Runs jobs one after the other, off the loop's thread."""
+
+    def __init__(self) -> None:
+        """No thread yet."""
+        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def ident(self) -> int | None:
+        """The thread's identifier, once it runs."""
+        return None if self._thread is None else self._thread.ident
+
+    def run(self, job: Callable[[], None]) -> None:
+        """Run `job`, which must not raise."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._work, name="pyrepl3-blocking", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while True:
+            self._jobs.get()()

@@ -1,0 +1,414 @@
+"""`input()` and capability calls: the worker's half of the bridge.
+
+A call is numbered by its place in the code (see `flow`), sent, and waited for: in a coroutine by
+awaiting, on the loop's thread by letting the session read on, elsewhere by blocking that thread.
+"""
+
+import asyncio
+import builtins
+import opcode
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Generator
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+import msgspec
+from pyrepl3_schemas.codec import decode_value, encode_value
+from pyrepl3_schemas.errors import LocalProtocolError
+from pyrepl3_schemas.messages import Call, CallResponse, FromWorker, Input, InputResponse
+
+from pyrepl3_worker.cancellation import Interrupt, gate
+from pyrepl3_worker.errors import AsyncContextError, ExecutionError
+from pyrepl3_worker.flow import Execution, Flow, current
+
+_COROUTINE_FLAGS: Final = 0x80 | 0x200  # CO_COROUTINE, CO_ASYNC_GENERATOR
+_SHORT_SLEEP: Final = 0.002
+
+
+class CapabilityError(ExecutionError, RuntimeError):
+    """A host function failed with an exception type that does not exist here; the class bears its name."""
+
+
+class Answer:
+    """What a call waits for."""
+
+    __slots__ = ("_lock", "_on_settled", "done", "error", "value")
+
+    def __init__(self) -> None:
+        """Not there yet."""
+        self.done = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._on_settled: Callable[[], None] | None = None
+
+    def settle(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Give it, from any thread. The first wins."""
+        with self._lock:
+            if self.done:
+                return
+            self.value, self.error = value, error
+            self.done = True
+            # Inside the lock: who waits may free what the callback uses once it has had the lock.
+            if self._on_settled is not None:
+                self._on_settled()
+
+    def when_settled(self, callback: Callable[[], None]) -> None:
+        """Call back once, at once if it is there already."""
+        with self._lock:
+            if not self.done:
+                self._on_settled = callback
+                return
+        callback()
+
+    def get(self) -> Any:
+        """Give the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class PendingCall(Coroutine[Any, Any, Any]):
+    """A call that is under way. It can be awaited, gathered, or made a task, like a coroutine."""
+
+    __slots__ = ("_future", "_steps")
+
+    def __init__(self, answer: Answer) -> None:
+        """Wait for `answer` on the running loop."""
+        loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Any] = loop.create_future()
+        self._steps: Generator[Any, None, Any] | None = None
+
+        def settle() -> None:
+            if self._future.done():
+                return
+            if answer.error is not None:
+                self._future.set_exception(answer.error)
+            else:
+                self._future.set_result(answer.value)
+
+        def wake() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle)
+
+        answer.when_settled(wake)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the answer."""
+        return self._future.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        """Take a step, as a coroutine does."""
+        if self._steps is None:
+            self._steps = self._future.__await__()
+        return self._steps.send(value)
+
+    def throw(
+        self,
+        typ: Any,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> Any:
+        """Raise at the step it waits in."""
+        if self._steps is None:
+            self._steps = self._future.__await__()
+        if val is None and tb is None:
+            return self._steps.throw(typ)
+        return self._steps.throw(typ, val, tb)
+
+    def close(self) -> None:
+        """Wait no more."""
+        if self._steps is not None:
+            self._steps.close()
+
+
+class Calls:
+    """Sends calls, waits for their answers in whichever way the caller can, and delivers them."""
+
+    def __init__(
+        self,
+        send: Callable[[FromWorker], None],
+        pump: Callable[[], None],
+        ring: Callable[[], None],
+        reader_fd: int,
+    ) -> None:
+        """Made on the loop's thread.
+
+        Args:
+            send: writes a message, from any thread.
+            pump: blocks the loop's thread until something has been read, and dispatches that.
+            ring: makes the loop's thread read even if code holds it, from any thread.
+            reader_fd: becomes readable when something has arrived.
+        """
+        self._send = send
+        self._pump = pump
+        self._ring = ring
+        self._reader_fd = reader_fd
+        self._loop_thread = threading.get_ident()
+        self.blocking_thread: int | None = None
+        self.running: Execution | None = None
+        self._pending: dict[str, Answer] = {}
+        self._error_types: dict[str, type[CapabilityError]] = {}
+        self._interrupt: Interrupt | None = None
+        self._wake_blocking: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+        self.forked = False
+
+    # --- asking --------------------------------------------------------------------------------------
+
+    def ask(self, prompt: str, *, password: bool, frame: FrameType) -> Any:
+        """Ask for a line: awaitable when the caller awaits the call itself, else blocking."""
+        if frame.f_code.co_flags & _COROUTINE_FLAGS and _is_awaited(frame):
+            return PendingCall(self._ask(prompt, password=password))
+        return self.block_for_line(prompt, password=password)
+
+    def block_for_line(self, prompt: str, *, password: bool) -> str:
+        """Ask for a line and wait.
+
+        Raises:
+            EOFError: there is no more input, or nobody to ask.
+        """
+        return self._wait(self._ask(prompt, password=password))
+
+    def _ask(self, prompt: str, *, password: bool) -> Answer:
+        if self.forked:
+            raise EOFError("a forked child of the worker has nobody to ask")
+        flow = self._flow()
+        if flow is None or flow.execution.ended:
+            raise EOFError("no execution is running that could ask")
+        execution_id = flow.execution.execution_id
+        input_id = f"{execution_id}:input:{flow.number('input')}"
+        answer = Answer()
+        self._pending[input_id] = answer
+        self._send(Input(input_id=input_id, execution_id=execution_id, prompt=_text(prompt), password=password))
+        return answer
+
+    def capability(self, name: str, signature: str, doc: str) -> Callable[..., Any]:
+        """Give the callable that stands for a host function."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            answer = self._call(name, args, kwargs)
+            if _in_coroutine(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - the caller decides what it gets
+                return PendingCall(answer)
+            return self._wait(answer)
+
+        call.__name__ = call.__qualname__ = name
+        call.__doc__ = f"{name}{signature}\n\n{doc}" if doc else f"{name}{signature}"
+        call.__module__ = "__main__"
+        return call
+
+    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
+        if self.forked:
+            raise AsyncContextError("a forked child of the worker cannot call host functions")
+        flow = self._flow()
+        if flow is None or flow.execution.ended:
+            raise AsyncContextError(f"{name}() was called when no execution was running")
+        try:
+            raw_args, raw_kwargs = encode_value(args), encode_value(kwargs)
+        except LocalProtocolError as error:
+            raise TypeError(f"{name}() takes plain data alone: {error.reason}") from None
+        execution_id = flow.execution.execution_id
+        call_id = f"{execution_id}:{name}:{flow.number(name)}"
+        answer = Answer()
+        self._pending[call_id] = answer
+        try:
+            self._send(
+                Call(call_id=call_id, execution_id=execution_id, capability=name, args=raw_args, kwargs=raw_kwargs)
+            )
+        except LocalProtocolError as error:
+            del self._pending[call_id]
+            raise ValueError(f"the arguments of {name}() are too large to send: {error.reason}") from None
+        return answer
+
+    def _flow(self) -> Flow | None:
+        flow = current.get()
+        if flow is None and self.running is not None:
+            return self.running.flow
+        return flow
+
+    # --- waiting -------------------------------------------------------------------------------------
+
+    def on_blocking_thread(self) -> bool:
+        """Whether the caller runs on the thread for blocking code."""
+        return threading.get_ident() == self.blocking_thread
+
+    def _wait(self, answer: Answer) -> Any:
+        if threading.get_ident() == self._loop_thread:
+            while not answer.done:
+                self._pump()
+        else:
+            self._wait_in_thread(answer)
+        return answer.get()
+
+    def _wait_in_thread(self, answer: Answer) -> None:
+        """Block this thread; see to it that the loop's thread reads, whatever the code does there."""
+        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            answer.when_settled(lambda: os.eventfd_write(wake, 1))
+            both, alone = select.poll(), select.poll()
+            both.register(wake, select.POLLIN)
+            both.register(self._reader_fd, select.POLLIN)
+            alone.register(wake, select.POLLIN)
+            with self._interruptible(answer):
+                while not answer.done:
+                    both.poll()
+                    if answer.done:
+                        break
+                    self._ring()
+                    alone.poll(1)
+        finally:
+            # No one may write to a closed (or by then reused) fd.
+            answer.settle(error=ExecutionError("nobody waits any more"))
+            os.close(wake)
+
+    def _interruptible(self, answer: Answer) -> "_Interruptible":
+        return _Interruptible(self, lambda error: answer.settle(error=error))
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep on the blocking thread, where no signal could wake `time.sleep`.
+
+        Raises:
+            ValueError, TypeError, OverflowError: as `time.sleep` does.
+        """
+        if not isinstance(seconds, int | float) or not _SHORT_SLEEP < seconds < threading.TIMEOUT_MAX:
+            _original_sleep(seconds)
+            return
+        wake = threading.Lock()
+        wake.acquire()
+        woken: list[BaseException] = []
+
+        def interrupt(error: BaseException) -> None:
+            woken.append(error)
+            wake.release()
+
+        with _Interruptible(self, interrupt):
+            wake.acquire(timeout=seconds)
+        if woken:
+            raise woken[0]
+
+    def interrupt_blocking(self, interrupt: Interrupt) -> None:
+        """Raise in the blocking thread if it waits here, or as soon as it wants to wait here."""
+        with self._lock:
+            self._interrupt = interrupt
+            wake = self._wake_blocking
+        if wake is not None:
+            wake()
+
+    def reset(self) -> None:
+        """Forget an interrupt that nobody has taken. The execution is over."""
+        self._interrupt = None
+
+    # --- answering -----------------------------------------------------------------------------------
+
+    def deliver_input(self, message: InputResponse) -> None:
+        """Settle an `input()`; one that nobody waits for is dropped."""
+        answer = self._pending.pop(message.input_id, None)
+        if answer is None:
+            return
+        if message.error is not None:
+            answer.settle(error=RuntimeError(f"the input could not be had: {message.error}"))
+        elif message.data is None or message.eof:
+            answer.settle(error=EOFError("EOF when reading a line"))
+        else:
+            answer.settle(message.data)
+
+    def deliver_call(self, message: CallResponse) -> None:
+        """Settle a capability call; one that nobody waits for is dropped."""
+        answer = self._pending.pop(message.call_id, None)
+        if answer is None:
+            return
+        if message.error is not None:
+            answer.settle(error=self._exception(message.error.exception, message.error.message))
+        elif isinstance(message.value, msgspec.Raw):
+            answer.settle(decode_value(message.value))
+        else:
+            answer.settle(None)
+
+    def drop(self, execution: Execution) -> None:
+        """Forget the calls of an execution that is over: no answer will come for them."""
+        if not self._pending:
+            return
+        prefix = f"{execution.execution_id}:"
+        for call_id in [call_id for call_id in self._pending if call_id.startswith(prefix)]:
+            self._pending.pop(call_id).settle(error=ExecutionError("the execution is over"))
+
+    def _exception(self, name: str, message: str) -> BaseException:
+        """A built-in exception by its name, else a CapabilityError that bears it."""
+        known = getattr(builtins, name, None)
+        if isinstance(known, type) and issubclass(known, Exception):
+            try:
+                return known(message)
+            except TypeError:
+                pass  # UnicodeDecodeError and its like want more than a message
+        made = self._error_types.get(name)
+        if made is None:
+            made = self._error_types[name] = type(name, (CapabilityError,), {"__module__": "__main__"})
+        return made(message)
+
+
+class _Interruptible:
+    """While entered by the blocking thread, an interrupt wakes it by `wake(error)`."""
+
+    def __init__(self, calls: Calls, wake: Callable[[BaseException], None]) -> None:
+        self._calls = calls
+        self._wake = wake
+
+    def _take(self) -> None:
+        interrupt = self._calls._interrupt  # pyright: ignore[reportPrivateUsage] - one idea in two classes
+        error = None if interrupt is None else interrupt.take()
+        if error is not None:
+            self._wake(error)
+
+    def __enter__(self) -> None:
+        if self._calls.on_blocking_thread():
+            with self._calls._lock:  # pyright: ignore[reportPrivateUsage]
+                self._calls._wake_blocking = self._take  # pyright: ignore[reportPrivateUsage]
+            self._take()
+
+    def __exit__(self, *details: object) -> None:
+        if self._calls.on_blocking_thread():
+            self._calls._wake_blocking = None  # pyright: ignore[reportPrivateUsage]
+
+
+_original_sleep = time.sleep
+
+
+@gate
+def wait_readable(poller: select.poll) -> None:
+    """Wait until something can be read; an interrupt may be raised here."""
+    poller.poll()
+
+
+def _text(value: str) -> str:
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+
+
+def _in_coroutine(frame: FrameType | None) -> bool:
+    """Whether the call was written in a coroutine. Lambdas and generator expressions stand for theirs."""
+    while frame is not None and frame.f_code.co_name in ("<lambda>", "<genexpr>"):
+        frame = frame.f_back
+    if frame is None or not frame.f_code.co_flags & _COROUTINE_FLAGS:
+        return False
+    return asyncio._get_running_loop() is not None  # pyright: ignore[reportPrivateUsage] - asking without raising
+
+
+_CALLS: Final = frozenset(opcode.opmap[name] for name in ("CALL", "CALL_KW", "CALL_FUNCTION_EX") if name in opcode.opmap)
+_CACHE: Final = opcode.opmap["CACHE"]
+_GET_AWAITABLE: Final = opcode.opmap["GET_AWAITABLE"]
+
+
+def _is_awaited(frame: FrameType) -> bool:
+    """Whether the instruction after the call that `frame` is in awaits its outcome."""
+    code = frame.f_code.co_code
+    at = frame.f_lasti
+    if at < 0 or code[at] not in _CALLS:
+        return False
+    at += 2
+    while at < len(code) and code[at] == _CACHE:
+        at += 2
+    return at < len(code) and code[at] == _GET_AWAITABLE

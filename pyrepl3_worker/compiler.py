@@ -1,0 +1,348 @@
+"""Source to something that runs: compile, last-statement value, AST fallback, cache."""
+
+import ast
+import linecache
+import zlib
+from collections.abc import Mapping
+from types import CodeType
+from typing import Final, NamedTuple
+
+from pyrepl3_schemas.messages import ResultMode
+
+from pyrepl3_worker.analysis import Analysis, ExecutionMode, analyze, resolves_to_blocking
+from pyrepl3_worker.errors import CompilationError
+
+CO_COROUTINE: Final = 0x80
+_FUTURE_FLAGS: Final = 0x1FF0000
+"""The bits of `co_flags` in which `from __future__ import …` leaves its mark (`__future__.py`)."""
+
+CELL_PREFIX: Final = "<cell "
+WRAPPER: Final = "__async_exec__"
+LAST: Final = "__pyrepl3_last__"
+
+
+class Cell(NamedTuple):
+    """Code, ready to run. `body` runs first, then `last` gives the value."""
+
+    source: str
+    filename: str
+    analysis: Analysis
+    body: CodeType | None
+    last: CodeType | None
+    is_coroutine: bool
+    """Whether one of the two is a coroutine."""
+    wrapped: bool
+    """Whether `body` defines the AST fallback's function, which is to be called (and awaited)."""
+    pops_last: bool
+    """Whether the value was bound to a hidden name, to be removed again."""
+    touches_builtins: bool
+    flags: int
+    """Future flags that the code has switched on for the cells after it."""
+
+    def mode(self, namespace: Mapping[str, object]) -> ExecutionMode:
+        """Decide the route, with what the names are bound to now."""
+        analysis = self.analysis
+        if self.is_coroutine:
+            return ExecutionMode.TOP_LEVEL_AWAIT
+        if analysis.has_async_def:
+            return ExecutionMode.ASYNC_DEF
+        if analysis.needs_loop_thread:
+            return ExecutionMode.SIMPLE_SYNC
+        if analysis.blocking:
+            return ExecutionMode.BLOCKING_SYNC
+        for candidate in analysis.candidates:
+            if resolves_to_blocking(candidate, namespace):
+                return ExecutionMode.BLOCKING_SYNC
+        return ExecutionMode.SIMPLE_SYNC
+
+
+class CompilationCache:
+    """The most recently used cells, by their source itself: equal hashes of unlike code are no hit."""
+
+    __slots__ = ("_cells", "hits", "max_size", "misses")
+
+    def __init__(self, max_size: int = 1000) -> None:
+        """Keep at most `max_size` cells; 0 keeps none."""
+        self.max_size = max_size
+        self._cells: dict[tuple[str, str, int], Cell] = {}
+        self.hits = 0
+        self.misses = 0
+
+    def get_compiled(self, code: str, mode: str, flags: int) -> Cell | None:
+        """Give the cell compiled from just this source, result mode and flags."""
+        key = (code, mode, flags)
+        cell = self._cells.get(key)
+        if cell is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        if len(self._cells) >= self.max_size:
+            # Order matters only when something may have to go.
+            self._cells[key] = self._cells.pop(key)
+        return cell
+
+    def store_compiled(self, code: str, mode: str, flags: int, compiled: Cell) -> None:
+        """Keep a cell; the one unused for longest goes when there are too many."""
+        if self.max_size == 0:
+            return
+        if len(self._cells) >= self.max_size:
+            del self._cells[next(iter(self._cells))]
+        self._cells[code, mode, flags] = compiled
+
+
+def filename_of(source: str) -> str:
+    """Give the name under which a cell's code appears in tracebacks: the same for the same source."""
+    data = source.encode("utf-8", "surrogatepass")
+    return f"{CELL_PREFIX}{zlib.crc32(data):08x}{zlib.adler32(data):08x}>"
+
+
+class Compiler:
+    """Compiles the cells of one session."""
+
+    def __init__(self, cache_size: int = 1000) -> None:
+        """Keep `cache_size` compiled cells."""
+        self.cache = CompilationCache(cache_size)
+        self.ast_transforms = 0
+        self._flags = 0
+
+    def compile(self, source: str, result_mode: ResultMode = "last_expr_or_assign") -> Cell:
+        """Give the cell of a source, from the cache if it was compiled before.
+
+        Raises:
+            CompilationError: it does not compile; `__cause__` is the compiler's error.
+        """
+        cell = self.cache.get_compiled(source, result_mode, self._flags)
+        if cell is None:
+            cell = self._compile(source, result_mode)
+            self.cache.store_compiled(source, result_mode, self._flags, cell)
+        self.ast_transforms += cell.wrapped
+        return cell
+
+    def adopt(self, cell: Cell) -> None:
+        """Let a cell that ran switch its `__future__` features on for those after it, as the REPL does."""
+        self._flags |= cell.flags
+
+    def _compile(self, source: str, result_mode: ResultMode) -> Cell:
+        filename = filename_of(source)
+        lines = source.splitlines(keepends=True)
+        linecache.cache[filename] = (len(source), None, lines, filename)
+        try:
+            tree = compile(source, filename, "exec", ast.PyCF_ONLY_AST | self._flags, dont_inherit=True)
+            analysis = analyze(tree)
+            if analysis.returns and not analysis.yields:
+                return self._wrap(source, filename, tree, analysis, result_mode)
+            return self._direct(source, filename, tree, analysis, result_mode)
+        except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+            # ValueError: NUL bytes. The others: nesting deeper than the parser's or compiler's stack.
+            raise compilation_error(error, filename) from error
+
+    def _direct(
+        self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
+    ) -> Cell:
+        body = tree.body
+        last, pops_last = _split_last(body, result_mode)
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self._flags
+        body_code = last_code = None
+        if body:
+            body_code = compile(tree, filename, "exec", flags, dont_inherit=True)
+            # `from __future__` in the body holds for the last expression too.
+            flags |= body_code.co_flags & _FUTURE_FLAGS
+        if last is not None:
+            last_code = compile(ast.Expression(last), filename, "eval", flags, dont_inherit=True)
+        elif body_code is None:
+            body_code = compile(tree, filename, "exec", flags, dont_inherit=True)
+        codes = [code for code in (body_code, last_code) if code is not None]
+        return Cell(
+            source=source,
+            filename=filename,
+            analysis=analysis,
+            body=body_code,
+            last=last_code,
+            is_coroutine=any(code.co_flags & CO_COROUTINE for code in codes),
+            wrapped=False,
+            pops_last=pops_last,
+            touches_builtins="builtins" in source,
+            flags=flags & _FUTURE_FLAGS,
+        )
+
+    def _wrap(
+        self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
+    ) -> Cell:
+        """The AST fallback: the body of an (async) function that binds its names globally."""
+        wrapped = wrap_in_function(tree, result_mode, is_async=analysis.awaits)
+        code = compile(wrapped, filename, "exec", self._flags, dont_inherit=True)
+        return Cell(
+            source=source,
+            filename=filename,
+            analysis=analysis,
+            body=code,
+            last=None,
+            is_coroutine=analysis.awaits,
+            wrapped=True,
+            pops_last=False,
+            touches_builtins="builtins" in source,
+            flags=code.co_flags & _FUTURE_FLAGS,
+        )
+
+
+def compilation_error(error: Exception, filename: str) -> CompilationError:
+    """Give the executor's error for the compiler's."""
+    if isinstance(error, SyntaxError):
+        mended = CompilationError(*error.args)
+        mended.print_file_and_line = error.print_file_and_line
+        return mended
+    text = str(error) if isinstance(error, ValueError) else f"the code nests too deeply to compile ({error})"
+    return CompilationError(text, (filename, 1, 1, None))
+
+
+def _split_last(body: list[ast.stmt], result_mode: ResultMode) -> tuple[ast.expr | None, bool]:
+    """Take the value's expression off the body; say whether a hidden name is used for it."""
+    if not body or result_mode == "none":
+        return None, False
+    match body[-1]:
+        case ast.Expr(value=value):
+            body.pop()
+            return value, False
+        case ast.Assign() as assign if result_mode == "last_expr_or_assign":
+            target = assign.targets[0]
+            if _is_plain(target):
+                return _load(target), False
+            # What was assigned to `a.b` or `a[i]` is caught on its way: reading it back would run
+            # the object's own code once more.
+            hidden = ast.Name(LAST, ast.Store())
+            assign.value = ast.NamedExpr(hidden, assign.value)
+            for name in (hidden, assign.value):
+                ast.copy_location(name, assign)
+            return ast.copy_location(ast.Name(LAST, ast.Load()), assign), True
+        case (
+            ast.AugAssign(target=ast.Name() as name) | ast.AnnAssign(target=ast.Name() as name, value=ast.expr())
+        ) if result_mode == "last_expr_or_assign":
+            return _load(name), False
+        case _:
+            return None, False
+
+
+def _is_plain(target: ast.expr) -> bool:
+    match target:
+        case ast.Name():
+            return True
+        case ast.Tuple(elts=parts) | ast.List(elts=parts):
+            return all(_is_plain(part) for part in parts)
+        case _:
+            return False
+
+
+def _load(target: ast.expr) -> ast.expr:
+    """The same names, read instead of bound."""
+    match target:
+        case ast.Name(id=name):
+            return ast.copy_location(ast.Name(name, ast.Load()), target)
+        case ast.Tuple(elts=parts) | ast.List(elts=parts):
+            return ast.copy_location(ast.Tuple([_load(part) for part in parts], ast.Load()), target)
+        case _:
+            return target
+
+
+class _Globalizer(ast.NodeTransformer):
+    """Finds the names that a scope binds, and takes out what a function may not hold for globals."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802 - ast's own naming
+        if not isinstance(node.ctx, ast.Load):
+            self.names[node.id] = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:  # noqa: N802
+        # "annotated name can't be global": keep the assignment, drop the annotation.
+        if not isinstance(node.target, ast.Name):
+            return self.generic_visit(node)
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        plain = ast.Assign([node.target], node.value)
+        return self.generic_visit(ast.copy_location(plain, node))
+
+    def _visit_definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.AST:
+        self.names[node.name] = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+        return self._visit_definition(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # noqa: N802
+        return self._visit_definition(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+        return self._visit_definition(node)
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:  # noqa: N802
+        return node
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        # Its targets are its own; a walrus in its conditions binds in the scope around it.
+        self.visit(node.iter)
+        for condition in node.ifs:
+            self.visit(condition)
+        return node
+
+    def visit_alias(self, node: ast.alias) -> ast.AST:
+        self.names[node.asname or node.name.partition(".")[0]] = None
+        return node
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:  # noqa: N802
+        if node.name is not None:
+            self.names[node.name] = None
+        return self.generic_visit(node)
+
+    def visit_MatchAs(self, node: ast.MatchAs) -> ast.AST:  # noqa: N802
+        if node.name is not None:
+            self.names[node.name] = None
+        return self.generic_visit(node)
+
+    def visit_MatchStar(self, node: ast.MatchStar) -> ast.AST:  # noqa: N802
+        if node.name is not None:
+            self.names[node.name] = None
+        return node
+
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> ast.AST:  # noqa: N802
+        if node.rest is not None:
+            self.names[node.rest] = None
+        return self.generic_visit(node)
+
+    def visit_TypeAlias(self, node: ast.TypeAlias) -> ast.AST:  # noqa: N802
+        if isinstance(node.name, ast.Name):
+            self.names[node.name.id] = None
+        return node
+
+
+def wrap_in_function(tree: ast.Module, result_mode: ResultMode, *, is_async: bool) -> ast.Module:
+    """Make the code the body of `__async_exec__`, every name it binds declared global.
+
+    Raises:
+        SyntaxError: later, from `compile`, for what a function can't hold (`from m import *`).
+    """
+    body = tree.body
+    futures: list[ast.stmt] = []
+    while body and isinstance(body[0], ast.ImportFrom) and body[0].module == "__future__":
+        futures.append(body.pop(0))
+    last, _ = _split_last(body, "last_expr" if result_mode == "last_expr_or_assign" else result_mode)
+    globalizer = _Globalizer()
+    body = [globalizer.visit(statement) for statement in body]
+    if last is not None:
+        globalizer.visit(last)
+        body.append(ast.copy_location(ast.Return(last), last))
+    already = {
+        name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names
+    }
+    names = [name for name in globalizer.names if name not in already]
+    if names:
+        body.insert(0, ast.Global(names))
+    arguments = ast.arguments(
+        posonlyargs=[], args=[], vararg=None, kwonlyargs=[], kw_defaults=[], kwarg=None, defaults=[]
+    )
+    make = ast.AsyncFunctionDef if is_async else ast.FunctionDef
+    wrapper = make(
+        name=WRAPPER, args=arguments, body=body, decorator_list=[], returns=None, type_comment=None, type_params=[]
+    )
+    return ast.fix_missing_locations(ast.Module(body=[*futures, wrapper], type_ignores=[]))

@@ -1,0 +1,152 @@
+"""The session's tasks, and the loop under the code's feet.
+
+CoroutineManager keeps every task that the code creates: counted, limited, and cancelled at the end.
+EventLoopCoordinator lets code that believes there is no loop (`asyncio.run`) work although there is
+one, and takes coroutines from where none runs.
+"""
+
+import asyncio
+import contextvars
+import threading
+from asyncio import events, tasks
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from pyrepl3_worker.cancellation import gate
+from pyrepl3_worker.errors import AsyncContextError, LimitExceeded
+from pyrepl3_worker.flow import current
+
+type Loop = asyncio.AbstractEventLoop
+
+
+class CoroutineManager:
+    """Owns the tasks that the session's code creates."""
+
+    def __init__(self, max_coroutines: int) -> None:
+        """Let at most `max_coroutines` tasks be alive at once."""
+        self.max_coroutines = max_coroutines
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.created = 0
+
+    def factory(
+        self, loop: Loop, coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any], **options: Any
+    ) -> asyncio.Task[Any]:
+        """Create a task, as `loop.set_task_factory` wants it; gives it its place in the tree of flows.
+
+        Raises:
+            LimitExceeded: too many tasks are alive.
+        """
+        flow = current.get()
+        if flow is None:
+            return asyncio.Task(coro, loop=loop, **options)
+        if len(self.tasks) >= self.max_coroutines:
+            if isinstance(coro, Coroutine):
+                coro.close()
+            raise LimitExceeded(
+                f"{len(self.tasks)} tasks are alive, the most that max_coroutines={self.max_coroutines} allows; "
+                "await some of them, or raise max_coroutines in the ExecutorConfig"
+            )
+        context = options.pop("context", None)
+        if context is None:
+            context = contextvars.copy_context()
+            context.run(current.set, flow.child())
+        task = asyncio.Task(coro, loop=loop, context=context, **options)
+        self.track_task(task)
+        return task
+
+    def track_task(self, task: asyncio.Task[Any]) -> None:
+        """Own a task until it is done."""
+        self.created += 1
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def cleanup(self) -> int:
+        """Cancel every task that is alive; give how many there were."""
+        alive = [task for task in self.tasks if not task.done()]
+        for task in alive:
+            task.cancel()
+        return len(alive)
+
+
+class EventLoopCoordinator:
+    """Knows the session's loop and lends it out."""
+
+    def __init__(self, loop: Loop, manager: CoroutineManager) -> None:
+        """Coordinate for `loop`, which runs on the thread that constructs this (or will)."""
+        self.loop = loop
+        self._manager = manager
+        self._thread = threading.get_ident()
+        self._queue: list[Coroutine[Any, Any, Any]] = []
+        self._original_run: Final = asyncio.run
+        self.on_nested: Callable[[Loop], Callable[[], None]] | None = None
+        """Called with each nested loop, so that the session can be heard on it; gives the undoing."""
+
+    def ensure_event_loop(self) -> Loop:
+        """Give the loop that runs here, else the session's.
+
+        Raises:
+            AsyncContextError: the session's loop is closed.
+        """
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            if self.loop.is_closed():
+                raise AsyncContextError("the session's event loop is closed") from None
+            return self.loop
+
+    def queue_for_async(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any] | None:
+        """Run a coroutine as a task now if a loop runs here, else when `flush_queue` is called."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._queue.append(coro)
+            return None
+        return loop.create_task(coro)
+
+    async def flush_queue(self) -> list[Any]:
+        """Run what was queued; give the results, or the exceptions in their places."""
+        queued, self._queue = self._queue, []
+        return await asyncio.gather(*queued, return_exceptions=True)
+
+    @gate
+    def run(
+        self,
+        main: Coroutine[Any, Any, Any],
+        *,
+        debug: bool | None = None,
+        loop_factory: Callable[[], Loop] | None = None,
+    ) -> Any:
+        """Stand in for `asyncio.run`: also where the session's loop runs already.
+
+        The coroutine runs on a loop of its own, as it would anywhere; the session's loop waits
+        meanwhile, as it does for any other call.
+        """
+        if threading.get_ident() != self._thread or events._get_running_loop() is None:  # pyright: ignore[reportPrivateUsage] - asyncio has no public way to ask without raising
+            return self._original_run(main, debug=debug, loop_factory=loop_factory)
+        with self._hidden(), asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+            loop = runner.get_loop()
+            loop.set_task_factory(self._manager.factory)
+            undo = None if self.on_nested is None else self.on_nested(loop)
+            try:
+                return runner.run(main)
+            finally:
+                if undo is not None:
+                    undo()
+
+    @contextmanager
+    def _hidden(self) -> Iterator[None]:
+        """Make this thread look as if no loop ran in it."""
+        outer = events._get_running_loop()  # pyright: ignore[reportPrivateUsage] - see `run`
+        task = None if outer is None else tasks.current_task(outer)
+        if outer is not None and task is not None:
+            tasks._leave_task(outer, task)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType] - documented for third-party loops
+        events._set_running_loop(None)  # pyright: ignore[reportPrivateUsage] - documented for third-party loops
+        try:
+            yield
+        finally:
+            events._set_running_loop(outer)  # pyright: ignore[reportPrivateUsage]
+            # The nested runner has unset the thread's loop on its way out.
+            asyncio.set_event_loop(self.loop)
+            if outer is not None and task is not None:
+                tasks._enter_task(outer, task)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType]

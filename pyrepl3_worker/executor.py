@@ -1,0 +1,587 @@
+"""AsyncExecutor: runs code, one execution after the other, each by the route that suits it.
+
+    simple_sync, async_def   on the loop's thread, at once       blocking_sync   on the blocking thread
+    top_level_await          as a task on the loop               unknown         reports why it does not compile
+
+Every route ends in `_finish`, whatever happened in it.
+"""
+
+import asyncio
+import contextvars
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, Final, NamedTuple, Protocol
+
+from pyrepl3_schemas.messages import CancelReason
+
+from pyrepl3_worker.alarms import Alarm, AlarmClock
+from pyrepl3_worker.analysis import ExecutionMode
+from pyrepl3_worker.blocking import BlockingThread
+from pyrepl3_worker.calls import wait_readable
+from pyrepl3_worker.cancellation import (
+    Doorbell,
+    Interrupt,
+    Unwinder,
+    gate,
+    hears_by_itself,
+    injected,
+    kill_children,
+)
+from pyrepl3_worker.compiler import CO_COROUTINE, LAST, WRAPPER, Cell, Compiler
+from pyrepl3_worker.config import ExecutorConfig
+from pyrepl3_worker.coroutines import CoroutineManager
+from pyrepl3_worker.errors import CancellationError, CompilationError
+from pyrepl3_worker.flow import Execution, current
+from pyrepl3_worker.metrics import ExecutionMetrics
+from pyrepl3_worker.namespace import NamespaceManager
+from pyrepl3_worker.recovery import ErrorRecovery
+
+
+class Outcome(NamedTuple):
+    """How an execution ended."""
+
+    value: Any
+    error: BaseException | None
+    shown: Any
+    """What the host's `show` or `explain` made of it."""
+    duration: float
+
+
+type Done = Callable[[Execution, Outcome], None]
+
+
+class Host(Protocol):
+    """What surrounds an executor: a session, or nothing (`NoHost`)."""
+
+    def begin(self, execution: Execution) -> None:
+        """An execution starts."""
+
+    def show(self, execution: Execution, value: Any) -> Any:
+        """Prepare a value for sending. Runs where the code runs: its `__repr__` may need stopping."""
+
+    def explain(self, execution: Execution, error: BaseException) -> Any:
+        """Prepare an error for sending. Runs where the code runs."""
+
+    def interrupt_blocking(self, interrupt: Interrupt) -> None:
+        """Wake the blocking thread if it waits for something of ours."""
+
+    def end(self, execution: Execution) -> None:
+        """An execution is over; what it wrote must be on its way before this returns."""
+
+    def listen(self) -> None:
+        """Code holds the loop's thread, and somebody rang: read what has arrived."""
+
+
+class NoHost:
+    """An executor on its own."""
+
+    def begin(self, execution: Execution) -> None:
+        """Nothing to do."""
+
+    def show(self, execution: Execution, value: Any) -> Any:
+        """Nothing to show."""
+
+    def explain(self, execution: Execution, error: BaseException) -> Any:
+        """Nothing to explain."""
+
+    def interrupt_blocking(self, interrupt: Interrupt) -> None:
+        """Nothing waits."""
+
+    def end(self, execution: Execution) -> None:
+        """Nothing to do."""
+
+    def listen(self) -> None:
+        """Nobody to hear."""
+
+
+@gate
+def _run_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
+    """Run code that is no coroutine; give its value."""
+    if cell.body is not None:
+        exec(cell.body, namespace)
+    if cell.wrapped:
+        return namespace.pop(WRAPPER)()
+    if cell.last is None:
+        return None
+    value = eval(cell.last, namespace)
+    if cell.pops_last:
+        namespace.pop(LAST, None)
+    return value
+
+
+@gate
+async def _await_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
+    """Run code of which a part is a coroutine; give its value."""
+    value = None
+    if cell.body is not None:
+        value = eval(cell.body, namespace)
+        if value is not None:
+            await value
+    if cell.wrapped:
+        return await namespace.pop(WRAPPER)()
+    if cell.last is None:
+        return None
+    value = eval(cell.last, namespace)
+    if cell.last.co_flags & CO_COROUTINE:
+        value = await value
+    if cell.pops_last:
+        namespace.pop(LAST, None)
+    return value
+
+
+@gate
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run what runs code of the user's in passing."""
+    return function(*arguments)
+
+
+_WAIT_READABLE: Final = wait_readable.__code__  # pyright: ignore[reportFunctionMemberAccess]
+
+
+class AsyncExecutor:
+    """Runs a session's code in its living namespace.
+
+    Executions run one at a time, in the order in which they were submitted. The executor belongs to
+    the thread and loop on which it first runs something; for code that holds that thread to be
+    stoppable it must be the main thread.
+
+    Example::
+
+        executor = AsyncExecutor(NamespaceManager(), "docs")
+        assert await executor.execute("import asyncio; await asyncio.sleep(0, 42)") == 42
+    """
+
+    PyCF_ALLOW_TOP_LEVEL_AWAIT = 0x2000
+
+    def __init__(
+        self,
+        namespace: NamespaceManager,
+        session_id: str,
+        *,
+        config: ExecutorConfig = ExecutorConfig(),
+        host: Host | None = None,
+        clock: AlarmClock | None = None,
+    ) -> None:
+        """Run code in `namespace`; `session_id` names the session in error notes."""
+        self.namespace = namespace
+        self.session_id = session_id
+        self.config = config
+        self.manager = CoroutineManager(config.max_coroutines)
+        self.metrics = ExecutionMetrics()
+        self.compiler = Compiler(config.cache_size)
+        self.forked = False
+        self._host: Host = NoHost() if host is None else host
+        self._clock = AlarmClock() if clock is None else clock
+        self.doorbell = Doorbell(self._clock, self._on_doorbell)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = contextvars.copy_context()
+        self._blocking = BlockingThread()
+        self._unwinder = Unwinder()
+        self._queue: deque[tuple[Execution, Done]] = deque()
+        self._advancing = False
+        self._running: Execution | None = None
+        self._done: Done | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._number: int | None = None
+        self._alarm: Alarm | None = None
+        self._undelivered = False
+        self._due: deque[Execution] = deque()
+        self._mode_counts = dict.fromkeys(ExecutionMode, 0)
+        self._errors = 0
+        self._executions = 0
+
+    # --- asking --------------------------------------------------------------------------------------
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """`executions`, `mode_counts` (by ExecutionMode), `errors` and `ast_transforms` so far."""
+        return {
+            "executions": self._executions,
+            "mode_counts": dict(self._mode_counts),
+            "errors": self._errors,
+            "ast_transforms": self.compiler.ast_transforms,
+        }
+
+    @property
+    def running(self) -> Execution | None:
+        """The execution that has begun and not ended."""
+        return self._running
+
+    @property
+    def queued(self) -> int:
+        """Executions that wait for their turn."""
+        return len(self._queue)
+
+    @property
+    def blocking_thread(self) -> int | None:
+        """Identifier of the thread for blocking code, once there is one."""
+        return self._blocking.ident
+
+    def analyze_execution_mode(self, code: str) -> ExecutionMode:
+        """Say by which route `code` would run, given what the namespace holds now."""
+        try:
+            cell = self.compiler.compile(code)
+        except CompilationError:
+            return ExecutionMode.UNKNOWN
+        return cell.mode(self.namespace.namespace)
+
+    # --- running -------------------------------------------------------------------------------------
+
+    async def execute(self, code: str) -> Any:
+        """Run code after what was submitted before it; give its value.
+
+        Raises:
+            CompilationError: (a SyntaxError) the code does not compile.
+            BaseException: whatever the code raised.
+            TimeoutError: it took longer than `max_execution_time`.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._executions_named += 1
+        execution = Execution(f"{self.session_id}-{self._executions_named}", code)
+
+        def done(execution: Execution, outcome: Outcome) -> None:
+            if future.done():
+                return
+            if outcome.error is None:
+                future.set_result(outcome.value)
+            elif isinstance(outcome.error, StopIteration):
+                # A future refuses it, as a coroutine could not raise it.
+                future.set_exception(RuntimeError(f"the code raised {outcome.error!r}"))
+            else:
+                future.set_exception(outcome.error)
+
+        self.submit(execution, done)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not future.done() or future.cancelled():
+                self.cancel(execution.execution_id, "cancelled")
+            raise
+
+    _executions_named = 0
+
+    def submit(self, execution: Execution, done: Done) -> None:
+        """Run an execution when its turn comes; `done` is called on the loop's thread, exactly once."""
+        self._queue.append((execution, done))
+        self.advance()
+
+    def advance(self) -> None:
+        """Start what is next, unless something runs."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._queue and self._running is None:
+                self._start(*self._queue.popleft())
+        finally:
+            self._advancing = False
+
+    def _start(self, execution: Execution, done: Done) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._executions += 1
+        self._running, self._done = execution, done
+        self._undelivered = False
+        self._number = None
+        execution.started = time.perf_counter()
+        execution.started_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._context.run(current.set, execution.flow)
+        self._host.begin(execution)
+        try:
+            cell = self._compile(execution)
+        except CompilationError as error:
+            self._count(execution, ExecutionMode.UNKNOWN)
+            self._end_with(execution, error)
+            return
+        self._count(execution, cell.mode(self.namespace.namespace))
+        if execution.store_history:
+            self._number = self.namespace.record_input(cell.source)
+        timeout = self.config.max_execution_time if execution.timeout is None else execution.timeout
+        if timeout is not None:
+            execution.timeout = timeout
+            self.doorbell.install_if_main()
+            self._alarm = self._clock.set(timeout, lambda: self._on_deadline(execution))
+        match execution.mode:
+            case "top_level_await":
+                self._run_as_task(execution, cell)
+            case "blocking_sync":
+                self._run_on_blocking_thread(execution, cell)
+            case _:
+                self._run_here(execution, cell)
+
+    def _count(self, execution: Execution, mode: ExecutionMode) -> None:
+        self._mode_counts[mode] += 1
+        execution.mode = mode.value
+
+    def _compile(self, execution: Execution) -> Cell:
+        try:
+            return self.compiler.compile(execution.code, execution.result_mode)
+        except CompilationError as error:
+            error.suggestion = ErrorRecovery.handle_compilation_error(error, execution.code)
+            if error.suggestion is None or not self.config.auto_fix:
+                raise
+            return self.compiler.compile(error.suggestion, execution.result_mode)
+
+    def _run_here(self, execution: Execution, cell: Cell) -> None:
+        execution.place = "main"
+        outcome = self._outcome(execution, self._context.run, _run_cell, cell, self.namespace.namespace)
+        if self.forked:
+            leave_forked_child(outcome.error)
+        self.compiler.adopt(cell)
+        self._finish(execution, outcome)
+
+    def _run_as_task(self, execution: Execution, cell: Cell) -> None:
+        assert self._loop is not None
+        execution.place = "task"
+        # Made by hand: the code's own main flow is not a task that the code created.
+        self._task = asyncio.Task(self._drive(execution, cell), loop=self._loop, context=self._context)
+
+    async def _drive(self, execution: Execution, cell: Cell) -> None:
+        namespace = self.namespace.namespace
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = await _await_cell(cell, namespace)
+        except BaseException as raised:
+            error = self._as_requested(execution, raised)
+        if self.forked:
+            leave_forked_child(error)
+        self.compiler.adopt(cell)
+        self._finish(execution, self._shown(execution, value, error, _call))
+
+    def _run_on_blocking_thread(self, execution: Execution, cell: Cell) -> None:
+        loop = self._loop
+        assert loop is not None
+        execution.place = "thread"
+
+        def job() -> None:
+            outcome = self._outcome(execution, self._context.run, _run_cell, cell, self.namespace.namespace)
+            if self.forked:
+                leave_forked_child(outcome.error)
+            loop.call_soon_threadsafe(finish, outcome)
+
+        def finish(outcome: Outcome) -> None:
+            self.compiler.adopt(cell)
+            self._finish(execution, outcome)
+            self.advance()
+
+        self._blocking.run(job)
+
+    def _outcome(self, execution: Execution, run: Callable[..., Any], *arguments: Any) -> Outcome:
+        """Run, and catch whatever comes, also an interrupt that strikes just outside of the code."""
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = run(*arguments)
+        except BaseException as raised:
+            error = self._as_requested(execution, raised)
+        return self._shown(execution, value, error, run, _call)
+
+    def _shown(
+        self, execution: Execution, value: Any, error: BaseException | None, *run: Callable[..., Any]
+    ) -> Outcome:
+        """Let the host prepare the outcome, by way of `run` so that it can be stopped too."""
+        shown: Any = None
+        call, *through = run
+        if error is None:
+            try:
+                shown = call(*through, self._host.show, execution, value)
+            except BaseException as raised:
+                error = self._as_requested(execution, raised)
+        if error is not None:
+            try:
+                shown = call(*through, self._host.explain, execution, error)
+            except BaseException as raised:
+                error.add_note(f"(describing it raised {type(raised).__name__})")
+                shown = None
+        return Outcome(value, error, shown, time.perf_counter() - execution.started)
+
+    def _as_requested(self, execution: Execution, error: BaseException) -> BaseException:
+        """Give a cancelled task's CancelledError the form that the reason asks for."""
+        reason = execution.reason
+        if reason is None or reason == "cancelled" or not isinstance(error, asyncio.CancelledError):
+            return error
+        wanted = injected(reason, execution.execution_id, execution.timeout)
+        wanted.__cause__ = error
+        return wanted
+
+    def _end_with(self, execution: Execution, error: BaseException) -> None:
+        self._finish(execution, self._shown(execution, None, error, self._context.run, _call))
+
+    def _finish(self, execution: Execution, outcome: Outcome) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._unwinder.stop()
+        if execution.cancels:
+            kill_children(execution.started_boot)
+        error = outcome.error
+        if error is not None:
+            self._errors += 1
+            self.namespace.namespace["_last_exception"] = sys.last_exc = error
+        elif self._number is not None:
+            self.namespace.record_output(self._number, outcome.value)
+        self.metrics.record_execution(execution.mode, outcome.duration, success=error is None)
+        self._host.end(execution)
+        in_task = execution.place == "task"
+        execution.place = "ended"
+        done, self._done = self._done, None
+        self._running = self._task = None
+        if done is not None:
+            done(execution, outcome)
+        if self._queue and in_task and self._loop is not None:
+            # Not from within the task, which the next one would take for its own.
+            self._loop.call_soon(self.advance)
+
+    # --- stopping ------------------------------------------------------------------------------------
+
+    def cancel(self, execution_id: str, reason: CancelReason) -> bool:
+        """Stop an execution, running or waiting; asked again, stop it harder. False: it is not here."""
+        known = self.request(execution_id, reason)
+        self.deliver()
+        return known
+
+    def request(self, execution_id: str, reason: CancelReason) -> bool:
+        """Note the wish to stop an execution; `deliver` carries it out. False: it is not here."""
+        running = self._running
+        if running is not None and running.execution_id == execution_id:
+            self._request(running, reason)
+            return True
+        for entry in self._queue:
+            execution, done = entry
+            if execution.execution_id == execution_id:
+                self._queue.remove(entry)
+                execution.reason = reason
+                execution.place = "ended"
+                error = CancellationError(f"execution {execution_id!r} was cancelled before it began")
+                shown = self._host.explain(execution, error)
+                done(execution, Outcome(None, error, shown, 0.0))
+                return True
+        return False
+
+    def raise_here(self) -> None:
+        """Stop the calling code, which waits on the loop's thread, if that is wished.
+
+        Raises:
+            BaseException: what the reason asks for.
+        """
+        error = self._take_due(_WAIT_READABLE)
+        if error is not None:
+            raise error
+
+    def _request(self, execution: Execution, reason: CancelReason) -> None:
+        execution.cancels += 1
+        execution.reason = reason
+        self._undelivered = True
+
+    def _on_deadline(self, execution: Execution) -> None:
+        """On the alarm's thread: the time is up."""
+        self._due.append(execution)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._take_due, None)
+        self.doorbell.ring()
+
+    def _take_due(self, found: CodeType | None) -> BaseException | None:
+        while self._due:
+            execution = self._due.popleft()
+            if execution is self._running:
+                self._request(execution, "timeout")
+                # Code that swallows the first one is met again, without the parent's doing.
+                self._alarm = self._clock.set(_ESCALATE_AFTER, lambda: self._on_deadline(execution))
+        return self.deliver(found)
+
+    def _on_doorbell(self, found: CodeType, frame: FrameType | None) -> None:
+        """In the signal handler, with code at work in `found`: listen, and raise if that is wished."""
+        if hears_by_itself(found, frame):
+            return
+        if found is not _WAIT_READABLE:
+            # There, the session reads by itself as soon as this handler is done.
+            self._host.listen()
+        error = self._take_due(found)
+        if error is not None:
+            raise error
+
+    def deliver(self, found: CodeType | None = None) -> BaseException | None:
+        """Carry out a wish to stop; give the exception that the doorbell's handler is to raise.
+
+        `found` is the gate in which code is at work on the loop's thread, or None outside of the
+        doorbell's handler.
+        """
+        execution = self._running
+        if not self._undelivered or execution is None:
+            return None
+        error = injected(execution.reason or "cancelled", execution.execution_id, execution.timeout)
+        match execution.place:
+            case "main":
+                if found is None:
+                    # Read by a loop inside the cell's `asyncio.run`: only the handler can raise.
+                    self.doorbell.ring()
+                    return None
+                self._undelivered = False
+                self._escalate(execution, threading.get_ident())
+                return error
+            case "task":
+                self._undelivered = False
+                self._escalate(execution, threading.get_ident())
+                if self._task is None or self._loop is None:
+                    return None
+                if found is not None and asyncio.current_task(self._loop) is self._task:
+                    return error
+                self._task.cancel()
+                flow = current.get()
+                at_fault = flow is not None and flow.execution is execution
+                if found is not None and (at_fault or execution.cancels > 1):
+                    return asyncio.CancelledError(*error.args)
+                return None
+            case "thread":
+                self._undelivered = False
+                thread = self._blocking.ident
+                if thread is not None:
+                    interrupt = Interrupt(error)
+                    if not self._escalate(execution, thread):
+                        self._unwinder.raise_once(thread, interrupt.take)
+                    self._host.interrupt_blocking(interrupt)
+                    # What it waits for may be a child of its own.
+                    kill_children(execution.started_boot)
+                return None
+            case _:
+                return None
+
+    def _escalate(self, execution: Execution, thread: int) -> bool:
+        """From the second wish on, raise at every line until the execution is over."""
+        if execution.cancels < 2:
+            return False
+        reason, execution_id, timeout = execution.reason or "cancelled", execution.execution_id, execution.timeout
+        self._unwinder.unwind(thread, lambda: injected(reason, execution_id, timeout))
+        return True
+
+    def close(self) -> int:
+        """Cancel what waits, what runs and every task of the code; give how many tasks there were."""
+        for execution, _ in list(self._queue):
+            self.cancel(execution.execution_id, "cancelled")
+        if self._running is not None:
+            self.cancel(self._running.execution_id, "cancelled")
+        return self.manager.cleanup()
+
+
+_ESCALATE_AFTER: Final = 1.0
+"""Seconds that code has to clean up after a timeout before it is unwound."""
+
+
+def leave_forked_child(error: BaseException | None) -> None:
+    """End a child that the code forked: it must not go on as a second worker."""
+    status = 0
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        from pyrepl3_worker.failures import print_plainly
+
+        os.write(2, print_plainly(error).encode("utf-8", "backslashreplace"))
+        status = 1
+    os._exit(status)

@@ -1,0 +1,172 @@
+"""Exceptions as wire data: types, messages, frames, notes, chains and groups, trimmed to the user's.
+
+Nothing in here trusts an exception: its `__str__` may raise or be endless, its stack thousands deep.
+"""
+
+import os
+import traceback
+from collections.abc import Iterable
+from traceback import FrameSummary, StackSummary, TracebackException
+from typing import Final
+
+from pyrepl3_schemas.messages import Error, ErrorKind, ExceptionData, Frame
+
+from pyrepl3_worker.compiler import CELL_PREFIX, WRAPPER
+from pyrepl3_worker.errors import CompilationError
+
+_PACKAGE: Final = os.path.dirname(__file__) + os.sep
+_MESSAGE_CHARS: Final = 64 * 1024
+_TRACEBACK_CHARS: Final = 256 * 1024
+_NOTE_CHARS: Final = 8 * 1024
+_NOTES: Final = 50
+_FRAMES: Final = (50, 100)
+"""Outermost and innermost frames that are kept of a deeper stack."""
+_MEMBERS: Final = 50
+_CHAIN: Final = 20
+
+
+def bounded(text: str, limit: int) -> str:
+    """Keep head and tail of a text over `limit` characters; make it encodable."""
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]}… {len(text) - 2 * half:,} characters cut …{text[-half:]}"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def describe(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
+    """Give the wire form of an exception."""
+    if isinstance(error, CompilationError):
+        return _describe_compilation(error, execution_id)
+    summary = TracebackException.from_exception(error, compact=True, max_group_width=_MEMBERS)
+    _trim(summary, 0)
+    data = _data(error, summary, 0)
+    return Error(
+        execution_id=execution_id,
+        kind=kind,
+        exception=data.exception,
+        message=data.message,
+        notes=data.notes,
+        frames=data.frames,
+        traceback=_format(summary),
+        cause=data.cause,
+        members=data.members,
+    )
+
+
+def describe_plainly(error: BaseException, kind: ErrorKind, execution_id: str | None, why: str) -> Error:
+    """Give the least there is to say, without running anything of the exception's own."""
+    name = type(error).__name__
+    text = f"{name}: the exception could not be described ({why})"
+    return Error(
+        execution_id=execution_id, kind=kind, exception=bounded(name, 200), message=text, traceback=text + "\n"
+    )
+
+
+def _describe_compilation(error: CompilationError, execution_id: str | None) -> Error:
+    cause = error.__cause__ if isinstance(error.__cause__, SyntaxError) else error
+    shown = TracebackException(type(cause), cause, None, compact=True)
+    frames: list[Frame] = []
+    if error.lineno is not None and error.filename is not None:
+        frames.append(
+            Frame(
+                filename=error.filename,
+                lineno=error.lineno,
+                name="<module>",
+                line=bounded((error.text or "").rstrip("\n"), 1000),
+                end_lineno=error.end_lineno,
+                colno=None if error.offset is None else max(error.offset - 1, 0),
+                end_colno=None if error.end_offset is None else max(error.end_offset - 1, 0),
+            )
+        )
+    return Error(
+        execution_id=execution_id,
+        kind="compilation",
+        exception="SyntaxError" if isinstance(cause, CompilationError) else type(cause).__name__,
+        message=bounded(str(error.msg), _MESSAGE_CHARS),
+        notes=_notes(error),
+        frames=frames,
+        traceback=bounded("".join(shown.format(chain=False)), _TRACEBACK_CHARS),
+        suggestion=error.suggestion,
+    )
+
+
+def _trim(summary: TracebackException, depth: int) -> None:
+    """Take our frames out of the stacks, and what lies above the user's first line."""
+    summary.stack = StackSummary.from_list(_user_frames(summary.stack))
+    if depth > _CHAIN:
+        summary.__cause__ = summary.__context__ = None
+        return
+    for other in (summary.__cause__, summary.__context__, *(summary.exceptions or ())):
+        if other is not None:
+            _trim(other, depth + 1)
+
+
+def _user_frames(stack: Iterable[FrameSummary]) -> list[FrameSummary]:
+    frames = [frame for frame in stack if not frame.filename.startswith(_PACKAGE)]
+    first = next((at for at, frame in enumerate(frames) if frame.filename.startswith(CELL_PREFIX)), 0)
+    frames = frames[first:]
+    for frame in frames:
+        if frame.name == WRAPPER:
+            frame.name = "<module>"
+    head, tail = _FRAMES
+    if len(frames) > head + tail:
+        frames = frames[:head] + frames[-tail:]
+    return frames
+
+
+def _format(summary: TracebackException) -> str:
+    return bounded("".join(summary.format()), _TRACEBACK_CHARS)
+
+
+def _data(error: BaseException, summary: TracebackException, depth: int) -> ExceptionData:
+    cause: ExceptionData | None = None
+    members: list[ExceptionData] = []
+    if depth < _CHAIN:
+        if error.__cause__ is not None and summary.__cause__ is not None:
+            cause = _data(error.__cause__, summary.__cause__, depth + 1)
+        elif error.__context__ is not None and summary.__context__ is not None and not error.__suppress_context__:
+            cause = _data(error.__context__, summary.__context__, depth + 1)
+        if isinstance(error, BaseExceptionGroup) and summary.exceptions is not None:
+            pairs = zip(error.exceptions, summary.exceptions, strict=False)
+            members = [_data(member, shown, depth + 1) for member, shown in list(pairs)[:_MEMBERS]]
+    return ExceptionData(
+        exception=bounded(type(error).__name__, 200),
+        message=_message(error),
+        notes=_notes(error),
+        frames=[_frame(frame) for frame in summary.stack],
+        cause=cause,
+        members=members,
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as broken:
+        return f"<{type(error).__name__}.__str__ raised {type(broken).__name__}>"
+    return bounded(text, _MESSAGE_CHARS)
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes: object = error.__dict__.get("__notes__", ())
+    if not isinstance(notes, list):
+        return []
+    texts: list[object] = notes[:_NOTES]
+    return [bounded(note, _NOTE_CHARS) for note in texts if isinstance(note, str)]
+
+
+def _frame(frame: FrameSummary) -> Frame:
+    return Frame(
+        filename=bounded(frame.filename, 1000),
+        lineno=frame.lineno or 0,
+        name=bounded(frame.name, 500),
+        line=bounded(frame.line or "", 1000),
+        end_lineno=frame.end_lineno,
+        colno=frame.colno,
+        end_colno=frame.end_colno,
+    )
+
+
+def print_plainly(error: BaseException) -> str:
+    """Give a traceback as text, for the stderr of a forked child."""
+    return "".join(traceback.format_exception(error))

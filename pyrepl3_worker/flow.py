@@ -1,0 +1,101 @@
+"""Who is running: executions, and the flows of control inside one.
+
+A flow is one line of control: the execution's main one, or a task or thread that it (or another flow)
+created. Its place in that tree, and the calls it has made, number `input()` and capability calls in
+a way that depends on the code's structure alone and not on who finishes first.
+"""
+
+from collections import deque
+from contextvars import ContextVar
+from itertools import count
+from typing import Literal
+
+from pyrepl3_schemas.messages import CancelReason, ResultMode, StreamName
+
+type Place = Literal["queued", "main", "task", "thread", "ended"]
+
+
+class Execution:
+    """One run of one piece of code, from the moment it is queued."""
+
+    __slots__ = (
+        "cancels",
+        "code",
+        "cut_bytes",
+        "execution_id",
+        "filename",
+        "flow",
+        "late_marked",
+        "mode",
+        "output_bytes",
+        "place",
+        "reason",
+        "result_mode",
+        "started",
+        "started_boot",
+        "store_history",
+        "tail",
+        "tail_bytes",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        execution_id: str,
+        code: str,
+        timeout: float | None = None,
+        result_mode: ResultMode = "last_expr_or_assign",
+        *,
+        store_history: bool = True,
+    ) -> None:
+        """Describe it; `timeout` in seconds."""
+        self.execution_id = execution_id
+        self.code = code
+        self.timeout = timeout
+        self.result_mode: ResultMode = result_mode
+        self.store_history = store_history
+        self.place: Place = "queued"
+        self.mode = ""
+        self.filename = ""
+        self.started = 0.0
+        self.started_boot = 0.0
+        self.cancels = 0
+        self.reason: CancelReason | None = None
+        self.flow = Flow(self, "")
+        # Output accounting, kept by `output`: bytes seen, and the end of what is over the bound.
+        self.output_bytes = 0
+        self.cut_bytes = 0
+        self.tail: deque[tuple[StreamName, str, int]] = deque()
+        self.tail_bytes = 0
+        self.late_marked = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether its `result` or `error` is on the way; what it still writes is late."""
+        return self.place == "ended"
+
+
+class Flow:
+    """One line of control inside an execution."""
+
+    __slots__ = ("_calls", "_children", "execution", "prefix")
+
+    def __init__(self, execution: Execution, prefix: str) -> None:
+        """`prefix` is empty for the main flow, else its place with a dot, such as `2.` or `2.1.`."""
+        self.execution = execution
+        self.prefix = prefix
+        self._children = count(1)
+        self._calls: dict[str, int] = {}
+
+    def child(self) -> "Flow":
+        """Give the flow of the next task or thread created here."""
+        return Flow(self.execution, f"{self.prefix}{next(self._children)}.")
+
+    def number(self, name: str) -> str:
+        """Give the number of this flow's next call of `name`."""
+        number = self._calls.get(name, 0) + 1
+        self._calls[name] = number
+        return f"{self.prefix}{number}"
+
+
+current: ContextVar[Flow | None] = ContextVar("pyrepl3_flow", default=None)

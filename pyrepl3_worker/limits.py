@@ -1,0 +1,38 @@
+"""Limits that the operating system keeps, and what the process tells about itself."""
+
+import os
+import resource
+from typing import Final
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def data_bytes() -> int:
+    """Private writable memory of this process now, in bytes (VmData of proc(5))."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[5]) * _PAGE
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process now, in bytes."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * _PAGE
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process (user and system), in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def limit_memory(max_bytes: int) -> None:
+    """Let the process hold `max_bytes` more private memory than now; past it, `MemoryError`.
+
+    RLIMIT_DATA counts what a process can really write to. RLIMIT_AS would also count what libraries
+    merely reserve (a BLAS library's threads reserve gigabytes), so that imports fail for no use.
+    """
+    limit = data_bytes() + max_bytes
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -1,0 +1,120 @@
+"""The session's one live namespace: the dict of the module `__main__`, never copied, never replaced.
+
+So functions, classes, comprehensions and recursion all see it, and what a cell defines pickles by name.
+"""
+
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping
+from types import MappingProxyType, ModuleType
+from typing import Any, Final, Literal
+
+from pyrepl3_worker.errors import NamespaceError
+
+type ExecutionContext = Literal["async", "thread", "sync"]
+
+MODULE_KEYS: Final = frozenset(
+    {"__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtins__", "__annotations__"}
+)
+ENGINE_INTERNALS: Final = frozenset({"_", "__", "___", "_i", "_ii", "_iii", "In", "Out"})
+_OUT_LIMIT: Final = 1000
+_IN_LIMIT: Final = 10_000
+
+
+class _BoundedOut(OrderedDict[int, Any]):
+    """`Out`: results by cell number; the oldest go, so that a long session does not hoard values."""
+
+    def __setitem__(self, number: int, value: Any) -> None:
+        super().__setitem__(number, value)
+        while len(self) > _OUT_LIMIT:
+            self.popitem(last=False)
+
+
+class NamespaceManager:
+    """Owns the namespace and the engine internals in it (`_ __ ___ _i _ii _iii In Out`).
+
+    A name that the code itself has bound to something else is left alone from then on, as IPython
+    does.
+    """
+
+    def __init__(self, initial: Mapping[str, object] | None = None, *, module: ModuleType | None = None) -> None:
+        """Make a fresh `__main__`-like module, or use `module`'s dict."""
+        self.module = module if module is not None else ModuleType("__main__")
+        self.namespace: dict[str, Any] = self.module.__dict__
+        self.namespace.setdefault("__builtins__", sys.modules["builtins"])
+        self._inputs: list[str] = [""]
+        self._outputs = _BoundedOut()
+        self._internals: dict[str, Any] = {"In": self._inputs, "Out": self._outputs}
+        self._internals.update(dict.fromkeys(("_", "__", "___", "_i", "_ii", "_iii"), ""))
+        self.namespace.update(self._internals)
+        if initial is not None:
+            self.namespace.update(initial)
+
+    def install(self) -> None:
+        """Make it the process's `__main__`."""
+        sys.modules["__main__"] = self.module
+
+    def get_for_execution(self, context: ExecutionContext = "async") -> dict[str, Any]:
+        """Give the live dict. Every context runs in the same one; nothing is copied."""
+        del context
+        return self.namespace
+
+    def update_namespace(self, updates: Mapping[str, object], source_context: str = "") -> None:
+        """Bind names.
+
+        Raises:
+            NamespaceError: a name is no string.
+        """
+        for name in updates:
+            if type(name) is not str:
+                raise NamespaceError(f"{source_context or 'update'}: a name must be a str, not {name!r}")
+        self.namespace.update(updates)
+
+    def merge_thread_results(
+        self, results: Mapping[str, object], original: Mapping[str, object] | None = None
+    ) -> set[str]:
+        """Bind what differs between `results` and `original` (by identity); give the names.
+
+        Code on the blocking thread runs in the live dict, so there is nothing to merge then; this is
+        for a caller that ran code over a copy.
+        """
+        before = self.namespace if original is None or original is results else original
+        missing = object()
+        changed = {
+            name
+            for name, value in results.items()
+            if name not in MODULE_KEYS and before.get(name, missing) is not value
+        }
+        self.update_namespace({name: results[name] for name in changed}, source_context="thread")
+        return changed
+
+    def get_snapshot(self) -> Mapping[str, Any]:
+        """Give a read-only shallow copy of the code's own names."""
+        hidden = MODULE_KEYS | ENGINE_INTERNALS
+        return MappingProxyType({name: value for name, value in self.namespace.items() if name not in hidden})
+
+    def record_input(self, source: str) -> int:
+        """Append a cell's source to `In`; give its number."""
+        inputs = self._inputs
+        self._bind("_iii", self._internals["_ii"])
+        self._bind("_ii", self._internals["_i"])
+        self._bind("_i", inputs[-1])
+        inputs.append(source)
+        if len(inputs) > _IN_LIMIT:
+            # The numbers stay right, the old sources go.
+            inputs[-_IN_LIMIT] = ""
+        return len(inputs) - 1
+
+    def record_output(self, number: int, value: object) -> None:
+        """Note a cell's value in `Out` and `_`. None is no value."""
+        if value is None or value is self._outputs:
+            return
+        self._bind("___", self._internals["__"])
+        self._bind("__", self._internals["_"])
+        self._bind("_", value)
+        self._outputs[number] = value
+
+    def _bind(self, name: str, value: object) -> None:
+        if self.namespace.get(name) is self._internals[name]:
+            self.namespace[name] = value
+            self._internals[name] = value

@@ -1,0 +1,343 @@
+"""What the code writes: streams, who wrote it, how much of it, and when it goes out.
+
+Text from `sys.stdout` and `sys.stderr` is collected under one lock and sent as `output` frames. A
+first line goes out at once, what follows within a few milliseconds is sent together. What is written
+straight to fds 1 and 2 goes through the capture pipes; where a parent drains those, each frame says
+whether something was waiting there, so that the parent can keep the order.
+"""
+
+import codecs
+import fcntl
+import io
+import os
+import select
+import termios
+import threading
+from collections.abc import Buffer, Callable
+from time import monotonic
+from typing import Any, Final
+
+from pyrepl3_schemas.messages import Output, StreamName
+
+from pyrepl3_worker.alarms import Alarm, AlarmClock
+from pyrepl3_worker.flow import Execution, current
+from pyrepl3_worker.stdio import Stdio
+from pyrepl3_worker.transport import Writer
+
+_FLUSH_DELAY: Final = 0.004
+"""Seconds for which text may wait for more."""
+_FLUSH_CHARS: Final = 64 * 1024
+_CHUNK_CHARS: Final = 256 * 1024
+"""Longest text of one frame: at most four bytes a character, so 1 MiB and a little."""
+_TAIL_BYTES: Final = 1024 * 1024
+"""How much of the end is kept when an execution writes more than its bound."""
+_DRAIN_BYTES: Final = 64 * 1024
+
+
+class OutputHub:
+    """Collects text, attributes it, bounds it and sends it, from any thread."""
+
+    def __init__(self, writer: Writer, stdio: Stdio, clock: AlarmClock, max_output_bytes: int | None) -> None:
+        """Send through `writer`; delays come from `clock`."""
+        self._writer = writer
+        self._stdio = stdio
+        self._clock = clock
+        self._max = max_output_bytes
+        self._tail_limit = 0 if max_output_bytes is None else min(max_output_bytes // 2, _TAIL_BYTES)
+        self._chunk = min(_CHUNK_CHARS, max(1024, writer.max_frame_bytes // 8))
+        self._lock = threading.RLock()
+        self._pieces: list[str] = []
+        self._chars = 0
+        self._owner: Execution | None = None
+        self._stream: StreamName = "stdout"
+        self._alarm: Alarm | None = None
+        self._last_flush = 0.0
+        self._at_once = False
+        self.total_bytes = 0
+        self.running: Execution | None = None
+        """What text without a flow of its own is attributed to."""
+        self._decoders = (_decoder(), _decoder())
+        if stdio.drained is not None:
+            threading.Thread(target=self._drain_forever, name="pyrepl3-capture", daemon=True).start()
+
+    def write(self, stream: StreamName, text: str) -> None:
+        """Take text that is being written now by the calling thread and task."""
+        flow = current.get()
+        owner = self.running if flow is None else flow.execution
+        with self._lock:
+            if self._pieces:
+                if owner is not self._owner or stream != self._stream:
+                    self._send_pending()
+                    self._owner = owner
+                    self._stream = stream
+            else:
+                self._owner = owner
+                self._stream = stream
+                self._at_once = monotonic() - self._last_flush > _FLUSH_DELAY
+                if self._alarm is None:
+                    self._alarm = self._clock.set(_FLUSH_DELAY, self._alarm_flush)
+            self._pieces.append(text)
+            self._chars += len(text)
+            if self._chars >= _FLUSH_CHARS or (self._at_once and text.endswith("\n")):
+                self.flush()
+
+    def flush(self) -> None:
+        """Send what has been collected."""
+        if self._pieces:
+            with self._lock:
+                self._send_pending()
+                self._last_flush = monotonic()
+                self._at_once = False
+
+    def _alarm_flush(self) -> None:
+        with self._lock:
+            self._alarm = None
+            try:
+                self.flush()
+            except OSError:
+                # The parent is gone. The loop sees the end of its stream and ends the process.
+                self._pieces.clear()
+
+    def _send_pending(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        self._chars = 0
+        if not pieces:
+            return
+        text = pieces[0] if len(pieces) == 1 else "".join(pieces)
+        owner = self._owner
+        captured = self._drain() if self._stdio.drained is not None else self._captured_waits()
+        self._account(owner, self._stream, text, captured=captured)
+
+    def _captured_waits(self) -> bool:
+        """Whether something written straight to fds 1 or 2 has not been read by the parent yet."""
+        for fd in self._stdio.captured:
+            if fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0") != b"\0\0\0\0":
+                return True
+        return False
+
+    def _account(self, owner: Execution | None, stream: StreamName, text: str, *, captured: bool) -> None:
+        if not text:
+            return
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
+        self.total_bytes += size
+        if owner is not None:
+            head = None if self._max is None else self._max - self._tail_limit - owner.output_bytes
+            owner.output_bytes += size
+            if head is not None and size > head:
+                kept = _head(text, max(head, 0))
+                self._keep_tail(owner, stream, text[len(kept) :])
+                text = kept
+        self._send(owner, stream, text, captured=captured)
+
+    def _keep_tail(self, owner: Execution, stream: StreamName, text: str) -> None:
+        if owner.ended:
+            # Its tail has been sent; what is over the bound now can only be counted.
+            if not owner.late_marked:
+                owner.late_marked = True
+                self._send(owner, stream, self._marker("more late"), captured=False)
+            return
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
+        owner.tail.append((stream, text, size))
+        owner.tail_bytes += size
+        while owner.tail_bytes - owner.tail[0][2] >= self._tail_limit and len(owner.tail) > 1:
+            _, _, gone = owner.tail.popleft()
+            owner.tail_bytes -= gone
+            owner.cut_bytes += gone
+        if owner.tail_bytes > 2 * self._tail_limit:
+            # A single long text: keep its end.
+            first_stream, first, first_size = owner.tail.popleft()
+            end = _tail(first, max(self._tail_limit - (owner.tail_bytes - first_size), 0))
+            end_size = len(end.encode("utf-8", "backslashreplace"))
+            owner.cut_bytes += first_size - end_size
+            owner.tail_bytes -= first_size - end_size
+            owner.tail.appendleft((first_stream, end, end_size))
+
+    def _marker(self, what: str) -> str:
+        return f"\n… {what} output cut (max_output_bytes={self._max}) …\n"
+
+    def _send(self, owner: Execution | None, stream: StreamName, text: str, *, captured: bool) -> None:
+        if not text:
+            return
+        if not text.isascii():
+            text = text.encode("utf-8", "backslashreplace").decode()
+        execution_id = None if owner is None else owner.execution_id
+        late = owner is not None and owner.ended
+        for start in range(0, len(text), self._chunk):
+            part = text if len(text) <= self._chunk else text[start : start + self._chunk]
+            self._writer.send(
+                Output(execution_id=execution_id, stream=stream, data=part, late=late, captured=captured)
+            )
+
+    def finish(self, execution: Execution) -> None:
+        """Send everything that `execution` has written, the kept tail included. It ends after this."""
+        if not self._pieces and not execution.tail and self._stdio.drained is None:
+            return
+        with self._lock:
+            self._send_pending()
+            if self._stdio.drained is not None:
+                self._drain(final=True)
+            if not execution.tail:
+                return
+            tail, size = _trimmed(execution.tail, self._tail_limit)
+            execution.cut_bytes += execution.tail_bytes - size
+            execution.tail.clear()
+            if execution.cut_bytes:
+                marker = self._marker(f"{execution.cut_bytes:,} bytes of")
+                self._send(execution, tail[0][0], marker, captured=False)
+            for stream, text in tail:
+                self._send(execution, stream, text, captured=False)
+
+    def after_fork(self) -> None:
+        """In a forked child: what is printed goes to fds 1 and 2 at once, as from any child process."""
+        self._lock = threading.RLock()
+        self._pieces = []
+        self._chars = 0
+        self.write = self._write_raw  # type: ignore[method-assign]
+
+    def _write_raw(self, stream: StreamName, text: str) -> None:
+        data = memoryview(text.encode("utf-8", "backslashreplace"))
+        while data:
+            data = data[os.write(1 if stream == "stdout" else 2, data) :]
+
+    def truncated(self, execution: Execution) -> bool:
+        """Whether something of its output was cut."""
+        return execution.cut_bytes > 0
+
+    # --- capture pipes, when this process has to drain them itself ---------------------------------
+
+    def _drain_forever(self) -> None:
+        drained = self._stdio.drained
+        assert drained is not None
+        poller = select.poll()
+        for fd in drained:
+            poller.register(fd, select.POLLIN)
+        while True:
+            poller.poll()
+            with self._lock:
+                try:
+                    self._send_pending()
+                    self._drain()
+                except OSError:
+                    return
+
+    def _drain(self, *, final: bool = False) -> bool:
+        """Send what waits in the capture pipes; always False, for nothing waits any more."""
+        assert self._stdio.drained is not None
+        streams: tuple[StreamName, StreamName] = ("stdout", "stderr")
+        for fd, stream, decoder in zip(self._stdio.drained, streams, self._decoders, strict=True):
+            while True:
+                try:
+                    data = os.read(fd, _DRAIN_BYTES)
+                except BlockingIOError:
+                    break
+                if not data:
+                    break
+                self._account(self.running, stream, decoder.decode(data), captured=False)
+            if final:
+                self._account(self.running, stream, decoder.decode(b"", final=True), captured=False)
+                decoder.reset()
+        return False
+
+
+def _decoder() -> codecs.IncrementalDecoder:
+    return codecs.getincrementaldecoder("utf-8")("replace")
+
+
+def _head(text: str, size: int) -> str:
+    """The longest beginning of at most `size` bytes."""
+    if text.isascii():
+        return text[:size]
+    data = text.encode("utf-8", "surrogatepass")[:size]
+    return data.decode("utf-8", "ignore")
+
+
+def _tail(text: str, size: int) -> str:
+    """The longest end of at most `size` bytes."""
+    if size <= 0:
+        return ""
+    if text.isascii():
+        return text[-size:]
+    data = text.encode("utf-8", "backslashreplace")[-size:]
+    return data.decode("utf-8", "ignore")
+
+
+def _trimmed(
+    tail: "Any", limit: int
+) -> tuple[list[tuple[StreamName, str]], int]:
+    """The last `limit` bytes of a tail, as texts, and how many bytes they are."""
+    kept: list[tuple[StreamName, str]] = []
+    room = limit
+    for stream, text, size in reversed(tail):
+        if room <= 0:
+            break
+        end = text if size <= room else _tail(text, room)
+        kept.append((stream, end))
+        room -= min(size, room)
+    kept.reverse()
+    return kept, limit - room
+
+
+class _Sink(io.BufferedIOBase):
+    """`sys.stdout.buffer`: bytes in, text out."""
+
+    def __init__(self, write: Callable[[StreamName, str], None], stream: StreamName, fd: int) -> None:
+        super().__init__()
+        self._write = write
+        self._stream: StreamName = stream
+        self._fd = fd
+        self._decoder = _decoder()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, data: Buffer, /) -> int:
+        view = memoryview(data)
+        text = self._decoder.decode(bytes(view))
+        if text:
+            self._write(self._stream, text)
+        return view.nbytes
+
+    def close(self) -> None:
+        """Stay open: code that closes its stdout has still more to say."""
+
+
+class OutputStream(io.TextIOWrapper):
+    """`sys.stdout` and `sys.stderr` of the code: text goes to the hub as it is, bytes by way of the sink."""
+
+    def __init__(self, hub: OutputHub, stream: StreamName, fd: int) -> None:
+        """Stand for the file descriptor `fd`."""
+        super().__init__(_Sink(lambda stream, text: hub.write(stream, text), stream, fd), encoding="utf-8", errors="backslashreplace", newline="")
+        self._hub = hub
+        self._stream: StreamName = stream
+        self.mode = "w"
+
+    @property
+    def name(self) -> str:
+        """As the interpreter's own streams are called."""
+        return f"<{self._stream}>"
+
+    def write(self, text: str, /) -> int:
+        """Write text; give its length."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        self._hub.write(self._stream, text)
+        return len(text)
+
+    def writelines(self, lines: Any, /) -> None:
+        """Write each of the lines."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Send what has been written."""
+        self._hub.flush()
+
+    def close(self) -> None:
+        """Send what has been written, and stay open."""
+        self._hub.flush()

@@ -1,0 +1,510 @@
+"""The session: one loop, one reader, and a table from message type to handler."""
+
+import asyncio
+import os
+import platform
+import select
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from pyrepl3_schemas.codec import encode_value
+from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
+from pyrepl3_schemas.messages import (
+    CallResponse,
+    Cancel,
+    Checkpoint,
+    Complete,
+    Error,
+    ErrorKind,
+    Execute,
+    FromWorker,
+    GetStats,
+    Hello,
+    InputResponse,
+    Inspect,
+    Metrics,
+    Ping,
+    Pong,
+    Ready,
+    Restore,
+    Result,
+    Shutdown,
+    Stats,
+    ToWorker,
+)
+from pyrepl3_schemas.version import MIN_MAX_FRAME_BYTES, PROTOCOL
+
+from pyrepl3_worker import provided
+from pyrepl3_worker.alarms import AlarmClock
+from pyrepl3_worker.calls import Calls, wait_readable
+from pyrepl3_worker.cancellation import Interrupt, loop_gate
+from pyrepl3_worker.config import ExecutorConfig
+from pyrepl3_worker.coroutines import EventLoopCoordinator
+from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
+from pyrepl3_worker.executor import AsyncExecutor, Outcome
+from pyrepl3_worker.failures import describe, describe_plainly
+from pyrepl3_worker.flow import Execution
+from pyrepl3_worker.health import Health
+from pyrepl3_worker.imports import ImportController
+from pyrepl3_worker.limits import cpu_seconds, limit_memory, resident_bytes
+from pyrepl3_worker.namespace import ENGINE_INTERNALS, MODULE_KEYS, NamespaceManager
+from pyrepl3_worker.output import OutputHub
+from pyrepl3_worker.reprs import bounded_repr
+from pyrepl3_worker.stdio import Stdio
+from pyrepl3_worker.transport import Reader, Writer
+
+FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
+HIDDEN: Final = MODULE_KEYS | ENGINE_INTERNALS | {"_last_exception", "exit", "quit", "display"}
+_VALUE_MARGIN: Final = 4096
+"""Room in a frame for what stands beside a value."""
+_LAST_GRACE: Final = 2.0
+
+
+class Session:
+    """Serves one parent. Made by `open_session` in `__main__`, once `hello` has come."""
+
+    def __init__(
+        self, hello: Hello, loop: asyncio.AbstractEventLoop, stdio: Stdio, reader: Reader, waiting: list[ToWorker]
+    ) -> None:
+        """Get everything ready and say so. `waiting` came together with `hello`."""
+        config = hello.config
+        self._loop = loop
+        self._stdio = stdio
+        self._reader = reader
+        self._config: ExecutorConfig = config
+        self._writer = Writer(stdio.writer, config.max_frame_bytes)
+        self._stopping = False
+        self._poller = select.poll()
+        self._poller.register(reader.fd, select.POLLIN)
+        self._namespace = NamespaceManager()
+        self._namespace.install()
+        clock = AlarmClock()
+        self._clock = clock
+        self._hub = OutputHub(self._writer, stdio, clock, config.max_output_bytes)
+        self._executor = AsyncExecutor(
+            self._namespace, hello.session_id, config=config, host=self, clock=clock
+        )
+        self._calls = Calls(self._writer.send, self._pump, self._executor.doorbell.ring, reader.fd)
+        self._coordinator = EventLoopCoordinator(loop, self._executor.manager)
+        self._coordinator.on_nested = self._read_on_nested_loop
+        self._health = Health(stdio, self._executor.doorbell)
+        self._ordered: deque[Execute | Checkpoint | Restore] = deque()
+        self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
+            Execute: self._on_execute,
+            InputResponse: self._calls.deliver_input,
+            CallResponse: self._calls.deliver_call,
+            Cancel: self._on_cancel,
+            Checkpoint: self._on_checkpoint,
+            Restore: self._on_restore,
+            Complete: self._on_complete,
+            Inspect: self._on_inspect,
+            Ping: self._on_ping,
+            GetStats: self._on_stats,
+            Shutdown: self._on_shutdown,
+            Hello: self._on_second_hello,
+        }
+        self._prepare(hello)
+        self._dispatch(waiting)
+
+    def _prepare(self, hello: Hello) -> None:
+        config = self._config
+        loop = self._loop
+        loop.set_task_factory(self._executor.manager.factory)
+        provided.provide(self._calls, self._hub, self._coordinator)
+        for spec in hello.capabilities:
+            self._namespace.namespace[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
+        self._namespace.namespace["display"] = self._make_display()
+        os.register_at_fork(after_in_child=self._after_fork)
+        self._executor.doorbell.install()
+        ImportController(config, self._namespace.namespace).install()
+        confinement = ["dies_with_parent", "private_stdio"]
+        if config.max_memory_usage is not None:
+            limit_memory(config.max_memory_usage)
+            confinement.append("memory")
+        self._writer.send(
+            Ready(
+                protocol=PROTOCOL,
+                pid=os.getpid(),
+                python=platform.python_version(),
+                features=FEATURES,
+                max_frame_bytes=config.max_frame_bytes,
+                confinement=confinement,
+            )
+        )
+        loop.add_reader(self._reader.fd, self._on_readable)
+
+    def _make_display(self) -> Callable[..., Any]:
+        def display(*objects: Any, **options: Any) -> Any:
+            """Show objects richly: as HTML, an image, … whatever they offer."""
+            from pyrepl3_worker.display import make_display
+
+            shown = make_display(self._send_in_order, self._current_id)
+            return shown(*objects, **options)
+
+        return display
+
+    # --- the loop ------------------------------------------------------------------------------------
+
+    @loop_gate
+    def run(self) -> None:
+        """Serve until the session ends."""
+        while not self._stopping:
+            try:
+                # Code may stop the loop under us; it goes on.
+                self._loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                # A task of the code raised it; asyncio lets these two through, and has noted it there.
+                continue
+
+    def finish(self) -> None:
+        """Let go: exit handlers run, for a moment, and all output goes out."""
+        import atexit
+
+        self._clock.set(_LAST_GRACE, lambda: os._exit(0))
+        atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportAttributeAccessIssue] - the interpreter's own finalization would wait for the code's threads
+        try:
+            self._hub.flush()
+        except OSError:
+            pass  # the parent has gone already
+
+    def _on_readable(self) -> None:
+        self._read()
+        self._executor.deliver()
+        self._advance()
+
+    def _read(self) -> None:
+        """Read what has arrived and dispatch it."""
+        try:
+            messages = self._reader.read()
+        except RemoteProtocolError as error:
+            self._complain(f"unreadable: {error}")
+            self._stop()
+            return
+        if messages is None:
+            # The parent has closed its end, or is gone.
+            self._loop.remove_reader(self._reader.fd)
+            self._on_shutdown(Shutdown(reason="end of stream", grace=_LAST_GRACE))
+            return
+        self._dispatch(messages)
+
+    def _dispatch(self, messages: list[ToWorker]) -> None:
+        for message in messages:
+            self._handlers[type(message)](message)
+
+    def listen(self) -> None:
+        """In the doorbell's handler, while code holds this thread: read, and start nothing."""
+        self._read()
+
+    def _pump(self) -> None:
+        """Block this thread, in a call of the code's, until something has come; dispatch it."""
+        self._executor.raise_here()
+        wait_readable(self._poller)
+        self._read()
+        self._executor.raise_here()
+
+    def _read_on_nested_loop(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+        loop.add_reader(self._reader.fd, self._on_nested_readable)
+        return lambda: loop.remove_reader(self._reader.fd) and None
+
+    def _on_nested_readable(self) -> None:
+        self._read()
+        self._executor.deliver()
+
+    # --- handlers ------------------------------------------------------------------------------------
+
+    def _on_execute(self, message: Execute) -> None:
+        self._ordered.append(message)
+
+    def _on_checkpoint(self, message: Checkpoint) -> None:
+        self._ordered.append(message)
+
+    def _on_restore(self, message: Restore) -> None:
+        self._ordered.append(message)
+
+    def _advance(self) -> None:
+        """Start what has come, in order. Checkpoints wait until what came before them is done."""
+        ordered = self._ordered
+        executor = self._executor
+        while ordered:
+            message = ordered[0]
+            if isinstance(message, Execute):
+                ordered.popleft()
+                executor.submit(
+                    Execution(
+                        message.execution_id,
+                        message.code,
+                        message.timeout,
+                        message.result_mode,
+                        store_history=message.store_history,
+                    ),
+                    self._on_done,
+                )
+            elif executor.running is None and not executor.queued:
+                ordered.popleft()
+                self._checkpoint(message)
+            else:
+                return
+
+    def _checkpoint(self, message: Checkpoint | Restore) -> None:
+        from pyrepl3_worker.checkpoint import Checkpointer
+
+        checkpointer = self._health.checkpointer(lambda: Checkpointer(self._namespace.namespace, frozenset(HIDDEN)))
+        try:
+            if isinstance(message, Checkpoint):
+                answer: FromWorker = checkpointer.take(message.checkpoint_id, message.known)
+            else:
+                answer = checkpointer.restore(message)
+            self._writer.send(answer)
+        except LocalProtocolError as error:
+            self._complain(f"{message.checkpoint_id}: {error}")
+
+    def _on_cancel(self, message: Cancel) -> None:
+        if self._executor.request(message.execution_id, message.reason):
+            return
+        for waiting in self._ordered:
+            if isinstance(waiting, Execute) and waiting.execution_id == message.execution_id:
+                self._ordered.remove(waiting)
+                execution = Execution(waiting.execution_id, waiting.code)
+                error = CancellationError(f"execution {message.execution_id!r} was cancelled before it began")
+                execution.reason = message.reason
+                self._on_done(execution, Outcome(None, error, self.explain(execution, error), 0.0))
+                return
+
+    def _on_complete(self, message: Complete) -> None:
+        from pyrepl3_worker.completion import complete
+
+        self._writer.send(complete(self._namespace.namespace, message))
+
+    def _on_inspect(self, message: Inspect) -> None:
+        from pyrepl3_worker.completion import inspect
+
+        self._writer.send(inspect(self._namespace.namespace, message, frozenset(HIDDEN)))
+
+    def _on_ping(self, message: Ping) -> None:
+        running = self._executor.running
+        self._writer.send(
+            Pong(
+                nonce=message.nonce,
+                rss=resident_bytes(),
+                cpu_time=cpu_seconds(),
+                queue=self._executor.queued + len(self._ordered),
+                current_execution=None if running is None else running.execution_id,
+            )
+        )
+
+    def _on_stats(self, message: GetStats) -> None:
+        metrics, cache, manager = self._executor.metrics, self._executor.compiler.cache, self._executor.manager
+        asked = cache.hits + cache.misses
+        self._writer.send(
+            Stats(
+                request_id=message.request_id,
+                metrics=Metrics(
+                    total_executions=metrics.total,
+                    successful_executions=metrics.succeeded,
+                    failed_executions=metrics.failed,
+                    total_duration=metrics.total_duration,
+                    duration_buckets=metrics.duration_buckets,
+                    mode_distribution=metrics.mode_distribution,
+                    cache_hits=cache.hits,
+                    cache_misses=cache.misses,
+                    cache_hit_rate=cache.hits / asked if asked else 0.0,
+                    ast_transforms=self._executor.compiler.ast_transforms,
+                    active_tasks=len(manager.tasks),
+                    tasks_created=manager.created,
+                    output_bytes=self._hub.total_bytes,
+                ),
+            )
+        )
+
+    def _on_shutdown(self, message: Shutdown) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._ordered.clear()
+        self._executor.close()
+        self._loop.call_later(message.grace, self._loop.stop)
+        asyncio.Task(self._wind_down(), loop=self._loop)
+
+    async def _wind_down(self) -> None:
+        """Wait for what was cancelled, then stop the loop."""
+        while self._executor.manager.tasks:
+            await asyncio.wait(list(self._executor.manager.tasks))
+        await self._coordinator.flush_queue()
+        self._loop.stop()
+
+    def _on_second_hello(self, message: Hello) -> None:
+        self._complain(f"a second hello, for session {message.session_id!r}: a worker has one session")
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._loop.stop()
+
+    def _complain(self, text: str) -> None:
+        self._writer.send(Error(kind="protocol", exception="RemoteProtocolError", message=text, traceback=text))
+
+    # --- the executor's host -------------------------------------------------------------------------
+
+    def begin(self, execution: Execution) -> None:
+        """Attribute what is written without a flow of its own."""
+        self._hub.running = execution
+        self._calls.running = execution
+
+    def show(self, execution: Execution, value: Any) -> Result:
+        """Make the `result` of a value: MessagePack where it has that form, and always a repr."""
+        if value is None:
+            return Result(
+                execution_id=execution.execution_id, mode=execution.mode, value=_NIL, repr="None", type_name="NoneType"
+            )
+        text, truncated = bounded_repr(value, self._config.max_repr_chars)
+        type_name = type(value).__name__
+        try:
+            raw = encode_value(value)
+        except LocalProtocolError:
+            return Result(
+                execution_id=execution.execution_id,
+                mode=execution.mode,
+                repr=text,
+                type_name=_encodable(type_name),
+                truncated=truncated,
+            )
+        limit = self._config.max_frame_bytes - _VALUE_MARGIN - 4 * len(text)
+        if len(memoryview(raw)) > limit:
+            return Result(
+                execution_id=execution.execution_id,
+                mode=execution.mode,
+                repr=text[: self._config.max_frame_bytes // 8],
+                type_name=_encodable(type_name),
+                truncated=True,
+            )
+        return Result(
+            execution_id=execution.execution_id,
+            mode=execution.mode,
+            value=raw,
+            repr=text,
+            type_name=_encodable(type_name),
+            truncated=truncated,
+        )
+
+    def explain(self, execution: Execution, error: BaseException) -> Error:
+        """Make the `error` of an exception."""
+        kind = self._kind(execution, error)
+        if kind == "limit" and isinstance(error, MemoryError):
+            error.add_note(
+                f"max_memory_usage={self._config.max_memory_usage} bytes; raise it in the ExecutorConfig if that is too low"
+            )
+        try:
+            return describe(error, kind, execution.execution_id)
+        except (Exception, RecursionError) as broken:
+            return describe_plainly(error, kind, execution.execution_id, f"describing it raised {type(broken).__name__}")
+
+    def _kind(self, execution: Execution, error: BaseException) -> ErrorKind:
+        match error:
+            case CompilationError():
+                return "compilation"
+            case LimitExceeded():
+                return "limit"
+            case MemoryError() if self._config.max_memory_usage is not None:
+                return "limit"
+            case CancellationError():
+                return "timeout" if execution.reason == "timeout" else "cancelled"
+            case TimeoutError() if execution.reason == "timeout":
+                return "timeout"
+            case asyncio.CancelledError() | KeyboardInterrupt() if execution.reason is not None:
+                return "timeout" if execution.reason == "timeout" else "cancelled"
+            case _:
+                return "exception"
+
+    def interrupt_blocking(self, interrupt: Interrupt) -> None:
+        """Wake the blocking thread from an `input()`, a call or a sleep."""
+        self._calls.blocking_thread = self._executor.blocking_thread
+        self._calls.interrupt_blocking(interrupt)
+
+    def end(self, execution: Execution) -> None:
+        """Send what was written, and mend what the code may have broken."""
+        self._health.mend()
+        if "matplotlib.pyplot" in sys.modules:
+            from pyrepl3_worker.display import flush_figures
+
+            flush_figures(self._namespace.namespace["display"])
+        self._calls.drop(execution)
+        self._calls.reset()
+        self._hub.finish(execution)
+        self._hub.running = self._calls.running = None
+
+    def _on_done(self, execution: Execution, outcome: Outcome) -> None:
+        """Send the one `result` or `error` of an execution."""
+        message: Result | Error | None = outcome.shown
+        if message is None:
+            error = outcome.error if outcome.error is not None else RuntimeError("no outcome")
+            message = describe_plainly(
+                error, self._kind(execution, error), execution.execution_id, "it was stopped while being described"
+            )
+        truncated = self._hub.truncated(execution)
+        if isinstance(message, Result):
+            message = Result(
+                execution_id=message.execution_id,
+                mode=message.mode,
+                value=message.value,
+                repr=message.repr,
+                type_name=message.type_name,
+                duration=outcome.duration,
+                truncated=message.truncated or truncated,
+            )
+        else:
+            message = Error(
+                kind=message.kind,
+                exception=message.exception,
+                message=message.message,
+                execution_id=message.execution_id,
+                notes=message.notes,
+                frames=message.frames,
+                traceback=message.traceback,
+                cause=message.cause,
+                members=message.members,
+                suggestion=message.suggestion,
+                mode=execution.mode,
+                duration=outcome.duration,
+                truncated=truncated,
+            )
+        try:
+            self._writer.send(message)
+        except LocalProtocolError as error:
+            # A small max_frame_bytes: say what happened in what fits anywhere.
+            self._writer.send(
+                Error(
+                    kind="limit",
+                    exception=type(error).__name__,
+                    message=f"the outcome does not fit max_frame_bytes={self._config.max_frame_bytes}"[: MIN_MAX_FRAME_BYTES // 8],
+                    execution_id=execution.execution_id,
+                    mode=execution.mode,
+                    duration=outcome.duration,
+                )
+            )
+        if self._ordered and self._executor.running is None:
+            self._loop.call_soon(self._advance)
+
+    # --- odds and ends -------------------------------------------------------------------------------
+
+    def _send_in_order(self, message: FromWorker) -> None:
+        self._hub.flush()
+        self._writer.send(message)
+
+    def _current_id(self) -> str | None:
+        running = self._executor.running
+        return None if running is None else running.execution_id
+
+    def _after_fork(self) -> None:
+        """In a child that the code forked: be nobody's worker."""
+        self._stdio.abandon()
+        self._executor.forked = True
+        self._calls.forked = True
+        self._hub.after_fork()
+
+
+_NIL: Final = encode_value(None)
+
+
+def _encodable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,114 @@
+"""Takes the process's standard fds before anything can print.
+
+The protocol's fds move to high numbers, close-on-exec, where code that closes or writes to "all"
+low fds does not meet them. Fd 0 becomes /dev/null; fds 1 and 2 become the capture pipes.
+"""
+
+import fcntl
+import os
+import resource
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+_HIGH: Final = 512
+_PIPE_BYTES: Final = 1024 * 1024
+_F_SETPIPE_SZ: Final = 1031
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """The fds of a worker, all but 0, 1 and 2 above the reach of careless code."""
+
+    reader: int
+    """Frames from the parent; non-blocking."""
+    writer: int
+    """Frames to the parent."""
+    last_words: int
+    """The original stderr."""
+    null: int
+    """/dev/null, kept for mending fd 0."""
+    captured: tuple[int, int]
+    """Write ends behind fds 1 and 2, kept for mending them and for asking what waits there."""
+    drained: tuple[int, int] | None
+    """Read ends behind fds 1 and 2 when no parent drains them, so this process must."""
+
+    def mend(self) -> None:
+        """Reopen those of fds 0, 1 and 2 that the code has closed. A redirected one stays."""
+        for fd, spare in ((0, self.null), (1, self.captured[0]), (2, self.captured[1])):
+            try:
+                os.fstat(fd)
+            except OSError:
+                os.dup2(spare, fd)
+
+    def abandon(self) -> None:
+        """Let go of the protocol in a forked child: what it writes must never reach the parent."""
+        for fd in (self.reader, self.writer):
+            os.dup2(self.null, fd, inheritable=False)
+
+
+def high_base() -> int:
+    """Give the lowest fd number that the worker uses for itself."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _HIGH if soft > 2 * _HIGH or soft < 0 else soft // 2
+
+
+def _move(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high_base())
+
+
+def claim(capture: tuple[int, int] | None) -> Stdio:
+    """Move the protocol away and put the capture pipes in its place.
+
+    Args:
+        capture: inherited write ends whose other ends the parent drains, or None to make pipes that
+            this process drains.
+    """
+    reader, writer, last_words = _move(0), _move(1), _move(2)
+    os.set_blocking(reader, False)
+    opened = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    null = _move(opened)
+    os.close(opened)
+    drained: tuple[int, int] | None = None
+    if capture is None:
+        (out_read, out), (err_read, err) = os.pipe(), os.pipe()
+        drained = (_move(out_read), _move(err_read))
+        for fd in drained:
+            os.set_blocking(fd, False)
+        os.close(out_read)
+        os.close(err_read)
+    else:
+        out, err = capture
+    kept = (_move(out), _move(err))
+    for fd in kept:
+        try:
+            fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE_BYTES)
+        except OSError:
+            # The user's pipe allowance is spent (or it is no pipe); a small one works too.
+            break
+    os.dup2(null, 0)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    for fd in (out, err):
+        if fd > 2:
+            os.close(fd)
+    return Stdio(reader, writer, last_words, null, kept, drained)
+
+
+@contextmanager
+def low_fds_taken(null: int) -> Generator[None]:
+    """Make whatever is opened inside get a high fd number.
+
+    For the loop's selector and wake-up socket, whose numbers cannot be asked for: code that closes
+    fds 0 to 255 would stop the loop otherwise.
+    """
+    taken: list[int] = []
+    base = high_base()
+    try:
+        while not taken or taken[-1] < base:
+            taken.append(os.dup(null))
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)

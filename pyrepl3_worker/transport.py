@@ -1,0 +1,100 @@
+"""The only reads and writes of frames: one ordered writer, one reader."""
+
+import os
+import select
+import threading
+from collections import deque
+from typing import Final
+
+from pyrepl3_schemas.codec import WorkerDecoder, encode
+from pyrepl3_schemas.messages import FromWorker, ToWorker
+
+_READ_BYTES: Final = 64 * 1024
+"""Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
+_BULK_BYTES: Final = 1024 * 1024
+
+
+class Writer:
+    """Writes frames whole and in order, from any thread.
+
+    A blocked pipe blocks the writer: that is the backpressure. The lock is reentrant since a garbage
+    collection inside it may run a finalizer that prints; such a frame waits for the one that is half
+    written.
+    """
+
+    def __init__(self, fd: int, max_frame_bytes: int) -> None:
+        """Write to `fd`, which stays the caller's."""
+        self._fd = fd
+        self.max_frame_bytes = max_frame_bytes
+        self._lock = threading.RLock()
+        self._queue: deque[bytearray] = deque()
+        self._writing = False
+
+    def send(self, message: FromWorker) -> None:
+        """Write one message.
+
+        Raises:
+            LocalProtocolError: it does not encode or is too long; nothing was written.
+            BrokenPipeError: nobody reads any more.
+        """
+        frame = encode(message, self.max_frame_bytes)
+        with self._lock:
+            self._queue.append(frame)
+            if self._writing:
+                return
+            self._writing = True
+            try:
+                while self._queue:
+                    self._write(self._queue.popleft())
+            finally:
+                self._writing = False
+
+    def _write(self, frame: bytearray) -> None:
+        written = 0
+        try:
+            written = os.write(self._fd, frame)
+            if written == len(frame):
+                return
+            view = memoryview(frame)
+            while written < len(frame):
+                written += os.write(self._fd, view[written:])
+        except BlockingIOError:
+            # Whoever spawned us made the pipe non-blocking, and part of the frame may be out.
+            self._write_patiently(frame, written)
+
+    def _write_patiently(self, frame: bytearray, written: int) -> None:
+        poller = select.poll()
+        poller.register(self._fd, select.POLLOUT)
+        view = memoryview(frame)
+        while written < len(frame):
+            poller.poll()
+            try:
+                written += os.write(self._fd, view[written:])
+            except BlockingIOError:
+                continue
+
+
+class Reader:
+    """Reads what has arrived, without blocking. Used by the session alone."""
+
+    def __init__(self, fd: int, max_frame_bytes: int) -> None:
+        """Read from `fd` (non-blocking), which stays the caller's."""
+        self.fd = fd
+        self.decoder = WorkerDecoder(max_frame_bytes)
+        self._size = _READ_BYTES
+
+    def read(self) -> list[ToWorker] | None:
+        """Give the messages that are complete now; None at the end of the stream.
+
+        Raises:
+            RemoteProtocolError: the parent sent something else than frames.
+        """
+        try:
+            data = os.read(self.fd, self._size)
+        except BlockingIOError:
+            return []
+        if not data:
+            self.decoder.close()
+            return None
+        self._size = _BULK_BYTES if len(data) == self._size else _READ_BYTES
+        return self.decoder.feed(data)
