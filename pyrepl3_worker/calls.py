@@ -135,6 +135,7 @@ class Calls:
         send: Callable[[FromWorker], None],
         pump: Callable[[], None],
         ring: Callable[[], None],
+        blocking_thread: Callable[[], int | None],
         reader_fd: int,
     ) -> None:
         """Made on the loop's thread.
@@ -143,6 +144,7 @@ class Calls:
             send: writes a message, from any thread.
             pump: blocks the loop's thread until something has been read, and dispatches that.
             ring: makes the loop's thread read even if code holds it, from any thread.
+            blocking_thread: gives the identifier of the thread for blocking code, once there is one.
             reader_fd: becomes readable when something has arrived.
         """
         self._send = send
@@ -150,7 +152,7 @@ class Calls:
         self._ring = ring
         self._reader_fd = reader_fd
         self._loop_thread = threading.get_ident()
-        self.blocking_thread: int | None = None
+        self._blocking_thread = blocking_thread
         self.running: Execution | None = None
         self._pending: dict[str, Answer] = {}
         self._error_types: dict[str, type[CapabilityError]] = {}
@@ -235,7 +237,7 @@ class Calls:
 
     def on_blocking_thread(self) -> bool:
         """Whether the caller runs on the thread for blocking code."""
-        return threading.get_ident() == self.blocking_thread
+        return threading.get_ident() == self._blocking_thread()
 
     def _wait(self, answer: Answer) -> Any:
         if threading.get_ident() == self._loop_thread:

@@ -221,35 +221,3 @@ def injected(reason: CancelReason, execution_id: str, timeout: float | None) -> 
     return error
 
 
-def kill_children(started_after: float) -> list[int]:
-    """Kill the child processes (and theirs) that began after a time; give their pids.
-
-    Args:
-        started_after: seconds on CLOCK_BOOTTIME. Start times count in clock ticks of 10 ms, so what
-            began just before may be taken for just after.
-    """
-    tick = os.sysconf("SC_CLK_TCK")
-    children: dict[int, list[int]] = {}
-    starts: dict[int, float] = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat", "rb") as stat:
-                fields = stat.read().rpartition(b")")[2].split()
-        except OSError:
-            continue  # it ended while we looked
-        children.setdefault(int(fields[1]), []).append(int(entry))
-        starts[int(entry)] = int(fields[19]) / tick
-    doomed: list[int] = []
-    todo = [pid for pid in children.get(os.getpid(), []) if starts[pid] + 1 / tick >= started_after]
-    while todo:
-        pid = todo.pop()
-        doomed.append(pid)
-        todo.extend(children.get(pid, []))
-    for pid in doomed:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    return doomed

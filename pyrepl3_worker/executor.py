@@ -30,8 +30,8 @@ from pyrepl3_worker.cancellation import (
     gate,
     hears_by_itself,
     injected,
-    kill_children,
 )
+from pyrepl3_worker.children import kill_children
 from pyrepl3_worker.compiler import CO_COROUTINE, LAST, WRAPPER, Cell, Compiler
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.coroutines import CoroutineManager

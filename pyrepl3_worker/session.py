@@ -39,7 +39,7 @@ from pyrepl3_schemas.version import MIN_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_worker import provided
 from pyrepl3_worker.alarms import AlarmClock
 from pyrepl3_worker.calls import Calls, wait_readable
-from pyrepl3_worker.cancellation import Interrupt, loop_gate
+from pyrepl3_worker.cancellation import Interrupt, gate, loop_gate
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.coroutines import EventLoopCoordinator
 from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
@@ -86,7 +86,13 @@ class Session:
         self._executor = AsyncExecutor(
             self._namespace, hello.session_id, config=config, host=self, clock=clock
         )
-        self._calls = Calls(self._writer.send, self._pump, self._executor.doorbell.ring, reader.fd)
+        self._calls = Calls(
+            self._writer.send,
+            self._pump,
+            self._executor.doorbell.ring,
+            lambda: self._executor.blocking_thread,
+            reader.fd,
+        )
         self._coordinator = EventLoopCoordinator(loop, self._executor.manager)
         self._coordinator.on_nested = self._read_on_nested_loop
         self._health = Health(stdio, self._executor.doorbell)
@@ -351,6 +357,7 @@ class Session:
         self._hub.running = execution
         self._calls.running = execution
 
+    @gate
     def show(self, execution: Execution, value: Any) -> Result:
         """Make the `result` of a value: MessagePack where it has that form, and always a repr."""
         if value is None:
@@ -387,6 +394,7 @@ class Session:
             truncated=truncated,
         )
 
+    @gate
     def explain(self, execution: Execution, error: BaseException) -> Error:
         """Make the `error` of an exception."""
         kind = self._kind(execution, error)
@@ -418,7 +426,6 @@ class Session:
 
     def interrupt_blocking(self, interrupt: Interrupt) -> None:
         """Wake the blocking thread from an `input()`, a call or a sleep."""
-        self._calls.blocking_thread = self._executor.blocking_thread
         self._calls.interrupt_blocking(interrupt)
 
     def end(self, execution: Execution) -> None:

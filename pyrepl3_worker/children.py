@@ -1,0 +1,68 @@
+"""The child processes of an execution, which go with it when it is stopped."""
+
+import os
+import signal
+
+
+def kill_children(started_after: float) -> list[int]:
+    """Kill the child processes (and theirs) that began after a time; give their pids.
+
+    Args:
+        started_after: seconds on CLOCK_BOOTTIME. Start times count in clock ticks of 10 ms, so what
+            began just before may be taken for just after.
+    """
+    tick = os.sysconf("SC_CLK_TCK")
+    doomed: list[int] = []
+    todo = [pid for pid in children_of(os.getpid()) if _started(pid, tick) + 1 / tick >= started_after]
+    while todo:
+        pid = todo.pop()
+        doomed.append(pid)
+        todo.extend(children_of(pid))
+    for pid in doomed:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    return doomed
+
+
+def children_of(pid: int) -> list[int]:
+    """Give the pids of a process's children, whichever of its threads started them."""
+    children: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as listing:
+                children.extend(map(int, listing.read().split()))
+    except FileNotFoundError:
+        # The process ended while we looked, or the kernel was built without PROC_CHILDREN.
+        return children if os.path.exists("/proc/self/task") and _has_listing() else _scan(pid)
+    except ProcessLookupError:
+        return children
+    return children
+
+
+def _has_listing() -> bool:
+    return os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+
+def _scan(parent: int) -> list[int]:
+    """The same by looking at every process there is."""
+    children: list[int] = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (fields := _stat(int(entry))) and int(fields[1]) == parent:
+            children.append(int(entry))
+    return children
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of proc(5)'s stat from the third on (state, ppid, …); none when it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _started(pid: int, tick: int) -> float:
+    fields = _stat(pid)
+    return int(fields[19]) / tick if fields else 0.0
