@@ -115,6 +115,14 @@ def _run_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
 
 
 @gate
+def _run_and_show(cell: Cell, namespace: dict[str, Any], show: Callable[..., Any], execution: Execution) -> Any:
+    """Run code that is no coroutine; give its value, and what the host makes of it."""
+    current.set(execution.flow)
+    value = _run_cell(cell, namespace)
+    return value, show(execution, value)
+
+
+@gate
 async def _await_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
     """Run code of which a part is a coroutine; give its value."""
     value = None
@@ -291,7 +299,6 @@ class AsyncExecutor:
         self._number = None
         execution.started = time.perf_counter()
         execution.started_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
-        self._context.run(current.set, execution.flow)
         self._host.begin(execution)
         try:
             cell = self._compile(execution)
@@ -330,7 +337,7 @@ class AsyncExecutor:
 
     def _run_here(self, execution: Execution, cell: Cell) -> None:
         execution.place = "main"
-        outcome = self._outcome(execution, self._context.run, _run_cell, cell, self.namespace.namespace)
+        outcome = self._outcome(execution, cell)
         if self.forked:
             leave_forked_child(outcome.error)
         self.compiler.adopt(cell)
@@ -339,21 +346,21 @@ class AsyncExecutor:
     def _run_as_task(self, execution: Execution, cell: Cell) -> None:
         assert self._loop is not None
         execution.place = "task"
+        self._context.run(current.set, execution.flow)
         # Made by hand: the code's own main flow is not a task that the code created.
         self._task = asyncio.Task(self._drive(execution, cell), loop=self._loop, context=self._context)
 
     async def _drive(self, execution: Execution, cell: Cell) -> None:
-        namespace = self.namespace.namespace
-        value: Any = None
-        error: BaseException | None = None
         try:
-            value = await _await_cell(cell, namespace)
+            value = await _await_cell(cell, self.namespace.namespace)
+            shown = _call(self._host.show, execution, value)
+            outcome = Outcome(value, None, shown, time.perf_counter() - execution.started)
         except BaseException as raised:
-            error = self._as_requested(execution, raised)
+            outcome = self._failed(execution, raised, _call)
         if self.forked:
-            leave_forked_child(error)
+            leave_forked_child(outcome.error)
         self.compiler.adopt(cell)
-        self._finish(execution, self._shown(execution, value, error, _call))
+        self._finish(execution, outcome)
 
     def _run_on_blocking_thread(self, execution: Execution, cell: Cell) -> None:
         loop = self._loop
@@ -361,7 +368,7 @@ class AsyncExecutor:
         execution.place = "thread"
 
         def job() -> None:
-            outcome = self._outcome(execution, self._context.run, _run_cell, cell, self.namespace.namespace)
+            outcome = self._outcome(execution, cell)
             if self.forked:
                 leave_forked_child(outcome.error)
             loop.call_soon_threadsafe(finish, outcome)
@@ -373,34 +380,26 @@ class AsyncExecutor:
 
         self._blocking.run(job)
 
-    def _outcome(self, execution: Execution, run: Callable[..., Any], *arguments: Any) -> Outcome:
+    def _outcome(self, execution: Execution, cell: Cell) -> Outcome:
         """Run, and catch whatever comes, also an interrupt that strikes just outside of the code."""
-        value: Any = None
-        error: BaseException | None = None
         try:
-            value = run(*arguments)
+            value, shown = self._context.run(
+                _run_and_show, cell, self.namespace.namespace, self._host.show, execution
+            )
         except BaseException as raised:
-            error = self._as_requested(execution, raised)
-        return self._shown(execution, value, error, run, _call)
+            return self._failed(execution, raised, self._context.run, _call)
+        return Outcome(value, None, shown, time.perf_counter() - execution.started)
 
-    def _shown(
-        self, execution: Execution, value: Any, error: BaseException | None, *run: Callable[..., Any]
-    ) -> Outcome:
-        """Let the host prepare the outcome, by way of `run` so that it can be stopped too."""
-        shown: Any = None
+    def _failed(self, execution: Execution, raised: BaseException, *run: Callable[..., Any]) -> Outcome:
+        """Let the host prepare an error, by way of `run` so that its `__str__` can be stopped too."""
+        error = self._as_requested(execution, raised)
         call, *through = run
-        if error is None:
-            try:
-                shown = call(*through, self._host.show, execution, value)
-            except BaseException as raised:
-                error = self._as_requested(execution, raised)
-        if error is not None:
-            try:
-                shown = call(*through, self._host.explain, execution, error)
-            except BaseException as raised:
-                error.add_note(f"(describing it raised {type(raised).__name__})")
-                shown = None
-        return Outcome(value, error, shown, time.perf_counter() - execution.started)
+        shown: Any = None
+        try:
+            shown = call(*through, self._host.explain, execution, error)
+        except BaseException as broken:
+            error.add_note(f"(describing it raised {type(broken).__name__})")
+        return Outcome(None, error, shown, time.perf_counter() - execution.started)
 
     def _as_requested(self, execution: Execution, error: BaseException) -> BaseException:
         """Give a cancelled task's CancelledError the form that the reason asks for."""
@@ -412,7 +411,7 @@ class AsyncExecutor:
         return wanted
 
     def _end_with(self, execution: Execution, error: BaseException) -> None:
-        self._finish(execution, self._shown(execution, None, error, self._context.run, _call))
+        self._finish(execution, self._failed(execution, error, self._context.run, _call))
 
     def _finish(self, execution: Execution, outcome: Outcome) -> None:
         if self._alarm is not None:

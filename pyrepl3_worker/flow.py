@@ -84,15 +84,19 @@ class Flow:
         """`prefix` is empty for the main flow, else its place with a dot, such as `2.` or `2.1.`."""
         self.execution = execution
         self.prefix = prefix
-        self._children = count(1)
-        self._calls: dict[str, int] = {}
+        self._children: count[int] | None = None
+        self._calls: dict[str, int] | None = None
 
     def child(self) -> "Flow":
         """Give the flow of the next task or thread created here."""
+        if self._children is None:
+            self._children = count(1)
         return Flow(self.execution, f"{self.prefix}{next(self._children)}.")
 
     def number(self, name: str) -> str:
         """Give the number of this flow's next call of `name`."""
+        if self._calls is None:
+            self._calls = {}
         number = self._calls.get(name, 0) + 1
         self._calls[name] = number
         return f"{self.prefix}{number}"

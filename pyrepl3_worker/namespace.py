@@ -4,7 +4,6 @@ So functions, classes, comprehensions and recursion all see it, and what a cell 
 """
 
 import sys
-from collections import OrderedDict
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, Final, Literal
@@ -21,13 +20,15 @@ _OUT_LIMIT: Final = 1000
 _IN_LIMIT: Final = 10_000
 
 
-class _BoundedOut(OrderedDict[int, Any]):
+class _BoundedOut(dict[int, Any]):
     """`Out`: results by cell number; the oldest go, so that a long session does not hoard values."""
+
+    __slots__ = ()
 
     def __setitem__(self, number: int, value: Any) -> None:
         super().__setitem__(number, value)
-        while len(self) > _OUT_LIMIT:
-            self.popitem(last=False)
+        if len(self) > _OUT_LIMIT:
+            del self[next(iter(self))]
 
 
 class NamespaceManager:
@@ -96,9 +97,7 @@ class NamespaceManager:
     def record_input(self, source: str) -> int:
         """Append a cell's source to `In`; give its number."""
         inputs = self._inputs
-        self._bind("_iii", self._internals["_ii"])
-        self._bind("_ii", self._internals["_i"])
-        self._bind("_i", inputs[-1])
+        self._shift("_i", "_ii", "_iii", inputs[-1])
         inputs.append(source)
         if len(inputs) > _IN_LIMIT:
             # The numbers stay right, the old sources go.
@@ -109,12 +108,13 @@ class NamespaceManager:
         """Note a cell's value in `Out` and `_`. None is no value."""
         if value is None or value is self._outputs:
             return
-        self._bind("___", self._internals["__"])
-        self._bind("__", self._internals["_"])
-        self._bind("_", value)
+        self._shift("_", "__", "___", value)
         self._outputs[number] = value
 
-    def _bind(self, name: str, value: object) -> None:
-        if self.namespace.get(name) is self._internals[name]:
-            self.namespace[name] = value
-            self._internals[name] = value
+    def _shift(self, newest: str, middle: str, oldest: str, value: object) -> None:
+        namespace, internals = self.namespace, self._internals
+        for name in (oldest, middle, newest):
+            was = internals[name]
+            internals[name] = now = value if name is newest else internals[middle if name is oldest else newest]
+            if namespace.get(name) is was:
+                namespace[name] = now

@@ -27,11 +27,29 @@ from pyrepl3_worker.transport import Writer
 _FLUSH_DELAY: Final = 0.004
 """Seconds for which text may wait for more."""
 _FLUSH_CHARS: Final = 64 * 1024
-_CHUNK_CHARS: Final = 256 * 1024
-"""Longest text of one frame: at most four bytes a character, so 1 MiB and a little."""
+_SHORT: Final = 256
+"""Characters of a text that may take the short way."""
+_SHORT_PIECES: Final = 2000
+_CHUNK_CHARS: Final = 96 * 1024
+"""Longest text of one frame. Buffers for it stay below malloc's mmap threshold of 128 KiB, past which
+each costs page faults."""
 _TAIL_BYTES: Final = 1024 * 1024
 """How much of the end is kept when an execution writes more than its bound."""
 _DRAIN_BYTES: Final = 64 * 1024
+
+
+class Segment:
+    """Text of one execution and stream, written in one go and not sent yet."""
+
+    __slots__ = ("owner", "pieces", "room", "stream")
+
+    def __init__(self, owner: Execution | None, stream: StreamName) -> None:
+        """Nothing written."""
+        self.owner = owner
+        self.stream: StreamName = stream
+        self.pieces: list[str] = []
+        self.room = 0
+        """How many more short pieces may be added without asking anybody."""
 
 
 class OutputHub:
@@ -46,44 +64,49 @@ class OutputHub:
         self._tail_limit = 0 if max_output_bytes is None else min(max_output_bytes // 2, _TAIL_BYTES)
         self._chunk = min(_CHUNK_CHARS, max(1024, writer.max_frame_bytes // 8))
         self._lock = threading.RLock()
-        self._pieces: list[str] = []
+        self.segment = Segment(None, "stdout")
+        """The one that was written to last; only this one holds text."""
         self._chars = 0
-        self._owner: Execution | None = None
-        self._stream: StreamName = "stdout"
         self._alarm: Alarm | None = None
         self._last_flush = 0.0
         self._at_once = False
         self.total_bytes = 0
         self.running: Execution | None = None
         """What text without a flow of its own is attributed to."""
+        self.forked = False
         self._decoders = (_decoder(), _decoder())
         if stdio.drained is not None:
             threading.Thread(target=self._drain_forever, name="pyrepl3-capture", daemon=True).start()
 
     def write(self, stream: StreamName, text: str) -> None:
         """Take text that is being written now by the calling thread and task."""
+        if self.forked:
+            self._write_raw(stream, text)
+            return
         flow = current.get()
         owner = self.running if flow is None else flow.execution
         with self._lock:
-            if self._pieces:
-                if owner is not self._owner or stream != self._stream:
-                    self._send_pending()
-                    self._owner = owner
-                    self._stream = stream
-            else:
-                self._owner = owner
-                self._stream = stream
+            segment = self.segment
+            if segment.owner is not owner or segment.stream != stream:
+                self._send_pending()
+                segment = self.segment = Segment(owner, stream)
+            if not segment.pieces:
                 self._at_once = monotonic() - self._last_flush > _FLUSH_DELAY
                 if self._alarm is None:
                     self._alarm = self._clock.set(_FLUSH_DELAY, self._alarm_flush)
-            self._pieces.append(text)
+                self._chars = 0
+            segment.pieces.append(text)
             self._chars += len(text)
             if self._chars >= _FLUSH_CHARS or (self._at_once and text.endswith("\n")):
                 self.flush()
+            elif not self._at_once:
+                # When they are used up, the next piece comes here again and all of them go.
+                segment.room = _SHORT_PIECES
+                self._chars = _FLUSH_CHARS
 
     def flush(self) -> None:
         """Send what has been collected."""
-        if self._pieces:
+        if self.segment.pieces:
             with self._lock:
                 self._send_pending()
                 self._last_flush = monotonic()
@@ -96,17 +119,20 @@ class OutputHub:
                 self.flush()
             except OSError:
                 # The parent is gone. The loop sees the end of its stream and ends the process.
-                self._pieces.clear()
+                self.segment.pieces.clear()
 
     def _send_pending(self) -> None:
-        pieces, self._pieces = self._pieces, []
+        segment = self.segment
+        segment.room = 0
+        # In place, and only what was copied: another thread may be adding a short piece just now.
+        pieces = segment.pieces.copy()
+        del segment.pieces[: len(pieces)]
         self._chars = 0
         if not pieces:
             return
         text = pieces[0] if len(pieces) == 1 else "".join(pieces)
-        owner = self._owner
         captured = self._drain() if self._stdio.drained is not None else self._captured_waits()
-        self._account(owner, self._stream, text, captured=captured)
+        self._account(segment.owner, segment.stream, text, captured=captured)
 
     def _captured_waits(self) -> bool:
         """Whether something written straight to fds 1 or 2 has not been read by the parent yet."""
@@ -170,7 +196,7 @@ class OutputHub:
 
     def finish(self, execution: Execution) -> None:
         """Send everything that `execution` has written, the kept tail included. It ends after this."""
-        if not self._pieces and not execution.tail and self._stdio.drained is None:
+        if not self.segment.pieces and not execution.tail and self._stdio.drained is None:
             return
         with self._lock:
             self._send_pending()
@@ -190,18 +216,13 @@ class OutputHub:
     def after_fork(self) -> None:
         """In a forked child: what is printed goes to fds 1 and 2 at once, as from any child process."""
         self._lock = threading.RLock()
-        self._pieces = []
-        self._chars = 0
-        self.write = self._write_raw  # type: ignore[method-assign]
+        self.segment = Segment(None, "stdout")
+        self.forked = True
 
     def _write_raw(self, stream: StreamName, text: str) -> None:
         data = memoryview(text.encode("utf-8", "backslashreplace"))
         while data:
             data = data[os.write(1 if stream == "stdout" else 2, data) :]
-
-    def truncated(self, execution: Execution) -> bool:
-        """Whether something of its output was cut."""
-        return execution.cut_bytes > 0
 
     # --- capture pipes, when this process has to drain them itself ---------------------------------
 
@@ -237,6 +258,9 @@ class OutputHub:
                 self._account(self.running, stream, decoder.decode(b"", final=True), captured=False)
                 decoder.reset()
         return False
+
+
+current_get = current.get
 
 
 def _decoder() -> codecs.IncrementalDecoder:
@@ -323,7 +347,20 @@ class OutputStream(io.TextIOWrapper):
         return f"<{self._stream}>"
 
     def write(self, text: str, /) -> int:
-        """Write text; give its length."""
+        """Write text; give its length.
+
+        Raises:
+            TypeError: it is no str.
+        """
+        # The short way, for a `print` in a loop: the same flow writes on where it wrote last.
+        segment = self._hub.segment
+        if segment.room > 0 and segment.stream is self._stream and type(text) is str:
+            flow = current_get()
+            length = len(text)
+            if flow is not None and flow.execution is segment.owner and length < _SHORT:
+                segment.room -= 1
+                segment.pieces.append(text)
+                return length
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._hub.write(self._stream, text)

@@ -7,7 +7,9 @@ import select
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from pyrepl3_schemas.codec import encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
@@ -33,6 +35,7 @@ from pyrepl3_schemas.messages import (
     Shutdown,
     Stats,
     ToWorker,
+    Value,
 )
 from pyrepl3_schemas.version import MIN_MAX_FRAME_BYTES, PROTOCOL
 
@@ -358,41 +361,22 @@ class Session:
         self._calls.running = execution
 
     @gate
-    def show(self, execution: Execution, value: Any) -> Result:
-        """Make the `result` of a value: MessagePack where it has that form, and always a repr."""
+    def show(self, execution: Execution, value: Any) -> "Shown":
+        """Prepare a value: MessagePack where it has that form, and always a repr."""
         if value is None:
-            return Result(
-                execution_id=execution.execution_id, mode=execution.mode, value=_NIL, repr="None", type_name="NoneType"
-            )
+            return _SHOWN_NONE
         text, truncated = bounded_repr(value, self._config.max_repr_chars)
         type_name = type(value).__name__
+        if not type_name.isascii():
+            type_name = type_name.encode("utf-8", "backslashreplace").decode()
         try:
-            raw = encode_value(value)
+            raw: Value = encode_value(value)
         except LocalProtocolError:
-            return Result(
-                execution_id=execution.execution_id,
-                mode=execution.mode,
-                repr=text,
-                type_name=_encodable(type_name),
-                truncated=truncated,
-            )
-        limit = self._config.max_frame_bytes - _VALUE_MARGIN - 4 * len(text)
-        if len(memoryview(raw)) > limit:
-            return Result(
-                execution_id=execution.execution_id,
-                mode=execution.mode,
-                repr=text[: self._config.max_frame_bytes // 8],
-                type_name=_encodable(type_name),
-                truncated=True,
-            )
-        return Result(
-            execution_id=execution.execution_id,
-            mode=execution.mode,
-            value=raw,
-            repr=text,
-            type_name=_encodable(type_name),
-            truncated=truncated,
-        )
+            return Shown(msgspec.UNSET, text, type_name, truncated)
+        room = self._config.max_frame_bytes - _VALUE_MARGIN - 4 * len(text)
+        if len(memoryview(raw)) > room:
+            return Shown(msgspec.UNSET, text[: self._config.max_frame_bytes // 8], type_name, True)
+        return Shown(raw, text, type_name, truncated)
 
     @gate
     def explain(self, execution: Execution, error: BaseException) -> Error:
@@ -442,38 +426,26 @@ class Session:
 
     def _on_done(self, execution: Execution, outcome: Outcome) -> None:
         """Send the one `result` or `error` of an execution."""
-        message: Result | Error | None = outcome.shown
-        if message is None:
-            error = outcome.error if outcome.error is not None else RuntimeError("no outcome")
-            message = describe_plainly(
-                error, self._kind(execution, error), execution.execution_id, "it was stopped while being described"
-            )
-        truncated = self._hub.truncated(execution)
-        if isinstance(message, Result):
+        shown: Shown | Error | None = outcome.shown
+        truncated = execution.cut_bytes > 0
+        message: Result | Error
+        if isinstance(shown, Shown):
             message = Result(
-                execution_id=message.execution_id,
-                mode=message.mode,
-                value=message.value,
-                repr=message.repr,
-                type_name=message.type_name,
+                execution_id=execution.execution_id,
+                mode=execution.mode,
+                value=shown.value,
+                repr=shown.repr,
+                type_name=shown.type_name,
                 duration=outcome.duration,
-                truncated=message.truncated or truncated,
+                truncated=shown.truncated or truncated,
             )
         else:
-            message = Error(
-                kind=message.kind,
-                exception=message.exception,
-                message=message.message,
-                execution_id=message.execution_id,
-                notes=message.notes,
-                frames=message.frames,
-                traceback=message.traceback,
-                cause=message.cause,
-                members=message.members,
-                suggestion=message.suggestion,
-                mode=execution.mode,
-                duration=outcome.duration,
-                truncated=truncated,
+            if shown is None:
+                error = outcome.error if outcome.error is not None else RuntimeError("no outcome")
+                kind = self._kind(execution, error)
+                shown = describe_plainly(error, kind, execution.execution_id, "it was stopped while being described")
+            message = msgspec.structs.replace(
+                shown, mode=execution.mode, duration=outcome.duration, truncated=truncated
             )
         try:
             self._writer.send(message)
@@ -510,8 +482,13 @@ class Session:
         self._hub.after_fork()
 
 
-_NIL: Final = encode_value(None)
+class Shown(NamedTuple):
+    """A value, prepared for its `result`."""
+
+    value: Value
+    repr: str
+    type_name: str
+    truncated: bool
 
 
-def _encodable(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+_SHOWN_NONE: Final = Shown(encode_value(None), "None", "NoneType", False)

@@ -7,6 +7,7 @@ low fds does not meet them. Fd 0 becomes /dev/null; fds 1 and 2 become the captu
 import fcntl
 import os
 import resource
+import select
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,13 +35,14 @@ class Stdio:
     drained: tuple[int, int] | None
     """Read ends behind fds 1 and 2 when no parent drains them, so this process must."""
 
+    watch: "select.poll"
+    """Asks about fds 0, 1 and 2 with one system call."""
+
     def mend(self) -> None:
         """Reopen those of fds 0, 1 and 2 that the code has closed. A redirected one stays."""
-        for fd, spare in ((0, self.null), (1, self.captured[0]), (2, self.captured[1])):
-            try:
-                os.fstat(fd)
-            except OSError:
-                os.dup2(spare, fd)
+        for fd, event in self.watch.poll(0):
+            if event & select.POLLNVAL:
+                os.dup2((self.null, *self.captured)[fd], fd)
 
     def abandon(self) -> None:
         """Let go of the protocol in a forked child: what it writes must never reach the parent."""
@@ -81,7 +83,7 @@ def claim(capture: tuple[int, int] | None) -> Stdio:
     else:
         out, err = capture
     kept = (_move(out), _move(err))
-    for fd in kept:
+    for fd in (writer, *kept):
         try:
             fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE_BYTES)
         except OSError:
@@ -93,7 +95,10 @@ def claim(capture: tuple[int, int] | None) -> Stdio:
     for fd in (out, err):
         if fd > 2:
             os.close(fd)
-    return Stdio(reader, writer, last_words, null, kept, drained)
+    watch = select.poll()
+    for fd in (0, 1, 2):
+        watch.register(fd, 0)
+    return Stdio(reader, writer, last_words, null, kept, drained, watch)
 
 
 @contextmanager

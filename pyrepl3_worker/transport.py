@@ -39,11 +39,12 @@ class Writer:
         """
         frame = encode(message, self.max_frame_bytes)
         with self._lock:
-            self._queue.append(frame)
             if self._writing:
+                self._queue.append(frame)
                 return
             self._writing = True
             try:
+                self._write(frame)
                 while self._queue:
                     self._write(self._queue.popleft())
             finally:
