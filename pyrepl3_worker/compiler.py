@@ -4,8 +4,9 @@ import ast
 import linecache
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import CodeType
-from typing import Final, NamedTuple
+from typing import Final
 
 from pyrepl3_schemas.messages import ResultMode
 
@@ -21,7 +22,8 @@ WRAPPER: Final = "__async_exec__"
 LAST: Final = "__pyrepl3_last__"
 
 
-class Cell(NamedTuple):
+@dataclass(slots=True)
+class Cell:
     """Code, ready to run. `body` runs first, then `last` gives the value."""
 
     source: str
@@ -35,9 +37,10 @@ class Cell(NamedTuple):
     """Whether `body` defines the AST fallback's function, which is to be called (and awaited)."""
     pops_last: bool
     """Whether the value was bound to a hidden name, to be removed again."""
-    touches_builtins: bool
     flags: int
     """Future flags that the code has switched on for the cells after it."""
+    quick: bool = False
+    """Whether it ran before, and took next to no time."""
 
     def mode(self, namespace: Mapping[str, object]) -> ExecutionMode:
         """Decide the route, with what the names are bound to now."""
@@ -161,7 +164,6 @@ class Compiler:
             is_coroutine=any(code.co_flags & CO_COROUTINE for code in codes),
             wrapped=False,
             pops_last=pops_last,
-            touches_builtins="builtins" in source,
             flags=flags & _FUTURE_FLAGS,
         )
 
@@ -180,7 +182,6 @@ class Compiler:
             is_coroutine=analysis.awaits,
             wrapped=True,
             pops_last=False,
-            touches_builtins="builtins" in source,
             flags=code.co_flags & _FUTURE_FLAGS,
         )
 

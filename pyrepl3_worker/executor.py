@@ -73,6 +73,9 @@ class Host(Protocol):
     def end(self, execution: Execution) -> None:
         """An execution is over; what it wrote must be on its way before this returns."""
 
+    def before_unknown(self) -> None:
+        """Code is about to run that may take its time: whatever is held back must go out now."""
+
     def listen(self) -> None:
         """Code holds the loop's thread, and somebody rang: read what has arrived."""
 
@@ -94,6 +97,9 @@ class NoHost:
 
     def end(self, execution: Execution) -> None:
         """Nothing to do."""
+
+    def before_unknown(self) -> None:
+        """Nothing is held back."""
 
     def listen(self) -> None:
         """Nobody to hear."""
@@ -314,6 +320,8 @@ class AsyncExecutor:
             execution.timeout = timeout
             self.doorbell.install_if_main()
             self._alarm = self._clock.set(timeout, lambda: self._on_deadline(execution))
+        if not cell.quick:
+            self._host.before_unknown()
         match execution.mode:
             case "top_level_await":
                 self._run_as_task(execution, cell)
@@ -340,6 +348,7 @@ class AsyncExecutor:
         outcome = self._outcome(execution, cell)
         if self.forked:
             leave_forked_child(outcome.error)
+        cell.quick = outcome.duration < _QUICK
         self.compiler.adopt(cell)
         self._finish(execution, outcome)
 
@@ -569,6 +578,8 @@ class AsyncExecutor:
         return self.manager.cleanup()
 
 
+_QUICK: Final = 0.0005
+"""Seconds below which a cell may keep the results before it waiting."""
 _ESCALATE_AFTER: Final = 1.0
 """Seconds that code has to clean up after a timeout before it is unwound."""
 

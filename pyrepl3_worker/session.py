@@ -408,6 +408,10 @@ class Session:
             case _:
                 return "exception"
 
+    def before_unknown(self) -> None:
+        """Let go of the results that were held back for those after them."""
+        self._writer.flush()
+
     def interrupt_blocking(self, interrupt: Interrupt) -> None:
         """Wake the blocking thread from an `input()`, a call or a sleep."""
         self._calls.interrupt_blocking(interrupt)
@@ -448,7 +452,7 @@ class Session:
                 shown, mode=execution.mode, duration=outcome.duration, truncated=truncated
             )
         try:
-            self._writer.send(message)
+            self._writer.send(message, hold=bool(self._ordered or self._executor.queued))
         except LocalProtocolError as error:
             # A small max_frame_bytes: say what happened in what fits anywhere.
             self._writer.send(

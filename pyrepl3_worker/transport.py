@@ -11,6 +11,7 @@ from pyrepl3_schemas.messages import FromWorker, ToWorker
 
 _READ_BYTES: Final = 64 * 1024
 """Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
+_HOLD_BYTES: Final = 32 * 1024
 _BULK_BYTES: Final = 1024 * 1024
 
 
@@ -29,9 +30,10 @@ class Writer:
         self._lock = threading.RLock()
         self._queue: deque[bytearray] = deque()
         self._writing = False
+        self._held = bytearray()
 
-    def send(self, message: FromWorker) -> None:
-        """Write one message.
+    def send(self, message: FromWorker, *, hold: bool = False) -> None:
+        """Write one message; or, with `hold`, together with the next (for many short ones in a row).
 
         Raises:
             LocalProtocolError: it does not encode or is too long; nothing was written.
@@ -39,16 +41,35 @@ class Writer:
         """
         frame = encode(message, self.max_frame_bytes)
         with self._lock:
-            if self._writing:
-                self._queue.append(frame)
+            if self._held:
+                self._held += frame
+                frame = self._held
+            if hold and len(frame) < _HOLD_BYTES:
+                self._held = frame
                 return
-            self._writing = True
-            try:
-                self._write(frame)
-                while self._queue:
-                    self._write(self._queue.popleft())
-            finally:
-                self._writing = False
+            if frame is self._held:
+                self._held = bytearray()
+            self._write_in_order(frame)
+
+    def flush(self) -> None:
+        """Write what is being held."""
+        if self._held:
+            with self._lock:
+                frame, self._held = self._held, bytearray()
+                if frame:
+                    self._write_in_order(frame)
+
+    def _write_in_order(self, frame: bytearray) -> None:
+        if self._writing:
+            self._queue.append(frame)
+            return
+        self._writing = True
+        try:
+            self._write(frame)
+            while self._queue:
+                self._write(self._queue.popleft())
+        finally:
+            self._writing = False
 
     def _write(self, frame: bytearray) -> None:
         written = 0
