@@ -590,8 +590,8 @@ def leave_forked_child(error: BaseException | None) -> None:
     if isinstance(error, SystemExit):
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     elif error is not None:
-        from pyrepl3_worker.failures import print_plainly
+        from pyrepl3_worker.failures import describe
 
-        os.write(2, print_plainly(error).encode("utf-8", "backslashreplace"))
+        os.write(2, describe(error, "exception", None).traceback.encode())
         status = 1
     os._exit(status)

@@ -4,7 +4,6 @@ Nothing in here trusts an exception: its `__str__` may raise or be endless, its 
 """
 
 import os
-import traceback
 from collections.abc import Iterable
 from traceback import FrameSummary, StackSummary, TracebackException
 from typing import Final
@@ -166,7 +165,3 @@ def _frame(frame: FrameSummary) -> Frame:
         end_colno=frame.end_colno,
     )
 
-
-def print_plainly(error: BaseException) -> str:
-    """Give a traceback as text, for the stderr of a forked child."""
-    return "".join(traceback.format_exception(error))

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 _HIGH: Final = 512
+_FAR: Final = 2048
+_ROOM: Final = 16
+_MOST: Final = 16 * 1024
+"""The kernel keeps a table up to the highest fd, of 8 bytes each; past this it would be a waste."""
 _PIPE_BYTES: Final = 1024 * 1024
 _F_SETPIPE_SZ: Final = 1031
 
@@ -51,13 +55,34 @@ class Stdio:
 
 
 def high_base() -> int:
-    """Give the lowest fd number that the worker uses for itself."""
+    """Give the lowest fd number that the loop's own fds may have."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return _HIGH if soft > 2 * _HIGH or soft < 0 else soft // 2
 
 
-def _move(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high_base())
+@contextmanager
+def _far_away() -> Generator[int]:
+    """Give a random fd number, far from those in use, from which on fds may be opened inside.
+
+    Best past RLIMIT_NOFILE's soft limit: an open fd stays usable when the limit drops below it, while
+    loops over "all" fds, which go by the limit, never get there.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    top = _MOST if hard < 0 else min(_MOST, hard)
+    least = max(_FAR, min(soft, top // 2) if soft >= 0 else 0)
+    spread = top - _ROOM - least
+    if spread <= 0:
+        yield high_base()
+        return
+    base = least + int.from_bytes(os.urandom(4)) % spread
+    raised = 0 <= soft < base + _ROOM
+    if raised:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (base + _ROOM, hard))
+    try:
+        yield base
+    finally:
+        if raised:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def claim(capture: tuple[int, int] | None) -> Stdio:
@@ -67,22 +92,27 @@ def claim(capture: tuple[int, int] | None) -> Stdio:
         capture: inherited write ends whose other ends the parent drains, or None to make pipes that
             this process drains.
     """
-    reader, writer, last_words = _move(0), _move(1), _move(2)
-    os.set_blocking(reader, False)
-    opened = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    null = _move(opened)
-    os.close(opened)
-    drained: tuple[int, int] | None = None
-    if capture is None:
-        (out_read, out), (err_read, err) = os.pipe(), os.pipe()
-        drained = (_move(out_read), _move(err_read))
-        for fd in drained:
-            os.set_blocking(fd, False)
-        os.close(out_read)
-        os.close(err_read)
-    else:
-        out, err = capture
-    kept = (_move(out), _move(err))
+    with _far_away() as base:
+
+        def move(fd: int) -> int:
+            return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, base)
+
+        reader, writer, last_words = move(0), move(1), move(2)
+        os.set_blocking(reader, False)
+        opened = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        null = move(opened)
+        os.close(opened)
+        drained: tuple[int, int] | None = None
+        if capture is None:
+            (out_read, out), (err_read, err) = os.pipe(), os.pipe()
+            drained = (move(out_read), move(err_read))
+            for fd in drained:
+                os.set_blocking(fd, False)
+            os.close(out_read)
+            os.close(err_read)
+        else:
+            out, err = capture
+        kept = (move(out), move(err))
     for fd in (writer, *kept):
         try:
             fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE_BYTES)
