@@ -27,7 +27,9 @@ BLOCKING_IO_MODULES: Final = frozenset(
 )
 BLOCKING_IO_CALLS: Final = frozenset({"open", "input", "sleep", "wait", "read", "write", "recv", "send"})
 _BUILTIN_CALLS: Final = frozenset({"open", "input"})
-_MODULES_WITH_BLOCKING_CALLS: Final = frozenset({"time", "select", "io", "_io", "threading", "queue", "getpass"})
+_MODULES_WITH_BLOCKING_CALLS: Final = frozenset(
+    {"time", "select", "io", "_io", "threading", "queue", "getpass"}
+)
 # Code that speaks of these needs the loop's own thread: tasks, running loops and signal handlers
 # exist there alone.
 _LOOP_THREAD_MODULES: Final = frozenset({"asyncio", "signal", "anyio"})

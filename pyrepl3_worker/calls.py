@@ -4,16 +4,14 @@ A call is numbered by its place in the code (see `flow`), sent, and waited for: 
 awaiting, on the loop's thread by letting the session read on, elsewhere by blocking that thread.
 """
 
-import asyncio
 import builtins
-import opcode
 import os
 import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator
-from types import FrameType, TracebackType
+from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final
 
 import msgspec
@@ -21,110 +19,16 @@ from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Call, CallResponse, FromWorker, Input, InputResponse
 
+from pyrepl3_worker.answers import COROUTINE_FLAGS, Answer, PendingCall, in_coroutine, is_awaited
 from pyrepl3_worker.cancellation import Interrupt, gate
 from pyrepl3_worker.errors import AsyncContextError, ExecutionError
 from pyrepl3_worker.flow import Execution, Flow, current
 
-_COROUTINE_FLAGS: Final = 0x80 | 0x200  # CO_COROUTINE, CO_ASYNC_GENERATOR
 _SHORT_SLEEP: Final = 0.002
 
 
 class CapabilityError(ExecutionError, RuntimeError):
     """A host function failed with an exception type that does not exist here; the class bears its name."""
-
-
-class Answer:
-    """What a call waits for."""
-
-    __slots__ = ("_lock", "_on_settled", "done", "error", "value")
-
-    def __init__(self) -> None:
-        """Not there yet."""
-        self.done = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self._lock = threading.Lock()
-        self._on_settled: Callable[[], None] | None = None
-
-    def settle(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Give it, from any thread. The first wins."""
-        with self._lock:
-            if self.done:
-                return
-            self.value, self.error = value, error
-            self.done = True
-            # Inside the lock: who waits may free what the callback uses once it has had the lock.
-            if self._on_settled is not None:
-                self._on_settled()
-
-    def when_settled(self, callback: Callable[[], None]) -> None:
-        """Call back once, at once if it is there already."""
-        with self._lock:
-            if not self.done:
-                self._on_settled = callback
-                return
-        callback()
-
-    def get(self) -> Any:
-        """Give the value, or raise the error."""
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-
-class PendingCall(Coroutine[Any, Any, Any]):
-    """A call that is under way. It can be awaited, gathered, or made a task, like a coroutine."""
-
-    __slots__ = ("_future", "_steps")
-
-    def __init__(self, answer: Answer) -> None:
-        """Wait for `answer` on the running loop."""
-        loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[Any] = loop.create_future()
-        self._steps: Generator[Any, None, Any] | None = None
-
-        def settle() -> None:
-            if self._future.done():
-                return
-            if answer.error is not None:
-                self._future.set_exception(answer.error)
-            else:
-                self._future.set_result(answer.value)
-
-        def wake() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(settle)
-
-        answer.when_settled(wake)
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the answer."""
-        return self._future.__await__()
-
-    def send(self, value: Any, /) -> Any:
-        """Take a step, as a coroutine does."""
-        if self._steps is None:
-            self._steps = self._future.__await__()
-        return self._steps.send(value)
-
-    def throw(
-        self,
-        typ: Any,
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
-        /,
-    ) -> Any:
-        """Raise at the step it waits in."""
-        if self._steps is None:
-            self._steps = self._future.__await__()
-        if val is None and tb is None:
-            return self._steps.throw(typ)
-        return self._steps.throw(typ, val, tb)
-
-    def close(self) -> None:
-        """Wait no more."""
-        if self._steps is not None:
-            self._steps.close()
 
 
 class Calls:
@@ -165,7 +69,7 @@ class Calls:
 
     def ask(self, prompt: str, *, password: bool, frame: FrameType) -> Any:
         """Ask for a line: awaitable when the caller awaits the call itself, else blocking."""
-        if frame.f_code.co_flags & _COROUTINE_FLAGS and _is_awaited(frame):
+        if frame.f_code.co_flags & COROUTINE_FLAGS and is_awaited(frame):
             return PendingCall(self._ask(prompt, password=password))
         return self.block_for_line(prompt, password=password)
 
@@ -187,7 +91,9 @@ class Calls:
         input_id = f"{execution_id}:input:{flow.number('input')}"
         answer = Answer()
         self._pending[input_id] = answer
-        self._send(Input(input_id=input_id, execution_id=execution_id, prompt=_text(prompt), password=password))
+        self._send(
+            Input(input_id=input_id, execution_id=execution_id, prompt=_text(prompt), password=password)
+        )
         return answer
 
     def capability(self, name: str, signature: str, doc: str) -> Callable[..., Any]:
@@ -195,7 +101,7 @@ class Calls:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             answer = self._call(name, args, kwargs)
-            if _in_coroutine(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - the caller decides what it gets
+            if in_coroutine(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - the caller decides what it gets
                 return PendingCall(answer)
             return self._wait(answer)
 
@@ -220,7 +126,13 @@ class Calls:
         self._pending[call_id] = answer
         try:
             self._send(
-                Call(call_id=call_id, execution_id=execution_id, capability=name, args=raw_args, kwargs=raw_kwargs)
+                Call(
+                    call_id=call_id,
+                    execution_id=execution_id,
+                    capability=name,
+                    args=raw_args,
+                    kwargs=raw_kwargs,
+                )
             )
         except LocalProtocolError as error:
             del self._pending[call_id]
@@ -271,14 +183,14 @@ class Calls:
     def _interruptible(self, answer: Answer) -> "_Interruptible":
         return _Interruptible(self, lambda error: answer.settle(error=error))
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: object) -> None:
         """Sleep on the blocking thread, where no signal could wake `time.sleep`.
 
         Raises:
             ValueError, TypeError, OverflowError: as `time.sleep` does.
         """
         if not isinstance(seconds, int | float) or not _SHORT_SLEEP < seconds < threading.TIMEOUT_MAX:
-            _original_sleep(seconds)
+            _original_sleep(seconds)  # pyright: ignore[reportArgumentType] - it says what is wrong with it
             return
         wake = threading.Lock()
         wake.acquire()
@@ -388,29 +300,3 @@ def wait_readable(poller: select.poll) -> None:
 
 def _text(value: str) -> str:
     return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
-
-
-def _in_coroutine(frame: FrameType | None) -> bool:
-    """Whether the call was written in a coroutine. Lambdas and generator expressions stand for theirs."""
-    while frame is not None and frame.f_code.co_name in ("<lambda>", "<genexpr>"):
-        frame = frame.f_back
-    if frame is None or not frame.f_code.co_flags & _COROUTINE_FLAGS:
-        return False
-    return asyncio._get_running_loop() is not None  # pyright: ignore[reportPrivateUsage] - asking without raising
-
-
-_CALLS: Final = frozenset(opcode.opmap[name] for name in ("CALL", "CALL_KW", "CALL_FUNCTION_EX") if name in opcode.opmap)
-_CACHE: Final = opcode.opmap["CACHE"]
-_GET_AWAITABLE: Final = opcode.opmap["GET_AWAITABLE"]
-
-
-def _is_awaited(frame: FrameType) -> bool:
-    """Whether the instruction after the call that `frame` is in awaits its outcome."""
-    code = frame.f_code.co_code
-    at = frame.f_lasti
-    if at < 0 or code[at] not in _CALLS:
-        return False
-    at += 2
-    while at < len(code) and code[at] == _CACHE:
-        at += 2
-    return at < len(code) and code[at] == _GET_AWAITABLE

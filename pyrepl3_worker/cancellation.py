@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import threading
-from _signal import getsignal as _getsignal
+from _signal import getsignal as _getsignal  # pyright: ignore[reportMissingImports, reportUnknownVariableType] - see `install`
 from asyncio import base_events, events
 from collections.abc import Callable
 from selectors import EpollSelector
@@ -221,5 +221,3 @@ def injected(reason: CancelReason, execution_id: str, timeout: float | None) -> 
             error = CancelledError("cancelled")
     error.add_note(f"raised by the session: execution {execution_id!r}, reason {reason!r}")
     return error
-
-

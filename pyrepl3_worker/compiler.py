@@ -216,7 +216,8 @@ def _split_last(body: list[ast.stmt], result_mode: ResultMode) -> tuple[ast.expr
                 ast.copy_location(name, assign)
             return ast.copy_location(ast.Name(LAST, ast.Load()), assign), True
         case (
-            ast.AugAssign(target=ast.Name() as name) | ast.AnnAssign(target=ast.Name() as name, value=ast.expr())
+            ast.AugAssign(target=ast.Name() as name)
+            | ast.AnnAssign(target=ast.Name() as name, value=ast.expr())
         ) if result_mode == "last_expr_or_assign":
             return _load(name), False
         case _:
@@ -333,9 +334,7 @@ def wrap_in_function(tree: ast.Module, result_mode: ResultMode, *, is_async: boo
     if last is not None:
         globalizer.visit(last)
         body.append(ast.copy_location(ast.Return(last), last))
-    already = {
-        name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names
-    }
+    already = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
     names = [name for name in globalizer.names if name not in already]
     if names:
         body.insert(0, ast.Global(names))
@@ -344,6 +343,12 @@ def wrap_in_function(tree: ast.Module, result_mode: ResultMode, *, is_async: boo
     )
     make = ast.AsyncFunctionDef if is_async else ast.FunctionDef
     wrapper = make(
-        name=WRAPPER, args=arguments, body=body, decorator_list=[], returns=None, type_comment=None, type_params=[]
+        name=WRAPPER,
+        args=arguments,
+        body=body,
+        decorator_list=[],
+        returns=None,
+        type_comment=None,
+        type_params=[],
     )
     return ast.fix_missing_locations(ast.Module(body=[*futures, wrapper], type_ignores=[]))

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import threading
 from asyncio import events, tasks
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -29,9 +29,7 @@ class CoroutineManager:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.created = 0
 
-    def factory(
-        self, loop: Loop, coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any], **options: Any
-    ) -> asyncio.Task[Any]:
+    def factory(self, loop: Loop, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """Create a task, as `loop.set_task_factory` wants it; gives it its place in the tree of flows.
 
         Raises:
@@ -41,8 +39,7 @@ class CoroutineManager:
         if flow is None:
             return asyncio.Task(coro, loop=loop, **options)
         if len(self.tasks) >= self.max_coroutines:
-            if isinstance(coro, Coroutine):
-                coro.close()
+            coro.close()
             raise LimitExceeded(
                 f"{len(self.tasks)} tasks are alive, the most that max_coroutines={self.max_coroutines} allows; "
                 "await some of them, or raise max_coroutines in the ExecutorConfig"
@@ -135,7 +132,7 @@ class EventLoopCoordinator:
                     undo()
 
     @contextmanager
-    def _hidden(self) -> Iterator[None]:
+    def _hidden(self) -> Generator[None]:
         """Make this thread look as if no loop ran in it."""
         outer = events._get_running_loop()  # pyright: ignore[reportPrivateUsage] - see `run`
         task = None if outer is None else tasks.current_task(outer)

@@ -8,14 +8,13 @@ Every route ends in `_finish`, whatever happened in it.
 
 import asyncio
 import contextvars
-import os
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 
 from pyrepl3_schemas.messages import CancelReason
 
@@ -23,136 +22,18 @@ from pyrepl3_worker.alarms import Alarm, AlarmClock
 from pyrepl3_worker.analysis import ExecutionMode
 from pyrepl3_worker.blocking import BlockingThread
 from pyrepl3_worker.calls import wait_readable
-from pyrepl3_worker.cancellation import (
-    Doorbell,
-    Interrupt,
-    Unwinder,
-    gate,
-    hears_by_itself,
-    injected,
-)
+from pyrepl3_worker.cancellation import Doorbell, Interrupt, Unwinder, hears_by_itself, injected
+from pyrepl3_worker.cells import await_cell, call_gated, leave_forked_child, run_and_show
 from pyrepl3_worker.children import kill_children
-from pyrepl3_worker.compiler import CO_COROUTINE, LAST, WRAPPER, Cell, Compiler
+from pyrepl3_worker.compiler import Cell, Compiler
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.coroutines import CoroutineManager
 from pyrepl3_worker.errors import CancellationError, CompilationError
 from pyrepl3_worker.flow import Execution, current
+from pyrepl3_worker.host import Done, Host, NoHost, Outcome
 from pyrepl3_worker.metrics import ExecutionMetrics
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.recovery import ErrorRecovery
-
-
-class Outcome(NamedTuple):
-    """How an execution ended."""
-
-    value: Any
-    error: BaseException | None
-    shown: Any
-    """What the host's `show` or `explain` made of it."""
-    duration: float
-
-
-type Done = Callable[[Execution, Outcome], None]
-
-
-class Host(Protocol):
-    """What surrounds an executor: a session, or nothing (`NoHost`)."""
-
-    def begin(self, execution: Execution) -> None:
-        """An execution starts."""
-
-    def show(self, execution: Execution, value: Any) -> Any:
-        """Prepare a value for sending. Runs where the code runs: its `__repr__` may need stopping."""
-
-    def explain(self, execution: Execution, error: BaseException) -> Any:
-        """Prepare an error for sending. Runs where the code runs."""
-
-    def interrupt_blocking(self, interrupt: Interrupt) -> None:
-        """Wake the blocking thread if it waits for something of ours."""
-
-    def end(self, execution: Execution) -> None:
-        """An execution is over; what it wrote must be on its way before this returns."""
-
-    def before_unknown(self) -> None:
-        """Code is about to run that may take its time: whatever is held back must go out now."""
-
-    def listen(self) -> None:
-        """Code holds the loop's thread, and somebody rang: read what has arrived."""
-
-
-class NoHost:
-    """An executor on its own."""
-
-    def begin(self, execution: Execution) -> None:
-        """Nothing to do."""
-
-    def show(self, execution: Execution, value: Any) -> Any:
-        """Nothing to show."""
-
-    def explain(self, execution: Execution, error: BaseException) -> Any:
-        """Nothing to explain."""
-
-    def interrupt_blocking(self, interrupt: Interrupt) -> None:
-        """Nothing waits."""
-
-    def end(self, execution: Execution) -> None:
-        """Nothing to do."""
-
-    def before_unknown(self) -> None:
-        """Nothing is held back."""
-
-    def listen(self) -> None:
-        """Nobody to hear."""
-
-
-@gate
-def _run_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
-    """Run code that is no coroutine; give its value."""
-    if cell.body is not None:
-        exec(cell.body, namespace)
-    if cell.wrapped:
-        return namespace.pop(WRAPPER)()
-    if cell.last is None:
-        return None
-    value = eval(cell.last, namespace)
-    if cell.pops_last:
-        namespace.pop(LAST, None)
-    return value
-
-
-@gate
-def _run_and_show(cell: Cell, namespace: dict[str, Any], show: Callable[..., Any], execution: Execution) -> Any:
-    """Run code that is no coroutine; give its value, and what the host makes of it."""
-    current.set(execution.flow)
-    value = _run_cell(cell, namespace)
-    return value, show(execution, value)
-
-
-@gate
-async def _await_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
-    """Run code of which a part is a coroutine; give its value."""
-    value = None
-    if cell.body is not None:
-        value = eval(cell.body, namespace)
-        if value is not None:
-            await value
-    if cell.wrapped:
-        return await namespace.pop(WRAPPER)()
-    if cell.last is None:
-        return None
-    value = eval(cell.last, namespace)
-    if cell.last.co_flags & CO_COROUTINE:
-        value = await value
-    if cell.pops_last:
-        namespace.pop(LAST, None)
-    return value
-
-
-@gate
-def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run what runs code of the user's in passing."""
-    return function(*arguments)
-
 
 _WAIT_READABLE: Final = wait_readable.__code__  # pyright: ignore[reportFunctionMemberAccess]
 
@@ -361,11 +242,11 @@ class AsyncExecutor:
 
     async def _drive(self, execution: Execution, cell: Cell) -> None:
         try:
-            value = await _await_cell(cell, self.namespace.namespace)
-            shown = _call(self._host.show, execution, value)
+            value = await await_cell(cell, self.namespace.namespace)
+            shown = call_gated(self._host.show, execution, value)
             outcome = Outcome(value, None, shown, time.perf_counter() - execution.started)
         except BaseException as raised:
-            outcome = self._failed(execution, raised, _call)
+            outcome = self._failed(execution, raised, call_gated)
         if self.forked:
             leave_forked_child(outcome.error)
         self.compiler.adopt(cell)
@@ -393,10 +274,10 @@ class AsyncExecutor:
         """Run, and catch whatever comes, also an interrupt that strikes just outside of the code."""
         try:
             value, shown = self._context.run(
-                _run_and_show, cell, self.namespace.namespace, self._host.show, execution
+                run_and_show, cell, self.namespace.namespace, self._host.show, execution
             )
         except BaseException as raised:
-            return self._failed(execution, raised, self._context.run, _call)
+            return self._failed(execution, raised, self._context.run, call_gated)
         return Outcome(value, None, shown, time.perf_counter() - execution.started)
 
     def _failed(self, execution: Execution, raised: BaseException, *run: Callable[..., Any]) -> Outcome:
@@ -420,7 +301,7 @@ class AsyncExecutor:
         return wanted
 
     def _end_with(self, execution: Execution, error: BaseException) -> None:
-        self._finish(execution, self._failed(execution, error, self._context.run, _call))
+        self._finish(execution, self._failed(execution, error, self._context.run, call_gated))
 
     def _finish(self, execution: Execution, outcome: Outcome) -> None:
         if self._alarm is not None:
@@ -565,7 +446,11 @@ class AsyncExecutor:
         """From the second wish on, raise at every line until the execution is over."""
         if execution.cancels < 2:
             return False
-        reason, execution_id, timeout = execution.reason or "cancelled", execution.execution_id, execution.timeout
+        reason, execution_id, timeout = (
+            execution.reason or "cancelled",
+            execution.execution_id,
+            execution.timeout,
+        )
         self._unwinder.unwind(thread, lambda: injected(reason, execution_id, timeout))
         return True
 
@@ -582,16 +467,3 @@ _QUICK: Final = 0.0005
 """Seconds below which a cell may keep the results before it waiting."""
 _ESCALATE_AFTER: Final = 1.0
 """Seconds that code has to clean up after a timeout before it is unwound."""
-
-
-def leave_forked_child(error: BaseException | None) -> None:
-    """End a child that the code forked: it must not go on as a second worker."""
-    status = 0
-    if isinstance(error, SystemExit):
-        status = error.code if isinstance(error.code, int) else int(error.code is not None)
-    elif error is not None:
-        from pyrepl3_worker.failures import describe
-
-        os.write(2, describe(error, "exception", None).traceback.encode())
-        status = 1
-    os._exit(status)

@@ -6,7 +6,7 @@ Nothing in here trusts an exception: its `__str__` may raise or be endless, its 
 import os
 from collections.abc import Iterable
 from traceback import FrameSummary, StackSummary, TracebackException
-from typing import Final
+from typing import Any, Final, cast
 
 from pyrepl3_schemas.messages import Error, ErrorKind, ExceptionData, Frame
 
@@ -57,7 +57,11 @@ def describe_plainly(error: BaseException, kind: ErrorKind, execution_id: str | 
     name = type(error).__name__
     text = f"{name}: the exception could not be described ({why})"
     return Error(
-        execution_id=execution_id, kind=kind, exception=bounded(name, 200), message=text, traceback=text + "\n"
+        execution_id=execution_id,
+        kind=kind,
+        exception=bounded(name, 200),
+        message=text,
+        traceback=text + "\n",
     )
 
 
@@ -123,11 +127,16 @@ def _data(error: BaseException, summary: TracebackException, depth: int) -> Exce
     if depth < _CHAIN:
         if error.__cause__ is not None and summary.__cause__ is not None:
             cause = _data(error.__cause__, summary.__cause__, depth + 1)
-        elif error.__context__ is not None and summary.__context__ is not None and not error.__suppress_context__:
+        elif (
+            error.__context__ is not None
+            and summary.__context__ is not None
+            and not error.__suppress_context__
+        ):
             cause = _data(error.__context__, summary.__context__, depth + 1)
         if isinstance(error, BaseExceptionGroup) and summary.exceptions is not None:
-            pairs = zip(error.exceptions, summary.exceptions, strict=False)
-            members = [_data(member, shown, depth + 1) for member, shown in list(pairs)[:_MEMBERS]]
+            inner: tuple[BaseException, ...] = error.exceptions
+            pairs = list(zip(inner, summary.exceptions, strict=False))[:_MEMBERS]
+            members = [_data(member, shown, depth + 1) for member, shown in pairs]
     return ExceptionData(
         exception=bounded(type(error).__name__, 200),
         message=_message(error),
@@ -147,10 +156,10 @@ def _message(error: BaseException) -> str:
 
 
 def _notes(error: BaseException) -> list[str]:
-    notes: object = error.__dict__.get("__notes__", ())
-    if not isinstance(notes, list):
+    notes: Any = error.__dict__.get("__notes__")
+    if type(notes) is not list:
         return []
-    texts: list[object] = notes[:_NOTES]
+    texts = cast("list[object]", notes)[:_NOTES]
     return [bounded(note, _NOTE_CHARS) for note in texts if isinstance(note, str)]
 
 
@@ -164,4 +173,3 @@ def _frame(frame: FrameSummary) -> Frame:
         colno=frame.colno,
         end_colno=frame.end_colno,
     )
-

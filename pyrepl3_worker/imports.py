@@ -39,7 +39,9 @@ class ImportController:
         """
         config = self._config
         if not config.allow_imports:
-            raise ImportError(f"import of {name!r} refused: imports are off here (allow_imports=False)", name=name)
+            raise ImportError(
+                f"import of {name!r} refused: imports are off here (allow_imports=False)", name=name
+            )
         if _covered(name, config.denied_modules):
             raise ImportError(f"import of {name!r} refused: it is in denied_modules", name=name)
         if config.allowed_modules is not None and not _covered(name, config.allowed_modules):

@@ -9,7 +9,14 @@ _BUCKETS: Final = 40
 class ExecutionMetrics:
     """Counts executions. Durations go into buckets, so that memory does not grow with use."""
 
-    __slots__ = ("ast_transforms", "duration_buckets", "failed", "mode_distribution", "succeeded", "total_duration")
+    __slots__ = (
+        "ast_transforms",
+        "duration_buckets",
+        "failed",
+        "mode_distribution",
+        "succeeded",
+        "total_duration",
+    )
 
     def __init__(self) -> None:
         """All zero."""

@@ -38,7 +38,9 @@ class NamespaceManager:
     does.
     """
 
-    def __init__(self, initial: Mapping[str, object] | None = None, *, module: ModuleType | None = None) -> None:
+    def __init__(
+        self, initial: Mapping[str, object] | None = None, *, module: ModuleType | None = None
+    ) -> None:
         """Make a fresh `__main__`-like module, or use `module`'s dict."""
         self.module = module if module is not None else ModuleType("__main__")
         self.namespace: dict[str, Any] = self.module.__dict__
@@ -115,6 +117,8 @@ class NamespaceManager:
         namespace, internals = self.namespace, self._internals
         for name in (oldest, middle, newest):
             was = internals[name]
-            internals[name] = now = value if name is newest else internals[middle if name is oldest else newest]
+            internals[name] = now = (
+                value if name is newest else internals[middle if name is oldest else newest]
+            )
             if namespace.get(name) is was:
                 namespace[name] = now

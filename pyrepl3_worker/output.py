@@ -8,12 +8,10 @@ whether something was waiting there, so that the parent can keep the order.
 
 import codecs
 import fcntl
-import io
 import os
 import select
 import termios
 import threading
-from collections.abc import Buffer, Callable
 from time import monotonic
 from typing import Any, Final
 
@@ -27,7 +25,7 @@ from pyrepl3_worker.transport import Writer
 _FLUSH_DELAY: Final = 0.004
 """Seconds for which text may wait for more."""
 _FLUSH_CHARS: Final = 64 * 1024
-_SHORT: Final = 256
+SHORT: Final = 256
 """Characters of a text that may take the short way."""
 _SHORT_PIECES: Final = 2000
 _CHUNK_CHARS: Final = 96 * 1024
@@ -74,7 +72,7 @@ class OutputHub:
         self.running: Execution | None = None
         """What text without a flow of its own is attributed to."""
         self.forked = False
-        self._decoders = (_decoder(), _decoder())
+        self._decoders = (utf8_decoder(), utf8_decoder())
         if stdio.drained is not None:
             threading.Thread(target=self._drain_forever, name="pyrepl3-capture", daemon=True).start()
 
@@ -260,10 +258,7 @@ class OutputHub:
         return False
 
 
-current_get = current.get
-
-
-def _decoder() -> codecs.IncrementalDecoder:
+def utf8_decoder() -> codecs.IncrementalDecoder:
     return codecs.getincrementaldecoder("utf-8")("replace")
 
 
@@ -285,9 +280,7 @@ def _tail(text: str, size: int) -> str:
     return data.decode("utf-8", "ignore")
 
 
-def _trimmed(
-    tail: "Any", limit: int
-) -> tuple[list[tuple[StreamName, str]], int]:
+def _trimmed(tail: "Any", limit: int) -> tuple[list[tuple[StreamName, str]], int]:
     """The last `limit` bytes of a tail, as texts, and how many bytes they are."""
     kept: list[tuple[StreamName, str]] = []
     room = limit
@@ -299,82 +292,3 @@ def _trimmed(
         room -= min(size, room)
     kept.reverse()
     return kept, limit - room
-
-
-class _Sink(io.BufferedIOBase):
-    """`sys.stdout.buffer`: bytes in, text out."""
-
-    def __init__(self, write: Callable[[StreamName, str], None], stream: StreamName, fd: int) -> None:
-        super().__init__()
-        self._write = write
-        self._stream: StreamName = stream
-        self._fd = fd
-        self._decoder = _decoder()
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def isatty(self) -> bool:
-        return False
-
-    def write(self, data: Buffer, /) -> int:
-        view = memoryview(data)
-        text = self._decoder.decode(bytes(view))
-        if text:
-            self._write(self._stream, text)
-        return view.nbytes
-
-    def close(self) -> None:
-        """Stay open: code that closes its stdout has still more to say."""
-
-
-class OutputStream(io.TextIOWrapper):
-    """`sys.stdout` and `sys.stderr` of the code: text goes to the hub as it is, bytes by way of the sink."""
-
-    def __init__(self, hub: OutputHub, stream: StreamName, fd: int) -> None:
-        """Stand for the file descriptor `fd`."""
-        super().__init__(_Sink(lambda stream, text: hub.write(stream, text), stream, fd), encoding="utf-8", errors="backslashreplace", newline="")
-        self._hub = hub
-        self._stream: StreamName = stream
-        self.mode = "w"
-
-    @property
-    def name(self) -> str:
-        """As the interpreter's own streams are called."""
-        return f"<{self._stream}>"
-
-    def write(self, text: str, /) -> int:
-        """Write text; give its length.
-
-        Raises:
-            TypeError: it is no str.
-        """
-        # The short way, for a `print` in a loop: the same flow writes on where it wrote last.
-        segment = self._hub.segment
-        if segment.room > 0 and segment.stream is self._stream and type(text) is str:
-            flow = current_get()
-            length = len(text)
-            if flow is not None and flow.execution is segment.owner and length < _SHORT:
-                segment.room -= 1
-                segment.pieces.append(text)
-                return length
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        self._hub.write(self._stream, text)
-        return len(text)
-
-    def writelines(self, lines: Any, /) -> None:
-        """Write each of the lines."""
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Send what has been written."""
-        self._hub.flush()
-
-    def close(self) -> None:
-        """Send what has been written, and stay open."""
-        self._hub.flush()

@@ -19,9 +19,12 @@ from pyrepl3_worker.calls import Calls
 from pyrepl3_worker.cancellation import gate
 from pyrepl3_worker.coroutines import EventLoopCoordinator
 from pyrepl3_worker.flow import Flow, current
-from pyrepl3_worker.output import OutputHub, OutputStream
+from pyrepl3_worker.output import OutputHub
+from pyrepl3_worker.streams import OutputStream
 
-_SPAWNING: Final = frozenset({"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"})
+_SPAWNING: Final = frozenset(
+    {"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"}
+)
 
 
 class StdinStream(io.TextIOBase):
@@ -171,7 +174,9 @@ def provide(calls: Calls, hub: OutputHub, coordinator: EventLoopCoordinator) -> 
     os.write = make_write(hub)
     asyncio.run = coordinator.run
     inherit_flow()
-    sys.stdin = sys.__stdin__ = StdinStream(lambda prompt, password: calls.block_for_line(prompt, password=password))
+    sys.stdin = sys.__stdin__ = StdinStream(
+        lambda prompt, password: calls.block_for_line(prompt, password=password)
+    )
     sys.stdout = sys.__stdout__ = OutputStream(hub, "stdout", 1)
     sys.stderr = sys.__stderr__ = OutputStream(hub, "stderr", 2)
 

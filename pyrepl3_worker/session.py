@@ -7,11 +7,8 @@ import select
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import msgspec
-
-from pyrepl3_schemas.codec import encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import (
     CallResponse,
@@ -19,7 +16,6 @@ from pyrepl3_schemas.messages import (
     Checkpoint,
     Complete,
     Error,
-    ErrorKind,
     Execute,
     FromWorker,
     GetStats,
@@ -31,30 +27,28 @@ from pyrepl3_schemas.messages import (
     Pong,
     Ready,
     Restore,
-    Result,
     Shutdown,
     Stats,
     ToWorker,
-    Value,
 )
-from pyrepl3_schemas.version import MIN_MAX_FRAME_BYTES, PROTOCOL
+from pyrepl3_schemas.version import PROTOCOL
 
 from pyrepl3_worker import provided
 from pyrepl3_worker.alarms import AlarmClock
 from pyrepl3_worker.calls import Calls, wait_readable
-from pyrepl3_worker.cancellation import Interrupt, gate, loop_gate
+from pyrepl3_worker.cancellation import Interrupt, loop_gate
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.coroutines import EventLoopCoordinator
-from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
-from pyrepl3_worker.executor import AsyncExecutor, Outcome
-from pyrepl3_worker.failures import describe, describe_plainly
+from pyrepl3_worker.errors import CancellationError
+from pyrepl3_worker.executor import AsyncExecutor
 from pyrepl3_worker.flow import Execution
 from pyrepl3_worker.health import Health
+from pyrepl3_worker.host import Outcome
 from pyrepl3_worker.imports import ImportController
 from pyrepl3_worker.limits import cpu_seconds, limit_memory, resident_bytes
 from pyrepl3_worker.namespace import ENGINE_INTERNALS, MODULE_KEYS, NamespaceManager
 from pyrepl3_worker.output import OutputHub
-from pyrepl3_worker.reprs import bounded_repr
+from pyrepl3_worker.presentation import Presenter
 from pyrepl3_worker.stdio import Stdio
 from pyrepl3_worker.transport import Reader, Writer
 
@@ -69,7 +63,12 @@ class Session:
     """Serves one parent. Made by `open_session` in `__main__`, once `hello` has come."""
 
     def __init__(
-        self, hello: Hello, loop: asyncio.AbstractEventLoop, stdio: Stdio, reader: Reader, waiting: list[ToWorker]
+        self,
+        hello: Hello,
+        loop: asyncio.AbstractEventLoop,
+        stdio: Stdio,
+        reader: Reader,
+        waiting: list[ToWorker],
     ) -> None:
         """Get everything ready and say so. `waiting` came together with `hello`."""
         config = hello.config
@@ -99,6 +98,7 @@ class Session:
         self._coordinator = EventLoopCoordinator(loop, self._executor.manager)
         self._coordinator.on_nested = self._read_on_nested_loop
         self._health = Health(stdio, self._executor.doorbell)
+        self._presenter = Presenter(config)
         self._ordered: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
             Execute: self._on_execute,
@@ -197,6 +197,10 @@ class Session:
             self._on_shutdown(Shutdown(reason="end of stream", grace=_LAST_GRACE))
             return
         self._dispatch(messages)
+        if self._reader.decoder.error is not None:
+            # Known already, and more bytes to raise it may never come.
+            self._complain(f"unreadable: {self._reader.decoder.error}")
+            self._stop()
 
     def _dispatch(self, messages: list[ToWorker]) -> None:
         for message in messages:
@@ -215,7 +219,11 @@ class Session:
 
     def _read_on_nested_loop(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         loop.add_reader(self._reader.fd, self._on_nested_readable)
-        return lambda: loop.remove_reader(self._reader.fd) and None
+
+        def undo() -> None:
+            loop.remove_reader(self._reader.fd)
+
+        return undo
 
     def _on_nested_readable(self) -> None:
         self._read()
@@ -259,7 +267,9 @@ class Session:
     def _checkpoint(self, message: Checkpoint | Restore) -> None:
         from pyrepl3_worker.checkpoint import Checkpointer
 
-        checkpointer = self._health.checkpointer(lambda: Checkpointer(self._namespace.namespace, frozenset(HIDDEN)))
+        checkpointer = self._health.checkpointer(
+            lambda: Checkpointer(self._namespace.namespace, frozenset(HIDDEN))
+        )
         try:
             if isinstance(message, Checkpoint):
                 answer: FromWorker = checkpointer.take(message.checkpoint_id, message.known)
@@ -304,7 +314,11 @@ class Session:
         )
 
     def _on_stats(self, message: GetStats) -> None:
-        metrics, cache, manager = self._executor.metrics, self._executor.compiler.cache, self._executor.manager
+        metrics, cache, manager = (
+            self._executor.metrics,
+            self._executor.compiler.cache,
+            self._executor.manager,
+        )
         asked = cache.hits + cache.misses
         self._writer.send(
             Stats(
@@ -351,7 +365,9 @@ class Session:
         self._loop.stop()
 
     def _complain(self, text: str) -> None:
-        self._writer.send(Error(kind="protocol", exception="RemoteProtocolError", message=text, traceback=text))
+        self._writer.send(
+            Error(kind="protocol", exception="RemoteProtocolError", message=text, traceback=text)
+        )
 
     # --- the executor's host -------------------------------------------------------------------------
 
@@ -360,53 +376,13 @@ class Session:
         self._hub.running = execution
         self._calls.running = execution
 
-    @gate
-    def show(self, execution: Execution, value: Any) -> "Shown":
-        """Prepare a value: MessagePack where it has that form, and always a repr."""
-        if value is None:
-            return _SHOWN_NONE
-        text, truncated = bounded_repr(value, self._config.max_repr_chars)
-        type_name = type(value).__name__
-        if not type_name.isascii():
-            type_name = type_name.encode("utf-8", "backslashreplace").decode()
-        try:
-            raw: Value = encode_value(value)
-        except LocalProtocolError:
-            return Shown(msgspec.UNSET, text, type_name, truncated)
-        room = self._config.max_frame_bytes - _VALUE_MARGIN - 4 * len(text)
-        if len(memoryview(raw)) > room:
-            return Shown(msgspec.UNSET, text[: self._config.max_frame_bytes // 8], type_name, True)
-        return Shown(raw, text, type_name, truncated)
+    def show(self, execution: Execution, value: Any) -> Any:
+        """Prepare a value for its `result`."""
+        return self._presenter.show(execution, value)
 
-    @gate
-    def explain(self, execution: Execution, error: BaseException) -> Error:
-        """Make the `error` of an exception."""
-        kind = self._kind(execution, error)
-        if kind == "limit" and isinstance(error, MemoryError):
-            error.add_note(
-                f"max_memory_usage={self._config.max_memory_usage} bytes; raise it in the ExecutorConfig if that is too low"
-            )
-        try:
-            return describe(error, kind, execution.execution_id)
-        except (Exception, RecursionError) as broken:
-            return describe_plainly(error, kind, execution.execution_id, f"describing it raised {type(broken).__name__}")
-
-    def _kind(self, execution: Execution, error: BaseException) -> ErrorKind:
-        match error:
-            case CompilationError():
-                return "compilation"
-            case LimitExceeded():
-                return "limit"
-            case MemoryError() if self._config.max_memory_usage is not None:
-                return "limit"
-            case CancellationError():
-                return "timeout" if execution.reason == "timeout" else "cancelled"
-            case TimeoutError() if execution.reason == "timeout":
-                return "timeout"
-            case asyncio.CancelledError() | KeyboardInterrupt() if execution.reason is not None:
-                return "timeout" if execution.reason == "timeout" else "cancelled"
-            case _:
-                return "exception"
+    def explain(self, execution: Execution, error: BaseException) -> Any:
+        """Prepare an exception for its `error`."""
+        return self._presenter.explain(execution, error)
 
     def before_unknown(self) -> None:
         """Let go of the results that were held back for those after them."""
@@ -430,41 +406,11 @@ class Session:
 
     def _on_done(self, execution: Execution, outcome: Outcome) -> None:
         """Send the one `result` or `error` of an execution."""
-        shown: Shown | Error | None = outcome.shown
-        truncated = execution.cut_bytes > 0
-        message: Result | Error
-        if isinstance(shown, Shown):
-            message = Result(
-                execution_id=execution.execution_id,
-                mode=execution.mode,
-                value=shown.value,
-                repr=shown.repr,
-                type_name=shown.type_name,
-                duration=outcome.duration,
-                truncated=shown.truncated or truncated,
-            )
-        else:
-            if shown is None:
-                error = outcome.error if outcome.error is not None else RuntimeError("no outcome")
-                kind = self._kind(execution, error)
-                shown = describe_plainly(error, kind, execution.execution_id, "it was stopped while being described")
-            message = msgspec.structs.replace(
-                shown, mode=execution.mode, duration=outcome.duration, truncated=truncated
-            )
+        message = self._presenter.message(execution, outcome)
         try:
             self._writer.send(message, hold=bool(self._ordered or self._executor.queued))
         except LocalProtocolError as error:
-            # A small max_frame_bytes: say what happened in what fits anywhere.
-            self._writer.send(
-                Error(
-                    kind="limit",
-                    exception=type(error).__name__,
-                    message=f"the outcome does not fit max_frame_bytes={self._config.max_frame_bytes}"[: MIN_MAX_FRAME_BYTES // 8],
-                    execution_id=execution.execution_id,
-                    mode=execution.mode,
-                    duration=outcome.duration,
-                )
-            )
+            self._writer.send(self._presenter.too_large(execution, outcome, error))
         if self._ordered and self._executor.running is None:
             self._loop.call_soon(self._advance)
 
@@ -484,15 +430,3 @@ class Session:
         self._executor.forked = True
         self._calls.forked = True
         self._hub.after_fork()
-
-
-class Shown(NamedTuple):
-    """A value, prepared for its `result`."""
-
-    value: Value
-    repr: str
-    type_name: str
-    truncated: bool
-
-
-_SHOWN_NONE: Final = Shown(encode_value(None), "None", "NoneType", False)

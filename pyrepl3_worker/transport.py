@@ -28,9 +28,10 @@ class Writer:
         self._fd = fd
         self.max_frame_bytes = max_frame_bytes
         self._lock = threading.RLock()
-        self._queue: deque[bytearray] = deque()
+        self._queue: deque[bytes] = deque()
         self._writing = False
-        self._held = bytearray()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
 
     def send(self, message: FromWorker, *, hold: bool = False) -> None:
         """Write one message; or, with `hold`, together with the next (for many short ones in a row).
@@ -41,25 +42,24 @@ class Writer:
         """
         frame = encode(message, self.max_frame_bytes)
         with self._lock:
-            if self._held:
-                self._held += frame
-                frame = self._held
-            if hold and len(frame) < _HOLD_BYTES:
-                self._held = frame
-                return
-            if frame is self._held:
-                self._held = bytearray()
-            self._write_in_order(frame)
+            self._held.append(frame)
+            self._held_bytes += len(frame)
+            if not hold or self._held_bytes > _HOLD_BYTES:
+                self._let_go()
 
     def flush(self) -> None:
         """Write what is being held."""
         if self._held:
             with self._lock:
-                frame, self._held = self._held, bytearray()
-                if frame:
-                    self._write_in_order(frame)
+                self._let_go()
 
-    def _write_in_order(self, frame: bytearray) -> None:
+    def _let_go(self) -> None:
+        held, self._held = self._held, []
+        self._held_bytes = 0
+        if held:
+            self._write_in_order(held[0] if len(held) == 1 else b"".join(held))
+
+    def _write_in_order(self, frame: bytes) -> None:
         if self._writing:
             self._queue.append(frame)
             return
@@ -71,7 +71,7 @@ class Writer:
         finally:
             self._writing = False
 
-    def _write(self, frame: bytearray) -> None:
+    def _write(self, frame: bytes) -> None:
         written = 0
         try:
             written = os.write(self._fd, frame)
@@ -84,7 +84,7 @@ class Writer:
             # Whoever spawned us made the pipe non-blocking, and part of the frame may be out.
             self._write_patiently(frame, written)
 
-    def _write_patiently(self, frame: bytearray, written: int) -> None:
+    def _write_patiently(self, frame: bytes, written: int) -> None:
         poller = select.poll()
         poller.register(self._fd, select.POLLOUT)
         view = memoryview(frame)

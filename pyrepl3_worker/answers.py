@@ -1,0 +1,133 @@
+"""Answers that calls wait for, and whether the caller is one that can await."""
+
+import asyncio
+import opcode
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+COROUTINE_FLAGS: Final = 0x80 | 0x200
+"""CO_COROUTINE and CO_ASYNC_GENERATOR of a code object's flags."""
+
+
+class Answer:
+    """What a call waits for."""
+
+    __slots__ = ("_lock", "_on_settled", "done", "error", "value")
+
+    def __init__(self) -> None:
+        """Not there yet."""
+        self.done = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._on_settled: Callable[[], None] | None = None
+
+    def settle(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Give it, from any thread. The first wins."""
+        with self._lock:
+            if self.done:
+                return
+            self.value, self.error = value, error
+            self.done = True
+            # Inside the lock: who waits may free what the callback uses once it has had the lock.
+            if self._on_settled is not None:
+                self._on_settled()
+
+    def when_settled(self, callback: Callable[[], None]) -> None:
+        """Call back once, at once if it is there already."""
+        with self._lock:
+            if not self.done:
+                self._on_settled = callback
+                return
+        callback()
+
+    def get(self) -> Any:
+        """Give the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class PendingCall(Coroutine[Any, Any, Any]):
+    """A call that is under way. It can be awaited, gathered, or made a task, like a coroutine."""
+
+    __slots__ = ("_future", "_steps")
+
+    def __init__(self, answer: Answer) -> None:
+        """Wait for `answer` on the running loop."""
+        loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Any] = loop.create_future()
+        self._steps: Generator[Any, None, Any] | None = None
+
+        def settle() -> None:
+            if self._future.done():
+                return
+            if answer.error is not None:
+                self._future.set_exception(answer.error)
+            else:
+                self._future.set_result(answer.value)
+
+        def wake() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle)
+
+        answer.when_settled(wake)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the answer."""
+        return self._future.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        """Take a step, as a coroutine does."""
+        if self._steps is None:
+            self._steps = self._future.__await__()
+        return self._steps.send(value)
+
+    def throw(
+        self,
+        typ: Any,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> Any:
+        """Raise at the step it waits in."""
+        if self._steps is None:
+            self._steps = self._future.__await__()
+        if val is None and tb is None:
+            return self._steps.throw(typ)
+        return self._steps.throw(typ, val, tb)
+
+    def close(self) -> None:
+        """Wait no more."""
+        if self._steps is not None:
+            self._steps.close()
+
+
+def in_coroutine(frame: FrameType | None) -> bool:
+    """Whether the call was written in a coroutine. Lambdas and generator expressions stand for theirs."""
+    while frame is not None and frame.f_code.co_name in ("<lambda>", "<genexpr>"):
+        frame = frame.f_back
+    if frame is None or not frame.f_code.co_flags & COROUTINE_FLAGS:
+        return False
+    return asyncio._get_running_loop() is not None  # pyright: ignore[reportPrivateUsage] - asking without raising
+
+
+_CALLS: Final = frozenset(
+    opcode.opmap[name] for name in ("CALL", "CALL_KW", "CALL_FUNCTION_EX") if name in opcode.opmap
+)
+_CACHE: Final = opcode.opmap["CACHE"]
+_GET_AWAITABLE: Final = opcode.opmap["GET_AWAITABLE"]
+
+
+def is_awaited(frame: FrameType) -> bool:
+    """Whether the instruction after the call that `frame` is in awaits its outcome."""
+    code = frame.f_code.co_code
+    at = frame.f_lasti
+    if at < 0 or code[at] not in _CALLS:
+        return False
+    at += 2
+    while at < len(code) and code[at] == _CACHE:
+        at += 2
+    return at < len(code) and code[at] == _GET_AWAITABLE

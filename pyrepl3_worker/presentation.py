@@ -1,0 +1,125 @@
+"""Outcomes as wire messages. `show` and `explain` run where the code runs: it may hang in its `__repr__`."""
+
+import asyncio
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from pyrepl3_schemas.codec import encode_value
+from pyrepl3_schemas.errors import LocalProtocolError
+from pyrepl3_schemas.messages import Error, ErrorKind, Result, Value
+
+from pyrepl3_worker.cancellation import gate
+from pyrepl3_worker.config import ExecutorConfig
+from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
+from pyrepl3_worker.failures import describe, describe_plainly
+from pyrepl3_worker.flow import Execution
+from pyrepl3_worker.host import Outcome
+from pyrepl3_worker.reprs import bounded_repr
+
+_VALUE_MARGIN: Final = 4096
+"""Room in a frame for what stands beside a value."""
+
+
+class Shown(NamedTuple):
+    """A value, prepared for its `result`."""
+
+    value: Value
+    repr: str
+    type_name: str
+    truncated: bool
+
+
+_SHOWN_NONE: Final = Shown(encode_value(None), "None", "NoneType", False)
+
+
+class Presenter:
+    """Makes the `result` or `error` of an execution."""
+
+    def __init__(self, config: ExecutorConfig) -> None:
+        """Keep to the config's bounds."""
+        self._config = config
+
+    @gate
+    def show(self, execution: Execution, value: Any) -> "Shown":
+        """Prepare a value: MessagePack where it has that form, and always a repr."""
+        if value is None:
+            return _SHOWN_NONE
+        text, truncated = bounded_repr(value, self._config.max_repr_chars)
+        type_name = type(value).__name__
+        if not type_name.isascii():
+            type_name = type_name.encode("utf-8", "backslashreplace").decode()
+        try:
+            raw = encode_value(value)
+        except LocalProtocolError:
+            return Shown(msgspec.UNSET, text, type_name, truncated)
+        room = self._config.max_frame_bytes - _VALUE_MARGIN - 4 * len(text)
+        if len(memoryview(raw)) > room:
+            return Shown(msgspec.UNSET, text[: self._config.max_frame_bytes // 8], type_name, True)
+        return Shown(raw, text, type_name, truncated)
+
+    @gate
+    def explain(self, execution: Execution, error: BaseException) -> Error:
+        """Make the `error` of an exception."""
+        kind = self._kind(execution, error)
+        if kind == "limit" and isinstance(error, MemoryError):
+            error.add_note(
+                f"max_memory_usage={self._config.max_memory_usage} bytes; raise it in the ExecutorConfig if that is too low"
+            )
+        try:
+            return describe(error, kind, execution.execution_id)
+        except (Exception, RecursionError) as broken:
+            return describe_plainly(
+                error, kind, execution.execution_id, f"describing it raised {type(broken).__name__}"
+            )
+
+    def _kind(self, execution: Execution, error: BaseException) -> ErrorKind:
+        match error:
+            case CompilationError():
+                return "compilation"
+            case LimitExceeded():
+                return "limit"
+            case MemoryError() if self._config.max_memory_usage is not None:
+                return "limit"
+            case CancellationError():
+                return "timeout" if execution.reason == "timeout" else "cancelled"
+            case TimeoutError() if execution.reason == "timeout":
+                return "timeout"
+            case asyncio.CancelledError() | KeyboardInterrupt() if execution.reason is not None:
+                return "timeout" if execution.reason == "timeout" else "cancelled"
+            case _:
+                return "exception"
+
+    def message(self, execution: Execution, outcome: Outcome) -> Result | Error:
+        """Give the one message that ends an execution."""
+        shown: Shown | Error | None = outcome.shown
+        truncated = execution.cut_bytes > 0
+        if isinstance(shown, Shown):
+            return Result(
+                execution_id=execution.execution_id,
+                mode=execution.mode,
+                value=shown.value,
+                repr=shown.repr,
+                type_name=shown.type_name,
+                duration=outcome.duration,
+                truncated=shown.truncated or truncated,
+            )
+        if shown is None:
+            error = outcome.error if outcome.error is not None else RuntimeError("no outcome")
+            kind = self._kind(execution, error)
+            shown = describe_plainly(
+                error, kind, execution.execution_id, "it was stopped while being described"
+            )
+        return msgspec.structs.replace(
+            shown, mode=execution.mode, duration=outcome.duration, truncated=truncated
+        )
+
+    def too_large(self, execution: Execution, outcome: Outcome, error: LocalProtocolError) -> Error:
+        """Give what fits even a small `max_frame_bytes` when an outcome does not."""
+        return Error(
+            kind="limit",
+            exception=type(error).__name__,
+            message=f"the outcome does not fit max_frame_bytes={self._config.max_frame_bytes}",
+            execution_id=execution.execution_id,
+            mode=execution.mode,
+            duration=outcome.duration,
+        )

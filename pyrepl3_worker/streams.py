@@ -1,0 +1,99 @@
+"""`sys.stdout` and `sys.stderr` of the code: file objects in front of the hub."""
+
+import io
+from collections.abc import Buffer, Iterable
+from typing import Any, Final
+
+from pyrepl3_schemas.messages import StreamName
+
+from pyrepl3_worker.flow import current
+from pyrepl3_worker.output import SHORT, OutputHub, utf8_decoder
+
+_flow: Final = current.get
+
+
+class _Sink(io.BufferedIOBase):
+    """`sys.stdout.buffer`: bytes in, text out."""
+
+    def __init__(self, hub: OutputHub, stream: StreamName, fd: int) -> None:
+        super().__init__()
+        self._hub = hub
+        self._stream: StreamName = stream
+        self._fd = fd
+        self._decoder = utf8_decoder()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, data: Buffer, /) -> int:
+        view = memoryview(data)
+        text = self._decoder.decode(bytes(view))
+        if text:
+            self._hub.write(self._stream, text)
+        return view.nbytes
+
+    def close(self) -> None:
+        """Stay open: code that closes its stdout has still more to say."""
+
+
+class OutputStream(io.TextIOWrapper):
+    """`sys.stdout` and `sys.stderr` of the code: text goes to the hub as it is, bytes by way of the sink."""
+
+    def __init__(self, hub: OutputHub, stream: StreamName, fd: int) -> None:
+        """Stand for the file descriptor `fd`."""
+        sink: Any = _Sink(hub, stream, fd)
+        super().__init__(
+            sink,
+            encoding="utf-8",
+            errors="backslashreplace",
+            newline="",
+        )
+        self._hub = hub
+        self._stream: StreamName = stream
+
+    # As the interpreter's own streams say.
+    mode = "w"
+
+    @property
+    def name(self) -> str:
+        """As the interpreter's own streams are called."""
+        return f"<{self._stream}>"
+
+    def write(self, text: object, /) -> int:
+        """Write text; give its length.
+
+        Raises:
+            TypeError: it is no str.
+        """
+        # The short way, for a `print` in a loop: the same flow writes on where it wrote last.
+        segment = self._hub.segment
+        if segment.room > 0 and segment.stream is self._stream and type(text) is str:
+            flow = _flow()
+            length = len(text)
+            if flow is not None and flow.execution is segment.owner and length < SHORT:
+                segment.room -= 1
+                segment.pieces.append(text)
+                return length
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        self._hub.write(self._stream, text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str], /) -> None:
+        """Write each of the lines."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Send what has been written."""
+        self._hub.flush()
+
+    def close(self) -> None:
+        """Send what has been written, and stay open."""
+        self._hub.flush()
