@@ -1,8 +1,25 @@
 """The executor's limits and choices, as they travel in `hello`."""
 
+from typing import Final
+
 import msgspec
 
 from pyrepl3_schemas.version import DEFAULT_MAX_FRAME_BYTES, MIN_MAX_FRAME_BYTES
+
+UPPER_LIMITS: Final[dict[str, int]] = {
+    "max_execution_time": 10**9,
+    "max_memory_usage": 2**62,
+    "max_output_bytes": 2**62,
+}
+"""Fields that are None or above 0, with the most they may be (what timers and rlimits can take)."""
+
+COUNTS: Final[dict[str, tuple[int, int]]] = {
+    "max_coroutines": (1, 2**32 - 1),
+    "max_repr_chars": (64, 2**32 - 1),
+    "max_frame_bytes": (MIN_MAX_FRAME_BYTES, 2**32 - 1),
+    "cache_size": (0, 2**32 - 1),
+}
+"""The other figures, with the least and the most they may be."""
 
 
 class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -37,16 +54,12 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     def __post_init__(self) -> None:
         """Refuse figures that mean nothing, naming the field."""
-        for name in ("max_execution_time", "max_memory_usage", "max_output_bytes"):
+        for name, most in UPPER_LIMITS.items():
             value: float | None = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive or None, not {value!r}")
-        for name, least in (
-            ("max_coroutines", 1),
-            ("max_repr_chars", 64),
-            ("max_frame_bytes", MIN_MAX_FRAME_BYTES),
-            ("cache_size", 0),
-        ):
+            # The test is written so that a NaN fails it.
+            if value is not None and not 0 < value <= most:
+                raise ValueError(f"{name} must be None, or above 0 and at most {most}, not {value!r}")
+        for name, (least, most) in COUNTS.items():
             count: int = getattr(self, name)
-            if not least <= count <= 2**32 - 1:
-                raise ValueError(f"{name} must be between {least} and {2**32 - 1}, not {count!r}")
+            if not least <= count <= most:
+                raise ValueError(f"{name} must be between {least} and {most}, not {count!r}")

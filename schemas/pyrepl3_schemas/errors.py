@@ -2,14 +2,15 @@
 
 from typing import Final
 
-_KIND_LIMIT: Final = 400
+_REASON_LIMIT: Final = 400
+"""Characters of a reason that are kept: a peer chooses part of the text."""
 
 
 class ProtocolError(Exception):
     """A rule of the protocol was broken.
 
     Args:
-        reason: what was wrong, in words.
+        reason: what was wrong, in words; all but the first 400 characters are dropped.
         offset: position in the byte stream (bytes since the connection began) of the frame at fault,
             or None where no byte is at fault (a message out of turn).
 
@@ -18,8 +19,9 @@ class ProtocolError(Exception):
 
     def __init__(self, reason: str, offset: int | None = None) -> None:
         """Keep both arguments, so that the error pickles."""
+        reason = reason[:_REASON_LIMIT]
         super().__init__(reason, offset)
-        self.reason = reason[:_KIND_LIMIT]
+        self.reason = reason
         self.offset = offset
 
     def __str__(self) -> str:
