@@ -1,0 +1,52 @@
+# Every target works in a fresh clone: .ci/bootstrap finds a Python and keeps .venv, once for all of them.
+
+BOOTSTRAP := bash .ci/bootstrap
+PYTHON_IN_VENV := .venv/bin/python
+ARGS ?=
+
+# pyright would otherwise ask the network, each time, whether there is a newer pyright.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint types format clean
+
+help: ## Show this list
+	@echo 'make TARGET [ARGS="..."] [PYTHON=/path/to/python3]'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'The first use of a target installs what it needs into .venv, and nothing elsewhere.'
+	@echo 'ARGS go to the program behind the target:   make test ARGS="-k cancel -x"'
+	@echo 'PYTHON names the interpreter for .venv:     make test PYTHON=python3.12'
+
+demo: ## See it work: a worker, live output, a cancellation
+	@$(BOOTSTRAP)
+	@$(PYTHON_IN_VENV) -m pyrepl3_client.demo $(ARGS)
+
+test: ## Run the tests
+	@$(BOOTSTRAP) test
+	@$(PYTHON_IN_VENV) -m pytest --durations=5 --durations-min=1 $(ARGS)
+
+bench: ## Measure beside the peers; ARGS="--quick" for seconds instead of minutes
+	@$(BOOTSTRAP) bench
+	@$(PYTHON_IN_VENV) -m benchmarks $(ARGS)
+
+lint: ## Check style and format; both, even if the first finds something
+	@$(BOOTSTRAP) lint
+	@status=0; \
+	.venv/bin/ruff check $(ARGS) || status=1; \
+	.venv/bin/ruff format --check || status=1; \
+	exit $$status
+
+types: ## Check types, those of tests and benchmarks too
+	@$(BOOTSTRAP) lint test bench
+	@$(PYTHON_IN_VENV) -m pyright --pythonpath $(PYTHON_IN_VENV) $(ARGS)
+
+format: ## Reformat, and fix what can safely be fixed
+	@$(BOOTSTRAP) lint
+	@.venv/bin/ruff check --fix --exit-zero --quiet $(ARGS)
+	@.venv/bin/ruff format
+
+clean: ## Remove .venv and everything else that can be made again
+	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
