@@ -1,0 +1,244 @@
+"""Values as text of bounded length, whatever they are.
+
+`bounded_repr` is what a result shows: it calls the values' own `__repr__`. `safe_repr` is for looking at
+the namespace while code runs: it calls none but the interpreter's own.
+
+Python's `repr` builds the whole text before anything can be cut from it: of a list of ten million
+numbers, of a list that holds itself a million times over. So the exact built-in containers and strings
+are first weighed, which is bounded work, and the ones that are too heavy are written from both ends
+until the room is used up.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, Final, cast
+
+_DEPTH: Final = 20
+"""Levels of containers that are too heavy for `repr`; what is deeper shows as an ellipsis."""
+_PLAIN: Final = frozenset(
+    {int, float, complex, bool, type(None), str, bytes, bytearray, range, type(...), type(NotImplemented)}
+)
+_TEXTS: Final = frozenset({str, bytes, bytearray})
+_BRACKETS: Final[dict[type, tuple[str, str, str]]] = {
+    list: ("[", "]", "[]"),
+    tuple: ("(", ")", "()"),
+    dict: ("{", "}", "{}"),
+    set: ("{", "}", "set()"),
+    frozenset: ("frozenset({", "})", "frozenset()"),
+}
+_ITEMS_CUT: Final = "… {:,} items cut …"
+_NO_ROOM: Final = "…"
+_LEAST: Final = 8
+"""Characters of a text that are worth showing beside a marker."""
+_name_of_type: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
+
+
+def type_name(value: object) -> str:
+    """Give the name of a value's type as text that encodes, whatever its metaclass makes of `__name__`."""
+    return encodable(_name_of_type(type(value)))
+
+
+def encodable(text: str) -> str:
+    """Give a text with its lone surrogates escaped, so that it encodes as UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def bounded_repr(value: object, limit: int) -> tuple[str, bool]:
+    """Give a value's repr in at most `limit` characters, and whether anything of it was left out.
+
+    A longer one keeps its head and its tail. A `__repr__` that raises is told of in its place; what a
+    cancel raises (`KeyboardInterrupt`, `CancelledError`, `TimeoutError`) goes through.
+
+    Raises:
+        TimeoutError: from inside the value's `__repr__`, as does anything that is no `Exception`.
+    """
+    return _bounded(value, limit, _own_repr)
+
+
+def safe_repr(value: object, limit: int) -> str:
+    """Give at most `limit` characters of a value without running any code but the interpreter's own.
+
+    Built-in values show as they are; all others as `<TypeName object>`, also inside of containers.
+    """
+    return _bounded(value, limit, _interpreters_repr)[0]
+
+
+def _bounded(value: object, limit: int, leaf: Callable[[object], str]) -> tuple[str, bool]:
+    writer = _Writer(leaf)
+    try:
+        text = writer.show(value, limit, 0)
+    except TimeoutError:
+        raise  # a deadline's, raised from outside into the value's own code
+    except Exception as error:
+        writer.cut = False
+        text = f"<{type_name(value)} object; repr failed: {_describe(error)}>"
+    if len(text) > limit:
+        text = writer.shorten(text, limit)
+    if not text.isascii():
+        text = encodable(text)
+        if len(text) > limit:
+            text = writer.shorten(text, limit)
+    return text, writer.cut
+
+
+def _describe(error: Exception) -> str:
+    try:
+        return f"{type_name(error)}: {error}"
+    except TimeoutError:
+        raise
+    except Exception as second:
+        return f"{type_name(error)} (its text raises {type_name(second)})"
+
+
+def _own_repr(value: object) -> str:
+    if type(value) is int:
+        return _int_repr(value)
+    text = repr(value)
+    # A `__repr__` may return a subclass of str, with ideas of its own about its length.
+    return text if type(text) is str else str.__str__(text)
+
+
+def _int_repr(value: int) -> str:
+    """Give decimal digits, or hexadecimal ones where the interpreter refuses so many."""
+    try:
+        return repr(value)
+    except ValueError:
+        return hex(value)
+
+
+def _interpreters_repr(value: object) -> str:
+    kind = type(value)
+    if kind is int:
+        return _int_repr(cast(int, value))
+    if kind in _PLAIN:
+        return repr(value)
+    if kind is FunctionType or kind is BuiltinFunctionType:
+        return f"<function {cast(FunctionType, value).__qualname__}>"
+    if kind is ModuleType:
+        name = vars(cast(ModuleType, value)).get("__name__")
+        return f"<module {name!r}>" if type(name) is str else "<module object>"
+    if issubclass(kind, type):
+        return f"<class {_name_of_type(cast(type, value))!r}>"
+    return f"<{_name_of_type(kind)} object>"
+
+
+class _Writer:
+    """Writes one value into limited room; remembers whether something was left out."""
+
+    __slots__ = ("_active", "_leaf", "_walks", "cut")
+
+    def __init__(self, leaf: Callable[[object], str]) -> None:
+        self.cut = False
+        self._leaf = leaf
+        self._walks = leaf is not _own_repr  # `repr` of a container would call the members' own
+        self._active: set[int] = set()
+
+    def show(self, value: object, room: int, depth: int) -> str:
+        """Give the value's text, cut to about `room` characters."""
+        kind = type(value)
+        if kind in _TEXTS:
+            return self._show_text(cast(Any, value), room)
+        if kind in _BRACKETS and (self._walks or not _fits(value, room)):
+            return self._show_container(cast(Collection[Any], value), kind, room, depth)
+        text = self._leaf(value)
+        return text if len(text) <= room else self.shorten(text, room)
+
+    def shorten(self, text: str, room: int, missing: int = 0) -> str:
+        """Keep head and tail of a text, and say in between how much is gone (and was not even written)."""
+        self.cut = True
+        longest = f"… {len(text) + missing:,} characters cut …"
+        kept = room - len(longest)
+        if kept < _LEAST:
+            return _NO_ROOM
+        tail = kept // 2
+        marker = f"… {len(text) + missing - kept:,} characters cut …"
+        return f"{text[: kept - tail]}{marker}{text[len(text) - tail :]}"
+
+    def _show_text(self, value: Any, room: int) -> str:
+        room = max(room, 0)
+        missing = len(value) - 2 * room
+        # Only what can be seen is escaped; escapes make it longer, never shorter.
+        text = repr(value) if missing <= 0 else repr(value[:room] + value[len(value) - room :])
+        return text if len(text) <= room else self.shorten(text, room, max(missing, 0))
+
+    def _show_container(self, value: Collection[Any], kind: type, room: int, depth: int) -> str:
+        opening, closing, empty = _BRACKETS[kind]
+        count = len(value)
+        if not count:
+            return empty
+        if id(value) in self._active:
+            return f"{opening}...{closing}"
+        room -= len(opening) + len(closing) + len(_ITEMS_CUT.format(count)) + 2
+        if depth >= _DEPTH or room <= 0:
+            self.cut = True
+            return f"{opening}…{closing}"
+        self._active.add(id(value))
+        try:
+            parts = self._parts(value, kind, count, room, depth + 1)
+        finally:
+            self._active.discard(id(value))
+        comma = "," if kind is tuple and count == 1 else ""
+        return f"{opening}{', '.join(parts)}{comma}{closing}"
+
+    def _parts(self, value: Any, kind: type, count: int, room: int, depth: int) -> list[str]:
+        """Write members from the front, then (for a result, where there is an order) from the back."""
+        ordered = not self._walks and count > 1 and kind is not set and kind is not frozenset
+        head = self._some(_members(value, kind), count, room - room // 2 if ordered else room, depth)
+        tail: list[str] = []
+        if ordered and len(head) < count:
+            # What the front has left over is the back's.
+            used = sum(map(len, head)) + 2 * len(head)
+            tail = self._some(_members_reversed(value, kind), count - len(head), room - used, depth)
+            tail.reverse()
+        missing = count - len(head) - len(tail)
+        if missing:
+            self.cut = True
+            head.append(_ITEMS_CUT.format(missing))
+        return head + tail
+
+    def _some(self, members: Iterator[tuple[Any, ...]], most: int, room: int, depth: int) -> list[str]:
+        """Write as many members as there is room for."""
+        texts: list[str] = []
+        for member in islice(members, most):
+            key = [f"{self.show(part, room // 2, depth)}: " for part in member[:-1]]
+            shown = self.show(member[-1], room - sum(map(len, key)) - len(", "), depth)
+            text = "".join(key) + shown
+            room -= len(text) + len(", ")
+            if room < 0 or (shown == _NO_ROOM and texts):
+                self.cut = True
+                break
+            texts.append(text)
+        return texts
+
+
+def _members(value: Any, kind: type) -> Iterator[tuple[Any, ...]]:
+    return iter(value.items()) if kind is dict else ((item,) for item in value)
+
+
+def _members_reversed(value: Any, kind: type) -> Iterator[tuple[Any, ...]]:
+    return reversed(value.items()) if kind is dict else ((item,) for item in reversed(value))
+
+
+def _fits(value: object, room: int) -> bool:
+    """Weigh a container: False when its repr surely takes more than `room` characters.
+
+    Every step takes from the room, so this ends, also for containers that hold themselves.
+    """
+    waiting: list[object] = [value]
+    while waiting:
+        item = waiting.pop()
+        kind = type(item)
+        if kind in _TEXTS:
+            room -= len(cast(str, item))
+        elif kind in _BRACKETS:
+            members = cast(Collection[object], item)
+            room -= 2 + 3 * len(members)
+            if room < 0:
+                return False
+            waiting.extend(members)
+            if kind is dict:
+                waiting.extend(cast(dict[object, object], item).values())
+        if room < 0:
+            return False
+    return True

@@ -1,0 +1,241 @@
+"""Looking at live objects without running any of their code.
+
+No attribute is fetched the usual way: properties, `__getattr__`, `__getattribute__`, `__dir__` and
+metaclasses may all run the user's code. What an object has is read from the dictionaries of its type's
+MRO and from its own, through the descriptors of `type` itself, as `inspect.getattr_static` does it.
+"""
+
+import ast
+import functools
+from collections.abc import Callable, Mapping
+from enum import Enum
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any, Final, Literal, cast
+
+_mro_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
+_dict_of: Final[Callable[[type], Mapping[str, object]]] = type.__dict__["__dict__"].__get__
+
+FUNCTIONS: Final = frozenset(
+    {
+        FunctionType,
+        BuiltinFunctionType,
+        MethodType,
+        MethodDescriptorType,
+        MethodWrapperType,
+        WrapperDescriptorType,
+        ClassMethodDescriptorType,
+        classmethod,
+        staticmethod,
+        functools.partial,
+    }
+)
+"""Exact types whose instances are functions to a reader."""
+_SIMPLE: Final = frozenset({str, int, float, complex, bool, bytes, type(None), type(...)})
+_DISPLAYS: Final[dict[type[ast.expr], type]] = {
+    ast.List: list,
+    ast.ListComp: list,
+    ast.Tuple: tuple,
+    ast.Dict: dict,
+    ast.DictComp: dict,
+    ast.Set: set,
+    ast.SetComp: set,
+    ast.JoinedStr: str,
+}
+_KEYS_SEEN: Final = 10_000
+
+
+class Unknown(Enum):
+    """The one object that stands for what can't be known without running code."""
+
+    UNKNOWN = 0
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+
+
+class InstanceOf:
+    """Some instance of a class, when only the class is known."""
+
+    __slots__ = ("cls",)
+
+    def __init__(self, cls: type) -> None:
+        """Stand for an instance of `cls`."""
+        self.cls = cls
+
+
+def is_class(value: object) -> bool:
+    """Whether it is a class. `isinstance` would ask the value for its `__class__`."""
+    return issubclass(type(value), type)
+
+
+def is_module(value: object) -> bool:
+    """Whether it is a module, lazy ones included."""
+    return issubclass(type(value), ModuleType)
+
+
+def own_dict(value: object) -> Mapping[str, object]:
+    """Give an instance's or module's own dictionary, or an empty one."""
+    for cls in _mro_of(type(value)):
+        descriptor = _dict_of(cls).get("__dict__")
+        if descriptor is None:
+            continue
+        if type(descriptor) in (GetSetDescriptorType, MemberDescriptorType):
+            found = cast(GetSetDescriptorType, descriptor).__get__(value, type(value))
+            if issubclass(type(found), dict):
+                table = cast(dict[str, object], found)
+                # Of a dict subclass a copy, made without its own methods.
+                return table if type(found) is dict else dict[str, object].copy(table)
+        break
+    return {}
+
+
+def class_dict(cls: type) -> Mapping[str, object]:
+    """Give a class's own dictionary."""
+    return _dict_of(cls)
+
+
+def attributes(value: object) -> dict[str, object]:
+    """Give all attributes by name, as they stand in the dictionaries (so a property is a property)."""
+    found: dict[str, object] = {}
+    if type(value) is InstanceOf:
+        classes = _mro_of(value.cls)
+    elif is_class(value):
+        classes = _mro_of(cast(type, value))
+    else:
+        classes = _mro_of(type(value))
+    if not is_module(value):
+        for cls in reversed(classes):
+            found.update(_dict_of(cls))
+    if not is_class(value) and type(value) is not InstanceOf:
+        found.update(own_dict(value))
+    return {name: item for name, item in found.items() if type(name) is str}
+
+
+def lookup(value: object, name: str) -> object:
+    """Give `value.name` if that runs no code, else `UNKNOWN`."""
+    if type(value) is InstanceOf:
+        raw = in_mro(value.cls, name)
+        return UNKNOWN if type(raw) in (MemberDescriptorType, GetSetDescriptorType) else _bind(raw, value)
+    if is_class(value):
+        return _bind_to_class(in_mro(cast(type, value), name), cast(type, value))
+    raw = in_mro(type(value), name)
+    if raw is not UNKNOWN and _defines(type(raw), "__set__") and type(raw) is not MemberDescriptorType:
+        return UNKNOWN
+    own = own_dict(value)
+    if name in own:
+        return own[name]
+    return _bind(raw, value)
+
+
+def in_mro(cls: type, name: str) -> object:
+    """Give what the first class in the MRO has under that name, unbound."""
+    for base in _mro_of(cls):
+        found = _dict_of(base)
+        if name in found:
+            return found[name]
+    return UNKNOWN
+
+
+def _defines(cls: type, name: str) -> bool:
+    return in_mro(cls, name) is not UNKNOWN
+
+
+def _bind(raw: object, value: object) -> object:
+    kind = type(raw)
+    if kind is FunctionType:
+        return MethodType(cast(FunctionType, raw), value)
+    if kind is MemberDescriptorType:
+        try:
+            return cast(MemberDescriptorType, raw).__get__(value, type(value))
+        except AttributeError:
+            return UNKNOWN
+    return _bind_to_class(raw, value.cls if type(value) is InstanceOf else type(value))
+
+
+def _bind_to_class(raw: object, cls: type) -> object:
+    kind = type(raw)
+    if kind is classmethod or kind is staticmethod:
+        function = cast("classmethod[Any, Any, Any]", raw).__func__
+        if kind is classmethod and type(function) is FunctionType:
+            return MethodType(function, cls)
+        return function
+    if kind in FUNCTIONS or not _defines(kind, "__get__"):
+        return raw
+    return UNKNOWN
+
+
+def item(value: object, key: object) -> object:
+    """Give `value[key]` of an exact built-in container, else `UNKNOWN`."""
+    if type(value) is dict:
+        # The look-up itself may call the `__eq__` of a key with the same hash.
+        table = cast(dict[object, object], value)
+        for index, (known, found) in enumerate(table.items()):
+            if index == _KEYS_SEEN:
+                break
+            if type(known) is type(key) and known == key:
+                return found
+    elif (type(value) is list or type(value) is tuple) and type(key) is int:
+        items = cast(list[object], value)
+        if -len(items) <= key < len(items):
+            return items[key]
+    return UNKNOWN
+
+
+def evaluate(expression: str, names: Callable[[str], object]) -> object:
+    """Give what an expression of names, attributes, constant subscripts and literals stands for.
+
+    A call of a class gives an `InstanceOf` it. All else, and what does not parse, is `UNKNOWN`.
+    """
+    try:
+        tree = ast.parse(expression.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return UNKNOWN
+    return _evaluate(tree.body, names)
+
+
+def _evaluate(node: ast.expr, names: Callable[[str], object]) -> object:
+    match node:
+        case ast.Name(id=name):
+            return names(name)
+        case ast.Attribute(value=inner, attr=name):
+            value = _evaluate(inner, names)
+            return UNKNOWN if value is UNKNOWN else lookup(value, name)
+        case ast.Subscript(value=inner, slice=ast.Constant(value=key)) if type(key) in _SIMPLE:
+            return item(_evaluate(inner, names), key)
+        case ast.Constant(value=value):
+            return value
+        case ast.Call(func=inner):
+            cls = _evaluate(inner, names)
+            return InstanceOf(cast(type, cls)) if is_class(cls) else UNKNOWN
+        case _ if type(node) in _DISPLAYS:
+            return InstanceOf(_DISPLAYS[type(node)])
+        case _:
+            return UNKNOWN
+
+
+type ReadersKind = Literal["variable", "function", "class", "module", "property", "method"]
+
+
+def kind_of(value: object, *, of_class: bool = False) -> ReadersKind:
+    """Give what a reader would call a value; `of_class` when it stands in a class's dictionary."""
+    kind = type(value)
+    if kind in FUNCTIONS:
+        return "method" if of_class else "function"
+    if is_class(value):
+        return "class"
+    if is_module(value):
+        return "module"
+    if of_class and (kind is property or kind is GetSetDescriptorType or kind is functools.cached_property):
+        return "property"
+    return "variable"
