@@ -1,0 +1,114 @@
+"""Run Python code in isolated worker processes: top-level await, live output, always cancellable.
+
+    open_session   a namespace in a worker: execute, start, cancel, inspect, restart
+    WorkerPool     sessions from workers that are warm already
+    Execution      the handle of submitted code: iterate, await, cancel
+    capability     says more about a host function that the code may call
+    WorkerConfig   interpreter, surroundings, graces; ExecutorConfig: limits of the code
+    errors         all under PyRepl3Error; the type says whose doing it was
+    sync           the same without async
+    testing        ScriptedWorker, a worker that does as it is told
+
+The smallest complete program:
+
+    import asyncio
+    import pyrepl3_client as pyrepl3
+
+    async def main():
+        async with pyrepl3.open_session() as session:
+            result = await session.execute("import asyncio; await asyncio.sleep(0, 42)")
+            print(result.value)
+
+    asyncio.run(main())
+"""
+
+from pyrepl3_client._calls import CallContext, Capability, capability
+from pyrepl3_client._events import Event
+from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
+from pyrepl3_client._inputs import Prompt
+from pyrepl3_client._open import open_session
+from pyrepl3_client._pool import WorkerPool
+from pyrepl3_client._session import Session, WorkerInfo
+from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client.errors import (
+    CapabilityError,
+    ExecutionCancelled,
+    ExecutionFailed,
+    ExecutionIdConflict,
+    ExecutionTimeout,
+    ProtocolError,
+    PyRepl3Error,
+    ReplayDivergence,
+    SessionClosed,
+    SpawnError,
+    StoreError,
+    WorkerDied,
+    WorkerUnresponsive,
+)
+from pyrepl3_client.results import ErrorInfo, ExecutionResult
+from pyrepl3_schemas.config import ExecutorConfig
+from pyrepl3_schemas.lifecycle import ExecutionState, SessionState
+from pyrepl3_schemas.messages import (
+    Call,
+    Checkpointed,
+    Completions,
+    Display,
+    Error,
+    Frame,
+    Input,
+    Inspection,
+    Metrics,
+    Output,
+    Pong,
+    Restored,
+    Result,
+    Variable,
+)
+
+__all__ = [
+    "Call",
+    "CallContext",
+    "Capability",
+    "CapabilityError",
+    "Checkpointed",
+    "Completions",
+    "Display",
+    "Error",
+    "ErrorInfo",
+    "Event",
+    "Execution",
+    "ExecutionCancelled",
+    "ExecutionFailed",
+    "ExecutionIdConflict",
+    "ExecutionResult",
+    "ExecutionState",
+    "ExecutionTimeout",
+    "ExecutorConfig",
+    "Frame",
+    "Input",
+    "InputHandler",
+    "Inspection",
+    "Metrics",
+    "Output",
+    "OutputHandler",
+    "Pong",
+    "Prompt",
+    "ProtocolError",
+    "PyRepl3Error",
+    "ReplayDivergence",
+    "Restored",
+    "Result",
+    "Session",
+    "SessionClosed",
+    "SessionState",
+    "SpawnError",
+    "StoreError",
+    "Variable",
+    "WorkerConfig",
+    "WorkerDied",
+    "WorkerInfo",
+    "WorkerPool",
+    "WorkerUnresponsive",
+    "capability",
+    "open_session",
+]

@@ -1,0 +1,87 @@
+"""Prompts of the session's code: asked, answered, withdrawn."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from pyrepl3_client._execution import InputHandler
+from pyrepl3_client._nursery import Nursery
+from pyrepl3_schemas.messages import Input, InputResponse
+
+
+class Prompt(str):
+    """A prompt as an input handler gets it: a string that knows more."""
+
+    __slots__ = ("execution_id", "input_id", "password")
+
+    execution_id: str
+    input_id: str
+    password: bool
+    """Whether the answer should not be shown."""
+
+    @classmethod
+    def of(cls, message: Input) -> "Prompt":
+        """Make it from the worker's message."""
+        prompt = cls(message.prompt)
+        prompt.execution_id = message.execution_id
+        prompt.input_id = message.input_id
+        prompt.password = message.password
+        return prompt
+
+
+class Inputs:
+    """Has the prompts of one session's code answered."""
+
+    def __init__(self, nursery: Nursery, send: Callable[[InputResponse], None]) -> None:
+        """Answer by `send`."""
+        self._nursery = nursery
+        self._send = send
+        self._running: dict[str, set[asyncio.Task[None]]] = {}
+
+    def ask(self, message: Input, handler: InputHandler | None) -> None:
+        """Have `handler` answer; without one it is the end of input."""
+        if handler is None:
+            self._send(InputResponse(input_id=message.input_id, eof=True))
+            return
+        task = self._nursery.start(self._ask(message, handler), "on_input")
+        if not task.done():
+            running = self._running.setdefault(message.execution_id, set())
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+    def end(self, execution_id: str) -> None:
+        """Withdraw the prompts of an execution that is over; a late answer is dropped."""
+        if self._running:
+            for task in self._running.pop(execution_id, ()):
+                task.cancel()
+
+    def end_all(self) -> None:
+        """Withdraw all prompts: the worker is gone."""
+        for execution_id in list(self._running):
+            self.end(execution_id)
+
+    async def _ask(self, message: Input, handler: InputHandler) -> None:
+        try:
+            response = _response(message, await self._answer(Prompt.of(message), handler))
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is for the code to hear
+            text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+            response = InputResponse(input_id=message.input_id, error=text)
+        self._send(response)
+
+    async def _answer(self, prompt: Prompt, handler: InputHandler) -> Any:
+        if inspect.iscoroutinefunction(handler):
+            return await handler(prompt)
+        answer = await self._nursery.run_in_thread("on_input", lambda: handler(prompt))
+        if inspect.isawaitable(answer):
+            return await answer
+        return answer
+
+
+def _response(message: Input, answer: object) -> InputResponse:
+    if answer is None:
+        return InputResponse(input_id=message.input_id, eof=True)
+    if not isinstance(answer, str):
+        raise TypeError(f"on_input gave a {type(answer).__name__}, not a string or None")
+    line = answer.removesuffix("\n").encode("utf-8", "replace").decode()
+    return InputResponse(input_id=message.input_id, data=line)

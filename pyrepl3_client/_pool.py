@@ -1,0 +1,208 @@
+"""Sessions from workers that have been started, and have imported what they will need, in advance."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self
+
+from pyrepl3_client._execution import InputHandler, OutputHandler
+from pyrepl3_client._flight import Capabilities
+from pyrepl3_client._open import DEFAULT_CONFIG, open_with
+from pyrepl3_client._patience import finish
+from pyrepl3_client._process import spawn
+from pyrepl3_client._session import Session
+from pyrepl3_client._spare import Spare
+from pyrepl3_client._worker import Launch, Worker
+from pyrepl3_client.config import WorkerConfig, checked_modules
+from pyrepl3_client.errors import PyRepl3Error, SpawnError
+
+_AFTER_CHECKOUT: Final = 0.02
+"""Seconds by which a replacement waits: starting one holds the loop for milliseconds, and who has just
+got a session wants to use it first."""
+_FIRST_BACKOFF: Final = 0.1
+_LONGEST_BACKOFF: Final = 10.0
+
+
+def seconds_until_refill(spares: int, size: int, failures: int) -> float | None:
+    """Decide when to start the next spare; None for not at all.
+
+    Args:
+        spares: how many there are, warm or not.
+        size: how many there should be.
+        failures: how many died or could not be started since one last got warm.
+    """
+    if spares >= size:
+        return None
+    if failures == 0:
+        return 0.0
+    return min(_FIRST_BACKOFF * 2.0 ** min(failures - 1, 20), _LONGEST_BACKOFF)
+
+
+def choose(spares: Sequence[Spare]) -> Spare | None:
+    """Decide which spare the next session gets: the oldest that is warm, else the oldest that lives."""
+    living = [spare for spare in spares if spare.alive]
+    return next((spare for spare in living if spare.warm), living[0] if living else None)
+
+
+class WorkerPool:
+    """Keeps `size` workers warm. A session takes one for good, and another is started in its place.
+
+    The pool bounds how many wait, not how many sessions there are: when none waits, a session starts a
+    worker of its own and takes as long as that takes.
+
+    Example:
+        async with WorkerPool(4, warm=("numpy",)) as pool, pool.open_session() as session:
+            await session.execute("import numpy")
+    """
+
+    def __init__(
+        self,
+        size: int,
+        config: WorkerConfig = DEFAULT_CONFIG,
+        warm: Sequence[str] = (),
+        *,
+        launch: Launch = spawn,
+    ) -> None:
+        """Describe the pool; entering it starts the workers.
+
+        Args:
+            size: how many workers to keep waiting.
+            config: what all of them are.
+            warm: modules for them to import, on top of `config.warm`.
+            launch: starts one; for tests.
+
+        Raises:
+            ValueError: `size` is less than 1, or `warm` holds what is no module's name.
+        """
+        if size < 1:
+            raise ValueError(f"size must be at least 1, not {size!r}")
+        self.size = size
+        self.config = replace(config, warm=config.warm + checked_modules(tuple(warm)))
+        self._launch = launch
+        self._spares: list[Spare] = []
+        self._failures = 0
+        self._refill: asyncio.TimerHandle | None = None
+        self._changed: asyncio.Future[None] | None = None
+        self._open = False
+
+    @property
+    def waiting(self) -> int:
+        """How many warm workers wait for a session."""
+        return sum(spare.warm for spare in self._spares)
+
+    async def __aenter__(self) -> Self:
+        """Start the workers and wait until all of them are warm.
+
+        Raises:
+            SpawnError: one could not be started, or ended, or took longer than `spawn_timeout`.
+        """
+        self._open = True
+        limit = asyncio.timeout(self.config.spawn_timeout)
+        try:
+            async with limit:
+                while self.waiting < self.size:
+                    await self._fill_up()
+        except BaseException as error:
+            await self._close()
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise SpawnError(
+                    f"the pool's workers were not warm within {self.config.spawn_timeout:g} seconds"
+                ) from error
+            raise
+        return self
+
+    async def _fill_up(self) -> None:
+        if len(self._spares) < self.size:
+            self._add()
+            # Starting one holds the loop; let others have a turn in between.
+            await asyncio.sleep(0)
+            return
+        self._changed = asyncio.get_running_loop().create_future()
+        ended = [spare.ended for spare in self._spares]
+        await asyncio.wait([self._changed, *ended], return_when=asyncio.FIRST_COMPLETED)
+        for future in ended:
+            if future.done():
+                raise future.result()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the workers that wait. Sessions go on until they are left themselves."""
+        await self._close()
+
+    @asynccontextmanager
+    async def open_session(
+        self,
+        session_id: str | None = None,
+        *,
+        capabilities: Capabilities | None = None,
+        on_output: OutputHandler | None = None,
+        on_input: InputHandler | None = None,
+    ) -> AsyncGenerator[Session]:
+        """Give a session in a worker of the pool; as `pyrepl3_client.open_session` otherwise.
+
+        Raises:
+            PyRepl3Error: the pool is not open.
+            SpawnError: none waited, and none could be started.
+        """
+        if not self._open:
+            raise PyRepl3Error("the pool is closed: use it as `async with WorkerPool(…) as pool`")
+        async with open_with(
+            self._take, session_id, self.config, capabilities, on_output, on_input
+        ) as session:
+            yield session
+
+    def _take(self, config: WorkerConfig) -> Worker:
+        spare = choose(self._spares)
+        if spare is None:
+            return self._launch(config)
+        self._spares.remove(spare)
+        if self._open:
+            self._schedule(_AFTER_CHECKOUT)
+        return spare.take()
+
+    def _schedule(self, least: float = 0.0) -> None:
+        seconds = seconds_until_refill(len(self._spares), self.size, self._failures)
+        if seconds is not None and self._refill is None and self._open:
+            loop = asyncio.get_running_loop()
+            self._refill = loop.call_later(max(seconds, least), self._refill_one)
+
+    def _refill_one(self) -> None:
+        self._refill = None
+        try:
+            self._add()
+        except SpawnError:
+            # Whoever asks for a session meanwhile hears of it: their own start fails the same way.
+            self._failures += 1
+        self._schedule()
+
+    def _add(self) -> None:
+        self._spares.append(Spare(self._launch(self.config), self._on_warm, self._on_death))
+
+    def _on_warm(self) -> None:
+        self._failures = 0
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    def _on_death(self, spare: Spare) -> None:
+        if spare in self._spares:
+            self._spares.remove(spare)
+            self._failures += 1
+            self._schedule()
+
+    async def _close(self) -> None:
+        self._open = False
+        if self._refill is not None:
+            self._refill.cancel()
+            self._refill = None
+        spares, self._spares = self._spares, []
+        for spare in spares:
+            spare.end()
+        if spares:
+            await finish(asyncio.get_running_loop().create_task(_all_ended(spares)))
+
+
+async def _all_ended(spares: list[Spare]) -> None:
+    await asyncio.wait([spare.ended for spare in spares])

@@ -1,0 +1,94 @@
+"""What the demo prints, and how: headings, code, what the code does live, and remarks."""
+
+import os
+import sys
+from typing import TextIO
+
+INDENT = "    "
+
+
+class DemoError(Exception):
+    """The product did not do what the demo shows."""
+
+
+def check(holds: object, claim: str) -> None:
+    """Hold the product to a claim.
+
+    Raises:
+        DemoError: the claim does not hold.
+    """
+    if not holds:
+        raise DemoError(f"not as shown: {claim}")
+
+
+class Stage:
+    """Prints the tour, each piece at once: what happens live is seen live, also through a pipe."""
+
+    def __init__(self, stream: TextIO, *, colours: bool) -> None:
+        """Print to `stream`."""
+        self._stream = stream
+        self._colours = colours
+        self._steps = 0
+        self._fresh = True
+
+    @classmethod
+    def of_terminal(cls) -> "Stage":
+        """Print to standard output; with colours on a terminal, unless NO_COLOR is set."""
+        return cls(sys.stdout, colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+
+    def title(self, text: str) -> None:
+        """Print a line above all steps."""
+        self._line(self._paint("1", text))
+
+    def step(self, title: str) -> None:
+        """Begin the next step."""
+        self._steps += 1
+        self._line()
+        self._line(self._paint("1;36", f"{self._steps:2}. {title}"))
+
+    def code(self, code: str) -> None:
+        """Print a cell, before it runs."""
+        for line in code.splitlines():
+            self._line(f"{INDENT}{self._paint('2', '|')} {line}")
+
+    def live(self, text: str) -> None:
+        """Print what a cell writes, in the pieces in which it comes."""
+        for piece in text.splitlines(keepends=True):
+            start = INDENT + "  " if self._fresh else ""
+            self._fresh = piece.endswith("\n")
+            self._stream.write(start + self._paint("32", piece.removesuffix("\n")) + "\n" * self._fresh)
+        self._stream.flush()
+
+    def answer(self, text: str) -> None:
+        """Print what the demo types, behind the prompt that the cell has written."""
+        self._stream.write(self._paint("33", text) + "\n")
+        self._stream.flush()
+        self._fresh = True
+
+    def value(self, text: str) -> None:
+        """Print a cell's value."""
+        self._line(f"{INDENT}{self._paint('35', '=')} {text}")
+
+    def traceback(self, text: str) -> None:
+        """Print a traceback or another long text."""
+        for line in text.rstrip("\n").splitlines():
+            self._line(f"{INDENT}  {self._paint('31', line)}")
+
+    def remark(self, text: str) -> None:
+        """Say what has just been seen."""
+        self._line(f"{INDENT}{self._paint('2', '# ' + text)}")
+
+    def figure(self, what: str, value: str, remark: str = "") -> None:
+        """Print a measured figure."""
+        line = f"{INDENT}{what:<36}{self._paint('1', f'{value:>12}')}"
+        self._line(f"{line}  {self._paint('2', remark)}" if remark else line)
+
+    def _line(self, text: str = "") -> None:
+        if not self._fresh:
+            self._stream.write("\n")
+            self._fresh = True
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _paint(self, style: str, text: str) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if self._colours and text else text

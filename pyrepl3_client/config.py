@@ -1,0 +1,66 @@
+"""How workers are started and how patiently they are ended."""
+
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pyrepl3_schemas.config import ExecutorConfig
+
+__all__ = ["ExecutorConfig", "WorkerConfig"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerConfig:
+    """What a session's worker is: its interpreter, its surroundings, its limits. Times in seconds.
+
+    Raises:
+        ValueError: a figure or a name means nothing; names the field and the value.
+    """
+
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    """Limits and choices of the code's execution."""
+    python: str = sys.executable
+    """Path of the interpreter; `pyrepl3_worker` has to be importable there."""
+    cwd: str | None = None
+    """Directory the worker starts in; None is the parent's."""
+    env: Mapping[str, str] | None = None
+    """Environment variables on top of the parent's."""
+    warm: tuple[str, ...] = ()
+    """Modules to import before the worker is ready."""
+    spawn_timeout: float = 30.0
+    """How long a worker may take to get ready, warm modules included."""
+    cancel_grace: float = 2.0
+    """How long cancelled code may take to end before it is raised out of at every line."""
+    kill_grace: float = 2.0
+    """How long it may take after that, before the worker is killed."""
+    close_grace: float = 2.0
+    """How long a session's end may take, in the worker and in host functions, before it is forced."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could not work."""
+        if not self.python:
+            raise ValueError("python must be the path of an interpreter, not an empty string")
+        for name in ("spawn_timeout", "cancel_grace", "kill_grace", "close_grace"):
+            seconds: float = getattr(self, name)
+            if not (seconds >= 0 and math.isfinite(seconds)) or (name == "spawn_timeout" and seconds == 0):
+                raise ValueError(f"{name} must be a finite number of seconds, not {seconds!r}")
+        object.__setattr__(self, "warm", checked_modules(self.warm))
+        for key, value in (self.env or {}).items():
+            if not key or "=" in key or "\0" in key + value:
+                raise ValueError(f"env cannot hold {key!r}={value!r}")
+
+
+def checked_modules(names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """Give module names as a tuple.
+
+    Raises:
+        ValueError: one is no dotted name.
+        TypeError: a single string was given for many.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"warm must be a tuple of module names, not the string {names!r}")
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"warm holds {name!r}, which is no module's name")
+    return tuple(names)

@@ -1,0 +1,281 @@
+"""The client for programs without an event loop: the same names and arguments, nothing to await.
+
+    from pyrepl3_client import sync as pyrepl3
+
+    with pyrepl3.open_session() as session:
+        print(session.execute("1 + 1").value)
+
+Each `open_session` and each pool has one background thread with an event loop. Handlers and `async`
+host functions run there, so they must not call the session; plain host functions and `on_input` run in
+threads of their own. Ctrl-C during a call cancels the execution and raises KeyboardInterrupt when that
+is done; once more makes it more urgent.
+"""
+
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from pyrepl3_client import _execution, _open, _pool, _session
+from pyrepl3_client._events import Event
+from pyrepl3_client._execution import InputHandler, OutputHandler
+from pyrepl3_client._flight import Capabilities
+from pyrepl3_client._loop_thread import LoopThread
+from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client.results import ExecutionResult
+from pyrepl3_schemas.lifecycle import ExecutionState, SessionState
+from pyrepl3_schemas.messages import (
+    CancelReason,
+    Checkpointed,
+    Completions,
+    Inspection,
+    Metrics,
+    Pong,
+    Restored,
+    ResultMode,
+    Variable,
+)
+
+__all__ = ["Execution", "Session", "WorkerPool", "open_session"]
+
+
+class Execution:
+    """Code that has been submitted; see `pyrepl3_client.Execution`. Made by `Session.start`."""
+
+    def __init__(self, execution: _execution.Execution, thread: LoopThread) -> None:
+        """Stand before an execution of the loop's thread."""
+        self._execution = execution
+        self._thread = thread
+
+    @property
+    def execution_id(self) -> str:
+        """Its id."""
+        return self._execution.execution_id
+
+    @property
+    def state(self) -> ExecutionState:
+        """Where it stands."""
+        return self._execution.state
+
+    def result(self) -> ExecutionResult:
+        """Wait for the outcome. Ctrl-C cancels the execution."""
+        return self._thread.run(self._execution.run_through)
+
+    def cancel(self, reason: CancelReason = "cancelled") -> None:
+        """Stop the execution and wait until it is over."""
+        self._thread.run(lambda: self._execution.cancel(reason))
+
+    def __iter__(self) -> Iterator[Event]:
+        """Iterate over the messages. Each is given once; leaving early lets the code go on unheard."""
+        events = self._thread.call(self._execution.__aiter__)
+        while (event := self._thread.run(lambda: _next(events))) is not None:
+            yield event
+
+
+async def _next(events: _execution.Events) -> Event | None:
+    # StopAsyncIteration cannot pass through a coroutine.
+    return await anext(events, None)
+
+
+class Session:
+    """A namespace in a worker process; see `pyrepl3_client.Session`. Made by `open_session`."""
+
+    def __init__(self, session: _session.Session, thread: LoopThread) -> None:
+        """Stand before a session of the loop's thread."""
+        self._session = session
+        self._thread = thread
+
+    @property
+    def session_id(self) -> str:
+        """Its id."""
+        return self._session.session_id
+
+    @property
+    def state(self) -> SessionState:
+        """Where it stands."""
+        return self._session.state
+
+    @property
+    def worker(self) -> _session.WorkerInfo:
+        """The worker the session has now, or had last."""
+        return self._session.worker
+
+    @property
+    def recoveries(self) -> tuple[object, ...]:
+        """One report for each recovery from a worker's death, oldest first."""
+        return self._session.recoveries
+
+    def start(
+        self,
+        code: str,
+        *,
+        execution_id: str | None = None,
+        timeout: float | None = None,
+        result_mode: ResultMode = "last_expr_or_assign",
+        on_output: OutputHandler | None = None,
+        on_input: InputHandler | None = None,
+        check: bool = True,
+    ) -> Execution:
+        """Submit code and give its handle."""
+        execution = self._thread.call(
+            lambda: self._session.start(
+                code,
+                execution_id=execution_id,
+                timeout=timeout,
+                result_mode=result_mode,
+                on_output=on_output,
+                on_input=on_input,
+                check=check,
+            )
+        )
+        return Execution(execution, self._thread)
+
+    def execute(
+        self,
+        code: str,
+        *,
+        execution_id: str | None = None,
+        timeout: float | None = None,
+        result_mode: ResultMode = "last_expr_or_assign",
+        on_output: OutputHandler | None = None,
+        on_input: InputHandler | None = None,
+        check: bool = True,
+    ) -> ExecutionResult:
+        """Run code and wait for its outcome."""
+        return self._thread.run(
+            lambda: self._session.execute(
+                code,
+                execution_id=execution_id,
+                timeout=timeout,
+                result_mode=result_mode,
+                on_output=on_output,
+                on_input=on_input,
+                check=check,
+            )
+        )
+
+    def cancel(self, reason: CancelReason = "cancelled") -> bool:
+        """Stop what runs now and wait until it is over; say whether anything ran."""
+        return self._thread.run(lambda: self._session.cancel(reason))
+
+    def ping(self, timeout: float = 5.0) -> Pong:
+        """Ask for a sign of life."""
+        return self._thread.run(lambda: self._session.ping(timeout))
+
+    def stats(self, timeout: float = 10.0) -> Metrics:
+        """Ask for the metrics of the session's executions."""
+        return self._thread.run(lambda: self._session.stats(timeout))
+
+    def complete(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Completions:
+        """Ask what could stand at `cursor`, in characters (the end by default)."""
+        return self._thread.run(lambda: self._session.complete(code, cursor, timeout))
+
+    def inspect(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Inspection:
+        """Ask about the name at `cursor`, in characters (the end by default)."""
+        return self._thread.run(lambda: self._session.inspect(code, cursor, timeout))
+
+    def variables(self, timeout: float = 10.0) -> dict[str, Variable]:
+        """Ask for the namespace's names, their types and short reprs."""
+        return self._thread.run(lambda: self._session.variables(timeout))
+
+    def checkpoint(self, checkpoint_id: str | None = None, timeout: float | None = None) -> Checkpointed:
+        """Save the namespace, under a name, in this process's memory."""
+        return self._thread.run(lambda: self._session.checkpoint(checkpoint_id, timeout))
+
+    def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
+        """Fill the namespace from a checkpoint of this session."""
+        return self._thread.run(lambda: self._session.restore(checkpoint_id, timeout))
+
+    def restart(self) -> None:
+        """End the worker, whatever it does, and start a fresh one with an empty namespace."""
+        self._thread.run(self._session.restart)
+
+    def close(self) -> None:
+        """End the session and everything that belongs to it. Idempotent."""
+        self._thread.run(self._session.close)
+
+
+@contextmanager
+def open_session(
+    session_id: str | None = None,
+    *,
+    store: str | os.PathLike[str] | None = None,
+    config: WorkerConfig = _open.DEFAULT_CONFIG,
+    capabilities: Capabilities | None = None,
+    on_output: OutputHandler | None = None,
+    on_input: InputHandler | None = None,
+) -> Generator[Session]:
+    """Start a worker and give a session in it; see `pyrepl3_client.open_session`."""
+    with LoopThread("pyrepl3-session") as thread:
+        context = _open.open_session(
+            session_id,
+            store=store,
+            config=config,
+            capabilities=capabilities,
+            on_output=on_output,
+            on_input=on_input,
+        )
+        with thread.enter(context) as session:
+            yield Session(session, thread)
+
+
+class WorkerPool:
+    """Keeps workers warm; see `pyrepl3_client.WorkerPool`. Its sessions share one background thread."""
+
+    def __init__(
+        self, size: int, config: WorkerConfig = _open.DEFAULT_CONFIG, warm: Sequence[str] = ()
+    ) -> None:
+        """Describe the pool; entering it starts the workers."""
+        self._pool = _pool.WorkerPool(size, config, warm)
+        self._thread = LoopThread("pyrepl3-pool")
+
+    @property
+    def size(self) -> int:
+        """How many workers to keep waiting."""
+        return self._pool.size
+
+    @property
+    def config(self) -> WorkerConfig:
+        """What all of them are."""
+        return self._pool.config
+
+    @property
+    def waiting(self) -> int:
+        """How many warm workers wait for a session."""
+        return self._pool.waiting
+
+    def __enter__(self) -> Self:
+        """Start the workers and wait until all of them are warm."""
+        self._thread.start()
+        try:
+            self._thread.run(self._pool.__aenter__)
+        except BaseException:
+            self._thread.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the workers that wait, and the thread; its sessions have to be left before."""
+        try:
+            self._thread.run(lambda: self._pool.__aexit__(kind, error, traceback))
+        finally:
+            self._thread.stop()
+
+    @contextmanager
+    def open_session(
+        self,
+        session_id: str | None = None,
+        *,
+        capabilities: Capabilities | None = None,
+        on_output: OutputHandler | None = None,
+        on_input: InputHandler | None = None,
+    ) -> Generator[Session]:
+        """Give a session in a worker of the pool."""
+        context = self._pool.open_session(
+            session_id, capabilities=capabilities, on_output=on_output, on_input=on_input
+        )
+        with self._thread.enter(context) as session:
+            yield Session(session, self._thread)
