@@ -1,0 +1,369 @@
+"""`SqliteConnection`: Resonate's network and source over one SQLite database."""
+
+import asyncio
+import logging
+import sqlite3
+import uuid
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from msgspec import Raw
+from resonate.timing import Clock, Sleeper, now_ms, sleep
+from resonate_base import ConnectorError
+
+from pyrepl3_client.durable.sqlite.database import Database, Synchronous
+from pyrepl3_client.durable.sqlite.failures import StoreBusy, is_busy
+from pyrepl3_client.durable.sqlite.machine import Machine
+from pyrepl3_client.durable.sqlite.mail import Mail, anycast, unicast
+from pyrepl3_client.durable.sqlite.records import SessionRecords
+from pyrepl3_client.durable.sqlite.requests import I64_MAX, Request
+from pyrepl3_client.durable.sqlite.retention import Pruned, Pruner
+from pyrepl3_client.durable.sqlite.schema import prepare
+from pyrepl3_client.durable.sqlite.wire import Answer, Data, Message, encode_answer, parse_request
+from pyrepl3_client.errors import StoreError
+
+_log: Final = logging.getLogger(__name__)
+
+MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
+# Seconds: the first wait for another process's lock, and the longest one; a transaction takes 0.1 ms.
+_FIRST_WAIT: Final = 0.001
+_LONGEST_WAIT: Final = 0.05
+# Seconds after which the timer looks at the clock again in any case: the wall clock can be set, and the
+# loop's clock stands still while the machine sleeps.
+_LONGEST_NAP: Final = 30.0
+
+
+class SqliteConnection:
+    """Carries Resonate's requests to an SQLite database, and its messages back.
+
+    Make it with `open`; give it to `Resonate(network=...)`; `close` it after `Resonate.stop()`. It
+    answers as the SDK's in-process server does, but keeps its state in the file, finds everything
+    through an index, and lets several processes use one file. Each request is one transaction.
+
+    SQL runs on the event loop's thread. A request's SQL takes some 0.1 ms, and handing it to another
+    thread and back costs as much again in wake-ups (measured: `benchmarks`), while the loop stalls
+    hardly less, since Python's sqlite3 needs the GIL between statements. A lock held by another process
+    never blocks the loop: the request waits in `asyncio` and tries again.
+
+    With `synchronous="NORMAL"` (the default) a killed process or parent loses nothing. A power cut or a
+    kernel crash can lose the newest transactions (those since the log was last synced, seconds to
+    minutes), never the file's consistency. `"FULL"` syncs the disk at each request: nothing
+    acknowledged is lost, and each request takes the disk's time for a sync, on the loop's thread.
+
+    Example:
+        async with await SqliteConnection.open("state.db") as connection:
+            resonate = Resonate(network=connection)
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        pid: str | None = None,
+        group: str = "default",
+        busy_timeout: float = 10.0,
+        tick_interval: float = 0.05,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
+        clock: Clock = now_ms,
+        sleeper: Sleeper = sleep,
+    ) -> None:
+        """Serve an opened and prepared database; `open` is the usual way, and describes the arguments."""
+        self.pid: Final = uuid.uuid4().hex if pid is None else pid
+        self._database: Final = database
+        self._machine: Final = Machine(database)
+        self._unicast: Final = unicast(group, self.pid)
+        self._mail: Final = Mail(database, (self._unicast, anycast(group)))
+        self._pruner: Final = Pruner(database)
+        self.records: Final = SessionRecords(database, clock)
+        self._busy_timeout: Final = busy_timeout
+        self._tick_interval: Final = tick_interval
+        self._max_request_bytes: Final = max_request_bytes
+        self._clock: Final = clock
+        self._sleeper: Final = sleeper
+        self._receivers: list[Callable[[str], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = I64_MAX
+        self._seen_version = -1
+
+    @classmethod
+    async def open(
+        cls,
+        path: str,
+        *,
+        synchronous: Synchronous = "NORMAL",
+        pid: str | None = None,
+        group: str = "default",
+        busy_timeout: float = 10.0,
+        tick_interval: float = 0.05,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
+        clock: Clock = now_ms,
+        sleeper: Sleeper = sleep,
+    ) -> Self:
+        """Open a store, creating or migrating its file.
+
+        Args:
+            path: of the file on a local disk; ":memory:" keeps all in memory and makes no file.
+            synchronous: see the class.
+            pid: this connection's name among those on the file; by default a new one.
+            group: whose tasks this connection takes. Give `Resonate` the same.
+            busy_timeout: seconds for which a request waits while other processes write.
+            tick_interval: seconds between two looks for messages of other processes (each takes some
+                3 µs); within the process messages arrive at once.
+            max_request_bytes: the largest request, and so about the largest value, in bytes. A larger
+                one is refused with status 413.
+            clock: gives milliseconds since the epoch.
+            sleeper: waits for seconds, between two tries of a request that found the file locked.
+
+        Raises:
+            StoreError: the file cannot be used; the text says why and what to do.
+        """
+        waited = 0.0
+        while True:
+            try:
+                database = Database(path, synchronous, busy_timeout)
+                try:
+                    prepare(database)
+                except BaseException:
+                    database.close()
+                    raise
+                break
+            except StoreBusy:
+                if waited >= busy_timeout:
+                    raise
+                wait = _patience(waited)
+                waited += wait
+                await sleeper(wait)
+        return cls(
+            database,
+            pid=pid,
+            group=group,
+            busy_timeout=busy_timeout,
+            tick_interval=tick_interval,
+            max_request_bytes=max_request_bytes,
+            clock=clock,
+            sleeper=sleeper,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Give the connection itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    # --- Source ---
+
+    def unicast(self) -> str:
+        """Give the address of this connection alone."""
+        return self._unicast
+
+    def resolve_target(self, target: str) -> str:
+        """Give the address of a group of connections on the same store."""
+        return anycast(target)
+
+    def recv(self, callback: Callable[[str], None]) -> None:
+        """Have `callback` called, on the loop, with each message for this connection."""
+        self._receivers.append(callback)
+
+    async def start(self) -> None:
+        """Begin to watch deadlines and the other processes' messages. Starting twice changes nothing."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._due = -1
+            self._on_timer()
+
+    async def stop(self) -> None:
+        """Stop delivering messages and watching deadlines; requests are answered until `close`."""
+        self._receivers.clear()
+        self._loop = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def close(self) -> None:
+        """Stop at once, and close the file. Requests fail with a `ConnectorError` from then on."""
+        self._receivers.clear()
+        self._loop = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._database.close()
+
+    # --- Network ---
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
+        """Do what a request asks for, in one transaction, and give the answer.
+
+        Args:
+            req: the request, JSON.
+            headers: not looked at; they say where a store in several parts keeps the promise.
+
+        Raises:
+            ConnectorError: around a `StoreError`: other processes kept the file locked for longer than
+                the busy timeout, or it cannot be written. Resonate then gives its task back, so this is
+                never recorded as an outcome.
+            ServerError: (400) the request is malformed or unknown.
+            DecodingError: the request is not JSON.
+        """
+        request, body = parse_request(req)
+        if len(req) > self._max_request_bytes:
+            return encode_answer(request, Answer(413, Data(error=self._too_large(len(req)))))
+        try:
+            answer = await self._patiently(lambda: self._apply(request, body))
+        except StoreError as error:
+            raise ConnectorError(error) from error
+        return encode_answer(request, answer)
+
+    def _too_large(self, length: int) -> str:
+        return (
+            f"the request of {length:,} bytes is over the limit of {self._max_request_bytes:,}; keep large "
+            "values outside of promises, or raise max_request_bytes"
+        )
+
+    def _apply(self, request: Request, body: Raw | str) -> Answer:
+        now = self._clock()
+        with self._database.transaction():
+            answer, messages = self._machine.apply(now, request, body)
+            ours = self._sort(messages, now)
+        self._deliver(ours)
+        self._plan(self._machine.due)
+        return answer
+
+    async def _patiently[T](self, work: Callable[[], T]) -> T:
+        """Do `work`, one transaction, and again for as long as other processes hold the lock."""
+        waited = 0.0
+        while True:
+            try:
+                return work()
+            except sqlite3.Error as error:
+                if not is_busy(error) or waited >= self._busy_timeout:
+                    raise self._database.failure(error) from error
+            wait = _patience(waited)
+            waited += wait
+            await self._sleeper(wait)
+
+    # --- messages ---
+
+    def _sort(self, messages: Sequence[Message], now: int) -> list[str]:
+        return self._mail.sort(messages, now, receiving=bool(self._receivers)) if messages else []
+
+    def _deliver(self, bodies: list[str]) -> None:
+        """Hand over messages in the loop's next turn: whoever sent the request gets its answer first."""
+        if bodies and self._receivers:
+            asyncio.get_running_loop().call_soon(self._hand_over, bodies)
+
+    def _hand_over(self, bodies: list[str]) -> None:
+        for body in bodies:
+            for receiver in tuple(self._receivers):
+                receiver(body)
+
+    # --- time and other processes ---
+
+    def tick(self) -> None:
+        """Do what is due by the clock and fetch messages of other processes; the timer calls this.
+
+        Raises:
+            StoreError: the store cannot be read or written. A `StoreBusy` when it is locked just now.
+        """
+        try:
+            self._tick()
+        except sqlite3.Error as error:
+            raise self._database.failure(error) from error
+
+    def _tick(self) -> None:
+        now = self._clock()
+        if not self._database.in_memory:
+            version = self._database.data_version()
+            if version != self._seen_version:
+                self._fetch_mail()
+                self._due = self._machine.next_due()
+                # Only now: had the file been locked, the next tick would look again.
+                self._seen_version = version
+        if now >= self._due:
+            with self._database.transaction():
+                ours = self._sort(self._machine.tick(now), now)
+                self._mail.expire(now)
+            self._deliver(ours)
+            self._due = self._machine.next_due()
+
+    def _fetch_mail(self) -> None:
+        if self._receivers and self._mail.waiting():
+            with self._database.transaction():
+                bodies = self._mail.collect()
+            self._deliver(bodies)
+
+    def _on_timer(self) -> None:
+        try:
+            self._tick()
+        except sqlite3.Error as error:
+            # Nobody awaits a timer. What is due stays due, and requests tell of the same trouble.
+            if not is_busy(error):
+                _log.error("%s", self._database.failure(error))
+            self._arm(self._tick_interval)
+        else:
+            self._arm()
+
+    def _plan(self, due: int) -> None:
+        """Take note of a deadline that was just stored."""
+        if due < self._due:
+            self._due = due
+            self._arm()
+
+    def _arm(self, delay: float | None = None) -> None:
+        """Set the timer for the next deadline, and for the next look at the file where it is shared."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._loop is None:
+            return
+        if delay is None:
+            nap = _LONGEST_NAP if self._database.in_memory else self._tick_interval
+            delay = min(max((self._due - self._clock()) / 1000, 0.0), nap)
+        self._timer = self._loop.call_later(delay, self._on_timer)
+
+    # --- maintenance ---
+
+    async def reclaim(self, prefix: str) -> None:
+        """Take back the leases of the tasks whose id begins with `prefix`, and offer those tasks at once.
+
+        For the owner of a session whose last owner has died: it need not wait until leases lapse. A last
+        owner that lives after all finds the version of its lease refused.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        await self._patiently(lambda: self._reclaim(prefix))
+
+    def _reclaim(self, prefix: str) -> None:
+        now = self._clock()
+        with self._database.transaction():
+            ours = self._sort(self._machine.reclaim(now, prefix), now)
+        self._deliver(ours)
+        self._plan(self._machine.due)
+
+    async def prune(self, older_than: float) -> Pruned:
+        """Delete promises that settled more than `older_than` seconds ago, and blobs that nothing names.
+
+        A promise stays while anything in its lineage (the promises under the same root) is pending,
+        since a replay may ask for it. Works in small transactions, between which requests are served.
+        The file keeps its size; the space in it is used again.
+
+        Raises:
+            StoreError: the store cannot be written; what was deleted so far stays deleted.
+        """
+        cutoff = self._clock() - int(older_than * 1000)
+        step = self._pruner.begin(cutoff)
+        while not step.done:
+            step = await self._patiently(lambda step=step: self._pruner.go_on(step))
+            await asyncio.sleep(0)
+        return step.pruned
+
+
+def _patience(waited: float) -> float:
+    """Give the seconds to wait for a lock, having waited for `waited` already: twice as long each time."""
+    return min(max(waited, _FIRST_WAIT), _LONGEST_WAIT)

@@ -1,0 +1,128 @@
+"""The log of a session's executions: what ran, in which order, and what came of it."""
+
+from typing import Final, Literal
+
+from msgspec import Struct
+from resonate.timing import Clock
+
+from pyrepl3_client.durable.sqlite.database import Database
+from pyrepl3_client.durable.sqlite.leases import Lease, Leases
+from pyrepl3_client.errors import StoreError
+
+type ExecutionStatus = Literal["started", "finished", "rejected"]
+
+
+class Execution(Struct, frozen=True):
+    """One execution of a session's log; `seq` counts from 1. Its outcome is read by `outcome`."""
+
+    session_id: str
+    seq: int
+    execution_id: str
+    code_digest: str
+    code: str
+    status: ExecutionStatus
+    attempts: int
+    started_at: int
+    finished_at: int | None
+
+
+_EXECUTION: Final = (
+    "SELECT session, seq, id, code_digest, code, status, attempts, started_at, finished_at FROM executions "
+)
+
+
+class Executions:
+    """The executions of all sessions in a store; errors as in `SessionRecords`."""
+
+    def __init__(self, database: Database, clock: Clock, leases: Leases) -> None:
+        """Work on `database`; `clock` gives milliseconds since the epoch."""
+        self._database: Final = database
+        self._execute: Final = database.execute
+        self._clock: Final = clock
+        self._leases: Final = leases
+
+    def start(self, lease: Lease, execution_id: str, code_digest: str, code: str) -> Execution:
+        """Log an execution as started, or give the one of that id, whatever its code and status.
+
+        The caller compares the digests, and replays what is finished.
+        """
+        now = self._clock()
+        with self._database.write():
+            self._leases.require(lease)
+            existing = self._get(lease.session_id, execution_id)
+            if existing is not None:
+                return existing
+            (seq,) = self._execute(
+                "INSERT INTO executions (session, seq, id, code_digest, code, status, attempts, started_at)"
+                " VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM executions WHERE session = ?1),"
+                " ?, ?, ?, 'started', 0, ?) RETURNING seq",
+                (lease.session_id, execution_id, code_digest, code, now),
+            ).fetchone()
+        return Execution(lease.session_id, seq, execution_id, code_digest, code, "started", 0, now, None)
+
+    def count_attempt(self, lease: Lease, execution_id: str) -> int:
+        """Count one more attempt at an execution, and give the count."""
+        with self._database.write():
+            self._leases.require(lease)
+            row = self._execute(
+                "UPDATE executions SET attempts = attempts + 1 WHERE session = ? AND id = ?"
+                " RETURNING attempts",
+                (lease.session_id, execution_id),
+            ).fetchone()
+            if row is None:
+                raise _no_execution(lease.session_id, execution_id)
+        return int(row[0])
+
+    def finish(self, lease: Lease, execution_id: str, outcome: bytes, *, rejected: bool = False) -> None:
+        """Record an outcome. The first one stays.
+
+        Args:
+            lease: the session's.
+            execution_id: of a started execution.
+            outcome: in the caller's encoding.
+            rejected: the execution left no mark on the namespace and is not to be run again.
+
+        Raises:
+            StoreError: there is no such execution.
+        """
+        status = "rejected" if rejected else "finished"
+        with self._database.write():
+            self._leases.require(lease)
+            changed = self._execute(
+                "UPDATE executions SET status = ?, outcome = ?, finished_at = ?"
+                " WHERE session = ? AND id = ? AND status = 'started'",
+                (status, outcome, self._clock(), lease.session_id, execution_id),
+            ).rowcount
+            if not changed and self._get(lease.session_id, execution_id) is None:
+                raise _no_execution(lease.session_id, execution_id)
+
+    def get(self, session_id: str, execution_id: str) -> Execution | None:
+        """Look up an execution."""
+        with self._database.read():
+            return self._get(session_id, execution_id)
+
+    def _get(self, session_id: str, execution_id: str) -> Execution | None:
+        row = self._execute(
+            _EXECUTION + "WHERE session = ? AND id = ?", (session_id, execution_id)
+        ).fetchone()
+        return None if row is None else Execution(*row)
+
+    def after(self, session_id: str, seq: int = 0) -> list[Execution]:
+        """Give the executions after number `seq`, in order: what a recovery has to run again."""
+        with self._database.read():
+            rows = self._execute(
+                _EXECUTION + "WHERE session = ? AND seq > ? ORDER BY seq", (session_id, seq)
+            ).fetchall()
+        return [Execution(*row) for row in rows]
+
+    def outcome(self, session_id: str, execution_id: str) -> bytes | None:
+        """Give the recorded outcome of an execution, None when it has none."""
+        with self._database.read():
+            row = self._execute(
+                "SELECT outcome FROM executions WHERE session = ? AND id = ?", (session_id, execution_id)
+            ).fetchone()
+        return None if row is None else row[0]
+
+
+def _no_execution(session_id: str, execution_id: str) -> StoreError:
+    return StoreError(f"there is no execution {execution_id!r} in session {session_id!r}")
