@@ -1,0 +1,132 @@
+"""From nothing to a worker that takes code; and from a pool."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pyrepl3_client as pyrepl3
+from benchmarks.measure import Goal, Peer, Sampler, Subject
+from benchmarks.peers import load, monty
+from benchmarks.peers.execnet import open_gateway
+from benchmarks.peers.floor import open_floor, run_and_exit
+from benchmarks.peers.ipykernel import open_kernel
+from benchmarks.scale import Scale
+
+
+@asynccontextmanager
+async def _ours(_: Scale) -> AsyncGenerator[Sampler]:
+    async def sample() -> float:
+        began = time.perf_counter()
+        async with pyrepl3.open_session():
+            return time.perf_counter() - began
+
+    yield sample
+
+
+@asynccontextmanager
+async def _floor(_: Scale) -> AsyncGenerator[Sampler]:
+    async def sample() -> float:
+        began = time.perf_counter()
+        await run_and_exit()
+        return time.perf_counter() - began
+
+    yield sample
+
+
+@asynccontextmanager
+async def _floor_until_imported(_: Scale) -> AsyncGenerator[Sampler]:
+    async def sample() -> float:
+        began = time.perf_counter()
+        async with open_floor():
+            return time.perf_counter() - began
+
+    yield sample
+
+
+@asynccontextmanager
+async def _ipykernel(_: Scale) -> AsyncGenerator[Sampler]:
+    load("jupyter_client")
+
+    async def sample() -> float:
+        began = time.perf_counter()
+        async with open_kernel():
+            return time.perf_counter() - began
+
+    yield sample
+
+
+@asynccontextmanager
+async def _execnet(_: Scale) -> AsyncGenerator[Sampler]:
+    load("execnet")
+
+    async def sample() -> float:
+        began = time.perf_counter()
+        with open_gateway():
+            return time.perf_counter() - began
+
+    yield sample
+
+
+@asynccontextmanager
+async def _monty(_: Scale) -> AsyncGenerator[Sampler]:
+    load("pydantic_monty")
+
+    async def sample() -> float:
+        began = time.perf_counter()
+        async with monty.open_pool() as pool, pool.checkout():
+            return time.perf_counter() - began
+
+    yield sample
+
+
+@asynccontextmanager
+async def _pool(_: Scale) -> AsyncGenerator[Sampler]:
+    async def sample() -> float:
+        # A pool of its own for each sample: its spare is ready on entry, and no replacement's start
+        # for an earlier sample shares the processor with this one.
+        async with pyrepl3.WorkerPool(1) as pool:
+            began = time.perf_counter()
+            async with pool.open_session():
+                return time.perf_counter() - began
+
+    yield sample
+
+
+@asynccontextmanager
+async def _monty_pool(_: Scale) -> AsyncGenerator[Sampler]:
+    # Monty takes a returned worker again, so one pool serves all samples, as it would in a program.
+    async with monty.open_pool() as pool:
+
+        async def sample() -> float:
+            began = time.perf_counter()
+            async with pool.checkout():
+                return time.perf_counter() - began
+
+        yield sample
+
+
+SUBJECTS = (
+    Subject(
+        "spawn",
+        "cold start until ready",
+        "s",
+        lambda scale: scale.spawns,
+        _ours,
+        (
+            Peer("import asyncio, msgspec", _floor, Goal(better=1 / 1.2)),
+            Peer("the same, until imported", _floor_until_imported),
+            Peer("execnet", _execnet),
+            Peer("pydantic-monty", _monty),
+            Peer("ipykernel", _ipykernel),
+        ),
+    ),
+    Subject(
+        "warm",
+        "session from a warm pool",
+        "s",
+        lambda scale: scale.spawns,
+        _pool,
+        (Peer("pydantic-monty", _monty_pool),),
+        Goal(at_most=0.002),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Real code in real workers, through the public client alone."""

@@ -1,0 +1,233 @@
+"""Code that would run for a minute or for ever, in every mode and by every way of waiting there is.
+
+Each prints `ready` when it is where it wants to be stopped. `mode` is the route that it takes.
+"""
+
+from dataclasses import dataclass
+
+SYNC, AWAIT, BLOCKING, DEF = "simple_sync", "top_level_await", "blocking_sync", "async_def"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Busy:
+    """One such piece of code."""
+
+    name: str
+    code: str
+    mode: str
+
+
+CASES = [
+    Busy(name="a loop", mode=SYNC, code="print('ready')\nwhile True: pass"),
+    Busy(
+        name="a loop in a function", mode=SYNC, code="def f():\n    print('ready')\n    while True: pass\nf()"
+    ),
+    Busy(name="a loop that calls", mode=SYNC, code="print('ready')\nn = 0\nwhile True: n = abs(n + 1)"),
+    Busy(
+        name="a generator without end",
+        mode=SYNC,
+        code="import itertools\nprint('ready')\nfor _ in itertools.count(): pass",
+    ),
+    Busy(
+        name="a comprehension without end",
+        mode=SYNC,
+        code="import itertools\nprint('ready')\n[0 for i in itertools.count() if False]",
+    ),
+    Busy(name="a loop in a class body", mode=SYNC, code="class C:\n    print('ready')\n    while True: pass"),
+    Busy(
+        name="recursion without end in width",
+        mode=SYNC,
+        code="def f(n):\n    while True: f(n - 1) if n else None\nprint('ready')\nf(20)",
+    ),
+    Busy(
+        name="a sleep on the loop's thread",
+        mode=SYNC,
+        code="import asyncio, time\nasyncio\nprint('ready')\ntime.sleep(60)",
+    ),
+    Busy(
+        name="a lock",
+        mode=SYNC,
+        code="import threading\nl = threading.Lock()\nl.acquire()\nprint('ready')\nl.acquire()",
+    ),
+    Busy(name="a queue", mode=SYNC, code="import queue\nprint('ready')\nqueue.Queue().get()"),
+    Busy(
+        name="a join",
+        mode=SYNC,
+        code="import threading\ng = threading.Event()\nt = threading.Thread(target=g.wait, daemon=True)\nt.start()\nprint('ready')\nt.join()",
+    ),
+    Busy(
+        name="a read of a pipe",
+        mode=SYNC,
+        code="import os, asyncio\nasyncio\nr, w = os.pipe()\nprint('ready')\nos.read(r, 1)",
+    ),
+    Busy(name="a select", mode=SYNC, code="import select\nprint('ready')\nselect.select([], [], [], 60)"),
+    Busy(
+        name="asyncio.run of a sleep",
+        mode=SYNC,
+        code="import asyncio\nprint('ready')\nasyncio.run(asyncio.sleep(60))",
+    ),
+    Busy(
+        name="asyncio.run of a loop",
+        mode=DEF,
+        code="import asyncio\nasync def f():\n    print('ready')\n    while True: pass\nasyncio.run(f())",
+    ),
+    Busy(
+        name="an await of a sleep", mode=AWAIT, code="import asyncio\nprint('ready')\nawait asyncio.sleep(60)"
+    ),
+    Busy(
+        name="an await of a future",
+        mode=AWAIT,
+        code="import asyncio\nprint('ready')\nawait asyncio.get_running_loop().create_future()",
+    ),
+    Busy(
+        name="a loop of awaits",
+        mode=AWAIT,
+        code="import asyncio\nprint('ready')\nwhile True: await asyncio.sleep(0)",
+    ),
+    Busy(
+        name="a loop inside an awaited coroutine",
+        mode=AWAIT,
+        code="async def f():\n    print('ready')\n    while True: pass\nawait f()",
+    ),
+    Busy(
+        name="a sleep inside an awaited coroutine",
+        mode=AWAIT,
+        code="import time\nasync def f():\n    print('ready')\n    time.sleep(60)\nawait f()",
+    ),
+    Busy(
+        name="a gather of sleeps",
+        mode=AWAIT,
+        code="import asyncio\nprint('ready')\nawait asyncio.gather(asyncio.sleep(60), asyncio.sleep(60))",
+    ),
+    Busy(
+        name="a gather with a loop inside a task",
+        mode=AWAIT,
+        code="import asyncio\nasync def f():\n    print('ready')\n    while True: pass\nawait asyncio.gather(f(), asyncio.sleep(60))",
+    ),
+    Busy(
+        name="a gather with a blocking sleep inside a task",
+        mode=AWAIT,
+        code="import asyncio, time\nasync def f():\n    print('ready')\n    time.sleep(60)\nawait asyncio.gather(asyncio.sleep(60), f())",
+    ),
+    Busy(
+        name="a task group with a loop inside",
+        mode=AWAIT,
+        code="import asyncio\nasync def f():\n    print('ready')\n    while True: pass\nasync with asyncio.TaskGroup() as tg:\n    tg.create_task(f())\n    tg.create_task(asyncio.sleep(60))",
+    ),
+    Busy(
+        name="an asynchronous generator without end",
+        mode=AWAIT,
+        code="import asyncio\nasync def g():\n    print('ready')\n    while True:\n        yield\n        await asyncio.sleep(0)\nasync for _ in g(): pass",
+    ),
+    Busy(
+        name="a sleep on the blocking thread",
+        mode=BLOCKING,
+        code="import time\nprint('ready')\ntime.sleep(60)",
+    ),
+    Busy(
+        name="a loop on the blocking thread",
+        mode=BLOCKING,
+        code="import time\ntime.sleep(0)\nprint('ready')\nwhile True: pass",
+    ),
+    Busy(
+        name="a loop of short sleeps",
+        mode=BLOCKING,
+        code="import time\nprint('ready')\nwhile True: time.sleep(0.001)",
+    ),
+    Busy(
+        name="a child process",
+        mode=BLOCKING,
+        code="import subprocess\nprint('ready')\nsubprocess.run(['sleep', '60'])",
+    ),
+]
+"""What the first wish stops, without more ado."""
+
+ASKING = [
+    Busy(name="input", mode=BLOCKING, code="input('ready\\n')"),
+    Busy(name="input on the loop's thread", mode=SYNC, code="import asyncio\nasyncio\ninput('ready\\n')"),
+    Busy(name="input in a coroutine", mode=AWAIT, code="async def f(): return input('ready\\n')\nawait f()"),
+    Busy(name="an awaited input", mode=AWAIT, code="await input('ready\\n')"),
+    Busy(
+        name="input in a thread",
+        mode=SYNC,
+        code="import threading\nt = threading.Thread(target=input, args=('ready\\n',), daemon=True)\nt.start()\nt.join()",
+    ),
+    Busy(name="a read of stdin", mode=SYNC, code="import sys\nsys.stdin.readline()"),
+    Busy(name="a host function", mode=SYNC, code="hang()"),
+    Busy(name="a host function that is awaited", mode=AWAIT, code="await hang()"),
+    Busy(
+        name="a host function in a gather",
+        mode=AWAIT,
+        code="import asyncio\nawait asyncio.gather(hang(), hang())",
+    ),
+    Busy(
+        name="a host function on the blocking thread",
+        mode=BLOCKING,
+        code="import time\ntime.sleep(0)\nhang()",
+    ),
+    Busy(
+        name="a host function in asyncio.run",
+        mode=DEF,
+        code="import asyncio\nasync def f(): return await hang()\nasyncio.run(f())",
+    ),
+]
+"""What waits for the parent."""
+
+STUBBORN = [
+    Busy(
+        name="swallows the first",
+        mode=SYNC,
+        code="try:\n    print('ready')\n    while True: pass\nexcept BaseException: print('swallowed')\nwhile True: pass",
+    ),
+    Busy(
+        name="swallows everything",
+        mode=SYNC,
+        code="print('ready')\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass",
+    ),
+    Busy(
+        name="swallows everything in a function",
+        mode=SYNC,
+        code="def f():\n    while True:\n        try:\n            while True: pass\n        except BaseException: pass\nprint('ready')\nf()",
+    ),
+    Busy(
+        name="swallows everything asleep",
+        mode=SYNC,
+        code="import asyncio, time\nasyncio\nprint('ready')\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass",
+    ),
+    Busy(
+        name="swallows everything in awaits",
+        mode=AWAIT,
+        code="import asyncio\nprint('ready')\nwhile True:\n    try: await asyncio.sleep(60)\n    except BaseException: pass",
+    ),
+    Busy(
+        name="swallows everything in a coroutine's loop",
+        mode=AWAIT,
+        code="async def f():\n    while True:\n        try:\n            while True: pass\n        except BaseException: pass\nprint('ready')\nawait f()",
+    ),
+    Busy(
+        name="swallows everything on the blocking thread",
+        mode=BLOCKING,
+        code="import time\ntime.sleep(0)\nprint('ready')\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass",
+    ),
+    Busy(
+        name="swallows everything asleep on the blocking thread",
+        mode=BLOCKING,
+        code="import time\nprint('ready')\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass",
+    ),
+    Busy(
+        name="cleans up for a minute",
+        mode=SYNC,
+        code="try:\n    print('ready')\n    while True: pass\nfinally:\n    for _ in range(10**10): pass",
+    ),
+    Busy(
+        name="retries",
+        mode=SYNC,
+        code="def work():\n    while True: pass\ndef retry():\n    while True:\n        try: return work()\n        except BaseException as e: last = e\nprint('ready')\nretry()",
+    ),
+    Busy(
+        name="ignores the bell",
+        mode=SYNC,
+        code="import signal\nsignal.signal(signal.SIGURG, signal.SIG_IGN)\nsignal.signal(signal.SIGURG, signal.SIG_DFL)\nprint('ready')\nwhile True: pass",
+    ),
+]
+"""What the first wish does not stop; a second may, and at the latest the end of the process does."""

@@ -1,0 +1,130 @@
+"""What the suites share: short graces, and small questions about outcomes and processes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import pyrepl3_client as pyrepl3
+from pyrepl3_schemas.config import ExecutorConfig
+from pyrepl3_schemas.messages import CancelReason, Output
+
+CELL = "<cell "
+
+
+def quick(**limits: Any) -> pyrepl3.WorkerConfig:
+    """Give a configuration with graces so short that no test waits; `limits` are the executor's."""
+    return pyrepl3.WorkerConfig(cancel_grace=0.4, kill_grace=0.4, executor=ExecutorConfig(**limits))
+
+
+async def run(session: pyrepl3.Session, code: str, **options: Any) -> pyrepl3.ExecutionResult:
+    """Run code; give its outcome, a failure too."""
+    return await session.execute(code, check=False, **options)
+
+
+async def outcome(execution: pyrepl3.Execution) -> pyrepl3.ExecutionResult:
+    """Wait for an execution; give its outcome, a failure too."""
+    try:
+        return await execution.result()
+    except pyrepl3.ExecutionFailed as failure:
+        return failure.result
+
+
+async def stop(execution: pyrepl3.Execution, reason: CancelReason = "cancelled") -> pyrepl3.ExecutionResult:
+    """Cancel an execution; give its outcome."""
+    with anyio.fail_after(20):
+        await execution.cancel(reason)
+        return await outcome(execution)
+
+
+async def value(session: pyrepl3.Session, code: str) -> Any:
+    """Run code that must succeed; give its value."""
+    return (await session.execute(code)).value
+
+
+async def seen(execution: pyrepl3.Execution, text: str = "ready\n") -> str:
+    """Read an execution's events until its output holds `text`; give all of it."""
+    output = ""
+    with anyio.fail_after(20):
+        async for event in execution:
+            if isinstance(event, Output):
+                output += event.data
+                if text in output:
+                    return output
+    raise AssertionError(f"the execution ended, and its output was {output!r}")
+
+
+async def running(session: pyrepl3.Session, execution: pyrepl3.Execution) -> None:
+    """Wait until a session's code is at work on this execution."""
+    for _ in range(100):
+        if (await session.ping()).current_execution == execution.execution_id:
+            return
+    raise AssertionError(f"{execution.execution_id} did not begin to run")
+
+
+_AWAITS = """
+class Soon:
+    def __await__(self):
+        yield
+        return 'awaited'
+await Soon()
+"""
+
+
+async def works(session: pyrepl3.Session, *, mute: bool = False) -> bool:
+    """Whether a session does what sessions do: values, awaits, errors, and (unless `mute`) output.
+
+    The code imports nothing and calls no builtin function but `print`: those may be broken.
+    """
+    assert await value(session, "1 + 1") == 2
+    assert await value(session, _AWAITS) == "awaited"
+    failed = await run(session, "raise ValueError('on purpose')")
+    assert failed.error is not None
+    assert (failed.error.type, failed.error.message) == ("ValueError", "on purpose")
+    if not mute:
+        assert (await session.execute("print('on')")).stdout == "on\n"
+    return True
+
+
+def type_of(result: pyrepl3.ExecutionResult) -> str:
+    """The type of the exception an execution ended with, or nothing."""
+    return "" if result.error is None else result.error.type
+
+
+def cell_lines(result: pyrepl3.ExecutionResult) -> list[int]:
+    """The lines of an error's frames that lie in cells, outermost first."""
+    assert result.error is not None
+    return [frame.lineno for frame in result.error.frames if frame.filename.startswith(CELL)]
+
+
+async def ended(pid: int, seconds: float = 10.0) -> bool:
+    """Whether a process ends within a time (a zombie has ended)."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        with anyio.move_on_after(seconds):
+            await anyio.wait_readable(fd)
+            return True
+        return False
+    finally:
+        os.close(fd)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] != b"Z"
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def same_fds() -> Iterator[None]:
+    """Check that as many fds are open afterwards as before."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    yield
+    assert sorted(os.listdir("/proc/self/fd")) == before
