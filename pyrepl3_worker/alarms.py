@@ -40,6 +40,7 @@ class AlarmClock:
         self._wake.acquire()
         self._next = float("inf")
         self._thread: threading.Thread | None = None
+        self._stopped: threading.Thread | None = None
 
     def set(self, delay: float, action: Callable[[], None]) -> Alarm:
         """Run `action` in `delay` seconds."""
@@ -63,16 +64,31 @@ class AlarmClock:
                 self._heap = [entry for entry in self._heap if entry[2].action is not None]
                 heapq.heapify(self._heap)
                 self._cancelled = 0
+                # What it waits for may be gone; it finds out when it wakes.
+                self._next = self._heap[0][0] if self._heap else float("inf")
+
+    def stop(self) -> None:
+        """Drop what is set and let the thread end; a later alarm starts another."""
+        with self._lock:
+            self._heap.clear()
+            self._cancelled = 0
+            self._stopped, self._thread = self._thread, None
+            self._ring()
 
     def _ring(self) -> None:
-        # A lock is the cheapest thing to wait on with a timeout; releasing it twice is no event lost.
-        if self._wake.locked():
+        # A lock is the cheapest thing to wait on with a timeout. Another thread, or a signal handler in
+        # this one, may have released it just now: then the thread is awake already.
+        try:
             self._wake.release()
+        except RuntimeError:
+            return
 
     def _run(self) -> None:
         while True:
             due: list[Callable[[], None]] = []
             with self._lock:
+                if threading.current_thread() is self._stopped:
+                    return
                 now = monotonic()
                 while self._heap and self._heap[0][0] <= now:
                     action = heapq.heappop(self._heap)[2].action

@@ -10,7 +10,7 @@ class BlockingThread:
 
     def __init__(self) -> None:
         """No thread yet."""
-        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     @property
@@ -25,6 +25,11 @@ class BlockingThread:
             self._thread.start()
         self._jobs.put(job)
 
+    def stop(self) -> None:
+        """Let the thread end once its jobs are done; a later job starts another."""
+        if self._thread is not None:
+            self._jobs.put(None)
+
     def _work(self) -> None:
-        while True:
-            self._jobs.get()()
+        while (job := self._jobs.get()) is not None:
+            job()

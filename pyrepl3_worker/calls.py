@@ -15,10 +15,10 @@ from types import FrameType
 from typing import Any, Final
 
 import msgspec
+
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Call, CallResponse, FromWorker, Input, InputResponse
-
 from pyrepl3_worker.answers import COROUTINE_FLAGS, Answer, PendingCall, in_coroutine, is_awaited
 from pyrepl3_worker.cancellation import Interrupt, gate
 from pyrepl3_worker.errors import AsyncContextError, ExecutionError

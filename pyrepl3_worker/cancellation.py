@@ -25,7 +25,6 @@ from types import CodeType, FrameType
 from typing import Any, Final
 
 from pyrepl3_schemas.messages import CancelReason
-
 from pyrepl3_worker.alarms import AlarmClock
 from pyrepl3_worker.compiler import CELL_PREFIX
 
@@ -84,6 +83,13 @@ def hears_by_itself(found: CodeType, frame: FrameType | None) -> bool:
     return frame.f_code is _SELECT or frame.f_code.co_filename in _LOOP_FILES
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
+_SAFE: Final = _nothing.__code__
+
+
 class Doorbell:
     """The signal handler: finds out whether the code holds the thread, and lets the session listen."""
 
@@ -93,6 +99,9 @@ class Doorbell:
         self._answer = answer
         self._thread = threading.main_thread().ident
         self._installed: Any = None
+        self.waiting = False
+        """Whether somebody rang while code of ours was at work."""
+        self.on_busy: Callable[[], None] = _nothing
 
     def install(self) -> None:
         """Hang it up, again if the code has replaced it. Main thread only."""
@@ -117,7 +126,19 @@ class Doorbell:
         if isinstance(found, CodeType):
             self._answer(found, frame)
         elif found is BUSY:
+            self.waiting = True
+            self.on_busy()
             self._clock.set(_RETRY, self.ring)
+
+    def answer_now(self) -> None:
+        """Called by a function of ours that the code has called, where raising is safe, if `waiting`.
+
+        Ringing again is not enough for code that calls us all the time (a loop of prints): the thread
+        that rings gets its turn when we let go of the interpreter's lock, so it would always meet us.
+        """
+        if threading.get_ident() == self._thread:
+            self.waiting = False
+            self._answer(_SAFE, None)
 
 
 class Unwinder:

@@ -7,6 +7,7 @@ from typing import Any
 from pyrepl3_worker.cancellation import gate
 from pyrepl3_worker.compiler import CO_COROUTINE, LAST, WRAPPER, Cell
 from pyrepl3_worker.flow import Execution, current
+from pyrepl3_worker.host import NO_VALUE
 
 
 @gate
@@ -17,7 +18,7 @@ def run_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
     if cell.wrapped:
         return namespace.pop(WRAPPER)()
     if cell.last is None:
-        return None
+        return NO_VALUE
     value = eval(cell.last, namespace)
     if cell.pops_last:
         namespace.pop(LAST, None)
@@ -45,7 +46,7 @@ async def await_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
     if cell.wrapped:
         return await namespace.pop(WRAPPER)()
     if cell.last is None:
-        return None
+        return NO_VALUE
     value = eval(cell.last, namespace)
     if cell.last.co_flags & CO_COROUTINE:
         value = await value

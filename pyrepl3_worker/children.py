@@ -11,6 +11,8 @@ def kill_children(started_after: float) -> list[int]:
         started_after: seconds on CLOCK_BOOTTIME. Start times count in clock ticks of 10 ms, so what
             began just before may be taken for just after.
     """
+    if not _has_children():
+        return []
     tick = os.sysconf("SC_CLK_TCK")
     doomed: list[int] = []
     todo = [pid for pid in children_of(os.getpid()) if _started(pid, tick) + 1 / tick >= started_after]
@@ -24,6 +26,15 @@ def kill_children(started_after: float) -> list[int]:
         except ProcessLookupError:
             continue
     return doomed
+
+
+def _has_children() -> bool:
+    """Whether there is any, running or not yet waited for: one system call, against a look at /proc."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def children_of(pid: int) -> list[int]:
@@ -47,11 +58,8 @@ def _has_listing() -> bool:
 
 def _scan(parent: int) -> list[int]:
     """The same by looking at every process there is."""
-    children: list[int] = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (fields := _stat(int(entry))) and int(fields[1]) == parent:
-            children.append(int(entry))
-    return children
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [pid for pid in pids if (fields := _stat(pid)) and int(fields[1]) == parent]
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -9,7 +9,6 @@ from types import CodeType
 from typing import Final
 
 from pyrepl3_schemas.messages import ResultMode
-
 from pyrepl3_worker.analysis import Analysis, ExecutionMode, analyze, resolves_to_blocking
 from pyrepl3_worker.errors import CompilationError
 
@@ -190,6 +189,10 @@ def compilation_error(error: Exception, filename: str) -> CompilationError:
     """Give the executor's error for the compiler's."""
     if isinstance(error, SyntaxError):
         mended = CompilationError(*error.args)
+        # Errors of the symbol table's pass have these as attributes alone, not in `args`.
+        mended.msg, mended.filename, mended.text = error.msg, error.filename, error.text
+        mended.lineno, mended.offset = error.lineno, error.offset
+        mended.end_lineno, mended.end_offset = error.end_lineno, error.end_offset
         mended.print_file_and_line = error.print_file_and_line
         return mended
     text = str(error) if isinstance(error, ValueError) else f"the code nests too deeply to compile ({error})"
@@ -228,6 +231,8 @@ def _is_plain(target: ast.expr) -> bool:
     match target:
         case ast.Name():
             return True
+        case ast.Starred(value=inner):
+            return _is_plain(inner)
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
             return all(_is_plain(part) for part in parts)
         case _:
@@ -239,6 +244,9 @@ def _load(target: ast.expr) -> ast.expr:
     match target:
         case ast.Name(id=name):
             return ast.copy_location(ast.Name(name, ast.Load()), target)
+        case ast.Starred(value=inner):
+            # `a, *b = …` bound a list to b; a tuple of what was bound holds it as it is.
+            return _load(inner)
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
             return ast.copy_location(ast.Tuple([_load(part) for part in parts], ast.Load()), target)
         case _:
@@ -251,12 +259,12 @@ class _Globalizer(ast.NodeTransformer):
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802 - ast's own naming
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         if not isinstance(node.ctx, ast.Load):
             self.names[node.id] = None
         return node
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:  # noqa: N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
         # "annotated name can't be global": keep the assignment, drop the annotation.
         if not isinstance(node.target, ast.Name):
             return self.generic_visit(node)
@@ -269,16 +277,16 @@ class _Globalizer(ast.NodeTransformer):
         self.names[node.name] = None
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return self._visit_definition(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # noqa: N802
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
         return self._visit_definition(node)
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return self._visit_definition(node)
 
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:  # noqa: N802
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         return node
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
@@ -292,29 +300,28 @@ class _Globalizer(ast.NodeTransformer):
         self.names[node.asname or node.name.partition(".")[0]] = None
         return node
 
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:  # noqa: N802
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
         if node.name is not None:
             self.names[node.name] = None
         return self.generic_visit(node)
 
-    def visit_MatchAs(self, node: ast.MatchAs) -> ast.AST:  # noqa: N802
+    def visit_MatchAs(self, node: ast.MatchAs) -> ast.AST:
         if node.name is not None:
             self.names[node.name] = None
         return self.generic_visit(node)
 
-    def visit_MatchStar(self, node: ast.MatchStar) -> ast.AST:  # noqa: N802
+    def visit_MatchStar(self, node: ast.MatchStar) -> ast.AST:
         if node.name is not None:
             self.names[node.name] = None
         return node
 
-    def visit_MatchMapping(self, node: ast.MatchMapping) -> ast.AST:  # noqa: N802
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> ast.AST:
         if node.rest is not None:
             self.names[node.rest] = None
         return self.generic_visit(node)
 
-    def visit_TypeAlias(self, node: ast.TypeAlias) -> ast.AST:  # noqa: N802
-        if isinstance(node.name, ast.Name):
-            self.names[node.name.id] = None
+    def visit_TypeAlias(self, node: ast.TypeAlias) -> ast.AST:
+        self.names[node.name.id] = None
         return node
 
 

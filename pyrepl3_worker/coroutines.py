@@ -41,7 +41,7 @@ class CoroutineManager:
         if len(self.tasks) >= self.max_coroutines:
             coro.close()
             raise LimitExceeded(
-                f"{len(self.tasks)} tasks are alive, the most that max_coroutines={self.max_coroutines} allows; "
+                f"{len(self.tasks)} tasks are alive, all that max_coroutines={self.max_coroutines} allows; "
                 "await some of them, or raise max_coroutines in the ExecutorConfig"
             )
         context = options.pop("context", None)

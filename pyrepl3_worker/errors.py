@@ -27,5 +27,5 @@ class CancellationError(ExecutionError):
     """An execution was cancelled before it began to run."""
 
 
-class LimitExceeded(ExecutionError, RuntimeError):
+class LimitExceeded(ExecutionError, RuntimeError):  # noqa: N818 - says more than LimitError
     """The code went over one of the session's limits; the text names it and how to raise it."""

@@ -1,7 +1,7 @@
 """AsyncExecutor: runs code, one execution after the other, each by the route that suits it.
 
     simple_sync, async_def   on the loop's thread, at once       blocking_sync   on the blocking thread
-    top_level_await          as a task on the loop               unknown         reports why it does not compile
+    top_level_await          as a task on the loop               unknown   reports why it does not compile
 
 Every route ends in `_finish`, whatever happened in it.
 """
@@ -9,33 +9,27 @@ Every route ends in `_finish`, whatever happened in it.
 import asyncio
 import contextvars
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import CodeType, FrameType
 from typing import Any, Final
 
 from pyrepl3_schemas.messages import CancelReason
-
-from pyrepl3_worker.alarms import Alarm, AlarmClock
+from pyrepl3_worker.alarms import AlarmClock
 from pyrepl3_worker.analysis import ExecutionMode
 from pyrepl3_worker.blocking import BlockingThread
-from pyrepl3_worker.calls import wait_readable
-from pyrepl3_worker.cancellation import Doorbell, Interrupt, Unwinder, hears_by_itself, injected
+from pyrepl3_worker.cancellation import injected
 from pyrepl3_worker.cells import await_cell, call_gated, leave_forked_child, run_and_show
-from pyrepl3_worker.children import kill_children
 from pyrepl3_worker.compiler import Cell, Compiler
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.coroutines import CoroutineManager
 from pyrepl3_worker.errors import CancellationError, CompilationError
 from pyrepl3_worker.flow import Execution, current
-from pyrepl3_worker.host import Done, Host, NoHost, Outcome
+from pyrepl3_worker.host import NO_VALUE, Done, Host, NoHost, Outcome
 from pyrepl3_worker.metrics import ExecutionMetrics
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.recovery import ErrorRecovery
-
-_WAIT_READABLE: Final = wait_readable.__code__  # pyright: ignore[reportFunctionMemberAccess]
+from pyrepl3_worker.stopping import Stopper
 
 
 class AsyncExecutor:
@@ -71,21 +65,17 @@ class AsyncExecutor:
         self.compiler = Compiler(config.cache_size)
         self.forked = False
         self._host: Host = NoHost() if host is None else host
+        self._own_clock = clock is None
         self._clock = AlarmClock() if clock is None else clock
-        self.doorbell = Doorbell(self._clock, self._on_doorbell)
+        self._blocking = BlockingThread()
+        self.stopper = Stopper(self._host, self._clock, self._blocking)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = contextvars.copy_context()
-        self._blocking = BlockingThread()
-        self._unwinder = Unwinder()
         self._queue: deque[tuple[Execution, Done]] = deque()
         self._advancing = False
         self._running: Execution | None = None
         self._done: Done | None = None
-        self._task: asyncio.Task[None] | None = None
         self._number: int | None = None
-        self._alarm: Alarm | None = None
-        self._undelivered = False
-        self._due: deque[Execution] = deque()
         self._mode_counts = dict.fromkeys(ExecutionMode, 0)
         self._errors = 0
         self._executions = 0
@@ -182,7 +172,7 @@ class AsyncExecutor:
             self._loop = asyncio.get_running_loop()
         self._executions += 1
         self._running, self._done = execution, done
-        self._undelivered = False
+        self.stopper.begin(execution, self._loop)
         self._number = None
         execution.started = time.perf_counter()
         execution.started_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -199,8 +189,7 @@ class AsyncExecutor:
         timeout = self.config.max_execution_time if execution.timeout is None else execution.timeout
         if timeout is not None:
             execution.timeout = timeout
-            self.doorbell.install_if_main()
-            self._alarm = self._clock.set(timeout, lambda: self._on_deadline(execution))
+            self.stopper.arm(timeout)
         if not cell.quick:
             self._host.before_unknown()
         match execution.mode:
@@ -238,12 +227,13 @@ class AsyncExecutor:
         execution.place = "task"
         self._context.run(current.set, execution.flow)
         # Made by hand: the code's own main flow is not a task that the code created.
-        self._task = asyncio.Task(self._drive(execution, cell), loop=self._loop, context=self._context)
+        self.stopper.task = asyncio.Task(self._drive(execution, cell), loop=self._loop, context=self._context)
 
     async def _drive(self, execution: Execution, cell: Cell) -> None:
         try:
             value = await await_cell(cell, self.namespace.namespace)
             shown = call_gated(self._host.show, execution, value)
+            value = None if value is NO_VALUE else value
             outcome = Outcome(value, None, shown, time.perf_counter() - execution.started)
         except BaseException as raised:
             outcome = self._failed(execution, raised, call_gated)
@@ -278,6 +268,7 @@ class AsyncExecutor:
             )
         except BaseException as raised:
             return self._failed(execution, raised, self._context.run, call_gated)
+        value = None if value is NO_VALUE else value
         return Outcome(value, None, shown, time.perf_counter() - execution.started)
 
     def _failed(self, execution: Execution, raised: BaseException, *run: Callable[..., Any]) -> Outcome:
@@ -304,12 +295,7 @@ class AsyncExecutor:
         self._finish(execution, self._failed(execution, error, self._context.run, call_gated))
 
     def _finish(self, execution: Execution, outcome: Outcome) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        self._unwinder.stop()
-        if execution.cancels:
-            kill_children(execution.started_boot)
+        self.stopper.end()
         error = outcome.error
         if error is not None:
             self._errors += 1
@@ -321,7 +307,7 @@ class AsyncExecutor:
         in_task = execution.place == "task"
         execution.place = "ended"
         done, self._done = self._done, None
-        self._running = self._task = None
+        self._running = None
         if done is not None:
             done(execution, outcome)
         if self._queue and in_task and self._loop is not None:
@@ -333,14 +319,14 @@ class AsyncExecutor:
     def cancel(self, execution_id: str, reason: CancelReason) -> bool:
         """Stop an execution, running or waiting; asked again, stop it harder. False: it is not here."""
         known = self.request(execution_id, reason)
-        self.deliver()
+        self.stopper.deliver()
         return known
 
     def request(self, execution_id: str, reason: CancelReason) -> bool:
         """Note the wish to stop an execution; `deliver` carries it out. False: it is not here."""
         running = self._running
         if running is not None and running.execution_id == execution_id:
-            self._request(running, reason)
+            self.stopper.request(running, reason)
             return True
         for entry in self._queue:
             execution, done = entry
@@ -354,116 +340,17 @@ class AsyncExecutor:
                 return True
         return False
 
-    def raise_here(self) -> None:
-        """Stop the calling code, which waits on the loop's thread, if that is wished.
-
-        Raises:
-            BaseException: what the reason asks for.
-        """
-        error = self._take_due(_WAIT_READABLE)
-        if error is not None:
-            raise error
-
-    def _request(self, execution: Execution, reason: CancelReason) -> None:
-        execution.cancels += 1
-        execution.reason = reason
-        self._undelivered = True
-
-    def _on_deadline(self, execution: Execution) -> None:
-        """On the alarm's thread: the time is up."""
-        self._due.append(execution)
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._take_due, None)
-        self.doorbell.ring()
-
-    def _take_due(self, found: CodeType | None) -> BaseException | None:
-        while self._due:
-            execution = self._due.popleft()
-            if execution is self._running:
-                self._request(execution, "timeout")
-                # Code that swallows the first one is met again, without the parent's doing.
-                self._alarm = self._clock.set(_ESCALATE_AFTER, lambda: self._on_deadline(execution))
-        return self.deliver(found)
-
-    def _on_doorbell(self, found: CodeType, frame: FrameType | None) -> None:
-        """In the signal handler, with code at work in `found`: listen, and raise if that is wished."""
-        if hears_by_itself(found, frame):
-            return
-        if found is not _WAIT_READABLE:
-            # There, the session reads by itself as soon as this handler is done.
-            self._host.listen()
-        error = self._take_due(found)
-        if error is not None:
-            raise error
-
-    def deliver(self, found: CodeType | None = None) -> BaseException | None:
-        """Carry out a wish to stop; give the exception that the doorbell's handler is to raise.
-
-        `found` is the gate in which code is at work on the loop's thread, or None outside of the
-        doorbell's handler.
-        """
-        execution = self._running
-        if not self._undelivered or execution is None:
-            return None
-        error = injected(execution.reason or "cancelled", execution.execution_id, execution.timeout)
-        match execution.place:
-            case "main":
-                if found is None:
-                    # Read by a loop inside the cell's `asyncio.run`: only the handler can raise.
-                    self.doorbell.ring()
-                    return None
-                self._undelivered = False
-                self._escalate(execution, threading.get_ident())
-                return error
-            case "task":
-                self._undelivered = False
-                self._escalate(execution, threading.get_ident())
-                if self._task is None or self._loop is None:
-                    return None
-                if found is not None and asyncio.current_task(self._loop) is self._task:
-                    return error
-                self._task.cancel()
-                flow = current.get()
-                at_fault = flow is not None and flow.execution is execution
-                if found is not None and (at_fault or execution.cancels > 1):
-                    return asyncio.CancelledError(*error.args)
-                return None
-            case "thread":
-                self._undelivered = False
-                thread = self._blocking.ident
-                if thread is not None:
-                    interrupt = Interrupt(error)
-                    if not self._escalate(execution, thread):
-                        self._unwinder.raise_once(thread, interrupt.take)
-                    self._host.interrupt_blocking(interrupt)
-                    # What it waits for may be a child of its own.
-                    kill_children(execution.started_boot)
-                return None
-            case _:
-                return None
-
-    def _escalate(self, execution: Execution, thread: int) -> bool:
-        """From the second wish on, raise at every line until the execution is over."""
-        if execution.cancels < 2:
-            return False
-        reason, execution_id, timeout = (
-            execution.reason or "cancelled",
-            execution.execution_id,
-            execution.timeout,
-        )
-        self._unwinder.unwind(thread, lambda: injected(reason, execution_id, timeout))
-        return True
-
     def close(self) -> int:
         """Cancel what waits, what runs and every task of the code; give how many tasks there were."""
         for execution, _ in list(self._queue):
             self.cancel(execution.execution_id, "cancelled")
         if self._running is not None:
             self.cancel(self._running.execution_id, "cancelled")
+        self._blocking.stop()
+        if self._own_clock:
+            self._clock.stop()
         return self.manager.cleanup()
 
 
 _QUICK: Final = 0.0005
 """Seconds below which a cell may keep the results before it waiting."""
-_ESCALATE_AFTER: Final = 1.0
-"""Seconds that code has to clean up after a timeout before it is unwound."""

@@ -9,7 +9,6 @@ from traceback import FrameSummary, StackSummary, TracebackException
 from typing import Any, Final, cast
 
 from pyrepl3_schemas.messages import Error, ErrorKind, ExceptionData, Frame
-
 from pyrepl3_worker.compiler import CELL_PREFIX, WRAPPER
 from pyrepl3_worker.errors import CompilationError
 
@@ -134,7 +133,7 @@ def _data(error: BaseException, summary: TracebackException, depth: int) -> Exce
         ):
             cause = _data(error.__context__, summary.__context__, depth + 1)
         if isinstance(error, BaseExceptionGroup) and summary.exceptions is not None:
-            inner: tuple[BaseException, ...] = error.exceptions
+            inner = cast("tuple[BaseException, ...]", error.exceptions)  # pyright: ignore[reportUnknownMemberType] - of any member type
             pairs = list(zip(inner, summary.exceptions, strict=False))[:_MEMBERS]
             members = [_data(member, shown, depth + 1) for member, shown in pairs]
     return ExceptionData(

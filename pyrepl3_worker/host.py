@@ -1,10 +1,20 @@
 """What surrounds an executor, and what it gives back: the seam between running code and a session."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from pyrepl3_worker.cancellation import Interrupt
 from pyrepl3_worker.flow import Execution
+
+
+class _NoValue:
+    """The class of `NO_VALUE`."""
+
+    __slots__ = ()
+
+
+NO_VALUE: Final = _NoValue()
+"""What a cell gives that ends in a statement without a value. Not None, which is a value."""
 
 
 class Outcome(NamedTuple):

@@ -50,6 +50,7 @@ class NamespaceManager:
         self._internals: dict[str, Any] = {"In": self._inputs, "Out": self._outputs}
         self._internals.update(dict.fromkeys(("_", "__", "___", "_i", "_ii", "_iii"), ""))
         self.namespace.update(self._internals)
+        self._given_up: set[str] = set()
         if initial is not None:
             self.namespace.update(initial)
 
@@ -120,5 +121,9 @@ class NamespaceManager:
             internals[name] = now = (
                 value if name is newest else internals[middle if name is oldest else newest]
             )
+            if name in self._given_up:
+                continue
             if namespace.get(name) is was:
                 namespace[name] = now
+            else:
+                self._given_up.add(name)

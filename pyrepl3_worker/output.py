@@ -16,8 +16,8 @@ from time import monotonic
 from typing import Any, Final
 
 from pyrepl3_schemas.messages import Output, StreamName
-
 from pyrepl3_worker.alarms import Alarm, AlarmClock
+from pyrepl3_worker.cancellation import Doorbell
 from pyrepl3_worker.flow import Execution, current
 from pyrepl3_worker.stdio import Stdio
 from pyrepl3_worker.transport import Writer
@@ -72,6 +72,8 @@ class OutputHub:
         self.running: Execution | None = None
         """What text without a flow of its own is attributed to."""
         self.forked = False
+        self.doorbell: Doorbell | None = None
+        """Answered at the end of a `write`, a place where code that prints all the time can be stopped."""
         self._decoders = (utf8_decoder(), utf8_decoder())
         if stdio.drained is not None:
             threading.Thread(target=self._drain_forever, name="pyrepl3-capture", daemon=True).start()
@@ -101,6 +103,15 @@ class OutputHub:
                 # When they are used up, the next piece comes here again and all of them go.
                 segment.room = _SHORT_PIECES
                 self._chars = _FLUSH_CHARS
+
+    def use_doorbell(self, doorbell: Doorbell) -> None:
+        """Answer `doorbell` from now on; when it waits, no text takes the short way past it."""
+        self.doorbell = doorbell
+
+        def look_up() -> None:
+            self.segment.room = 0
+
+        doorbell.on_busy = look_up
 
     def flush(self) -> None:
         """Send what has been collected."""

@@ -4,16 +4,16 @@ import asyncio
 from typing import Any, Final, NamedTuple
 
 import msgspec
+
 from pyrepl3_schemas.codec import encode_value
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Error, ErrorKind, Result, Value
-
 from pyrepl3_worker.cancellation import gate
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
 from pyrepl3_worker.failures import describe, describe_plainly
 from pyrepl3_worker.flow import Execution
-from pyrepl3_worker.host import Outcome
+from pyrepl3_worker.host import NO_VALUE, Outcome
 from pyrepl3_worker.reprs import bounded_repr
 
 _VALUE_MARGIN: Final = 4096
@@ -30,6 +30,7 @@ class Shown(NamedTuple):
 
 
 _SHOWN_NONE: Final = Shown(encode_value(None), "None", "NoneType", False)
+_SHOWN_NOTHING: Final = Shown(msgspec.UNSET, "", "", False)
 
 
 class Presenter:
@@ -44,6 +45,8 @@ class Presenter:
         """Prepare a value: MessagePack where it has that form, and always a repr."""
         if value is None:
             return _SHOWN_NONE
+        if value is NO_VALUE:
+            return _SHOWN_NOTHING
         text, truncated = bounded_repr(value, self._config.max_repr_chars)
         type_name = type(value).__name__
         if not type_name.isascii():
@@ -63,7 +66,8 @@ class Presenter:
         kind = self._kind(execution, error)
         if kind == "limit" and isinstance(error, MemoryError):
             error.add_note(
-                f"max_memory_usage={self._config.max_memory_usage} bytes; raise it in the ExecutorConfig if that is too low"
+                f"max_memory_usage={self._config.max_memory_usage} bytes; "
+                "raise it in the ExecutorConfig if that is too low"
             )
         try:
             return describe(error, kind, execution.execution_id)

@@ -85,7 +85,7 @@ class StdinStream(io.TextIOBase):
 def make_input(calls: Calls, hub: OutputHub) -> Callable[..., Any]:
     """`input`: asks the parent, for there is no terminal."""
 
-    def input(prompt: object = "", /) -> Any:
+    def input(prompt: object = "", /) -> Any:  # noqa: A001 - its name in tracebacks and help()
         """Ask for a line. In a coroutine, `await input(...)` lets other tasks go on meanwhile."""
         hub.flush()
         return calls.ask(str(prompt), password=False, frame=sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
@@ -132,7 +132,7 @@ def make_write(hub: OutputHub) -> Callable[[int, Any], int]:
 
     @wraps(original)
     def write(fd: int, data: Any, /) -> int:
-        if fd == 1 or fd == 2:
+        if 0 < fd < 3:
             hub.flush()
         return original(fd, data)
 

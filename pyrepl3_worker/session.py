@@ -7,6 +7,7 @@ import select
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
@@ -32,11 +33,11 @@ from pyrepl3_schemas.messages import (
     ToWorker,
 )
 from pyrepl3_schemas.version import PROTOCOL
-
 from pyrepl3_worker import provided
 from pyrepl3_worker.alarms import AlarmClock
 from pyrepl3_worker.calls import Calls, wait_readable
 from pyrepl3_worker.cancellation import Interrupt, loop_gate
+from pyrepl3_worker.children import kill_children
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.coroutines import EventLoopCoordinator
 from pyrepl3_worker.errors import CancellationError
@@ -91,13 +92,14 @@ class Session:
         self._calls = Calls(
             self._writer.send,
             self._pump,
-            self._executor.doorbell.ring,
+            self._executor.stopper.doorbell.ring,
             lambda: self._executor.blocking_thread,
             reader.fd,
         )
         self._coordinator = EventLoopCoordinator(loop, self._executor.manager)
         self._coordinator.on_nested = self._read_on_nested_loop
-        self._health = Health(stdio, self._executor.doorbell)
+        self._hub.use_doorbell(self._executor.stopper.doorbell)
+        self._health = Health(stdio, self._executor.stopper.doorbell)
         self._presenter = Presenter(config)
         self._ordered: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
@@ -116,6 +118,8 @@ class Session:
         }
         self._prepare(hello)
         self._dispatch(waiting)
+        # On the loop, which is not running yet.
+        loop.call_soon(self._advance)
 
     def _prepare(self, hello: Hello) -> None:
         config = self._config
@@ -126,7 +130,7 @@ class Session:
             self._namespace.namespace[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
         self._namespace.namespace["display"] = self._make_display()
         os.register_at_fork(after_in_child=self._after_fork)
-        self._executor.doorbell.install()
+        self._executor.stopper.doorbell.install()
         ImportController(config, self._namespace.namespace).install()
         confinement = ["dies_with_parent", "private_stdio"]
         if config.max_memory_usage is not None:
@@ -172,15 +176,15 @@ class Session:
         import atexit
 
         self._clock.set(_LAST_GRACE, lambda: os._exit(0))
+        kill_children(0.0)
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportAttributeAccessIssue] - the interpreter's own finalization would wait for the code's threads
-        try:
+        # The parent may have gone already.
+        with suppress(OSError):
             self._hub.flush()
-        except OSError:
-            pass  # the parent has gone already
 
     def _on_readable(self) -> None:
         self._read()
-        self._executor.deliver()
+        self._executor.stopper.deliver()
         self._advance()
 
     def _read(self) -> None:
@@ -212,10 +216,10 @@ class Session:
 
     def _pump(self) -> None:
         """Block this thread, in a call of the code's, until something has come; dispatch it."""
-        self._executor.raise_here()
+        self._executor.stopper.raise_here()
         wait_readable(self._poller)
         self._read()
-        self._executor.raise_here()
+        self._executor.stopper.raise_here()
 
     def _read_on_nested_loop(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         loop.add_reader(self._reader.fd, self._on_nested_readable)
@@ -227,7 +231,7 @@ class Session:
 
     def _on_nested_readable(self) -> None:
         self._read()
-        self._executor.deliver()
+        self._executor.stopper.deliver()
 
     # --- handlers ------------------------------------------------------------------------------------
 

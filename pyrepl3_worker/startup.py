@@ -13,7 +13,6 @@ from typing import Final, NoReturn
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.messages import Error, Hello, ToWorker
 from pyrepl3_schemas.version import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
-
 from pyrepl3_worker.session import Session
 from pyrepl3_worker.stdio import Stdio, low_fds_taken
 from pyrepl3_worker.transport import Reader, Writer

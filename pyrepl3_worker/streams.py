@@ -5,7 +5,6 @@ from collections.abc import Buffer, Iterable
 from typing import Any, Final
 
 from pyrepl3_schemas.messages import StreamName
-
 from pyrepl3_worker.flow import current
 from pyrepl3_worker.output import SHORT, OutputHub, utf8_decoder
 
@@ -57,9 +56,6 @@ class OutputStream(io.TextIOWrapper):
         self._hub = hub
         self._stream: StreamName = stream
 
-    # As the interpreter's own streams say.
-    mode = "w"
-
     @property
     def name(self) -> str:
         """As the interpreter's own streams are called."""
@@ -83,6 +79,9 @@ class OutputStream(io.TextIOWrapper):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._hub.write(self._stream, text)
+        doorbell = self._hub.doorbell
+        if doorbell is not None and doorbell.waiting:
+            doorbell.answer_now()
         return len(text)
 
     def writelines(self, lines: Iterable[str], /) -> None:

@@ -1,5 +1,7 @@
 """What the store's tests share: a clock that is set by hand, and requests as Resonate writes them."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ from pyrepl3_client.durable.sqlite.wire import Message, encode_answer, parse_req
 
 START = 1_700_000_000_000
 """Where the tests' clocks begin, in milliseconds since the epoch."""
-LATER = START + 10_000_000_000
+LATER = 1 << 60
 
 
 class Clock:
@@ -74,3 +76,20 @@ async def ask(connection: SqliteConnection, kind: str, data: object) -> tuple[in
     assert answer["kind"] == kind
     assert answer["head"]["corrId"] == "c-1"
     return answer["head"]["status"], answer["data"]
+
+
+class Watched(SqliteConnection):
+    """A connection that a test can wait with for a kind of request to have been answered, or to fail."""
+
+    _answered: defaultdict[str, asyncio.Event] | None = None
+
+    def answered(self, kind: str) -> asyncio.Event:
+        if self._answered is None:
+            self._answered = defaultdict(asyncio.Event)
+        return self._answered[kind]
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
+        try:
+            return await super().send(req, headers)
+        finally:
+            self.answered(msgspec.json.decode(req)["kind"]).set()

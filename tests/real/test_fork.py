@@ -30,7 +30,7 @@ async def test_a_forked_child_ends_by_itself(
 ) -> None:
     body = "\n".join(f"    {line}" for line in end.splitlines())
     result = await shared.execute(
-        f"{place}import os\nprint('before')\npid = os.fork()\nif pid == 0:\n{body}\nelse:\n"
+        f"{place}import os\nended = None\nprint('before')\npid = os.fork()\nif pid == 0:\n{body}\nelse:\n"
         "    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n    print('parent')\nended"
     )
     assert result.value == status
@@ -108,7 +108,7 @@ async def test_a_child_that_goes_on_with_the_loop_is_no_second_worker(shared: py
         "async def forks():\n"
         "    return os.fork()\n"
         "pid = await asyncio.create_task(forks())\n"
-        "os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])"
+        "os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else None"
     )
     assert result.value == 0
     assert await works(shared)
