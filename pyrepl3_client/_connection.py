@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pyrepl3_client._capture import CapturePipes, Chunk
+from pyrepl3_client._outbox import Outbox
 from pyrepl3_client._worker import PIPE_BYTES, Worker
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.codec import ClientDecoder, encode
@@ -39,12 +40,11 @@ _READ_BYTES: Final = 64 * 1024
 _BULK_BYTES: Final = 1024 * 1024
 _FEW_FRAMES: Final = 64
 """A full read of more frames than this is many small ones: 1 MiB of those would hold the loop long."""
-_CORK_BYTES: Final = 32 * 1024
 _LAST_BYTES: Final = 2 * PIPE_BYTES
 """Most that is read of a dead worker's frames. Its pipe holds no more, unless a stranger writes to it."""
 _WIRELESS_SECONDS: Final = 2.0
 _WORDS_BYTES: Final = 16 * 1024
-_WORDS_LINES: Final = 20
+_WORDS_LINES: Final = 100
 _AFTER_CAPTURED: Final = frozenset({Result, Error, Input, Display})
 
 
@@ -81,16 +81,13 @@ class Connection:
         self._loop = loop
         self._context = context
         self._ends = worker.ends
+        self.outbox = Outbox(self._ends, context)
         self._routes = routes
         self._on_captured = on_captured
         self._max_frame_bytes = max_frame_bytes
         self._decoder = ClientDecoder(max_frame_bytes)
         self._read_bytes = _READ_BYTES
         self._capture = CapturePipes(self._ends.stdout, self._ends.stderr)
-        self._out = bytearray()
-        self._blocked = False
-        self._flush_due = False
-        self._input_closing = False
         self._reading = False
         self._reader_open = True
         self._holds: set[object] = set()
@@ -130,7 +127,7 @@ class Connection:
         sent = self._ends.sent
         if not frame.startswith(sent):
             raise ProtocolError(f"the greeting takes {len(frame)} bytes, too long for a worker from a pool")
-        self.write(frame[len(sent) :])
+        self.outbox.write(frame[len(sent) :])
 
     def send(self, message: ToWorker) -> None:
         """Send a message now. To a worker that is gone it says nothing: its end tells.
@@ -138,38 +135,11 @@ class Connection:
         Raises:
             ProtocolError: as `encode`.
         """
-        self.write(self.encode(message))
-
-    def write(self, frame: bytes) -> None:
-        """Send a frame now, after those that were put."""
-        if self._out or self._blocked:
-            self._out += frame
-            if not self._blocked:
-                self._flush()
-        else:
-            self._write(frame)
-
-    def put(self, frame: bytes) -> None:
-        """Send a frame with others of this turn of the loop, in one write."""
-        out = self._out
-        out += frame
-        if self._blocked:
-            return
-        if len(out) >= _CORK_BYTES:
-            self._flush()
-        elif not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self._flush_put)
+        self.outbox.write(self.encode(message))
 
     def ring(self) -> None:
         """Make the worker read, whatever holds its loop."""
         self.worker.ring()
-
-    def close_input(self) -> None:
-        """Let the worker see the end of its input, after what has been sent."""
-        self._input_closing = True
-        if not self._out:
-            self._close_writer()
 
     def end(self, reason: str, cause: BaseException | None = None) -> None:
         """Kill the worker; `reason` says why. Idempotent: the first reason stays."""
@@ -179,49 +149,6 @@ class Connection:
             self._reason = reason
             self._cause = cause
         self.worker.kill()
-
-    def _flush_put(self) -> None:
-        self._flush_due = False
-        if self._out and not self._blocked:
-            self._flush()
-
-    def _flush(self) -> None:
-        frames, self._out = self._out, bytearray()
-        self._write(frames)
-
-    def _write(self, frames: bytes | bytearray) -> None:
-        fd = self._ends.writer
-        if fd < 0:
-            return
-        try:
-            written = os.write(fd, frames)
-        except BlockingIOError:
-            written = 0
-        except BrokenPipeError:
-            return  # it has ended; its pidfd tells
-        if written < len(frames):
-            self._out = bytearray(memoryview(frames)[written:])
-            self._blocked = True
-            self._context.run(self._loop.add_writer, fd, self._on_writable)
-
-    def _on_writable(self) -> None:
-        try:
-            written = os.write(self._ends.writer, self._out)
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            written = len(self._out)
-        del self._out[:written]
-        if not self._out:
-            self._blocked = False
-            self._loop.remove_writer(self._ends.writer)
-            if self._input_closing:
-                self._close_writer()
-
-    def _close_writer(self) -> None:
-        if self._blocked:
-            self._loop.remove_writer(self._ends.writer)
-        self._ends.close_writer()
 
     # --- when to read --------------------------------------------------------------------------------
 
@@ -385,7 +312,7 @@ class Connection:
         self._reading = False
         if self._wireless is not None:
             self._wireless.cancel()
-        self._close_writer()
+        self.outbox.close_now()
         self._ends.close()
         words = self._words.decode("utf-8", "replace").splitlines()[-_WORDS_LINES:]
         self.ended.set_result(

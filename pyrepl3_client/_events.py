@@ -22,7 +22,7 @@ class EventLog:
     oldest output leaves a full log (it is in the result all the same), and a line in its place says so.
     """
 
-    __slots__ = ("_dropped", "_events", "_held", "_size", "_valve", "_waiters", "readers")
+    __slots__ = ("_binds", "_dropped", "_events", "_held", "_size", "_valve", "_waiters", "readers")
 
     def __init__(self, valve: Callable[[], Valve]) -> None:
         """Stop and start reading by `valve()`."""
@@ -31,6 +31,7 @@ class EventLog:
         self._size = 0
         self._dropped = 0
         self._held = False
+        self._binds = True
         self._waiters: list[asyncio.Future[None]] = []
         self.readers = 0
 
@@ -39,7 +40,7 @@ class EventLog:
         self._events.append(event)
         self._size += _size(event)
         if self._size > HIGH_BYTES:
-            if self.readers and not self._held:
+            if self.readers and self._binds and not self._held:
                 self._held = True
                 self._valve().hold(self)
             limit = HIGH_BYTES * (_HARD_FACTOR if self.readers else 1)
@@ -60,6 +61,11 @@ class EventLog:
         if self._held and self._size <= LOW_BYTES:
             self.release()
         return event
+
+    def unbind(self) -> None:
+        """Stop no reading from now on: no more will come, and what is read is other executions' affair."""
+        self._binds = False
+        self.release()
 
     def release(self) -> None:
         """Let reading go on."""

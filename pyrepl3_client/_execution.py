@@ -199,6 +199,8 @@ class Execution:
     def mark_over(self) -> None:
         """The last message has come; what it says is delivered when its turn is."""
         self.over = True
+        if self._log is not None:
+            self._log.unbind()
         if self._end_waiters is not None:
             for waiter in self._end_waiters:
                 if not waiter.done():

@@ -4,10 +4,9 @@ import statistics
 import time
 from pathlib import Path
 
-from pyrepl3_schemas.messages import Output
-
 import pyrepl3_client as pyrepl3
 from pyrepl3_client._stage import Stage, check
+from pyrepl3_schemas.messages import Output
 
 ROUND_TRIPS = 500
 PIPELINED = 10_000
@@ -34,11 +33,12 @@ async def round_trip(session: pyrepl3.Session) -> float:
 
 async def pipelined(session: pyrepl3.Session) -> float:
     """Give the executions a second when they are submitted without waiting."""
+    await session.execute("n = 0")
     began = time.perf_counter()
-    executions = [session.start(f"{number} * 2") for number in range(PIPELINED)]
+    executions = [session.start("n = n + 1") for _ in range(PIPELINED)]
     values = [(await execution.result()).value for execution in executions]
     seconds = time.perf_counter() - began
-    check(values == [number * 2 for number in range(PIPELINED)], "pipelined cells answer in order")
+    check(values == list(range(1, PIPELINED + 1)), "pipelined cells run and answer in order")
     return PIPELINED / seconds
 
 
@@ -93,7 +93,7 @@ async def show_figures(stage: Stage) -> None:
         await session.execute("1+1")
         memory = resident_megabytes(session.worker.pid)
         stage.figure("round trip of 1+1", f"{await round_trip(session) * 1e6:.0f} µs", "median")
-        stage.figure("executions, pipelined", f"{await pipelined(session):,.0f}/s", "each compiled anew")
+        stage.figure("executions, pipelined", f"{await pipelined(session):,.0f}/s", "of n = n + 1")
         for code in ("while True: pass", "import time; time.sleep(60)"):
             latency = await cancel_latency(session, code)
             stage.figure(f"cancel of {code.rpartition('; ')[2]}", milliseconds(latency), "median")

@@ -111,9 +111,9 @@ class Flight:
         frame = connection.encode(message)
         if self._executions:
             # The worker is busy with another: what is submitted in one turn of the loop goes in one write.
-            connection.put(frame)
+            connection.outbox.put(frame)
         else:
-            connection.write(frame)
+            connection.outbox.write(frame)
         self._executions[execution.execution_id] = execution
         if seconds is not None:
             self._stopping.watch(execution, seconds)

@@ -101,7 +101,7 @@ class Incarnation:
             return
         connection.insist(urgent=True)
         connection.send(Shutdown(reason=reason, grace=grace))
-        connection.close_input()
+        connection.outbox.close()
         connection.ring()
         await asyncio.wait([connection.ended], timeout=grace)
         if self.alive:

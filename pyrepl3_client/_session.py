@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from pyrepl3_client._checkpoints import Checkpoints
 from pyrepl3_client._connection import Interceptor
 from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
 from pyrepl3_client._flight import Capabilities, Flight
 from pyrepl3_client._incarnation import Incarnation
 from pyrepl3_client._nursery import Nursery
 from pyrepl3_client._patience import finish
+from pyrepl3_client._questions import Questions, checked_id
 from pyrepl3_client._worker import Launch
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SessionClosed, SpawnError, WorkerDied
@@ -22,22 +22,10 @@ from pyrepl3_client.results import ExecutionResult
 from pyrepl3_schemas.lifecycle import SessionState, move_session
 from pyrepl3_schemas.messages import (
     CancelReason,
-    Checkpointed,
-    Complete,
-    Completions,
     Execute,
-    GetStats,
     Hello,
-    Inspect,
-    Inspection,
-    Metrics,
-    Ping,
-    Pong,
     Ready,
-    Restored,
     ResultMode,
-    Stats,
-    Variable,
 )
 from pyrepl3_schemas.version import PROTOCOL
 
@@ -59,7 +47,7 @@ class WorkerInfo:
     """What keeps its code in bounds, as far as it is really in force."""
 
 
-class Session:
+class Session(Questions):
     """A namespace that lives in a worker process. Made by `open_session`, not by hand.
 
     Executions run one after another, in the order of `start` and `execute`. Everything is to be called
@@ -81,6 +69,7 @@ class Session:
             ValueError: the session id is empty or holds a colon.
             CapabilityError: a capability cannot be offered.
         """
+        super().__init__(self._ready_worker)
         self.session_id = checked_id("session_id", session_id or secrets.token_hex(8))
         self.interceptors: list[Interceptor] = []
         """Called with every message from the worker, before it is routed. For bridges."""
@@ -92,7 +81,6 @@ class Session:
         self._flight = Flight(
             config, self._nursery, capabilities or {}, on_output, on_input, lambda: self._worker().connection
         )
-        self._checkpoints = Checkpoints()
         self._state = SessionState.STARTING
         self._incarnation: Incarnation | None = None
         self._incarnations = 0
@@ -236,78 +224,6 @@ class Session:
         await execution.cancel(reason)
         return True
 
-    # --- asking --------------------------------------------------------------------------------------
-
-    async def ping(self, timeout: float = 5.0) -> Pong:
-        """Ask for a sign of life: resident bytes, CPU seconds, queue, what runs. Answered while code runs.
-
-        Raises:
-            WorkerUnresponsive: no answer within `timeout` seconds; a TimeoutError too. So do the others.
-        """
-        requests = self._ready_worker().requests
-        number = requests.number()
-        return await requests.ask(Ping(nonce=number), Pong, str(number), timeout, urgent=True)
-
-    async def stats(self, timeout: float = 10.0) -> Metrics:
-        """Ask for the metrics of the session's executions. Answered while code runs."""
-        requests = self._ready_worker().requests
-        key = str(requests.number())
-        stats = await requests.ask(GetStats(request_id=key), Stats, key, timeout, urgent=True)
-        return stats.metrics
-
-    async def complete(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Completions:
-        """Ask what could stand at `cursor`, in characters (the end by default). Answered while code runs."""
-        requests = self._ready_worker().requests
-        key = str(requests.number())
-        message = Complete(code=code, cursor=len(code) if cursor is None else cursor, request_id=key)
-        return await requests.ask(message, Completions, key, timeout, urgent=True)
-
-    async def inspect(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Inspection:
-        """Ask about the name at `cursor`, in characters (the end by default). Answered while code runs."""
-        requests = self._ready_worker().requests
-        key = str(requests.number())
-        message = Inspect(code=code, cursor=len(code) if cursor is None else cursor, request_id=key)
-        return await requests.ask(message, Inspection, key, timeout, urgent=True)
-
-    async def variables(self, timeout: float = 10.0) -> dict[str, Variable]:
-        """Ask for the namespace's names, their types and short reprs. Answered while code runs."""
-        inspection = await self.inspect("", 0, timeout)
-        return {variable.name: variable for variable in inspection.variables}
-
-    # --- checkpoints ---------------------------------------------------------------------------------
-
-    async def checkpoint(
-        self, checkpoint_id: str | None = None, timeout: float | None = None
-    ) -> Checkpointed:
-        """Save the namespace, under a name, in this process's memory.
-
-        It waits for what was submitted before. What could not be saved is in `unsaved`, by name and reason.
-
-        Raises:
-            WorkerUnresponsive: it was not taken within `timeout` seconds.
-            ProtocolError: it does not fit a frame.
-        """
-        requests = self._ready_worker().requests
-        if checkpoint_id is None:
-            checkpoint_id = f"{self._prefix}checkpoint-{requests.number()}"
-        request = self._checkpoints.request(checked_id("checkpoint_id", checkpoint_id))
-        taken = await requests.ask(request, Checkpointed, checkpoint_id, timeout, urgent=False)
-        self._checkpoints.keep(taken)
-        return taken
-
-    async def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
-        """Fill the namespace from a checkpoint of this session; `restart` does not lose them.
-
-        It waits for what was submitted before. What could not be restored is in `unsaved`.
-
-        Raises:
-            ValueError: this session has no checkpoint of that name.
-            WorkerUnresponsive: it was not restored within `timeout` seconds.
-        """
-        requests = self._ready_worker().requests
-        request = self._checkpoints.restoring(checkpoint_id)
-        return await requests.ask(request, Restored, checkpoint_id, timeout, urgent=False)
-
     # --- life ----------------------------------------------------------------------------------------
 
     async def begin(self) -> None:
@@ -433,14 +349,3 @@ class Session:
         if self._incarnation is not None:
             self._incarnation.requests.fail_all(lambda: error(running))
         self._flight.fail_all(lambda: error(running))
-
-
-def checked_id(what: str, value: str) -> str:
-    """Give an id as it is.
-
-    Raises:
-        ValueError: it is empty or holds a colon, which separates ids in the keys of calls and inputs.
-    """
-    if not isinstance(value, str) or not value or ":" in value:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-        raise ValueError(f"{what} must be a string that is not empty and has no colon, not {value!r}")
-    return value

@@ -6,13 +6,12 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from pyrepl3_schemas.messages import Output
-
 import pyrepl3_client as pyrepl3
 from benchmarks.measure import Goal, Opener, Peer, Sampler, Subject
 from benchmarks.peers import NoFigureError
 from benchmarks.peers.ipykernel import open_kernel
 from benchmarks.scale import Scale
+from pyrepl3_schemas.messages import Output
 
 PATIENCE = 5
 """Seconds after which a peer counts as not interrupted."""

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -116,7 +116,7 @@ async def test_a_file_that_is_locked_for_a_moment(tmp_path: Path) -> None:
 
 
 @contextmanager
-def unprivileged_directory() -> Iterator[Path]:
+def unprivileged_directory() -> Generator[Path]:
     """Give a directory to a user whom modes can stop: root is not one."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         folder = Path(name)
@@ -126,7 +126,7 @@ def unprivileged_directory() -> Iterator[Path]:
 
 
 @contextmanager
-def nobody() -> Iterator[None]:
+def nobody() -> Generator[None]:
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)

@@ -310,10 +310,10 @@ def test_a_released_session_is_free_at_once(records: SessionRecords) -> None:
 
 def test_several_records_are_one_transaction(records: SessionRecords) -> None:
     lease = records.leases.acquire("s", "me", 10.0)
-    with pytest.raises(ZeroDivisionError), records.transaction(durable=True):
+    with pytest.raises(StoreError, match="no open call"), records.transaction(durable=True):  # noqa: PT012 - as one
         records.executions.start(lease, "e", "d", "code")
         records.calls.intend(lease, "e", "c", "search", "args")
-        raise ZeroDivisionError
+        records.calls.repeat(lease, "e", "another")
     assert records.executions.get("s", "e") is None
     assert records.calls.get("s", "e", "c") is None
     with records.transaction(durable=True):

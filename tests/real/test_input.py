@@ -170,8 +170,9 @@ async def test_other_tasks_go_on_while_an_awaited_input_waits(shared: pyrepl3.Se
         may_answer.set()
 
     result = await shared.execute(
-        "import asyncio\nasync def other():\n    await asyncio.sleep(0)\n    print('meanwhile')\n"
-        "(await asyncio.gather(input('? '), other()))[0]",
+        "import asyncio\nasync def ask(): return await input('? ')\n"
+        "async def other():\n    await asyncio.sleep(0)\n    print('meanwhile')\n"
+        "(await asyncio.gather(ask(), other()))[0]",
         on_input=answer,
         on_output=listen,
     )

@@ -54,9 +54,9 @@ class Executions:
                 return existing
             (seq,) = self._execute(
                 "INSERT INTO executions (session, seq, id, code_digest, code, status, attempts, started_at)"
-                " VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM executions WHERE session = ?1),"
+                " VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM executions WHERE session = ?),"
                 " ?, ?, ?, 'started', 0, ?) RETURNING seq",
-                (lease.session_id, execution_id, code_digest, code, now),
+                (lease.session_id, lease.session_id, execution_id, code_digest, code, now),
             ).fetchone()
         return Execution(lease.session_id, seq, execution_id, code_digest, code, "started", 0, now, None)
 

@@ -102,9 +102,9 @@ class Machine:
     def next_due(self) -> int:
         """Give the earliest deadline in the store, `I64_MAX` when there is none."""
         (due,) = self._state.execute(
-            "SELECT min(coalesce((SELECT min(due_at) FROM promises WHERE due_at IS NOT NULL), ?1),"
-            " coalesce((SELECT min(due_at) FROM tasks WHERE due_at IS NOT NULL), ?1))",
-            (I64_MAX,),
+            "SELECT min(coalesce((SELECT min(due_at) FROM promises WHERE due_at IS NOT NULL), ?),"
+            " coalesce((SELECT min(due_at) FROM tasks WHERE due_at IS NOT NULL), ?))",
+            (I64_MAX, I64_MAX),
         ).fetchone()
         return int(due)
 
