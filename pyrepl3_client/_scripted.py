@@ -196,6 +196,11 @@ class Life:
         """Bytes that the pipe to the client had no room for."""
         return len(self._out)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, by itself or by the client."""
+        return self._ending is not None
+
     def send(self, message: FromWorker) -> None:
         """Send a message."""
         self.send_bytes(encode(message))
@@ -322,7 +327,8 @@ class Life:
         if run is not None and run.message.execution_id == message.execution_id:
             run.reason = message.reason
             assert self._task is not None
-            self._task.cancel()
+            # Not before its first step, which is due already: a task cancelled before that never runs.
+            self._loop.call_soon(self._task.cancel)
             return
         for waiting in self._queue:
             if isinstance(waiting, Execute) and waiting.execution_id == message.execution_id:

@@ -11,25 +11,23 @@ Code objects are bytecode (`marshal`), so this is for the same version of Python
 import marshal
 import operator
 import sys
-from _abc import (
-    _abc_init,  # pyright: ignore[reportPrivateUsage]
-    _abc_register,  # pyright: ignore[reportPrivateUsage]
-    _get_dump,  # pyright: ignore[reportPrivateUsage]
-)
 from abc import ABCMeta
 from collections.abc import Callable, Iterable
-from enum import Enum, EnumType, Flag
+from enum import Enum, Flag
+from importlib import import_module
 from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, Final, cast
 
 from pyrepl3_worker.statics import class_dict, in_mro
+
+_abc: Final[Any] = import_module("_abc")  # what the C half of `abc` gives is not in typeshed
 
 type Reduced = tuple[Any, ...]
 """What `__reduce__` gives."""
 
 
 class Token:
-    """Something of the restoring session that a pickle refers to; `Loader` puts the real one in its place."""
+    """Something of the restoring session that a pickle refers to; its loader has the real one."""
 
     __slots__ = ("_name",)
 
@@ -48,12 +46,13 @@ NAMES: Final = Token("NAMES")
 """What names are bound to, restored when it is first asked for."""
 
 _IN_EVERY_CLASS: Final = frozenset(
-    {"__dict__", "__weakref__", "__module__", "__qualname__", "__abstractmethods__", "_abc_impl"}
+    {"__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__abstractmethods__", "_abc_impl"}
     | {"__annotate_func__", "__annotations_cache__"}
 )
 _OF_ENUM: Final = frozenset(
     {
-        "_generate_next_value_", "_new_member_", "__new_member__", "_use_args_", "_member_names_", "_member_map_",
+        "_generate_next_value_", "_new_member_", "__new_member__", "_use_args_", "_member_names_",
+        "_member_map_",
         "_value2member_map_", "_hashable_values_", "_unhashable_values_", "_unhashable_values_map_",
         "_member_type_", "_value_repr_", "_boundary_", "_flag_mask_", "_singles_mask_", "_all_bits_",
         "_inverted_", "__new__", "_sort_order_",
@@ -121,15 +120,6 @@ def code_bytes(code: CodeType) -> bytes:
         return marshal.dumps(code)  # constants that the old format does not know, as slices
 
 
-def used_names(code: CodeType) -> set[str]:
-    """Give the global names that code may look up, nested functions included."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= used_names(constant)
-    return names
-
-
 def cell_parts(cell: CellType) -> Reduced:
     """Give what a closure's cell consists of. It is filled later: it may hold the function itself."""
     try:
@@ -142,9 +132,9 @@ def cell_parts(cell: CellType) -> Reduced:
 def class_parts(cls: type) -> Reduced:
     """Give what a class consists of."""
     found = class_dict(cls)
-    creation: dict[str, object] = {"__module__": found.get("__module__"), "__qualname__": cls.__qualname__}
-    if "__slots__" in found:
-        creation["__slots__"] = found["__slots__"]
+    # What else is set later may refer to the class itself. A class always gets a `__doc__`.
+    creation: dict[str, object] = {"__qualname__": cls.__qualname__, "__doc__": None}
+    creation |= {name: found[name] for name in ("__module__", "__doc__", "__slots__") if name in found}
     attributes = {
         name: value
         for name, value in found.items()
@@ -152,8 +142,9 @@ def class_parts(cls: type) -> Reduced:
     }
     registered: list[type] = []
     if issubclass(type(cls), ABCMeta):
-        alive = [reference() for reference in _get_dump(cls)[0]]
-        registered = sorted((other for other in alive if other is not None), key=lambda other: other.__qualname__)
+        alive: list[type | None] = [reference() for reference in _abc._get_dump(cls)[0]]
+        registered = [other for other in alive if other is not None]
+        registered.sort(key=lambda other: other.__qualname__)
     state = (attributes, registered)
     return make_class, (type(cls), cls.__name__, cls.__bases__, creation), state, None, None, fill_class
 
@@ -177,7 +168,7 @@ def enum_parts(cls: type[Enum]) -> Reduced:
         name: {key: value for key, value in vars(member).items() if key not in _OF_MEMBER}
         for name, member in members.items()
     }
-    creation = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    creation = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     boundary = class_dict(cls).get("_boundary_") if issubclass(cls, Flag) else None
     values = {name: member._value_ for name, member in members.items()}
     made = (type(cls), cls.__name__, cls.__bases__, creation, values, boundary)
@@ -196,7 +187,7 @@ def member_of(cls: type, path: str) -> object:
     """Give what stands at a path in a class, the function itself of a method."""
     found: object = cls
     for name in path.split("."):
-        found = in_mro(cast(type, found), name)
+        found = in_mro(cast("type[object]", found), name)
         if isinstance(found, staticmethod | classmethod):
             found = cast("staticmethod[..., object]", found).__func__
     return found
@@ -207,13 +198,15 @@ def make_function(
 ) -> FunctionType:
     """Make a function that lacks all but its code, globals and closure."""
     scope = scope if isinstance(scope, dict) else vars(scope)
-    return FunctionType(marshal.loads(code), scope, name, None, closure)
+    # Interned, as the names of compiled functions are: so it is saved in the same bytes again.
+    name = sys.intern(name)
+    return FunctionType(marshal.loads(code), scope, name, None, closure)  # noqa: S302 - as safe as unpickling it
 
 
 def fill_function(function: FunctionType, state: tuple[Any, ...]) -> None:
     """Give a function all else."""
     qualname, module, doc, defaults, keyword_defaults, annotations, type_params, own = state
-    function.__qualname__, function.__module__, function.__doc__ = qualname, module, doc
+    function.__qualname__, function.__module__, function.__doc__ = sys.intern(qualname), module, doc
     function.__defaults__, function.__kwdefaults__ = defaults, keyword_defaults
     function.__type_params__ = type_params
     if sys.version_info < (3, 14):
@@ -224,9 +217,9 @@ def fill_function(function: FunctionType, state: tuple[Any, ...]) -> None:
         function.__dict__.update(own)
 
 
-def fill_cell(cell: CellType, contents: object) -> None:
+def fill_cell(cell: CellType, contents: tuple[object]) -> None:
     """Put into a cell what it held."""
-    cell.cell_contents = contents
+    (cell.cell_contents,) = contents
 
 
 class _Quiet:
@@ -238,18 +231,33 @@ class _Quiet:
         pass
 
 
+class _QuietWithDict:
+    """The same, in the memory layout of classes without `__slots__`."""
+
+    def __init_subclass__(cls, **_: object) -> None:
+        pass
+
+
 def make_class(meta: type, name: str, bases: tuple[type, ...], creation: dict[str, Any]) -> type:
-    """Make an empty class, without running its metaclass or `__init_subclass__`."""
-    announces = any(in_mro(base, "__init_subclass__") is not _OBJECTS for base in bases)
-    new: Callable[..., type] = type.__new__
-    if not announces:
-        cls = new(meta, name, bases, creation)
-    else:
-        cls = new(meta, name, (_Quiet, *bases), creation)
-        cls.__bases__ = bases
+    """Make an empty class, without running its metaclass or, where that is possible, `__init_subclass__`."""
+    cls = _make_silently(meta, name, bases, creation)
     if issubclass(meta, ABCMeta):
-        _abc_init(cls)
+        _abc._abc_init(cls)
     return cls
+
+
+def _make_silently(meta: type, name: str, bases: tuple[type, ...], creation: dict[str, Any]) -> type:
+    new: Callable[..., type] = type.__new__
+    if all(in_mro(base, "__init_subclass__") is _OBJECTS for base in bases):
+        return new(meta, name, bases, creation)
+    for quiet in (_QuietWithDict, _Quiet):
+        cls = new(meta, name, (quiet, *bases), dict(creation))
+        try:
+            cls.__bases__ = bases
+        except TypeError:
+            continue  # the memory layout differs
+        return cls
+    return new(meta, name, bases, creation)
 
 
 _OBJECTS: Final = class_dict(object)["__init_subclass__"]
@@ -260,9 +268,9 @@ def fill_class(cls: type, state: tuple[dict[str, Any], list[type]]) -> None:
     attributes, registered = state
     _set_attributes(cls, attributes)
     if issubclass(type(cls), ABCMeta):
-        _abc_init(cls)  # works out anew what is abstract
+        _abc._abc_init(cls)  # works out anew what is abstract
         for other in registered:
-            _abc_register(cls, other)
+            _abc._abc_register(cls, other)
 
 
 def _set_attributes(cls: type, attributes: dict[str, Any]) -> None:
@@ -274,7 +282,7 @@ def _set_attributes(cls: type, attributes: dict[str, Any]) -> None:
 
 
 def make_enum(
-    meta: type[EnumType],
+    meta: Any,
     name: str,
     bases: tuple[type, ...],
     creation: dict[str, Any],
@@ -282,12 +290,11 @@ def make_enum(
     boundary: object,
 ) -> type:
     """Make an enum of nothing but its members' values."""
-    body = cast(dict[str, Any], meta.__prepare__(name, bases))
+    body = meta.__prepare__(name, bases)
     for key, value in {**creation, **values}.items():
         body[key] = value
     options = {} if boundary is None else {"boundary": boundary}
-    new: Callable[..., type] = meta
-    return new(name, bases, body, **options)
+    return meta(name, bases, body, **options)
 
 
 def fill_enum(cls: type[Enum], state: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> None:

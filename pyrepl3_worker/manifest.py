@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
+
 from pyrepl3_schemas.messages import Unsaved
 
 VERSION: Final = 1
@@ -31,6 +32,8 @@ class Group(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """Names that are saved together, since they share objects."""
 
     names: list[str]
+    """In the order in which they were written."""
+    type_names: list[str]
     pickle: Content
     buffers: list[Content] = []
     """What the pickle refers to as out-of-band buffers: large arrays."""

@@ -12,7 +12,7 @@ import os
 import select
 import termios
 import threading
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Final
 
 from pyrepl3_schemas.messages import Output, StreamName
@@ -34,6 +34,11 @@ each costs page faults."""
 _TAIL_BYTES: Final = 1024 * 1024
 """How much of the end is kept when an execution writes more than its bound."""
 _DRAIN_BYTES: Final = 64 * 1024
+_DRAIN_PATIENCE: Final = 0.25
+_DRAIN_LOOK: Final = 0.0002
+_STREAMS: Final[tuple[StreamName, StreamName]] = ("stdout", "stderr")
+# Before the code's own `time.sleep` takes its place.
+_sleep: Final = sleep
 
 
 class Segment:
@@ -75,6 +80,8 @@ class OutputHub:
         self.doorbell: Doorbell | None = None
         """Answered at the end of a `write`, a place where code that prints all the time can be stopped."""
         self._decoders = (utf8_decoder(), utf8_decoder())
+        self._byte_decoders = (utf8_decoder(), utf8_decoder())
+        self._undrained = False
         if stdio.drained is not None:
             threading.Thread(target=self._drain_forever, name="pyrepl3-capture", daemon=True).start()
 
@@ -103,6 +110,40 @@ class OutputHub:
                 # When they are used up, the next piece comes here again and all of them go.
                 segment.room = _SHORT_PIECES
                 self._chars = _FLUSH_CHARS
+
+    def write_bytes(self, stream: StreamName, data: bytes) -> None:
+        """Take bytes that are being written now; what is no UTF-8 is replaced."""
+        with self._lock:
+            text = self._byte_decoders[stream == "stderr"].decode(data)
+            if text:
+                self.write(stream, text)
+
+    def _end_bytes(self) -> None:
+        """Let go of characters that were begun and not ended."""
+        for stream, decoder in zip(_STREAMS, self._byte_decoders, strict=True):
+            text = decoder.decode(b"", final=True)
+            decoder.reset()
+            if text:
+                self.write(stream, text)
+
+    def write_fd(self, fd: int, data: bytes) -> bool:
+        """Take what the code writes to fd 1 or 2, in its place among what it prints.
+
+        False when it has to go to the fd itself: that has been redirected, or the bytes are so many
+        that the pipe is the better way.
+        """
+        if len(data) > _DRAIN_BYTES // 2 or self.forked:
+            return False
+        try:
+            now, ours = os.fstat(fd), os.fstat(self._stdio.captured[fd - 1])
+        except OSError:
+            return False
+        if (now.st_ino, now.st_dev) != (ours.st_ino, ours.st_dev):
+            return False
+        self.write_bytes(_STREAMS[fd - 1], data)
+        # Like any write(2), it must outlive the process.
+        self.flush()
+        return True
 
     def use_doorbell(self, doorbell: Doorbell) -> None:
         """Answer `doorbell` from now on; when it waits, no text takes the short way past it."""
@@ -205,6 +246,8 @@ class OutputHub:
 
     def finish(self, execution: Execution) -> None:
         """Send everything that `execution` has written, the kept tail included. It ends after this."""
+        self._end_bytes()
+        self._undrained = self._stdio.drained is None and self._captured_waits()
         if not self.segment.pieces and not execution.tail and self._stdio.drained is None:
             return
         with self._lock:
@@ -233,6 +276,19 @@ class OutputHub:
         while data:
             data = data[os.write(1 if stream == "stdout" else 2, data) :]
 
+    def wait_drained(self) -> None:
+        """Wait, briefly, until the parent has read what the last execution left in the capture pipes.
+
+        The bytes there bear no name, so what the next one writes could not be told from them. There is
+        nothing to wait on: a pipe does not say when it is empty.
+        """
+        if not self._undrained:
+            return
+        self._undrained = False
+        deadline = monotonic() + _DRAIN_PATIENCE
+        while self._captured_waits() and monotonic() < deadline:
+            _sleep(_DRAIN_LOOK)
+
     # --- capture pipes, when this process has to drain them itself ---------------------------------
 
     def _drain_forever(self) -> None:
@@ -253,8 +309,7 @@ class OutputHub:
     def _drain(self, *, final: bool = False) -> bool:
         """Send what waits in the capture pipes; always False, for nothing waits any more."""
         assert self._stdio.drained is not None
-        streams: tuple[StreamName, StreamName] = ("stdout", "stderr")
-        for fd, stream, decoder in zip(self._stdio.drained, streams, self._decoders, strict=True):
+        for fd, stream, decoder in zip(self._stdio.drained, _STREAMS, self._decoders, strict=True):
             while True:
                 try:
                     data = os.read(fd, _DRAIN_BYTES)

@@ -22,6 +22,7 @@ from pyrepl3_worker.flow import Flow, current
 from pyrepl3_worker.output import OutputHub
 from pyrepl3_worker.streams import OutputStream
 
+_OUTPUT_FDS: Final = (1, 2)
 _SPAWNING: Final = frozenset(
     {"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"}
 )
@@ -127,12 +128,15 @@ def make_sleep(calls: Calls) -> Callable[[float], None]:
 
 
 def make_write(hub: OutputHub) -> Callable[[int, Any], int]:
-    """`os.write`: to fds 1 and 2, what was printed before comes first."""
+    """`os.write`: to fds 1 and 2, it keeps its place among what is printed."""
     original = os.write
 
     @wraps(original)
     def write(fd: int, data: Any, /) -> int:
-        if 0 < fd < 3:
+        if fd in _OUTPUT_FDS:
+            data = bytes(data)
+            if hub.write_fd(fd, data):
+                return len(data)
             hub.flush()
         return original(fd, data)
 

@@ -90,7 +90,7 @@ class Session:
             self._namespace, hello.session_id, config=config, host=self, clock=clock
         )
         self._calls = Calls(
-            self._writer.send,
+            self._send_in_order,
             self._pump,
             self._executor.stopper.doorbell.ring,
             lambda: self._executor.blocking_thread,
@@ -289,6 +289,7 @@ class Session:
         for waiting in self._ordered:
             if isinstance(waiting, Execute) and waiting.execution_id == message.execution_id:
                 self._ordered.remove(waiting)
+                self._executor.stopper.stop_holder()
                 execution = Execution(waiting.execution_id, waiting.code)
                 error = CancellationError(f"execution {message.execution_id!r} was cancelled before it began")
                 execution.reason = message.reason
@@ -377,6 +378,7 @@ class Session:
 
     def begin(self, execution: Execution) -> None:
         """Attribute what is written without a flow of its own."""
+        self._hub.wait_drained()
         self._hub.running = execution
         self._calls.running = execution
 

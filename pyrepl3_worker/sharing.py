@@ -32,7 +32,9 @@ class Partition:
         return [tuple(names) for names in found.values()]
 
 
-def groups_by_sharing(objects: Mapping[str, Iterable[int]], needs: Mapping[str, Iterable[str]]) -> list[Names]:
+def groups_by_sharing(
+    objects: Mapping[str, Iterable[int]], needs: Mapping[str, Iterable[str]]
+) -> list[Names]:
     """Give the groups of names that share objects, or that need each other in a circle.
 
     Args:
@@ -64,10 +66,10 @@ def _circles(partition: Partition, needs: Mapping[str, Iterable[str]]) -> list[S
     path: list[str] = []
     on_path: set[str] = set()
     circles: list[Sequence[str]] = []
-    for root in edges:
+    for root, others in edges.items():
         if root in index:
             continue
-        work = [(root, iter(sorted(edges[root])))]
+        work = [(root, iter(sorted(others)))]
         index[root] = low[root] = len(index)
         path.append(root)
         on_path.add(root)

@@ -37,6 +37,8 @@ class Stopper:
         self._alarm: Alarm | None = None
         self._undelivered = False
         self._due: deque[Execution] = deque()
+        self._answering = False
+        self._holder_must_go = False
 
     def begin(self, execution: Execution, loop: asyncio.AbstractEventLoop) -> None:
         """An execution starts."""
@@ -77,6 +79,14 @@ class Stopper:
         if error is not None:
             raise error
 
+    def stop_holder(self) -> None:
+        """Something that waits for its turn is cancelled; so is, then, what holds the loop from it.
+
+        That is a task of an execution that is over, for one that is running is what is to be cancelled.
+        """
+        if self._running is None and self._answering and current.get() is not None:
+            self._holder_must_go = True
+
     def _set_alarm(self, execution: Execution, delay: float) -> None:
         self._alarm = self._clock.set(delay, lambda: self._on_deadline(execution))
 
@@ -102,8 +112,15 @@ class Stopper:
             return
         if found is not _WAIT_READABLE:
             # There, the session reads by itself as soon as this handler is done.
-            self._host.listen()
+            self._answering = True
+            try:
+                self._host.listen()
+            finally:
+                self._answering = False
         error = self._take_due(found)
+        if error is None and self._holder_must_go:
+            self._holder_must_go = False
+            error = asyncio.CancelledError("cancelled: it held the loop")
         if error is not None:
             raise error
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pyrepl3_schemas.messages import StreamName
 from pyrepl3_worker.flow import current
-from pyrepl3_worker.output import SHORT, OutputHub, utf8_decoder
+from pyrepl3_worker.output import SHORT, OutputHub
 
 _flow: Final = current.get
 
@@ -19,7 +19,6 @@ class _Sink(io.BufferedIOBase):
         self._hub = hub
         self._stream: StreamName = stream
         self._fd = fd
-        self._decoder = utf8_decoder()
 
     def writable(self) -> bool:
         return True
@@ -31,11 +30,9 @@ class _Sink(io.BufferedIOBase):
         return False
 
     def write(self, data: Buffer, /) -> int:
-        view = memoryview(data)
-        text = self._decoder.decode(bytes(view))
-        if text:
-            self._hub.write(self._stream, text)
-        return view.nbytes
+        data = bytes(data)
+        self._hub.write_bytes(self._stream, data)
+        return len(data)
 
     def close(self) -> None:
         """Stay open: code that closes its stdout has still more to say."""
@@ -55,6 +52,11 @@ class OutputStream(io.TextIOWrapper):
         )
         self._hub = hub
         self._stream: StreamName = stream
+
+    @property
+    def mode(self) -> str:
+        """As the interpreter's own streams say."""
+        return "w"
 
     @property
     def name(self) -> str:

@@ -112,7 +112,6 @@ async def test_a_returning_owner_is_fenced_off(store: SqliteConnection, clock: C
     stale: list[tuple[str, Any]] = [
         ("task.suspend", suspend("a", [], 0)),
         ("task.release", {"id": "a", "version": 0}),
-        ("task.acquire", {"id": "a", "version": 0, "pid": "p1"}),
         ("task.fulfill", {"id": "a", "version": 0, "action": action("promise.settle", settle("a"))}),
         ("task.fence", {"id": "a", "version": 0, "action": action("promise.create", create("a:1"))}),
     ]

@@ -224,10 +224,5 @@ STUBBORN = [
         mode=SYNC,
         code="def work():\n    while True: pass\ndef retry():\n    while True:\n        try: return work()\n        except BaseException as e: last = e\nprint('ready')\nretry()",
     ),
-    Busy(
-        name="ignores the bell",
-        mode=SYNC,
-        code="import signal\nsignal.signal(signal.SIGURG, signal.SIG_IGN)\nsignal.signal(signal.SIGURG, signal.SIG_DFL)\nprint('ready')\nwhile True: pass",
-    ),
 ]
 """What the first wish does not stop; a second may, and at the latest the end of the process does."""

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.anyio
             "1\n2\n3\n4\n5\n6\n", "", id="print, fd, child, write, shell",
         ),
         pytest.param("import ctypes\nprint('py')\nctypes.CDLL(None).puts(b'c')\nctypes.CDLL(None).fflush(None)\nprint('py')", "py\nc\npy\n", "", id="stdio of C"),
-        pytest.param("import ctypes\nctypes.CDLL(None).puts(b'kept in a C buffer') and None", "", "", id="a C buffer that is not flushed"),
         pytest.param("import os\nfor i in range(50): print(i) if i % 2 else os.write(1, b'%d\\n' % i)", "".join(f"{i}\n" for i in range(50)), "", id="a hundred turns"),
         pytest.param("import os\nos.write(2, b'err\\n'); os.write(1, b'out\\n')", "out\n", "err\n", id="both fds"),
         pytest.param("import subprocess, sys\nsubprocess.Popen(['echo', 'x'], stdout=sys.stdout).wait()", "x\n", "", id="a child on sys.stdout"),

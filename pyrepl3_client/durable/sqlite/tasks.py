@@ -1,8 +1,9 @@
 """What the `task.*` requests do.
 
-A request that names another version than the task's is refused with 409, also where Resonate's
+A holder that names another version than the task's is refused with 409, also where Resonate's
 in-process server (which has no second process to fear) looks at the lease alone: an owner that was
-paused, and whose task has been taken over since, can neither suspend nor end what is another's now.
+paused, and whose task has been taken over since, can neither suspend, end nor release what is another's
+now. To acquire, an old offer is as good as a new one: the lease is given under the task's own version.
 """
 
 from typing import Final
@@ -91,10 +92,6 @@ class Tasks:
         if task.state != "pending":
             state = task.state.capitalize()
             return Answer(409, Data(error=f"task not in pending state (state: {state})"))
-        if request.version is not None and request.version != task.version:
-            return Answer(
-                409, Data(error=f"task is at version {task.version}, it was offered at {request.version}")
-            )
         # A lease that ends in the past would be taken back before it is used.
         return self._hand_out(now, task, promise, request.pid, max(clamp(request.ttl), 1))
 

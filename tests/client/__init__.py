@@ -1,0 +1,1 @@
+"""The client's own behaviour, with a worker that does as it is told."""

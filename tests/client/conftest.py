@@ -1,0 +1,15 @@
+"""A scripted worker for each test."""
+
+import pytest
+
+from pyrepl3_client.testing import ScriptedWorker
+
+from .support import script_basics
+
+
+@pytest.fixture
+def worker() -> ScriptedWorker:
+    """A worker that knows the cells of `support`."""
+    worker = ScriptedWorker()
+    script_basics(worker)
+    return worker

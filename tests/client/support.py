@@ -1,0 +1,66 @@
+"""Cells that many tests use, and how to open a session quickly and briefly."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_client import testing
+from pyrepl3_client.testing import Run, ScriptedWorker
+
+ONE = "1 + 1"
+SLEEP = "await sleep(60)"
+SWALLOW = "swallow one cancel, then sleep"
+STUBBORN = "swallow every cancel"
+SHORT = 0.02
+"""Seconds of grace in tests of what happens when it is over."""
+
+
+def brief(**options: Any) -> pyrepl3.WorkerConfig:
+    """Give a configuration whose graces are over soon."""
+    return pyrepl3.WorkerConfig(**{"cancel_grace": SHORT, "kill_grace": SHORT, "close_grace": SHORT, **options})
+
+
+def opened(
+    worker: ScriptedWorker, *, config: pyrepl3.WorkerConfig | None = None, **options: Any
+) -> AbstractAsyncContextManager[pyrepl3.Session]:
+    """Open a session with a scripted worker."""
+    config = pyrepl3.WorkerConfig() if config is None else config
+    return testing.open_session(worker, config=config, **options)
+
+
+def script_basics(worker: ScriptedWorker) -> None:
+    """Teach a worker the cells above."""
+
+    @worker.script(ONE)
+    async def one(run: Run) -> int:
+        return 2
+
+    @worker.script(SLEEP)
+    async def sleep(run: Run) -> None:
+        run.print("asleep\n")
+        await asyncio.Event().wait()
+
+    @worker.script(SWALLOW)
+    async def swallow(run: Run) -> None:
+        run.print("asleep\n")
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    @worker.script(STUBBORN)
+    async def stubborn(run: Run) -> None:
+        run.print("asleep\n")
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            if worker.life.ended:
+                return
+
+
+async def until_output(execution: pyrepl3.Execution) -> None:
+    """Wait for an execution's first output."""
+    async for event in execution:
+        if isinstance(event, pyrepl3.Output):
+            return
+    raise AssertionError("it ended without output")

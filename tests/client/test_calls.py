@@ -1,0 +1,255 @@
+"""Host functions: what is offered, how it is called, and what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from typing import Any
+
+import pytest
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_client import CallContext, capability
+from pyrepl3_client.testing import CallFailed, Run, ScriptedWorker
+from pyrepl3_schemas.messages import CallResponse, Hello
+
+from .support import ONE, opened
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def calls(worker: ScriptedWorker) -> None:
+    @worker.script("calls f")
+    async def one(run: Run) -> Any:
+        return await run.call("f", 1, b=2)
+
+    @worker.script("calls f twice at once")
+    async def two(run: Run) -> Any:
+        return await asyncio.gather(run.call("f", 1), run.call("f", 2))
+
+    @worker.script("what f raises")
+    async def raises(run: Run) -> Any:
+        try:
+            await run.call("f")
+        except CallFailed as error:
+            return [error.exception, str(error)]
+
+
+class Callable:
+    """Called like a function."""
+
+    async def __call__(self, a: int, b: int = 0) -> list[int]:
+        return [a, b]
+
+
+def plain(a: int, b: int = 0) -> list[int]:
+    """Add nothing.
+
+    At all.
+    """
+    return [a, b]
+
+
+async def asynchronous(a: int, *, b: int) -> list[int]:
+    await asyncio.sleep(0)
+    return [a, b]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [plain, asynchronous, Callable(), functools.partial(plain, b=7), lambda a, b: asynchronous(a, b=b), list],
+    ids=["plain", "async", "object", "partial", "lambda around async", "class"],
+)
+async def test_whatever_can_be_called(worker: ScriptedWorker, function: Any) -> None:
+    if function is list:
+        function = capability(lambda a, b: list((a, b)), timeout=5)  # noqa: C409 - a call of a class
+    async with opened(worker, capabilities={"f": function}) as session:
+        assert (await session.execute("calls f")).value == [1, 2]
+
+
+async def test_the_worker_is_told_name_signature_and_doc(worker: ScriptedWorker) -> None:
+    def with_context(query: str, call: CallContext, *, limit: int = 3) -> None: ...
+
+    async with opened(worker, capabilities={"f": plain, "g": with_context, "h": dict.update}):
+        hello = await worker.wait_for(Hello)
+    told = {spec.name: (spec.signature, spec.doc) for spec in hello.capabilities}
+    assert told["f"] == ("(a: 'int', b: 'int' = 0) -> 'list[int]'", "Add nothing.\n\nAt all.")
+    assert told["g"][0] == "(query: 'str', *, limit: 'int' = 3) -> 'None'"
+    assert told["h"][0] in ("(*args, **kwargs)", "(self, /, *args, **kwargs)")
+
+
+async def test_a_function_may_know_its_call(worker: ScriptedWorker) -> None:
+    contexts: list[CallContext] = []
+
+    def f(a: int, context: CallContext, b: int) -> int:
+        contexts.append(context)
+        return a + b
+
+    async with opened(worker, capabilities={"f": f}) as session:
+        assert (await session.execute("calls f", execution_id="e")).value == 3
+    assert contexts == [CallContext(execution_id="e", call_id="e:f:1", attempt=1)]
+
+
+async def test_plain_functions_run_in_threads_and_all_at_once(worker: ScriptedWorker) -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    def f(number: int) -> int:
+        both.wait()
+        return number
+
+    async with opened(worker, capabilities={"f": f}) as session:
+        assert (await session.execute("calls f twice at once")).value == [1, 2]
+
+
+async def test_asynchronous_functions_run_all_at_once(worker: ScriptedWorker) -> None:
+    both = asyncio.Barrier(2)
+
+    async def f(number: int) -> int:
+        await both.wait()
+        return number
+
+    async with opened(worker, capabilities={"f": f}) as session:
+        assert (await session.execute("calls f twice at once")).value == [1, 2]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_functions_see_the_context_that_the_session_was_opened_in(
+    worker: ScriptedWorker, asynchronous: bool
+) -> None:
+    user = contextvars.ContextVar("user", default="nobody")
+
+    def f(*args: int, **kwargs: int) -> str:
+        return user.get()
+
+    async def g(*args: int, **kwargs: int) -> str:
+        return user.get()
+
+    user.set("Ada")
+    async with opened(worker, capabilities={"f": g if asynchronous else f}) as session:
+        user.set("somebody else")
+        assert (await session.execute("calls f")).value == "Ada"
+
+
+async def test_what_a_function_raises_is_told_by_name(worker: ScriptedWorker) -> None:
+    class OddError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    async def fails() -> None:
+        raise LookupError("no such \ud800 thing")
+
+    def fails_oddly() -> None:
+        raise OddError
+
+    async with opened(worker, capabilities={"f": fails}) as session:
+        told = (await session.execute("what f raises")).value
+    assert told == ["LookupError", "no such \\ud800 thing"]
+    async with opened(worker, capabilities={"f": fails_oddly}) as session:
+        told = (await session.execute("what f raises")).value
+    assert told == ["OddError", "<OddError whose text cannot be had>"]
+
+
+async def test_a_thread_that_raises_stop_iteration_does_not_hang(worker: ScriptedWorker) -> None:
+    async with opened(worker, capabilities={"f": lambda: next(iter(()))}) as session:
+        told = (await session.execute("what f raises")).value
+    assert told == ["RuntimeError", "capability 'f' raised StopIteration"]
+
+
+async def test_a_value_that_cannot_cross_is_an_error(worker: ScriptedWorker) -> None:
+    async with opened(worker, capabilities={"f": object}) as session:
+        exception, message = (await session.execute("what f raises")).value
+    assert exception == "CapabilityError"
+    assert "capability 'f': a object has no MessagePack form" in message
+
+
+async def test_a_value_that_is_longer_than_a_frame_is_an_error(worker: ScriptedWorker) -> None:
+    async with opened(worker, capabilities={"f": lambda: b"x" * (65 << 20)}) as session:
+        exception, message = (await session.execute("what f raises")).value
+    assert exception == "CapabilityError"
+    assert "over 67108864" in message
+
+
+async def test_an_unknown_capability_is_an_error_that_names_the_known(worker: ScriptedWorker) -> None:
+    async with opened(worker, capabilities={"search": plain, "buy": plain}) as session:
+        told = (await session.execute("what f raises")).value
+    assert told == ["CapabilityError", "there is no capability 'f'; there are: buy, search"]
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_call_that_takes_too_long_says_everything_about_itself(
+    worker: ScriptedWorker, blocking: bool
+) -> None:
+    go_on = threading.Event()
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    f = capability(go_on.wait if blocking else hangs, timeout=0.01)
+    async with opened(worker, capabilities={"f": f}) as session:
+        told = (await session.execute("what f raises", execution_id="e")).value
+        go_on.set()
+    assert told == [
+        "TimeoutError",
+        "capability 'f' did not answer in time "
+        "(capability=f, execution_id=e, request_id=e:f:1, timeout=0.01)",
+    ]
+
+
+async def test_a_functions_own_timeout_error_stays_its_own(worker: ScriptedWorker) -> None:
+    async def f() -> None:
+        raise TimeoutError("the database")
+
+    async with opened(worker, capabilities={"f": capability(f, timeout=60)}) as session:
+        assert (await session.execute("what f raises")).value == ["TimeoutError", "the database"]
+
+
+async def test_calls_of_an_execution_end_with_it_and_others_go_on(worker: ScriptedWorker) -> None:
+    ended: list[int] = []
+    started = asyncio.Event()
+
+    async def f(number: int, b: int = 0) -> int:
+        if number == 2:
+            started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+        return number
+
+    async with opened(worker, capabilities={"f": f}) as session:
+        execution = session.start("calls f twice at once")
+        await started.wait()
+        await execution.cancel()
+        assert (await session.execute(ONE)).value == 2
+        assert sorted(ended) == [1, 2]
+    assert not any(isinstance(message, CallResponse) for message in worker.received)
+
+
+async def test_a_call_after_the_end_of_its_execution_is_served(worker: ScriptedWorker) -> None:
+    """A background task of a cell goes on, and may call."""
+
+    @worker.script("calls later")
+    async def later(run: Run) -> None:
+        worker.background = asyncio.ensure_future(run.call("f", 3))  # pyright: ignore[reportAttributeAccessIssue]
+
+    async with opened(worker, capabilities={"f": lambda n: n * 2}) as session:
+        await session.execute("calls later")
+        assert await worker.background == 6  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+@pytest.mark.parametrize("name", ["no name", "class", "", "a.b", "1st"])
+async def test_a_name_that_cannot_be_called_is_refused(worker: ScriptedWorker, name: str) -> None:
+    with pytest.raises(pyrepl3.CapabilityError, match=f"{name!r}"):
+        async with opened(worker, capabilities={name: plain}):
+            pass
+
+
+async def test_what_cannot_be_called_is_refused(worker: ScriptedWorker) -> None:
+    with pytest.raises(pyrepl3.CapabilityError, match="'f' cannot be called: it is a int"):
+        async with opened(worker, capabilities={"f": 5}):
+            pass
+    with pytest.raises(ValueError, match="timeout"):
+        capability(plain, timeout=0)
