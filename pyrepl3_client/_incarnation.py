@@ -44,7 +44,7 @@ class Incarnation:
         context: Context,
         on_end: Callable[["Incarnation"], None],
     ) -> None:
-        """Greet `worker`; `on_end` is called after its end, on the loop."""
+        """Greet `worker`, which is ours from now on; `on_end` is called after its end, on the loop."""
         self.number = hello.incarnation
         self.session_id = hello.session_id
         self.pid = worker.pid

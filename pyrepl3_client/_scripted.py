@@ -187,6 +187,8 @@ class Life:
         self._task: asyncio.Task[None] | None = None
         self._asked: dict[str, asyncio.Future[ToWorker]] = {}
         self._ending: Ending | None = None
+        self.deaf = False
+        """Whether it lives on when its input ends."""
         self._loop.add_reader(self._reader, self._on_readable)
 
     # --- for tests -----------------------------------------------------------------------------------
@@ -234,6 +236,13 @@ class Life:
         for fd in (self._reader, self._writer, *self._captured.values(), self._words, self._exited):
             os.close(fd)
 
+    def close_wire(self) -> None:
+        """Close the pipe to the client, and live on."""
+        self._loop.remove_writer(self._writer)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._writer, inheritable=False)
+        os.close(null)
+
     async def ask(self, key: str, message: FromWorker) -> ToWorker:
         """Send a question; give the client's answer."""
         answer = self._asked[key] = self._loop.create_future()
@@ -274,7 +283,9 @@ class Life:
     def _on_readable(self) -> None:
         data = os.read(self._reader, 2**16)
         if not data:
-            self.exit(0)
+            self._loop.remove_reader(self._reader)
+            if not self.deaf:
+                self.exit(0)
             return
         for message in self._decoder.feed(data):
             self._script.note(message)

@@ -241,24 +241,35 @@ class Session(Questions):
             capabilities=self._flight.calls.specs,
         )
         try:
-            incarnation = self._incarnation = Incarnation(
-                self._launch(self._config),
-                hello,
-                self._flight,
-                self.interceptors,
-                self._context,
-                self._on_end,
-            )
-            try:
-                await incarnation.wait_ready(self._config.spawn_timeout)
-            except BaseException:
-                await finish(self._loop.create_task(incarnation.destroy("its start was given up")))
-                raise
+            while not await self._greet(hello):
+                pass
         except BaseException:
             self._give_up_start()
             raise
         self._expect_starting()
         self._move(SessionState.READY)
+
+    async def _greet(self, hello: Hello) -> bool:
+        """Have a worker, and wait until it is ready; say whether it is.
+
+        It is not when it had waited in a pool and died there: there may be another.
+        """
+        self._expect_starting()
+        worker = self._launch(self._config)
+        waited = bool(worker.ends.sent)
+        incarnation = self._incarnation = Incarnation(
+            worker, hello, self._flight, self.interceptors, self._context, self._on_end
+        )
+        try:
+            await incarnation.wait_ready(self._config.spawn_timeout)
+        except SpawnError:
+            if not waited:
+                raise
+            return False
+        except BaseException:
+            await finish(self._loop.create_task(incarnation.destroy("its start was given up")))
+            raise
+        return True
 
     async def restart(self) -> None:
         """End the worker, whatever it does, and start a fresh one with an empty namespace.

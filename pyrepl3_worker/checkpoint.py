@@ -24,7 +24,8 @@ from pyrepl3_worker.constants import fingerprint
 from pyrepl3_worker.manifest import Group, Manifest, Outgoing
 from pyrepl3_worker.reprs import type_name
 from pyrepl3_worker.restoring import Restoring
-from pyrepl3_worker.saving import Pickled, Saving, is_provided
+from pyrepl3_worker.saving import Pickled, Saving
+from pyrepl3_worker.scope import is_provided
 from pyrepl3_worker.sharing import Names
 
 _OWN: Final = frozenset({"__warningregistry__"})

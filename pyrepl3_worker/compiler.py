@@ -4,9 +4,10 @@ import ast
 import linecache
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import CodeType
 from typing import Final
+
+import msgspec
 
 from pyrepl3_schemas.messages import ResultMode
 from pyrepl3_worker.analysis import Analysis, ExecutionMode, analyze, resolves_to_blocking
@@ -21,8 +22,7 @@ WRAPPER: Final = "__async_exec__"
 LAST: Final = "__pyrepl3_last__"
 
 
-@dataclass(slots=True)
-class Cell:
+class Cell(msgspec.Struct):
     """Code, ready to run. `body` runs first, then `last` gives the value."""
 
     source: str

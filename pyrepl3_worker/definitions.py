@@ -47,7 +47,7 @@ NAMES: Final = Token("NAMES")
 
 _IN_EVERY_CLASS: Final = frozenset(
     {"__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__abstractmethods__", "_abc_impl"}
-    | {"__annotate_func__", "__annotations_cache__"}
+    | {"__annotate_func__", "__annotations_cache__", "__slotnames__"}
 )
 _OF_ENUM: Final = frozenset(
     {
@@ -161,7 +161,7 @@ def enum_parts(cls: type[Enum]) -> Reduced:
     members = cls.__members__
     attributes = {
         name: value
-        for name, value in class_dict(cls).items()
+        for name, value in sorted(class_dict(cls).items())
         if name not in _OF_ENUM and name not in _IN_EVERY_CLASS and name not in members
     }
     carried = {
@@ -206,7 +206,9 @@ def make_function(
 def fill_function(function: FunctionType, state: tuple[Any, ...]) -> None:
     """Give a function all else."""
     qualname, module, doc, defaults, keyword_defaults, annotations, type_params, own = state
-    function.__qualname__, function.__module__, function.__doc__ = sys.intern(qualname), module, doc
+    function.__qualname__ = sys.intern(qualname)
+    function.__module__ = sys.intern(module) if type(module) is str else module
+    function.__doc__ = doc
     function.__defaults__, function.__kwdefaults__ = defaults, keyword_defaults
     function.__type_params__ = type_params
     if sys.version_info < (3, 14):
@@ -240,10 +242,18 @@ class _QuietWithDict:
 
 def make_class(meta: type, name: str, bases: tuple[type, ...], creation: dict[str, Any]) -> type:
     """Make an empty class, without running its metaclass or, where that is possible, `__init_subclass__`."""
-    cls = _make_silently(meta, name, bases, creation)
+    cls = _make_silently(meta, name, bases, _interned(creation))
     if issubclass(meta, ABCMeta):
         _abc._abc_init(cls)
     return cls
+
+
+def _interned(creation: dict[str, Any]) -> dict[str, Any]:
+    """Share the names in a class's body with others, as the compiler does; see `make_function`."""
+    for name in ("__module__", "__qualname__"):
+        if type(creation.get(name)) is str:
+            creation[name] = sys.intern(creation[name])
+    return creation
 
 
 def _make_silently(meta: type, name: str, bases: tuple[type, ...], creation: dict[str, Any]) -> type:
@@ -291,7 +301,7 @@ def make_enum(
 ) -> type:
     """Make an enum of nothing but its members' values."""
     body = meta.__prepare__(name, bases)
-    for key, value in {**creation, **values}.items():
+    for key, value in {**_interned(creation), **values}.items():
         body[key] = value
     options = {} if boundary is None else {"boundary": boundary}
     return meta(name, bases, body, **options)

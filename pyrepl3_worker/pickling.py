@@ -42,6 +42,7 @@ _SINGLETON_TYPES: Final = frozenset({type(None), type(...), type(NotImplemented)
 _VALUES: Final = frozenset(
     {int, float, complex, bool, type(None), str, bytes, tuple, frozenset, range, slice, type(...)}
 )
+_TYPE_VARIABLES: Final = frozenset({TypeVar, ParamSpec, TypeVarTuple})
 _VALUE_MODULES: Final = frozenset(
     {"datetime", "decimal", "fractions", "uuid", "pathlib", "pathlib._local", "ipaddress", "zoneinfo"}
     | {"re", "typing", "numpy.dtypes"}
@@ -202,6 +203,8 @@ def _collector(buffers: list[memoryview]) -> Callable[[Any], bool]:
 
 def identity_matters(kind: type) -> bool:
     """Whether it can be told if two names share an instance, or each have an equal one."""
+    if kind in _TYPE_VARIABLES:
+        return True
     if kind in _VALUES or kind is Token or kind is Reference:
         return False
     if issubclass(kind, type | FunctionType | BuiltinFunctionType | ModuleType | Enum):

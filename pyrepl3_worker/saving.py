@@ -8,13 +8,13 @@ earlier groups has them tried first: then nothing is pickled twice.
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Final, cast
 
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.pickling import Saver, identity_matters
 from pyrepl3_worker.reprs import encodable, type_name
-from pyrepl3_worker.scope import Scope, is_workers
+from pyrepl3_worker.scope import Scope, is_provided
 from pyrepl3_worker.sharing import Names, groups_by_sharing
 from pyrepl3_worker.unsaveable import explain
 
@@ -50,11 +50,6 @@ class _Matters(dict[type, bool]):
 
 
 _matters: Final = _Matters()
-
-
-def is_provided(name: str, value: object) -> bool:
-    """Whether a name is a capability or the like: there in every worker of the session."""
-    return type(value) is FunctionType and is_workers(value) and value.__name__ == name
 
 
 class Saving:

@@ -128,3 +128,12 @@ def is_workers(value: object) -> bool:
     else:
         module = value.__module__ if issubclass(type(value), type) else type(value).__module__
     return in_worker(module)
+
+
+def is_provided(name: str, value: object) -> bool:
+    """Whether a name is a capability or the like: there in every worker of the session."""
+    if type(value) is not FunctionType or not is_workers(value) or value.__name__ != name:
+        return False
+    # `from time import sleep` gives the code's own name for a stand-in.
+    module = sys.modules.get(value.__module__)
+    return value.__module__ == "__main__" or module is None or vars(module).get(name) is not value

@@ -23,13 +23,10 @@ from pyrepl3_schemas.messages import (
     Hello,
     InputResponse,
     Inspect,
-    Metrics,
     Ping,
-    Pong,
     Ready,
     Restore,
     Shutdown,
-    Stats,
     ToWorker,
 )
 from pyrepl3_schemas.version import PROTOCOL
@@ -46,15 +43,15 @@ from pyrepl3_worker.flow import Execution
 from pyrepl3_worker.health import Health
 from pyrepl3_worker.host import Outcome
 from pyrepl3_worker.imports import ImportController
-from pyrepl3_worker.limits import cpu_seconds, limit_memory, resident_bytes
-from pyrepl3_worker.namespace import ENGINE_INTERNALS, MODULE_KEYS, NamespaceManager
+from pyrepl3_worker.limits import limit_memory
+from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output import OutputHub
 from pyrepl3_worker.presentation import Presenter
+from pyrepl3_worker.queries import HIDDEN, Queries
 from pyrepl3_worker.stdio import Stdio
 from pyrepl3_worker.transport import Reader, Writer
 
 FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
-HIDDEN: Final = MODULE_KEYS | ENGINE_INTERNALS | {"_last_exception", "exit", "quit", "display"}
 _VALUE_MARGIN: Final = 4096
 """Room in a frame for what stands beside a value."""
 _LAST_GRACE: Final = 2.0
@@ -101,6 +98,9 @@ class Session:
         self._hub.use_doorbell(self._executor.stopper.doorbell)
         self._health = Health(stdio, self._executor.stopper.doorbell)
         self._presenter = Presenter(config)
+        self._queries = Queries(
+            self._namespace, self._executor, self._hub, self._writer, lambda: len(self._ordered)
+        )
         self._ordered: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
             Execute: self._on_execute,
@@ -109,10 +109,10 @@ class Session:
             Cancel: self._on_cancel,
             Checkpoint: self._on_checkpoint,
             Restore: self._on_restore,
-            Complete: self._on_complete,
-            Inspect: self._on_inspect,
-            Ping: self._on_ping,
-            GetStats: self._on_stats,
+            Complete: self._queries.complete,
+            Inspect: self._queries.inspect,
+            Ping: self._queries.ping,
+            GetStats: self._queries.stats,
             Shutdown: self._on_shutdown,
             Hello: self._on_second_hello,
         }
@@ -271,9 +271,7 @@ class Session:
     def _checkpoint(self, message: Checkpoint | Restore) -> None:
         from pyrepl3_worker.checkpoint import Checkpointer
 
-        checkpointer = self._health.checkpointer(
-            lambda: Checkpointer(self._namespace.namespace, frozenset(HIDDEN))
-        )
+        checkpointer = self._health.checkpointer(lambda: Checkpointer(self._namespace.namespace, HIDDEN))
         try:
             if isinstance(message, Checkpoint):
                 answer: FromWorker = checkpointer.take(message.checkpoint_id, message.known)
@@ -295,56 +293,6 @@ class Session:
                 execution.reason = message.reason
                 self._on_done(execution, Outcome(None, error, self.explain(execution, error), 0.0))
                 return
-
-    def _on_complete(self, message: Complete) -> None:
-        from pyrepl3_worker.completion import complete
-
-        self._writer.send(complete(self._namespace.namespace, message))
-
-    def _on_inspect(self, message: Inspect) -> None:
-        from pyrepl3_worker.completion import inspect
-
-        self._writer.send(inspect(self._namespace.namespace, message, frozenset(HIDDEN)))
-
-    def _on_ping(self, message: Ping) -> None:
-        running = self._executor.running
-        self._writer.send(
-            Pong(
-                nonce=message.nonce,
-                rss=resident_bytes(),
-                cpu_time=cpu_seconds(),
-                queue=self._executor.queued + len(self._ordered),
-                current_execution=None if running is None else running.execution_id,
-            )
-        )
-
-    def _on_stats(self, message: GetStats) -> None:
-        metrics, cache, manager = (
-            self._executor.metrics,
-            self._executor.compiler.cache,
-            self._executor.manager,
-        )
-        asked = cache.hits + cache.misses
-        self._writer.send(
-            Stats(
-                request_id=message.request_id,
-                metrics=Metrics(
-                    total_executions=metrics.total,
-                    successful_executions=metrics.succeeded,
-                    failed_executions=metrics.failed,
-                    total_duration=metrics.total_duration,
-                    duration_buckets=metrics.duration_buckets,
-                    mode_distribution=metrics.mode_distribution,
-                    cache_hits=cache.hits,
-                    cache_misses=cache.misses,
-                    cache_hit_rate=cache.hits / asked if asked else 0.0,
-                    ast_transforms=self._executor.compiler.ast_transforms,
-                    active_tasks=len(manager.tasks),
-                    tasks_created=manager.created,
-                    output_bytes=self._hub.total_bytes,
-                ),
-            )
-        )
 
     def _on_shutdown(self, message: Shutdown) -> None:
         if self._stopping:

@@ -10,8 +10,9 @@ import resource
 import select
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 _HIGH: Final = 512
 _FAR: Final = 2048
@@ -22,8 +23,7 @@ _PIPE_BYTES: Final = 1024 * 1024
 _F_SETPIPE_SZ: Final = 1031
 
 
-@dataclass(frozen=True, slots=True)
-class Stdio:
+class Stdio(msgspec.Struct, frozen=True):
     """The fds of a worker, all but 0, 1 and 2 above the reach of careless code."""
 
     reader: int
@@ -39,7 +39,7 @@ class Stdio:
     drained: tuple[int, int] | None
     """Read ends behind fds 1 and 2 when no parent drains them, so this process must."""
 
-    watch: "select.poll"
+    watch: select.poll
     """Asks about fds 0, 1 and 2 with one system call."""
 
     def mend(self) -> None:

@@ -1,0 +1,1 @@
+"""The only room that imports Resonate: what makes executions outlive their worker."""

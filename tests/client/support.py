@@ -18,7 +18,9 @@ SHORT = 0.02
 
 def brief(**options: Any) -> pyrepl3.WorkerConfig:
     """Give a configuration whose graces are over soon."""
-    return pyrepl3.WorkerConfig(**{"cancel_grace": SHORT, "kill_grace": SHORT, "close_grace": SHORT, **options})
+    return pyrepl3.WorkerConfig(
+        **{"cancel_grace": SHORT, "kill_grace": SHORT, "close_grace": SHORT, **options}
+    )
 
 
 def opened(

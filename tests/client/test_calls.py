@@ -65,7 +65,7 @@ async def asynchronous(a: int, *, b: int) -> list[int]:
 )
 async def test_whatever_can_be_called(worker: ScriptedWorker, function: Any) -> None:
     if function is list:
-        function = capability(lambda a, b: list((a, b)), timeout=5)  # noqa: C409 - a call of a class
+        function = capability(lambda a, b: list((a, b)), timeout=5)
     async with opened(worker, capabilities={"f": function}) as session:
         assert (await session.execute("calls f")).value == [1, 2]
 

@@ -6,11 +6,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import anyio
+
 import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.config import ExecutorConfig
 from pyrepl3_schemas.messages import CancelReason, Output
 
 CELL = "<cell "
+PATIENCE = 10.0
+"""Seconds for what takes milliseconds."""
 
 
 def quick(**limits: Any) -> pyrepl3.WorkerConfig:
@@ -19,8 +22,9 @@ def quick(**limits: Any) -> pyrepl3.WorkerConfig:
 
 
 async def run(session: pyrepl3.Session, code: str, **options: Any) -> pyrepl3.ExecutionResult:
-    """Run code; give its outcome, a failure too."""
-    return await session.execute(code, check=False, **options)
+    """Run code; give its outcome, a failure too. A hang is cancelled, so that it fails its own test alone."""
+    with anyio.fail_after(PATIENCE):
+        return await session.execute(code, check=False, **options)
 
 
 async def outcome(execution: pyrepl3.Execution) -> pyrepl3.ExecutionResult:
@@ -33,20 +37,21 @@ async def outcome(execution: pyrepl3.Execution) -> pyrepl3.ExecutionResult:
 
 async def stop(execution: pyrepl3.Execution, reason: CancelReason = "cancelled") -> pyrepl3.ExecutionResult:
     """Cancel an execution; give its outcome."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE):
         await execution.cancel(reason)
         return await outcome(execution)
 
 
 async def value(session: pyrepl3.Session, code: str) -> Any:
     """Run code that must succeed; give its value."""
-    return (await session.execute(code)).value
+    with anyio.fail_after(PATIENCE):
+        return (await session.execute(code)).value
 
 
 async def seen(execution: pyrepl3.Execution, text: str = "ready\n") -> str:
     """Read an execution's events until its output holds `text`; give all of it."""
     output = ""
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE):
         async for event in execution:
             if isinstance(event, Output):
                 output += event.data
@@ -83,7 +88,7 @@ async def works(session: pyrepl3.Session, *, mute: bool = False) -> bool:
     assert failed.error is not None
     assert (failed.error.type, failed.error.message) == ("ValueError", "on purpose")
     if not mute:
-        assert (await session.execute("print('on')")).stdout == "on\n"
+        assert (await run(session, "print('on')")).stdout == "on\n"
     return True
 
 

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import anyio
-import pyrepl3_client as pyrepl3
 import pytest
+
+import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import CancelReason
 
 from .busy import ASKING, CASES, STUBBORN, Busy

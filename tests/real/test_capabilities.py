@@ -4,8 +4,10 @@ import threading
 from collections.abc import AsyncIterator
 
 import anyio
-import pyrepl3_client as pyrepl3
+import anyio.lowlevel
 import pytest
+
+import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import Call
 
 from .support import outcome, quick, run, running, stop, type_of, value, works
@@ -23,7 +25,7 @@ def add(a: int, b: int = 10) -> int:
 
 
 async def later(x: object) -> object:
-    await anyio.sleep(0)
+    await anyio.lowlevel.checkpoint()
     return x
 
 

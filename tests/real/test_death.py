@@ -2,8 +2,9 @@
 
 import signal
 
-import pyrepl3_client as pyrepl3
 import pytest
+
+import pyrepl3_client as pyrepl3
 
 from .support import ended, quick, seen, type_of, value, works
 

@@ -1,7 +1,8 @@
 """Forked children in a cell: they end, they leave no frame and no process, and the parent goes on."""
 
-import pyrepl3_client as pyrepl3
 import pytest
+
+import pyrepl3_client as pyrepl3
 
 from .support import ended, quick, value, works
 

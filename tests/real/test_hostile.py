@@ -2,8 +2,9 @@
 
 import math
 
-import pyrepl3_client as pyrepl3
 import pytest
+
+import pyrepl3_client as pyrepl3
 
 from .hostile import ANY, LOOPS, MONKEYS, PROCESS, RECURSION, STREAMS, Harm
 from .hostile_values import EXCEPTIONS, VALUES

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator
 
-import pyrepl3_client as pyrepl3
 import pytest
+
+import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import Input
 
 from .support import quick, run, stop, type_of, value, works

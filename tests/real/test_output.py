@@ -1,8 +1,9 @@
 """What the code writes, by whatever way: it arrives, in order, live, attributed, bounded."""
 
 import anyio
-import pyrepl3_client as pyrepl3
 import pytest
+
+import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import Output
 
 from .support import outcome, quick, run, running, seen, stop, value, works

@@ -7,6 +7,7 @@ the place of an execution's.
 import asyncio
 
 import pytest
+
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.executor import AsyncExecutor, ExecutionMode
 from pyrepl3_worker.namespace import NamespaceManager

@@ -1,4 +1,7 @@
-"""What an editor is told of a session's names, and what the user's code notices of it: nothing."""
+"""What an editor is told of a session's names, and what the user's code notices of it: nothing.
+
+It is long for its tables of cases, which are best read side by side.
+"""
 
 import builtins
 import keyword

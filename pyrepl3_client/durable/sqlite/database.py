@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sqlite3
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Final, Literal, Self
 
 from pyrepl3_client.durable.sqlite.failures import is_busy, store_error
@@ -166,6 +166,10 @@ class Database:
     def write_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
         """Run one statement for each of the rows."""
         self._connection.executemany(sql, rows)
+
+    def trace(self, callback: Callable[[str], None] | None) -> None:
+        """Have `callback` called with each statement that is run, its values filled in; None ends it."""
+        self._connection.set_trace_callback(callback)
 
     def data_version(self) -> int:
         """Give a number that changes when another connection commits to this file (a cheap call)."""

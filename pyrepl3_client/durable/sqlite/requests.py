@@ -124,10 +124,9 @@ class TaskCreate(Struct, frozen=True):
 
 
 class TaskAcquire(Struct, frozen=True):
-    """`task.acquire`."""
+    """`task.acquire`; the version that it was offered at does not matter."""
 
     id: str = ""
-    version: int | None = None
     pid: str = ""
     ttl: int = 60_000
 

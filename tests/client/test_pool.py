@@ -1,0 +1,204 @@
+"""The pool: its decisions as pure functions, and its workers as real ones."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_client import SessionState, WorkerConfig, WorkerPool
+from pyrepl3_client._pool import choose, seconds_until_refill
+from pyrepl3_client._spare import Spare
+from pyrepl3_client._worker import Worker
+from pyrepl3_client.testing import ScriptedWorker
+
+from .support import ONE, script_basics
+from .test_spawn import child
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("spares", "size", "failures", "seconds"),
+    [
+        (2, 2, 0, None),
+        (3, 2, 5, None),
+        (1, 2, 0, 0.0),
+        (0, 1, 1, 0.1),
+        (0, 1, 2, 0.2),
+        (0, 1, 5, 1.6),
+        (0, 1, 1000, 10.0),
+    ],
+)
+def test_when_to_refill(spares: int, size: int, failures: int, seconds: float | None) -> None:
+    assert seconds_until_refill(spares, size, failures) == seconds
+
+
+class Starter:
+    """Starts scripted workers, and remembers them."""
+
+    def __init__(self) -> None:
+        self.workers: list[ScriptedWorker] = []
+        self.failing = False
+
+    def __call__(self, config: WorkerConfig) -> Worker:
+        if self.failing:
+            raise pyrepl3.SpawnError("no more")
+        worker = ScriptedWorker()
+        script_basics(worker)
+        self.workers.append(worker)
+        return worker.launch(config)
+
+
+async def test_the_oldest_warm_one_is_chosen_and_a_dead_one_never() -> None:
+    starter = Starter()
+    spares = [Spare(starter(WorkerConfig()), lambda: None, lambda spare: None) for _ in range(3)]
+    assert choose([]) is None
+    assert choose(spares) is spares[0]
+    spares[1].warm = spares[2].warm = True
+    assert choose(spares) is spares[1]
+    starter.workers[1].life.exit(1)
+    assert choose(spares) is spares[2]
+    for spare in spares:
+        spare.warm = False
+        spare.end()
+        await spare.ended
+    assert choose(spares) is None
+
+
+async def test_all_are_warm_on_entry_and_one_is_taken_for_good() -> None:
+    starter = Starter()
+    async with WorkerPool(2, launch=starter) as pool:
+        assert pool.waiting == 2
+        async with pool.open_session("s") as session:
+            assert session.session_id == "s"
+            assert (await session.execute(ONE)).value == 2
+            assert pool.waiting == 1
+            while pool.waiting < 2:
+                await asyncio.sleep(0.005)
+            assert len(starter.workers) == 3
+        assert starter.workers[0].life.ended
+        assert not starter.workers[1].life.ended
+    assert all(worker.life.ended for worker in starter.workers)
+
+
+async def test_without_a_spare_a_session_starts_a_worker_of_its_own() -> None:
+    starter = Starter()
+    async with (
+        WorkerPool(1, launch=starter) as pool,
+        pool.open_session() as first,
+        pool.open_session() as second,
+    ):
+        assert (await first.execute(ONE)).value == (await second.execute(ONE)).value == 2
+        assert len(starter.workers) == 2
+
+
+async def test_a_spare_that_dies_is_replaced() -> None:
+    starter = Starter()
+    async with WorkerPool(1, launch=starter) as pool:
+        starter.workers[0].life.exit(1)
+        while len(starter.workers) < 2 or not pool.waiting:
+            await asyncio.sleep(0.005)
+        async with pool.open_session() as session:
+            assert (await session.execute(ONE)).value == 2
+
+
+async def test_a_spare_that_has_just_died_is_not_given_away() -> None:
+    starter = Starter()
+    async with WorkerPool(1, launch=starter) as pool:
+        starter.workers[0].life.exit(1)
+        async with pool.open_session() as session:  # before the loop has heard of the death
+            assert (await session.execute(ONE)).value == 2
+
+
+async def test_no_more_workers_is_told_to_who_asks_and_mends_itself() -> None:
+    starter = Starter()
+    async with WorkerPool(1, launch=starter) as pool:
+        starter.failing = True
+        starter.workers[0].life.exit(1)
+        with pytest.raises(pyrepl3.SpawnError, match="no more"):
+            async with pool.open_session():
+                pass
+        starter.failing = False
+        while not pool.waiting:
+            await asyncio.sleep(0.005)
+
+
+async def test_a_restarted_session_takes_another_spare() -> None:
+    starter = Starter()
+    async with WorkerPool(2, launch=starter) as pool, pool.open_session() as session:
+        await session.restart()
+        assert session.worker.incarnation == 2
+        assert not starter.workers[1].life.ended
+        assert (await session.execute(ONE)).value == 2
+        assert starter.workers[1].received
+
+
+async def test_a_closed_pool_gives_no_sessions() -> None:
+    pool = WorkerPool(1, launch=Starter())
+    with pytest.raises(pyrepl3.PyRepl3Error, match="async with WorkerPool"):
+        async with pool.open_session():
+            pass
+
+
+async def test_a_pool_can_be_entered_again() -> None:
+    pool = WorkerPool(1, launch=Starter())
+    for _ in range(2):
+        async with pool, pool.open_session() as session:
+            assert (await session.execute(ONE)).value == 2
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_pool_of_nothing_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="size"):
+        WorkerPool(size)
+
+
+def test_modules_of_both_places_are_warmed() -> None:
+    assert WorkerPool(1, WorkerConfig(warm=("json",)), warm=["csv"]).config.warm == ("json", "csv")
+
+
+# --- with real workers --------------------------------------------------------------------------------
+
+
+async def test_a_spare_has_imported_what_it_should() -> None:
+    async with WorkerPool(1, warm=("colorsys",)) as pool:
+        assert pool.waiting == 1
+        async with pool.open_session(capabilities={"f": lambda: "host"}) as session:
+            loaded = await session.execute("import sys\n['colorsys' in sys.modules, f()]")
+            assert loaded.value == [True, "host"]
+            big = await session.execute("len(%r)" % ("x" * 200_000))  # through the pipe that was small
+            assert big.value == 200_000
+
+
+async def test_a_worker_that_cannot_start_fails_the_entry_with_its_words() -> None:
+    with pytest.raises(pyrepl3.SpawnError, match="no_such_module") as error:
+        async with WorkerPool(2, warm=("no_such_module",)):
+            pass
+    assert error.value.exit_code == 1
+
+
+async def test_a_worker_that_is_never_warm_fails_the_entry(tmp_path: Path) -> None:
+    config = WorkerConfig(python=child(tmp_path, "time.sleep(600)"), spawn_timeout=0.3)
+    with pytest.raises(pyrepl3.SpawnError, match=r"not warm within 0.3 seconds"):
+        async with WorkerPool(2, config):
+            pass
+
+
+async def test_a_cancelled_entry_leaves_nothing(tmp_path: Path) -> None:
+    config = WorkerConfig(python=child(tmp_path, "time.sleep(600)"))
+    entering = asyncio.create_task(WorkerPool(2, config).__aenter__())
+    await asyncio.sleep(0.05)
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+
+
+async def test_a_real_spare_that_is_killed_is_replaced() -> None:
+    async with WorkerPool(1) as pool:
+        os.kill(pool._spares[0].worker.pid, signal.SIGKILL)
+        async with pool.open_session() as session:
+            assert (await session.execute("1 + 1")).value == 2
+            assert session.state is SessionState.READY
