@@ -10,7 +10,7 @@ _TAIL_BYTES = 1024 * 1024
 class OutputBound:
     """What an execution wrote past Python, which its worker cannot count."""
 
-    __slots__ = ("_cut", "_limit", "_tail", "_tail_bytes", "_tail_limit")
+    __slots__ = ("_cut", "_last", "_limit", "_over", "_tail", "_tail_bytes", "_tail_limit")
 
     def __init__(self, limit: int) -> None:
         """Let `limit` bytes through, the execution's other output included."""
@@ -19,30 +19,32 @@ class OutputBound:
         self._tail: deque[tuple[StreamName, bytes]] = deque()
         self._tail_bytes = 0
         self._cut = 0
+        self._over = False
+        self._last: StreamName = "stdout"
 
     def admit(self, stream: StreamName, text: str, size: int, used: int) -> str:
         """Give the part of `text` (`size` bytes) that may go on, when `used` bytes have gone before."""
         room = self._limit - self._tail_limit - used
-        if size <= room and not self._tail:
+        if size <= room and not self._over:
             return text
         data = text.encode()
-        head = _head(data, max(room, 0)) if not self._tail else b""
+        head = b"" if self._over else _head(data, max(room, 0))
+        self._over = True
         self._keep(stream, data[len(head) :])
         return head.decode()
 
     def finish(self) -> tuple[list[tuple[StreamName, str]], bool]:
         """Give what is left to deliver, and whether something was cut."""
-        if not self._tail:
-            return [], False
         parts: list[tuple[StreamName, str]] = []
         if self._cut:
-            stream = self._tail[0][0]
+            stream = self._tail[0][0] if self._tail else self._last
             marker = f"\n… {self._cut:,} bytes of captured output cut (max_output_bytes={self._limit}) …\n"
             parts.append((stream, marker))
         parts.extend((stream, data.decode("utf-8", "ignore")) for stream, data in self._tail)
         return parts, self._cut > 0
 
     def _keep(self, stream: StreamName, data: bytes) -> None:
+        self._last = stream
         self._tail.append((stream, data))
         self._tail_bytes += len(data)
         while (over := self._tail_bytes - self._tail_limit) > 0:

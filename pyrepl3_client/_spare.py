@@ -59,9 +59,13 @@ class Spare:
         self.worker.kill()
 
     def _on_read(self) -> None:
-        self.warm = True
         writer = self.worker.ends.writer
         self._loop.remove_writer(writer)
+        poller = select.poll()
+        poller.register(writer, select.POLLOUT)
+        if any(events & select.POLLERR for _, events in poller.poll(0)):
+            return  # nobody holds the other end any more: it has not read, it is ending
+        self.warm = True
         if not set_pipe_size(writer, PIPE_BYTES):
             set_pipe_size(writer, _DEFAULT_PIPE_BYTES)
         self._on_warm()

@@ -4,8 +4,11 @@ What is sent again is decided by digest alone: whether a list has changed, nobod
 it. Only constants (numbers, texts, tuples of them) and plain functions are not even looked at, as long
 as they are the same objects.
 
-Measured on the machine this was written on, for a namespace in which nothing has changed since the last
-checkpoint: TIMES.
+Measured on two shared cores, when nothing or little has changed since the last checkpoint: a 100 MB NumPy
+array 65 ms (its hash; only changed parts are copied), 12,000 dicts (1 MB) 27 ms, 10,000 objects in a list
+33 ms, under 10,000 names of their own 320 ms, 10,000 numbers 34 ms, 200 functions 1 ms. The first one takes
+longer where constants are new (10,000 numbers: 190 ms) or arrays copied (130 ms). Restoring the array takes
+130 ms, all the others less than 100 ms.
 """
 
 import linecache
@@ -193,13 +196,12 @@ class Checkpointer:
 
 
 def _put(pickled: Pickled, saving: Saving, outgoing: Outgoing) -> Group:
-    saver = pickled.saver
     return Group(
         names=list(pickled.names),
         type_names=[type_name(saving.values[name]) for name in pickled.names],
-        pickle=outgoing.put(saver.data),
-        buffers=[outgoing.put(buffer) for buffer in saver.buffers],
-        sources=sorted(saver.sources),
+        pickle=outgoing.put(pickled.data),
+        buffers=[outgoing.put(buffer) for buffer in pickled.buffers],
+        sources=sorted(pickled.sources),
     )
 
 

@@ -79,11 +79,6 @@ class Saver(Pickler):
         """What has been written."""
         return self._file.getvalue()
 
-    def release(self) -> None:
-        """Let go of the memory of arrays."""
-        for buffer in self.buffers:
-            buffer.release()
-
     def reducer_override(self, obj: Any) -> Any:
         """Say how to save an object that is none of the exact built-in types."""
         kind = cast("type[object]", type(obj))

@@ -25,7 +25,10 @@ class Pickled:
 
     names: Names
     """In the order in which they were written."""
-    saver: Saver
+    data: bytes
+    buffers: list[memoryview]
+    sources: set[str]
+    """Cells whose functions are in it."""
     objects: dict[str, set[int]]
     """By name, the objects it holds whose identity matters."""
     needs: dict[str, set[str]]
@@ -97,7 +100,8 @@ class Saving:
     def close(self) -> None:
         """Let go of all objects, and of the arrays' memory."""
         for pickled in self._pickled.values():
-            pickled.saver.release()
+            for buffer in pickled.buffers:
+                buffer.release()
         self._pickled.clear()
         self._alive.clear()
 
@@ -148,7 +152,9 @@ class Saving:
     def _pickle(self, names: Names) -> Pickled:
         # Definitions first: what they are made from may hold instances of them.
         is_definition = self.scope.is_definition
-        order = tuple(sorted(names, key=lambda name: not is_definition(self.values[name])))
+        order = names
+        if len(names) > 1:
+            order = tuple(sorted(names, key=lambda name: not is_definition(self.values[name])))
         saver = Saver(self.scope, frozenset(names))
         self._alive.append(saver.seen)
         objects: dict[str, set[int]] = {}
@@ -162,7 +168,8 @@ class Saving:
             needs[name] = saver.needs
             if id(self._namespace) in objects[name]:
                 raise _Failure(name, "it holds the session's whole namespace (globals())")
-        return Pickled(order, saver, objects, needs)
+        # The pickler itself is not kept: each holds several KiB.
+        return Pickled(order, saver.data, saver.buffers, saver.sources, objects, needs)
 
     def _dump(self, saver: Saver, name: str) -> None:
         value = self.values[name]

@@ -80,6 +80,9 @@ class OutputStream(io.TextIOWrapper):
                 return length
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if type(text) is not str:
+            # A subclass may lie about its length and more.
+            text = str.__str__(text)
         self._hub.write(self._stream, text)
         doorbell = self._hub.doorbell
         if doorbell is not None and doorbell.waiting:

@@ -1,7 +1,9 @@
 """Cells that many tests use, and how to open a session quickly and briefly."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pyrepl3_client as pyrepl3
@@ -18,17 +20,28 @@ SHORT = 0.02
 
 def brief(**options: Any) -> pyrepl3.WorkerConfig:
     """Give a configuration whose graces are over soon."""
-    return pyrepl3.WorkerConfig(
-        **{"cancel_grace": SHORT, "kill_grace": SHORT, "close_grace": SHORT, **options}
-    )
+    graces = pyrepl3.WorkerConfig(cancel_grace=SHORT, kill_grace=SHORT, close_grace=SHORT)
+    return replace(graces, **options)
 
 
 def opened(
-    worker: ScriptedWorker, *, config: pyrepl3.WorkerConfig | None = None, **options: Any
+    worker: ScriptedWorker,
+    *,
+    session_id: str | None = None,
+    config: pyrepl3.WorkerConfig | None = None,
+    capabilities: Mapping[str, Any] | None = None,
+    on_output: pyrepl3.OutputHandler | None = None,
+    on_input: pyrepl3.InputHandler | None = None,
 ) -> AbstractAsyncContextManager[pyrepl3.Session]:
     """Open a session with a scripted worker."""
-    config = pyrepl3.WorkerConfig() if config is None else config
-    return testing.open_session(worker, config=config, **options)
+    return testing.open_session(
+        worker,
+        session_id,
+        config=pyrepl3.WorkerConfig() if config is None else config,
+        capabilities=capabilities,
+        on_output=on_output,
+        on_input=on_input,
+    )
 
 
 def script_basics(worker: ScriptedWorker) -> None:
@@ -58,6 +71,12 @@ def script_basics(worker: ScriptedWorker) -> None:
                 await asyncio.Event().wait()
             if worker.life.ended:
                 return
+
+
+async def turns_until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something that nobody signals has come about."""
+    while not condition():  # noqa: ASYNC110 - the test's own timeout bounds it
+        await asyncio.sleep(0.001)
 
 
 async def until_output(execution: pyrepl3.Execution) -> None:

@@ -1,5 +1,6 @@
 """What is written to fds 1 and 2 past Python: its place, its characters, its bound."""
 
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -137,7 +138,7 @@ def test_characters_survive_every_way_of_cutting(text: str, cuts: list[int]) -> 
         capture = CapturePipes(out, err)
         places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
         seen = ""
-        for start, end in zip(places, places[1:], strict=False):
+        for start, end in itertools.pairwise(places):
             os.write(out_write, data[start:end])
             seen += "".join(chunk for _, chunk, _ in capture.drain())
         assert seen == data.decode()

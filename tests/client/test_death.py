@@ -13,7 +13,7 @@ from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.framing import encode_frame
 from pyrepl3_schemas.messages import Call, Hello, Ping, Pong, Ready, Result, Shutdown
 
-from .support import ONE, SLEEP, STUBBORN, brief, opened, until_output
+from .support import ONE, SLEEP, STUBBORN, brief, opened, turns_until, until_output
 
 pytestmark = pytest.mark.anyio
 
@@ -64,8 +64,7 @@ async def test_what_was_said_before_the_end_counts(worker: ScriptedWorker) -> No
 async def test_an_idle_workers_death_is_noticed(worker: ScriptedWorker) -> None:
     async with opened(worker) as session:
         worker.life.exit(7)
-        while session.state is SessionState.READY:
-            await asyncio.sleep(0)
+        await turns_until(lambda: session.state is not SessionState.READY)
         assert session.state is SessionState.DEAD
         for asked in (session.ping, session.stats, session.variables, session.checkpoint):
             with pytest.raises(pyrepl3.WorkerDied, match="exit code 7"):

@@ -187,6 +187,6 @@ async def test_displays_are_in_the_result(worker: ScriptedWorker) -> None:
 
 
 async def test_a_store_is_refused_until_there_are_stores() -> None:
-    with pytest.raises(pyrepl3.StoreError, match="sessions.db"):
+    with pytest.raises(pyrepl3.StoreError, match=r"sessions\.db"):
         async with pyrepl3.open_session(store="sessions.db"):
             pass

@@ -14,7 +14,7 @@ from pyrepl3_client._spare import Spare
 from pyrepl3_client._worker import Worker
 from pyrepl3_client.testing import ScriptedWorker
 
-from .support import ONE, script_basics
+from .support import ONE, script_basics, turns_until
 from .test_spawn import child
 
 pytestmark = pytest.mark.anyio
@@ -76,8 +76,7 @@ async def test_all_are_warm_on_entry_and_one_is_taken_for_good() -> None:
             assert session.session_id == "s"
             assert (await session.execute(ONE)).value == 2
             assert pool.waiting == 1
-            while pool.waiting < 2:
-                await asyncio.sleep(0.005)
+            await turns_until(lambda: pool.waiting == 2)
             assert len(starter.workers) == 3
         assert starter.workers[0].life.ended
         assert not starter.workers[1].life.ended
@@ -99,8 +98,7 @@ async def test_a_spare_that_dies_is_replaced() -> None:
     starter = Starter()
     async with WorkerPool(1, launch=starter) as pool:
         starter.workers[0].life.exit(1)
-        while len(starter.workers) < 2 or not pool.waiting:
-            await asyncio.sleep(0.005)
+        await turns_until(lambda: len(starter.workers) == 2 and pool.waiting == 1)
         async with pool.open_session() as session:
             assert (await session.execute(ONE)).value == 2
 
@@ -122,8 +120,7 @@ async def test_no_more_workers_is_told_to_who_asks_and_mends_itself() -> None:
             async with pool.open_session():
                 pass
         starter.failing = False
-        while not pool.waiting:
-            await asyncio.sleep(0.005)
+        await turns_until(lambda: pool.waiting == 1)
 
 
 async def test_a_restarted_session_takes_another_spare() -> None:
@@ -180,6 +177,17 @@ async def test_a_worker_that_cannot_start_fails_the_entry_with_its_words() -> No
     assert error.value.exit_code == 1
 
 
+async def test_an_end_is_not_taken_for_warmth() -> None:
+    """A pipe that nobody reads from any more counts as writable too."""
+    worker = ScriptedWorker()
+    deaths: list[Spare] = []
+    spare = Spare(worker.launch(WorkerConfig()), lambda: None, deaths.append)
+    worker.life.exit(1)
+    await spare.ended
+    assert not spare.warm
+    assert deaths == [spare]
+
+
 async def test_a_worker_that_is_never_warm_fails_the_entry(tmp_path: Path) -> None:
     config = WorkerConfig(python=child(tmp_path, "time.sleep(600)"), spawn_timeout=0.3)
     with pytest.raises(pyrepl3.SpawnError, match=r"not warm within 0.3 seconds"):
@@ -198,7 +206,7 @@ async def test_a_cancelled_entry_leaves_nothing(tmp_path: Path) -> None:
 
 async def test_a_real_spare_that_is_killed_is_replaced() -> None:
     async with WorkerPool(1) as pool:
-        os.kill(pool._spares[0].worker.pid, signal.SIGKILL)
+        os.kill(pool._spares[0].worker.pid, signal.SIGKILL)  # pyright: ignore[reportPrivateUsage]
         async with pool.open_session() as session:
             assert (await session.execute("1 + 1")).value == 2
             assert session.state is SessionState.READY

@@ -1,8 +1,9 @@
 """The two workers."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, Protocol
 
 import pytest
 
@@ -11,26 +12,34 @@ from pyrepl3_client import testing
 
 from .cells import script_all
 
-type Opener = Callable[..., AbstractAsyncContextManager[pyrepl3.Session]]
-
-GRACES = {"cancel_grace": 0.5, "kill_grace": 0.5, "close_grace": 2.0}
+CONFIG = pyrepl3.WorkerConfig(cancel_grace=0.5, kill_grace=0.5)
 
 
-@asynccontextmanager
-async def _scripted(**options: Any) -> AsyncGenerator[pyrepl3.Session]:
+class Opener(Protocol):
+    """Opens a session, as `pyrepl3_client.open_session` does."""
+
+    def __call__(
+        self,
+        session_id: str | None = None,
+        *,
+        config: pyrepl3.WorkerConfig = CONFIG,
+        capabilities: Mapping[str, Callable[..., Any]] | None = None,
+        on_output: pyrepl3.OutputHandler | None = None,
+        on_input: pyrepl3.InputHandler | None = None,
+    ) -> AbstractAsyncContextManager[pyrepl3.Session]: ...
+
+
+def scripted() -> Opener:
     worker = testing.ScriptedWorker()
     script_all(worker)
-    async with testing.open_session(worker, config=pyrepl3.WorkerConfig(**GRACES), **options) as session:
-        yield session
+    return partial(testing.open_session, worker, config=CONFIG)
 
 
-@asynccontextmanager
-async def _real(**options: Any) -> AsyncGenerator[pyrepl3.Session]:
-    async with pyrepl3.open_session(config=pyrepl3.WorkerConfig(**GRACES), **options) as session:
-        yield session
+def real() -> Opener:
+    return partial(pyrepl3.open_session, config=CONFIG)
 
 
-@pytest.fixture(params=[_scripted, _real], ids=["scripted", "real"])
+@pytest.fixture(params=[scripted, real], ids=lambda make: make.__name__)
 def open_session(request: pytest.FixtureRequest) -> Opener:
-    """Open a session; takes what `pyrepl3_client.open_session` takes, but for `config`."""
-    return request.param
+    """Open a session with one worker or the other."""
+    return request.param()

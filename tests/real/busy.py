@@ -226,3 +226,11 @@ STUBBORN = [
     ),
 ]
 """What the first wish does not stop; a second may, and at the latest the end of the process does."""
+
+HANG = (
+    "import ctypes\n"
+    "mutex, libc = ctypes.create_string_buffer(64), ctypes.PyDLL(None)\n"
+    "libc.pthread_mutex_lock(mutex)\n"
+    "libc.pthread_mutex_lock(mutex)"
+)
+"""A C call that holds the GIL and that no signal wakes: a mutex locked twice."""

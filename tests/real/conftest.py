@@ -10,10 +10,20 @@ from .support import quick
 
 
 @pytest.fixture(scope="module")
-async def shared() -> AsyncIterator[pyrepl3.Session]:
-    """A session for all tests of a module, which leave it whole."""
+async def module_session() -> AsyncIterator[pyrepl3.Session]:
     async with pyrepl3.open_session(config=quick()) as session:
         yield session
+
+
+@pytest.fixture
+async def shared(module_session: pyrepl3.Session) -> AsyncIterator[pyrepl3.Session]:
+    """A session for all tests of a module, which leave it whole; after one that does not, a new worker."""
+    before = module_session.worker.incarnation
+    yield module_session
+    unharmed = module_session.state is pyrepl3.SessionState.READY and module_session.worker.incarnation == before
+    if not unharmed:
+        await module_session.restart()
+    assert unharmed, "the session's worker died"
 
 
 @pytest.fixture

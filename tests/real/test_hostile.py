@@ -8,7 +8,7 @@ import pyrepl3_client as pyrepl3
 
 from .hostile import ANY, LOOPS, MONKEYS, PROCESS, RECURSION, STREAMS, Harm
 from .hostile_values import EXCEPTIONS, VALUES
-from .support import run, running, seen, stop, type_of, value, works
+from .support import quick, run, running, seen, stop, type_of, value, works
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,20 @@ async def test_session_survives_what_harms_the_process(session: pyrepl3.Session,
 async def test_session_survives_what_harms_those_who_look(shared: pyrepl3.Session, harm: Harm) -> None:
     await suffer(shared, harm)
     assert await works(shared)
-    assert shared.worker.incarnation == 1
+
+
+async def test_a_signal_handler_that_raises_while_nothing_runs() -> None:
+    """An alarm of an earlier cell strikes the session's own loop."""
+    rang = anyio.Event()
+    async with pyrepl3.open_session(config=quick(), on_output=lambda _: rang.set()) as session:
+        await session.execute(
+            "import os, signal\n"
+            "def late(*a):\n    os.write(1, b'rang')\n    raise RuntimeError('too late')\n"
+            "signal.signal(signal.SIGALRM, late)\nsignal.setitimer(signal.ITIMER_REAL, 0.03) and None"
+        )
+        with anyio.fail_after(5):
+            await rang.wait()
+        assert await works(session)
 
 
 async def test_nan_and_infinity_come_as_they_are(shared: pyrepl3.Session) -> None:

@@ -1,5 +1,7 @@
 """Functions and classes of a session after its worker has died."""
 
+# ruff: noqa: E501 - tables, one case a line
+
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +25,7 @@ def test_a_restored_function_sees_the_live_namespace() -> None:
     assert worker.value("scale.__globals__ is globals()")
 
 
-FUNCTIONS = [
+FUNCTIONS: list[tuple[str, str, Any]] = [
     ("def f(a, b=2, *c, d=3, **e): return a, b, c, d, e", "f(1, d=4)", (1, 2, (), 4, {})),
     ("def f(x: int = 1) -> 'str':\n 'Doc.'", "f.__doc__, f.__annotations__, f.__name__", ("Doc.", {"x": int, "return": "str"}, "f")),
     ("def f(n): return 1 if n < 2 else n * f(n - 1)", "f(5)", 120),
@@ -65,7 +67,7 @@ def test_closures_go_on_where_they_were() -> None:
     assert again.reborn().value("up(), get()") == (3, 3)
 
 
-CLASSES = [
+CLASSES: list[tuple[str, str, Any]] = [
     ("class A:\n 'Doc.'\n x = [1]\n def m(self): return self.x, other()\ndef other(): return 5\na = A()", "a.m(), type(a) is A, A.__doc__", (([1], 5), True, "Doc.")),
     ("class A:\n def m(self): return 1\nclass B(A):\n def m(self): return super().m() + 1\nb = B()", "b.m(), isinstance(b, A), B.__mro__[1] is A", (2, True, True)),
     ("class A:\n def __init__(self): self._n = 3\n @property\n def n(self): return self._n\n @n.setter\n def n(self, v): self._n = v\na = A()\na.n = 4", "a.n", 4),
@@ -149,26 +151,40 @@ def test_one_changed_class_is_sent_without_its_instances() -> None:
     assert 1 <= len(changed.blobs) <= 2  # the class, and the cell that the lambda stands in
 
 
-EVERYTHING = "\n".join(
-    [
-        "import functools, dataclasses, enum, collections",
-        "def f(x): return x + offset",
-        "offset = 1",
-        "class A:\n def __init__(self, n): self.n = n\n def get(self): return f(self.n)",
-        "class B(A):\n def get(self): return super().get() * 2",
-        "b = [B(1), B(2)]",
-        "same = b",
-        "@dataclasses.dataclass\nclass D:\n x: int\n y: list = dataclasses.field(default_factory=list)",
-        "d = D(1)",
-        "class C(enum.Enum):\n R = 'r'\n G = 'g'",
-        "c = {C.R: 1}",
-        "P = collections.namedtuple('P', 'x y')",
-        "p = P(1, 2)",
-        "@functools.cache\ndef fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)",
-        "def make():\n n = 10\n def inc():\n  nonlocal n\n  n += 1\n  return n\n return inc\ninc = make()",
-        "gen = (x for x in [])",
-    ]
-)
+EVERYTHING = """
+import functools, dataclasses, enum, collections
+def f(x): return x + offset
+offset = 1
+class A:
+ def __init__(self, n): self.n = n
+ def get(self): return f(self.n)
+class B(A):
+ def get(self): return super().get() * 2
+b = [B(1), B(2)]
+same = b
+@dataclasses.dataclass
+class D:
+ x: int
+ y: list = dataclasses.field(default_factory=list)
+d = D(1)
+class C(enum.Enum):
+ R = 'r'
+ G = 'g'
+c = {C.R: 1}
+P = collections.namedtuple('P', 'x y')
+p = P(1, 2)
+@functools.cache
+def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+def make():
+ n = 10
+ def inc():
+  nonlocal n
+  n += 1
+  return n
+ return inc
+inc = make()
+gen = (x for x in [])
+"""
 
 
 def test_everything_comes_back_in_a_process_that_has_never_seen_it() -> None:

@@ -1,0 +1,207 @@
+"""The facade without async: the same names, and Ctrl-C."""
+
+import inspect
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_client import Output, Result, sync
+from pyrepl3_client._loop_thread import LoopThread
+from pyrepl3_client.testing import ScriptedWorker
+from pyrepl3_client.testing import open_session as open_scripted
+from pyrepl3_schemas.messages import Cancel, Execute
+
+from .support import ONE, SLEEP, SWALLOW
+
+
+@contextmanager
+def opened(worker: ScriptedWorker, on_output: pyrepl3.OutputHandler | None = None) -> Generator[sync.Session]:
+    """Open a session with a scripted worker, without async."""
+    context = open_scripted(worker, on_output=on_output)
+    with LoopThread("test") as thread, thread.enter(context) as session:
+        yield sync.Session(session, thread)
+
+
+@contextmanager
+def interrupted_when(worker: ScriptedWorker, *kinds: type[Any]) -> Generator[None]:
+    """Press Ctrl-C for each message of these types that comes, in that order."""
+    note = worker.note
+    left = list(kinds)
+
+    def noting(message: Any) -> None:
+        note(message)
+        if left and isinstance(message, left[0]):
+            del left[0]
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    worker.note = noting
+    try:
+        yield
+    finally:
+        worker.note = note
+    assert not left
+
+
+INSIDE = {
+    "Session": {"begin"},
+    "Execution": {"accept", "blame_callback", "fail", "finish", "mark_over", "run_through", "wait_over"},
+    "WorkerPool": set[str](),
+}
+"""Methods that are other rooms' business, not the user's."""
+
+
+@pytest.mark.parametrize("name", ["Session", "Execution", "WorkerPool"])
+def test_the_mirror_shows_everything(name: str) -> None:
+    def face(of: type[Any]) -> dict[str, list[tuple[object, ...]]]:
+        return {
+            name: [(p.name, p.kind, p.default) for p in inspect.signature(member).parameters.values()]
+            for name, member in inspect.getmembers(of, inspect.isfunction)
+            if not name.startswith("_")
+        }
+
+    ours = face(getattr(pyrepl3, name))
+    assert face(getattr(sync, name)) == {name: ours[name] for name in ours.keys() - INSIDE[name]}
+    assert ours.keys() >= INSIDE[name]
+
+
+def test_the_ways_in_take_the_same() -> None:
+    ours, theirs = inspect.signature(sync.open_session), inspect.signature(pyrepl3.open_session)
+    assert ours.parameters == theirs.parameters
+
+
+def test_a_session_without_async(worker: ScriptedWorker) -> None:
+    seen: list[str] = []
+    with opened(worker, on_output=lambda o: seen.append(o.data)) as session:
+        assert session.execute(ONE).value == 2
+        execution = session.start(SLEEP)
+        events = iter(execution)
+        assert isinstance(next(events), Output)
+        assert session.ping().current_execution == execution.execution_id
+        execution.cancel()
+        with pytest.raises(pyrepl3.ExecutionCancelled):
+            execution.result()
+        (only,) = list(session.start(ONE))
+        assert isinstance(only, Result)
+        session.restart()
+        assert session.worker.incarnation == 2
+        assert session.state.value == "ready"
+    assert seen == ["asleep\n"]
+    assert worker.life.ended
+
+
+def test_nothing_works_after_the_end(worker: ScriptedWorker) -> None:
+    with opened(worker) as session:
+        pass
+    with pytest.raises(pyrepl3.SessionClosed):
+        session.execute(ONE)
+
+
+def test_a_body_that_raises_ends_its_session(worker: ScriptedWorker) -> None:
+    with pytest.raises(KeyError), opened(worker):
+        raise KeyError
+    assert worker.life.ended
+
+
+def test_a_handler_that_calls_its_session_is_told_why_it_cannot(worker: ScriptedWorker) -> None:
+    sessions: list[sync.Session] = []
+    with opened(worker, on_output=lambda o: sessions[0].ping() and None) as session:
+        sessions.append(session)
+        execution = session.start(SLEEP)
+        next(iter(execution))
+        execution.cancel()
+        with pytest.raises(RuntimeError, match="a handler cannot call its own session"):
+            execution.result()
+
+
+def test_ctrl_c_cancels_the_execution_and_is_raised(worker: ScriptedWorker) -> None:
+    with opened(worker) as session:
+        with interrupted_when(worker, Execute), pytest.raises(KeyboardInterrupt):
+            session.execute(SLEEP)
+        assert sum(isinstance(message, Cancel) for message in worker.received) == 1
+        assert session.execute(ONE).value == 2
+
+
+def test_ctrl_c_again_is_more_urgent(worker: ScriptedWorker) -> None:
+    with opened(worker) as session:  # whose graces are longer than this test may take
+        with interrupted_when(worker, Execute, Cancel), pytest.raises(KeyboardInterrupt):
+            session.execute(SWALLOW)
+        assert sum(isinstance(message, Cancel) for message in worker.received) == 2
+        assert session.execute(ONE).value == 2
+
+
+def test_ctrl_c_while_waiting_for_a_result_cancels_too(worker: ScriptedWorker) -> None:
+    with opened(worker) as session:
+        execution = session.start(SLEEP)
+        main = threading.main_thread().ident or 0
+        timer = threading.Timer(0.1, lambda: signal.pthread_kill(main, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            execution.result()
+        timer.join()
+        assert execution.state.value == "finished"
+
+
+def test_a_pool_without_async() -> None:
+    with sync.WorkerPool(1) as pool:
+        assert (pool.size, pool.waiting) == (1, 1)
+        with pool.open_session("s", capabilities={"f": lambda: "host"}) as session:
+            assert session.execute("f()").value == "host"
+    with pytest.raises(pyrepl3.SessionClosed), pool.open_session():
+        pass
+
+
+def test_a_pool_that_cannot_start_leaves_no_thread() -> None:
+    with pytest.raises(pyrepl3.SpawnError), sync.WorkerPool(1, warm=("no_such_module",)):
+        pass
+
+
+def test_a_whole_program_and_ctrl_c_in_its_terminal() -> None:
+    """The signal goes to the whole foreground group, as a terminal sends it; the worker is not in it."""
+    program = (
+        "from pyrepl3_client import sync\n"
+        "with sync.open_session(on_output=lambda o: print(o.data, end='', flush=True)) as session:\n"
+        "    session.execute('x = 41')\n"
+        "    try:\n"
+        "        session.execute(\"print('running')\\nwhile True: pass\")\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('interrupted', session.execute('x + 1').value, session.worker.incarnation)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, process_group=0
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout.readline() == "interrupted 42 1\n"
+        assert process.wait() == 0
+
+
+def test_a_program_that_never_leaves_its_session_ends_and_so_does_the_worker() -> None:
+    program = (
+        "from pyrepl3_client import sync\n"
+        "context = sync.open_session()\n"
+        "session = context.__enter__()\n"
+        "print(session.execute('1 + 1').value, session.worker.pid)\n"
+        "import os; os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    value, pid = done.stdout.split()
+    assert value == "2"
+    try:
+        fd = os.pidfd_open(int(pid))
+    except ProcessLookupError:
+        return
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    assert poller.poll(5_000)
+    os.close(fd)
