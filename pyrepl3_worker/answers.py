@@ -3,6 +3,7 @@
 import asyncio
 import opcode
 import threading
+from asyncio import get_running_loop  # by name: the code may replace asyncio's own
 from collections.abc import Callable, Coroutine, Generator
 from types import FrameType, TracebackType
 from typing import Any, Final
@@ -57,7 +58,7 @@ class PendingCall(Coroutine[Any, Any, Any]):
 
     def __init__(self, answer: Answer) -> None:
         """Wait for `answer` on the running loop."""
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         self._future: asyncio.Future[Any] = loop.create_future()
         self._steps: Generator[Any, None, Any] | None = None
 

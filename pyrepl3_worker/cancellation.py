@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 from _signal import getsignal as _getsignal  # pyright: ignore[reportMissingImports, reportUnknownVariableType] - see `install`
-from asyncio import base_events, events
+from asyncio import CancelledError, base_events, events
 from collections.abc import Callable
 from selectors import EpollSelector
 from types import CodeType, FrameType
@@ -229,8 +229,6 @@ class Interrupt:
 
 def injected(reason: CancelReason, execution_id: str, timeout: float | None) -> BaseException:
     """Give the exception that the code sees, with a note that says where it comes from."""
-    from asyncio import CancelledError
-
     error: BaseException
     match reason:
         case "timeout":

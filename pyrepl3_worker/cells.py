@@ -2,24 +2,29 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from pyrepl3_worker.cancellation import gate
 from pyrepl3_worker.compiler import CO_COROUTINE, LAST, WRAPPER, Cell
 from pyrepl3_worker.flow import Execution, current
+from pyrepl3_worker.ground import recover, resume
 from pyrepl3_worker.host import NO_VALUE
+
+# The code may delete the builtins while its cell is half run.
+_exec: Final = exec
+_eval: Final = eval
 
 
 @gate
 def run_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
     """Run code that is no coroutine; give its value."""
     if cell.body is not None:
-        exec(cell.body, namespace)
+        _exec(cell.body, namespace)
     if cell.wrapped:
         return namespace.pop(WRAPPER)()
     if cell.last is None:
         return NO_VALUE
-    value = eval(cell.last, namespace)
+    value = _eval(cell.last, namespace)
     if cell.pops_last:
         namespace.pop(LAST, None)
     return value
@@ -31,7 +36,11 @@ def run_and_show(
 ) -> Any:
     """Run code that is no coroutine; give its value, and what the host makes of it."""
     current.set(execution.flow)
-    value = run_cell(cell, namespace)
+    resume()
+    try:
+        value = run_cell(cell, namespace)
+    finally:
+        recover()
     return value, show(execution, value)
 
 
@@ -39,15 +48,16 @@ def run_and_show(
 async def await_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
     """Run code of which a part is a coroutine; give its value."""
     value = None
+    resume()
     if cell.body is not None:
-        value = eval(cell.body, namespace)
+        value = _eval(cell.body, namespace)
         if value is not None:
             await value
     if cell.wrapped:
         return await namespace.pop(WRAPPER)()
     if cell.last is None:
         return NO_VALUE
-    value = eval(cell.last, namespace)
+    value = _eval(cell.last, namespace)
     if cell.last.co_flags & CO_COROUTINE:
         value = await value
     if cell.pops_last:

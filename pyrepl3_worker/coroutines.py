@@ -8,7 +8,7 @@ one, and takes coroutines from where none runs.
 import asyncio
 import contextvars
 import threading
-from asyncio import events, tasks
+from asyncio import Task, events, get_running_loop, tasks  # by name: the code may replace asyncio's own
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -26,10 +26,10 @@ class CoroutineManager:
     def __init__(self, max_coroutines: int) -> None:
         """Let at most `max_coroutines` tasks be alive at once."""
         self.max_coroutines = max_coroutines
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: set[Task[Any]] = set()
         self.created = 0
 
-    def factory(self, loop: Loop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    def factory(self, loop: Loop, coro: Any, **options: Any) -> Task[Any]:
         """Create a task, as `loop.set_task_factory` wants it; gives it its place in the tree of flows.
 
         Raises:
@@ -37,7 +37,7 @@ class CoroutineManager:
         """
         flow = current.get()
         if flow is None:
-            return asyncio.Task(coro, loop=loop, **options)
+            return Task(coro, loop=loop, **options)
         if len(self.tasks) >= self.max_coroutines:
             coro.close()
             raise LimitExceeded(
@@ -48,11 +48,11 @@ class CoroutineManager:
         if context is None:
             context = contextvars.copy_context()
             context.run(current.set, flow.child())
-        task = asyncio.Task(coro, loop=loop, context=context, **options)
+        task = Task(coro, loop=loop, context=context, **options)
         self.track_task(task)
         return task
 
-    def track_task(self, task: asyncio.Task[Any]) -> None:
+    def track_task(self, task: Task[Any]) -> None:
         """Own a task until it is done."""
         self.created += 1
         self.tasks.add(task)
@@ -86,16 +86,16 @@ class EventLoopCoordinator:
             AsyncContextError: the session's loop is closed.
         """
         try:
-            return asyncio.get_running_loop()
+            return get_running_loop()
         except RuntimeError:
             if self.loop.is_closed():
                 raise AsyncContextError("the session's event loop is closed") from None
             return self.loop
 
-    def queue_for_async(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any] | None:
+    def queue_for_async(self, coro: Coroutine[Any, Any, Any]) -> Task[Any] | None:
         """Run a coroutine as a task now if a loop runs here, else when `flush_queue` is called."""
         try:
-            loop = asyncio.get_running_loop()
+            loop = get_running_loop()
         except RuntimeError:
             self._queue.append(coro)
             return None

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import sys
 import time
+from asyncio import CancelledError, Task, get_running_loop  # by name: the code may replace asyncio's own
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -25,6 +26,7 @@ from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.coroutines import CoroutineManager
 from pyrepl3_worker.errors import CancellationError, CompilationError
 from pyrepl3_worker.flow import Execution, current
+from pyrepl3_worker.ground import recover
 from pyrepl3_worker.host import NO_VALUE, Done, Host, NoHost, Outcome
 from pyrepl3_worker.metrics import ExecutionMetrics
 from pyrepl3_worker.namespace import NamespaceManager
@@ -125,7 +127,7 @@ class AsyncExecutor:
             BaseException: whatever the code raised.
             TimeoutError: it took longer than `max_execution_time`.
         """
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._executions_named += 1
         execution = Execution(f"{self.session_id}-{self._executions_named}", code)
@@ -144,7 +146,7 @@ class AsyncExecutor:
         self.submit(execution, done)
         try:
             return await future
-        except asyncio.CancelledError:
+        except CancelledError:
             if not future.done() or future.cancelled():
                 self.cancel(execution.execution_id, "cancelled")
             raise
@@ -169,7 +171,7 @@ class AsyncExecutor:
 
     def _start(self, execution: Execution, done: Done) -> None:
         if self._loop is None:
-            self._loop = asyncio.get_running_loop()
+            self._loop = get_running_loop()
         self._executions += 1
         self._running, self._done = execution, done
         self.stopper.begin(execution, self._loop)
@@ -227,11 +229,14 @@ class AsyncExecutor:
         execution.place = "task"
         self._context.run(current.set, execution.flow)
         # Made by hand: the code's own main flow is not a task that the code created.
-        self.stopper.task = asyncio.Task(self._drive(execution, cell), loop=self._loop, context=self._context)
+        self.stopper.task = Task(self._drive(execution, cell), loop=self._loop, context=self._context)
 
     async def _drive(self, execution: Execution, cell: Cell) -> None:
         try:
-            value = await await_cell(cell, self.namespace.namespace)
+            try:
+                value = await await_cell(cell, self.namespace.namespace)
+            finally:
+                recover()
             shown = call_gated(self._host.show, execution, value)
             value = None if value is NO_VALUE else value
             outcome = Outcome(value, None, shown, time.perf_counter() - execution.started)
@@ -285,7 +290,7 @@ class AsyncExecutor:
     def _as_requested(self, execution: Execution, error: BaseException) -> BaseException:
         """Give a cancelled task's CancelledError the form that the reason asks for."""
         reason = execution.reason
-        if reason is None or reason == "cancelled" or not isinstance(error, asyncio.CancelledError):
+        if reason is None or reason == "cancelled" or not isinstance(error, CancelledError):
             return error
         wanted = injected(reason, execution.execution_id, execution.timeout)
         wanted.__cause__ = error

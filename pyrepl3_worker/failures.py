@@ -132,9 +132,9 @@ def _data(error: BaseException, summary: TracebackException, depth: int) -> Exce
             and not error.__suppress_context__
         ):
             cause = _data(error.__context__, summary.__context__, depth + 1)
-        if isinstance(error, BaseExceptionGroup) and summary.exceptions is not None:
-            inner = cast("tuple[BaseException, ...]", error.exceptions)  # pyright: ignore[reportUnknownMemberType] - of any member type
-            pairs = list(zip(inner, summary.exceptions, strict=False))[:_MEMBERS]
+        if summary.exceptions is not None:
+            group: Any = error
+            pairs = list(zip(group.exceptions, summary.exceptions, strict=False))[:_MEMBERS]
             members = [_data(member, shown, depth + 1) for member, shown in pairs]
     return ExceptionData(
         exception=bounded(type(error).__name__, 200),

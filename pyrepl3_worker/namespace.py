@@ -100,7 +100,7 @@ class NamespaceManager:
     def record_input(self, source: str) -> int:
         """Append a cell's source to `In`; give its number."""
         inputs = self._inputs
-        self._shift("_i", "_ii", "_iii", inputs[-1])
+        self._shift("_i", "_ii", "_iii", inputs[-1] if inputs else "")
         inputs.append(source)
         if len(inputs) > _IN_LIMIT:
             # The numbers stay right, the old sources go.

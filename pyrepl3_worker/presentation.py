@@ -1,6 +1,6 @@
 """Outcomes as wire messages. `show` and `explain` run where the code runs: it may hang in its `__repr__`."""
 
-import asyncio
+from asyncio import CancelledError  # by name: the code may replace asyncio's own
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -88,7 +88,7 @@ class Presenter:
                 return "timeout" if execution.reason == "timeout" else "cancelled"
             case TimeoutError() if execution.reason == "timeout":
                 return "timeout"
-            case asyncio.CancelledError() | KeyboardInterrupt() if execution.reason is not None:
+            case CancelledError() | KeyboardInterrupt() if execution.reason is not None:
                 return "timeout" if execution.reason == "timeout" else "cancelled"
             case _:
                 return "exception"

@@ -5,6 +5,7 @@ import os
 import platform
 import select
 import sys
+from asyncio import Task  # by name: the code may replace asyncio's own
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,7 +40,9 @@ from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.coroutines import EventLoopCoordinator
 from pyrepl3_worker.errors import CancellationError
 from pyrepl3_worker.executor import AsyncExecutor
+from pyrepl3_worker.failures import describe
 from pyrepl3_worker.flow import Execution
+from pyrepl3_worker.ground import take_note
 from pyrepl3_worker.health import Health
 from pyrepl3_worker.host import Outcome
 from pyrepl3_worker.imports import ImportController
@@ -54,6 +57,8 @@ from pyrepl3_worker.transport import Reader, Writer
 FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
 _VALUE_MARGIN: Final = 4096
 """Room in a frame for what stands beside a value."""
+_MOST_STRAYS: Final = 1000
+"""Exceptions that may strike the loop itself before it is taken to be broken."""
 _LAST_GRACE: Final = 2.0
 
 
@@ -76,6 +81,7 @@ class Session:
         self._config: ExecutorConfig = config
         self._writer = Writer(stdio.writer, config.max_frame_bytes)
         self._stopping = False
+        self._strays = 0
         self._poller = select.poll()
         self._poller.register(reader.fd, select.POLLIN)
         self._namespace = NamespaceManager()
@@ -96,7 +102,7 @@ class Session:
         self._coordinator = EventLoopCoordinator(loop, self._executor.manager)
         self._coordinator.on_nested = self._read_on_nested_loop
         self._hub.use_doorbell(self._executor.stopper.doorbell)
-        self._health = Health(stdio, self._executor.stopper.doorbell)
+        self._health = Health(stdio, self._executor.stopper.doorbell, self._namespace.namespace)
         self._presenter = Presenter(config)
         self._queries = Queries(
             self._namespace, self._executor, self._hub, self._writer, lambda: len(self._ordered)
@@ -126,9 +132,11 @@ class Session:
         loop = self._loop
         loop.set_task_factory(self._executor.manager.factory)
         provided.provide(self._calls, self._hub, self._coordinator)
+        take_note()
         for spec in hello.capabilities:
             self._namespace.namespace[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
-        self._namespace.namespace["display"] = self._make_display()
+        self._display = self._make_display()
+        self._namespace.namespace["display"] = self._display
         os.register_at_fork(after_in_child=self._after_fork)
         self._executor.stopper.doorbell.install()
         ImportController(config, self._namespace.namespace).install()
@@ -170,6 +178,13 @@ class Session:
             except (KeyboardInterrupt, SystemExit):
                 # A task of the code raised it; asyncio lets these two through, and has noted it there.
                 continue
+            except Exception as error:
+                # A signal handler of the code's, say, that struck while the loop was at rest.
+                self._strays += 1
+                if self._strays > _MOST_STRAYS:
+                    raise
+                self._hub.write("stderr", describe(error, "exception", None).traceback)
+                self._hub.flush()
 
     def finish(self) -> None:
         """Let go: exit handlers run, for a moment, and all output goes out."""
@@ -301,7 +316,7 @@ class Session:
         self._ordered.clear()
         self._executor.close()
         self._loop.call_later(message.grace, self._loop.stop)
-        asyncio.Task(self._wind_down(), loop=self._loop)
+        Task(self._wind_down(), loop=self._loop)
 
     async def _wind_down(self) -> None:
         """Wait for what was cancelled, then stop the loop."""
@@ -352,7 +367,7 @@ class Session:
         if "matplotlib.pyplot" in sys.modules:
             from pyrepl3_worker.display import flush_figures
 
-            flush_figures(self._namespace.namespace["display"])
+            flush_figures(self._display)
         self._calls.drop(execution)
         self._calls.reset()
         self._hub.finish(execution)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from asyncio import CancelledError, Task, current_task  # by name: the code may replace asyncio's own
 from collections import deque
 from types import CodeType, FrameType
 from typing import Any, Final
@@ -30,7 +31,7 @@ class Stopper:
         self._blocking = blocking
         self._unwinder = Unwinder()
         self.doorbell = Doorbell(clock, self._on_doorbell)
-        self.task: asyncio.Task[Any] | None = None
+        self.task: Task[Any] | None = None
         """The running execution's own task, when it has one."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: Execution | None = None
@@ -120,7 +121,7 @@ class Stopper:
         error = self._take_due(found)
         if error is None and self._holder_must_go:
             self._holder_must_go = False
-            error = asyncio.CancelledError("cancelled: it held the loop")
+            error = CancelledError("cancelled: it held the loop")
         if error is not None:
             raise error
 
@@ -159,14 +160,14 @@ class Stopper:
     ) -> BaseException | None:
         if self.task is None or self._loop is None:
             return None
-        if found is not None and asyncio.current_task(self._loop) is self.task:
+        if found is not None and current_task(self._loop) is self.task:
             return error
         self.task.cancel()
         flow = current.get()
         at_fault = flow is not None and flow.execution is execution
         if found is not None and (at_fault or execution.cancels > 1):
             # Another task holds the loop.
-            return asyncio.CancelledError(*error.args)
+            return CancelledError(*error.args)
         return None
 
     def _stop_thread(self, execution: Execution, error: BaseException) -> None:

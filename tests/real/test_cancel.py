@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import anyio
 import pytest
@@ -10,7 +11,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import CancelReason
 
 from .busy import ASKING, CASES, HANG, STUBBORN, Busy
-from .support import ended, outcome, quick, run, running, seen, stop, type_of, value, works
+from .support import PATIENCE, ended, outcome, quick, run, running, seen, stop, type_of, value, works
 
 pytestmark = pytest.mark.anyio
 
@@ -305,14 +306,41 @@ async def test_children_of_earlier_cells_are_left_alone(shared: pyrepl3.Session)
     assert await ended(child)
 
 
-async def test_a_background_task_that_hogs_the_loop(session: pyrepl3.Session) -> None:
-    """It is no execution's main flow; the session must still be stoppable and answer."""
-    await session.execute(
-        "import asyncio\nasync def hog():\n    await asyncio.sleep(0)\n    while True: pass\nh = asyncio.create_task(hog())"
+HOG = (
+    "import asyncio\nasync def hog():\n    await asyncio.sleep(0)\n    print('ready')\n    while True: pass\n"
+    "h = asyncio.create_task(hog())"
+)
+"""It is no execution's main flow, and holds the session's loop."""
+
+
+async def hogged(stack: AsyncExitStack) -> pyrepl3.Session:
+    """Give a session whose loop is held by a background task."""
+    held = anyio.Event()
+    session = await stack.enter_async_context(
+        pyrepl3.open_session(config=quick(), on_output=lambda _: held.set())
     )
-    execution = session.start("await h")
-    with anyio.fail_after(10):
+    await session.execute(HOG)
+    with anyio.fail_after(PATIENCE):
+        await held.wait()
+    return session
+
+
+async def test_a_background_task_that_hogs_the_loop_cannot_keep_a_ping_away() -> None:
+    async with AsyncExitStack() as stack:
+        session = await hogged(stack)
+        for _ in range(10):
+            assert (await session.ping(1)).current_execution is None
+
+
+async def test_cancelling_what_waits_for_a_background_task_that_hogs_the_loop() -> None:
+    """The wish reaches what holds the loop, at the latest when it is repeated; names stay."""
+    async with AsyncExitStack() as stack:
+        session = await hogged(stack)
+        execution = session.start("await h")
+        with anyio.move_on_after(0.05):
+            await execution.result()
         assert cleanly_stopped(await stop(execution))
+        await run(session, "h.cancel()")
         assert await works(session)
 
 

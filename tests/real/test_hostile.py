@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+import anyio
 import pyrepl3_client as pyrepl3
 
 from .hostile import ANY, LOOPS, MONKEYS, PROCESS, RECURSION, STREAMS, Harm

@@ -1,0 +1,63 @@
+"""The ground the worker stands on: builtins and hooks, put right as soon as the code has let go.
+
+Before anything else of ours runs, for what the code deleted or set may be what we would need.
+"""
+
+import builtins
+import sys
+from _signal import SIG_UNBLOCK, SIGURG, pthread_sigmask  # pyright: ignore[reportMissingImports, reportUnknownVariableType] - as in `cancellation`
+from typing import Any, Final
+
+_now: Final = builtins.__dict__
+_then: Final[dict[str, Any]] = dict(builtins.__dict__)
+_module: Final = builtins
+_doorbell: Final = (SIGURG,)  # pyright: ignore[reportUnknownVariableType]
+_hooks: list[Any] = [None, None]
+"""Trace and profile functions that the code has set; they are for its own frames, not for ours."""
+
+
+def take_note() -> None:
+    """Remember the builtins as they are now, stand-ins included."""
+    _then.clear()
+    _then.update(_now)
+
+
+def resume() -> None:
+    """Give the code its hooks back, just before it runs."""
+    trace, profile = _hooks
+    if trace is not None:
+        sys.settrace(trace)
+    if profile is not None:
+        sys.setprofile(profile)
+
+
+def recover(
+    now: dict[str, Any] = _now,
+    then: dict[str, Any] = _then,
+    hooks: list[Any] = _hooks,
+    gettrace: Any = sys.gettrace,
+    settrace: Any = sys.settrace,
+    getprofile: Any = sys.getprofile,
+    setprofile: Any = sys.setprofile,
+) -> None:
+    """Put back deleted builtins, and take the code's hooks off. Uses nothing that could be gone."""
+    hooks[0] = gettrace()
+    if hooks[0] is not None:
+        settrace(None)
+    hooks[1] = getprofile()
+    if hooks[1] is not None:
+        setprofile(None)
+    if now.__len__() < then.__len__():
+        for name, value in then.items():
+            now.setdefault(name, value)
+
+
+def mend_namespace(namespace: dict[str, Any]) -> None:
+    """Put back a namespace's `__builtins__`, without which no cell runs."""
+    if namespace.get("__builtins__") is not _module:
+        namespace["__builtins__"] = _module
+
+
+def hear_doorbell() -> None:
+    """Unblock the doorbell's signal, if the code has blocked it."""
+    pthread_sigmask(SIG_UNBLOCK, _doorbell)
