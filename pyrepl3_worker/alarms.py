@@ -2,6 +2,7 @@
 
 import heapq
 import threading
+from _thread import start_new_thread
 from collections.abc import Callable
 from itertools import count
 from time import monotonic
@@ -39,8 +40,8 @@ class AlarmClock:
         self._wake = threading.Lock()
         self._wake.acquire()
         self._next = float("inf")
-        self._thread: threading.Thread | None = None
-        self._stopped: threading.Thread | None = None
+        self._running = False
+        self._generation = 0
 
     def set(self, delay: float, action: Callable[[], None]) -> Alarm:
         """Run `action` in `delay` seconds."""
@@ -48,9 +49,11 @@ class AlarmClock:
         alarm = Alarm(action, self)
         with self._lock:
             heapq.heappush(self._heap, (when, next(self._order), alarm))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="pyrepl3-alarms", daemon=True)
-                self._thread.start()
+            if not self._running:
+                self._generation += 1
+                self._running = True
+                # No threading.Thread: the code's own hooks for those (threading.settrace) are not for us.
+                start_new_thread(self._run, (self._generation,))
             elif when < self._next:
                 self._next = when
                 self._ring()
@@ -72,7 +75,8 @@ class AlarmClock:
         with self._lock:
             self._heap.clear()
             self._cancelled = 0
-            self._stopped, self._thread = self._thread, None
+            self._running = False
+            self._generation += 1
             self._ring()
 
     def _ring(self) -> None:
@@ -83,11 +87,11 @@ class AlarmClock:
         except RuntimeError:
             return
 
-    def _run(self) -> None:
+    def _run(self, generation: int) -> None:
         while True:
             due: list[Callable[[], None]] = []
             with self._lock:
-                if threading.current_thread() is self._stopped:
+                if generation != self._generation:
                     return
                 now = monotonic()
                 while self._heap and self._heap[0][0] <= now:

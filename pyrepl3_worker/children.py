@@ -2,6 +2,9 @@
 
 import os
 import signal
+from typing import Final
+
+_open: Final = open
 
 
 def kill_children(started_after: float) -> list[int]:
@@ -42,7 +45,7 @@ def children_of(pid: int) -> list[int]:
     children: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as listing:
+            with _open(f"/proc/{pid}/task/{thread}/children", "rb") as listing:
                 children.extend(map(int, listing.read().split()))
     except FileNotFoundError:
         # The process ended while we looked, or the kernel was built without PROC_CHILDREN.
@@ -65,7 +68,7 @@ def _scan(parent: int) -> list[int]:
 def _stat(pid: int) -> list[bytes]:
     """The fields of proc(5)'s stat from the third on (state, ppid, …); none when it has ended."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
+        with _open(f"/proc/{pid}/stat", "rb") as stat:
             return stat.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []

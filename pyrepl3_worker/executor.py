@@ -13,6 +13,7 @@ import time
 from asyncio import CancelledError, Task, get_running_loop  # by name: the code may replace asyncio's own
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from pyrepl3_schemas.messages import CancelReason
@@ -137,7 +138,7 @@ class AsyncExecutor:
                 return
             if outcome.error is None:
                 future.set_result(outcome.value)
-            elif isinstance(outcome.error, StopIteration):
+            elif issubclass(type(outcome.error), StopIteration):
                 # A future refuses it, as a coroutine could not raise it.
                 future.set_exception(RuntimeError(f"the code raised {outcome.error!r}"))
             else:
@@ -281,16 +282,15 @@ class AsyncExecutor:
         error = self._as_requested(execution, raised)
         call, *through = run
         shown: Any = None
-        try:
+        with suppress(BaseException):
+            # Whatever describing it raises is the error's own doing, or a stop; the host then says so.
             shown = call(*through, self._host.explain, execution, error)
-        except BaseException as broken:
-            error.add_note(f"(describing it raised {type(broken).__name__})")
         return Outcome(None, error, shown, time.perf_counter() - execution.started)
 
     def _as_requested(self, execution: Execution, error: BaseException) -> BaseException:
         """Give a cancelled task's CancelledError the form that the reason asks for."""
         reason = execution.reason
-        if reason is None or reason == "cancelled" or not isinstance(error, CancelledError):
+        if reason is None or reason == "cancelled" or not issubclass(type(error), CancelledError):
             return error
         wanted = injected(reason, execution.execution_id, execution.timeout)
         wanted.__cause__ = error

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 from pyrepl3_schemas.messages import Error, ErrorKind, ExceptionData, Frame
 from pyrepl3_worker.compiler import CELL_PREFIX, WRAPPER
 from pyrepl3_worker.errors import CompilationError
+from pyrepl3_worker.reprs import type_name
 
 _PACKAGE: Final = os.path.dirname(__file__) + os.sep
 _MESSAGE_CHARS: Final = 64 * 1024
@@ -33,8 +34,9 @@ def bounded(text: str, limit: int) -> str:
 
 def describe(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
     """Give the wire form of an exception."""
-    if isinstance(error, CompilationError):
-        return _describe_compilation(error, execution_id)
+    # By its type alone, here and elsewhere: isinstance asks the object itself for its __class__.
+    if issubclass(type(error), CompilationError):
+        return _describe_compilation(cast("CompilationError", error), execution_id)
     summary = TracebackException.from_exception(error, compact=True, max_group_width=_MEMBERS)
     _trim(summary, 0)
     data = _data(error, summary, 0)
@@ -51,16 +53,19 @@ def describe(error: BaseException, kind: ErrorKind, execution_id: str | None) ->
     )
 
 
-def describe_plainly(error: BaseException, kind: ErrorKind, execution_id: str | None, why: str) -> Error:
+def describe_plainly(
+    error: BaseException, kind: ErrorKind, execution_id: str | None, why: str, message: str = ""
+) -> Error:
     """Give the least there is to say, without running anything of the exception's own."""
-    name = type(error).__name__
-    text = f"{name}: the exception could not be described ({why})"
+    name = type_name(error)
+    text = message or f"the exception could not be described ({why})"
+    shown = f"{name}: {text}\n"
     return Error(
         execution_id=execution_id,
         kind=kind,
         exception=bounded(name, 200),
         message=text,
-        traceback=text + "\n",
+        traceback=bounded(shown, _TRACEBACK_CHARS),
     )
 
 
@@ -137,8 +142,8 @@ def _data(error: BaseException, summary: TracebackException, depth: int) -> Exce
             pairs = list(zip(group.exceptions, summary.exceptions, strict=False))[:_MEMBERS]
             members = [_data(member, shown, depth + 1) for member, shown in pairs]
     return ExceptionData(
-        exception=bounded(type(error).__name__, 200),
-        message=_message(error),
+        exception=bounded(type_name(error), 200),
+        message=message_of(error),
         notes=_notes(error),
         frames=[_frame(frame) for frame in summary.stack],
         cause=cause,
@@ -146,11 +151,11 @@ def _data(error: BaseException, summary: TracebackException, depth: int) -> Exce
     )
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception as broken:
-        return f"<{type(error).__name__}.__str__ raised {type(broken).__name__}>"
+        return f"<{type_name(error)}.__str__ raised {type_name(broken)}>"
     return bounded(text, _MESSAGE_CHARS)
 
 

@@ -4,18 +4,19 @@ import os
 import resource
 from typing import Final
 
+_open: Final = open
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def data_bytes() -> int:
     """Private writable memory of this process now, in bytes (VmData of proc(5))."""
-    with open("/proc/self/statm", "rb") as statm:
+    with _open("/proc/self/statm", "rb") as statm:
         return int(statm.read().split()[5]) * _PAGE
 
 
 def resident_bytes() -> int:
     """Resident memory of this process now, in bytes."""
-    with open("/proc/self/statm", "rb") as statm:
+    with _open("/proc/self/statm", "rb") as statm:
         return int(statm.read().split()[1]) * _PAGE
 
 

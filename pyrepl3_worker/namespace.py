@@ -122,8 +122,12 @@ class NamespaceManager:
                 value if name is newest else internals[middle if name is oldest else newest]
             )
             if name in self._given_up:
-                continue
-            if namespace.get(name) is was:
+                if name in namespace:
+                    continue
+                # Deleted, as one does to have it back.
+                self._given_up.discard(name)
+                namespace[name] = now
+            elif namespace.get(name) is was:
                 namespace[name] = now
             else:
                 self._given_up.add(name)

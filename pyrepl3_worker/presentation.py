@@ -11,10 +11,10 @@ from pyrepl3_schemas.messages import Error, ErrorKind, Result, Value
 from pyrepl3_worker.cancellation import gate
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
-from pyrepl3_worker.failures import describe, describe_plainly
+from pyrepl3_worker.failures import describe, describe_plainly, message_of
 from pyrepl3_worker.flow import Execution
 from pyrepl3_worker.host import NO_VALUE, Outcome
-from pyrepl3_worker.reprs import bounded_repr
+from pyrepl3_worker.reprs import bounded_repr, type_name
 
 _VALUE_MARGIN: Final = 4096
 """Room in a frame for what stands beside a value."""
@@ -48,17 +48,15 @@ class Presenter:
         if value is NO_VALUE:
             return _SHOWN_NOTHING
         text, truncated = bounded_repr(value, self._config.max_repr_chars)
-        type_name = type(value).__name__
-        if not type_name.isascii():
-            type_name = type_name.encode("utf-8", "backslashreplace").decode()
+        name = type_name(value)
         try:
             raw = encode_value(value)
         except LocalProtocolError:
-            return Shown(msgspec.UNSET, text, type_name, truncated)
+            return Shown(msgspec.UNSET, text, name, truncated)
         room = self._config.max_frame_bytes - _VALUE_MARGIN - 4 * len(text)
         if len(memoryview(raw)) > room:
-            return Shown(msgspec.UNSET, text[: self._config.max_frame_bytes // 8], type_name, True)
-        return Shown(raw, text, type_name, truncated)
+            return Shown(msgspec.UNSET, text[: self._config.max_frame_bytes // 8], name, True)
+        return Shown(raw, text, name, truncated)
 
     @gate
     def explain(self, execution: Execution, error: BaseException) -> Error:
@@ -73,25 +71,29 @@ class Presenter:
             return describe(error, kind, execution.execution_id)
         except (Exception, RecursionError) as broken:
             return describe_plainly(
-                error, kind, execution.execution_id, f"describing it raised {type(broken).__name__}"
+                error,
+                kind,
+                execution.execution_id,
+                f"describing it raised {type_name(broken)}",
+                message_of(error),
             )
 
     def _kind(self, execution: Execution, error: BaseException) -> ErrorKind:
-        match error:
-            case CompilationError():
-                return "compilation"
-            case LimitExceeded():
-                return "limit"
-            case MemoryError() if self._config.max_memory_usage is not None:
-                return "limit"
-            case CancellationError():
-                return "timeout" if execution.reason == "timeout" else "cancelled"
-            case TimeoutError() if execution.reason == "timeout":
-                return "timeout"
-            case CancelledError() | KeyboardInterrupt() if execution.reason is not None:
-                return "timeout" if execution.reason == "timeout" else "cancelled"
-            case _:
-                return "exception"
+        # By its type alone: isinstance asks the object itself for its __class__, and runs its code.
+        kind = type(error)
+        asked = execution.reason
+        if issubclass(kind, CompilationError):
+            return "compilation"
+        if issubclass(kind, LimitExceeded):
+            return "limit"
+        if issubclass(kind, MemoryError) and self._config.max_memory_usage is not None:
+            return "limit"
+        stopped = issubclass(kind, CancelledError | KeyboardInterrupt | CancellationError)
+        if asked == "timeout" and (stopped or issubclass(kind, TimeoutError)):
+            return "timeout"
+        if stopped and (asked is not None or issubclass(kind, CancellationError)):
+            return "cancelled"
+        return "exception"
 
     def message(self, execution: Execution, outcome: Outcome) -> Result | Error:
         """Give the one message that ends an execution."""

@@ -20,7 +20,9 @@ async def shared(module_session: pyrepl3.Session) -> AsyncIterator[pyrepl3.Sessi
     """A session for all tests of a module, which leave it whole; after one that does not, a new worker."""
     before = module_session.worker.incarnation
     yield module_session
-    unharmed = module_session.state is pyrepl3.SessionState.READY and module_session.worker.incarnation == before
+    unharmed = (
+        module_session.state is pyrepl3.SessionState.READY and module_session.worker.incarnation == before
+    )
     if not unharmed:
         await module_session.restart()
     assert unharmed, "the session's worker died"

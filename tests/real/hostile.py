@@ -66,7 +66,7 @@ MONKEYS = [
     Harm(name="replaces print", mutes=True, code="import builtins\nbuiltins.print = lambda *a, **k: None\nprint('nothing')"),
     Harm(name="replaces open, input and exit", code="import builtins\nbuiltins.open = builtins.input = builtins.exit = None"),
     Harm(name="deletes len", code="import builtins\ndel builtins.len\nlen([])", error="NameError"),
-    Harm(name="deletes every builtin", code="import builtins\nfor name in [*vars(builtins)]: vars(builtins).pop(name)"),
+    Harm(name="deletes every builtin", code="import builtins\nfor name in [*vars(builtins)]: vars(builtins).pop(name)", error="NameError"),
     Harm(name="deletes every builtin and fails", code="import builtins\nvars(builtins).clear()\n1/0", error="ZeroDivisionError"),
     Harm(name="breaks json", code="import json\njson.dumps = json.loads = None"),
     Harm(name="breaks traceback and linecache", code="import traceback, linecache\ntraceback.TracebackException = traceback.format_exception = None\nlinecache.getline = linecache.getlines = None\nlinecache.cache = {}\nNone"),

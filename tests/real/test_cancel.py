@@ -10,7 +10,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import CancelReason
 
-from .busy import ASKING, CASES, HANG, STUBBORN, Busy
+from .busy import ASKING, CASES, STUBBORN, Busy
 from .support import PATIENCE, ended, outcome, quick, run, running, seen, stop, type_of, value, works
 
 pytestmark = pytest.mark.anyio
