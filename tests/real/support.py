@@ -1,7 +1,7 @@
 """What the suites share: short graces, and small questions about outcomes and processes."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -128,7 +128,7 @@ def lives(pid: int) -> bool:
 
 
 @contextmanager
-def same_fds() -> Iterator[None]:
+def same_fds() -> Generator[None]:
     """Check that as many fds are open afterwards as before."""
     before = sorted(os.listdir("/proc/self/fd"))
     yield

@@ -92,7 +92,7 @@ async def test_nobody_to_ask(shared: pyrepl3.Session) -> None:
 
 
 async def test_an_execution_may_bring_its_own_answers(shared: pyrepl3.Session) -> None:
-    assert await value_with(shared, "input('name? ')", lambda prompt: prompt.upper()) == "NAME? "
+    assert await value_with(shared, "input('name? ')", str.upper) == "NAME? "
     assert type_of(await run(shared, "input()")) == "EOFError"
 
 

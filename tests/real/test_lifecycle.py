@@ -1,0 +1,397 @@
+"""From the first frame to the last process: how workers begin and end, and that nothing is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+import pyrepl3_client as pyrepl3
+import pyrepl3_client.sync
+from pyrepl3_schemas.messages import Cancel, Error, Execute, Output, Result, Shutdown
+from pyrepl3_schemas.version import PROTOCOL
+
+from .raw import RawWorker
+from .support import PATIENCE, ended, lives, quick, run, seen, type_of, value, works
+
+pytestmark = pytest.mark.anyio
+
+STATES = {
+    "idle": "",
+    "busy": "while True: pass",
+    "asleep": "import asyncio, time; asyncio; time.sleep(600)",
+    "awaiting": "import asyncio; await asyncio.sleep(600)",
+    "blocking": "import time; time.sleep(600)",
+    "asking": "input()",
+    "with a background task": "import asyncio; t = asyncio.create_task(asyncio.sleep(600))",
+    "with a thread": "import threading; threading.Thread(target=threading.Event().wait).start()",
+    "with a child": "import subprocess; subprocess.Popen(['sleep', '600']) and None",
+    "deaf": "import signal; [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGINT)] and None",
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_leaving_leaves_nothing_behind(state: str) -> None:
+    """The fixture that watches every test sees processes, threads, fds and files."""
+    async with pyrepl3.open_session(config=quick()) as session:
+        pid = session.worker.pid
+        if STATES[state]:
+            execution = session.start(f"print('ready')\n{STATES[state]}")
+            await seen(execution)
+    assert await ended(pid, 0)
+
+
+@pytest.mark.parametrize("state", ["idle", "busy", "awaiting", "blocking"])
+async def test_leaving_by_an_error_leaves_nothing_behind(state: str) -> None:
+    pid = 0
+    with pytest.raises(LookupError):
+        async with pyrepl3.open_session(config=quick()) as session:
+            pid = session.worker.pid
+            if STATES[state]:
+                session.start(STATES[state])
+            raise LookupError
+    assert await ended(pid, 0)
+
+
+async def test_leaving_by_a_cancel_leaves_nothing_behind() -> None:
+    pid = 0
+    with anyio.move_on_after(0.3) as scope:
+        async with pyrepl3.open_session(config=quick()) as session:
+            pid = session.worker.pid
+            await session.execute("while True: pass")
+    assert scope.cancelled_caught
+    assert await ended(pid, 0)
+
+
+async def test_opening_can_be_cancelled() -> None:
+    for delay in (0.0, 0.005, 0.02, 0.04):
+        with anyio.move_on_after(delay):
+            async with pyrepl3.open_session(config=quick()):
+                pass
+
+
+# --- by hand ------------------------------------------------------------------------------------------
+
+
+def test_shutdown_exits_with_0() -> None:
+    with RawWorker() as worker:
+        worker.hello()
+        worker.send(Shutdown(reason="enough"))
+        assert worker.exit_code() == 0
+
+
+def test_the_end_of_its_input_exits_with_0() -> None:
+    with RawWorker() as worker:
+        worker.hello()
+        worker.close_stdin()
+        assert worker.exit_code() == 0
+
+
+def test_the_end_of_its_input_before_hello_exits_with_0() -> None:
+    with RawWorker() as worker:
+        worker.close_stdin()
+        assert worker.exit_code() == 0
+
+
+@pytest.mark.parametrize("code", [STATES["awaiting"], STATES["blocking"], STATES["asking"]])
+def test_the_end_of_its_input_ends_what_runs(code: str) -> None:
+    with RawWorker() as worker:
+        worker.hello()
+        worker.send(Execute(execution_id="a", code=f"print('ready')\n{code}"))
+        assert isinstance(worker.receive(), Output)
+        worker.close_stdin()
+        assert worker.exit_code() == 0
+
+
+def test_shutdown_runs_cleanup_and_exit_handlers() -> None:
+    with RawWorker() as worker:
+        worker.hello()
+        worker.run("import atexit; atexit.register(print, 'at exit') and None")
+        worker.run(
+            "import asyncio\nasync def bg():\n    try: await asyncio.sleep(600)\n    finally: print('cleaned')\n"
+            "t = asyncio.create_task(bg())\nawait asyncio.sleep(0)"
+        )
+        worker.send(Shutdown())
+        written = ""
+        while "at exit" not in written:
+            message = worker.receive()
+            if isinstance(message, Output):
+                written += message.data
+        assert written == "cleaned\nat exit\n"
+        assert worker.exit_code() == 0
+
+
+def test_plain_stdio_captures_everything_too() -> None:
+    with RawWorker() as worker:
+        worker.hello()
+        code = "import os, subprocess\nprint('a')\nos.write(1, b'b\\n')\nsubprocess.run(['echo', 'c'])\nprint('d')"
+        outcome, output = worker.run(code)
+        assert isinstance(outcome, Result)
+        assert output == "a\nb\nc\nd\n"
+
+
+def test_plain_stdio_cancels_too() -> None:
+    with RawWorker() as worker:
+        worker.hello()
+        worker.send(Execute(execution_id="a", code="print('ready')\nwhile True: pass"))
+        assert isinstance(worker.receive(), Output)
+        worker.send(Cancel(execution_id="a"))
+        worker.ring()
+        answer = worker.receive()
+        assert isinstance(answer, Error)
+        assert answer.kind == "cancelled"
+
+
+def test_a_foreign_protocol_is_refused() -> None:
+    from pyrepl3_schemas.messages import Hello
+
+    with RawWorker() as worker:
+        worker.send(Hello(protocol=PROTOCOL + 1, session_id="x"))
+        answer = worker.receive()
+        assert isinstance(answer, Error)
+        assert answer.kind == "protocol"
+        assert worker.exit_code() != 0
+
+
+@pytest.mark.parametrize("garbage", [b"\0\0\0\0", b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\x05hello"])
+def test_garbage_ends_the_worker_with_a_word(garbage: bytes) -> None:
+    with RawWorker() as worker:
+        worker.hello()
+        worker.write(garbage)
+        answer = worker.receive()
+        assert isinstance(answer, Error)
+        assert (answer.kind, answer.execution_id) == ("protocol", None)
+        worker.exit_code()
+
+
+def test_a_person_who_starts_it_is_told_what_it_is() -> None:
+    shown = subprocess.run([sys.executable, "-m", "pyrepl3_worker", "--help"], capture_output=True, text=True, check=True)  # noqa: S603 - our own module
+    assert "usage: pyrepl3-worker" in shown.stdout
+
+
+PARENT = """
+import asyncio, sys
+import pyrepl3_client as pyrepl3
+async def main():
+    async with pyrepl3.open_session() as session:
+        execution = session.start(sys.argv[1])
+        async for event in execution:
+            print(session.worker.pid, flush=True)
+            await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("state", ["busy", "asleep", "awaiting", "blocking"])
+async def test_a_worker_dies_with_its_killed_parent(state: str) -> None:
+    parent = subprocess.Popen(  # noqa: ASYNC220, S603 - awaited below by its pidfd
+        [sys.executable, "-c", PARENT, f"print('ready')\n{STATES[state]}"], stdout=subprocess.PIPE
+    )
+    try:
+        assert parent.stdout is not None
+        with anyio.fail_after(PATIENCE):
+            await anyio.wait_readable(parent.stdout)
+        pid = int(parent.stdout.readline())
+        assert lives(pid)
+        parent.send_signal(signal.SIGKILL)
+        assert await ended(pid)
+    finally:
+        parent.kill()
+        parent.communicate()
+
+
+# --- many ---------------------------------------------------------------------------------------------
+
+
+async def test_50_sessions_at_once() -> None:
+    totals: list[int] = []
+
+    async def one(number: int) -> None:
+        async with pyrepl3.open_session(config=quick()) as session:
+            await session.execute(f"mine = {number}")
+            totals.append(await value(session, "import asyncio\nawait asyncio.sleep(0)\nmine * 2"))
+
+    async with anyio.create_task_group() as group:
+        for number in range(50):
+            group.start_soon(one, number)
+    assert sorted(totals) == [2 * number for number in range(50)]
+
+
+async def test_a_thousand_executions_in_a_row_and_at_once(shared: pyrepl3.Session) -> None:
+    await shared.execute("total = 0")
+    executions = [shared.start(f"total += {number}") for number in range(1000)]
+    assert (await executions[-1].result()).value == sum(range(1000))
+    assert [(await execution.result()).error for execution in executions] == [None] * 1000
+
+
+async def test_a_pool_gives_sessions_one_after_the_other() -> None:
+    async with pyrepl3.WorkerPool(2, quick(), warm=("json", "decimal")) as pool:
+        assert pool.waiting == 2
+        pids: set[int] = set()
+        for _ in range(4):
+            async with pool.open_session() as session:
+                assert await value(session, "import sys\n'decimal' in sys.modules") is True
+                assert await value(session, "'left' in globals()") is False
+                await session.execute("left = 1")
+                pids.add(session.worker.pid)
+        assert len(pids) == 4
+
+
+def test_the_sync_facade_does_the_same() -> None:
+    with pyrepl3_client.sync.open_session(config=quick(), on_input=lambda _: "typed") as session:
+        assert session.execute("import asyncio; await asyncio.sleep(0, 42)").value == 42
+        assert session.execute("input('? ')").value == "typed"
+        execution = session.start("print('ready')\nwhile True: pass")
+        assert next(data for event in execution if (data := getattr(event, "data", ""))) == "ready\n"
+        execution.cancel("interrupt")
+        with pytest.raises(pyrepl3.ExecutionCancelled):
+            execution.result()
+        assert session.variables() == {"asyncio": session.variables()["asyncio"]}
+        session.restart()
+        assert session.worker.incarnation == 2
+
+
+async def test_sessions_in_other_threads_loops() -> None:
+    """A session belongs to its loop; another thread may have loops of its own."""
+
+    async def elsewhere() -> int:
+        async with pyrepl3.open_session(config=quick()) as session:
+            return (await session.execute("6 * 7")).value
+
+    def in_thread() -> int:
+        return anyio.run(elsewhere)
+
+    assert await anyio.to_thread.run_sync(in_thread) == 42
+
+
+async def test_the_thread_that_opened_a_session_may_end() -> None:
+    """PR_SET_PDEATHSIG goes by thread: a worker must not die with the thread that happened to spawn it."""
+    with pyrepl3_client.sync.open_session(config=quick()) as first:
+        holder: list[object] = []
+        opened = pyrepl3_client.sync.open_session(config=quick())
+        thread = threading.Thread(target=lambda: holder.append(opened.__enter__()))
+        thread.start()
+        await anyio.to_thread.run_sync(thread.join)
+        try:
+            (session,) = holder
+            assert isinstance(session, pyrepl3_client.sync.Session)
+            assert session.execute("1 + 1").value == 2
+        finally:
+            opened.__exit__(None, None, None)
+        assert first.execute("2 + 2").value == 4
+
+
+# --- where it runs ------------------------------------------------------------------------------------
+
+
+async def test_modules_of_the_cwd_do_not_shadow_the_workers_own(tmp_path: Path) -> None:
+    for name in ("asyncio", "msgspec", "json", "select", "pyrepl3_worker"):
+        (tmp_path / f"{name}.py").write_text("raise SystemError('shadowed')")
+    (tmp_path / "mine.py").write_text("answer = 42")
+    config = pyrepl3.WorkerConfig(cwd=str(tmp_path), close_grace=1.0)
+    async with pyrepl3.open_session(config=config) as session:
+        assert await value(session, "import mine\nmine.answer") == 42
+        assert await value(session, "import os\nos.getcwd()") == str(tmp_path)
+
+
+async def test_environment_on_top_of_the_parents() -> None:
+    config = pyrepl3.WorkerConfig(env={"PYREPL3_TEST": "here"})
+    async with pyrepl3.open_session(config=config) as session:
+        assert await value(session, "import os\n[os.environ['PYREPL3_TEST'], os.environ['PATH']]") == ["here", os.environ["PATH"]]
+
+
+async def test_a_wrong_interpreter_says_so() -> None:
+    with pytest.raises(pyrepl3.SpawnError, match="no/such/python"):
+        async with pyrepl3.open_session(config=pyrepl3.WorkerConfig(python="/no/such/python")):
+            pass
+
+
+async def test_what_is_in_force_is_told(shared: pyrepl3.Session) -> None:
+    worker = shared.worker
+    assert worker.pid == await value(shared, "import os\nos.getpid()")
+    assert worker.python == await value(shared, "import platform\nplatform.python_version()")
+    assert "dies_with_parent" in worker.confinement
+    assert lives(worker.pid)
+
+
+# --- limits -------------------------------------------------------------------------------------------
+
+
+async def test_memory_over_the_limit_is_a_memory_error_and_the_session_lives() -> None:
+    async with pyrepl3.open_session(config=quick(max_memory_usage=100_000_000)) as session:
+        assert "memory" in session.worker.confinement
+        small = await value(session, "len(bytearray(30_000_000))")
+        assert small == 30_000_000
+        result = await run(session, "kept = 1\nbig = bytearray(500_000_000)")
+        assert result.error is not None
+        assert (result.error.kind, result.error.type) == ("limit", "MemoryError")
+        assert "max_memory_usage" in " ".join(result.error.notes)
+        assert type_of(await run(session, "hoard = []\nwhile True: hoard.append(bytearray(1_000_000))")) == "MemoryError"
+        await session.execute("hoard.clear()")
+        assert await value(session, "kept") == 1
+        assert await works(session)
+
+
+async def test_the_code_can_handle_a_memory_error() -> None:
+    async with pyrepl3.open_session(config=quick(max_memory_usage=100_000_000)) as session:
+        code = "try: b = bytearray(10**9)\nexcept MemoryError: b = 'too much'\nb"
+        assert await value(session, code) == "too much"
+
+
+async def test_too_many_tasks_are_refused_by_name() -> None:
+    async with pyrepl3.open_session(config=quick(max_coroutines=10)) as session:
+        code = "import asyncio\nts = []\nfor _ in range(20): ts.append(asyncio.create_task(asyncio.sleep(600)))"
+        result = await run(session, code)
+        assert result.error is not None
+        assert (result.error.kind, result.error.type) == ("limit", "LimitExceeded")
+        assert "max_coroutines=10" in result.error.message
+        assert await value(session, "len(ts)") == 10
+        await session.execute("for t in ts: t.cancel()\nawait asyncio.sleep(0)")
+        assert await value(session, "await asyncio.create_task(asyncio.sleep(0, 'free again'))") == "free again"
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "refused"),
+    [
+        ({"denied_modules": frozenset({"os"})}, "import os", True),
+        ({"denied_modules": frozenset({"os"})}, "import os.path", True),
+        ({"denied_modules": frozenset({"os"})}, "from os import path", True),
+        ({"denied_modules": frozenset({"os"})}, "import json", False),
+        ({"denied_modules": frozenset({"os"})}, "import shutil", False),
+        ({"denied_modules": frozenset({"xml.dom"})}, "import xml.etree", False),
+        ({"denied_modules": frozenset({"xml.dom"})}, "import xml.dom.minidom", True),
+        ({"allowed_modules": frozenset({"json"})}, "import json", False),
+        ({"allowed_modules": frozenset({"json"})}, "import json.decoder", False),
+        ({"allowed_modules": frozenset({"json"})}, "import math", True),
+        ({"allow_imports": False}, "import math", True),
+        ({"allow_imports": False}, "def f():\n    import math\nf()", True),
+    ],
+)
+async def test_import_control(limits: dict[str, object], code: str, refused: bool) -> None:
+    async with pyrepl3.open_session(config=quick(**limits)) as session:
+        result = await run(session, code)
+        assert (type_of(result) == "ImportError") is refused, result.error
+        assert await works(session)
+
+
+async def test_bad_limits_are_refused_before_anything_starts() -> None:
+    for limits in ({"max_execution_time": 0}, {"max_coroutines": 0}, {"max_frame_bytes": 1}, {"cache_size": -1}):
+        with pytest.raises(ValueError, match=next(iter(limits))):
+            quick(**limits)
+
+
+async def test_small_frames_still_carry_everything() -> None:
+    async with pyrepl3.open_session(config=quick(max_frame_bytes=8192)) as session:
+        assert (await session.execute("print('x' * 100_000)")).stdout == "x" * 100_000 + "\n"
+        result = await session.execute("'y' * 100_000")
+        assert result.truncated
+        assert result.value is None
+        assert "yyy" in result.repr
+        failed = await run(session, "raise ValueError('z' * 100_000)")
+        assert failed.error is not None
+        assert await works(session)
