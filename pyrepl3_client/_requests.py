@@ -54,8 +54,8 @@ class Requests:
         """
         connection = self._connection()
         connection.send(message)
-        what = self._busy()
-        if urgent and what:
+        if urgent:
+            # Also when nothing is running: a background task may hold the worker's loop.
             connection.ring()
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._open[answer, key] = waiter

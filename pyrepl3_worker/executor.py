@@ -13,7 +13,6 @@ import time
 from asyncio import CancelledError, Task, get_running_loop  # by name: the code may replace asyncio's own
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 from pyrepl3_schemas.messages import CancelReason
@@ -224,6 +223,9 @@ class AsyncExecutor:
         cell.quick = outcome.duration < _QUICK
         self.compiler.adopt(cell)
         self._finish(execution, outcome)
+        # An error's traceback leads to this frame, which would lead to the error: a cycle that keeps all
+        # that the code's frames hold. Here and in the other two routes.
+        del outcome
 
     def _run_as_task(self, execution: Execution, cell: Cell) -> None:
         assert self._loop is not None
@@ -247,6 +249,7 @@ class AsyncExecutor:
             leave_forked_child(outcome.error)
         self.compiler.adopt(cell)
         self._finish(execution, outcome)
+        del outcome
 
     def _run_on_blocking_thread(self, execution: Execution, cell: Cell) -> None:
         loop = self._loop
@@ -258,6 +261,7 @@ class AsyncExecutor:
             if self.forked:
                 leave_forked_child(outcome.error)
             loop.call_soon_threadsafe(finish, outcome)
+            del outcome
 
         def finish(outcome: Outcome) -> None:
             self.compiler.adopt(cell)
@@ -282,9 +286,11 @@ class AsyncExecutor:
         error = self._as_requested(execution, raised)
         call, *through = run
         shown: Any = None
-        with suppress(BaseException):
-            # Whatever describing it raises is the error's own doing, or a stop; the host then says so.
+        try:
             shown = call(*through, self._host.explain, execution, error)
+        except BaseException:
+            # The error's own doing, or a stop; the host says that it could not be described.
+            shown = None
         return Outcome(None, error, shown, time.perf_counter() - execution.started)
 
     def _as_requested(self, execution: Execution, error: BaseException) -> BaseException:

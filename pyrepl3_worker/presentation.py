@@ -1,6 +1,7 @@
 """Outcomes as wire messages. `show` and `explain` run where the code runs: it may hang in its `__repr__`."""
 
 from asyncio import CancelledError  # by name: the code may replace asyncio's own
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -14,8 +15,10 @@ from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExce
 from pyrepl3_worker.failures import describe, describe_plainly, message_of
 from pyrepl3_worker.flow import Execution
 from pyrepl3_worker.host import NO_VALUE, Outcome
+from pyrepl3_worker.recovery import ErrorRecovery
 from pyrepl3_worker.reprs import bounded_repr, type_name
 
+_RESERVE: Final = 8 * 1024 * 1024
 _VALUE_MARGIN: Final = 4096
 """Room in a frame for what stands beside a value."""
 
@@ -39,6 +42,17 @@ class Presenter:
     def __init__(self, config: ExecutorConfig) -> None:
         """Keep to the config's bounds."""
         self._config = config
+        self._reserve: bytearray | None = None
+        self._refill()
+
+    def _refill(self) -> None:
+        """Set aside, under a memory limit, what it takes to describe that the limit was hit.
+
+        The pages are never touched, so this costs no memory but the right to it.
+        """
+        if self._config.max_memory_usage is not None and self._reserve is None:
+            with suppress(MemoryError):
+                self._reserve = bytearray(_RESERVE)
 
     @gate
     def show(self, execution: Execution, value: Any) -> "Shown":
@@ -62,11 +76,17 @@ class Presenter:
     def explain(self, execution: Execution, error: BaseException) -> Error:
         """Make the `error` of an exception."""
         kind = self._kind(execution, error)
-        if kind == "limit" and isinstance(error, MemoryError):
+        if issubclass(type(error), MemoryError):
+            self._reserve = None
+        if kind == "limit" and issubclass(type(error), MemoryError):
             error.add_note(
                 f"max_memory_usage={self._config.max_memory_usage} bytes; "
                 "raise it in the ExecutorConfig if that is too low"
             )
+        if issubclass(type(error), RuntimeError):
+            advice = ErrorRecovery.handle_async_context_error(error)
+            if advice is not None:
+                error.add_note(advice)
         try:
             return describe(error, kind, execution.execution_id)
         except (Exception, RecursionError) as broken:
@@ -97,6 +117,7 @@ class Presenter:
 
     def message(self, execution: Execution, outcome: Outcome) -> Result | Error:
         """Give the one message that ends an execution."""
+        self._refill()
         shown: Shown | Error | None = outcome.shown
         truncated = execution.cut_bytes > 0
         if isinstance(shown, Shown):

@@ -45,7 +45,7 @@ class ErrorRecovery:
         return None
 
     @staticmethod
-    def handle_async_context_error(error: RuntimeError) -> str | None:
+    def handle_async_context_error(error: BaseException) -> str | None:
         """Give advice for an error about event loops, or None when it is about something else."""
         text = str(error)
         if "no running event loop" in text:

@@ -109,12 +109,12 @@ class Session:
         )
         self._ordered: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
-            Execute: self._on_execute,
+            Execute: self._enqueue,
             InputResponse: self._calls.deliver_input,
             CallResponse: self._calls.deliver_call,
             Cancel: self._on_cancel,
-            Checkpoint: self._on_checkpoint,
-            Restore: self._on_restore,
+            Checkpoint: self._enqueue,
+            Restore: self._enqueue,
             Complete: self._queries.complete,
             Inspect: self._queries.inspect,
             Ping: self._queries.ping,
@@ -250,13 +250,7 @@ class Session:
 
     # --- handlers ------------------------------------------------------------------------------------
 
-    def _on_execute(self, message: Execute) -> None:
-        self._ordered.append(message)
-
-    def _on_checkpoint(self, message: Checkpoint) -> None:
-        self._ordered.append(message)
-
-    def _on_restore(self, message: Restore) -> None:
+    def _enqueue(self, message: Execute | Checkpoint | Restore) -> None:
         self._ordered.append(message)
 
     def _advance(self) -> None:

@@ -41,7 +41,7 @@ async def test_code_that_swallows_the_first_is_asked_again_after_a_grace(worker:
 
 
 async def test_asking_again_climbs_at_once(worker: ScriptedWorker) -> None:
-    async with opened(worker) as session:  # whose graces are longer than this test may take
+    async with opened(worker, config=pyrepl3.WorkerConfig(cancel_grace=600)) as session:
         execution = session.start(SWALLOW)
         await until_output(execution)
         first = asyncio.create_task(execution.cancel())
@@ -153,7 +153,7 @@ async def test_after_a_cancelled_task_the_worker_is_free_or_dead(worker: Scripte
 
 
 async def test_cancelling_the_task_again_climbs_at_once(worker: ScriptedWorker) -> None:
-    async with opened(worker) as session:
+    async with opened(worker, config=pyrepl3.WorkerConfig(cancel_grace=600)) as session:
         task = asyncio.create_task(session.execute(SWALLOW))
         await worker.wait_for(Execute)
         await session.ping()

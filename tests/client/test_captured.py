@@ -48,6 +48,20 @@ async def test_it_comes_before_what_was_sent_after_it(worker: ScriptedWorker) ->
     assert events == order
 
 
+async def test_a_frame_sent_before_it_comes_before_it_whichever_pipe_is_seen_first(
+    worker: ScriptedWorker,
+) -> None:
+    @worker.script("both")
+    async def both(run: Run) -> None:
+        run.print("frame ")
+        run.write(b"bytes")
+        # As the loop does when it comes to the captured bytes first.
+        session._worker().connection._on_capture_readable()  # pyright: ignore[reportPrivateUsage]
+
+    async with opened(worker) as session:
+        assert (await session.execute("both")).stdout == "frame bytes"
+
+
 async def test_the_streams_are_told_apart(worker: ScriptedWorker) -> None:
     @worker.script("both")
     async def both(run: Run) -> None:

@@ -1,6 +1,7 @@
 """What a worker's end does to those who wait, and what a restart brings back."""
 
 import asyncio
+import contextvars
 import pickle
 from typing import Any
 
@@ -11,7 +12,7 @@ from pyrepl3_client import SessionState
 from pyrepl3_client.testing import Run, ScriptedWorker
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.framing import encode_frame
-from pyrepl3_schemas.messages import Call, Hello, Ping, Pong, Ready, Result, Shutdown
+from pyrepl3_schemas.messages import Call, Error, Hello, Ping, Pong, Ready, Result, Shutdown
 
 from .support import ONE, SLEEP, STUBBORN, brief, opened, turns_until, until_output
 
@@ -167,6 +168,43 @@ async def test_a_restart_gives_a_fresh_worker_and_keeps_the_session(worker: Scri
         assert [m.incarnation for m in worker.received if isinstance(m, Hello)] == [1, 2]
         assert worker.lives[0].ended
         assert (await session.execute(ONE)).value == 2
+
+
+async def test_what_a_worker_says_of_abandoned_executions_is_no_breach(worker: ScriptedWorker) -> None:
+    worker.silent.add(Shutdown)
+    async with opened(worker) as session:
+        running = session.start(SLEEP, execution_id="e")
+        await until_output(running)
+        life = worker.life
+        life.deaf = True
+        restart = asyncio.create_task(session.restart())
+        await worker.wait_for(Shutdown)
+        life.send(Error("cancelled", "CancelledError", "", execution_id="e"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not life.ended
+        life.exit(0)
+        await restart
+
+
+async def test_host_functions_see_the_first_context_after_a_restart_too(worker: ScriptedWorker) -> None:
+    user = contextvars.ContextVar("user", default="nobody")
+
+    @worker.script("calls")
+    async def calls(run: Run) -> Any:
+        return await run.call("f")
+
+    async def f() -> str:
+        return user.get()
+
+    async def restart_as_another() -> None:
+        user.set("somebody else")
+        await session.restart()
+
+    user.set("Ada")
+    async with opened(worker, capabilities={"f": f}) as session:
+        await asyncio.create_task(restart_as_another())
+        assert (await session.execute("calls")).value == "Ada"
 
 
 async def test_a_worker_that_does_not_end_by_itself_is_ended_for_a_restart(worker: ScriptedWorker) -> None:

@@ -73,13 +73,7 @@ async def test_a_slow_iteration_makes_the_worker_wait(worker: ScriptedWorker) ->
         execution = session.start("flood")
         events = aiter(execution)
         await anext(events)
-        # All the while nothing is taken, the loop is free to read: as much as it wants to.
-        backlog = -1
-        while worker.life.backlog != backlog:
-            backlog = worker.life.backlog
-            for _ in range(100):
-                await asyncio.sleep(0)
-        assert backlog > 20 * MIB
+        assert await settled_backlog(worker) > 20 * MIB
         rest = [event async for event in events]
         assert "".join(event.data for event in rest if isinstance(event, Output)).endswith("39")
         assert sum(len(event.data) for event in rest if isinstance(event, Output)) == 39 * MIB
@@ -106,6 +100,30 @@ async def test_an_iteration_that_is_left_lets_the_code_run_on(worker: ScriptedWo
         execution = session.start("flood")
         await until_output(execution)
         assert len((await execution.result()).stdout) == 40 * MIB
+
+
+async def test_a_slow_iteration_counts_again_after_a_cancel(worker: ScriptedWorker) -> None:
+    """Reading in spite of slow iterations is for the time of a cancel alone."""
+    script_flood(worker, 40)
+    async with opened(worker) as session:
+        first = session.start(SLEEP)
+        await until_output(first)
+        await first.cancel()
+        events = aiter(session.start("flood"))
+        await anext(events)
+        assert await settled_backlog(worker) > 20 * MIB
+        async for _ in events:
+            pass
+
+
+async def settled_backlog(worker: ScriptedWorker) -> int:
+    """Let the loop read as much as it wants to; give what the worker could not get rid of."""
+    backlog = -1
+    while worker.life.backlog != backlog:
+        backlog = worker.life.backlog
+        for _ in range(100):
+            await asyncio.sleep(0)
+    return backlog
 
 
 async def test_a_slow_iteration_holds_up_neither_pings_nor_cancels(worker: ScriptedWorker) -> None:

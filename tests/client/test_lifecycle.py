@@ -11,6 +11,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import SessionState
+from pyrepl3_client._nursery import Nursery
 from pyrepl3_client.testing import Run, ScriptedWorker
 from pyrepl3_schemas.messages import Execute, Hello, Ready, Shutdown
 
@@ -83,6 +84,14 @@ async def test_a_worker_is_asked_before_it_is_killed(worker: ScriptedWorker) -> 
         pass
     assert worker.life.reap().exit_code == 0
     assert (await worker.wait_for(Shutdown)).grace == 2.0
+
+
+async def test_a_busy_worker_is_rung_so_that_it_hears_of_the_end(worker: ScriptedWorker) -> None:
+    async with opened(worker) as session:
+        session.start(SLEEP)
+        await worker.wait_for(Execute)
+        assert worker.rings == 0
+    assert worker.rings == 1
 
 
 async def test_nothing_works_after_the_end_and_everything_says_so(worker: ScriptedWorker) -> None:
@@ -213,6 +222,23 @@ async def test_a_host_function_that_will_not_be_cancelled_is_named(worker: Scrip
     go_on.set()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
+
+
+async def test_a_call_that_comes_during_the_end_is_cancelled_at_its_first_wait() -> None:
+    nursery = Nursery("s")
+    await nursery.close(1.0)
+    cancelled: list[bool] = []
+
+    async def late() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    task = nursery.start(late(), "late")
+    await asyncio.wait([task])
+    assert cancelled == [True]
 
 
 async def test_many_sessions_at_once() -> None:

@@ -7,6 +7,7 @@ import stat
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
 import pyrepl3_client as pyrepl3
@@ -131,14 +132,23 @@ async def test_children_of_the_code_end_with_the_worker(tmp_path: Path) -> None:
         os.kill(session.worker.pid, signal.SIGKILL)
         with pytest.raises(pyrepl3.WorkerDied):
             await session.execute("1")
+    with anyio.fail_after(5):
+        await anyio.wait_readable(fd)
+    os.close(fd)
+
+
+async def test_reaping_ends_what_is_left_of_the_group(tmp_path: Path) -> None:
+    body = "import subprocess\nprint(subprocess.Popen(['sleep', '600']).pid, flush=True)"
+    process = spawn(WorkerConfig(python=child(tmp_path, body)))
     try:
-        readable = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(fd, readable.set)
-        await readable.wait()
-        loop.remove_reader(fd)
+        await anyio.wait_readable(process.ends.exited)
+        orphan = os.pidfd_open(int(os.read(process.ends.reader, 100)))
+        assert process.reap().exit_code == 0
+        with anyio.fail_after(5):
+            await anyio.wait_readable(orphan)
+        os.close(orphan)
     finally:
-        os.close(fd)
+        process.ends.close()
 
 
 async def test_a_child_that_holds_every_pipe_open_does_not_hold_up_the_end() -> None:

@@ -24,9 +24,13 @@ from .support import ONE, SLEEP, SWALLOW
 
 
 @contextmanager
-def opened(worker: ScriptedWorker, on_output: pyrepl3.OutputHandler | None = None) -> Generator[sync.Session]:
+def opened(
+    worker: ScriptedWorker,
+    on_output: pyrepl3.OutputHandler | None = None,
+    config: pyrepl3.WorkerConfig | None = None,
+) -> Generator[sync.Session]:
     """Open a session with a scripted worker, without async."""
-    context = open_scripted(worker, on_output=on_output)
+    context = open_scripted(worker, config=config or pyrepl3.WorkerConfig(), on_output=on_output)
     with LoopThread("test") as thread, thread.enter(context) as session:
         yield sync.Session(session, thread)
 
@@ -131,7 +135,7 @@ def test_ctrl_c_cancels_the_execution_and_is_raised(worker: ScriptedWorker) -> N
 
 
 def test_ctrl_c_again_is_more_urgent(worker: ScriptedWorker) -> None:
-    with opened(worker) as session:  # whose graces are longer than this test may take
+    with opened(worker, config=pyrepl3.WorkerConfig(cancel_grace=600)) as session:
         with interrupted_when(worker, Execute, Cancel), pytest.raises(KeyboardInterrupt):
             session.execute(SWALLOW)
         assert sum(isinstance(message, Cancel) for message in worker.received) == 2

@@ -18,7 +18,9 @@ PATIENCE = 10.0
 
 def quick(**limits: Any) -> pyrepl3.WorkerConfig:
     """Give a configuration with graces so short that no test waits; `limits` are the executor's."""
-    return pyrepl3.WorkerConfig(cancel_grace=0.4, kill_grace=0.4, executor=ExecutorConfig(**limits))
+    return pyrepl3.WorkerConfig(
+        cancel_grace=0.4, kill_grace=0.4, close_grace=1.0, executor=ExecutorConfig(**limits)
+    )
 
 
 async def run(session: pyrepl3.Session, code: str, **options: Any) -> pyrepl3.ExecutionResult:

@@ -1,4 +1,7 @@
-"""Cancel, interrupt and timeout against everything that code can be doing."""
+"""Cancel, interrupt and timeout against everything that code can be doing.
+
+It is long because the matrix is: each kind of code against each way of stopping it.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

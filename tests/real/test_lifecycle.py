@@ -48,14 +48,18 @@ async def test_leaving_leaves_nothing_behind(state: str) -> None:
 
 @pytest.mark.parametrize("state", ["idle", "busy", "awaiting", "blocking"])
 async def test_leaving_by_an_error_leaves_nothing_behind(state: str) -> None:
-    pid = 0
-    with pytest.raises(LookupError):
+    pids: list[int] = []
+
+    async def fails_inside() -> None:
         async with pyrepl3.open_session(config=quick()) as session:
-            pid = session.worker.pid
+            pids.append(session.worker.pid)
             if STATES[state]:
                 session.start(STATES[state])
             raise LookupError
-    assert await ended(pid, 0)
+
+    with pytest.raises(LookupError):
+        await fails_inside()
+    assert await ended(pids[0], 0)
 
 
 async def test_leaving_by_a_cancel_leaves_nothing_behind() -> None:
@@ -170,7 +174,9 @@ def test_garbage_ends_the_worker_with_a_word(garbage: bytes) -> None:
 
 
 def test_a_person_who_starts_it_is_told_what_it_is() -> None:
-    shown = subprocess.run([sys.executable, "-m", "pyrepl3_worker", "--help"], capture_output=True, text=True, check=True)  # noqa: S603 - our own module
+    shown = subprocess.run(
+        [sys.executable, "-m", "pyrepl3_worker", "--help"], capture_output=True, text=True, check=True
+    )
     assert "usage: pyrepl3-worker" in shown.stdout
 
 
@@ -189,7 +195,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("state", ["busy", "asleep", "awaiting", "blocking"])
 async def test_a_worker_dies_with_its_killed_parent(state: str) -> None:
-    parent = subprocess.Popen(  # noqa: ASYNC220, S603 - awaited below by its pidfd
+    parent = subprocess.Popen(  # noqa: ASYNC220 - awaited below by its pidfd
         [sys.executable, "-c", PARENT, f"print('ready')\n{STATES[state]}"], stdout=subprocess.PIPE
     )
     try:
@@ -302,7 +308,10 @@ async def test_modules_of_the_cwd_do_not_shadow_the_workers_own(tmp_path: Path) 
 async def test_environment_on_top_of_the_parents() -> None:
     config = pyrepl3.WorkerConfig(env={"PYREPL3_TEST": "here"})
     async with pyrepl3.open_session(config=config) as session:
-        assert await value(session, "import os\n[os.environ['PYREPL3_TEST'], os.environ['PATH']]") == ["here", os.environ["PATH"]]
+        assert await value(session, "import os\n[os.environ['PYREPL3_TEST'], os.environ['PATH']]") == [
+            "here",
+            os.environ["PATH"],
+        ]
 
 
 async def test_a_wrong_interpreter_says_so() -> None:
@@ -331,7 +340,10 @@ async def test_memory_over_the_limit_is_a_memory_error_and_the_session_lives() -
         assert result.error is not None
         assert (result.error.kind, result.error.type) == ("limit", "MemoryError")
         assert "max_memory_usage" in " ".join(result.error.notes)
-        assert type_of(await run(session, "hoard = []\nwhile True: hoard.append(bytearray(1_000_000))")) == "MemoryError"
+        assert (
+            type_of(await run(session, "hoard = []\nwhile True: hoard.append(bytearray(1_000_000))"))
+            == "MemoryError"
+        )
         await session.execute("hoard.clear()")
         assert await value(session, "kept") == 1
         assert await works(session)
@@ -345,14 +357,18 @@ async def test_the_code_can_handle_a_memory_error() -> None:
 
 async def test_too_many_tasks_are_refused_by_name() -> None:
     async with pyrepl3.open_session(config=quick(max_coroutines=10)) as session:
-        code = "import asyncio\nts = []\nfor _ in range(20): ts.append(asyncio.create_task(asyncio.sleep(600)))"
+        code = (
+            "import asyncio\nts = []\nfor _ in range(20): ts.append(asyncio.create_task(asyncio.sleep(600)))"
+        )
         result = await run(session, code)
         assert result.error is not None
         assert (result.error.kind, result.error.type) == ("limit", "LimitExceeded")
         assert "max_coroutines=10" in result.error.message
         assert await value(session, "len(ts)") == 10
         await session.execute("for t in ts: t.cancel()\nawait asyncio.sleep(0)")
-        assert await value(session, "await asyncio.create_task(asyncio.sleep(0, 'free again'))") == "free again"
+        assert (
+            await value(session, "await asyncio.create_task(asyncio.sleep(0, 'free again'))") == "free again"
+        )
 
 
 @pytest.mark.parametrize(
@@ -380,7 +396,12 @@ async def test_import_control(limits: dict[str, object], code: str, refused: boo
 
 
 async def test_bad_limits_are_refused_before_anything_starts() -> None:
-    for limits in ({"max_execution_time": 0}, {"max_coroutines": 0}, {"max_frame_bytes": 1}, {"cache_size": -1}):
+    for limits in (
+        {"max_execution_time": 0},
+        {"max_coroutines": 0},
+        {"max_frame_bytes": 1},
+        {"cache_size": -1},
+    ):
         with pytest.raises(ValueError, match=next(iter(limits))):
             quick(**limits)
 
