@@ -11,7 +11,7 @@ from typing import Final
 from pyrepl3_client._worker import PIPE_BYTES
 from pyrepl3_schemas.messages import StreamName
 
-_MOST_BYTES: Final = 1024 * 1024
+_MOST_BYTES: Final = 256 * 1024
 _COUNT: Final = struct.Struct("i")
 _NO_COUNT: Final = bytes(_COUNT.size)
 

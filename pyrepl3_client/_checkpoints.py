@@ -1,8 +1,15 @@
 """A session's checkpoints, in the parent's memory. The bytes are the worker's; nobody reads them here."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Restore
+
+_MARGIN: Final = 1024
+"""Bytes of a frame that stand beside the blobs and the data."""
+_BLOB_MARGIN: Final = 16
+"""Bytes that MessagePack puts around a blob and its digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +33,18 @@ class Checkpoints:
         return tuple(self._kept)
 
     def request(self, checkpoint_id: str) -> Checkpoint:
-        """Give the request for a new one."""
+        """Give the request for a new one, or for its next part."""
         return Checkpoint(checkpoint_id=checkpoint_id, known=list(self._blobs))
 
-    def keep(self, checkpoint: Checkpointed) -> None:
-        """Keep what the worker gave; one of the same name is replaced."""
-        self._blobs.update(checkpoint.blobs)
-        self._kept.pop(checkpoint.checkpoint_id, None)
-        self._kept[checkpoint.checkpoint_id] = _Kept(checkpoint.data, frozenset(self._blobs))
+    def keep(self, part: Checkpointed) -> None:
+        """Keep what the worker gave; with the last part, one of the same name is replaced."""
+        self._blobs.update(part.blobs)
+        if part.data:
+            self._kept.pop(part.checkpoint_id, None)
+            self._kept[part.checkpoint_id] = _Kept(part.data, frozenset(self._blobs))
 
-    def restoring(self, checkpoint_id: str) -> Restore:
-        """Give the request that brings one back.
+    def restoring(self, checkpoint_id: str, max_frame_bytes: int) -> Iterator[Restore]:
+        """Give the requests that bring one back, one after the other, none over a frame's length.
 
         Raises:
             ValueError: there is none of that name.
@@ -45,5 +53,13 @@ class Checkpoints:
         if kept is None:
             known = ", ".join(map(repr, self._kept)) or "none"
             raise ValueError(f"there is no checkpoint {checkpoint_id!r} in this session; there are: {known}")
-        blobs = {digest: self._blobs[digest] for digest in kept.digests}
-        return Restore(checkpoint_id=checkpoint_id, data=kept.data, blobs=blobs)
+        blobs: dict[str, bytes] = {}
+        start = size = len(kept.data) + len(checkpoint_id) * 4 + _MARGIN
+        for digest in sorted(kept.digests):
+            blob = self._blobs[digest]
+            if blobs and size + len(blob) > max_frame_bytes:
+                yield Restore(checkpoint_id=checkpoint_id, blobs=blobs)
+                blobs, size = {}, start
+            blobs[digest] = blob
+            size += len(blob) + len(digest) + _BLOB_MARGIN
+        yield Restore(checkpoint_id=checkpoint_id, data=kept.data, blobs=blobs)

@@ -24,7 +24,7 @@ from pyrepl3_schemas.messages import (
     Shutdown,
     Stats,
 )
-from pyrepl3_schemas.version import PROTOCOL
+from pyrepl3_schemas.version import MIN_MAX_FRAME_BYTES, PROTOCOL
 
 _logger: Final = logging.getLogger("pyrepl3_client")
 _ANSWERS: Final[tuple[type[FromWorker], ...]] = (
@@ -153,6 +153,9 @@ class Incarnation:
             return
         if self._greeted.done():
             raise ProtocolError("it said ready twice")
+        if message.max_frame_bytes < MIN_MAX_FRAME_BYTES:
+            raise ProtocolError(f"it agrees to frames of {message.max_frame_bytes} bytes only")
+        self.connection.max_frame_bytes = min(self.connection.max_frame_bytes, message.max_frame_bytes)
         self.ready = message
         self._greeted.set_result(message)
 

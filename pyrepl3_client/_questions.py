@@ -75,29 +75,36 @@ class Questions:
         It waits for what was submitted before. What could not be saved is in `unsaved`, by name and reason.
 
         Raises:
-            WorkerUnresponsive: it was not taken within `timeout` seconds.
-            ProtocolError: it does not fit a frame.
+            WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
         """
         requests = self._ready().requests
         if checkpoint_id is None:
             checkpoint_id = f"{secrets.token_hex(4)}-checkpoint-{requests.number()}"
-        request = self._checkpoints.request(checked_id("checkpoint_id", checkpoint_id))
-        taken = await requests.ask(request, Checkpointed, checkpoint_id, timeout, urgent=False)
-        self._checkpoints.keep(taken)
-        return taken
+        checked_id("checkpoint_id", checkpoint_id)
+        while True:
+            # One that is longer than a frame comes in parts; the last one has the data.
+            request = self._checkpoints.request(checkpoint_id)
+            part = await requests.ask(request, Checkpointed, checkpoint_id, timeout, urgent=False)
+            self._checkpoints.keep(part)
+            if part.data:
+                return part
 
     async def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
-        """Fill the namespace from a checkpoint of this session; `restart` does not lose them.
+        """Make the namespace what it was at a checkpoint of this session; `restart` does not lose them.
 
         It waits for what was submitted before. What could not be restored is in `unsaved`.
 
         Raises:
             ValueError: this session has no checkpoint of that name.
-            WorkerUnresponsive: it was not restored within `timeout` seconds.
+            WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
+            ProtocolError: the worker cannot read it.
         """
-        requests = self._ready().requests
-        request = self._checkpoints.restoring(checkpoint_id)
-        return await requests.ask(request, Restored, checkpoint_id, timeout, urgent=False)
+        incarnation = self._ready()
+        requests = incarnation.requests
+        restored = Restored(checkpoint_id=checkpoint_id)
+        for request in self._checkpoints.restoring(checkpoint_id, incarnation.connection.max_frame_bytes):
+            restored = await requests.ask(request, Restored, checkpoint_id, timeout, urgent=False)
+        return restored
 
 
 def checked_id(what: str, value: str) -> str:

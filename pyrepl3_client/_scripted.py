@@ -329,7 +329,7 @@ class Life:
                     self._run = Run(self, message)
                     self._task = self._loop.create_task(self._play(self._run))
                 case Checkpoint() as message:
-                    self.send(Checkpointed(checkpoint_id=message.checkpoint_id))
+                    self.send(Checkpointed(checkpoint_id=message.checkpoint_id, data=b"scripted"))
                 case Restore() as message:
                     self.send(Restored(checkpoint_id=message.checkpoint_id))
 

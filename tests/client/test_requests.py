@@ -3,10 +3,12 @@
 import asyncio
 import logging
 
+import msgspec
 import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client.testing import ScriptedWorker
+from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.messages import (
     Checkpoint,
     Checkpointed,
@@ -117,6 +119,34 @@ async def test_a_checkpoint_is_kept_and_only_what_is_new_is_sent(worker: Scripte
         restore = await worker.wait_for(Restore)
         assert (restore.data, restore.blobs) == (b"names 1", {"d1": b"blob 1"})
         restoring.cancel()
+
+
+async def test_a_checkpoint_that_is_longer_than_a_frame_goes_in_parts(worker: ScriptedWorker) -> None:
+    worker.silent |= {Checkpoint}
+    worker.ready = msgspec.structs.replace(worker.ready, max_frame_bytes=10_000)
+    async with opened(worker) as session:
+        taking = asyncio.create_task(session.checkpoint("big"))
+        for number in range(1, 4):
+            asked = await worker.wait_for(Checkpoint, number)
+            assert asked.known == [f"d{known}" for known in range(1, number)]
+            data = b"names" if number == 3 else b""
+            worker.life.send(Checkpointed("big", data, {f"d{number}": bytes(4_000)}))
+        assert (await taking).data == b"names"
+        await session.restore("big")
+        sent = [message for message in worker.received if isinstance(message, Restore)]
+        assert [message.data for message in sent] == [b"", b"names"]
+        together: dict[str, bytes] = {}
+        for message in sent:
+            assert len(encode(message)) <= 10_000
+            together |= message.blobs
+        assert together == {f"d{number}": bytes(4_000) for number in (1, 2, 3)}
+
+
+async def test_the_shorter_of_two_limits_holds(worker: ScriptedWorker) -> None:
+    worker.ready = msgspec.structs.replace(worker.ready, max_frame_bytes=5_000)
+    async with opened(worker) as session:
+        with pytest.raises(pyrepl3.ProtocolError, match="over 5000"):
+            session.start("#" * 6_000)
 
 
 async def test_checkpoints_have_names_of_their_own_by_default(worker: ScriptedWorker) -> None:
