@@ -217,6 +217,17 @@ async def test_questions_are_answered_while_code_runs(open_session: Opener) -> N
         await execution.cancel()
 
 
+async def test_a_checkpoint_is_put_back_into_a_fresh_worker(open_session: Opener) -> None:
+    async with open_session() as session:
+        taken = await session.checkpoint("mine")
+        assert (taken.checkpoint_id, taken.unsaved) == ("mine", [])
+        assert taken.data
+        await session.restart()
+        assert (await session.restore("mine")).checkpoint_id == "mine"
+        with pytest.raises(ValueError, match="'lost'"):
+            await session.restore("lost")
+
+
 async def test_a_dead_worker_is_told_and_replaced(open_session: Opener) -> None:
     async with open_session() as session:
         with pytest.raises(pyrepl3.WorkerDied, match="exit code 3") as death:
