@@ -4,6 +4,7 @@ import heapq
 import threading
 from _thread import start_new_thread
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from time import monotonic
 from typing import Final
@@ -50,14 +51,25 @@ class AlarmClock:
         with self._lock:
             heapq.heappush(self._heap, (when, next(self._order), alarm))
             if not self._running:
-                self._generation += 1
-                self._running = True
-                # No threading.Thread: the code's own hooks for those (threading.settrace) are not for us.
-                start_new_thread(self._run, (self._generation,))
+                self.start()
             elif when < self._next:
                 self._next = when
                 self._ring()
         return alarm
+
+    def start(self) -> None:
+        """Have the thread ready. Done by the first alarm too, but then memory may be too short for one.
+
+        Without it, alarms wait until there can be one: what is printed goes out at the end of its cell.
+        """
+        with self._lock:
+            if self._running:
+                return
+            # No threading.Thread: the code's own hooks for those (threading.settrace) are not for us.
+            with suppress(RuntimeError):
+                start_new_thread(self._run, (self._generation + 1,))
+                self._generation += 1
+                self._running = True
 
     def forget(self) -> None:
         """Count a cancelled alarm; drop them all when they are the most of what is held."""

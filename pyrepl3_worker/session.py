@@ -142,6 +142,8 @@ class Session:
         ImportController(config, self._namespace.namespace).install()
         confinement = ["dies_with_parent", "private_stdio"]
         if config.max_memory_usage is not None:
+            # A thread's stack counts too, so it must be there before memory can run short.
+            self._clock.start()
             limit_memory(config.max_memory_usage)
             confinement.append("memory")
         self._writer.send(

@@ -1,4 +1,7 @@
-"""From the first frame to the last process: how workers begin and end, and that nothing is left."""
+"""From the first frame to the last process: how workers begin and end, and that nothing is left.
+
+It is long because it follows a worker through its whole life.
+"""
 
 import os
 import signal
