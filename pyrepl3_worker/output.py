@@ -81,6 +81,7 @@ class OutputHub:
         """Answered at the end of a `write`, a place where code that prints all the time can be stopped."""
         self._decoders = (utf8_decoder(), utf8_decoder())
         self._byte_decoders = (utf8_decoder(), utf8_decoder())
+        self._bytes_came = False
         self._undrained = False
         if stdio.drained is not None:
             threading.Thread(target=self._drain_forever, name="pyrepl3-capture", daemon=True).start()
@@ -114,12 +115,14 @@ class OutputHub:
     def write_bytes(self, stream: StreamName, data: bytes) -> None:
         """Take bytes that are being written now; what is no UTF-8 is replaced."""
         with self._lock:
+            self._bytes_came = True
             text = self._byte_decoders[stream == "stderr"].decode(data)
             if text:
                 self.write(stream, text)
 
     def _end_bytes(self) -> None:
         """Let go of characters that were begun and not ended."""
+        self._bytes_came = False
         for stream, decoder in zip(_STREAMS, self._byte_decoders, strict=True):
             text = decoder.decode(b"", final=True)
             decoder.reset()
@@ -244,10 +247,15 @@ class OutputHub:
                 Output(execution_id=execution_id, stream=stream, data=part, late=late, captured=captured)
             )
 
-    def finish(self, execution: Execution) -> None:
-        """Send everything that `execution` has written, the kept tail included. It ends after this."""
-        self._end_bytes()
-        self._undrained = self._stdio.drained is None and self._captured_waits()
+    def finish(self, execution: Execution, *, followed: bool) -> None:
+        """Send everything that `execution` has written, the kept tail included. It ends after this.
+
+        `followed` says that another one waits to begin at once.
+        """
+        if self._bytes_came:
+            self._end_bytes()
+        # A parent that has sent nothing more yet drains before it takes the result, and so before it can.
+        self._undrained = followed and self._stdio.drained is None and self._captured_waits()
         if not self.segment.pieces and not execution.tail and self._stdio.drained is None:
             return
         with self._lock:

@@ -282,7 +282,9 @@ class Session:
     def _checkpoint(self, message: Checkpoint | Restore) -> None:
         from pyrepl3_worker.checkpoint import Checkpointer
 
-        checkpointer = self._health.checkpointer(lambda: Checkpointer(self._namespace.namespace, HIDDEN))
+        checkpointer = self._health.checkpointer(
+            lambda: Checkpointer(self._namespace.namespace, HIDDEN, self._config.max_frame_bytes)
+        )
         try:
             if isinstance(message, Checkpoint):
                 answer: FromWorker = checkpointer.take(message.checkpoint_id, message.known)
@@ -366,7 +368,7 @@ class Session:
             flush_figures(self._display)
         self._calls.drop(execution)
         self._calls.reset()
-        self._hub.finish(execution)
+        self._hub.finish(execution, followed=bool(self._ordered or self._executor.queued))
         self._hub.running = self._calls.running = None
 
     def _on_done(self, execution: Execution, outcome: Outcome) -> None:
