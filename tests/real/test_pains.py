@@ -129,7 +129,7 @@ async def test_row_12_code_that_takes_the_cpu_cannot_keep_the_interrupt_away(sha
     execution = shared.start(
         "import threading\nprint('ready')\ndef spin():\n    while not done: pass\ndone = []\n"
         "for _ in range(3): threading.Thread(target=spin, daemon=True).start()\n"
-        "try:\n    while True: pass\nfinally: done.append(1)"
+        "try:\n    while True: abs(0)\nfinally: done.append(1)"
     )
     await seen(execution)
     begin = time.monotonic()
