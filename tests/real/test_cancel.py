@@ -151,8 +151,9 @@ async def test_which_exception_the_code_sees(
     else:
         await seen(execution)
         await stop(execution, reason)
-    expected = "CancelledError" if "await" in wait else SEEN[reason]
-    assert await value(shared, "what") == expected
+    # It may also be struck just before it is suspended.
+    expected = {"CancelledError", SEEN[reason]} if "await" in wait else {SEEN[reason]}
+    assert await value(shared, "what") in expected
 
 
 @pytest.mark.parametrize("wait", ["while True: abs(0)", "await asyncio.sleep(60)", "time.sleep(60)"])
