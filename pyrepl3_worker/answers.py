@@ -126,6 +126,9 @@ def is_awaited(frame: FrameType) -> bool:
     """Whether the instruction after the call that `frame` is in awaits its outcome."""
     code = frame.f_code.co_code
     at = frame.f_lasti
+    # Python 3.12 stands on the last of the call's caches, later versions on the call.
+    while at > 0 and code[at] == _CACHE:
+        at -= 2
     if at < 0 or code[at] not in _CALLS:
         return False
     at += 2

@@ -1,8 +1,6 @@
 """What the suites share: short graces, and small questions about outcomes and processes."""
 
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -94,6 +92,11 @@ async def works(session: pyrepl3.Session, *, mute: bool = False) -> bool:
     return True
 
 
+def cleanly_stopped(result: pyrepl3.ExecutionResult) -> bool:
+    """Whether an execution ended by being cancelled or interrupted."""
+    return result.error is not None and result.error.kind == "cancelled"
+
+
 def type_of(result: pyrepl3.ExecutionResult) -> str:
     """The type of the exception an execution ended with, or nothing."""
     return "" if result.error is None else result.error.type
@@ -127,11 +130,3 @@ def lives(pid: int) -> bool:
             return stat.read().rpartition(b")")[2].split()[0] != b"Z"
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def same_fds() -> Generator[None]:
-    """Check that as many fds are open afterwards as before."""
-    before = sorted(os.listdir("/proc/self/fd"))
-    yield
-    assert sorted(os.listdir("/proc/self/fd")) == before

@@ -3,7 +3,6 @@
 It is long because the matrix is: each kind of code against each way of stopping it.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -14,7 +13,20 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import CancelReason
 
 from .busy import ASKING, CASES, STUBBORN, Busy
-from .support import PATIENCE, ended, outcome, quick, run, running, seen, stop, type_of, value, works
+from .support import (
+    PATIENCE,
+    cleanly_stopped,
+    ended,
+    outcome,
+    quick,
+    run,
+    running,
+    seen,
+    stop,
+    type_of,
+    value,
+    works,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -172,10 +184,6 @@ async def test_finally_blocks_and_context_managers_run(shared: pyrepl3.Session, 
     result = await stop(execution)
     assert result.stdout == "ready\nfinally\nstack\n"
     assert cleanly_stopped(result)
-
-
-def cleanly_stopped(result: pyrepl3.ExecutionResult) -> bool:
-    return result.error is not None and result.error.kind == "cancelled"
 
 
 async def test_cleaning_up_may_await(shared: pyrepl3.Session) -> None:
@@ -355,58 +363,6 @@ async def test_a_background_task_outlives_another_cells_cancel(shared: pyrepl3.S
     await stop(execution)
     assert await value(shared, "bg.done()") is False
     await shared.execute("bg.cancel()")
-
-
-async def test_cancelling_the_awaiting_task_cancels_the_execution(shared: pyrepl3.Session) -> None:
-    execution_id = "awaited-by-a-task"
-    task = asyncio.create_task(
-        shared.execute(
-            "how = None\ntry:\n    while True: abs(0)\nexcept BaseException as e:\n    how = type(e).__name__\n    raise",
-            execution_id=execution_id,
-        )
-    )
-    for _ in range(100):
-        if (await shared.ping()).current_execution == execution_id:
-            break
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await value(shared, "how") == "CancelledError"
-
-
-async def test_a_timeout_around_execute_cancels_the_execution(shared: pyrepl3.Session) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
-            await shared.execute("stopped = False\ntry:\n    while True: abs(0)\nfinally: stopped = True")
-    assert await value(shared, "stopped") is True
-
-
-async def test_a_cancel_scope_around_execute_cancels_the_execution(shared: pyrepl3.Session) -> None:
-    with anyio.move_on_after(0.1) as scope:
-        await shared.execute("stopped2 = False\ntry:\n    while True: abs(0)\nfinally: stopped2 = True")
-    assert scope.cancelled_caught
-    assert await value(shared, "stopped2") is True
-
-
-async def test_execution_timeout_is_a_timeout_error(shared: pyrepl3.Session) -> None:
-    with pytest.raises(TimeoutError) as caught:
-        await shared.execute("while True: pass", timeout=0.05)
-    assert isinstance(caught.value, pyrepl3.ExecutionTimeout)
-    with pytest.raises(pyrepl3.ExecutionTimeout):
-        await shared.execute("import asyncio\nawait asyncio.sleep(60)", timeout=0.05)
-
-
-async def test_the_sessions_own_time_limit(shared: pyrepl3.Session) -> None:
-    async with pyrepl3.open_session(config=quick(max_execution_time=0.1)) as limited:
-        with pytest.raises(pyrepl3.ExecutionTimeout):
-            await limited.execute("while True: pass")
-        assert (await limited.execute("import time; time.sleep(0.15); 'longer'", timeout=5)).value == "longer"
-
-
-async def test_a_timeout_that_is_not_reached_leaves_no_trace(shared: pyrepl3.Session) -> None:
-    for _ in range(20):
-        await shared.execute("pass", timeout=0.02)
-    assert await value(shared, "sum(range(2_000_000)) > 0") is True
 
 
 async def test_cancelling_a_hundred_times_in_a_row(shared: pyrepl3.Session) -> None:

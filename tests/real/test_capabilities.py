@@ -19,7 +19,7 @@ class NotFoundHere(Exception):  # noqa: N818 - its name is what is tested
     """An exception type that the worker does not know."""
 
 
-def add(a: int, b: int = 10) -> int:
+async def add(a: int, b: int = 10) -> int:
     """Add two numbers."""
     return a + b
 
@@ -29,8 +29,13 @@ async def later(x: object) -> object:
     return x
 
 
-def boom(kind: str) -> None:
+async def boom(kind: str) -> None:
     raise {"value": ValueError("bad value"), "key": KeyError("k"), "mine": NotFoundHere("not here")}[kind]
+
+
+def plain_add(a: int, b: int = 10) -> int:
+    """Add two numbers, in a thread of the parent."""
+    return a + b
 
 
 def thread_name() -> str:
@@ -44,7 +49,7 @@ def collect(*args: object, **kwargs: object) -> list[object]:
 @pytest.fixture(scope="module")
 async def host() -> AsyncIterator[pyrepl3.Session]:
     capabilities = {
-        "add": add, "later": later, "boom": boom, "thread_name": thread_name, "collect": collect,
+        "add": add, "plain_add": plain_add, "later": later, "boom": boom, "thread_name": thread_name, "collect": collect,
         "unsendable": object, "nothing": lambda: None,
     }  # fmt: skip
     async with pyrepl3.open_session(config=quick(), capabilities=capabilities) as session:
@@ -61,6 +66,9 @@ async def host() -> AsyncIterator[pyrepl3.Session]:
         pytest.param("await later('x')", "x", id="an asynchronous one, awaited"),
         pytest.param("later('x')", "x", id="an asynchronous one, from sync code"),
         pytest.param("nothing()", None, id="nothing"),
+        pytest.param("plain_add(1, 2)", 3, id="a plain one"),
+        pytest.param("await plain_add(3)", 13, id="a plain one, awaited"),
+        pytest.param("import asyncio\nawait asyncio.gather(*(plain_add(i) for i in range(5)))", [10, 11, 12, 13, 14], id="plain ones gathered"),
         pytest.param("collect(1, 'a', None, [1, {'k': b'b'}], x=2.5)", [[1, "a", None, [1, {"k": b"b"}]], {"x": 2.5}], id="all kinds of data"),
         pytest.param("collect((1, 2), {3}, x=0)", [[[1, 2], [3]], {"x": 0}], id="tuples and sets become lists"),
         pytest.param("[add(i, i) for i in range(3)]", [0, 2, 4], id="in a comprehension"),

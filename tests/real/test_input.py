@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 
 import pyrepl3_client as pyrepl3
@@ -19,7 +20,7 @@ class Asked:
         self.prompts: list[str] = []
         self.answers: list[str | None] = []
 
-    def __call__(self, prompt: str) -> str | None:
+    async def __call__(self, prompt: str) -> str | None:
         self.prompts.append(str(prompt))
         return self.answers.pop(0) if self.answers else None
 
@@ -137,8 +138,6 @@ async def test_ids_count_from_one(shared: pyrepl3.Session) -> None:
 
 
 async def test_a_question_is_withdrawn_with_its_execution() -> None:
-    import anyio
-
     asked, withdrawn = anyio.Event(), anyio.Event()
 
     async def never(prompt: str) -> str:
@@ -159,8 +158,6 @@ async def test_a_question_is_withdrawn_with_its_execution() -> None:
 
 
 async def test_other_tasks_go_on_while_an_awaited_input_waits(shared: pyrepl3.Session) -> None:
-    import anyio
-
     may_answer = anyio.Event()
 
     async def answer(prompt: str) -> str:
@@ -170,7 +167,8 @@ async def test_other_tasks_go_on_while_an_awaited_input_waits(shared: pyrepl3.Se
     def listen(output: object) -> None:
         may_answer.set()
 
-    result = await shared.execute(
+    result = await run(
+        shared,
         "import asyncio\nasync def ask(): return await input('? ')\n"
         "async def other():\n    await asyncio.sleep(0)\n    print('meanwhile')\n"
         "(await asyncio.gather(ask(), other()))[0]",

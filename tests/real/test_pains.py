@@ -2,6 +2,8 @@
 
 The numbers are those of the list of pains (each a recurring theme of public issue trackers). What a row
 means in full is tested where it belongs; here stands the case that people describe.
+
+It is long because the list of pains is.
 """
 
 import time
@@ -115,7 +117,7 @@ async def test_row_10_an_interrupt_takes_the_subprocesses_along(shared: pyrepl3.
 async def test_row_11_a_second_interrupt_is_possible_and_goes_further(session: pyrepl3.Session) -> None:
     """Row 11: a handler swallows the first interrupt, and there is no second."""
     execution = session.start(
-        "import time\nswallowed = 0\nprint('ready')\nwhile True:\n    try: time.sleep(600)\n"
+        "import time\nswallowed = 0\nwhile True:\n    try:\n        print('ready')\n        time.sleep(600)\n"
         "    except BaseException: swallowed += 1"
     )
     await seen(execution)
@@ -124,17 +126,22 @@ async def test_row_11_a_second_interrupt_is_possible_and_goes_further(session: p
     assert session.worker.incarnation == 1
 
 
-async def test_row_12_code_that_takes_the_cpu_cannot_keep_the_interrupt_away(shared: pyrepl3.Session) -> None:
-    """Row 12: CPU-bound code starves the thread that would have sent the signal."""
-    execution = shared.start(
-        "import threading\nprint('ready')\ndef spin():\n    while not done: pass\ndone = []\n"
-        "for _ in range(3): threading.Thread(target=spin, daemon=True).start()\n"
-        "try:\n    while True: abs(0)\nfinally: done.append(1)"
-    )
-    await seen(execution)
-    begin = time.monotonic()
-    await stop(execution, "interrupt")
-    assert time.monotonic() - begin < PROMPT
+async def test_row_12_code_that_takes_the_cpu_cannot_keep_the_interrupt_away() -> None:
+    """Row 12: CPU-bound code starves the thread that would have sent the signal.
+
+    Each time the handler lets go of the GIL, the spinning thread has it for 5 ms: hence the longer grace.
+    """
+    async with pyrepl3.open_session() as session:
+        execution = session.start(
+            "import threading\ndone = []\ndef spin():\n    while not done: pass\n"
+            "threading.Thread(target=spin, daemon=True).start()\n"
+            "try:\n    print('ready')\n    while True: abs(0)\nfinally: done.append(1)"
+        )
+        await seen(execution)
+        begin = time.monotonic()
+        assert type_of(await stop(execution, "interrupt")) == "KeyboardInterrupt"
+        assert time.monotonic() - begin < PROMPT
+        assert await value(session, "done") == [1]
 
 
 async def test_row_13_output_of_threads_and_tasks_is_under_the_cell_that_started_them() -> None:
@@ -379,10 +386,11 @@ async def test_row_34_the_code_calls_tools_that_stay_with_the_host() -> None:
         return [f"{query} {n} by {len(secrets['token'])}" for n in range(limit)]
 
     async with pyrepl3.open_session(config=quick(), capabilities={"search": search}) as session:
-        execution = session.start("found = search('cats')\nfound + await search('dogs', limit=1)")
+        execution = session.start("found = await search('cats')\nfound + await search('dogs', limit=1)")
         calls = [event.call_id.partition(":")[2] async for event in execution if isinstance(event, Call)]
         assert (await execution.result()).value == ["cats 0 by 9", "cats 1 by 9", "dogs 0 by 9"]
         assert calls == ["search:1", "search:2"]
+        assert await value(session, "search('birds', 1)") == ["birds 0 by 9"]
         assert await value(session, "'secrets' in globals()") is False
 
 
