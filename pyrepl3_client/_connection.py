@@ -175,11 +175,6 @@ class Connection:
         self._urgent += 1 if urgent else -1
         self._set_reading()
 
-    @property
-    def insisting(self) -> bool:
-        """Whether holds count for nothing now."""
-        return self._urgent > 0
-
     def _set_reading(self) -> None:
         wanted = (self._urgent > 0 or not self._holds) and not self.ended.done()
         if wanted == self._reading:

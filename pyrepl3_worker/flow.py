@@ -23,7 +23,6 @@ class Execution:
         "code",
         "cut_bytes",
         "execution_id",
-        "filename",
         "flow",
         "late_marked",
         "mode",
@@ -56,7 +55,6 @@ class Execution:
         self.store_history = store_history
         self.place: Place = "queued"
         self.mode = ""
-        self.filename = ""
         self.started = 0.0
         self.started_boot = 0.0
         self.cancels = 0

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from pyrepl3_worker.cancellation import Doorbell
-from pyrepl3_worker.ground import hear_doorbell, mend_namespace, recover
+from pyrepl3_worker.ground import hear_doorbell, mend_namespace
 from pyrepl3_worker.stdio import Stdio
 
 if TYPE_CHECKING:
@@ -26,11 +26,10 @@ class Health:
         self._checkpointer: Checkpointer | None = None
 
     def mend(self) -> None:
-        """Put back what no cell can do without: builtins, the doorbell, standard fds, room for calls.
+        """Put back what no cell can do without: its builtins, the doorbell, standard fds, room for calls.
 
         What the code has replaced on purpose (`builtins.print`, fd 1) stays as it is.
         """
-        recover()
         mend_namespace(self._namespace)
         if sys.getrecursionlimit() < _LEAST_RECURSION:
             sys.setrecursionlimit(self._recursion_limit)

@@ -10,7 +10,6 @@ class ExecutionMetrics:
     """Counts executions. Durations go into buckets, so that memory does not grow with use."""
 
     __slots__ = (
-        "ast_transforms",
         "duration_buckets",
         "failed",
         "mode_distribution",
@@ -22,7 +21,6 @@ class ExecutionMetrics:
         """All zero."""
         self.succeeded = 0
         self.failed = 0
-        self.ast_transforms = 0
         self.total_duration = 0.0
         self.duration_buckets = [0] * _BUCKETS
         self.mode_distribution: dict[str, int] = {}

@@ -284,7 +284,13 @@ class OutputHub:
         while data:
             data = data[os.write(1 if stream == "stdout" else 2, data) :]
 
-    def wait_drained(self) -> None:
+    def begin(self, execution: Execution) -> None:
+        """An execution starts: its first line goes out at once, whatever the one before it wrote last."""
+        self._wait_drained()
+        self._last_flush = 0.0
+        self.running = execution
+
+    def _wait_drained(self) -> None:
         """Wait, briefly, until the parent has read what the last execution left in the capture pipes.
 
         The bytes there bear no name, so what the next one writes could not be told from them. There is

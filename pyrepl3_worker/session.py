@@ -339,8 +339,7 @@ class Session:
 
     def begin(self, execution: Execution) -> None:
         """Attribute what is written without a flow of its own."""
-        self._hub.wait_drained()
-        self._hub.running = execution
+        self._hub.begin(execution)
         self._calls.running = execution
 
     def show(self, execution: Execution, value: Any) -> Any:

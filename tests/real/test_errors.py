@@ -262,3 +262,11 @@ async def test_errors_do_not_pile_up(shared: pyrepl3.Session) -> None:
         await run(shared, "def f():\n    big = Big()\n    1/0\nf()")
     assert (await shared.ping()).rss - before < 40_000_000
     assert await works(shared)
+
+
+async def test_a_trace_function_of_the_codes_is_there_in_the_next_cell(session: pyrepl3.Session) -> None:
+    """The worker takes it off for itself, and gives it back."""
+    await session.execute("import sys\ndef trace(*a): return None\nsys.settrace(trace)")
+    assert await value(session, "sys.gettrace() is trace") is True
+    await session.execute("sys.settrace(None)")
+    assert await value(session, "sys.gettrace() is None") is True
