@@ -23,13 +23,16 @@ The smallest complete program:
 """
 
 from pyrepl3_client._calls import CallContext, Capability, capability
+from pyrepl3_client._deaths import DeathCertificate
 from pyrepl3_client._events import Event
 from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
 from pyrepl3_client._inputs import Prompt
+from pyrepl3_client._life import RecoveryHandler
 from pyrepl3_client._open import open_session
 from pyrepl3_client._pool import WorkerPool
+from pyrepl3_client._recovery import Recovery, RecoveryPolicy, Skipped
 from pyrepl3_client._session import Session, WorkerInfo
-from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client.config import ResourceLimits, SandboxPolicy, WorkerConfig
 from pyrepl3_client.errors import (
     CapabilityError,
     ExecutionCancelled,
@@ -62,6 +65,7 @@ from pyrepl3_schemas.messages import (
     Pong,
     Restored,
     Result,
+    Unsaved,
     Variable,
 )
 
@@ -72,6 +76,7 @@ __all__ = [
     "CapabilityError",
     "Checkpointed",
     "Completions",
+    "DeathCertificate",
     "Display",
     "Error",
     "ErrorInfo",
@@ -95,14 +100,21 @@ __all__ = [
     "Prompt",
     "ProtocolError",
     "PyRepl3Error",
+    "Recovery",
+    "RecoveryHandler",
+    "RecoveryPolicy",
     "ReplayDivergence",
+    "ResourceLimits",
     "Restored",
     "Result",
+    "SandboxPolicy",
     "Session",
     "SessionClosed",
     "SessionState",
+    "Skipped",
     "SpawnError",
     "StoreError",
+    "Unsaved",
     "Variable",
     "WorkerConfig",
     "WorkerDied",

@@ -61,3 +61,15 @@ def _head(data: bytes, size: int) -> bytes:
     while 0 < size < len(data) and data[size] & 0xC0 == 0x80:
         size -= 1
     return data[:size]
+
+
+def head_and_tail(text: str, bound: int) -> tuple[str, bool]:
+    """Give text within `bound` bytes of UTF-8, its middle left out and said so; and whether it was."""
+    if len(text) <= bound and (text.isascii() or len(text.encode()) <= bound):
+        return text, False
+    data = text.encode()
+    tail = data[len(data) - bound // 2 :]
+    head = _head(data, bound - len(tail))
+    cut = len(data) - len(head) - len(tail)
+    marker = f"\n… {cut:,} bytes cut from the record (it keeps {bound:,}) …\n"
+    return head.decode() + marker + tail.decode("utf-8", "ignore"), True

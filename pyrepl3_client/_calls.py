@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrepl3_client._nursery import Nursery
-from pyrepl3_client.errors import CapabilityError, ProtocolError
+from pyrepl3_client._recorded import Recorded
+from pyrepl3_client.errors import CapabilityError, ProtocolError, StoreError
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import Call, CallError, CallResponse, CapabilitySpec
@@ -66,6 +67,7 @@ class _Offer:
     is_async: bool
     context_parameter: str | None
     timeout: float | None
+    repeatable: bool
     spec: CapabilitySpec
 
 
@@ -84,14 +86,20 @@ def _offer(name: str, given: Capability | Callable[..., Any]) -> _Offer:
     except (ValueError, TypeError):
         # Some functions written in C do not tell.
         return _Offer(
-            name, function, is_async, None, offered.timeout, CapabilitySpec(name, doc=_doc(function))
+            name,
+            function,
+            is_async,
+            None,
+            offered.timeout,
+            offered.repeatable,
+            CapabilitySpec(name, doc=_doc(function)),
         )
     context = next((p.name for p in signature.parameters.values() if _wants_context(p)), None)
     if context is not None:
         parameters = [p for p in signature.parameters.values() if p.name != context]
         signature = signature.replace(parameters=parameters)
     spec = CapabilitySpec(name, str(signature), _doc(function))
-    return _Offer(name, function, is_async, context, offered.timeout, spec)
+    return _Offer(name, function, is_async, context, offered.timeout, offered.repeatable, spec)
 
 
 def _wants_context(parameter: inspect.Parameter) -> bool:
@@ -113,16 +121,22 @@ class Calls:
         self,
         capabilities: Mapping[str, Capability | Callable[..., Any]],
         nursery: Nursery,
+        recorded: Recorded,
         send: Callable[[CallResponse], None],
+        on_failure: Callable[[str, StoreError], None],
     ) -> None:
-        """Offer `capabilities`; answer by `send`.
+        """Offer `capabilities`; answer by way of `recorded`, or by `send` what needs no record.
+
+        `on_failure` gets the execution whose call could not be recorded, and why.
 
         Raises:
             CapabilityError: a name or a function cannot be used; names it.
         """
         self._offers = {name: _offer(name, given) for name, given in capabilities.items()}
         self._nursery = nursery
+        self._recorded = recorded
         self._send = send
+        self._on_failure = on_failure
         self._running: dict[str, set[asyncio.Task[None]]] = {}
 
     @property
@@ -130,16 +144,15 @@ class Calls:
         """What to tell the worker."""
         return [offer.spec for offer in self._offers.values()]
 
-    def serve(self, call: Call, attempt: int = 1) -> None:
+    def serve(self, call: Call) -> None:
         """Call the host function and answer, now or later."""
         offer = self._offers.get(call.capability)
         if offer is None:
             known = ", ".join(sorted(self._offers)) or "none"
-            self._fail(
-                call, "CapabilityError", f"there is no capability {call.capability!r}; there are: {known}"
-            )
+            text = f"there is no capability {call.capability!r}; there are: {known}"
+            self._send(_failure(call, "CapabilityError", text))
             return
-        task = self._nursery.start(self._serve(offer, call, attempt), f"capability {offer.name!r}")
+        task = self._nursery.start(self._serve(offer, call), f"capability {offer.name!r}")
         if not task.done():
             running = self._running.setdefault(call.execution_id, set())
             running.add(task)
@@ -151,20 +164,23 @@ class Calls:
             for task in self._running.pop(execution_id, ()):
                 task.cancel()
 
-    def end_all(self) -> None:
-        """Cancel all calls: the worker is gone."""
-        for execution_id in list(self._running):
-            self.end(execution_id)
+    async def _serve(self, offer: _Offer, call: Call) -> None:
+        try:
+            await self._recorded.answer(
+                call, lambda attempt: self._ask(offer, call, attempt), repeatable=offer.repeatable
+            )
+        except StoreError as error:
+            self._on_failure(call.execution_id, error)
 
-    async def _serve(self, offer: _Offer, call: Call, attempt: int) -> None:
+    async def _ask(self, offer: _Offer, call: Call, attempt: int) -> CallResponse:
         try:
             value = await self._call(offer, call, attempt)
-            self._send(CallResponse(call_id=call.call_id, value=encode_value(value)))
+            return CallResponse(call_id=call.call_id, value=encode_value(value))
         except (LocalProtocolError, RemoteProtocolError, ProtocolError) as error:
             # Its own call of encode_value can fail like this too, and is told the same.
-            self._fail(call, "CapabilityError", f"capability {offer.name!r}: {error}")
+            return _failure(call, "CapabilityError", f"capability {offer.name!r}: {error}")
         except Exception as error:  # noqa: BLE001 - whatever a host function raises is for the code to hear
-            self._fail(call, type(error).__name__, _message(error))
+            return _failure(call, type(error).__name__, _message(error))
 
     async def _call(self, offer: _Offer, call: Call, attempt: int) -> Any:
         args: list[Any] = decode_value(call.args)
@@ -198,8 +214,9 @@ class Calls:
             return await awaitable
         return value
 
-    def _fail(self, call: Call, exception: str, message: str) -> None:
-        self._send(CallResponse(call_id=call.call_id, error=CallError(exception, _encodable(message))))
+
+def _failure(call: Call, exception: str, message: str) -> CallResponse:
+    return CallResponse(call_id=call.call_id, error=CallError(exception, _encodable(message)))
 
 
 def _message(error: Exception) -> str:

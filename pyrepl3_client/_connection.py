@@ -60,6 +60,8 @@ class End:
     """Why we ended it, or empty."""
     cause: BaseException | None
     """The error that made us end it."""
+    peak_rss: int | None = None
+    """Most bytes of memory that it ever had, None when nobody knows."""
 
 
 class Connection:
@@ -313,7 +315,7 @@ class Connection:
         self._ends.close()
         words = self._words.decode("utf-8", "replace").splitlines()[-_WORDS_LINES:]
         self.ended.set_result(
-            End(ending.exit_code, ending.signal, "\n".join(words), self._reason, self._cause)
+            End(ending.exit_code, ending.signal, "\n".join(words), self._reason, self._cause, ending.peak_rss)
         )
 
     def _drain_rest(self) -> None:

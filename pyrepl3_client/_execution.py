@@ -5,7 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from pyrepl3_client._delivery import Valve
+from pyrepl3_client._echo import Echo
 from pyrepl3_client._events import Event, EventLog
+from pyrepl3_client._journal import Spec
+from pyrepl3_client._outcomes import Written, record_written
 from pyrepl3_client._patience import wait_through
 from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout
 from pyrepl3_client.results import NO_TEXT, ExecutionResult, Text, make_result
@@ -45,6 +48,7 @@ class Execution:
         "_callback_error",
         "_check",
         "_displays",
+        "_echo",
         "_end_waiters",
         "_failure",
         "_keep",
@@ -55,33 +59,54 @@ class Execution:
         "_result_waiters",
         "_stderr",
         "_stdout",
+        "attempts",
         "code",
         "cut",
         "execution_id",
+        "notices",
         "on_input",
         "on_output",
         "output_bytes",
         "over",
-        "timeout",
+        "ready",
+        "replayed",
+        "seconds",
+        "seq",
+        "silent",
+        "spec",
     )
 
     def __init__(
         self,
         owner: Owner,
         execution_id: str,
-        code: str,
-        timeout: float | None,
+        spec: Spec,
+        seconds: float | None,
         on_output: OutputHandler | None,
         on_input: InputHandler | None,
         *,
         check: bool,
         keep: bool,
+        silent: bool = False,
     ) -> None:
-        """Belong to `owner`; `keep` says whether anybody could iterate."""
+        """Belong to `owner`.
+
+        Args:
+            owner: its session's executions.
+            execution_id: its id.
+            spec: what to run.
+            seconds: its deadline, from its beginning.
+            on_output: gets its output.
+            on_input: answers its prompts.
+            check: whether `result` raises when the code failed.
+            keep: whether anybody could iterate.
+            silent: it has ended once and is run again for its effect on the namespace.
+        """
         self._owner = owner
         self.execution_id = execution_id
-        self.code = code
-        self.timeout = timeout
+        self.code = spec.code
+        self.spec = spec
+        self.seconds = seconds
         self.on_output = on_output
         self.on_input = on_input
         self._check = check
@@ -101,6 +126,18 @@ class Execution:
         self.cut = False
         """Whether captured output went over the bound."""
         self.output_bytes = 0
+        self.ready = False
+        """Whether it may be sent: it is on record."""
+        self.silent = silent
+        self.seq = 0
+        """Its number in the session's record; 0 before it has one."""
+        self.attempts = 1
+        """How many workers have taken it up, the one that is at it now included."""
+        self.replayed = False
+        """Whether the outcome was on record already."""
+        self.notices: tuple[str, ...] = ()
+        """What its owner should know of the session."""
+        self._echo: Echo | None = None
 
     def __repr__(self) -> str:
         """Show id and state."""
@@ -176,25 +213,60 @@ class Execution:
                 await wait_through(self.wait_over, lambda: self._owner.request_cancel(self, "cancelled"))
             raise
 
+    def admit(self, message: Output) -> Output | None:
+        """Take output; give the part of it that nobody has seen yet."""
+        if message.stream == "stdout":
+            if self._stdout is None:
+                self._stdout = []
+            self._stdout.append(message.data)
+        else:
+            if self._stderr is None:
+                self._stderr = []
+            self._stderr.append(message.data)
+        news = message if self._echo is None else self._echo.news(message)
+        if news is not None:
+            self._log_event(news)
+        return news
+
     def accept(self, message: Event) -> None:
-        """Take a message that is not the last."""
-        if isinstance(message, Output):
-            if message.stream == "stdout":
-                if self._stdout is None:
-                    self._stdout = []
-                self._stdout.append(message.data)
-            else:
-                if self._stderr is None:
-                    self._stderr = []
-                self._stderr.append(message.data)
-        elif isinstance(message, Display):
+        """Take a message that is neither output nor the last."""
+        if isinstance(message, Display):
             if self._displays is None:
                 self._displays = []
             self._displays.append(message)
+            if self._echo is not None and not self._echo.is_news(message):
+                return
+        self._log_event(message)
+
+    def _log_event(self, message: Event) -> None:
         if self._keep:
             if self._log is None:
                 self._log = EventLog(self._owner.valve)
             self._log.add(message)
+
+    def adopt(self, other: "Execution") -> None:
+        """Somebody else has asked for the same: serve both, under the handlers of whoever has some."""
+        self.on_output = self.on_output or other.on_output
+        self.on_input = self.on_input or other.on_input
+
+    def begin_again(self) -> None:
+        """Its worker died: another one runs it from the top, and what was seen is not shown again."""
+        if self._stdout or self._stderr or self._displays:
+            self._echo = Echo("".join(self._stdout or ()), "".join(self._stderr or ()), self._displays or ())
+        self._stdout = self._stderr = self._displays = None
+        self.cut = False
+        self.output_bytes = 0
+
+    def written(self) -> Written:
+        """Give what was written, as it is recorded."""
+        if self._stdout is None and self._stderr is None and self._displays is None:
+            return Written(cut=self.cut)
+        return record_written(
+            "".join(self._stdout or ()),
+            "".join(self._stderr or ()),
+            tuple(self._displays or ()),
+            cut=self.cut,
+        )
 
     def mark_over(self) -> None:
         """The last message has come; what it says is delivered when its turn is."""
@@ -247,6 +319,9 @@ class Execution:
                 Text(self._stderr) if self._stderr else NO_TEXT,
                 tuple(self._displays) if self._displays else (),
                 cut=self.cut,
+                replayed=self.replayed,
+                attempts=self.attempts,
+                notices=self.notices,
             )
         if self._callback_error is not None:
             raise self._callback_error

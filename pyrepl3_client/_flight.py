@@ -1,6 +1,7 @@
 """The executions of a session that are under way, and where each message about them goes."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,10 +12,14 @@ from pyrepl3_client._delivery import Delivery, Valve
 from pyrepl3_client._events import Event
 from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
 from pyrepl3_client._inputs import Inputs
+from pyrepl3_client._journal import Record
 from pyrepl3_client._nursery import Nursery
+from pyrepl3_client._recorded import Recorded
 from pyrepl3_client._stopping import Actions, Stopping
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import ExecutionIdConflict, ProtocolError
+from pyrepl3_client.errors import ExecutionIdConflict, ProtocolError, StoreError
+from pyrepl3_schemas.codec import encode
+from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.lifecycle import ExecutionState
 from pyrepl3_schemas.messages import (
     Call,
@@ -35,8 +40,41 @@ from pyrepl3_schemas.messages import (
 type Capabilities = Mapping[str, Capability | Callable[..., Any]]
 
 
+type Ended = Callable[[Execution, Result | Error], None]
+"""Takes the last message of an execution, in its turn; sees to it that the execution is finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """What a worker's death has interrupted."""
+
+    first: Execution | None
+    """The execution that ran."""
+    stopped: list[tuple[Execution, CancelReason]]
+    """The executions that were being stopped, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the executions' session does for them."""
+
+    wire: Callable[[], Connection]
+    """Gives the connection to the worker that is there now."""
+    record: Callable[[], Record]
+    """Gives what calls and prompts are recorded in."""
+    ended: Ended
+    on_failure: Callable[[str, StoreError], None]
+    """Takes the execution whose call or prompt could not be recorded."""
+    diverged: Callable[[str, str], None]
+    """Takes the execution that asked for something else than its record holds, and what."""
+
+
 class Flight:
-    """Executions in the order in which they were submitted, which is the order in which they run."""
+    """Executions in the order in which they were submitted, which is the order in which they run.
+
+    One that is submitted waits until it is `ready` (on record), those before it are, and a worker takes
+    executions (`open`). Those that are sent wait again when their worker is gone (`suspend`).
+    """
 
     def __init__(
         self,
@@ -45,23 +83,35 @@ class Flight:
         capabilities: Capabilities,
         on_output: OutputHandler | None,
         on_input: InputHandler | None,
-        wire: Callable[[], Connection],
+        hooks: Hooks,
     ) -> None:
-        """Send over `wire()`, the connection to the worker that is there now.
+        """Have no executions yet.
 
         Raises:
             CapabilityError: a capability cannot be offered.
         """
-        self._wire = wire
+        self._wire = hooks.wire
+        self._ended = hooks.ended
         self._on_output = on_output
         self._on_input = on_input
         self._loop = nursery.loop
         self._max_output = config.executor.max_output_bytes
+        self._max_frame_bytes = config.executor.max_frame_bytes
         self._executions: dict[str, Execution] = {}
+        """Sent to the worker that is there now."""
+        self._waiting: dict[str, Execution] = {}
+        self._open = False
+        self.last_seq = 0
+        """The number of the last execution that was sent."""
+        self.ending: dict[str, bool] = {}
+        """Executions whose last message has come and is not recorded; whether not to run them again."""
         self._bounds: dict[str, OutputBound] = {}
         self._delivery = Delivery(nursery, self.valve)
-        self._inputs = Inputs(nursery, self._answer)
-        self.calls = Calls(capabilities, nursery, self._answer)
+        self.recorded = Recorded(
+            hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes
+        )
+        self._inputs = Inputs(nursery, self.recorded, hooks.on_failure)
+        self.calls = Calls(capabilities, nursery, self.recorded, self._answer, hooks.on_failure)
         self._stopping = Stopping(
             Actions(
                 self._ask_to_stop, self._give_up, lambda reason: self._wire().end(reason), lambda: self.first
@@ -85,57 +135,174 @@ class Flight:
 
     @property
     def first(self) -> Execution | None:
-        """The execution that runs: the oldest one without a last message."""
+        """The execution that runs: the oldest one sent without a last message."""
         return next(iter(self._executions.values()), None)
+
+    @property
+    def oldest(self) -> Execution | None:
+        """The oldest one without a last message, whether it runs or waits for a worker."""
+        return self.first or next(iter(self._waiting.values()), None)
 
     @property
     def running(self) -> tuple[str, ...]:
         """The ids of what is under way, the running one first."""
-        return tuple(self._executions)
+        return (*self._executions, *self._waiting)
+
+    def find(self, execution_id: str) -> Execution | None:
+        """Give an execution that is under way."""
+        return self._executions.get(execution_id) or self._waiting.get(execution_id)
 
     def busy(self) -> str:
         """Say in words what the worker is doing; empty when that is nothing."""
         first = self.first
         return "" if first is None else f"running {first.execution_id!r}"
 
-    def submit(self, execution: Execution, message: Execute, seconds: float | None) -> None:
-        """Send an execution; `seconds` is its deadline.
+    def submit(self, execution: Execution) -> None:
+        """Take an execution that is on record: it is sent as soon as it may run.
 
         Raises:
             ExecutionIdConflict: its id is in flight.
             ProtocolError: its code cannot be sent.
         """
-        if execution.execution_id in self._executions:
-            raise ExecutionIdConflict(f"execution id {execution.execution_id!r} is in flight in this session")
+        if self._open and not self._waiting:
+            self._refuse_taken(execution.execution_id)
+            self._send(execution)
+            return
+        self.enroll(execution)
+        self.release(execution)
+
+    def enroll(self, execution: Execution) -> None:
+        """Give an execution its place among those that wait; `release` lets it go on.
+
+        Raises:
+            ExecutionIdConflict: its id is in flight.
+            ProtocolError: its code cannot be sent.
+        """
+        self._refuse_taken(execution.execution_id)
+        try:
+            encode(_message(execution), self._max_frame_bytes)
+        except LocalProtocolError as error:
+            raise ProtocolError(error.reason, error.offset) from error
+        self._waiting[execution.execution_id] = execution
+
+    def release(self, execution: Execution) -> None:
+        """An execution is on record: it may be sent when its turn comes."""
+        execution.ready = True
+        self._pump()
+
+    def drop(self, execution: Execution) -> None:
+        """Forget an execution that has not been sent."""
+        if self._waiting.pop(execution.execution_id, None) is not None:
+            self._stopping.over(execution)
+            execution.mark_over()
+            self._pump()
+
+    def open(self) -> None:
+        """A worker takes executions: send those that wait."""
+        self._open = True
+        self._pump()
+
+    def run_again(self, execution: Execution) -> None:
+        """Send an execution past those that wait, for its effect on the namespace."""
+        self._send(execution)
+
+    def suspend(self) -> Interrupted:
+        """The worker is gone: what was sent waits again, in order. Say what was interrupted."""
+        self._open = False
+        first = self.first
+        stopped: list[tuple[Execution, CancelReason]] = [
+            (execution, reason)
+            for execution in self._executions.values()
+            if (reason := self._stopping.reason(execution)) is not None
+        ]
+        self._lose_worker()
+        for execution in self._executions.values():
+            execution.begin_again()
+        self._waiting = {**self._executions, **self._waiting}
+        self._executions.clear()
+        return Interrupted(first, stopped)
+
+    def abandon(self, error: Callable[[], BaseException]) -> None:
+        """The worker is gone before it was `open`: what was run again ends with an error of its own."""
+        self._lose_worker()
+        for execution in list(self._executions.values()):
+            del self._executions[execution.execution_id]
+            self.recorded.forget(execution.execution_id)
+            execution.mark_over()
+            execution.fail(error())
+
+    def _lose_worker(self) -> None:
+        self.recorded.worker_gone()
+        self._stopping_urgently.clear()
+        self._bounds.clear()
+        # A worker that is only about to end may still say how they ended.
+        self._forsaken = set(self._executions)
+        for execution in self._executions.values():
+            self._stopping.over(execution)
+
+    def fail_all(self, error: Callable[[], BaseException]) -> None:
+        """Every execution in flight ends with an error of its own."""
+        self._open = False
+        self._lose_worker()
+        for execution in [*self._executions.values(), *self._waiting.values()]:
+            self._executions.pop(execution.execution_id, None)
+            self._waiting.pop(execution.execution_id, None)
+            self._end_asking(execution.execution_id)
+            self._stopping.over(execution)
+            failure = error()
+            execution.mark_over()
+            self._delivery.add(partial(execution.fail, failure))
+
+    def fail(self, execution: Execution, failure: BaseException) -> None:
+        """End one execution that is not at the worker, with an error."""
+        self._waiting.pop(execution.execution_id, None)
+        self._end_asking(execution.execution_id)
+        self._stopping.over(execution)
+        execution.mark_over()
+        self._delivery.add(partial(execution.fail, failure))
+
+    def end(self, execution: Execution, outcome: Error) -> None:
+        """End one execution that is not at the worker, with an outcome."""
+        self._waiting.pop(execution.execution_id, None)
+        self._end_asking(execution.execution_id)
+        self._stopping.over(execution)
+        execution.mark_over()
+        self._delivery.add(partial(self._ended, execution, outcome))
+
+    async def close(self, grace: float) -> None:
+        """Wait for output handlers, at most `grace` seconds."""
+        await self._delivery.close(grace)
+
+    def _refuse_taken(self, execution_id: str) -> None:
+        if execution_id in self._executions or execution_id in self._waiting:
+            raise ExecutionIdConflict(f"execution id {execution_id!r} is in flight in this session")
+
+    def _pump(self) -> None:
+        while self._open and self._waiting:
+            execution = next(iter(self._waiting.values()))
+            if not execution.ready:
+                return
+            del self._waiting[execution.execution_id]
+            self._send(execution)
+
+    def _send(self, execution: Execution) -> None:
         connection = self._wire()
-        frame = connection.encode(message)
+        frame = connection.encode(_message(execution))
         if self._executions:
             # The worker is busy with another: what is submitted in one turn of the loop goes in one write.
             connection.outbox.put(frame)
         else:
             connection.outbox.write(frame)
+        execution.ready = True
         self._executions[execution.execution_id] = execution
-        if seconds is not None:
-            self._stopping.watch(execution, seconds)
+        self.last_seq = max(self.last_seq, execution.seq)
+        if execution.seconds is not None:
+            self._stopping.watch(execution, execution.seconds)
 
-    def fail_all(self, error: Callable[[], BaseException]) -> None:
-        """There is no worker any more: every execution in flight ends with an error of its own."""
-        self.calls.end_all()
-        self._inputs.end_all()
-        self._stopping_urgently.clear()
-        # A worker that is only about to end may still say how they ended.
-        self._forsaken = set(self._executions)
-        for execution in list(self._executions.values()):
-            del self._executions[execution.execution_id]
-            self._stopping.over(execution)
-            failure = error()
-            execution.mark_over()
-            self._delivery.add(partial(execution.fail, failure))
-        self._bounds.clear()
-
-    async def close(self, grace: float) -> None:
-        """Wait for output handlers, at most `grace` seconds."""
-        await self._delivery.close(grace)
+    def _end_asking(self, execution_id: str) -> None:
+        self.calls.end(execution_id)
+        self._inputs.end(execution_id)
+        self.recorded.forget(execution_id)
 
     # --- what executions ask of us -------------------------------------------------------------------
 
@@ -151,8 +318,15 @@ class Flight:
 
     def request_cancel(self, execution: Execution, reason: CancelReason) -> None:
         """Take the next step towards an execution's end."""
-        if not execution.over and execution.execution_id in self._executions:
+        if execution.over:
+            return
+        if execution.execution_id in self._executions:
             self._stopping.stop(execution, reason)
+        elif execution.execution_id in self._waiting:
+            self.end(
+                execution, cancelled_error(execution.execution_id, reason, "was cancelled before it began")
+            )
+            self._pump()
 
     # --- stopping ------------------------------------------------------------------------------------
 
@@ -166,17 +340,9 @@ class Flight:
         connection.ring()
 
     def _give_up(self, execution: Execution, reason: CancelReason) -> None:
-        text = f"execution {execution.execution_id!r} was cancelled before it began"
-        error = Error(
-            kind="timeout" if reason == "timeout" else "cancelled",
-            exception="CancellationError",
-            message=text,
-            traceback=f"CancellationError: {text}",
-            execution_id=execution.execution_id,
-        )
         if not execution.over:
             execution.mark_over()
-            self._delivery.add(partial(execution.finish, error))
+            self._delivery.add(partial(self._ended, execution, _unbegun(execution, reason)))
 
     # --- routes --------------------------------------------------------------------------------------
 
@@ -205,6 +371,9 @@ class Flight:
         self._deliver(execution, message)
 
     def _deliver(self, execution: Execution | None, message: Output) -> None:
+        if not self._open and (execution is None or execution.silent):
+            # What a cell writes that is run again has been seen.
+            return
         if execution is not None:
             data = message.data
             execution.output_bytes += len(data) if data.isascii() else len(data.encode())
@@ -219,7 +388,10 @@ class Flight:
         """Give output to those who want it; what is given back is to be awaited before the next."""
         own: OutputHandler | None = None
         if execution is not None:
-            execution.accept(message)
+            news = execution.admit(message)
+            if news is None:
+                return None
+            message = news
             own = execution.on_output
         if self._on_output is None and own is None:
             return None
@@ -258,17 +430,19 @@ class Flight:
 
     def _route_input(self, message: Input) -> None:
         execution = self._executions.get(message.execution_id)
-        self._accept(message.execution_id, message)
+        if not self.recorded.knows(message):
+            self._accept(message.execution_id, message)
         handler = self._on_input if execution is None or execution.on_input is None else execution.on_input
         self._delivery.add(partial(self._inputs.ask, message, handler))
 
     def _route_call(self, message: Call) -> None:
-        self._accept(message.execution_id, message)
+        if not self.recorded.knows(message):
+            self._accept(message.execution_id, message)
         self._delivery.add(partial(self.calls.serve, message))
 
     def _accept(self, execution_id: str, message: Event) -> None:
         execution = self._executions.get(execution_id)
-        if execution is not None:
+        if execution is not None and not execution.silent:
             self._delivery.add(partial(execution.accept, message))
 
     def _route_last(self, message: Result | Error) -> None:
@@ -287,15 +461,17 @@ class Flight:
             if execution_id in self._stopping_urgently:
                 self._stopping_urgently.discard(execution_id)
                 self._wire().insist(urgent=False)
-        self.calls.end(execution_id)
-        self._inputs.end(execution_id)
+        self._end_asking(execution_id)
         if execution.over:
             return  # given up before its turn came
         execution.mark_over()
-        if self._delivery.busy:
-            self._delivery.add(partial(execution.finish, message))
-        else:
+        if execution.silent:
             execution.finish(message)
+        elif self._delivery.busy:
+            self.ending[execution_id] = is_final(message)
+            self._delivery.add(partial(self._ended, execution, message))
+        else:
+            self._ended(execution, message)
 
     def route_error(self, message: Error) -> None:
         """Take the error that ends an execution."""
@@ -309,3 +485,36 @@ class Flight:
         execution.cut = cut
         for stream, text in parts:
             self._deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
+
+
+def _message(execution: Execution) -> Execute:
+    spec = execution.spec
+    return Execute(
+        execution_id=execution.execution_id,
+        code=spec.code,
+        timeout=spec.timeout,
+        result_mode=spec.result_mode,
+        replay=execution.silent,
+        store_history=spec.store_history,
+    )
+
+
+def is_final(message: Result | Error) -> bool:
+    """Say whether an execution is not to be run again for its effect: nobody knows how far it came."""
+    return isinstance(message, Error) and message.kind in ("cancelled", "timeout")
+
+
+def _unbegun(execution: Execution, reason: CancelReason) -> Error:
+    return cancelled_error(execution.execution_id, reason, "was cancelled before it began")
+
+
+def cancelled_error(execution_id: str, reason: CancelReason, what: str) -> Error:
+    """Give the outcome of an execution that was stopped without its worker's word for it."""
+    text = f"execution {execution_id!r} {what}"
+    return Error(
+        kind="timeout" if reason == "timeout" else "cancelled",
+        exception="CancellationError",
+        message=text,
+        traceback=f"CancellationError: {text}",
+        execution_id=execution_id,
+    )

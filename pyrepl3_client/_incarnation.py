@@ -7,6 +7,7 @@ from contextvars import Context
 from typing import Any, Final
 
 from pyrepl3_client._connection import Connection, End, Interceptor
+from pyrepl3_client._deaths import DeathCertificate, fault_stack, likely_cause
 from pyrepl3_client._flight import Flight
 from pyrepl3_client._requests import Requests, key_of
 from pyrepl3_client._worker import Worker
@@ -17,6 +18,7 @@ from pyrepl3_schemas.messages import (
     Error,
     FromWorker,
     Hello,
+    Inspect,
     Inspection,
     Pong,
     Ready,
@@ -113,6 +115,32 @@ class Incarnation:
         self.connection.end(reason)
         await asyncio.wait([self.connection.ended])
 
+    async def names(self) -> frozenset[str]:
+        """Ask for the names of the namespace."""
+        key = str(self.requests.number())
+        message = Inspect(code="", cursor=0, request_id=key)
+        inspection = await self.requests.ask(message, Inspection, key, None, urgent=True)
+        return frozenset(variable.name for variable in inspection.variables)
+
+    def certificate(self, running: tuple[str, ...], max_memory: int | None) -> DeathCertificate:
+        """Say all that is known of the worker's end, which has come."""
+        end: End = self.connection.ended.result()
+        cause = likely_cause(
+            end.exit_code, end.signal, end.reason, end.stderr, peak_rss=end.peak_rss, max_memory=max_memory
+        )
+        return DeathCertificate(
+            cause=cause,
+            pid=self.pid,
+            incarnation=self.number,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            stack=fault_stack(end.stderr),
+            peak_rss=end.peak_rss,
+            stderr=end.stderr,
+            running=running,
+            reason=end.reason,
+        )
+
     def death(self, running: tuple[str, ...] = (), reason: str = "") -> WorkerDied:
         """Say how the worker ended, as an error. Each who waits gets one of their own."""
         if not self.connection.ended.done():
@@ -126,6 +154,7 @@ class Incarnation:
             running,
             reason or end.reason,
             self.number,
+            certificate=self.certificate(running, None),
         )
         error.__cause__ = end.cause
         return error

@@ -7,6 +7,8 @@ from typing import Any
 
 from pyrepl3_client._execution import InputHandler
 from pyrepl3_client._nursery import Nursery
+from pyrepl3_client._recorded import Recorded
+from pyrepl3_client.errors import StoreError
 from pyrepl3_schemas.messages import Input, InputResponse
 
 
@@ -33,18 +35,18 @@ class Prompt(str):
 class Inputs:
     """Has the prompts of one session's code answered."""
 
-    def __init__(self, nursery: Nursery, send: Callable[[InputResponse], None]) -> None:
-        """Answer by `send`."""
+    def __init__(
+        self, nursery: Nursery, recorded: Recorded, on_failure: Callable[[str, StoreError], None]
+    ) -> None:
+        """Answer by way of `recorded`; `on_failure` gets the execution whose prompt could not be recorded."""
         self._nursery = nursery
-        self._send = send
+        self._recorded = recorded
+        self._on_failure = on_failure
         self._running: dict[str, set[asyncio.Task[None]]] = {}
 
     def ask(self, message: Input, handler: InputHandler | None) -> None:
         """Have `handler` answer; without one it is the end of input."""
-        if handler is None:
-            self._send(InputResponse(input_id=message.input_id, eof=True))
-            return
-        task = self._nursery.start(self._ask(message, handler), "on_input")
+        task = self._nursery.start(self._serve(message, handler), "on_input")
         if not task.done():
             running = self._running.setdefault(message.execution_id, set())
             running.add(task)
@@ -56,18 +58,21 @@ class Inputs:
             for task in self._running.pop(execution_id, ()):
                 task.cancel()
 
-    def end_all(self) -> None:
-        """Withdraw all prompts: the worker is gone."""
-        for execution_id in list(self._running):
-            self.end(execution_id)
-
-    async def _ask(self, message: Input, handler: InputHandler) -> None:
+    async def _serve(self, message: Input, handler: InputHandler | None) -> None:
         try:
-            response = _response(message, await self._answer(Prompt.of(message), handler))
+            # A question that nobody has answered may be put again: a person is asked, nothing is done.
+            await self._recorded.answer(message, lambda _: self._ask(message, handler), repeatable=True)
+        except StoreError as error:
+            self._on_failure(message.execution_id, error)
+
+    async def _ask(self, message: Input, handler: InputHandler | None) -> InputResponse:
+        if handler is None:
+            return InputResponse(input_id=message.input_id, eof=True)
+        try:
+            return _response(message, await self._answer(Prompt.of(message), handler))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is for the code to hear
             text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
-            response = InputResponse(input_id=message.input_id, error=text)
-        self._send(response)
+            return InputResponse(input_id=message.input_id, error=text)
 
     async def _answer(self, prompt: Prompt, handler: InputHandler) -> Any:
         if inspect.iscoroutinefunction(handler):

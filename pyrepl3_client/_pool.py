@@ -14,6 +14,7 @@ from pyrepl3_client._patience import finish
 from pyrepl3_client._process import spawn
 from pyrepl3_client._session import Session
 from pyrepl3_client._spare import Spare
+from pyrepl3_client._template import Template
 from pyrepl3_client._worker import Launch, Worker
 from pyrepl3_client.config import WorkerConfig, checked_modules
 from pyrepl3_client.errors import PyRepl3Error, SpawnError
@@ -52,6 +53,11 @@ class WorkerPool:
     The pool bounds how many wait, not how many sessions there are: when none waits, a session starts a
     worker of its own and takes as long as that takes.
 
+    Workers are forked from one process that has imported everything, in milliseconds and sharing its
+    memory, where that is safe; else they are spawned, and `spawn_reason` says why. See `Template` for what
+    makes it unsafe as far as can be seen. What can't be seen is yours to know: a warm module that keeps
+    at its import what may not be the same in two processes (a seed, an id, the pid) needs `fork=False`.
+
     Example:
         async with WorkerPool(4, warm=("numpy",)) as pool, pool.open_session() as session:
             await session.execute("import numpy")
@@ -63,7 +69,8 @@ class WorkerPool:
         config: WorkerConfig = DEFAULT_CONFIG,
         warm: Sequence[str] = (),
         *,
-        launch: Launch = spawn,
+        fork: bool = True,
+        launch: Launch | None = None,
     ) -> None:
         """Describe the pool; entering it starts the workers.
 
@@ -71,7 +78,8 @@ class WorkerPool:
             size: how many workers to keep waiting.
             config: what all of them are.
             warm: modules for them to import, on top of `config.warm`.
-            launch: starts one; for tests.
+            fork: whether workers may be forked from a template.
+            launch: starts one, and nothing else does; for tests.
 
         Raises:
             ValueError: `size` is less than 1, or `warm` holds what is no module's name.
@@ -80,12 +88,21 @@ class WorkerPool:
             raise ValueError(f"size must be at least 1, not {size!r}")
         self.size = size
         self.config = replace(config, warm=config.warm + checked_modules(tuple(warm)))
-        self._launch = launch
+        self._spawn = self._launch = launch or spawn
+        self._fork = fork and launch is None
+        self._template: Template | None = None
         self._spares: list[Spare] = []
         self._failures = 0
         self._refill: asyncio.TimerHandle | None = None
         self._changed: asyncio.Future[None] | None = None
         self._open = False
+
+    @property
+    def spawn_reason(self) -> str | None:
+        """Why workers are spawned and not forked; None when they are forked."""
+        if not self._fork:
+            return "the pool was told not to fork"
+        return "the pool is closed" if self._template is None else self._template.reason
 
     @property
     def waiting(self) -> int:
@@ -102,6 +119,7 @@ class WorkerPool:
         limit = asyncio.timeout(self.config.spawn_timeout)
         try:
             async with limit:
+                await self._start_template()
                 while self.waiting < self.size:
                     await self._fill_up()
         except BaseException as error:
@@ -112,6 +130,13 @@ class WorkerPool:
                 ) from error
             raise
         return self
+
+    async def _start_template(self) -> None:
+        if not self._fork:
+            return
+        self._template = await Template(self.config, spawn=self._spawn).__aenter__()
+        self._launch = self._template.launch
+        await self._template.settled()
 
     async def _fill_up(self) -> None:
         if len(self._spares) < self.size:
@@ -197,6 +222,10 @@ class WorkerPool:
         if self._refill is not None:
             self._refill.cancel()
             self._refill = None
+        if self._template is not None:
+            self._template.close()
+            self._template = None
+            self._launch = self._spawn
         spares, self._spares = self._spares, []
         for spare in spares:
             spare.end()

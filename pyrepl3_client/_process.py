@@ -6,24 +6,34 @@ import subprocess
 from contextlib import suppress
 from typing import Final
 
+from pyrepl3_client._sandbox import confinement_argument, environment
 from pyrepl3_client._worker import Ending, Ends, open_pipe
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
 
 DOORBELL: Final = signal.SIGURG
 """Ignored by default, so it does no harm to a process that is not ready for it yet."""
+_KIB: Final = 1024
+"""Linux gives a process's peak memory in these (getrusage(2))."""
 
 
 class WorkerProcess:
-    """A spawned worker. Made by `spawn`; leads its own session and process group."""
+    """A worker that is our child. Made by `spawn`, or by a template; leads its own session and group."""
 
-    __slots__ = ("_process", "_reaped", "ends", "pid")
+    __slots__ = ("_kept", "_process", "_reaped", "ends", "pid")
 
-    def __init__(self, process: subprocess.Popen[bytes], ends: Ends) -> None:
-        """Take over the process and our ends of its pipes."""
+    def __init__(
+        self, pid: int, ends: Ends, process: subprocess.Popen[bytes] | None = None, *, kept: bool = False
+    ) -> None:
+        """Take over the process and our ends of its pipes.
+
+        `process`: what holds it, too, unless it was forked by a template.
+        `kept`: the process is the keeper of a worker in a PID namespace, which SIGTERM tells to end it all.
+        """
         self._process = process
+        self._kept = kept
         self._reaped = False
-        self.pid = process.pid
+        self.pid = pid
         self.ends = ends
 
     def ring(self) -> None:
@@ -33,6 +43,10 @@ class WorkerProcess:
     def kill(self) -> None:
         """Kill the worker and every process of its group."""
         if self._reaped:
+            return
+        if self._kept:
+            # Out of the code's reach, and it ends when the last process of its namespace has.
+            self._signal(signal.SIGTERM)
             return
         # The worker first, by pidfd: it leads the group, and its number stays taken until it is reaped,
         # so neither signal can hit a stranger.
@@ -44,9 +58,14 @@ class WorkerProcess:
     def reap(self) -> Ending:
         """Collect the exit status; ends what is left of the group before the number is given up."""
         self.kill()
-        code = self._process.wait()
+        _, status, usage = os.wait4(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if self._process is not None:
+            # Popen must not wait for it again, nor warn that nobody did.
+            self._process.returncode = code
         self._reaped = True
-        return Ending(code, None) if code >= 0 else Ending(None, -code)
+        peak = usage.ru_maxrss * _KIB
+        return Ending(code, None, peak) if code >= 0 else Ending(None, -code, peak)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._reaped or self.ends.exited < 0:
@@ -54,6 +73,12 @@ class WorkerProcess:
         # It may have ended, and wait to be reaped.
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.ends.exited, number)
+
+
+def arguments(config: WorkerConfig) -> list[str]:
+    """Give a worker's command line, without the fds."""
+    given = ["--parent", str(os.getpid()), "--confine", confinement_argument(config)]
+    return [*given, "--warm", ",".join(config.warm)] if config.warm else given
 
 
 def spawn(config: WorkerConfig) -> WorkerProcess:
@@ -75,10 +100,8 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
     try:
         (in_read, writer), (reader, out_write), (words, words_write) = pipe(), pipe(), pipe()
         (stdout, stdout_write), (stderr, stderr_write) = pipe(), pipe()
-        command = [config.python, "-P", "-m", "pyrepl3_worker", "--parent", str(os.getpid())]
+        command = [config.python, "-P", "-m", "pyrepl3_worker", *arguments(config)]
         command += ["--capture", f"{stdout_write},{stderr_write}"]
-        if config.warm:
-            command += ["--warm", ",".join(config.warm)]
         # No preexec_fn and no user or group: so the child comes by vfork, whatever our size.
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
             command,
@@ -88,7 +111,7 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
             pass_fds=(stdout_write, stderr_write),
             start_new_session=True,
             cwd=config.cwd,
-            env=None if config.env is None else {**os.environ, **config.env},
+            env=environment(config),
         )
         exited = os.pidfd_open(process.pid)
     except (OSError, ValueError) as error:
@@ -102,4 +125,7 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
         os.close(fd)
     for fd in (writer, reader, words, stdout, stderr):
         os.set_blocking(fd, False)
-    return WorkerProcess(process, Ends(writer, reader, stdout, stderr, words, exited))
+    # Elsewhere the process may be the worker itself, whose code can ignore SIGTERM.
+    kept = config.confinement == "strict" and config.confinement_required
+    ends = Ends(writer, reader, stdout, stderr, words, exited)
+    return WorkerProcess(process.pid, ends, process, kept=kept)

@@ -65,6 +65,9 @@ class Requests:
             done, _ = await asyncio.wait([waiter], timeout=timeout)
         finally:
             self._open.pop((answer, key), None)
+            if waiter.done():
+                # Taken note of, also when this wait is being cancelled.
+                waiter.exception()
             if urgent:
                 connection.insist(urgent=False)
         if not done:

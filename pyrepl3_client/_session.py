@@ -1,32 +1,22 @@
 """A session: one namespace, in one worker at a time, and what its owner can do with it."""
 
-import asyncio
-import contextvars
 import math
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from pyrepl3_client._connection import Interceptor
 from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
-from pyrepl3_client._flight import Capabilities, Flight
-from pyrepl3_client._incarnation import Incarnation
-from pyrepl3_client._nursery import Nursery
-from pyrepl3_client._patience import finish
-from pyrepl3_client._questions import Questions, checked_id
+from pyrepl3_client._flight import Capabilities
+from pyrepl3_client._journal import SavedCheckpoint, Spec
+from pyrepl3_client._life import Durability, Life
+from pyrepl3_client._questions import checked_id
+from pyrepl3_client._rebuild import RESET
+from pyrepl3_client._recovery import Recovery
 from pyrepl3_client._worker import Launch
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import SessionClosed, SpawnError, WorkerDied
 from pyrepl3_client.results import ExecutionResult
-from pyrepl3_schemas.lifecycle import SessionState, move_session
-from pyrepl3_schemas.messages import (
-    CancelReason,
-    Execute,
-    Hello,
-    Ready,
-    ResultMode,
-)
+from pyrepl3_schemas.lifecycle import SessionState
+from pyrepl3_schemas.messages import CancelReason, Checkpointed, Ready, Restored, ResultMode
 from pyrepl3_schemas.version import PROTOCOL
 
 _RESULT_MODES: Final = frozenset(get_args(ResultMode.__value__))
@@ -47,7 +37,7 @@ class WorkerInfo:
     """What keeps its code in bounds, as far as it is really in force."""
 
 
-class Session(Questions):
+class Session(Life):
     """A namespace that lives in a worker process. Made by `open_session`, not by hand.
 
     Executions run one after another, in the order of `start` and `execute`. Everything is to be called
@@ -62,6 +52,7 @@ class Session(Questions):
         capabilities: Capabilities | None,
         on_output: OutputHandler | None,
         on_input: InputHandler | None,
+        durability: Durability,
     ) -> None:
         """Check what was given; `begin` starts the worker.
 
@@ -69,25 +60,10 @@ class Session(Questions):
             ValueError: the session id is empty or holds a colon.
             CapabilityError: a capability cannot be offered.
         """
-        super().__init__(self._ready_worker)
-        self.session_id = checked_id("session_id", session_id or secrets.token_hex(8))
-        self.interceptors: list[Interceptor] = []
-        """Called with every message from the worker, before it is routed. For bridges."""
-        self._config = config
-        self._launch = launch
-        self._context = contextvars.copy_context()
-        self._loop = asyncio.get_running_loop()
-        self._nursery = Nursery(self.session_id)
-        self._flight = Flight(
-            config, self._nursery, capabilities or {}, on_output, on_input, lambda: self._worker().connection
-        )
-        self._state = SessionState.STARTING
-        self._incarnation: Incarnation | None = None
-        self._incarnations = 0
+        session_id = checked_id("session_id", session_id or secrets.token_hex(8))
+        super().__init__(session_id, config, launch, capabilities, on_output, on_input, durability)
         self._prefix = f"{secrets.token_hex(4)}-"
         self._submitted = 0
-        self._starting = asyncio.Lock()
-        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         """Show id, state and worker."""
@@ -113,9 +89,9 @@ class Session(Questions):
         )
 
     @property
-    def recoveries(self) -> tuple[object, ...]:
-        """One report for each recovery from a worker's death, oldest first."""
-        return ()
+    def recoveries(self) -> tuple[Recovery, ...]:
+        """One report for each time the session came back, oldest first."""
+        return tuple(self._recoveries)
 
     # --- executing -----------------------------------------------------------------------------------
 
@@ -191,10 +167,11 @@ class Session(Questions):
         check: bool,
         keep: bool,
     ) -> Execution:
-        if self._state is not SessionState.READY:
+        if self._state is not SessionState.READY and self._coming_back is None:
             raise self._unusable()
         if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
             raise TypeError(f"code must be a string, not {type(code).__name__}")
+        named = execution_id is not None
         if execution_id is None:
             self._submitted += 1
             execution_id = f"{self._prefix}{self._submitted}"
@@ -205,158 +182,66 @@ class Session(Questions):
         if result_mode not in _RESULT_MODES:
             raise ValueError(f"result_mode must be one of {sorted(_RESULT_MODES)}, not {result_mode!r}")
         execution = Execution(
-            self._flight, execution_id, code, timeout, on_output, on_input, check=check, keep=keep
-        )
-        self._flight.submit(
-            execution,
-            Execute(execution_id=execution_id, code=code, timeout=timeout, result_mode=result_mode),
+            self._flight,
+            execution_id,
+            Spec(code, timeout, result_mode),
             self._config.executor.max_execution_time if timeout is None else timeout,
+            on_output,
+            on_input,
+            check=check,
+            keep=keep,
         )
-        return execution
+        return self._keeper.admit(execution, named=named)
 
     async def cancel(self, reason: CancelReason = "cancelled") -> bool:
         """Stop what runs now and wait until it is over; say whether anything ran. See `Execution.cancel`."""
         if reason not in _REASONS:
             raise ValueError(f"reason must be one of {sorted(_REASONS)}, not {reason!r}")
-        execution = self._flight.first
+        execution = self._flight.oldest
         if execution is None:
             return False
         await execution.cancel(reason)
         return True
 
-    # --- life ----------------------------------------------------------------------------------------
+    # --- checkpoints ---------------------------------------------------------------------------------
 
-    async def begin(self) -> None:
-        """Start a worker and wait until it is ready. For whoever made the session.
+    async def checkpoint(
+        self, checkpoint_id: str | None = None, timeout: float | None = None
+    ) -> Checkpointed:
+        """Save the namespace under a name, in the session's record.
 
-        Raises:
-            SpawnError: there is none to be had.
-        """
-        self._incarnations += 1
-        hello = Hello(
-            protocol=PROTOCOL,
-            session_id=self.session_id,
-            incarnation=self._incarnations,
-            config=self._config.executor,
-            capabilities=self._flight.calls.specs,
-        )
-        try:
-            while not await self._greet(hello):
-                pass
-        except BaseException:
-            self._give_up_start()
-            raise
-        self._expect_starting()
-        self._move(SessionState.READY)
-
-    async def _greet(self, hello: Hello) -> bool:
-        """Have a worker, and wait until it is ready; say whether it is.
-
-        It is not when it had waited in a pool and died there: there may be another.
-        """
-        self._expect_starting()
-        worker = self._launch(self._config)
-        waited = bool(worker.ends.sent)
-        incarnation = self._incarnation = Incarnation(
-            worker, hello, self._flight, self.interceptors, self._context, self._on_end
-        )
-        try:
-            await incarnation.wait_ready(self._config.spawn_timeout)
-        except SpawnError:
-            if not waited:
-                raise
-            return False
-        except BaseException:
-            await finish(self._loop.create_task(incarnation.destroy("its start was given up")))
-            raise
-        return True
-
-    async def restart(self) -> None:
-        """End the worker, whatever it does, and start a fresh one with an empty namespace.
-
-        What is in flight fails with WorkerDied.
+        It waits for what was submitted before. What could not be saved is in `unsaved`, by name and reason.
 
         Raises:
-            SessionClosed: the session is closed.
-            SpawnError: no new worker is to be had; the session stays dead.
+            WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
+            StoreError: it cannot be recorded.
         """
-        async with self._starting:
-            if self._state not in (SessionState.READY, SessionState.DEAD):
-                raise self._unusable()
-            self._move(SessionState.STARTING)
-            old = self._worker()
-            self._abandon(lambda running: old.death(running, "the session was restarted"))
-            try:
-                await old.stop("restart", self._config.close_grace)
-            except BaseException:
-                await finish(self._loop.create_task(old.destroy("a restart was given up")))
-                self._give_up_start()
-                raise
-            self._expect_starting()
-            await self.begin()
+        await self._available()
+        if checkpoint_id is None:
+            checkpoint_id = f"checkpoint-{secrets.token_hex(4)}"
+        checked_id("checkpoint_id", checkpoint_id)
+        return await self._saver.save(checkpoint_id, timeout)
 
-    async def close(self) -> None:
-        """End the session and everything that belongs to it. Idempotent; `open_session` calls it.
+    async def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
+        """Make the namespace what it was at a checkpoint of this session; `restart` does not lose them.
 
-        What is in flight fails with SessionClosed. Host functions are cancelled and waited for.
+        It waits for what was submitted before. What could not be restored is in `unsaved`.
+
+        Raises:
+            ValueError: this session has no checkpoint of that name.
+            WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
+            ProtocolError: the worker cannot read it.
+            StoreError: the record cannot be read or written.
         """
-        if self._closing is None:
-            self._closing = self._loop.create_task(self._close(), name=f"close {self.session_id}")
-        await finish(self._closing)
-
-    async def _close(self) -> None:
-        grace = self._config.close_grace
-        self._move(SessionState.CLOSING)
-        self._abandon(lambda _: SessionClosed(f"session {self.session_id!r} was closed"))
-        try:
-            if self._incarnation is not None:
-                await self._incarnation.stop("the session was closed", grace)
-            await self._flight.close(grace)
-            await self._nursery.close(grace)
-        finally:
-            self._move(SessionState.CLOSED)
-
-    # --- odds and ends -------------------------------------------------------------------------------
-
-    def _move(self, state: SessionState) -> None:
-        self._state = move_session(self._state, state)
-
-    def _give_up_start(self) -> None:
-        # It may be closing by now.
-        if self._state is SessionState.STARTING:
-            self._move(SessionState.DEAD)
-
-    def _expect_starting(self) -> None:
-        if self._state is not SessionState.STARTING:
-            raise self._unusable()
-
-    def _worker(self) -> Incarnation:
-        if self._incarnation is None:
-            raise SpawnError(f"session {self.session_id!r} has no worker")
-        return self._incarnation
-
-    def _ready_worker(self) -> Incarnation:
-        if self._state is not SessionState.READY:
-            raise self._unusable()
-        return self._worker()
-
-    def _unusable(self) -> Exception:
-        if self._state in (SessionState.CLOSING, SessionState.CLOSED):
-            return SessionClosed(f"session {self.session_id!r} is closed")
-        if self._state is SessionState.STARTING:
-            return WorkerDied(f"session {self.session_id!r} is getting a new worker and has none yet")
-        if self._incarnation is None:
-            return WorkerDied(f"session {self.session_id!r} has no worker")
-        return self._incarnation.death(reason="restart() gives the session a fresh one")
-
-    def _on_end(self, incarnation: Incarnation) -> None:
-        if incarnation is self._incarnation and self._state is SessionState.READY:
-            self._move(SessionState.DEAD)
-            self._abandon(incarnation.death)
-
-    def _abandon(self, error: Callable[[tuple[str, ...]], BaseException]) -> None:
-        """Fail all that waits for the worker, each with an error of its own."""
-        running = self._flight.running
-        if self._incarnation is not None:
-            self._incarnation.requests.fail_all(lambda: error(running))
-        self._flight.fail_all(lambda: error(running))
+        worker = await self._available()
+        checkpoint = await self._record.checkpoint(checkpoint_id)
+        if checkpoint is None:
+            known = ", ".join(repr(name) for name in await self._record.checkpoint_ids()) or "none"
+            raise ValueError(f"there is no checkpoint {checkpoint_id!r} in this session; there are: {known}")
+        restored = await self._saver.restore(worker, checkpoint, timeout)
+        # From here on this is what the session's history starts from.
+        start = SavedCheckpoint(
+            RESET, self._flight.last_seq, checkpoint.manifest, checkpoint.digests, checkpoint.unsaved
+        )
+        await self._record.save(start, {})
+        return restored

@@ -60,6 +60,11 @@ class Stopping:
         watch = self._watches.get(execution.execution_id)
         return watch is not None and watch.rung > 0
 
+    def reason(self, execution: Execution) -> CancelReason | None:
+        """Say why it was asked to stop, None when it was not."""
+        watch = self._watches.get(execution.execution_id)
+        return None if watch is None or watch.rung == 0 else watch.reason
+
     def watch(self, execution: Execution, seconds: float) -> None:
         """Stop an execution when it has run for `seconds`.
 

@@ -18,6 +18,8 @@ class Ending:
 
     exit_code: int | None
     signal: int | None
+    peak_rss: int | None = None
+    """Most bytes of memory that it ever had, None when nobody knows."""
 
 
 @dataclass(slots=True)

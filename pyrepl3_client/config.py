@@ -4,10 +4,13 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
+from pyrepl3_client._sandbox_policy import ResourceLimits, SandboxPolicy
 from pyrepl3_schemas.config import ExecutorConfig
+from pyrepl3_schemas.confinement import Level
 
-__all__ = ["ExecutorConfig", "WorkerConfig"]
+__all__ = ["ExecutorConfig", "ResourceLimits", "SandboxPolicy", "WorkerConfig"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +28,15 @@ class WorkerConfig:
     cwd: str | None = None
     """Directory the worker starts in; None is the parent's."""
     env: Mapping[str, str] | None = None
-    """Environment variables on top of the parent's."""
+    """Environment variables on top of the parent's (of those of them that hold no secret, if confined)."""
+    confinement: Level = "limits"
+    """How far the operating system bounds the worker: "none", "limits" or "strict". See `Session.worker`."""
+    sandbox: SandboxPolicy = field(default_factory=SandboxPolicy)
+    """What "strict" leaves within reach."""
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
+    """What the worker's processes may use; only if confined."""
+    confinement_required: bool = True
+    """Whether a machine that can't enforce "strict" gets no worker (SpawnError), or one less confined."""
     warm: tuple[str, ...] = ()
     """Modules to import before the worker is ready."""
     spawn_timeout: float = 30.0
@@ -46,9 +57,23 @@ class WorkerConfig:
             if not (seconds >= 0 and math.isfinite(seconds)) or (name == "spawn_timeout" and seconds == 0):
                 raise ValueError(f"{name} must be a finite number of seconds, not {seconds!r}")
         object.__setattr__(self, "warm", checked_modules(self.warm))
+        self._check_confinement()
         for key, value in (self.env or {}).items():
             if not key or "=" in key or "\0" in key + value:
                 raise ValueError(f"env cannot hold {key!r}={value!r}")
+
+    def _check_confinement(self) -> None:
+        levels = get_args(Level.__value__)
+        if self.confinement not in levels:
+            raise ValueError(f"confinement must be one of {', '.join(levels)}, not {self.confinement!r}")
+        if self.confinement != "strict" and self.sandbox != SandboxPolicy():
+            raise ValueError(
+                f"sandbox is for confinement 'strict'; {self.confinement!r} would not keep to it"
+            )
+        if self.confinement == "none" and self.limits != ResourceLimits():
+            raise ValueError(
+                "limits are for confinement 'limits' and 'strict'; 'none' would not keep to them"
+            )
 
 
 def checked_modules(names: tuple[str, ...] | list[str]) -> tuple[str, ...]:

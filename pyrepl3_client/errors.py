@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from pyrepl3_schemas.errors import ProtocolError as WireError
 
 if TYPE_CHECKING:
+    from pyrepl3_client._deaths import DeathCertificate
     from pyrepl3_client.results import ErrorInfo, ExecutionResult
 
 
@@ -72,6 +73,8 @@ class WorkerDied(PyRepl3Error):  # noqa: N818
         running: ids of the executions that were lost.
         reason: why we ended it, when we did.
         incarnation: which worker of its session it was, counted from 1.
+        attempts: how many workers the execution has cost.
+        certificate: all that is known of the death.
     """
 
     def __init__(
@@ -83,9 +86,13 @@ class WorkerDied(PyRepl3Error):  # noqa: N818
         running: tuple[str, ...] = (),
         reason: str = "",
         incarnation: int = 1,
+        attempts: int = 1,
+        certificate: "DeathCertificate | None" = None,
     ) -> None:
         """Keep every argument in order, so that the error pickles."""
-        super().__init__(what, exit_code, signal, stderr, running, reason, incarnation)
+        super().__init__(
+            what, exit_code, signal, stderr, running, reason, incarnation, attempts, certificate
+        )
         self.what = what
         self.exit_code = exit_code
         self.signal = signal
@@ -93,6 +100,8 @@ class WorkerDied(PyRepl3Error):  # noqa: N818
         self.running = running
         self.reason = reason
         self.incarnation = incarnation
+        self.attempts = attempts
+        self.certificate = certificate
 
     def __str__(self) -> str:
         """Say what happened, how it ended, what was running, and its last words."""
@@ -102,6 +111,10 @@ class WorkerDied(PyRepl3Error):  # noqa: N818
             text += f" ({ending})"
         if self.reason:
             text += f": {self.reason}"
+        elif self.certificate is not None and self.certificate.cause:
+            text += f", likely cause: {self.certificate.cause}"
+        if self.attempts > 1:
+            text += f"; after {self.attempts} attempts"
         if self.running:
             shown = ", ".join(self.running[:5])
             text += (

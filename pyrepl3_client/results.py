@@ -92,6 +92,8 @@ class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
     """Whether output, value or repr is not whole."""
     error: ErrorInfo | None = None
     """What the code raised."""
+    notices: tuple[str, ...] = ()
+    """What has happened to the session since the last result: a recovery, and names that it lost."""
     displays: tuple[Display, ...] = ()
     """Rich objects that the code showed, in order."""
     stdout_text: Text = NO_TEXT
@@ -109,7 +111,15 @@ class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_result(
-    outcome: Result | Error, stdout: Text, stderr: Text, displays: tuple[Display, ...], *, cut: bool
+    outcome: Result | Error,
+    stdout: Text,
+    stderr: Text,
+    displays: tuple[Display, ...],
+    *,
+    cut: bool,
+    replayed: bool = False,
+    attempts: int = 1,
+    notices: tuple[str, ...] = (),
 ) -> ExecutionResult:
     """Put a terminal message and what came before it together. `cut` says that output is missing."""
     if isinstance(outcome, Error):
@@ -119,6 +129,9 @@ def make_result(
             duration=outcome.duration,
             truncated=outcome.truncated or cut,
             error=make_error(outcome),
+            replayed=replayed,
+            attempts=attempts,
+            notices=notices,
             displays=displays,
             stdout_text=stdout,
             stderr_text=stderr,
@@ -139,6 +152,9 @@ def make_result(
         mode=outcome.mode,
         duration=outcome.duration,
         truncated=truncated,
+        replayed=replayed,
+        attempts=attempts,
+        notices=notices,
         displays=displays,
         stdout_text=stdout,
         stderr_text=stderr,

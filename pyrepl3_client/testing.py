@@ -22,7 +22,9 @@ from contextlib import asynccontextmanager
 
 from pyrepl3_client._execution import InputHandler, OutputHandler
 from pyrepl3_client._flight import Capabilities
+from pyrepl3_client._life import Durability, RecoveryHandler
 from pyrepl3_client._open import DEFAULT_CONFIG, open_with
+from pyrepl3_client._recovery import RecoveryPolicy
 from pyrepl3_client._scripted import CallFailed, Life, Run, Script
 from pyrepl3_client._session import Session
 from pyrepl3_client._worker import Worker
@@ -110,7 +112,13 @@ async def open_session(
     capabilities: Capabilities | None = None,
     on_output: OutputHandler | None = None,
     on_input: InputHandler | None = None,
+    recovery: RecoveryPolicy = "auto",
+    max_attempts: int = 3,
+    on_recovery: RecoveryHandler | None = None,
 ) -> AsyncGenerator[Session]:
     """Give a session whose worker is a scripted one; as `pyrepl3_client.open_session` otherwise."""
-    async with open_with(worker.launch, session_id, config, capabilities, on_output, on_input) as session:
+    durability = Durability(recovery=recovery, max_attempts=max_attempts, on_recovery=on_recovery)
+    async with open_with(
+        worker.launch, session_id, config, capabilities, on_output, on_input, durability=durability
+    ) as session:
         yield session

@@ -1,8 +1,9 @@
 """The worker's entry: claim the fds first, then serve one session."""
 
 import sys
+from typing import NoReturn
 
-_USAGE = """usage: pyrepl3-worker [--parent PID] [--capture OUT,ERR] [--warm MODULE,...]
+_USAGE = """usage: pyrepl3-worker [--parent PID] [--capture OUT,ERR] [--warm MODULE,...] [--confine JSON]
 
 Runs one pyrepl3 session. A program starts this, not a person: it speaks length-prefixed
 MessagePack frames on stdin and stdout (see PROTOCOL.md).
@@ -10,6 +11,7 @@ MessagePack frames on stdin and stdout (see PROTOCOL.md).
   --parent PID        die when this process, which started us, does
   --capture OUT,ERR   inherited fds of pipes for the code's fds 1 and 2, drained by the parent
   --warm MODULE,...   import these before saying ready
+  --confine JSON      the boundary to go behind before anything else, {"level": "strict"} say
   --version           print the protocol's number and exit
 """
 
@@ -21,6 +23,7 @@ class _Arguments:
         self.parent: int | None = None
         self.capture: tuple[int, int] | None = None
         self.warm: list[str] = []
+        self.confine: str | None = None
         rest = list(argv)
         while rest:
             option = rest.pop(0)
@@ -32,7 +35,7 @@ class _Arguments:
 
                 print(f"pyrepl3-worker, protocol {PROTOCOL}")
                 raise SystemExit(0)
-            if option not in ("--parent", "--capture", "--warm") or not rest:
+            if option not in ("--parent", "--capture", "--warm", "--confine") or not rest:
                 raise SystemExit(f"pyrepl3-worker: bad argument {option!r}\n{_USAGE}")
             value = rest.pop(0)
             try:
@@ -41,17 +44,29 @@ class _Arguments:
                 elif option == "--capture":
                     out, err = value.split(",")
                     self.capture = int(out), int(err)
+                elif option == "--confine":
+                    self.confine = value
                 else:
                     self.warm = [name for name in value.split(",") if name]
             except ValueError:
                 raise SystemExit(f"pyrepl3-worker: bad value {value!r} for {option}") from None
 
 
-def main() -> None:
-    """Run a worker on this process's stdin and stdout; exits the process."""
-    arguments = _Arguments(sys.argv[1:])
+def main() -> NoReturn:
+    """Run a worker on this process's stdin and stdout."""
+    run(sys.argv[1:])
+
+
+def run(argv: list[str]) -> NoReturn:
+    """Run a worker on this process's stdin and stdout, by its command line; ends the process."""
+    arguments = _Arguments(argv)
     if arguments.capture is None and (sys.stdin is None or sys.stdin.isatty()):
         raise SystemExit(f"pyrepl3-worker: stdin is no pipe; a parent program has to start this\n{_USAGE}")
+    if arguments.confine is not None:
+        # Before anything of the code's, and before the process has a second thread.
+        from pyrepl3_worker.confinement.order import confine
+
+        arguments.parent = confine(arguments.confine, arguments.parent)
     from pyrepl3_worker.stdio import claim
 
     # Before anything is imported that could print.

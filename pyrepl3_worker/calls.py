@@ -213,10 +213,6 @@ class Calls:
         if wake is not None:
             wake()
 
-    def reset(self) -> None:
-        """Forget an interrupt that nobody has taken. The execution is over."""
-        self._interrupt = None
-
     # --- answering -----------------------------------------------------------------------------------
 
     def deliver_input(self, message: InputResponse) -> None:
@@ -243,10 +239,13 @@ class Calls:
         else:
             answer.settle(None)
 
-    def drop(self, execution: Execution) -> None:
-        """Forget the calls of an execution that is over: no answer will come for them."""
-        if not self._pending:
-            return
+    def end(self, execution: Execution) -> None:
+        """An execution is over: forget its calls, and an interrupt that nobody has taken."""
+        self._interrupt = None
+        if self._pending:
+            self._drop(execution)
+
+    def _drop(self, execution: Execution) -> None:
         prefix = f"{execution.execution_id}:"
         for call_id in [call_id for call_id in self._pending if call_id.startswith(prefix)]:
             self._pending.pop(call_id).settle(error=ExecutionError("the execution is over"))

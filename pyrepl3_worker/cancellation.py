@@ -155,6 +155,11 @@ class Unwinder:
         self._make: Callable[[], BaseException | None] | None = None
         self._once = False
 
+    @property
+    def active(self) -> bool:
+        """Whether it raises, or waits to."""
+        return self._make is not None
+
     def raise_once(self, thread: int, make: Callable[[], BaseException | None]) -> None:
         """Raise what `make` gives, if anything, at the next line of Python code, not ours, in `thread`."""
         self._start(thread, make, once=True)

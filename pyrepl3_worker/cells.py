@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from types import CodeType, FunctionType
 from typing import Any, Final
 
 from pyrepl3_worker.cancellation import gate
@@ -10,24 +11,26 @@ from pyrepl3_worker.flow import Execution, current
 from pyrepl3_worker.ground import recover, resume
 from pyrepl3_worker.host import NO_VALUE
 
-# The code may delete the builtins while its cell is half run.
-_exec: Final = exec
-_eval: Final = eval
+_set_current: Final = current.set
 
 
-@gate
-def run_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
-    """Run code that is no coroutine; give its value."""
+def runner_of(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
+    """Give a function that runs a cell's code in the namespace, as `exec` and `eval` would.
+
+    A module's code may be a function's: its locals are then its globals. The function can be kept with
+    the cell, and calling it raises no audit event, so it takes a tenth of `eval`'s time. `exec` would
+    look up `__builtins__` each time; a cell's are put back when it has ended, so they are the same ones.
+    """
+    return FunctionType(code, namespace)
+
+
+def prepare(cell: Cell, namespace: dict[str, Any]) -> None:
+    """Make what runs the cell's code, before it is run first."""
     if cell.body is not None:
-        _exec(cell.body, namespace)
-    if cell.wrapped:
-        return namespace.pop(WRAPPER)()
-    if cell.last is None:
-        return NO_VALUE
-    value = _eval(cell.last, namespace)
-    if cell.pops_last:
-        namespace.pop(LAST, None)
-    return value
+        cell.run_body = runner_of(cell.body, namespace)
+    if cell.last is not None:
+        cell.run_last = runner_of(cell.last, namespace)
+    cell.prepared = True
 
 
 @gate
@@ -35,10 +38,19 @@ def run_and_show(
     cell: Cell, namespace: dict[str, Any], show: Callable[..., Any], execution: Execution
 ) -> Any:
     """Run code that is no coroutine; give its value, and what the host makes of it."""
-    current.set(execution.flow)
+    _set_current(execution.flow)
     resume()
     try:
-        value = run_cell(cell, namespace)
+        if cell.run_body is not None:
+            cell.run_body()
+        if cell.run_last is not None:
+            value = cell.run_last()
+            if cell.pops_last:
+                namespace.pop(LAST, None)
+        elif cell.wrapped:
+            value = namespace.pop(WRAPPER)()
+        else:
+            value = NO_VALUE
     finally:
         recover()
     return value, show(execution, value)
@@ -49,15 +61,15 @@ async def await_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
     """Run code of which a part is a coroutine; give its value."""
     value = None
     resume()
-    if cell.body is not None:
-        value = _eval(cell.body, namespace)
+    if cell.run_body is not None:
+        value = cell.run_body()
         if value is not None:
             await value
     if cell.wrapped:
         return await namespace.pop(WRAPPER)()
-    if cell.last is None:
+    if cell.last is None or cell.run_last is None:
         return NO_VALUE
-    value = _eval(cell.last, namespace)
+    value = cell.run_last()
     if cell.last.co_flags & CO_COROUTINE:
         value = await value
     if cell.pops_last:

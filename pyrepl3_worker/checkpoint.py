@@ -34,6 +34,7 @@ from pyrepl3_worker.sharing import Names
 _OWN: Final = frozenset({"__warningregistry__"})
 _WIRE_MARGIN: Final = 4096
 """Bytes of a frame that stand beside the blobs and the data."""
+_DIGEST_BYTES: Final = 66
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Manifest).decode
 
@@ -83,15 +84,16 @@ class Checkpointer:
         saving = Saving(self._namespace, self._hidden)
         outgoing = Outgoing(known)
         try:
-            data = _encode(self._save(saving, outgoing))
+            saved = self._save(saving, outgoing)
         finally:
             saving.close()
         answer = Checkpointed(
             checkpoint_id=checkpoint_id,
-            data=data,
+            data=_encode(saved),
             blobs=outgoing.blobs,
-            unsaved=saving.unsaved(),
+            unsaved=saved.unsaved,
             duration=time.perf_counter() - started,
+            needs=manifest.digests(saved),
         )
         first, *rest = self._in_parts(answer)
         self._rest = {checkpoint_id: deque(rest)}
@@ -149,7 +151,7 @@ class Checkpointer:
             return [answer]
         parts: list[Checkpointed] = []
         blobs: dict[str, bytes] = {}
-        start = size = len(answer.data) + _WIRE_MARGIN
+        start = size = len(answer.data) + _WIRE_MARGIN + _DIGEST_BYTES * len(answer.needs)
         for digest, blob in answer.blobs.items():
             if blobs and size + len(blob) > most:
                 parts.append(Checkpointed(checkpoint_id=answer.checkpoint_id, blobs=blobs))

@@ -3,9 +3,9 @@
 import ast
 import linecache
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import CodeType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -40,6 +40,12 @@ class Cell(msgspec.Struct):
     """Future flags that the code has switched on for the cells after it."""
     quick: bool = False
     """Whether it ran before, and took next to no time."""
+    run_body: Callable[[], Any] | None = None
+    run_last: Callable[[], Any] | None = None
+    prepared: bool = False
+    """Whether the two before stand for `body` and `last` (see `cells.prepare`)."""
+    route: str = ""
+    """The name of its mode, when that depends on nothing but the code."""
 
     def mode(self, namespace: Mapping[str, object]) -> ExecutionMode:
         """Decide the route, with what the names are bound to now."""
@@ -116,8 +122,11 @@ class Compiler:
         cell = self.cache.get_compiled(source, result_mode, self._flags)
         if cell is None:
             cell = self._compile(source, result_mode)
+            if not cell.analysis.candidates:
+                cell.route = cell.mode({}).value
             self.cache.store_compiled(source, result_mode, self._flags, cell)
-        self.ast_transforms += cell.wrapped
+        if cell.wrapped:
+            self.ast_transforms += 1
         return cell
 
     def adopt(self, cell: Cell) -> None:

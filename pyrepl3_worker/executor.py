@@ -9,10 +9,10 @@ Every route ends in `_finish`, whatever happened in it.
 import asyncio
 import contextvars
 import sys
-import time
 from asyncio import CancelledError, Task, get_running_loop  # by name: the code may replace asyncio's own
 from collections import deque
 from collections.abc import Callable
+from time import CLOCK_BOOTTIME, clock_gettime, perf_counter  # by name, for the same reason
 from typing import Any, Final
 
 from pyrepl3_schemas.messages import CancelReason
@@ -20,7 +20,7 @@ from pyrepl3_worker.alarms import AlarmClock
 from pyrepl3_worker.analysis import ExecutionMode
 from pyrepl3_worker.blocking import BlockingThread
 from pyrepl3_worker.cancellation import injected
-from pyrepl3_worker.cells import await_cell, call_gated, leave_forked_child, run_and_show
+from pyrepl3_worker.cells import await_cell, call_gated, leave_forked_child, prepare, run_and_show
 from pyrepl3_worker.compiler import Cell, Compiler
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.coroutines import CoroutineManager
@@ -78,7 +78,7 @@ class AsyncExecutor:
         self._running: Execution | None = None
         self._done: Done | None = None
         self._number: int | None = None
-        self._mode_counts = dict.fromkeys(ExecutionMode, 0)
+        self._mode_counts = {mode.value: 0 for mode in ExecutionMode}
         self._errors = 0
         self._executions = 0
 
@@ -89,7 +89,7 @@ class AsyncExecutor:
         """`executions`, `mode_counts` (by ExecutionMode), `errors` and `ast_transforms` so far."""
         return {
             "executions": self._executions,
-            "mode_counts": dict(self._mode_counts),
+            "mode_counts": {mode: self._mode_counts[mode.value] for mode in ExecutionMode},
             "errors": self._errors,
             "ast_transforms": self.compiler.ast_transforms,
         }
@@ -155,8 +155,17 @@ class AsyncExecutor:
 
     def submit(self, execution: Execution, done: Done) -> None:
         """Run an execution when its turn comes; `done` is called on the loop's thread, exactly once."""
-        self._queue.append((execution, done))
-        self.advance()
+        if self._queue or self._advancing or self._running is not None:
+            self._queue.append((execution, done))
+            self.advance()
+            return
+        self._advancing = True
+        try:
+            self._start(execution, done)
+        finally:
+            self._advancing = False
+        if self._queue:
+            self.advance()
 
     def advance(self) -> None:
         """Start what is next, unless something runs."""
@@ -176,16 +185,18 @@ class AsyncExecutor:
         self._running, self._done = execution, done
         self.stopper.begin(execution, self._loop)
         self._number = None
-        execution.started = time.perf_counter()
-        execution.started_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        execution.started = perf_counter()
+        execution.started_boot = clock_gettime(CLOCK_BOOTTIME)
         self._host.begin(execution)
         try:
             cell = self._compile(execution)
         except CompilationError as error:
-            self._count(execution, ExecutionMode.UNKNOWN)
+            self._count(execution, ExecutionMode.UNKNOWN.value)
             self._end_with(execution, error)
             return
-        self._count(execution, cell.mode(self.namespace.namespace))
+        self._count(execution, cell.route or cell.mode(self.namespace.namespace).value)
+        if not cell.prepared:
+            prepare(cell, self.namespace.namespace)
         if execution.store_history:
             self._number = self.namespace.record_input(cell.source)
         timeout = self.config.max_execution_time if execution.timeout is None else execution.timeout
@@ -194,17 +205,17 @@ class AsyncExecutor:
             self.stopper.arm(timeout)
         if not cell.quick:
             self._host.before_unknown()
-        match execution.mode:
-            case "top_level_await":
-                self._run_as_task(execution, cell)
-            case "blocking_sync":
-                self._run_on_blocking_thread(execution, cell)
-            case _:
-                self._run_here(execution, cell)
+        mode = execution.mode
+        if mode == "top_level_await":
+            self._run_as_task(execution, cell)
+        elif mode == "blocking_sync":
+            self._run_on_blocking_thread(execution, cell)
+        else:
+            self._run_here(execution, cell)
 
-    def _count(self, execution: Execution, mode: ExecutionMode) -> None:
+    def _count(self, execution: Execution, mode: str) -> None:
         self._mode_counts[mode] += 1
-        execution.mode = mode.value
+        execution.mode = mode
 
     def _compile(self, execution: Execution) -> Cell:
         try:
@@ -242,7 +253,7 @@ class AsyncExecutor:
                 recover()
             shown = call_gated(self._host.show, execution, value)
             value = None if value is NO_VALUE else value
-            outcome = Outcome(value, None, shown, time.perf_counter() - execution.started)
+            outcome = Outcome(value, None, shown, perf_counter() - execution.started)
         except BaseException as raised:
             outcome = self._failed(execution, raised, call_gated)
         if self.forked:
@@ -279,7 +290,7 @@ class AsyncExecutor:
         except BaseException as raised:
             return self._failed(execution, raised, self._context.run, call_gated)
         value = None if value is NO_VALUE else value
-        return Outcome(value, None, shown, time.perf_counter() - execution.started)
+        return Outcome(value, None, shown, perf_counter() - execution.started)
 
     def _failed(self, execution: Execution, raised: BaseException, *run: Callable[..., Any]) -> Outcome:
         """Let the host prepare an error, by way of `run` so that its `__str__` can be stopped too."""
@@ -291,7 +302,7 @@ class AsyncExecutor:
         except BaseException:
             # The error's own doing, or a stop; the host says that it could not be described.
             shown = None
-        return Outcome(None, error, shown, time.perf_counter() - execution.started)
+        return Outcome(None, error, shown, perf_counter() - execution.started)
 
     def _as_requested(self, execution: Execution, error: BaseException) -> BaseException:
         """Give a cancelled task's CancelledError the form that the reason asks for."""
@@ -311,16 +322,19 @@ class AsyncExecutor:
         if error is not None:
             self._errors += 1
             self.namespace.namespace["_last_exception"] = sys.last_exc = error
-        elif self._number is not None:
-            self.namespace.record_output(self._number, outcome.value)
-        self.metrics.record_execution(execution.mode, outcome.duration, success=error is None)
         self._host.end(execution)
         in_task = execution.place == "task"
         execution.place = "ended"
+        del execution.flow
         done, self._done = self._done, None
         self._running = None
         if done is not None:
             done(execution, outcome)
+        # What nobody waits for comes after the outcome has been sent, and before anything else runs.
+        if error is None and self._number is not None:
+            self.namespace.record_output(self._number, outcome.value)
+        self.metrics.record_execution(execution.mode, outcome.duration, success=error is None)
+        self._host.tidy()
         if self._queue and in_task and self._loop is not None:
             # Not from within the task, which the next one would take for its own.
             self._loop.call_soon(self.advance)

@@ -3,9 +3,13 @@
 Nothing in here trusts an exception: its `__str__` may raise or be endless, its stack thousands deep.
 """
 
+import linecache
 import os
+from asyncio import CancelledError  # by name: the code may replace asyncio's own
 from collections.abc import Iterable
+from itertools import islice
 from traceback import FrameSummary, StackSummary, TracebackException
+from types import TracebackType
 from typing import Any, Final, cast
 
 from pyrepl3_schemas.messages import Error, ErrorKind, ExceptionData, Frame
@@ -22,6 +26,12 @@ _FRAMES: Final = (50, 100)
 """Outermost and innermost frames that are kept of a deeper stack."""
 _MEMBERS: Final = 50
 _CHAIN: Final = 20
+_STOPS: Final[dict[type, str]] = {
+    CancelledError: "asyncio.exceptions.CancelledError",
+    KeyboardInterrupt: "KeyboardInterrupt",
+    TimeoutError: "TimeoutError",
+}
+"""What a stop raises, and its name in a traceback."""
 
 
 def bounded(text: str, limit: int) -> str:
@@ -37,6 +47,13 @@ def describe(error: BaseException, kind: ErrorKind, execution_id: str | None) ->
     # By its type alone, here and elsewhere: isinstance asks the object itself for its __class__.
     if issubclass(type(error), CompilationError):
         return _describe_compilation(cast("CompilationError", error), execution_id)
+    if (
+        kind in ("cancelled", "timeout")
+        and type(error) in _STOPS
+        and error.__cause__ is None
+        and (error.__context__ is None or error.__suppress_context__)
+    ):
+        return _describe_stop(error, kind, execution_id)
     summary = TracebackException.from_exception(error, compact=True, max_group_width=_MEMBERS)
     _trim(summary, 0)
     data = _data(error, summary, 0)
@@ -51,6 +68,65 @@ def describe(error: BaseException, kind: ErrorKind, execution_id: str | None) ->
         cause=data.cause,
         members=data.members,
     )
+
+
+def _describe_stop(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
+    """Say the same of a stop in a fifth of the time: somebody is waiting for just that.
+
+    Without carets in the traceback, which would mark the place where the stop happened to strike.
+    """
+    stack: list[TracebackType] = []
+    step = error.__traceback__
+    while step is not None:
+        if not step.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            stack.append(step)
+        step = step.tb_next
+    first = (at for at, step in enumerate(stack) if step.tb_frame.f_code.co_filename.startswith(CELL_PREFIX))
+    stack = _without_middle(stack[next(first, 0) :])
+    frames = [_frame_of(step) for step in stack]
+    message, notes = message_of(error), _notes(error)
+    text = ["Traceback (most recent call last):\n"] if frames else []
+    for frame in frames:
+        text.append(f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n')
+        if frame.line:
+            text.append(f"    {frame.line}\n")
+    name = _STOPS[type(error)]
+    text.append(f"{name}: {message}\n" if message else f"{name}\n")
+    text.extend(f"{note}\n" for note in notes)
+    return Error(
+        execution_id=execution_id,
+        kind=kind,
+        exception=type_name(error),
+        message=message,
+        notes=notes,
+        frames=frames,
+        traceback=bounded("".join(text), _TRACEBACK_CHARS),
+    )
+
+
+def _frame_of(step: TracebackType) -> Frame:
+    code = step.tb_frame.f_code
+    filename = code.co_filename
+    if not filename.startswith(CELL_PREFIX):
+        linecache.checkcache(filename)
+    line = linecache.getline(filename, step.tb_lineno, step.tb_frame.f_globals).strip()
+    _, end_lineno, colno, end_colno = next(
+        islice(code.co_positions(), step.tb_lasti // 2, None), (None, None, None, None)
+    )
+    return Frame(
+        filename=bounded(filename, 1000),
+        lineno=step.tb_lineno,
+        name="<module>" if code.co_name == WRAPPER else bounded(code.co_name, 500),
+        line=bounded(line, 1000),
+        end_lineno=end_lineno,
+        colno=colno,
+        end_colno=end_colno,
+    )
+
+
+def _without_middle[T](stack: list[T]) -> list[T]:
+    head, tail = _FRAMES
+    return stack[:head] + stack[-tail:] if len(stack) > head + tail else stack
 
 
 def describe_plainly(
@@ -115,10 +191,7 @@ def _user_frames(stack: Iterable[FrameSummary]) -> list[FrameSummary]:
     for frame in frames:
         if frame.name == WRAPPER:
             frame.name = "<module>"
-    head, tail = _FRAMES
-    if len(frames) > head + tail:
-        frames = frames[:head] + frames[-tail:]
-    return frames
+    return _without_middle(frames)
 
 
 def _format(summary: TracebackException) -> str:

@@ -60,6 +60,7 @@ class Execution:
         self.cancels = 0
         self.reason: CancelReason | None = None
         self.flow = Flow(self, "")
+        """The main one. Gone when the execution has ended: the two would keep each other alive."""
         # Output accounting, kept by `output`: bytes seen, and the end of what is over the bound.
         self.output_bytes = 0
         self.cut_bytes = 0

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyrepl3_worker.checkpoint import Checkpointer
 
 _LEAST_RECURSION: Final = 200
+_getrecursionlimit: Final = sys.getrecursionlimit
 
 
 class Health:
@@ -25,14 +26,17 @@ class Health:
         self._recursion_limit = sys.getrecursionlimit()
         self._checkpointer: Checkpointer | None = None
 
+    def make_room(self) -> None:
+        """Put back a recursion limit that leaves our own calls no room; the first thing that is needed."""
+        if _getrecursionlimit() < _LEAST_RECURSION:
+            sys.setrecursionlimit(self._recursion_limit)
+
     def mend(self) -> None:
-        """Put back what no cell can do without: its builtins, the doorbell, standard fds, room for calls.
+        """Put back what no cell can do without: its builtins, the doorbell, standard fds.
 
         What the code has replaced on purpose (`builtins.print`, fd 1) stays as it is.
         """
         mend_namespace(self._namespace)
-        if sys.getrecursionlimit() < _LEAST_RECURSION:
-            sys.setrecursionlimit(self._recursion_limit)
         self._doorbell.install()
         hear_doorbell()
         self._stdio.mend()

@@ -48,6 +48,9 @@ class Host(Protocol):
     def end(self, execution: Execution) -> None:
         """An execution is over; what it wrote must be on its way before this returns."""
 
+    def tidy(self) -> None:
+        """The outcome has been handed over: put right what the code may have broken, before more runs."""
+
     def before_unknown(self) -> None:
         """Code is about to run that may take its time: whatever is held back must go out now."""
 
@@ -71,6 +74,9 @@ class NoHost:
         """Nothing waits."""
 
     def end(self, execution: Execution) -> None:
+        """Nothing to do."""
+
+    def tidy(self) -> None:
         """Nothing to do."""
 
     def before_unknown(self) -> None:

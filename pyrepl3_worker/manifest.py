@@ -62,6 +62,13 @@ def python_version() -> str:
     return f"{platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
 
 
+def digests(manifest: Manifest) -> list[str]:
+    """Give the digests of all blobs that a restore takes, each once."""
+    contents = [content for group in manifest.groups for content in (group.pickle, *group.buffers)]
+    contents.extend(manifest.sources.values())
+    return list(dict.fromkeys(digest for content in contents for digest in content.chunks))
+
+
 class Outgoing:
     """Contents on their way to the parent, without those that it has already."""
 

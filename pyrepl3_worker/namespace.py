@@ -4,6 +4,7 @@ So functions, classes, comprehensions and recursion all see it, and what a cell 
 """
 
 import sys
+from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, Final, Literal
@@ -23,12 +24,33 @@ _IN_LIMIT: Final = 10_000
 class _BoundedOut(dict[int, Any]):
     """`Out`: results by cell number; the oldest go, so that a long session does not hoard values."""
 
-    __slots__ = ()
+    __slots__ = ("_numbers",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Beside the dict, whose own first key is found by passing over all that were deleted before it.
+        self._numbers: deque[int] = deque()
 
     def __setitem__(self, number: int, value: Any) -> None:
+        if number not in self:
+            self._numbers.append(number)
         super().__setitem__(number, value)
-        if len(self) > _OUT_LIMIT:
-            del self[next(iter(self))]
+        if len(self) > _OUT_LIMIT or len(self._numbers) > 2 * _OUT_LIMIT:
+            self._shrink()
+
+    def __reduce__(self) -> tuple[type, tuple[dict[int, Any]]]:
+        """A copy is the code's own, and grows as it likes."""
+        return dict, (dict(self),)
+
+    def _shrink(self) -> None:
+        numbers = self._numbers
+        if len(numbers) > 2 * _OUT_LIMIT:
+            numbers = self._numbers = deque(self)
+        while len(self) > _OUT_LIMIT:
+            if len(numbers) != len(self):
+                # The code has deleted some, or set them by `update`.
+                numbers = self._numbers = deque(self)
+            self.pop(numbers.popleft(), None)
 
 
 class NamespaceManager:
@@ -116,6 +138,18 @@ class NamespaceManager:
 
     def _shift(self, newest: str, middle: str, oldest: str, value: object) -> None:
         namespace, internals = self.namespace, self._internals
+        first, second, third = internals[newest], internals[middle], internals[oldest]
+        if (
+            not self._given_up
+            and namespace.get(newest) is first
+            and namespace.get(middle) is second
+            and namespace.get(oldest) is third
+        ):
+            # Nothing that the code has bound itself: nearly always.
+            internals[oldest] = namespace[oldest] = second
+            internals[middle] = namespace[middle] = first
+            internals[newest] = namespace[newest] = value
+            return
         for name in (oldest, middle, newest):
             was = internals[name]
             internals[name] = now = (

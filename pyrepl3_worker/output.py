@@ -18,7 +18,7 @@ from typing import Any, Final
 from pyrepl3_schemas.messages import Output, StreamName
 from pyrepl3_worker.alarms import Alarm, AlarmClock
 from pyrepl3_worker.cancellation import Doorbell
-from pyrepl3_worker.flow import Execution, current
+from pyrepl3_worker.flow import Execution, Flow, current
 from pyrepl3_worker.stdio import Stdio
 from pyrepl3_worker.transport import Writer
 
@@ -27,7 +27,9 @@ _FLUSH_DELAY: Final = 0.004
 _FLUSH_CHARS: Final = 64 * 1024
 SHORT: Final = 256
 """Characters of a text that may take the short way."""
-_SHORT_PIECES: Final = 2000
+_SHORT_PIECES: Final = 256
+"""How many go the short way before one looks up. The interpreter keeps integers up to this ready made."""
+_MOST_PIECES: Final = 2000
 _CHUNK_CHARS: Final = 96 * 1024
 """Longest text of one frame. Buffers for it stay below malloc's mmap threshold of 128 KiB, past which
 each costs page faults."""
@@ -36,23 +38,31 @@ _TAIL_BYTES: Final = 1024 * 1024
 _DRAIN_BYTES: Final = 64 * 1024
 _DRAIN_PATIENCE: Final = 0.25
 _DRAIN_LOOK: Final = 0.0002
+_ioctl: Final = fcntl.ioctl
+_FIONREAD: Final = termios.FIONREAD
 _STREAMS: Final[tuple[StreamName, StreamName]] = ("stdout", "stderr")
 # Before the code's own `time.sleep` takes its place.
 _sleep: Final = sleep
 
 
 class Segment:
-    """Text of one execution and stream, written in one go and not sent yet."""
+    """Text of one execution, written in one go to one stream and not sent yet.
 
-    __slots__ = ("owner", "pieces", "room", "stream")
+    Each stream has one for good, and its list of pieces stays the same, so that a short piece finds its
+    way whoever empties it meanwhile.
+    """
 
-    def __init__(self, owner: Execution | None, stream: StreamName) -> None:
+    __slots__ = ("flow", "owner", "pieces", "room", "stream")
+
+    def __init__(self, stream: StreamName) -> None:
         """Nothing written."""
-        self.owner = owner
+        self.owner: Execution | None = None
         self.stream: StreamName = stream
         self.pieces: list[str] = []
+        self.flow: Flow | None = None
+        """Who wrote last, and may take the short way."""
         self.room = 0
-        """How many more short pieces may be added without asking anybody."""
+        """How many more short pieces it may add without asking anybody."""
 
 
 class OutputHub:
@@ -67,7 +77,8 @@ class OutputHub:
         self._tail_limit = 0 if max_output_bytes is None else min(max_output_bytes // 2, _TAIL_BYTES)
         self._chunk = min(_CHUNK_CHARS, max(1024, writer.max_frame_bytes // 8))
         self._lock = threading.RLock()
-        self.segment = Segment(None, "stdout")
+        self.segments: Final = {stream: Segment(stream) for stream in _STREAMS}
+        self.segment = self.segments["stdout"]
         """The one that was written to last; only this one holds text."""
         self._chars = 0
         self._alarm: Alarm | None = None
@@ -97,7 +108,8 @@ class OutputHub:
             segment = self.segment
             if segment.owner is not owner or segment.stream != stream:
                 self._send_pending()
-                segment = self.segment = Segment(owner, stream)
+                segment = self.segment = self.segments[stream]
+                segment.owner = owner
             if not segment.pieces:
                 self._at_once = monotonic() - self._last_flush > _FLUSH_DELAY
                 if self._alarm is None:
@@ -105,12 +117,15 @@ class OutputHub:
                 self._chars = 0
             segment.pieces.append(text)
             self._chars += len(text)
-            if self._chars >= _FLUSH_CHARS or (self._at_once and text.endswith("\n")):
+            if (
+                self._chars >= _FLUSH_CHARS
+                or len(segment.pieces) >= _MOST_PIECES
+                or (self._at_once and text.endswith("\n"))
+            ):
                 self.flush()
-            elif not self._at_once:
-                # When they are used up, the next piece comes here again and all of them go.
+            elif not self._at_once and flow is not None:
+                segment.flow = flow
                 segment.room = _SHORT_PIECES
-                self._chars = _FLUSH_CHARS
 
     def write_bytes(self, stream: StreamName, data: bytes) -> None:
         """Take bytes that are being written now; what is no UTF-8 is replaced."""
@@ -189,8 +204,11 @@ class OutputHub:
 
     def _captured_waits(self) -> bool:
         """Whether something written straight to fds 1 or 2 has not been read by the parent yet."""
+        # Into a buffer of ours: handing in bytes and taking some back takes three times as long.
+        waiting = bytearray(4)
         for fd in self._stdio.captured:
-            if fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0") != b"\0\0\0\0":
+            _ioctl(fd, _FIONREAD, waiting)
+            if any(waiting):
                 return True
         return False
 
@@ -276,7 +294,9 @@ class OutputHub:
     def after_fork(self) -> None:
         """In a forked child: what is printed goes to fds 1 and 2 at once, as from any child process."""
         self._lock = threading.RLock()
-        self.segment = Segment(None, "stdout")
+        for segment in self.segments.values():
+            segment.room = 0
+            segment.pieces.clear()
         self.forked = True
 
     def _write_raw(self, stream: StreamName, text: str) -> None:
@@ -286,7 +306,8 @@ class OutputHub:
 
     def begin(self, execution: Execution) -> None:
         """An execution starts: its first line goes out at once, whatever the one before it wrote last."""
-        self._wait_drained()
+        if self._undrained:
+            self._wait_drained()
         self._last_flush = 0.0
         self.running = execution
 
@@ -296,8 +317,6 @@ class OutputHub:
         The bytes there bear no name, so what the next one writes could not be told from them. There is
         nothing to wait on: a pipe does not say when it is empty.
         """
-        if not self._undrained:
-            return
         self._undrained = False
         deadline = monotonic() + _DRAIN_PATIENCE
         while self._captured_waits() and monotonic() < deadline:

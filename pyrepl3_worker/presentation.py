@@ -11,6 +11,7 @@ from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Error, ErrorKind, Result, Value
 from pyrepl3_worker.cancellation import gate
 from pyrepl3_worker.config import ExecutorConfig
+from pyrepl3_worker.confinement.bounds import limit_met
 from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
 from pyrepl3_worker.failures import describe, describe_plainly, message_of
 from pyrepl3_worker.flow import Execution
@@ -21,6 +22,10 @@ from pyrepl3_worker.reprs import bounded_repr, type_name
 _RESERVE: Final = 8 * 1024 * 1024
 _VALUE_MARGIN: Final = 4096
 """Room in a frame for what stands beside a value."""
+
+
+_NUMBERS: Final[dict[type, str]] = {int: "int", float: "float", bool: "bool"}
+_LARGE: Final = 2**63
 
 
 class Shown(NamedTuple):
@@ -61,6 +66,11 @@ class Presenter:
             return _SHOWN_NONE
         if value is NO_VALUE:
             return _SHOWN_NOTHING
+        kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType] - of anything
+        name = _NUMBERS.get(kind)
+        if name is not None and -_LARGE < value < _LARGE:
+            # What `bounded_repr` would say too: even the least bound has room for it.
+            return Shown(encode_value(value), repr(value), name, False)
         text, truncated = bounded_repr(value, self._config.max_repr_chars)
         name = type_name(value)
         try:
@@ -78,7 +88,11 @@ class Presenter:
         kind = self._kind(execution, error)
         if issubclass(type(error), MemoryError):
             self._reserve = None
-        if kind == "limit" and issubclass(type(error), MemoryError):
+        met = limit_met(error) if kind in ("exception", "limit") else ""
+        if met:
+            kind = "limit"
+            error.add_note(met)
+        elif kind == "limit" and issubclass(type(error), MemoryError):
             error.add_note(
                 f"max_memory_usage={self._config.max_memory_usage} bytes; "
                 "raise it in the ExecutorConfig if that is too low"
@@ -117,7 +131,8 @@ class Presenter:
 
     def message(self, execution: Execution, outcome: Outcome) -> Result | Error:
         """Give the one message that ends an execution."""
-        self._refill()
+        if self._reserve is None and self._config.max_memory_usage is not None:
+            self._refill()
         shown: Shown | Error | None = outcome.shown
         truncated = execution.cut_bytes > 0
         if isinstance(shown, Shown):

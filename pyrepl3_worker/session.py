@@ -37,6 +37,7 @@ from pyrepl3_worker.calls import Calls, wait_readable
 from pyrepl3_worker.cancellation import Interrupt, loop_gate
 from pyrepl3_worker.children import kill_children
 from pyrepl3_worker.config import ExecutorConfig
+from pyrepl3_worker.confinement import bounds
 from pyrepl3_worker.coroutines import EventLoopCoordinator
 from pyrepl3_worker.errors import CancellationError
 from pyrepl3_worker.executor import AsyncExecutor
@@ -55,8 +56,6 @@ from pyrepl3_worker.stdio import Stdio
 from pyrepl3_worker.transport import Reader, Writer
 
 FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
-_VALUE_MARGIN: Final = 4096
-"""Room in a frame for what stands beside a value."""
 _MOST_STRAYS: Final = 1000
 """Exceptions that may strike the loop itself before it is taken to be broken."""
 _LAST_GRACE: Final = 2.0
@@ -140,7 +139,7 @@ class Session:
         os.register_at_fork(after_in_child=self._after_fork)
         self._executor.stopper.doorbell.install()
         ImportController(config, self._namespace.namespace).install()
-        confinement = ["dies_with_parent", "private_stdio"]
+        confinement = bounds.in_force()
         if config.max_memory_usage is not None:
             # A thread's stack counts too, so it must be there before memory can run short.
             self._clock.start()
@@ -359,16 +358,19 @@ class Session:
         self._calls.interrupt_blocking(interrupt)
 
     def end(self, execution: Execution) -> None:
-        """Send what was written, and mend what the code may have broken."""
-        self._health.mend()
+        """Send what was written."""
+        self._health.make_room()
         if "matplotlib.pyplot" in sys.modules:
             from pyrepl3_worker.display import flush_figures
 
             flush_figures(self._display)
-        self._calls.drop(execution)
-        self._calls.reset()
+        self._calls.end(execution)
         self._hub.finish(execution, followed=bool(self._ordered or self._executor.queued))
         self._hub.running = self._calls.running = None
+
+    def tidy(self) -> None:
+        """Mend what the code may have broken."""
+        self._health.mend()
 
     def _on_done(self, execution: Execution, outcome: Outcome) -> None:
         """Send the one `result` or `error` of an execution."""

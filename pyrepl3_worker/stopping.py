@@ -59,7 +59,8 @@ class Stopper:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        self._unwinder.stop()
+        if self._unwinder.active:
+            self._unwinder.stop()
         execution, self._running, self.task = self._running, None, None
         if execution is not None and execution.cancels:
             kill_children(execution.started_boot)

@@ -1,14 +1,12 @@
 """`sys.stdout` and `sys.stderr` of the code: file objects in front of the hub."""
 
 import io
-from collections.abc import Buffer, Iterable
-from typing import Any, Final
+from collections.abc import Buffer, Callable, Iterable
+from typing import Any
 
 from pyrepl3_schemas.messages import StreamName
 from pyrepl3_worker.flow import current
-from pyrepl3_worker.output import SHORT, OutputHub
-
-_flow: Final = current.get
+from pyrepl3_worker.output import SHORT, OutputHub, Segment
 
 
 class _Sink(io.BufferedIOBase):
@@ -38,6 +36,30 @@ class _Sink(io.BufferedIOBase):
         """Stay open: code that closes its stdout has still more to say."""
 
 
+def _short_way(segment: Segment, long_way: Callable[[object], int]) -> Callable[[object], int]:
+    """Give a `write` for a `print` in a loop: the same flow writes on, a few characters, where it wrote last.
+
+    Everything is at hand in the closure: this runs several times for each line that is printed.
+    """
+    flow_of, kind_of, length_of, text_type = current.get, type, len, str
+    pieces = segment.pieces
+
+    def write(text: object, /) -> int:
+        """Write text; give its length."""
+        flow = flow_of()
+        if kind_of(text) is text_type:
+            length = length_of(text)
+            # From here to the end no other thread gets its turn, and no signal handler either: both
+            # only do after calls.
+            if length < SHORT and segment.flow is flow and segment.room:
+                segment.room -= 1
+                pieces.append(text)
+                return length
+        return long_way(text)
+
+    return write
+
+
 class OutputStream(io.TextIOWrapper):
     """`sys.stdout` and `sys.stderr` of the code: text goes to the hub as it is, bytes by way of the sink."""
 
@@ -52,6 +74,8 @@ class OutputStream(io.TextIOWrapper):
         )
         self._hub = hub
         self._stream: StreamName = stream
+        # `print` finds it here first, and saves making a bound method each time.
+        self.write = _short_way(hub.segments[stream], self.write)
 
     @property
     def mode(self) -> str:
@@ -69,15 +93,6 @@ class OutputStream(io.TextIOWrapper):
         Raises:
             TypeError: it is no str.
         """
-        # The short way, for a `print` in a loop: the same flow writes on where it wrote last.
-        segment = self._hub.segment
-        if segment.room > 0 and segment.stream is self._stream and type(text) is str:
-            flow = _flow()
-            length = len(text)
-            if flow is not None and flow.execution is segment.owner and length < SHORT:
-                segment.room -= 1
-                segment.pieces.append(text)
-                return length
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if type(text) is not str:

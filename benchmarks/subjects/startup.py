@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pyrepl3_client as pyrepl3
 from benchmarks.measure import Goal, Peer, Sampler, Subject
-from benchmarks.peers import load, monty
+from benchmarks.peers import NoFigureError, load, monty
 from benchmarks.peers.execnet import open_gateway
 from benchmarks.peers.floor import open_floor, run_and_exit
 from benchmarks.peers.ipykernel import open_kernel
@@ -19,6 +19,21 @@ async def _ours(_: Scale) -> AsyncGenerator[Sampler]:
         began = time.perf_counter()
         async with pyrepl3.open_session():
             return time.perf_counter() - began
+
+    yield sample
+
+
+@asynccontextmanager
+async def _template(_: Scale) -> AsyncGenerator[Sampler]:
+    # What a session costs when no spare is left: the pool's one spare is taken before, and the next one
+    # is not due while the sample is taken.
+    async def sample() -> float:
+        async with pyrepl3.WorkerPool(1) as pool, pool.open_session():
+            if pool.spawn_reason is not None:
+                raise NoFigureError(pool.spawn_reason)
+            began = time.perf_counter()
+            async with pool.open_session():
+                return time.perf_counter() - began
 
     yield sample
 
@@ -119,6 +134,14 @@ SUBJECTS = (
             Peer("pydantic-monty", _monty),
             Peer("ipykernel", _ipykernel),
         ),
+    ),
+    Subject(
+        "spawn-template",
+        "start by a fork until ready",
+        "s",
+        lambda scale: scale.spawns,
+        _template,
+        (Peer("our own cold start", _ours), Peer("our own warm pool", _pool)),
     ),
     Subject(
         "warm",

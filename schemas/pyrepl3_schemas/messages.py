@@ -310,6 +310,8 @@ class Checkpointed(Message, frozen=True):
     blobs: dict[str, bytes] = {}
     unsaved: list[Unsaved] = []
     duration: float = 0.0
+    needs: list[str] = []
+    """Digests of all blobs that a restore takes, those the parent knew included."""
 
 
 class Restored(Message, frozen=True):

@@ -32,8 +32,9 @@ def opened(
     capabilities: Mapping[str, Any] | None = None,
     on_output: pyrepl3.OutputHandler | None = None,
     on_input: pyrepl3.InputHandler | None = None,
+    recovery: pyrepl3.RecoveryPolicy = "none",
 ) -> AbstractAsyncContextManager[pyrepl3.Session]:
-    """Open a session with a scripted worker."""
+    """Open a session with a scripted worker; one that stays dead, unless the test is about coming back."""
     return testing.open_session(
         worker,
         session_id,
@@ -41,6 +42,7 @@ def opened(
         capabilities=capabilities,
         on_output=on_output,
         on_input=on_input,
+        recovery=recovery,
     )
 
 

@@ -172,7 +172,7 @@ async def test_a_value_that_is_longer_than_a_frame_is_an_error(worker: ScriptedW
     async with opened(worker, capabilities={"f": lambda: b"x" * (65 << 20)}) as session:
         exception, message = (await session.execute("what f raises")).value
     assert exception == "CapabilityError"
-    assert "over 67108864" in message
+    assert "max_frame_bytes=67,108,864" in message
 
 
 async def test_an_unknown_capability_is_an_error_that_names_the_known(worker: ScriptedWorker) -> None:

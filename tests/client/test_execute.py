@@ -33,13 +33,18 @@ async def test_an_id_that_means_nothing_is_refused(worker: ScriptedWorker, execu
             await session.checkpoint(execution_id)
 
 
-async def test_an_id_in_flight_is_a_conflict_and_a_finished_one_is_not(worker: ScriptedWorker) -> None:
+async def test_an_id_stands_for_one_code_in_flight_and_when_it_has_ended(worker: ScriptedWorker) -> None:
     async with opened(worker) as session:
         running = session.start(SLEEP, execution_id="same")
         with pytest.raises(pyrepl3.ExecutionIdConflict, match="'same'"):
             session.start(ONE, execution_id="same")
+        assert session.start(SLEEP, execution_id="same") is running
         await running.cancel()
-        assert (await session.execute(ONE, execution_id="same")).value == 2
+        with pytest.raises(pyrepl3.ExecutionIdConflict, match=r"line 1 on: 'await sleep.60.' was recorded"):
+            session.start(ONE, execution_id="same")
+        with pytest.raises(pyrepl3.ExecutionCancelled) as cancelled:
+            await session.execute(SLEEP, execution_id="same")
+        assert cancelled.value.result.replayed
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])

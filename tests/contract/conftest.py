@@ -32,11 +32,11 @@ class Opener(Protocol):
 def scripted() -> Opener:
     worker = testing.ScriptedWorker()
     script_all(worker)
-    return partial(testing.open_session, worker, config=CONFIG)
+    return partial(testing.open_session, worker, config=CONFIG, recovery="none")
 
 
 def real() -> Opener:
-    return partial(pyrepl3.open_session, config=CONFIG)
+    return partial(pyrepl3.open_session, config=CONFIG, recovery="none")
 
 
 @pytest.fixture(params=[scripted, real], ids=lambda make: make.__name__)

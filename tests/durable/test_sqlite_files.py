@@ -296,7 +296,7 @@ prepare(database)
 with database.transaction():
     database.execute("PRAGMA cache_size = 1")
     for n in range(2000):
-        database.execute("INSERT INTO blobs VALUES (?, 0, 4000, zeroblob(4000))", (str(n),))
+        database.execute("INSERT INTO blobs VALUES (?, 0, 4000, 1, zeroblob(4000))", (str(n),))
     print("in the middle", flush=True)
     sys.stdin.read()
 """

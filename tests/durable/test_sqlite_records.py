@@ -107,7 +107,9 @@ class Records(RuleBasedStateMachine):
         lease = self.lease(data)
         if lease is not None:
             log = self.log[lease.session_id]
-            execution = self.records.executions.start(lease, name, f"digest of {code}", code)
+            new = name not in log
+            execution, started = self.records.executions.start(lease, name, f"digest of {code}", code)
+            assert started is new
             entry = log.setdefault(name, [len(log) + 1, code, "started", 0, None])
             assert [execution.seq, execution.code, execution.status, execution.attempts] == entry[:4]
 
@@ -190,10 +192,15 @@ class Records(RuleBasedStateMachine):
             with pytest.raises(StoreError, match="never put"):
                 self.records.checkpoints.save(lease, name, after, b"m", digests)
             return
-        self.records.checkpoints.save(lease, name, after, b"m", digests)
+        self.records.checkpoints.save(lease, name, after, b"m", digests, b"u")
+        replaced = self.checkpoints[lease.session_id].get(name)
         self.checkpoints[lease.session_id][name] = (after, b"m", set(digests))
         saved = self.saved[lease.session_id]
         saved[:] = [entry for entry in saved if entry[1] != name] + [(after, name)]
+        named = {d for of in self.checkpoints.values() for *_, some in of.values() for d in some}
+        if replaced is not None:
+            for digest in replaced[2] - named:
+                del self.stored[digest]
 
     @rule(data=st.data(), name=names)
     def delete(self, data: st.DataObject, name: str) -> None:
@@ -219,6 +226,9 @@ class Records(RuleBasedStateMachine):
                 entry = [execution.seq, execution.code, execution.status, execution.attempts, outcome]
                 assert entry == log[execution.execution_id]
             assert self.records.executions.after(session, 1) == found[1:]
+            assert self.records.executions.up_to(session, 2) == found[:2]
+            unfinished = [execution for execution in found[:2] if execution.status == "started"]
+            assert self.records.executions.unfinished(session, 2) == unfinished
 
     @invariant()
     def calls_are_the_same(self) -> None:
@@ -244,6 +254,7 @@ class Records(RuleBasedStateMachine):
                 for checkpoint in found
             }
             assert shown == expected
+            assert {checkpoint.unsaved for checkpoint in found} <= {b"u"}
             newest = self.records.checkpoints.newest(session)
             last = max(
                 enumerate(self.saved[session]), key=lambda entry: (entry[1][0], entry[0]), default=None
@@ -253,6 +264,8 @@ class Records(RuleBasedStateMachine):
             )
         for digest, data in self.stored.items():
             assert self.records.checkpoints.blob(digest) == data
+        (count,) = self.database.execute("SELECT count(*) FROM blobs").fetchone()
+        assert count == len(self.stored)
 
 
 Records.TestCase.settings = settings(stateful_step_count=40)

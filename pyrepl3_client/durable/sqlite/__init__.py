@@ -1,7 +1,13 @@
 """A durable store in one SQLite file (or in memory): Resonate's promises, and the records of sessions."""
 
 from pyrepl3_client.durable.sqlite.calls import Call, Calls
-from pyrepl3_client.durable.sqlite.checkpoints import Checkpoint, Checkpoints, blob_digest
+from pyrepl3_client.durable.sqlite.checkpoints import (
+    PART_BYTES,
+    Checkpoint,
+    Checkpoints,
+    blob_digest,
+    parts_of,
+)
 from pyrepl3_client.durable.sqlite.connection import SqliteConnection
 from pyrepl3_client.durable.sqlite.database import IN_MEMORY
 from pyrepl3_client.durable.sqlite.executions import Execution, Executions
@@ -12,6 +18,7 @@ from pyrepl3_client.durable.sqlite.retention import Pruned
 
 __all__ = [
     "IN_MEMORY",
+    "PART_BYTES",
     "Call",
     "Calls",
     "Checkpoint",
@@ -27,4 +34,5 @@ __all__ = [
     "SqliteConnection",
     "StoreBusy",
     "blob_digest",
+    "parts_of",
 ]

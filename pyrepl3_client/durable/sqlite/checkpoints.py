@@ -4,12 +4,16 @@ import hashlib
 from collections.abc import Collection, Iterable
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 from resonate.timing import Clock
 
 from pyrepl3_client.durable.sqlite.database import Database
 from pyrepl3_client.durable.sqlite.leases import Lease, Leases
 from pyrepl3_client.errors import StoreError
+
+# Written in some 3 ms, for which the event loop waits.
+PART_BYTES: Final = 1024 * 1024
 
 
 class Checkpoint(Struct, frozen=True):
@@ -20,14 +24,20 @@ class Checkpoint(Struct, frozen=True):
     after_seq: int
     created_at: int
     manifest: bytes
+    unsaved: bytes = b""
 
 
 def blob_digest(data: bytes | memoryview) -> str:
-    """Give the name under which `data` is stored: its BLAKE2b of 32 bytes, in hex."""
-    return hashlib.blake2b(data, digest_size=32).hexdigest()
+    """Give the name under which `data` is stored: its SHA-256, in hex, as the worker names it."""
+    return hashlib.sha256(data).hexdigest()
 
 
-_CHECKPOINT: Final = "SELECT session, id, after_seq, created_at, manifest FROM checkpoints "
+def parts_of(size: int) -> int:
+    """Give of how many parts a blob of so many bytes consists: one at least."""
+    return max(1, -(-size // PART_BYTES))
+
+
+_CHECKPOINT: Final = "SELECT session, id, after_seq, created_at, manifest, unsaved FROM checkpoints "
 
 
 class Checkpoints:
@@ -52,10 +62,10 @@ class Checkpoints:
             return {digest for digest in digests if not self._touch(digest, now)}
 
     def put(self, data: bytes | memoryview, digest: str) -> None:
-        """Store a blob, unless it is there. Put several in one transaction; a large one takes its time.
+        """Store a blob at once, unless it is there. Put several small ones in one transaction.
 
         Args:
-            data: up to a billion bytes.
+            data: the whole of it.
             digest: its `blob_digest`, which is checked: blobs are shared between sessions, and what a
                 worker says must not change what another one is given.
 
@@ -65,34 +75,114 @@ class Checkpoints:
         if blob_digest(data) != digest:
             raise ValueError(f"the blob of {len(data)} bytes has not the digest {digest!r}")
         with self._database.write():
-            if not self._touch(digest, self._clock()):
+            for n in range(parts_of(len(data))):
+                if not self.put_part(data, digest, n):
+                    return
+
+    def put_part(self, data: bytes | memoryview, digest: str, n: int) -> bool:
+        """Store part `n` of a blob, from 0 on; the last one completes it. One short transaction.
+
+        Args:
+            data: the whole blob.
+            digest: its `blob_digest`; the caller has checked it.
+            n: which part.
+
+        Returns:
+            Whether the next one has to be put: False when the blob is there, or complete by now.
+
+        Raises:
+            StoreError: an earlier part was pruned.
+        """
+        now, last = self._clock(), parts_of(len(data)) - 1
+        part = memoryview(data)[n * PART_BYTES : (n + 1) * PART_BYTES]
+        with self._database.write():
+            if self._touch(digest, now):
+                return False
+            if n == 0:
+                # An incomplete one is what a killed process left, or what another one is at, with the
+                # same data.
                 self._execute(
-                    "INSERT INTO blobs (digest, touched_at, size, data) VALUES (?, ?, ?, ?)",
-                    (digest, self._clock(), len(data), data),
+                    "INSERT INTO blobs (digest, touched_at, size, complete, data) VALUES (?, ?, ?, ?, ?)"
+                    " ON CONFLICT (digest) DO UPDATE SET touched_at = excluded.touched_at",
+                    (digest, now, len(data), last == 0, part),
                 )
+                return last > 0
+            kept = self._execute(
+                "UPDATE blobs SET touched_at = ?, complete = ? WHERE digest = ?", (now, n == last, digest)
+            )
+            if not kept.rowcount:
+                raise StoreError(f"blob {digest!r} was pruned while it was being stored; store it again")
+            self._execute(
+                "INSERT OR IGNORE INTO blob_parts (digest, n, data) VALUES (?, ?, ?)", (digest, n, part)
+            )
+        return n < last
 
     def blob(self, digest: str) -> bytes:
-        """Read a blob.
+        """Read a blob at once.
 
         Raises:
             StoreError: there is none of that digest.
         """
         with self._database.read():
-            row = self._execute("SELECT data FROM blobs WHERE digest = ?", (digest,)).fetchone()
+            first, parts = self.first_part(digest)
+            return (
+                first if parts == 1 else b"".join((first, *(self.part(digest, n) for n in range(1, parts))))
+            )
+
+    def first_part(self, digest: str) -> tuple[bytes, int]:
+        """Read the beginning of a blob, and of how many parts it consists.
+
+        Raises:
+            StoreError: there is none of that digest.
+        """
+        with self._database.read():
+            row = self._execute(
+                "SELECT data, size FROM blobs WHERE digest = ? AND complete", (digest,)
+            ).fetchone()
         if row is None:
             raise StoreError(f"there is no blob {digest!r} in the store at {self._database.path!r}")
+        return row[0], parts_of(row[1])
+
+    def part(self, digest: str, n: int) -> bytes:
+        """Read part `n` of a blob, from 1 on.
+
+        Raises:
+            StoreError: there is none.
+        """
+        with self._database.read():
+            row = self._execute(
+                "SELECT data FROM blob_parts WHERE digest = ? AND n = ?", (digest, n)
+            ).fetchone()
+        if row is None:
+            raise StoreError(f"blob {digest!r} has lost part {n} in the store at {self._database.path!r}")
         return row[0]
 
     def _touch(self, digest: str, now: int) -> bool:
-        cursor = self._execute("UPDATE blobs SET touched_at = ? WHERE digest = ?", (now, digest))
+        cursor = self._execute("UPDATE blobs SET touched_at = ? WHERE digest = ? AND complete", (now, digest))
         return cursor.rowcount > 0
 
     # --- checkpoints ---
 
     def save(
-        self, lease: Lease, checkpoint_id: str, after_seq: int, manifest: bytes, digests: Collection[str]
+        self,
+        lease: Lease,
+        checkpoint_id: str,
+        after_seq: int,
+        manifest: bytes,
+        digests: Collection[str],
+        unsaved: bytes = b"",
     ) -> Checkpoint:
         """Store a checkpoint, in place of one of the same id, once all of its blobs are there.
+
+        Blobs that only the replaced one had are deleted with it.
+
+        Args:
+            lease: the session's.
+            checkpoint_id: its name.
+            after_seq: the number of the execution after which the namespace was so.
+            manifest: how the blobs make up a namespace.
+            digests: of all its blobs.
+            unsaved: what could not be saved, in the caller's encoding.
 
         Raises:
             StoreError: a blob is missing.
@@ -100,23 +190,43 @@ class Checkpoints:
         now = self._clock()
         with self._database.write():
             self._leases.require(lease)
-            absent = [digest for digest in digests if not self._touch(digest, now)]
+            names = msgspec.json.encode(digests).decode()
+            absent, first = self._execute(
+                "SELECT count(*), min(value) FROM json_each(?) WHERE NOT EXISTS"
+                " (SELECT 1 FROM blobs b WHERE b.digest = value AND b.complete)",
+                (names,),
+            ).fetchone()
             if absent:
                 raise StoreError(
-                    f"checkpoint {checkpoint_id!r} names {len(absent)} blobs that were never put, "
-                    f"the first of them {absent[0]!r}"
+                    f"checkpoint {checkpoint_id!r} names {absent} blobs that were never put, "
+                    f"the first of them {first!r}"
                 )
+            replaced = self._digests(lease.session_id, checkpoint_id)
             self._delete(lease.session_id, checkpoint_id)
             (n,) = self._execute(
-                "INSERT INTO checkpoints (session, id, after_seq, created_at, manifest)"
-                " VALUES (?, ?, ?, ?, ?) RETURNING n",
-                (lease.session_id, checkpoint_id, after_seq, now, manifest),
+                "INSERT INTO checkpoints (session, id, after_seq, created_at, manifest, unsaved)"
+                " VALUES (?, ?, ?, ?, ?, ?) RETURNING n",
+                (lease.session_id, checkpoint_id, after_seq, now, manifest, unsaved),
             ).fetchone()
-            self._database.write_many(
-                "INSERT OR IGNORE INTO checkpoint_blobs (checkpoint, digest) VALUES (?, ?)",
-                ((n, digest) for digest in digests),
+            self._execute(
+                "INSERT OR IGNORE INTO checkpoint_blobs (checkpoint, digest)"
+                " SELECT ?, value FROM json_each(?) ORDER BY value",
+                (n, names),
             )
-        return Checkpoint(lease.session_id, checkpoint_id, after_seq, now, manifest)
+            self._drop(set(replaced).difference(digests))
+        return Checkpoint(lease.session_id, checkpoint_id, after_seq, now, manifest, unsaved)
+
+    def _drop(self, digests: Iterable[str]) -> None:
+        """Delete those of the blobs that no checkpoint of any session names.
+
+        One that another session has put and not named yet may be among them: `save` says so there, and
+        whoever has its data puts it once more.
+        """
+        self._database.write_many(
+            "DELETE FROM blobs WHERE digest = ? AND NOT EXISTS"
+            " (SELECT 1 FROM checkpoint_blobs c WHERE c.digest = blobs.digest)",
+            ((digest,) for digest in digests),
+        )
 
     def get(self, session_id: str, checkpoint_id: str) -> Checkpoint | None:
         """Look up a checkpoint."""
@@ -145,11 +255,14 @@ class Checkpoints:
     def digests(self, session_id: str, checkpoint_id: str) -> list[str]:
         """Give the digests of a checkpoint's blobs, sorted; none for a checkpoint that is not there."""
         with self._database.read():
-            rows: list[tuple[str]] = self._execute(
-                "SELECT digest FROM checkpoint_blobs WHERE checkpoint ="
-                " (SELECT n FROM checkpoints WHERE session = ? AND id = ?) ORDER BY digest",
-                (session_id, checkpoint_id),
-            ).fetchall()
+            return self._digests(session_id, checkpoint_id)
+
+    def _digests(self, session_id: str, checkpoint_id: str) -> list[str]:
+        rows: list[tuple[str]] = self._execute(
+            "SELECT digest FROM checkpoint_blobs WHERE checkpoint ="
+            " (SELECT n FROM checkpoints WHERE session = ? AND id = ?) ORDER BY digest",
+            (session_id, checkpoint_id),
+        ).fetchall()
         return [digest for (digest,) in rows]
 
     def delete(self, lease: Lease, checkpoint_id: str) -> bool:

@@ -4,31 +4,32 @@ import asyncio
 import logging
 import sqlite3
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
+import msgspec
 from msgspec import Raw
 from resonate.timing import Clock, Sleeper, now_ms, sleep
 from resonate_base import ConnectorError
 
 from pyrepl3_client.durable.sqlite.database import Database, Synchronous
-from pyrepl3_client.durable.sqlite.failures import StoreBusy, is_busy
+from pyrepl3_client.durable.sqlite.failures import is_busy
+from pyrepl3_client.durable.sqlite.leases import Lease, LeaseLost
 from pyrepl3_client.durable.sqlite.machine import Machine
 from pyrepl3_client.durable.sqlite.mail import Mail, anycast, unicast
 from pyrepl3_client.durable.sqlite.records import SessionRecords
-from pyrepl3_client.durable.sqlite.requests import I64_MAX, Request
+from pyrepl3_client.durable.sqlite.requests import I64_MAX, PromiseSettle, Request
 from pyrepl3_client.durable.sqlite.retention import Pruned, Pruner
 from pyrepl3_client.durable.sqlite.schema import prepare
-from pyrepl3_client.durable.sqlite.wire import Answer, Data, Message, encode_answer, parse_request
+from pyrepl3_client.durable.sqlite.waiting import Waiting
+from pyrepl3_client.durable.sqlite.wire import Answer, Message, encode_answer, parse_request, too_large
 from pyrepl3_client.errors import StoreError
 
 _log: Final = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
-# Seconds: the first wait for another process's lock, and the longest one; a transaction takes 0.1 ms.
-_FIRST_WAIT: Final = 0.001
-_LONGEST_WAIT: Final = 0.05
 # Seconds after which the timer looks at the clock again in any case: the wall clock can be set, and the
 # loop's clock stands still while the machine sleeps.
 _LONGEST_NAP: Final = 30.0
@@ -75,16 +76,16 @@ class SqliteConnection:
         self._mail: Final = Mail(database, (self._unicast, anycast(group)))
         self._pruner: Final = Pruner(database)
         self.records: Final = SessionRecords(database, clock)
-        self._busy_timeout: Final = busy_timeout
+        self._waiting: Final = Waiting(busy_timeout, sleeper)
         self._tick_interval: Final = tick_interval
         self._max_request_bytes: Final = max_request_bytes
         self._clock: Final = clock
-        self._sleeper: Final = sleeper
         self._receivers: list[Callable[[str], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = I64_MAX
         self._seen_version = -1
+        self._guard: Callable[[], None] = lambda: None
 
     @classmethod
     async def open(
@@ -118,24 +119,18 @@ class SqliteConnection:
         Raises:
             StoreError: the file cannot be used; the text says why and what to do.
         """
-        waited = 0.0
-        while True:
+
+        def prepared() -> Database:
+            database = Database(path, synchronous, busy_timeout)
             try:
-                database = Database(path, synchronous, busy_timeout)
-                try:
-                    prepare(database)
-                except BaseException:
-                    database.close()
-                    raise
-                break
-            except StoreBusy:
-                if waited >= busy_timeout:
-                    raise
-                wait = _patience(waited)
-                waited += wait
-                await sleeper(wait)
+                prepare(database)
+            except BaseException:
+                database.close()
+                raise
+            return database
+
         return cls(
-            database,
+            await Waiting(busy_timeout, sleeper).until_free(prepared),
             pid=pid,
             group=group,
             busy_timeout=busy_timeout,
@@ -178,20 +173,19 @@ class SqliteConnection:
 
     async def stop(self) -> None:
         """Stop delivering messages and watching deadlines; requests are answered until `close`."""
-        self._receivers.clear()
-        self._loop = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._halt()
 
     def close(self) -> None:
         """Stop at once, and close the file. Requests fail with a `ConnectorError` from then on."""
+        self._halt()
+        self._database.close()
+
+    def _halt(self) -> None:
         self._receivers.clear()
         self._loop = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._database.close()
 
     # --- Network ---
 
@@ -211,40 +205,82 @@ class SqliteConnection:
         """
         request, body = parse_request(req)
         if len(req) > self._max_request_bytes:
-            return encode_answer(request, Answer(413, Data(error=self._too_large(len(req)))))
+            return encode_answer(request, too_large(len(req), self._max_request_bytes))
         try:
-            answer = await self._patiently(lambda: self._apply(request, body))
+            answer = await self.patiently(lambda: self._apply(request, body))
         except StoreError as error:
             raise ConnectorError(error) from error
         return encode_answer(request, answer)
 
-    def _too_large(self, length: int) -> str:
-        return (
-            f"the request of {length:,} bytes is over the limit of {self._max_request_bytes:,}; keep large "
-            "values outside of promises, or raise max_request_bytes"
-        )
-
     def _apply(self, request: Request, body: Raw | str) -> Answer:
         now = self._clock()
         with self._database.transaction():
+            self._guard()
             answer, messages = self._machine.apply(now, request, body)
             ours = self._sort(messages, now)
         self._deliver(ours)
         self._plan(self._machine.due)
         return answer
 
-    async def _patiently[T](self, work: Callable[[], T]) -> T:
-        """Do `work`, one transaction, and again for as long as other processes hold the lock."""
-        waited = 0.0
-        while True:
-            try:
-                return work()
-            except sqlite3.Error as error:
-                if not is_busy(error) or waited >= self._busy_timeout:
-                    raise self._database.failure(error) from error
-            wait = _patience(waited)
-            waited += wait
-            await self._sleeper(wait)
+    async def patiently[T](self, work: Callable[[], T]) -> T:
+        """Do `work`, one transaction, and again for as long as other processes hold the lock.
+
+        The event loop runs on between two tries, for up to the busy timeout.
+
+        Raises:
+            StoreBusy: the lock was held for longer.
+            StoreError: the store cannot be read or written.
+        """
+        try:
+            return await self._waiting.until_free(work)
+        except sqlite3.Error as error:
+            raise self._database.failure(error) from error
+
+    # --- a session's records ---
+
+    @property
+    def max_value(self) -> int:
+        """The largest value that a record may hold, in bytes."""
+        return self._database.max_value
+
+    def fence(self, lease: Lease) -> None:
+        """Refuse requests from now on, and leave the mail alone, once `lease` does not count any more.
+
+        Resonate's own versions fence tasks; this fences all else that a former owner, paused and
+        returned, could do here: create promises, settle them, or fetch the new owner's messages.
+        """
+        self._guard = lambda: self.records.leases.require(lease)
+
+    async def record[T](
+        self, work: Callable[[SessionRecords], T], resolve: Mapping[str, bytes] | None = None
+    ) -> T:
+        """Do `work` on the records as one transaction, waiting for locks without blocking the loop.
+
+        Args:
+            work: calls the records, and must not wait for anything.
+            resolve: ids of promises to resolve in the same transaction, with their values as the JSON of
+                Resonate's `Value`. One that does not exist, or is settled, stays as it is.
+
+        Raises:
+            StoreError: nothing was recorded, nor resolved.
+        """
+        return await self.patiently(lambda: self._record(work, resolve or {}))
+
+    def _record[T](self, work: Callable[[SessionRecords], T], resolve: Mapping[str, bytes]) -> T:
+        ours: list[str] = []
+        due = I64_MAX
+        with self._database.transaction():
+            self._guard()
+            done = work(self.records)
+            for promise_id, value in resolve.items():
+                now = self._clock()
+                body = msgspec.json.encode(PromiseSettle(promise_id, "resolved", Raw(value)))
+                _, messages = self._machine.apply(now, Request("promise.settle"), Raw(body))
+                ours += self._sort(messages, now)
+                due = min(due, self._machine.due)
+        self._deliver(ours)
+        self._plan(due)
+        return done
 
     # --- messages ---
 
@@ -281,8 +317,7 @@ class SqliteConnection:
             if version != self._seen_version:
                 self._fetch_mail()
                 self._due = self._machine.next_due()
-                # Only now: had the file been locked, the next tick would look again.
-                self._seen_version = version
+                self._seen_version = version  # only now: had the file been locked, we would look again
         if now >= self._due:
             with self._database.transaction():
                 ours = self._sort(self._machine.tick(now), now)
@@ -292,7 +327,9 @@ class SqliteConnection:
 
     def _fetch_mail(self) -> None:
         if self._receivers and self._mail.waiting():
-            with self._database.transaction():
+            bodies: list[str] = []
+            with suppress(LeaseLost), self._database.transaction():
+                self._guard()
                 bodies = self._mail.collect()
             self._deliver(bodies)
 
@@ -336,7 +373,7 @@ class SqliteConnection:
         Raises:
             StoreError: the store cannot be written.
         """
-        await self._patiently(lambda: self._reclaim(prefix))
+        await self.patiently(lambda: self._reclaim(prefix))
 
     def _reclaim(self, prefix: str) -> None:
         now = self._clock()
@@ -358,11 +395,6 @@ class SqliteConnection:
         cutoff = self._clock() - int(older_than * 1000)
         step = self._pruner.begin(cutoff)
         while not step.done:
-            step = await self._patiently(lambda step=step: self._pruner.go_on(step))
+            step = await self.patiently(lambda step=step: self._pruner.go_on(step))
             await asyncio.sleep(0)
         return step.pruned
-
-
-def _patience(waited: float) -> float:
-    """Give the seconds to wait for a lock, having waited for `waited` already: twice as long each time."""
-    return min(max(waited, _FIRST_WAIT), _LONGEST_WAIT)

@@ -53,6 +53,8 @@ class Database:
         except sqlite3.Error as error:
             raise store_error(error, self.path, "open") from error
         self.execute: Final = self._connection.execute
+        # A row has to fit as well: its other columns are small.
+        self.max_value: Final = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 65536
         try:
             self._configure()
         except BaseException as error:

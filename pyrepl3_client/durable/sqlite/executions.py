@@ -20,6 +20,7 @@ class Execution(Struct, frozen=True):
     execution_id: str
     code_digest: str
     code: str
+    options: bytes
     status: ExecutionStatus
     attempts: int
     started_at: int
@@ -27,7 +28,8 @@ class Execution(Struct, frozen=True):
 
 
 _EXECUTION: Final = (
-    "SELECT session, seq, id, code_digest, code, status, attempts, started_at, finished_at FROM executions "
+    "SELECT session, seq, id, code_digest, code, options, status, attempts, started_at, finished_at"
+    " FROM executions "
 )
 
 
@@ -41,24 +43,40 @@ class Executions:
         self._clock: Final = clock
         self._leases: Final = leases
 
-    def start(self, lease: Lease, execution_id: str, code_digest: str, code: str) -> Execution:
-        """Log an execution as started, or give the one of that id, whatever its code and status.
+    def start(
+        self, lease: Lease, execution_id: str, code_digest: str, code: str, options: bytes = b""
+    ) -> tuple[Execution, bool]:
+        """Log an execution as started, or look up the one of that id, whatever its code and status.
 
         The caller compares the digests, and replays what is finished.
+
+        Args:
+            lease: the session's.
+            execution_id: new in this session, or not.
+            code_digest: of the code.
+            code: what is executed.
+            options: how it is executed, in the caller's encoding.
+
+        Returns:
+            The execution, and whether it is new.
         """
         now = self._clock()
         with self._database.write():
             self._leases.require(lease)
             existing = self._get(lease.session_id, execution_id)
             if existing is not None:
-                return existing
+                return existing, False
             (seq,) = self._execute(
-                "INSERT INTO executions (session, seq, id, code_digest, code, status, attempts, started_at)"
+                "INSERT INTO executions"
+                " (session, seq, id, code_digest, code, options, status, attempts, started_at)"
                 " VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM executions WHERE session = ?),"
-                " ?, ?, ?, 'started', 0, ?) RETURNING seq",
-                (lease.session_id, lease.session_id, execution_id, code_digest, code, now),
+                " ?, ?, ?, ?, 'started', 0, ?) RETURNING seq",
+                (lease.session_id, lease.session_id, execution_id, code_digest, code, options, now),
             ).fetchone()
-        return Execution(lease.session_id, seq, execution_id, code_digest, code, "started", 0, now, None)
+        started = Execution(
+            lease.session_id, seq, execution_id, code_digest, code, options, "started", 0, now, None
+        )
+        return started, True
 
     def count_attempt(self, lease: Lease, execution_id: str) -> int:
         """Count one more attempt at an execution, and give the count."""
@@ -73,8 +91,8 @@ class Executions:
                 raise _no_execution(lease.session_id, execution_id)
         return int(row[0])
 
-    def finish(self, lease: Lease, execution_id: str, outcome: bytes, *, rejected: bool = False) -> None:
-        """Record an outcome. The first one stays.
+    def finish(self, lease: Lease, execution_id: str, outcome: bytes, *, rejected: bool = False) -> bool:
+        """Record an outcome, and say whether it was the first one: that one stays.
 
         Args:
             lease: the session's.
@@ -95,6 +113,7 @@ class Executions:
             ).rowcount
             if not changed and self._get(lease.session_id, execution_id) is None:
                 raise _no_execution(lease.session_id, execution_id)
+        return changed > 0
 
     def get(self, session_id: str, execution_id: str) -> Execution | None:
         """Look up an execution."""
@@ -112,6 +131,23 @@ class Executions:
         with self._database.read():
             rows = self._execute(
                 _EXECUTION + "WHERE session = ? AND seq > ? ORDER BY seq", (session_id, seq)
+            ).fetchall()
+        return [Execution(*row) for row in rows]
+
+    def up_to(self, session_id: str, seq: int) -> list[Execution]:
+        """Give the executions up to number `seq`, in order."""
+        with self._database.read():
+            rows = self._execute(
+                _EXECUTION + "WHERE session = ? AND seq <= ? ORDER BY seq", (session_id, seq)
+            ).fetchall()
+        return [Execution(*row) for row in rows]
+
+    def unfinished(self, session_id: str, seq: int) -> list[Execution]:
+        """Give the executions up to number `seq` that have not ended, in order."""
+        with self._database.read():
+            rows = self._execute(
+                _EXECUTION + "WHERE session = ? AND seq <= ? AND status = 'started' ORDER BY seq",
+                (session_id, seq),
             ).fetchall()
         return [Execution(*row) for row in rows]
 

@@ -1,5 +1,6 @@
 """Who owns a session: one at a time, under a token that grows, so that a former owner is fenced off."""
 
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -77,10 +78,19 @@ class Leases:
         self._execute: Final = database.execute
         self._clock: Final = clock
 
-    def acquire(self, session_id: str, owner: str, ttl: float) -> Lease:
+    def acquire(
+        self, session_id: str, owner: str, ttl: float, dead: Callable[[str], bool] | None = None
+    ) -> Lease:
         """Become the owner of a session for `ttl` seconds: a new one, or one whose lease has lapsed.
 
         The same owner gets a new lease at once; its old one no longer counts.
+
+        Args:
+            session_id: the session.
+            owner: who wants it.
+            ttl: seconds, from now.
+            dead: says of the present owner whether it is known to be gone, so that its lease need not
+                lapse first. By default nobody knows.
 
         Raises:
             SessionBusy: somebody else owns it.
@@ -93,7 +103,8 @@ class Leases:
             token = 1
             if row is not None:
                 other, last, expires_at = row
-                if other not in ("", owner) and now < expires_at:
+                lives = now < expires_at and not (dead is not None and dead(other))
+                if other not in ("", owner) and lives:
                     raise SessionBusy(session_id, other, expires_at, (expires_at - now) / 1000)
                 token = last + 1
             lease = Lease(session_id, owner, token, now, now + int(ttl * 1000))

@@ -53,19 +53,27 @@ _FIRST: Final[Migration] = (
         expires_at INTEGER NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE executions (
         session TEXT NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL, code_digest TEXT NOT NULL,
-        code TEXT NOT NULL, status TEXT NOT NULL, attempts INTEGER NOT NULL, started_at INTEGER NOT NULL,
-        finished_at INTEGER, outcome BLOB, PRIMARY KEY (session, seq), UNIQUE (session, id))""",
+        code TEXT NOT NULL, options BLOB NOT NULL, status TEXT NOT NULL, attempts INTEGER NOT NULL,
+        started_at INTEGER NOT NULL, finished_at INTEGER, outcome BLOB, PRIMARY KEY (session, seq),
+        UNIQUE (session, id))""",
+    "CREATE INDEX executions_open ON executions (session, seq) WHERE status = 'started'",
     """CREATE TABLE calls (
         session TEXT NOT NULL, execution TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL,
         args_digest TEXT NOT NULL, state TEXT NOT NULL, attempt INTEGER NOT NULL, outcome BLOB,
         PRIMARY KEY (session, execution, id))""",
+    # `data` is a blob's beginning; what is over one part's size follows in `blob_parts`, so that a large
+    # blob is written in many short transactions. It counts once it is complete.
     """CREATE TABLE blobs (
         digest TEXT PRIMARY KEY, touched_at INTEGER NOT NULL, size INTEGER NOT NULL,
-        data BLOB NOT NULL)""",
+        complete INTEGER NOT NULL, data BLOB NOT NULL)""",
     "CREATE INDEX blobs_touched ON blobs (touched_at)",
+    """CREATE TABLE blob_parts (
+        digest TEXT NOT NULL, n INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (digest, n))""",
+    """CREATE TRIGGER blobs_deleted AFTER DELETE ON blobs WHEN OLD.size > length(OLD.data)
+        BEGIN DELETE FROM blob_parts WHERE digest = OLD.digest; END""",
     """CREATE TABLE checkpoints (
         n INTEGER PRIMARY KEY, session TEXT NOT NULL, id TEXT NOT NULL, after_seq INTEGER NOT NULL,
-        created_at INTEGER NOT NULL, manifest BLOB NOT NULL, UNIQUE (session, id))""",
+        created_at INTEGER NOT NULL, manifest BLOB NOT NULL, unsaved BLOB NOT NULL, UNIQUE (session, id))""",
     "CREATE INDEX checkpoints_seq ON checkpoints (session, after_seq)",
     """CREATE TABLE checkpoint_blobs (
         checkpoint INTEGER NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (checkpoint, digest)) WITHOUT ROWID""",
@@ -86,6 +94,7 @@ _PROBES: Final = (
     ("executions", "session"),
     ("calls", "session"),
     ("blobs", "digest"),
+    ("blob_parts", "digest"),
     ("checkpoints", "n"),
     ("checkpoint_blobs", "checkpoint"),
 )

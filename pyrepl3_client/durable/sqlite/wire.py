@@ -186,6 +186,17 @@ def encode_answer(request: Request, answer: Answer) -> str:
     return _encoder.encode(envelope).decode()
 
 
+def too_large(length: int, limit: int) -> Answer:
+    """Refuse a request of so many bytes."""
+    return Answer(
+        413,
+        Data(
+            error=f"the request of {length:,} bytes is over the limit of {limit:,}; keep large values "
+            "outside of promises, or raise max_request_bytes"
+        ),
+    )
+
+
 def execute_message(address: str, task_id: str, version: int) -> Message:
     """Make the message that has a worker at `address` execute the task."""
     message = Execute(ExecuteData(ExecuteTask(task_id, version)))

@@ -1,0 +1,176 @@
+"""What a session asks of its record: the seam between sessions and stores.
+
+`MemoryJournal` keeps a `Record` in this process; `pyrepl3_client.durable` offers a `Journal`, in a store,
+with every execution a durable function of Resonate's. A journal is opened by whoever owns the session,
+and belongs to it alone until `close`.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Literal, Protocol
+
+import msgspec
+
+from pyrepl3_schemas.messages import ResultMode, Unsaved
+
+type Status = Literal["started", "finished", "rejected"]
+
+
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to be run, and how: enough to run it again in another process."""
+
+    code: str
+    timeout: float | None = None
+    result_mode: ResultMode = "last_expr_or_assign"
+    store_history: bool = True
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One execution of a session's history. `seq` counts from 1, in the order of submission."""
+
+    seq: int
+    execution_id: str
+    spec: Spec
+    status: Status = "started"
+    attempts: int = 0
+    """How often a worker's or parent's death has cost it a run."""
+
+
+class CallRecord(msgspec.Struct, frozen=True):
+    """An input or capability call: its intent, and once it is known its outcome.
+
+    `outcome` is an encoded `CallResponse` or `InputResponse`.
+    """
+
+    call_id: str
+    name: str
+    """The capability's, or `input`."""
+    digest: str
+    """Of the arguments, or of the prompt."""
+    outcome: bytes | None = None
+    attempt: int = 1
+
+
+class SavedCheckpoint(msgspec.Struct, frozen=True):
+    """A namespace as it was after execution number `after_seq`.
+
+    `manifest` is the worker's and nobody else's; an empty one is the empty namespace.
+    """
+
+    checkpoint_id: str
+    after_seq: int
+    manifest: bytes
+    digests: tuple[str, ...]
+    """Of the blobs it consists of: SHA-256, in hexadecimal."""
+    unsaved: tuple[Unsaved, ...] = ()
+
+
+class History(msgspec.Struct, frozen=True):
+    """What a session that is opened again starts from."""
+
+    checkpoint: SavedCheckpoint | None
+    """The newest one: of the highest `after_seq`, and of those the last saved."""
+    entries: tuple[Entry, ...]
+    """The executions after it, in order, whatever their status; and older ones that have not ended."""
+
+
+class Record(Protocol):
+    """The record of one session. Everything is called on the event loop's thread.
+
+    Every method raises `StoreError` when the store cannot be read or written, or when the session has
+    been taken over by another owner; nothing has been recorded then.
+    """
+
+    @property
+    def replays(self) -> int:
+        """How many executions were answered from the record."""
+        ...
+
+    async def load(self) -> History:
+        """Give what the session starts from."""
+        ...
+
+    async def entries(self, up_to_seq: int) -> list[Entry]:
+        """Give all executions up to a number, in order."""
+        ...
+
+    async def count_attempt(self, execution_id: str) -> int:
+        """Count a death that cost an execution its run; give the count so far."""
+        ...
+
+    # --- calls ---
+
+    async def calls(self, execution_id: str) -> dict[str, CallRecord]:
+        """Give the recorded calls of an execution by their ids, in the order of their intents."""
+        ...
+
+    async def intend(self, execution_id: str, call: CallRecord) -> None:
+        """Record that a call is about to be made."""
+        ...
+
+    async def repeat(self, execution_id: str, call_id: str) -> int:
+        """Record that a call without outcome is made again; give the number of the attempt."""
+        ...
+
+    async def answer(self, execution_id: str, call_id: str, outcome: bytes) -> None:
+        """Record a call's outcome, before the worker sees it."""
+        ...
+
+    # --- checkpoints ---
+
+    async def save(self, checkpoint: SavedCheckpoint, blobs: Mapping[str, bytes]) -> None:
+        """Store a checkpoint in place of one of the same id, with those of its blobs that are new.
+
+        Raises:
+            StoreError: a blob is missing, or its digest is of other data.
+        """
+        ...
+
+    async def checkpoint(self, checkpoint_id: str) -> SavedCheckpoint | None:
+        """Look up a checkpoint."""
+        ...
+
+    async def checkpoint_ids(self) -> list[str]:
+        """Give the names of all checkpoints, from the earliest point of the history on."""
+        ...
+
+    async def blobs(self, digests: Collection[str]) -> dict[str, bytes]:
+        """Read blobs.
+
+        Raises:
+            StoreError: one is missing.
+        """
+        ...
+
+
+class Journal(Record, Protocol):
+    """The record of one session in a store, which outlives this process."""
+
+    async def execute(
+        self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
+    ) -> tuple[bytes, bool]:
+        """See an execution through: record it, have it run once, and give its recorded outcome.
+
+        Calls that are made in one order are recorded in that order. `submit` is called at most once,
+        when the execution is recorded and has no outcome yet, with its entry; whoever is called sees to
+        it that `settle` follows. An execution that `load` gave without an outcome is taken up by this
+        same method.
+
+        Returns:
+            The outcome as `settle` got it, and whether it was there before.
+
+        Raises:
+            ExecutionIdConflict: the id stands for other code; the text shows where both differ.
+            StoreError: the store failed, or the journal was closed; the execution stays as recorded.
+        """
+        ...
+
+    async def settle(self, execution_id: str, outcome: bytes, *, rejected: bool) -> None:
+        """Record an outcome, which lets its `execute` return. The first one stays."""
+        ...
+
+    async def close(self) -> None:
+        """Give the session up: another owner may have it at once. Executions under way stay recorded.
+
+        Their `execute` raises `StoreError`. Idempotent, and never raises.
+        """
+        ...

@@ -1,0 +1,157 @@
+"""Bringing a namespace back in a new worker: from a checkpoint, and by running cells again."""
+
+from collections import Counter
+
+from pyrepl3_client._binding import bound_names
+from pyrepl3_client._execution import Execution
+from pyrepl3_client._flight import Flight
+from pyrepl3_client._incarnation import Incarnation
+from pyrepl3_client._journal import Entry, Record, SavedCheckpoint
+from pyrepl3_client._recovery import RecoveryPolicy, Skipped
+from pyrepl3_client._saver import Saver
+from pyrepl3_schemas.messages import Unsaved
+
+RESET = "(reset)"
+"""The checkpoint that stands for a `restart` or a `restore`: nothing before it counts any more."""
+
+
+class Rebuild:
+    """One recovery. When a worker dies under it, it is run anew in the next one, and learns from that."""
+
+    def __init__(
+        self,
+        flight: Flight,
+        record: Record,
+        saver: Saver,
+        policy: RecoveryPolicy,
+        max_attempts: int,
+        diverged: dict[str, str],
+    ) -> None:
+        """Prepare; `diverged` is filled, while cells run again, with those that asked for something else."""
+        self._flight = flight
+        self._record = record
+        self._saver = saver
+        self._policy = policy
+        self._max_attempts = max_attempts
+        self._diverged = diverged
+        self._deaths: Counter[str] = Counter()
+        self._at_it = ""
+        self._restorable = True
+        self._forget()
+
+    def _forget(self) -> None:
+        self.restored_from: str | None = None
+        self.replayed: list[str] = []
+        self.lost: dict[str, Unsaved] = {}
+        self.skipped: dict[str, str] = {}
+
+    @property
+    def skips(self) -> tuple[Skipped, ...]:
+        """What was left out."""
+        return tuple(Skipped(key, reason) for key, reason in self.skipped.items())
+
+    def blame(self) -> None:
+        """The worker died under us: count it against what it was at."""
+        self._deaths[self._at_it] += 1
+        if self._at_it == "" and self._deaths[""] >= self._max_attempts:
+            self._restorable = False
+
+    async def run(self, incarnation: Incarnation) -> None:
+        """Bring the namespace back in a worker that is ready and empty.
+
+        Raises:
+            WorkerDied: the worker died under it.
+            StoreError: the record cannot be read.
+        """
+        self._forget()
+        self._at_it = ""
+        checkpoint, entries = await self._plan()
+        if checkpoint is not None and checkpoint.manifest:
+            await self._restore(incarnation, checkpoint)
+        for entry in entries:
+            await self._again(entry)
+        self._at_it = ""
+        self._flight.last_seq = max((entry.seq for entry in entries), default=self._flight.last_seq)
+
+    async def _plan(self) -> tuple[SavedCheckpoint | None, list[Entry]]:
+        """Give what to restore, and which executions to run again after that."""
+        if self._policy == "replay":
+            checkpoint = await self._record.checkpoint(RESET)
+            start = 0 if checkpoint is None else checkpoint.after_seq
+            known = [e for e in await self._record.entries(2**62) if e.seq > start]
+        else:
+            history = await self._record.load()
+            checkpoint = history.checkpoint
+            start = 0 if checkpoint is None else checkpoint.after_seq
+            known = [e for e in history.entries if e.seq > start]
+        ended = [entry for entry in known if self._has_ended(entry)]
+        if self._policy == "checkpoint":
+            for entry in ended:
+                self.skipped[entry.execution_id] = (
+                    "it ended after the checkpoint, and finished cells are not run again"
+                )
+            ended = []
+        return checkpoint, ended
+
+    def _has_ended(self, entry: Entry) -> bool:
+        if entry.status == "started":
+            return self._flight.ending.get(entry.execution_id) is False
+        return entry.status == "finished"
+
+    async def _restore(self, incarnation: Incarnation, checkpoint: SavedCheckpoint) -> None:
+        if not self._restorable:
+            self.skipped["(restore)"] = (
+                f"restoring checkpoint {checkpoint.checkpoint_id!r} ended its worker each time"
+            )
+            return
+        restored = await self._saver.restore(incarnation, checkpoint)
+        self.restored_from = checkpoint.checkpoint_id
+        self.lost = {unsaved.name: unsaved for unsaved in restored.unsaved}
+        if self.lost and self._policy == "auto":
+            await self._make_again(incarnation, checkpoint)
+
+    async def _make_again(self, incarnation: Incarnation, checkpoint: SavedCheckpoint) -> None:
+        """Run again the cells that made what the checkpoint could not hold.
+
+        They see the namespace as it was saved, and afterwards it is restored once more: a restore leaves
+        alone what it has not saved, so that only those names come from them.
+        """
+        wanted = set(self.lost)
+        makers: list[Entry] = []
+        for entry in reversed(await self._record.entries(checkpoint.after_seq)):
+            if not wanted:
+                break
+            made = wanted & bound_names(entry.spec.code) if entry.status == "finished" else set[str]()
+            if made:
+                makers.append(entry)
+                wanted -= made
+        if not makers:
+            return
+        for entry in reversed(makers):
+            await self._again(entry)
+        self._at_it = ""
+        await self._saver.restore(incarnation, checkpoint)
+        there = await incarnation.names()
+        self.lost = {name: unsaved for name, unsaved in self.lost.items() if name not in there}
+
+    async def _again(self, entry: Entry) -> None:
+        """Run an execution again, silently; its questions are answered from the record."""
+        execution_id = entry.execution_id
+        if self._deaths[execution_id] >= self._max_attempts:
+            self.skipped[execution_id] = (
+                f"it ended its worker {self._deaths[execution_id]} times when run again"
+            )
+            return
+        self._at_it = execution_id
+        self._flight.recorded.expect(execution_id, await self._record.calls(execution_id), closed=True)
+        execution = Execution(
+            self._flight, execution_id, entry.spec, entry.spec.timeout, None, None,
+            check=False, keep=False, silent=True,
+        )  # fmt: skip
+        self._flight.run_again(execution)
+        result = await execution.result()
+        self.replayed.append(execution_id)
+        if execution_id in self._diverged:
+            self.skipped[execution_id] = self._diverged.pop(execution_id)
+        elif result.error is not None and result.error.kind in ("cancelled", "timeout"):
+            self.skipped[execution_id] = f"it did not end by itself when run again: {result.error.message}"

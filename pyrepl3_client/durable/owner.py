@@ -1,0 +1,83 @@
+"""Who owns a session: one opening of it, by one process, on one boot of one machine.
+
+The name says enough for another process on the same machine to see whether that owner still lives, and
+for a person to find it.
+"""
+
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Final
+
+_SEPARATOR: Final = "/"
+_PARTS: Final = 6
+_DEAD_STATES: Final = ("Z", "X")
+
+
+def this_owner() -> str:
+    """Name a new owner: `{host}/{pid}/{start time}/{boot}/{pid namespace}/{random}`."""
+    pid = os.getpid()
+    parts = (
+        socket.gethostname().replace(_SEPARATOR, "-"),
+        str(pid),
+        _start_time(pid) or "",
+        _boot_id(),
+        _pid_namespace(),
+        secrets.token_hex(6),
+    )
+    return _SEPARATOR.join(parts)
+
+
+def is_dead(owner: str, *, one_machine: bool) -> bool:
+    """Say whether an owner is known to be gone.
+
+    False when there is no telling: it ran on another machine, or where process ids mean something else
+    (a container of its own). Its lease has to lapse then.
+
+    Args:
+        owner: as `this_owner` names it.
+        one_machine: whether the store can be used by one machine only, as an SQLite file with its shared
+            memory can. An owner of another boot is of this machine then, from before its restart.
+    """
+    parts = owner.split(_SEPARATOR)
+    if len(parts) != _PARTS:
+        return False
+    _, pid, started, boot, namespace, _ = parts
+    here = _boot_id()
+    if not (pid.isdecimal() and started and boot and here):
+        return False
+    if boot != here:
+        return one_machine
+    return bool(namespace) and namespace == _pid_namespace() and _start_time(int(pid)) != started
+
+
+def describe(owner: str) -> str:
+    """Put an owner into words: `process 4711 on host`."""
+    parts = owner.split(_SEPARATOR)
+    return f"process {parts[1]} on {parts[0]}" if len(parts) == _PARTS else owner
+
+
+def _start_time(pid: int) -> str | None:
+    """Give when a process was started, in clock ticks since boot; None when it is gone, or a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name in parentheses may hold anything, also parentheses; state is the field after it.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in _DEAD_STATES else fields[19]
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""

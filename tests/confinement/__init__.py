@@ -1,0 +1,1 @@
+"""Attempts to get out, and what they come to."""

@@ -1,0 +1,53 @@
+"""What the suites share."""
+
+import os
+from typing import Any
+
+import anyio
+
+import pyrepl3_client as pyrepl3
+
+PATIENCE = 20.0
+"""Seconds for what takes milliseconds."""
+
+
+def strict(**options: Any) -> pyrepl3.WorkerConfig:
+    """Give a strict configuration whose graces are over soon."""
+    options.setdefault("confinement", "strict")
+    return pyrepl3.WorkerConfig(cancel_grace=0.5, kill_grace=0.5, close_grace=2.0, **options)
+
+
+async def run(session: pyrepl3.Session, code: str, **options: Any) -> pyrepl3.ExecutionResult:
+    """Run code; give its outcome, a failure too."""
+    with anyio.fail_after(PATIENCE):
+        return await session.execute(code, check=False, **options)
+
+
+async def value(session: pyrepl3.Session, code: str) -> Any:
+    """Run code that must succeed; give its value."""
+    with anyio.fail_after(PATIENCE):
+        return (await session.execute(code)).value
+
+
+async def works(session: pyrepl3.Session) -> bool:
+    """Whether a session does what sessions do."""
+    assert await value(session, "1 + 1") == 2
+    failed = await run(session, "raise ValueError('on purpose')")
+    assert failed.error is not None
+    assert failed.error.message == "on purpose"
+    return (await run(session, "print('on')")).stdout == "on\n"
+
+
+async def ended(pid: int) -> bool:
+    """Wait for a process to end, a zombie having ended."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        with anyio.move_on_after(PATIENCE):
+            await anyio.wait_readable(fd)
+            return True
+        return False
+    finally:
+        os.close(fd)

@@ -1,0 +1,43 @@
+"""Attempts to get out of a strictly confined worker, each checked from inside and from outside."""
+
+import pytest
+
+import pyrepl3_client as pyrepl3
+
+from .escapes import ESCAPES, Escape
+from .support import run, works
+from .world import World
+
+pytestmark = pytest.mark.anyio
+
+
+def test_there_are_enough_attempts() -> None:
+    assert len({escape.name for escape in ESCAPES}) == len(ESCAPES) >= 60
+
+
+@pytest.mark.parametrize("escape", ESCAPES, ids=lambda escape: escape.name)
+async def test_an_attempt_comes_to_nothing(confined: pyrepl3.Session, world: World, escape: Escape) -> None:
+    result = await run(confined, escape.code)
+    if result.error is None:
+        assert result.value == "contained", f"it gave {result.repr}"
+    else:
+        assert result.error.type in escape.stopped_by, result.error.traceback
+    assert world.traces() == []
+    assert confined.worker.incarnation == 1
+    assert confined.state is pyrepl3.SessionState.READY
+
+
+@pytest.mark.parametrize(
+    "escape", [escape for escape in ESCAPES if escape.control], ids=lambda escape: escape.name
+)
+async def test_the_same_attempt_succeeds_unconfined(
+    unconfined: pyrepl3.Session, world: World, escape: Escape
+) -> None:
+    """Or else it would prove nothing above."""
+    result = await run(unconfined, escape.code)
+    assert result.error is None, result.error
+    world.traces()  # what it left is taken away
+
+
+async def test_the_worker_is_whole_after_all_of_them(confined: pyrepl3.Session) -> None:
+    assert await works(confined)

@@ -1,0 +1,313 @@
+# ruff: noqa: E501 - a program a line reads best
+"""The three levels, what a policy opens, and machines that can't keep what is asked of them."""
+
+import os
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_client import ResourceLimits, SandboxPolicy, WorkerConfig
+
+from .support import ended, run, strict, value, works
+from .world import SECRET, VARIABLE, World
+
+pytestmark = pytest.mark.anyio
+
+PROMISED = {
+    "files",
+    "processes",
+    "network",
+    "signals",
+    "tracing",
+    "system_calls",
+    "no_new_privs",
+    "no_capabilities",
+}
+
+
+# --- what is in force ---------------------------------------------------------------------------------
+
+
+async def test_each_level_tells_what_is_in_force() -> None:
+    levels: dict[str, set[str]] = {}
+    for level in ("none", "limits", "strict"):
+        async with pyrepl3.open_session(config=strict(confinement=level)) as session:
+            levels[level] = set(session.worker.confinement)
+    assert levels["none"] == {"dies_with_parent", "private_stdio"}
+    assert levels["limits"] == levels["none"] | {"own_session", "no_new_privs", "no_core_dumps"}
+    assert levels["strict"] >= levels["limits"] | PROMISED | {"landlock_files", "landlock_signals"}
+
+
+async def test_a_plain_worker_is_limited() -> None:
+    async with pyrepl3.open_session() as session:
+        assert "no_new_privs" in session.worker.confinement
+        status = await value(session, "open('/proc/self/status').read()")
+        assert "NoNewPrivs:\t1" in status
+
+
+async def test_secrets_of_the_environment_stay_with_the_parent(world: World) -> None:
+    code = f"import os\n[os.environ.get({VARIABLE!r}), os.environ['PATH'], os.environ.get('MINE')]"
+    for level, seen in ("none", SECRET), ("limits", None), ("strict", None):
+        config = strict(confinement=level, env={"MINE": "given"})
+        async with pyrepl3.open_session(config=config) as session:
+            assert await value(session, code) == [seen, os.environ["PATH"], "given"]
+
+
+async def test_fds_of_the_parent_stay_with_it(world: World) -> None:
+    """Also those that it marked as inheritable."""
+    with (world.folder / "secret").open() as secret:
+        os.set_inheritable(secret.fileno(), True)
+        async with pyrepl3.open_session() as session:
+            assert (
+                await value(session, f"import os\nos.path.exists('/proc/self/fd/{secret.fileno()}')") is False
+            )
+
+
+async def test_limits_hold_without_namespaces() -> None:
+    limits = ResourceLimits(max_open_files=80, max_file_bytes=10_000, max_memory_bytes=300_000_000)
+    async with pyrepl3.open_session(config=strict(confinement="limits", limits=limits)) as session:
+        names = {"max_open_files", "max_file_bytes", "max_memory_bytes"}
+        assert names <= set(session.worker.confinement)
+        for code, message in (
+            ("import os\nfds = []\nwhile True: fds.append(os.dup(0))", "Too many open files"),
+            ("for fd in fds: os.close(fd)\nimport tempfile\nwith tempfile.TemporaryFile() as f: f.write(bytes(20_000))", "File too large"),
+        ):  # fmt: skip
+            result = await run(session, code)
+            assert result.error is not None
+            assert message in result.error.message
+        result = await run(session, "len(bytearray(10**9))")
+        assert result.error is not None
+        assert result.error.type == "MemoryError"
+        assert await works(session)
+
+
+# --- what still works ---------------------------------------------------------------------------------
+
+DAILY = [
+    pytest.param("import sys, subprocess\nsubprocess.check_output([sys.executable, '-c', 'print(6 * 7)'], text=True)", "42\n", id="a child process"),
+    pytest.param("import subprocess\nsubprocess.check_output('echo $((6 * 7)) | cat', shell=True, text=True)", "42\n", id="a shell"),
+    pytest.param("from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor() as e: r = list(e.map(abs, [-1, -2]))\nr", [1, 2], id="threads"),
+    pytest.param("import multiprocessing\nwith multiprocessing.get_context('fork').Pool(2) as p: r = p.map(abs, [-1, -2])\nr", [1, 2], id="processes"),
+    pytest.param("import asyncio\np = await asyncio.create_subprocess_exec('cat', stdin=-1, stdout=-1)\n(await p.communicate(b'x'))[0]", b"x", id="asyncio's processes"),
+    pytest.param("import tempfile\nwith tempfile.NamedTemporaryFile('w+') as f: f.write('x'); f.seek(0); r = f.read()\nr", "x", id="temporary files"),
+    pytest.param("import sqlite3\nc = sqlite3.connect('data.db')\nc.execute('create table t (x)')\nc.execute('insert into t values (1)')\nc.commit()\nc.execute('select * from t').fetchall()", [[1]], id="sqlite"),
+    pytest.param("import asyncio, socket\ns = socket.create_server(('127.0.0.1', 0))\nc = socket.create_connection(s.getsockname())\na, _ = s.accept()\na.sendall(b'x')\nc.recv(1)", b"x", id="its own loopback"),
+    pytest.param("import zoneinfo, datetime\nstr(datetime.datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo('UTC')))", "2026-01-01 00:00:00+00:00", id="time zones"),
+    pytest.param("import os, getpass, pwd\n[os.path.expanduser('~'), pwd.getpwuid(os.getuid()).pw_name]", ["/tmp", "user"], id="a home and a name"),
+    pytest.param("import ssl, hashlib, decimal, xml.etree, ctypes, uuid, json\nlen(os.urandom(8))", 8, id="the standard library"),
+    pytest.param("import msgspec, pyrepl3_worker, pyrepl3_client\nopen('/dev/null', 'w').write('x')", 1, id="packages, also editable ones"),
+    pytest.param("from multiprocessing import shared_memory\nm = shared_memory.SharedMemory(create=True, size=10)\nm.buf[0] = 7\nr = m.buf[0]\nm.close(); m.unlink()\nr", 7, id="shared memory"),
+    pytest.param("import os, pty\na, b = pty.openpty()\nos.isatty(b)", True, id="pseudo-terminals"),
+    pytest.param("import os\nopen('a', 'w').write('x'); os.mkdir('d'); os.rename('a', 'd/a'); os.link('d/a', 'b'); os.symlink('b', 'c'); open('c').read()", "x", id="files of its own"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "expected"), DAILY)
+async def test_what_code_does_every_day_works_strictly(
+    confined: pyrepl3.Session, code: str, expected: object
+) -> None:
+    assert await value(confined, code) == expected
+
+
+async def test_cancelling_reaches_children_inside(confined: pyrepl3.Session) -> None:
+    result = await run(confined, "import subprocess\nsubprocess.run(['sleep', '600'])", timeout=0.3)
+    assert result.error is not None
+    assert result.error.kind == "timeout"
+    assert (
+        await value(
+            confined,
+            "import os\n[p for p in os.listdir('/proc') if p.isdigit() and b'600' in open(f'/proc/{p}/cmdline', 'rb').read()]",
+        )
+        == []
+    )
+    stats = await confined.ping()
+    assert stats.rss > 1_000_000
+
+
+async def test_checkpoints_and_restarts_work_strictly() -> None:
+    async with pyrepl3.open_session(config=strict()) as session:
+        await session.execute("kept = {'a': 1}")
+        taken = await session.checkpoint()
+        await session.restart()
+        await session.restore(taken.checkpoint_id)
+        assert await value(session, "kept") == {"a": 1}
+
+
+async def test_pooled_workers_are_confined_too() -> None:
+    config = strict()
+    async with pyrepl3.WorkerPool(1, config, warm=("json",)) as pool, pool.open_session() as session:
+        assert set(session.worker.confinement) >= PROMISED
+        assert await works(session)
+
+
+@pytest.mark.parametrize(
+    ("code", "code_or_signal"), [("os._exit(7)", 7), ("os.kill(os.getpid(), 9)", -9), ("os.abort()", -6)]
+)
+async def test_a_death_is_told_through_the_keeper(code: str, code_or_signal: int) -> None:
+    async with pyrepl3.open_session(config=strict()) as session:
+        pid = session.worker.pid
+        with pytest.raises(pyrepl3.WorkerDied) as death:
+            await session.execute(f"import os\n{code}")
+        ending = death.value.exit_code if death.value.signal is None else -death.value.signal
+        assert ending == code_or_signal
+        assert await ended(pid)
+
+
+# --- what a policy opens ------------------------------------------------------------------------------
+
+
+async def test_paths_of_a_policy(work: Path) -> None:
+    for name in ("seen", "written"):
+        (work / name).mkdir()
+        (work / name).chmod(0o777)
+        (work / name / "file").write_text(name)
+    policy = SandboxPolicy(readable=(f"{work}/seen",), writable=(f"{work}/written",))
+    async with pyrepl3.open_session(config=strict(sandbox=policy, cwd=f"{work}/written")) as session:
+        assert await value(session, "import os\nos.getcwd()") == f"{work}/written"
+        assert await value(session, f"[open('{work}/seen/file').read(), open('file').read()]") == [
+            "seen",
+            "written",
+        ]
+        await session.execute("open('new', 'w').write('x')")
+        result = await run(session, f"open('{work}/seen/file', 'w')")
+        assert result.error is not None
+        assert "Read-only" in result.error.message
+        assert await value(session, f"sorted(os.listdir({str(work)!r}))") == ["seen", "written"]
+    assert (work / "written" / "new").read_text() == "x"
+
+
+async def test_a_port_of_a_policy(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as allowed:
+        policy = SandboxPolicy(tcp_ports=(allowed.getsockname()[1],))
+        async with pyrepl3.open_session(config=strict(sandbox=policy)) as session:
+            assert "landlock_tcp" in session.worker.confinement
+            connect = "import socket\nsocket.create_connection(('127.0.0.1', {}), 5).close()"
+            assert (await run(session, connect.format(allowed.getsockname()[1]))).error is None
+            for code in (
+                connect.format(world.tcp.getsockname()[1]),
+                f"socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', {world.udp.getsockname()[1]}))",
+                "socket.create_server(('127.0.0.1', 0))",
+                "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)",
+                f"socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'x', {world.abstract.getsockname()!r})",
+                f"socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', {world.abstract.getsockname()!r})",
+            ):
+                result = await run(session, code)
+                assert result.error is not None, code
+                assert result.error.type == "PermissionError", result.error
+    assert world.traces() == []
+
+
+async def test_the_network_of_a_policy(world: World) -> None:
+    policy = SandboxPolicy(network=True)
+    async with pyrepl3.open_session(config=strict(sandbox=policy)) as session:
+        assert "network" not in session.worker.confinement
+        assert set(session.worker.confinement) >= PROMISED - {"network"}
+        port = world.tcp.getsockname()[1]
+        assert (
+            await run(session, f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 5).close()")
+        ).error is None
+        assert world.traces() == ["somebody connected to tcp"]
+        for code in (
+            f"socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'x', {world.abstract.getsockname()!r})",
+            f"open({str(world.folder / 'secret')!r})",
+            f"import os\nos.kill({world.victim.pid}, 15)",
+        ):
+            assert (await run(session, code)).error is not None, code
+    assert world.traces() == []
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda: SandboxPolicy(readable=("relative",)), "readable"),
+        (lambda: SandboxPolicy(writable=("/",)), "writable"),
+        (lambda: SandboxPolicy(tcp_ports=(0,)), "tcp_ports"),
+        (lambda: SandboxPolicy(network=True, tcp_ports=(443,)), "tcp_ports"),
+        (lambda: SandboxPolicy(work_bytes=1), "work_bytes"),
+        (lambda: ResourceLimits(max_processes=0), "max_processes"),
+        (lambda: WorkerConfig(confinement="very"), "confinement"),  # pyright: ignore[reportArgumentType]
+        (lambda: WorkerConfig(sandbox=SandboxPolicy(network=True)), "sandbox"),
+        (lambda: WorkerConfig(confinement="none", limits=ResourceLimits(max_processes=5)), "limits"),
+    ],
+)  # fmt: skip
+def test_a_policy_that_means_nothing_is_refused(make: object, names: str) -> None:
+    assert callable(make)
+    with pytest.raises(ValueError, match=names):
+        make()
+
+
+# --- a machine that can't -----------------------------------------------------------------------------
+
+
+def without_namespaces(folder: Path) -> str:
+    """Give the path of an interpreter that may make no namespaces, as in many containers."""
+    path = folder / "interpreter"
+    path.write_text(
+        f"#!{sys.executable}\n"
+        "import os, sys\n"
+        "from pyrepl3_worker.confinement import kernel, seccomp\n"
+        "kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)\n"
+        "seccomp.install((1, 2, 10, 16), streams_only=False)\n"
+        f"os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])\n"
+    )
+    path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    return str(path)
+
+
+async def test_what_cannot_be_enforced_is_an_error_that_says_what_to_do(work: Path) -> None:
+    with pytest.raises(pyrepl3.SpawnError) as error:
+        async with pyrepl3.open_session(config=strict(python=without_namespaces(work))):
+            pass
+    assert error.value.exit_code == 78
+    for part in (
+        "'strict' cannot be enforced",
+        "processes",
+        "user.max_user_namespaces",
+        "confinement_required=False",
+    ):
+        assert part in str(error.value)
+
+
+async def test_less_is_had_only_if_asked_for_and_it_is_told(world: World, work: Path) -> None:
+    """Landlock and seccomp alone still keep files, network, signals and tracing."""
+    config = strict(python=without_namespaces(work), confinement_required=False)
+    async with pyrepl3.open_session(config=config) as session:
+        told = set(session.worker.confinement)
+        assert "processes" not in told
+        assert told >= PROMISED - {"processes"}
+        facts = world.facts
+        for code in (
+            f"open({facts['secret']!r}).read()",
+            f"open({facts['secret']!r}, 'w')",
+            "open('/etc/shadow')",
+            f"open('/proc/{facts['parent']}/environ').read()",
+            f"open('/proc/{facts['parent']}/mem', 'rb').read()",
+            f"import os\nos.readlink('/proc/{facts['parent']}/fd/0')",
+            f"os.listdir('/proc/{facts['parent']}/root/')",
+            "open('/proc/sys/kernel/core_pattern', 'w')",
+            f"import os, signal\nos.kill({facts['victim']}, signal.SIGTERM)",
+            f"import socket\nsocket.create_connection(('127.0.0.1', {facts['tcp']}), 5)",
+            f"socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', {facts['udp']}))",
+            f"socket.socket(socket.AF_UNIX).connect({facts['unix']!r})",
+            f"socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', {facts['abstract']!r})",
+            "os.unshare(os.CLONE_NEWUSER)",
+        ):
+            result = await run(session, code)
+            assert result.error is not None, code
+            assert result.error.type == "PermissionError", (code, result.error)
+        assert await works(session)
+        assert (
+            await value(
+                session,
+                "import subprocess, sys\nsubprocess.check_output([sys.executable, '-c', 'print(1)'], text=True)",
+            )
+            == "1\n"
+        )
+        result = await run(session, "import subprocess\nsubprocess.run(['sleep', '600'])", timeout=0.3)
+        assert result.error is not None
+        assert result.error.kind == "timeout"
+    assert world.traces() == []

@@ -1,0 +1,63 @@
+"""What the tests of records in promises share: opening one on a server of the tests' own, and using it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from journal_kit import CODE, SESSION, Submitted, nobody_is_told
+from resonate_base import Network, Source
+from resonate_server import InProcess, Server
+
+from pyrepl3_client._journal import Spec
+from pyrepl3_client.durable.identity import session_group
+from pyrepl3_client.durable.promises.journal import PromiseJournal
+from pyrepl3_client.errors import StoreError
+
+type Opened = Callable[..., Any]
+"""Opens the session's journal, as an async context manager."""
+
+
+@asynccontextmanager
+async def opened(
+    network: Network,
+    source: Source,
+    *,
+    pid: str,
+    session: str = SESSION,
+    on_lost: Callable[[StoreError], None] = nobody_is_told,
+    ttl: float = 10.0,
+    wait: float = 0.0,
+) -> AsyncGenerator[PromiseJournal]:
+    journal = await PromiseJournal.open(
+        network, (source,), session, pid=pid, on_lost=on_lost, ttl=ttl, wait=wait
+    )
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+_pids = iter(range(1, 1 << 30))
+
+
+def on_server(server: Server) -> Opened:
+    def open_it(session: str = SESSION, **options: Any) -> Any:
+        pid = f"p{next(_pids)}"
+        link = InProcess(server, session_group(session), pid)
+        return opened(link, link, pid=pid, session=session, **options)
+
+    return open_it
+
+
+async def run(
+    journal: PromiseJournal, execution_id: str, outcome: bytes = b"outcome", spec: Spec = CODE
+) -> tuple[bytes, bool]:
+    submitted = Submitted()
+    executing = asyncio.create_task(journal.execute(execution_id, spec, submitted))
+    asking = asyncio.create_task(submitted.next())
+    await asyncio.wait((executing, asking), return_when=asyncio.FIRST_COMPLETED)
+    if asking.done():
+        await journal.settle(execution_id, outcome, rejected=False)
+    asking.cancel()
+    return await executing
