@@ -1,4 +1,8 @@
-"""The executions of a session that are under way, and where each message about them goes."""
+"""The executions of a session that are under way, and where each message about them goes.
+
+A long file: which executions wait, run, are being stopped or have lost their worker is one state, and a
+message's route depends on all of it.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -101,15 +105,15 @@ class Flight:
         """Sent to the worker that is there now."""
         self._waiting: dict[str, Execution] = {}
         self._open = False
+        self._filling = False
+        """Whether a namespace is being brought back."""
         self.last_seq = 0
         """The number of the last execution that was sent."""
         self.ending: dict[str, bool] = {}
         """Executions whose last message has come and is not recorded; whether not to run them again."""
         self._bounds: dict[str, OutputBound] = {}
         self._delivery = Delivery(nursery, self.valve)
-        self.recorded = Recorded(
-            hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes
-        )
+        self.recorded = Recorded(hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes)
         self._inputs = Inputs(nursery, self.recorded, hooks.on_failure)
         self.calls = Calls(capabilities, nursery, self.recorded, self._answer, hooks.on_failure)
         self._stopping = Stopping(
@@ -200,6 +204,7 @@ class Flight:
     def open(self) -> None:
         """A worker takes executions: send those that wait."""
         self._open = True
+        self._filling = False
         self._pump()
 
     def run_again(self, execution: Execution) -> None:
@@ -209,6 +214,7 @@ class Flight:
     def suspend(self) -> Interrupted:
         """The worker is gone: what was sent waits again, in order. Say what was interrupted."""
         self._open = False
+        self._filling = True
         first = self.first
         stopped: list[tuple[Execution, CancelReason]] = [
             (execution, reason)
@@ -242,7 +248,7 @@ class Flight:
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
         """Every execution in flight ends with an error of its own."""
-        self._open = False
+        self._open = self._filling = False
         self._lose_worker()
         for execution in [*self._executions.values(), *self._waiting.values()]:
             self._executions.pop(execution.execution_id, None)
@@ -371,7 +377,7 @@ class Flight:
         self._deliver(execution, message)
 
     def _deliver(self, execution: Execution | None, message: Output) -> None:
-        if not self._open and (execution is None or execution.silent):
+        if self._filling and (execution is None or execution.silent):
             # What a cell writes that is run again has been seen.
             return
         if execution is not None:

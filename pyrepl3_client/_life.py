@@ -1,4 +1,8 @@
-"""A session's life: its workers, one after the other, and how it comes back from their deaths."""
+"""A session's life: its workers, one after the other, and how it comes back from their deaths.
+
+A long file: beginning, coming back, restarting and ending are moves of one state machine, and each has to
+know what the others may have under way.
+"""
 
 import asyncio
 import contextvars
@@ -152,10 +156,10 @@ class Life(Questions):
         history = await self._record.load()
         pending = [entry for entry in history.entries if entry.status == "started"]
         if history.checkpoint is not None or len(pending) < len(history.entries):
+            self._flight.suspend()
             await self._come_back(None, started, fresh=True)
         else:
             self._serve()
-        assert isinstance(self._keeper, Keeper)
         for index, entry in enumerate(pending):
             execution = Execution(
                 self._flight,

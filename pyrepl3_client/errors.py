@@ -90,9 +90,7 @@ class WorkerDied(PyRepl3Error):  # noqa: N818
         certificate: "DeathCertificate | None" = None,
     ) -> None:
         """Keep every argument in order, so that the error pickles."""
-        super().__init__(
-            what, exit_code, signal, stderr, running, reason, incarnation, attempts, certificate
-        )
+        super().__init__(what, exit_code, signal, stderr, running, reason, incarnation, attempts, certificate)
         self.what = what
         self.exit_code = exit_code
         self.signal = signal

@@ -21,7 +21,9 @@ from pyrepl3_client import _execution, _open, _pool, _session
 from pyrepl3_client._events import Event
 from pyrepl3_client._execution import InputHandler, OutputHandler
 from pyrepl3_client._flight import Capabilities
+from pyrepl3_client._life import RecoveryHandler
 from pyrepl3_client._loop_thread import LoopThread
+from pyrepl3_client._recovery import Recovery, RecoveryPolicy
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.results import ExecutionResult
 from pyrepl3_schemas.lifecycle import ExecutionState, SessionState
@@ -102,8 +104,8 @@ class Session:
         return self._session.worker
 
     @property
-    def recoveries(self) -> tuple[object, ...]:
-        """One report for each recovery from a worker's death, oldest first."""
+    def recoveries(self) -> tuple[Recovery, ...]:
+        """One report for each time the session came back, oldest first."""
         return self._session.recoveries
 
     def start(
@@ -205,6 +207,9 @@ def open_session(
     capabilities: Capabilities | None = None,
     on_output: OutputHandler | None = None,
     on_input: InputHandler | None = None,
+    recovery: RecoveryPolicy = "auto",
+    max_attempts: int = 3,
+    on_recovery: RecoveryHandler | None = None,
 ) -> Generator[Session]:
     """Start a worker and give a session in it; see `pyrepl3_client.open_session`."""
     with LoopThread("pyrepl3-session") as thread:
@@ -215,6 +220,9 @@ def open_session(
             capabilities=capabilities,
             on_output=on_output,
             on_input=on_input,
+            recovery=recovery,
+            max_attempts=max_attempts,
+            on_recovery=on_recovery,
         )
         with thread.enter(context) as session:
             yield Session(session, thread)
@@ -224,10 +232,15 @@ class WorkerPool:
     """Keeps workers warm; see `pyrepl3_client.WorkerPool`. Its sessions share one background thread."""
 
     def __init__(
-        self, size: int, config: WorkerConfig = _open.DEFAULT_CONFIG, warm: Sequence[str] = ()
+        self,
+        size: int,
+        config: WorkerConfig = _open.DEFAULT_CONFIG,
+        warm: Sequence[str] = (),
+        *,
+        fork: bool = True,
     ) -> None:
         """Describe the pool; entering it starts the workers."""
-        self._pool = _pool.WorkerPool(size, config, warm)
+        self._pool = _pool.WorkerPool(size, config, warm, fork=fork)
         self._thread = LoopThread("pyrepl3-pool")
 
     @property
@@ -244,6 +257,11 @@ class WorkerPool:
     def waiting(self) -> int:
         """How many warm workers wait for a session."""
         return self._pool.waiting
+
+    @property
+    def spawn_reason(self) -> str | None:
+        """Why workers are spawned and not forked; None when they are forked."""
+        return self._pool.spawn_reason
 
     def __enter__(self) -> Self:
         """Start the workers and wait until all of them are warm."""

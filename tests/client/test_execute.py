@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -189,7 +190,7 @@ async def test_displays_are_in_the_result(worker: ScriptedWorker) -> None:
     assert [display.data for display in result.displays] == [{"text/html": "<b>1</b>"}, {"text/plain": "2"}]
 
 
-async def test_a_store_is_refused_until_there_are_stores() -> None:
-    with pytest.raises(pyrepl3.StoreError, match=r"sessions\.db"):
-        async with pyrepl3.open_session(store="sessions.db"):
+async def test_a_store_that_cannot_be_used_is_refused_before_a_worker_starts(tmp_path: Path) -> None:
+    with pytest.raises(pyrepl3.StoreError, match=r"no directory .*nowhere"):
+        async with pyrepl3.open_session(store=tmp_path / "nowhere" / "state.db"):
             pass

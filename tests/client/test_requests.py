@@ -109,11 +109,11 @@ async def test_a_checkpoint_is_kept_and_only_what_is_new_is_sent(worker: Scripte
         first = asyncio.create_task(session.checkpoint("one"))
         assert (await worker.wait_for(Checkpoint)).known == []
         unsaved = [Unsaved("lock", "lock", "cannot be pickled")]
-        worker.life.send(Checkpointed("one", b"names 1", {"d1": b"blob 1"}, unsaved))
+        worker.life.send(Checkpointed("one", b"names 1", {"d1": b"blob 1"}, unsaved, needs=["d1"]))
         assert (await first).unsaved == unsaved
         second = asyncio.create_task(session.checkpoint("two"))
         assert (await worker.wait_for(Checkpoint, 2)).known == ["d1"]
-        worker.life.send(Checkpointed("two", b"names 2", {"d2": b"blob 2"}))
+        worker.life.send(Checkpointed("two", b"names 2", {"d2": b"blob 2"}, needs=["d1", "d2"]))
         await second
         restoring = asyncio.create_task(session.restore("one"))
         restore = await worker.wait_for(Restore)
@@ -130,7 +130,8 @@ async def test_a_checkpoint_that_is_longer_than_a_frame_goes_in_parts(worker: Sc
             asked = await worker.wait_for(Checkpoint, number)
             assert asked.known == [f"d{known}" for known in range(1, number)]
             data = b"names" if number == 3 else b""
-            worker.life.send(Checkpointed("big", data, {f"d{number}": bytes(4_000)}))
+            needs = ["d1", "d2", "d3"] if data else []
+            worker.life.send(Checkpointed("big", data, {f"d{number}": bytes(4_000)}, needs=needs))
         assert (await taking).data == b"names"
         await session.restore("big")
         sent = [message for message in worker.received if isinstance(message, Restore)]

@@ -126,7 +126,7 @@ async def test_a_worker_leads_a_session_of_its_own() -> None:
 
 
 async def test_children_of_the_code_end_with_the_worker(tmp_path: Path) -> None:
-    async with pyrepl3.open_session() as session:
+    async with pyrepl3.open_session(recovery="none") as session:
         started = await session.execute("import subprocess\nsubprocess.Popen(['sleep', '600']).pid")
         fd = os.pidfd_open(started.value)
         os.kill(session.worker.pid, signal.SIGKILL)

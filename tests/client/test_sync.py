@@ -57,7 +57,19 @@ def interrupted_when(worker: ScriptedWorker, *kinds: type[Any]) -> Generator[Non
 
 INSIDE = {
     "Session": {"begin"},
-    "Execution": {"accept", "blame_callback", "fail", "finish", "mark_over", "run_through", "wait_over"},
+    "Execution": {
+        "accept",
+        "admit",
+        "adopt",
+        "begin_again",
+        "blame_callback",
+        "fail",
+        "finish",
+        "mark_over",
+        "run_through",
+        "wait_over",
+        "written",
+    },
     "WorkerPool": set[str](),
 }
 """Methods that are other rooms' business, not the user's."""

@@ -30,6 +30,6 @@ async def shared(module_session: pyrepl3.Session) -> AsyncIterator[pyrepl3.Sessi
 
 @pytest.fixture
 async def session() -> AsyncIterator[pyrepl3.Session]:
-    """A session for one test alone."""
-    async with pyrepl3.open_session(config=quick()) as session:
+    """A session for one test alone, which stays dead when its worker dies."""
+    async with pyrepl3.open_session(config=quick(), recovery="none") as session:
         yield session

@@ -328,7 +328,7 @@ async def test_row_26_a_session_from_the_pool_is_there_at_once() -> None:
 async def test_row_27_nothing_is_left_after_closing_or_crashing() -> None:
     """Row 27: orphans and zombies after a shutdown or a crash."""
     pids: list[int] = []
-    async with pyrepl3.open_session(config=quick()) as session:
+    async with pyrepl3.open_session(config=quick(), recovery="none") as session:
         for end in ("import os; os._exit(1)", "pass"):
             pids.append(session.worker.pid)
             pids.append(await value(session, "import subprocess\nsubprocess.Popen(['sleep', '600']).pid"))
