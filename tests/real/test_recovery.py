@@ -66,9 +66,11 @@ async def test_a_cell_whose_worker_dies_is_run_again_and_the_world_is_asked_once
     world: World, tmp_path: Path, store: str
 ) -> None:
     seen: list[str] = []
-    async with opened(
-        world, store=store_of(store, tmp_path), on_output=lambda output: seen.append(output.data)
-    ) as session:
+
+    def see(output: pyrepl3.Output) -> None:
+        seen.append(output.data)
+
+    async with opened(world, store=store_of(store, tmp_path), on_output=see) as session:
         await session.execute("x = [1]; y = x; import math")
         await session.execute("x.append(2)")
         result = await session.execute(DIE_ONCE.format(flag=str(tmp_path / "flag")))
