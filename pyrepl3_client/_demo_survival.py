@@ -67,7 +67,7 @@ async def killed_parent(stage: Stage) -> None:
         second = await asyncio.create_subprocess_exec(*command, "go", stdout=asyncio.subprocess.PIPE)
         printed, _ = await second.communicate()
         stage.value(printed.decode().strip())
-        lines = log.read_text().splitlines()
+        lines = log.read_text().splitlines()  # noqa: ASYNC240 - a few lines, in a demo
         check(printed == b"Ada paid 42, yes\n", "the next run of the program ends what the first began")
         check(lines.count("asked name?") == 1, "the person was not asked again")
         check(lines.count("paid 21") == 1, "the host function was not called again")

@@ -13,6 +13,7 @@ SAID = [
     ["42 42 top_level_await", "hello", "['needle-0', 'needle-1']", "TimeoutError", "while True: pass", "2"],
     ["Ada"],
     ["42"],
+    ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
     ["'no_new_privs'", "'files'", "FileNotFoundError"],
 ]
 
