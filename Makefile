@@ -8,7 +8,7 @@ ARGS ?=
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint types format clean
+.PHONY: help demo test bench chaos lint types format clean
 
 help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=/path/to/python3]'
@@ -32,6 +32,10 @@ test: ## Run the tests
 	@$(BOOTSTRAP) test
 	@$(PYTHON_IN_VENV) $(COMPILE)
 	@$(PYTHON_IN_VENV) -m pytest --durations=5 --durations-min=1 $(ARGS)
+
+chaos: ## Kill workers and programs of durable sessions; ARGS="--seed 1 --sessions 8 --cells 1000"
+	@$(BOOTSTRAP) test
+	@$(PYTHON_IN_VENV) -m tests.faults.chaos $(ARGS)
 
 bench: ## Measure beside the peers; ARGS="--quick" for seconds instead of minutes
 	@$(BOOTSTRAP) bench

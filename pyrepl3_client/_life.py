@@ -448,6 +448,9 @@ class Life(Questions):
         if self._coming_back is not None:
             await _cancelled(self._coming_back)
         await self._save_last()
+        if self._coming_back is not None:
+            # The worker died under the last checkpoint.
+            await _cancelled(self._coming_back)
         self._move(SessionState.CLOSING)
         self._saver.stop()
         self._keeper.forsake_all()
