@@ -81,34 +81,46 @@ async def torment(chance: random.Random, store: str, session_id: str, cells: int
     command = [sys.executable, "-m", "tests.faults.chaos", "--drive", store, session_id, str(cells), str(log)]
     while True:
         program = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        assert program.stdout is not None
-        finished = False
-        async for line in program.stdout:
-            words = line.decode().split()
-            finished = words[0] == "finished"
-            if finished or words[0] not in ("done", "worker"):
-                continue
-            worker = int(words[-1])
-            dice = chance.random()
-            if dice < 0.15:
-                await asyncio.sleep(chance.random() * 0.05)
-                _signal(worker, signal.SIGKILL)
-                tally["workers killed"] += 1
-            elif dice < 0.18:
-                _signal(worker, signal.SIGSTOP)
-                await asyncio.sleep(chance.random() * 0.05)
-                _signal(worker, signal.SIGKILL)
-                tally["workers stopped and killed"] += 1
-            elif dice < 0.22:
-                await asyncio.sleep(chance.random() * 0.05)
-                program.kill()
-                tally["programs killed"] += 1
-                break
-        code = await program.wait()
+        try:
+            finished = await _watch(chance, program, tally)
+        finally:
+            if program.returncode is None:
+                _signal(program.pid, signal.SIGKILL)
+            code = await program.wait()
         if finished:
-            assert code == 0, f"the program of {session_id} ended with {code}"
+            assert code in (0, -signal.SIGKILL), f"the program of {session_id} ended with {code}"
             return tally
         assert code == -signal.SIGKILL, f"the program of {session_id} ended with {code}: see its stderr"
+
+
+async def _watch(chance: random.Random, program: asyncio.subprocess.Process, tally: Tally) -> bool:
+    """Kill what a program runs, or the program, by chance; say whether it came to its end."""
+    assert program.stdout is not None
+    finished = False
+    async for line in program.stdout:
+        words = line.decode().split()
+        finished = words[0] == "finished"
+        if finished or words[0] not in ("done", "worker"):
+            continue
+        worker = int(words[-1])
+        dice = chance.random()
+        if dice < 0.06:
+            await asyncio.sleep(chance.random() * 0.05)
+            _signal(worker, signal.SIGKILL)
+            tally["workers killed"] += 1
+        elif dice < 0.08:
+            _signal(worker, signal.SIGSTOP)
+            await asyncio.sleep(chance.random() * 0.05)
+            _signal(worker, signal.SIGKILL)
+            tally["workers stopped and killed"] += 1
+        elif dice < 0.11:
+            await asyncio.sleep(chance.random() * 0.05)
+            _signal(program.pid, signal.SIGKILL)
+            tally["programs killed"] += 1
+            # It may have come to its end meanwhile.
+            return b"finished" in (await program.stdout.read()).split()
+    await program.wait()
+    return finished
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
@@ -138,12 +150,14 @@ async def run(seed: int, sessions: int, cells: int) -> Tally:
     with tempfile.TemporaryDirectory(prefix="pyrepl3-chaos-") as folder:
         store = str(Path(folder, "state.db"))
         logs = [Path(folder, f"log-{number}") for number in range(sessions)]
-        done = await asyncio.gather(
-            *(torment(random.Random(f"{seed}/{n}"), store, f"s{n}", cells, log) for n, log in enumerate(logs))
-        )
+        async with asyncio.TaskGroup() as group:
+            done = [
+                group.create_task(torment(random.Random(f"{seed}/{n}"), store, f"s{n}", cells, log))
+                for n, log in enumerate(logs)
+            ]
         tally = Tally()
         for one in done:
-            tally.update(one)
+            tally.update(one.result())
         for n, log in enumerate(logs):
             tally["calls repeated since the program died in them"] += check_log(log, f"s{n}", cells)
         tally["executions"] = sessions * cells
