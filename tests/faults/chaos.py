@@ -63,9 +63,10 @@ async def drive(store: str, session_id: str, cells: int, log: Path) -> None:
     ) as session:
         print("worker", session.worker.pid, flush=True)
         for n in range(cells):
-            total = value_of(await session.execute(CELL.format(n=n), execution_id=f"cell-{n}"))
+            outcome = await session.execute(CELL.format(n=n), execution_id=f"cell-{n}")
+            total = value_of(outcome)
             assert total == n * (n + 1) // 2, (n, total)
-            print("done", n, session.worker.pid, flush=True)
+            print("known" if outcome.replayed else "done", n, session.worker.pid, flush=True)
         seen = value_of(await session.execute("seen"))
         assert seen == [[n, f"input {n}", 10 * n] for n in range(cells)], seen
     print("finished", flush=True)
@@ -104,16 +105,16 @@ async def _watch(chance: random.Random, program: asyncio.subprocess.Process, tal
             continue
         worker = int(words[-1])
         dice = chance.random()
-        if dice < 0.06:
+        if dice < 0.1:
             await asyncio.sleep(chance.random() * 0.05)
             _signal(worker, signal.SIGKILL)
             tally["workers killed"] += 1
-        elif dice < 0.08:
+        elif dice < 0.12:
             _signal(worker, signal.SIGSTOP)
             await asyncio.sleep(chance.random() * 0.05)
             _signal(worker, signal.SIGKILL)
             tally["workers stopped and killed"] += 1
-        elif dice < 0.11:
+        elif dice < 0.16:
             await asyncio.sleep(chance.random() * 0.05)
             _signal(program.pid, signal.SIGKILL)
             tally["programs killed"] += 1
