@@ -91,9 +91,9 @@ def _of_signal(number: int) -> str:
         case signals.SIGKILL:
             return "killed from outside (SIGKILL): by the kernel when memory ran out, or by a kill -9"
         case signals.SIGXCPU:
-            return "CPU time limit (SIGXCPU)"
+            return "CPU time limit (SIGXCPU); raise max_cpu_seconds"
         case signals.SIGXFSZ:
-            return "file size limit (SIGXFSZ)"
+            return "file size limit (SIGXFSZ); raise max_file_bytes"
         case signals.SIGSYS:
             return "a system call that its confinement forbids (SIGSYS)"
         case signals.SIGFPE:

@@ -152,6 +152,11 @@ class Flight:
         """The ids of what is under way, the running one first."""
         return (*self._executions, *self._waiting)
 
+    @property
+    def waiting(self) -> tuple[Execution, ...]:
+        """The executions that no worker has, in order."""
+        return tuple(self._waiting.values())
+
     def find(self, execution_id: str) -> Execution | None:
         """Give an execution that is under way."""
         return self._executions.get(execution_id) or self._waiting.get(execution_id)

@@ -80,11 +80,6 @@ class Record(Protocol):
     been taken over by another owner; nothing has been recorded then.
     """
 
-    @property
-    def replays(self) -> int:
-        """How many executions were answered from the record."""
-        ...
-
     async def load(self) -> History:
         """Give what the session starts from."""
         ...

@@ -34,7 +34,8 @@ class Keeper:
         self._live: dict[str, Execution] = {}
         """Executions somebody may ask for again that have no recorded outcome yet."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._rejections: dict[str, Rejected] = {}
+        self._early: dict[str, tuple[Outcome, bool]] = {}
+        """Outcomes of executions that are not on record yet; whether not to run them again."""
         self._failures: dict[str, StoreError] = {}
         self.diverged: dict[str, str] = {}
         """Executions that asked for something else than their record holds, and for what."""
@@ -91,7 +92,7 @@ class Keeper:
             )
         if attempts >= max_attempts:
             text = f"execution {entry.execution_id!r} was given up: its process ended {attempts} times"
-            self._rejections[entry.execution_id] = Rejected("worker_died", text, attempts=attempts)
+            self._early[entry.execution_id] = Rejected("worker_died", text, attempts=attempts), True
         self._flight.enroll(execution)
         self._live[entry.execution_id] = execution
         self._see_through(record, execution)
@@ -108,10 +109,10 @@ class Keeper:
         def submit(entry: Entry) -> None:
             execution.seq = entry.seq
             execution.attempts = max(execution.attempts, entry.attempts + 1)
-            rejection = self._rejections.pop(execution_id, None)
-            if rejection is not None:
+            early = self._early.pop(execution_id, None)
+            if early is not None:
                 self._flight.drop(execution)
-                self._settle(execution, rejection, final=True)
+                self._settle(execution, early[0], final=early[1])
             else:
                 self._flight.release(execution)
 
@@ -128,6 +129,7 @@ class Keeper:
             self._deliver(execution, outcome, before=before)
         finally:
             self._live.pop(execution_id, None)
+            self._early.pop(execution_id, None)
 
     # --- their ends ----------------------------------------------------------------------------------
 
@@ -165,15 +167,19 @@ class Keeper:
     def _settle(self, execution: Execution, outcome: Outcome, *, final: bool) -> None:
         execution_id = execution.execution_id
         record = self._record
-        data = encode_outcome(outcome)
         if isinstance(record, MemoryJournal):
-            record.end(execution_id, lambda: data, rejected=final)
+            record.end(execution_id, lambda: encode_outcome(outcome), rejected=final)
             self._flight.ending.pop(execution_id, None)
             self._live.pop(execution_id, None)
             self._deliver(execution, outcome, before=False)
             return
+        if execution.seq == 0:
+            self._early[execution_id] = outcome, final
+            return
         self._flight.ending[execution_id] = final
-        self._nursery.start(self._record_outcome(record, execution_id, data, final=final), "outcome")
+        self._nursery.start(
+            self._record_outcome(record, execution_id, encode_outcome(outcome), final=final), "outcome"
+        )
 
     async def _record_outcome(self, journal: Journal, execution_id: str, data: bytes, *, final: bool) -> None:
         try:

@@ -395,7 +395,7 @@ class Life(Questions):
             if self._state is not SessionState.STARTING:
                 self._move(SessionState.STARTING)
             old = self._worker()
-            await self._give_up_flight(old)
+            self._give_up_flight(old)
             try:
                 await old.stop("restart", self._config.close_grace)
             except BaseException:
@@ -412,24 +412,18 @@ class Life(Questions):
             await self._start_worker()
             self._serve()
 
-    async def _give_up_flight(self, old: Incarnation) -> None:
+    def _give_up_flight(self, old: Incarnation) -> None:
         """End what is in flight for good: it does not come back with the session."""
         running = self._flight.running
-        death = old.death(running, "the session was restarted")
-        interrupted = self._flight.suspend()
-        old.requests.fail_all(lambda: old.death(running, "the session was restarted"))
-        del interrupted
-        for execution_id in running:
-            execution = self._flight.find(execution_id)
-            if execution is not None:
-                certificate = DeathCertificate(
-                    cause="the session was restarted",
-                    pid=old.pid,
-                    incarnation=old.number,
-                    running=running,
-                    reason=death.reason,
-                )
-                self._keeper.reject(execution, Rejected("worker_died", death.what, certificate))
+        why = "the session was restarted"
+        old.requests.fail_all(lambda: old.death(running, why))
+        self._flight.suspend()
+        certificate = DeathCertificate(
+            cause=why, pid=old.pid, incarnation=old.number, running=running, reason=why
+        )
+        rejection = Rejected("worker_died", old.death(running, why).what, certificate)
+        for execution in self._flight.waiting:
+            self._keeper.reject(execution, rejection)
 
     # --- ending --------------------------------------------------------------------------------------
 

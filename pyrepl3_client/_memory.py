@@ -42,7 +42,6 @@ class MemoryJournal:
         self._last_seq = 0
         self._checkpoints: dict[str, SavedCheckpoint] = {}
         self._blobs: dict[str, bytes] = {}
-        self.replays = 0
 
     # --- executions ----------------------------------------------------------------------------------
 
@@ -64,8 +63,6 @@ class MemoryJournal:
             return None
         if kept.entry.spec.code != code:
             raise conflict(execution_id, kept.entry.spec.code, code)
-        if kept.outcome is not None:
-            self.replays += 1
         return kept.entry, kept.outcome
 
     def end(self, execution_id: str, outcome: Callable[[], bytes], *, rejected: bool) -> None:

@@ -71,7 +71,9 @@ class Rebuild:
         for entry in entries:
             await self._again(entry)
         self._at_it = ""
-        self._flight.last_seq = max((entry.seq for entry in entries), default=self._flight.last_seq)
+        # What was sent to the last worker and has not ended is not in this namespace.
+        start = 0 if checkpoint is None else checkpoint.after_seq
+        self._flight.last_seq = max((entry.seq for entry in entries), default=start)
 
     async def _plan(self) -> tuple[SavedCheckpoint | None, list[Entry]]:
         """Give what to restore, and which executions to run again after that."""

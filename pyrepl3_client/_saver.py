@@ -6,15 +6,17 @@ moments, when there are many cells, or much work, that a recovery would have to 
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
 from pyrepl3_client._incarnation import Incarnation
 from pyrepl3_client._journal import Record, SavedCheckpoint
 from pyrepl3_client._nursery import Nursery
-from pyrepl3_client.errors import ProtocolError, PyRepl3Error, StoreError, WorkerDied
+from pyrepl3_client.errors import ProtocolError, PyRepl3Error, SessionClosed, WorkerDied
 from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Restore, Restored
 
+_logger: Final = logging.getLogger("pyrepl3_client")
 AUTOMATIC: Final = "(automatic)"
 
 _IDLE: Final = 0.02
@@ -66,8 +68,6 @@ class Saver:
         self._stirred = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        self.failure: StoreError | None = None
-        """Why the last automatic checkpoint is not on record."""
 
     @property
     def dirty(self) -> bool:
@@ -81,9 +81,14 @@ class Saver:
         self._cells += 1
         self._work += duration
         self._stirred = True
+        self._plan(urgent=urgent)
+
+    def _plan(self, *, urgent: bool) -> None:
+        if self._task is not None:
+            return  # it plans again when it is done
         if urgent or self._eager or self._is_due():
             self._begin()
-        elif self._timer is None and self._task is None:
+        elif self._timer is None:
             self._timer = self._nursery.loop.call_later(max(_IDLE, 2 * self._cost), self._on_timer)
 
     def stop(self) -> None:
@@ -110,7 +115,7 @@ class Saver:
             self._timer = self._nursery.loop.call_later(max(_IDLE, 2 * self._cost), self._on_timer)
 
     def _begin(self) -> None:
-        if self._task is None and self._worker() is not None:
+        if self._worker() is not None:
             task = self._nursery.start(self._save_unasked(), "checkpoint")
             if not task.done():
                 self._task = task
@@ -118,15 +123,17 @@ class Saver:
     async def _save_unasked(self) -> None:
         try:
             await self.save(AUTOMATIC)
-            self.failure = None
-        except StoreError as error:
-            # The cells are on record: a recovery runs them again.
-            self.failure = error
-        except PyRepl3Error:
-            # The worker has died, or could not do it; its end is told elsewhere.
-            pass
+        except (WorkerDied, SessionClosed):
+            # Their ends are told elsewhere.
+            return
+        except PyRepl3Error as error:
+            # Nothing is lost: a recovery runs the cells again. The next cell leads to another try.
+            _logger.warning("an automatic checkpoint failed: %s", error)
+            return
         finally:
             self._task = None
+        if self._automatic and self._cells:
+            self._plan(urgent=False)
 
     # --- saving --------------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ async def journal_at(
 
 
 async def run(
-    journal: SqliteJournal, execution_id: str, outcome: bytes = b"outcome", spec: Spec = CODE
+    journal: Journal, execution_id: str, outcome: bytes = b"outcome", spec: Spec = CODE
 ) -> tuple[bytes, bool]:
     """Execute, with a session that settles at once."""
     submitted = Submitted()

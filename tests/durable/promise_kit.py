@@ -48,16 +48,3 @@ def on_server(server: Server) -> Opened:
         return opened(link, link, pid=pid, session=session, **options)
 
     return open_it
-
-
-async def run(
-    journal: PromiseJournal, execution_id: str, outcome: bytes = b"outcome", spec: Spec = CODE
-) -> tuple[bytes, bool]:
-    submitted = Submitted()
-    executing = asyncio.create_task(journal.execute(execution_id, spec, submitted))
-    asking = asyncio.create_task(submitted.next())
-    await asyncio.wait((executing, asking), return_when=asyncio.FIRST_COMPLETED)
-    if asking.done():
-        await journal.settle(execution_id, outcome, rejected=False)
-    asking.cancel()
-    return await executing

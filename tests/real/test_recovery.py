@@ -218,6 +218,53 @@ async def test_a_session_goes_on_where_it_was_closed(world: World, tmp_path: Pat
         assert world.paid == [1]
 
 
+@pytest.mark.parametrize("store", ["none", "memory", "sqlite"])
+async def test_a_restart_ends_also_what_is_not_on_record_yet(
+    world: World, tmp_path: Path, store: str
+) -> None:
+    async with opened(world, store=store_of(store, tmp_path)) as session:
+        executions = [session.start(f"x{n} = {n}", execution_id=f"e{n}") for n in range(3)]
+        await session.restart()
+        for execution in executions:
+            with pytest.raises(pyrepl3.WorkerDied, match="restarted"):
+                await execution.result()
+        assert (await session.execute("[n for n in globals() if n.startswith('x')]")).value == []
+
+
+async def test_a_cancel_ends_also_what_is_not_on_record_yet(world: World, tmp_path: Path) -> None:
+    async with opened(world, store=tmp_path / "state.db") as session:
+        first, second = session.start("1", execution_id="a"), session.start("2", execution_id="b")
+        await second.cancel()
+        with pytest.raises(pyrepl3.ExecutionCancelled):
+            await second.result()
+        assert (await first.result()).value == 1
+        with pytest.raises(pyrepl3.ExecutionCancelled) as again:
+            await session.execute("2", execution_id="b")
+        assert again.value.result.replayed
+
+
+async def test_a_restart_right_after_an_opening_empties_the_session_for_good(
+    world: World, tmp_path: Path
+) -> None:
+    store = tmp_path / "state.db"
+    async with opened(world, session_id="s", store=store) as session:
+        await session.execute("kept = 1")
+    async with opened(world, session_id="s", store=store) as session:
+        await session.restart()
+    async with opened(world, session_id="s", store=store) as session:
+        assert (await session.execute("'kept' in globals()")).value is False
+
+
+async def test_the_policy_checkpoint_saves_the_last_of_many_quick_cells(world: World) -> None:
+    async with opened(world, recovery="checkpoint") as session:
+        for n in range(20):
+            await session.execute(f"v = {n}")
+        await session.checkpoint("behind the automatic ones")
+        os.kill(session.worker.pid, signal.SIGKILL)
+        assert (await session.execute("v")).value == 19
+        assert session.recoveries[-1].skipped == ()
+
+
 PARENT = """
 import asyncio, sys
 import pyrepl3_client as pyrepl3
