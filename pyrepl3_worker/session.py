@@ -108,12 +108,12 @@ class Session:
         )
         self._ordered: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
-            Execute: self._enqueue,
+            Execute: self._ordered.append,
             InputResponse: self._calls.deliver_input,
             CallResponse: self._calls.deliver_call,
             Cancel: self._on_cancel,
-            Checkpoint: self._enqueue,
-            Restore: self._enqueue,
+            Checkpoint: self._ordered.append,
+            Restore: self._ordered.append,
             Complete: self._queries.complete,
             Inspect: self._queries.inspect,
             Ping: self._queries.ping,
@@ -227,8 +227,11 @@ class Session:
             self._handlers[type(message)](message)
 
     def listen(self) -> None:
-        """In the doorbell's handler, while code holds this thread: read, and start nothing."""
+        """In the doorbell's handler, while code holds this thread: read, and start nothing now."""
         self._read()
+        if self._ordered:
+            # The fd will not call again for what has been read.
+            self._loop.call_soon_threadsafe(self._advance)
 
     def _pump(self) -> None:
         """Block this thread, in a call of the code's, until something has come; dispatch it."""
@@ -250,9 +253,6 @@ class Session:
         self._executor.stopper.deliver()
 
     # --- handlers ------------------------------------------------------------------------------------
-
-    def _enqueue(self, message: Execute | Checkpoint | Restore) -> None:
-        self._ordered.append(message)
 
     def _advance(self) -> None:
         """Start what has come, in order. Checkpoints wait until what came before them is done."""

@@ -225,3 +225,22 @@ async def test_what_is_in_force_is_told(shared: pyrepl3.Session) -> None:
     assert worker.python == await value(shared, "import platform\nplatform.python_version()")
     assert "dies_with_parent" in worker.confinement
     assert lives(worker.pid)
+
+
+async def test_code_that_arrives_while_a_task_holds_the_loop_is_run_afterwards(
+    session: pyrepl3.Session, tmp_path: Path
+) -> None:
+    """The ping's bell makes the worker read the execution too, where it can start nothing."""
+    flag = tmp_path / "go on"
+    await session.execute(
+        "import asyncio, os\n"
+        "async def hold():\n"
+        f"    while not os.path.exists({str(flag)!r}): pass\n"
+        "task = asyncio.create_task(hold())"
+    )
+    await session.ping()
+    waiting = session.start("'run'")
+    assert (await session.ping()).queue == 1
+    flag.touch()
+    with anyio.fail_after(10):
+        assert (await waiting.result()).value == "run"
