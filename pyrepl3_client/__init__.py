@@ -24,10 +24,10 @@ The smallest complete program:
 
 from pyrepl3_client._calls import CallContext, Capability, capability
 from pyrepl3_client._deaths import DeathCertificate
+from pyrepl3_client._durability import RecoveryHandler
 from pyrepl3_client._events import Event
 from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
 from pyrepl3_client._inputs import Prompt
-from pyrepl3_client._life import RecoveryHandler
 from pyrepl3_client._open import open_session
 from pyrepl3_client._pool import WorkerPool
 from pyrepl3_client._recovery import Recovery, RecoveryPolicy, Skipped

@@ -1,27 +1,24 @@
-"""The executions of a session that are under way, and where each message about them goes.
+"""The executions of a session that are under way, and where each message about them goes."""
 
-A long file: which executions wait, run, are being stopped or have lost their worker is one state, and a
-message's route depends on all of it.
-"""
-
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pyrepl3_client._bounds import OutputBound
 from pyrepl3_client._calls import Calls, Capability
-from pyrepl3_client._connection import Connection, Route
+from pyrepl3_client._connection import Route
 from pyrepl3_client._delivery import Delivery, Valve
 from pyrepl3_client._events import Event
 from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
+from pyrepl3_client._hooks import Hooks
 from pyrepl3_client._inputs import Inputs
-from pyrepl3_client._journal import Record
 from pyrepl3_client._nursery import Nursery
+from pyrepl3_client._outlet import Outlet
 from pyrepl3_client._recorded import Recorded
 from pyrepl3_client._stopping import Actions, Stopping
+from pyrepl3_client._verdicts import is_final, unbegun
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import ExecutionIdConflict, ProtocolError, StoreError
+from pyrepl3_client.errors import ExecutionIdConflict, ProtocolError
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.lifecycle import ExecutionState
@@ -44,10 +41,6 @@ from pyrepl3_schemas.messages import (
 type Capabilities = Mapping[str, Capability | Callable[..., Any]]
 
 
-type Ended = Callable[[Execution, Result | Error], None]
-"""Takes the last message of an execution, in its turn; sees to it that the execution is finished."""
-
-
 @dataclass(frozen=True, slots=True)
 class Interrupted:
     """What a worker's death has interrupted."""
@@ -56,21 +49,6 @@ class Interrupted:
     """The execution that ran."""
     stopped: list[tuple[Execution, CancelReason]]
     """The executions that were being stopped, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What the executions' session does for them."""
-
-    wire: Callable[[], Connection]
-    """Gives the connection to the worker that is there now."""
-    record: Callable[[], Record]
-    """Gives what calls and prompts are recorded in."""
-    ended: Ended
-    on_failure: Callable[[str, StoreError], None]
-    """Takes the execution whose call or prompt could not be recorded."""
-    diverged: Callable[[str, str], None]
-    """Takes the execution that asked for something else than its record holds, and what."""
 
 
 class Flight:
@@ -96,23 +74,18 @@ class Flight:
         """
         self._wire = hooks.wire
         self._ended = hooks.ended
-        self._on_output = on_output
         self._on_input = on_input
-        self._loop = nursery.loop
-        self._max_output = config.executor.max_output_bytes
         self._max_frame_bytes = config.executor.max_frame_bytes
         self._executions: dict[str, Execution] = {}
         """Sent to the worker that is there now."""
         self._waiting: dict[str, Execution] = {}
         self._open = False
-        self._filling = False
-        """Whether a namespace is being brought back."""
         self.last_seq = 0
         """The number of the last execution that was sent."""
         self.ending: dict[str, bool] = {}
         """Executions whose last message has come and is not recorded; whether not to run them again."""
-        self._bounds: dict[str, OutputBound] = {}
         self._delivery = Delivery(nursery, self.valve)
+        self._outlet = Outlet(nursery, self._delivery, on_output, config.executor.max_output_bytes)
         self.recorded = Recorded(hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes)
         self._inputs = Inputs(nursery, self.recorded, hooks.on_failure)
         self.calls = Calls(capabilities, nursery, self.recorded, self._answer, hooks.on_failure)
@@ -175,7 +148,7 @@ class Flight:
         """
         if self._open and not self._waiting:
             self._refuse_taken(execution.execution_id)
-            self._send(execution)
+            self.send(execution)
             return
         self.enroll(execution)
         self.release(execution)
@@ -209,27 +182,25 @@ class Flight:
     def open(self) -> None:
         """A worker takes executions: send those that wait."""
         self._open = True
-        self._filling = False
+        self._outlet.filling = False
         self._pump()
-
-    def run_again(self, execution: Execution) -> None:
-        """Send an execution past those that wait, for its effect on the namespace."""
-        self._send(execution)
 
     def suspend(self) -> Interrupted:
         """The worker is gone: what was sent waits again, in order. Say what was interrupted."""
         self._open = False
-        self._filling = True
+        self._outlet.filling = True
         first = self.first
         stopped: list[tuple[Execution, CancelReason]] = [
             (execution, reason)
             for execution in self._executions.values()
-            if (reason := self._stopping.reason(execution)) is not None
+            if not execution.over and (reason := self._stopping.reason(execution)) is not None
         ]
         self._lose_worker()
-        for execution in self._executions.values():
+        # One that was given up while it was queued is over for its owner: nobody wants it to run.
+        again = {key: execution for key, execution in self._executions.items() if not execution.over}
+        for execution in again.values():
             execution.begin_again()
-        self._waiting = {**self._executions, **self._waiting}
+        self._waiting = {**again, **self._waiting}
         self._executions.clear()
         return Interrupted(first, stopped)
 
@@ -245,7 +216,7 @@ class Flight:
     def _lose_worker(self) -> None:
         self.recorded.worker_gone()
         self._stopping_urgently.clear()
-        self._bounds.clear()
+        self._outlet.forget()
         # A worker that is only about to end may still say how they ended.
         self._forsaken = set(self._executions)
         for execution in self._executions.values():
@@ -253,32 +224,26 @@ class Flight:
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
         """Every execution in flight ends with an error of its own."""
-        self._open = self._filling = False
+        self._open = self._outlet.filling = False
         self._lose_worker()
         for execution in [*self._executions.values(), *self._waiting.values()]:
-            self._executions.pop(execution.execution_id, None)
-            self._waiting.pop(execution.execution_id, None)
-            self._end_asking(execution.execution_id)
-            self._stopping.over(execution)
-            failure = error()
-            execution.mark_over()
-            self._delivery.add(partial(execution.fail, failure))
+            self.fail(execution, error())
 
     def fail(self, execution: Execution, failure: BaseException) -> None:
-        """End one execution that is not at the worker, with an error."""
-        self._waiting.pop(execution.execution_id, None)
-        self._end_asking(execution.execution_id)
-        self._stopping.over(execution)
-        execution.mark_over()
-        self._delivery.add(partial(execution.fail, failure))
+        """End one execution with an error, whatever the worker says of it later."""
+        self._conclude(execution, partial(execution.fail, failure))
 
     def end(self, execution: Execution, outcome: Error) -> None:
         """End one execution that is not at the worker, with an outcome."""
+        self._conclude(execution, partial(self._ended, execution, outcome))
+
+    def _conclude(self, execution: Execution, last: Callable[[], None]) -> None:
+        self._executions.pop(execution.execution_id, None)
         self._waiting.pop(execution.execution_id, None)
         self._end_asking(execution.execution_id)
         self._stopping.over(execution)
         execution.mark_over()
-        self._delivery.add(partial(self._ended, execution, outcome))
+        self._delivery.add(last)
 
     async def close(self, grace: float) -> None:
         """Wait for output handlers, at most `grace` seconds."""
@@ -294,9 +259,10 @@ class Flight:
             if not execution.ready:
                 return
             del self._waiting[execution.execution_id]
-            self._send(execution)
+            self.send(execution)
 
-    def _send(self, execution: Execution) -> None:
+    def send(self, execution: Execution) -> None:
+        """Send an execution past those that wait: one whose turn it is, or that brings a namespace back."""
         connection = self._wire()
         frame = connection.encode(_message(execution))
         if self._executions:
@@ -334,9 +300,7 @@ class Flight:
         if execution.execution_id in self._executions:
             self._stopping.stop(execution, reason)
         elif execution.execution_id in self._waiting:
-            self.end(
-                execution, cancelled_error(execution.execution_id, reason, "was cancelled before it began")
-            )
+            self.end(execution, unbegun(execution.execution_id, reason))
             self._pump()
 
     # --- stopping ------------------------------------------------------------------------------------
@@ -353,7 +317,7 @@ class Flight:
     def _give_up(self, execution: Execution, reason: CancelReason) -> None:
         if not execution.over:
             execution.mark_over()
-            self._delivery.add(partial(self._ended, execution, _unbegun(execution, reason)))
+            self._delivery.add(partial(self._ended, execution, unbegun(execution.execution_id, reason)))
 
     # --- routes --------------------------------------------------------------------------------------
 
@@ -362,78 +326,13 @@ class Flight:
 
     def on_captured(self, stream: StreamName, text: str, size: int) -> None:
         """Take text that came past Python: it belongs to what runs now."""
-        execution = self.first
-        if execution is None:
-            self._deliver(None, Output(stream=stream, data=text))
-            return
-        if self._max_output is not None:
-            bound = self._bounds.get(execution.execution_id)
-            if bound is None:
-                bound = self._bounds[execution.execution_id] = OutputBound(self._max_output)
-            text = bound.admit(stream, text, size, execution.output_bytes)
-            if not text:
-                return
-        self._deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
+        self._outlet.captured(self.first, stream, text, size)
 
     def _route_output(self, message: Output) -> None:
         execution = None
         if not message.late and message.execution_id is not None:
             execution = self._executions.get(message.execution_id)
-        self._deliver(execution, message)
-
-    def _deliver(self, execution: Execution | None, message: Output) -> None:
-        if self._filling and (execution is None or execution.silent):
-            # What a cell writes that is run again has been seen.
-            return
-        if execution is not None:
-            data = message.data
-            execution.output_bytes += len(data) if data.isascii() else len(data.encode())
-        if self._delivery.busy:
-            self._delivery.add(partial(self._hand_over, execution, message), len(message.data))
-        else:
-            awaitable = self._hand_over(execution, message)
-            if awaitable is not None:
-                self._delivery.wait_for(awaitable)
-
-    def _hand_over(self, execution: Execution | None, message: Output) -> Awaitable[None] | None:
-        """Give output to those who want it; what is given back is to be awaited before the next."""
-        own: OutputHandler | None = None
-        if execution is not None:
-            news = execution.admit(message)
-            if news is None:
-                return None
-            message = news
-            own = execution.on_output
-        if self._on_output is None and own is None:
-            return None
-        waits: list[Awaitable[None]] = []
-        for handler in (self._on_output, own):
-            if handler is None:
-                continue
-            try:
-                awaitable = handler(message)
-            except Exception as error:  # noqa: BLE001 - the handler's owner hears of it
-                self._blame(execution, error)
-            else:
-                if awaitable is not None:
-                    waits.append(awaitable)
-        return self._await_handlers(execution, waits) if waits else None
-
-    async def _await_handlers(self, execution: Execution | None, waits: list[Awaitable[None]]) -> None:
-        for awaitable in waits:
-            try:
-                await awaitable
-            except Exception as error:  # noqa: BLE001 - the handler's owner hears of it
-                self._blame(execution, error)
-
-    def _blame(self, execution: Execution | None, error: Exception) -> None:
-        if execution is not None:
-            error.add_note(f"raised by on_output while execution {execution.execution_id!r} ran")
-            execution.blame_callback(error)
-        else:
-            self._loop.call_exception_handler(
-                {"message": "on_output failed for output outside any execution", "exception": error}
-            )
+        self._outlet.deliver(execution, message)
 
     def _route_event(self, message: Display) -> None:
         if message.execution_id is not None:
@@ -463,8 +362,7 @@ class Flight:
             if execution_id in self._forsaken:
                 return
             raise ProtocolError(f"it ended execution {execution_id!r}, which is not in flight")
-        if self._bounds:
-            self._deliver_tail(execution)
+        self._outlet.finish(execution)
         del self._executions[execution_id]
         if not self._stopping.idle:
             self._stopping.over(execution)
@@ -488,15 +386,6 @@ class Flight:
         """Take the error that ends an execution."""
         self._route_last(message)
 
-    def _deliver_tail(self, execution: Execution) -> None:
-        bound = self._bounds.pop(execution.execution_id, None)
-        if bound is None:
-            return
-        parts, cut = bound.finish()
-        execution.cut = cut
-        for stream, text in parts:
-            self._deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
-
 
 def _message(execution: Execution) -> Execute:
     spec = execution.spec
@@ -507,25 +396,4 @@ def _message(execution: Execution) -> Execute:
         result_mode=spec.result_mode,
         replay=execution.silent,
         store_history=spec.store_history,
-    )
-
-
-def is_final(message: Result | Error) -> bool:
-    """Say whether an execution is not to be run again for its effect: nobody knows how far it came."""
-    return isinstance(message, Error) and message.kind in ("cancelled", "timeout")
-
-
-def _unbegun(execution: Execution, reason: CancelReason) -> Error:
-    return cancelled_error(execution.execution_id, reason, "was cancelled before it began")
-
-
-def cancelled_error(execution_id: str, reason: CancelReason, what: str) -> Error:
-    """Give the outcome of an execution that was stopped without its worker's word for it."""
-    text = f"execution {execution_id!r} {what}"
-    return Error(
-        kind="timeout" if reason == "timeout" else "cancelled",
-        exception="CancellationError",
-        message=text,
-        traceback=f"CancellationError: {text}",
-        execution_id=execution_id,
     )

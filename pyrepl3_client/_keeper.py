@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Final
 
 from pyrepl3_client._execution import Execution
-from pyrepl3_client._flight import Flight, cancelled_error, is_final
+from pyrepl3_client._flight import Flight
 from pyrepl3_client._journal import Entry, Journal
 from pyrepl3_client._memory import MemoryJournal, conflict
 from pyrepl3_client._nursery import Nursery
 from pyrepl3_client._outcomes import Ended, Outcome, Rejected, decode_outcome, encode_outcome, replay_output
+from pyrepl3_client._verdicts import cancelled_error, is_final
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Display, Error, Result
 

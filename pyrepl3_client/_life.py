@@ -1,21 +1,18 @@
-"""A session's life: its workers, one after the other, and how it comes back from their deaths.
-
-A long file: beginning, coming back, restarting and ending are moves of one state machine, and each has to
-know what the others may have under way.
-"""
+"""A session's life: its record, its workers, its restarts, its end. `Survival` makes it outlive deaths."""
 
 import asyncio
 import contextvars
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import secrets
+from collections.abc import Callable
 from typing import Final, Self
 
 from pyrepl3_client._connection import Interceptor
 from pyrepl3_client._deaths import DeathCertificate
-from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
-from pyrepl3_client._flight import Capabilities, Flight, Hooks, Interrupted
+from pyrepl3_client._durability import Backoff, Durability
+from pyrepl3_client._execution import InputHandler, OutputHandler
+from pyrepl3_client._flight import Capabilities, Flight
+from pyrepl3_client._hooks import Hooks
 from pyrepl3_client._incarnation import Incarnation
 from pyrepl3_client._journal import Journal, SavedCheckpoint
 from pyrepl3_client._keeper import Keeper
@@ -23,9 +20,9 @@ from pyrepl3_client._memory import MemoryJournal
 from pyrepl3_client._nursery import Nursery
 from pyrepl3_client._outcomes import Rejected
 from pyrepl3_client._patience import finish
-from pyrepl3_client._questions import Questions
-from pyrepl3_client._rebuild import RESET, Rebuild
-from pyrepl3_client._recovery import Recovery, RecoveryPolicy
+from pyrepl3_client._questions import Questions, checked_id
+from pyrepl3_client._rebuild import RESET
+from pyrepl3_client._recovery import Recovery
 from pyrepl3_client._saver import AUTOMATIC, Saver
 from pyrepl3_client._worker import Launch
 from pyrepl3_client.config import WorkerConfig
@@ -34,41 +31,17 @@ from pyrepl3_schemas.lifecycle import SessionState, move_session
 from pyrepl3_schemas.messages import Hello
 from pyrepl3_schemas.version import PROTOCOL
 
-type OpenJournal = Callable[[str, Callable[[StoreError], None]], Awaitable[Journal]]
-"""Opens a session's journal; calls back when the session is lost to another owner."""
-type RecoveryHandler = Callable[[Recovery], Awaitable[None] | None]
-"""Takes the report of a recovery when the session is back."""
-
 _logger: Final = logging.getLogger("pyrepl3_client")
-_QUICK: Final = 10.0
-"""Deaths within so many seconds are a series."""
-_SERIES: Final = 3
-"""So many deaths in a series cost nothing but their time."""
-_FIRST_WAIT: Final = 0.1
-_LONGEST_WAIT: Final = 5.0
-_SPAWN_ATTEMPTS: Final = 3
 _FINAL_SAVE: Final = 5.0
 """Most seconds that a last checkpoint may take at a session's end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Durability:
-    """How a session survives."""
-
-    open_journal: OpenJournal | None = None
-    """Opens the journal in a store; None records in this process's memory."""
-    recovery: RecoveryPolicy = "auto"
-    max_attempts: int = 3
-    """How many workers an execution may cost before it is given up."""
-    on_recovery: RecoveryHandler | None = None
-
-
 class Life(Questions):
-    """Starts workers, notices their deaths, brings the session back, ends it."""
+    """Starts workers, notices their deaths, ends the session."""
 
     def __init__(
         self,
-        session_id: str,
+        session_id: str | None,
         config: WorkerConfig,
         launch: Launch,
         capabilities: Capabilities | None,
@@ -76,9 +49,14 @@ class Life(Questions):
         on_input: InputHandler | None,
         durability: Durability,
     ) -> None:
-        """Check what was given; `begin` starts the worker."""
+        """Check what was given; `begin` starts the worker.
+
+        Raises:
+            ValueError: the session id is empty or holds a colon.
+            CapabilityError: a capability cannot be offered.
+        """
         super().__init__(self._available)
-        self.session_id = session_id
+        self.session_id = checked_id("session_id", session_id or secrets.token_hex(8))
         self.interceptors: list[Interceptor] = []
         """Called with every message from the worker, before it is routed. For bridges."""
         self._config = config
@@ -106,9 +84,11 @@ class Life(Questions):
         self._state = SessionState.STARTING
         self._incarnation: Incarnation | None = None
         self._incarnations = 0
+        self._prefix = f"{secrets.token_hex(4)}-"
+        self._submitted = 0
         self._starting = asyncio.Lock()
         self._coming_back: asyncio.Task[None] | None = None
-        self._deaths: deque[float] = deque(maxlen=16)
+        self._backoff = Backoff()
         self._recoveries: list[Recovery] = []
         self._why_dead: Exception | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -145,33 +125,13 @@ class Life(Questions):
         if opening is not None:
             self._keep(await opening(self.session_id, self._on_lost))
         await self._start_worker()
-        if opening is not None and self._durability.recovery != "none":
-            await self._reopen(started)
-        else:
-            self._expect_starting()
-            self._serve()
+        await self._bring_back(started)
         return self
 
-    async def _reopen(self, started: float) -> None:
-        history = await self._record.load()
-        pending = [entry for entry in history.entries if entry.status == "started"]
-        if history.checkpoint is not None or len(pending) < len(history.entries):
-            self._flight.suspend()
-            await self._come_back(None, started, fresh=True)
-        else:
-            self._serve()
-        for index, entry in enumerate(pending):
-            execution = Execution(
-                self._flight,
-                entry.execution_id,
-                entry.spec,
-                entry.spec.timeout or self._config.executor.max_execution_time,
-                None,
-                None,
-                check=True,
-                keep=True,
-            )
-            await self._keeper.resume(entry, execution, self._durability.max_attempts, ran=index == 0)
+    async def _bring_back(self, started: float) -> None:
+        """Go on from what is on record since an opening at `started`: from nothing, here. See `Survival`."""
+        self._expect_starting()
+        self._serve()
 
     async def _start_worker(self) -> None:
         """Have a worker that is ready, and empty."""
@@ -218,7 +178,7 @@ class Life(Questions):
         self._move(SessionState.READY)
         self._flight.open()
 
-    # --- coming back ---------------------------------------------------------------------------------
+    # --- its worker's death --------------------------------------------------------------------------
 
     def _on_end(self, incarnation: Incarnation) -> None:
         if incarnation is not self._incarnation:
@@ -230,40 +190,12 @@ class Life(Questions):
             return
         if self._state is not SessionState.READY:
             return
-        if self._durability.recovery == "none":
-            self._move(SessionState.DEAD)
-            self._abandon(incarnation.death)
-            return
-        running = self._flight.running
-        certificate = incarnation.certificate(running, self._config.executor.max_memory_usage)
-        self._move(SessionState.STARTING)
-        incarnation.requests.fail_all(lambda: incarnation.death(running))
-        interrupted = self._flight.suspend()
-        task = self._loop.create_task(
-            self._recover(certificate, interrupted), name=f"recovery of {self.session_id}"
-        )
-        self._coming_back = task
-        task.add_done_callback(self._on_back)
+        self._lost(incarnation)
 
-    def _on_back(self, task: asyncio.Task[None]) -> None:
-        if self._coming_back is task:
-            self._coming_back = None
-        if not task.cancelled() and task.exception() is not None:
-            self._loop.call_exception_handler(
-                {"message": "a session could not come back", "exception": task.exception(), "task": task}
-            )
-
-    async def _recover(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
-        started = self._loop.time()
-        try:
-            await self._judge(certificate, interrupted)
-            await self._come_back(certificate, started)
-        except (SpawnError, StoreError) as error:
-            _logger.error(  # noqa: TRY400 - the error says it all
-                "session %r could not come back: %s", self.session_id, error
-            )
-            if self._state is SessionState.STARTING:
-                self._die(error)
+    def _lost(self, incarnation: Incarnation) -> None:
+        """The worker has died: so has the session, here. See `Survival`."""
+        self._move(SessionState.DEAD)
+        self._abandon(incarnation.death)
 
     def _die(self, error: PyRepl3Error) -> None:
         self._why_dead = error
@@ -271,93 +203,6 @@ class Life(Questions):
             self._move(SessionState.DEAD)
         self._keeper.forsake_all()
         self._abandon(lambda _: _again(error))
-
-    async def _judge(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
-        """Decide about what the death has interrupted: it ends here, or is run again."""
-        ended: set[str] = set()
-        for execution, reason in interrupted.stopped:
-            ended.add(execution.execution_id)
-            self._keeper.stop(execution, reason)
-        first = interrupted.first
-        if first is None or first.execution_id in ended:
-            return
-        failure = self._keeper.failure_of(first)
-        if failure is not None:
-            self._keeper.forsake(first, failure)
-            return
-        attempts = await self._record.count_attempt(first.execution_id)
-        if attempts >= self._durability.max_attempts:
-            what = f"worker {certificate.pid} of session {self.session_id!r} died"
-            self._keeper.reject(first, Rejected("worker_died", what, certificate, attempts))
-        else:
-            first.attempts = attempts + 1
-
-    async def _come_back(
-        self, certificate: DeathCertificate | None, started: float, *, fresh: bool = False
-    ) -> None:
-        """Fill a new worker (`fresh`: the one that is there) until one holds, and go on in it."""
-        rebuild = Rebuild(
-            self._flight,
-            self._record,
-            self._saver,
-            self._durability.recovery,
-            self._durability.max_attempts,
-            self._keeper.diverged,
-        )
-        failed_spawns = 0
-        while True:
-            if not fresh:
-                await asyncio.sleep(self._patience())
-                try:
-                    await self._start_worker()
-                except SpawnError:
-                    failed_spawns += 1
-                    if failed_spawns == _SPAWN_ATTEMPTS:
-                        raise
-                    continue
-            fresh = False
-            incarnation = self._worker()
-            try:
-                await rebuild.run(incarnation)
-            except WorkerDied:
-                rebuild.blame()
-                continue
-            break
-        self._expect_starting()
-        report = Recovery(
-            cause=certificate,
-            incarnation=incarnation.number,
-            restored_from=rebuild.restored_from,
-            replayed=tuple(rebuild.replayed),
-            lost=tuple(rebuild.lost.values()),
-            skipped=rebuild.skips,
-            seconds=self._loop.time() - started,
-        )
-        self._recoveries.append(report)
-        if certificate is not None or report.lost or report.skipped:
-            self._keeper.notices.append(str(report))
-        if rebuild.replayed:
-            self._saver.ended(0.0, urgent=False)
-        self._serve()
-        await self._report(report)
-
-    async def _report(self, report: Recovery) -> None:
-        handler = self._durability.on_recovery
-        if handler is None:
-            return
-        try:
-            awaitable = handler(report)
-            if awaitable is not None:
-                await awaitable
-        except Exception as error:  # noqa: BLE001 - the handler's owner hears of it, the session goes on
-            self._loop.call_exception_handler({"message": "on_recovery failed", "exception": error})
-
-    def _patience(self) -> float:
-        """Give the seconds to wait before the next worker: none, unless they die one after the other."""
-        now = self._loop.time()
-        self._deaths.append(now)
-        series = sum(1 for death in self._deaths if now - death < _QUICK)
-        return 0.0 if series <= _SERIES else min(_FIRST_WAIT * 2 ** (series - _SERIES - 1), _LONGEST_WAIT)
 
     def _on_record_failure(self, execution_id: str, error: StoreError) -> None:
         if self._flight.find(execution_id) is not None and self._incarnation is not None:

@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, get_args
 
+from pyrepl3_client._durability import Durability, OpenJournal, RecoveryHandler
 from pyrepl3_client._execution import InputHandler, OutputHandler
 from pyrepl3_client._flight import Capabilities
 from pyrepl3_client._journal import Journal
-from pyrepl3_client._life import Durability, OpenJournal, RecoveryHandler
 from pyrepl3_client._process import spawn
 from pyrepl3_client._recovery import RecoveryPolicy
 from pyrepl3_client._session import Session

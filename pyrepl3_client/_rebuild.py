@@ -150,7 +150,7 @@ class Rebuild:
             self._flight, execution_id, entry.spec, entry.spec.timeout, None, None,
             check=False, keep=False, silent=True,
         )  # fmt: skip
-        self._flight.run_again(execution)
+        self._flight.send(execution)
         result = await execution.result()
         self.replayed.append(execution_id)
         if execution_id in self._diverged:

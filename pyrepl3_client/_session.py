@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
-from pyrepl3_client._flight import Capabilities
 from pyrepl3_client._journal import SavedCheckpoint, Spec
-from pyrepl3_client._life import Durability, Life
 from pyrepl3_client._questions import checked_id
 from pyrepl3_client._rebuild import RESET
 from pyrepl3_client._recovery import Recovery
-from pyrepl3_client._worker import Launch
-from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client._survival import Survival
 from pyrepl3_client.results import ExecutionResult
 from pyrepl3_schemas.lifecycle import SessionState
 from pyrepl3_schemas.messages import CancelReason, Checkpointed, Ready, Restored, ResultMode
@@ -37,33 +34,12 @@ class WorkerInfo:
     """What keeps its code in bounds, as far as it is really in force."""
 
 
-class Session(Life):
+class Session(Survival):
     """A namespace that lives in a worker process. Made by `open_session`, not by hand.
 
     Executions run one after another, in the order of `start` and `execute`. Everything is to be called
     on the event loop that the session was opened on; `pyrepl3_client.sync` is for other threads.
     """
-
-    def __init__(
-        self,
-        session_id: str | None,
-        config: WorkerConfig,
-        launch: Launch,
-        capabilities: Capabilities | None,
-        on_output: OutputHandler | None,
-        on_input: InputHandler | None,
-        durability: Durability,
-    ) -> None:
-        """Check what was given; `begin` starts the worker.
-
-        Raises:
-            ValueError: the session id is empty or holds a colon.
-            CapabilityError: a capability cannot be offered.
-        """
-        session_id = checked_id("session_id", session_id or secrets.token_hex(8))
-        super().__init__(session_id, config, launch, capabilities, on_output, on_input, durability)
-        self._prefix = f"{secrets.token_hex(4)}-"
-        self._submitted = 0
 
     def __repr__(self) -> str:
         """Show id, state and worker."""

@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Self
 
 from pyrepl3_client import _execution, _open, _pool, _session
+from pyrepl3_client._durability import RecoveryHandler
 from pyrepl3_client._events import Event
 from pyrepl3_client._execution import InputHandler, OutputHandler
 from pyrepl3_client._flight import Capabilities
-from pyrepl3_client._life import RecoveryHandler
 from pyrepl3_client._loop_thread import LoopThread
 from pyrepl3_client._recovery import Recovery, RecoveryPolicy
 from pyrepl3_client.config import WorkerConfig

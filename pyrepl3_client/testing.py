@@ -20,9 +20,9 @@ import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+from pyrepl3_client._durability import Durability, RecoveryHandler
 from pyrepl3_client._execution import InputHandler, OutputHandler
 from pyrepl3_client._flight import Capabilities
-from pyrepl3_client._life import Durability, RecoveryHandler
 from pyrepl3_client._open import DEFAULT_CONFIG, open_with
 from pyrepl3_client._recovery import RecoveryPolicy
 from pyrepl3_client._scripted import CallFailed, Life, Run, Script

@@ -1,15 +1,13 @@
 """What the tests of records in promises share: opening one on a server of the tests' own, and using it."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from journal_kit import CODE, SESSION, Submitted, nobody_is_told
+from journal_kit import SESSION, nobody_is_told
 from resonate_base import Network, Source
 from resonate_server import InProcess, Server
 
-from pyrepl3_client._journal import Spec
 from pyrepl3_client.durable.identity import session_group
 from pyrepl3_client.durable.promises.journal import PromiseJournal
 from pyrepl3_client.errors import StoreError

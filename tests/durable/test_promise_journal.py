@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from journal_kit import CODE, SESSION, Submitted, blobs
-from promise_kit import Opened, on_server, opened, run
+from journal_kit import CODE, SESSION, Submitted, blobs, run
+from promise_kit import Opened, on_server, opened
 from resonate_server import Server
 from test_hostile_records import planted
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_kit import CODE, SESSION, Submitted, blobs
-from promise_kit import on_server, opened, run
+from journal_kit import CODE, SESSION, Submitted, blobs, run
+from promise_kit import on_server, opened
 from resonate_server import InProcess, Server
 from sqlite_kit import request
 

@@ -1,0 +1,164 @@
+"""How a session comes back: from its worker's death, and from the record that another process has left."""
+
+import asyncio
+import logging
+from typing import Final
+
+from pyrepl3_client._deaths import DeathCertificate
+from pyrepl3_client._execution import Execution
+from pyrepl3_client._flight import Interrupted
+from pyrepl3_client._incarnation import Incarnation
+from pyrepl3_client._life import Life
+from pyrepl3_client._outcomes import Rejected
+from pyrepl3_client._rebuild import Rebuild
+from pyrepl3_client._recovery import Recovery
+from pyrepl3_client.errors import SpawnError, StoreError, WorkerDied
+from pyrepl3_schemas.lifecycle import SessionState
+
+_logger: Final = logging.getLogger("pyrepl3_client")
+_SPAWN_ATTEMPTS: Final = 3
+
+
+class Survival(Life):
+    """A life that goes on in the next worker."""
+
+    async def _bring_back(self, started: float) -> None:
+        """Go on from what is on record."""
+        if self._durability.open_journal is None or self._durability.recovery == "none":
+            await super()._bring_back(started)
+            return
+        history = await self._record.load()
+        pending = [entry for entry in history.entries if entry.status == "started"]
+        if history.checkpoint is not None or len(pending) < len(history.entries):
+            self._flight.suspend()
+            await self._come_back(None, started, fresh=True)
+        else:
+            self._serve()
+        for index, entry in enumerate(pending):
+            execution = Execution(
+                self._flight,
+                entry.execution_id,
+                entry.spec,
+                entry.spec.timeout or self._config.executor.max_execution_time,
+                None,
+                None,
+                check=True,
+                keep=True,
+            )
+            await self._keeper.resume(entry, execution, self._durability.max_attempts, ran=index == 0)
+
+    def _lost(self, incarnation: Incarnation) -> None:
+        """The worker has died: begin to come back in another."""
+        if self._durability.recovery == "none":
+            super()._lost(incarnation)
+            return
+        running = self._flight.running
+        certificate = incarnation.certificate(running, self._config.executor.max_memory_usage)
+        self._move(SessionState.STARTING)
+        incarnation.requests.fail_all(lambda: incarnation.death(running))
+        interrupted = self._flight.suspend()
+        task = self._loop.create_task(
+            self._recover(certificate, interrupted), name=f"recovery of {self.session_id}"
+        )
+        self._coming_back = task
+        task.add_done_callback(self._on_back)
+
+    def _on_back(self, task: asyncio.Task[None]) -> None:
+        if self._coming_back is task:
+            self._coming_back = None
+        if not task.cancelled() and task.exception() is not None:
+            self._loop.call_exception_handler(
+                {"message": "a session could not come back", "exception": task.exception(), "task": task}
+            )
+
+    async def _recover(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
+        started = self._loop.time()
+        try:
+            await self._judge(certificate, interrupted)
+            await self._come_back(certificate, started)
+        except (SpawnError, StoreError) as error:
+            _logger.error(  # noqa: TRY400 - the error says it all
+                "session %r could not come back: %s", self.session_id, error
+            )
+            if self._state is SessionState.STARTING:
+                self._die(error)
+
+    async def _judge(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
+        """Decide about what the death has interrupted: it ends here, or is run again."""
+        ended: set[str] = set()
+        for execution, reason in interrupted.stopped:
+            ended.add(execution.execution_id)
+            self._keeper.stop(execution, reason)
+        first = interrupted.first
+        if first is None or first.execution_id in ended:
+            return
+        failure = self._keeper.failure_of(first)
+        if failure is not None:
+            self._keeper.forsake(first, failure)
+            return
+        attempts = await self._record.count_attempt(first.execution_id)
+        if attempts >= self._durability.max_attempts:
+            what = f"worker {certificate.pid} of session {self.session_id!r} died"
+            self._keeper.reject(first, Rejected("worker_died", what, certificate, attempts))
+        else:
+            first.attempts = attempts + 1
+
+    async def _come_back(
+        self, certificate: DeathCertificate | None, started: float, *, fresh: bool = False
+    ) -> None:
+        """Fill a new worker (`fresh`: the one that is there) until one holds, and go on in it."""
+        rebuild = Rebuild(
+            self._flight,
+            self._record,
+            self._saver,
+            self._durability.recovery,
+            self._durability.max_attempts,
+            self._keeper.diverged,
+        )
+        failed_spawns = 0
+        while True:
+            if not fresh:
+                await asyncio.sleep(self._backoff.next(self._loop.time()))
+                try:
+                    await self._start_worker()
+                except SpawnError:
+                    failed_spawns += 1
+                    if failed_spawns == _SPAWN_ATTEMPTS:
+                        raise
+                    continue
+            fresh = False
+            incarnation = self._worker()
+            try:
+                await rebuild.run(incarnation)
+            except WorkerDied:
+                rebuild.blame()
+                continue
+            break
+        self._expect_starting()
+        report = Recovery(
+            cause=certificate,
+            incarnation=incarnation.number,
+            restored_from=rebuild.restored_from,
+            replayed=tuple(rebuild.replayed),
+            lost=tuple(rebuild.lost.values()),
+            skipped=rebuild.skips,
+            seconds=self._loop.time() - started,
+        )
+        self._recoveries.append(report)
+        if certificate is not None or report.lost or report.skipped:
+            self._keeper.notices.append(str(report))
+        if rebuild.replayed:
+            self._saver.ended(0.0, urgent=False)
+        self._serve()
+        await self._report(report)
+
+    async def _report(self, report: Recovery) -> None:
+        handler = self._durability.on_recovery
+        if handler is None:
+            return
+        try:
+            awaitable = handler(report)
+            if awaitable is not None:
+                await awaitable
+        except Exception as error:  # noqa: BLE001 - the handler's owner hears of it, the session goes on
+            self._loop.call_exception_handler({"message": "on_recovery failed", "exception": error})

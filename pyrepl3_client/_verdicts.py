@@ -1,0 +1,25 @@
+"""Last messages of executions, as the parent sees them: which count for good, and which it makes itself."""
+
+from pyrepl3_schemas.messages import CancelReason, Error, Result
+
+
+def is_final(message: Result | Error) -> bool:
+    """Say whether an execution is not to be run again for its effect: nobody knows how far it came."""
+    return isinstance(message, Error) and message.kind in ("cancelled", "timeout")
+
+
+def cancelled_error(execution_id: str, reason: CancelReason, what: str) -> Error:
+    """Give the outcome of an execution that was stopped without its worker's word for it."""
+    text = f"execution {execution_id!r} {what}"
+    return Error(
+        kind="timeout" if reason == "timeout" else "cancelled",
+        exception="CancellationError",
+        message=text,
+        traceback=f"CancellationError: {text}",
+        execution_id=execution_id,
+    )
+
+
+def unbegun(execution_id: str, reason: CancelReason) -> Error:
+    """Give the outcome of an execution that was cancelled before it began."""
+    return cancelled_error(execution_id, reason, "was cancelled before it began")
