@@ -131,6 +131,21 @@ async def test_one_that_was_given_up_and_then_runs_for_ever_is_stopped(worker: S
             await waiting.result()
 
 
+async def test_one_that_was_given_up_is_not_run_again_when_the_worker_dies(worker: ScriptedWorker) -> None:
+    async with opened(worker, config=brief(), recovery="auto") as session:
+        running, queued = session.start(SLEEP, execution_id="r"), session.start(ONE, execution_id="q")
+        await worker.wait_for(Execute, 2)
+        worker.silent.add(Cancel)
+        await queued.cancel()
+        worker.silent.clear()
+        worker.life.exit(signal=9)
+        await worker.wait_for(Execute, 3)
+        await running.cancel()
+        assert (await session.execute(ONE, execution_id="last")).value == 2
+        sent = [message.execution_id for message in worker.received if isinstance(message, Execute)]
+        assert sent == ["r", "q", "r", "last"]
+
+
 async def test_cancelling_the_awaiting_task_cancels_the_execution(worker: ScriptedWorker) -> None:
     async with opened(worker) as session:
         task = asyncio.create_task(session.execute(SLEEP))
