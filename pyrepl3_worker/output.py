@@ -173,9 +173,9 @@ class OutputHub:
         doorbell.on_busy = look_up
 
     def flush(self) -> None:
-        """Send what has been collected."""
-        if self.segment.pieces:
-            with self._lock:
+        """Send what has been collected, or see it sent: another thread may be about to."""
+        with self._lock:
+            if self.segment.pieces:
                 self._send_pending()
                 self._last_flush = monotonic()
                 self._at_once = False
@@ -274,8 +274,7 @@ class OutputHub:
             self._end_bytes()
         # A parent that has sent nothing more yet drains before it takes the result, and so before it can.
         self._undrained = followed and self._stdio.drained is None and self._captured_waits()
-        if not self.segment.pieces and not execution.tail and self._stdio.drained is None:
-            return
+        # Locked although nothing may be there: the alarm's thread takes the text before it sends it.
         with self._lock:
             self._send_pending()
             if self._stdio.drained is not None:

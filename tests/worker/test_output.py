@@ -1,0 +1,74 @@
+"""The hub that collects what the code writes."""
+
+import os
+import threading
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pyrepl3_schemas.messages import Output
+from pyrepl3_worker.flow import Execution
+from pyrepl3_worker.output import OutputHub
+
+
+class SlowWriter:
+    """Takes its time over a message, as for a pipe that is full."""
+
+    max_frame_bytes = 64 * 1024
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+        self.sent: list[str] = []
+
+    def send(self, message: Output) -> None:
+        self.begun.set()
+        assert self.go_on.wait(10)
+        self.sent.append(message.data)
+
+
+class NoClock:
+    """Never rings: the test is the alarm."""
+
+    def set(self, delay: float, action: Any) -> None:
+        return None
+
+
+@contextmanager
+def hub_on(writer: SlowWriter) -> Generator[OutputHub]:
+    ends = os.pipe()
+    with closing(open(ends[0], "rb")), closing(open(ends[1], "wb")):
+        stdio: Any = SimpleNamespace(drained=None, captured=(ends[0], ends[0]))
+        clock: Any = NoClock()
+        slow: Any = writer
+        yield OutputHub(slow, stdio, clock, None)
+
+
+@pytest.mark.parametrize("how", ["finish", "flush"])
+def test_what_another_thread_is_about_to_send_comes_before_what_follows(how: str) -> None:
+    """Seen as a line that was printed just before the end of a cell and was not in its result."""
+    writer = SlowWriter()
+    with hub_on(writer) as hub:
+        execution = Execution("e", "")
+        hub.running = execution
+        hub.write("stdout", "no newline")
+
+        def follow() -> None:
+            if how == "finish":
+                hub.finish(execution, followed=False)
+            else:
+                hub.flush()
+            writer.sent.append("what follows")
+
+        alarm, following = threading.Thread(target=hub.flush), threading.Thread(target=follow)
+        alarm.start()
+        assert writer.begun.wait(10)
+        following.start()
+        following.join(0.05)
+        writer.go_on.set()
+        alarm.join(10)
+        following.join(10)
+    assert writer.sent == ["no newline", "what follows"]
