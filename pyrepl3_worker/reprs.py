@@ -169,7 +169,10 @@ class _Writer:
             return empty
         if id(value) in self._active:
             return f"{opening}...{closing}"
-        room -= len(opening) + len(closing) + len(_ITEMS_CUT.format(count)) + 2
+        room -= len(opening) + len(closing)
+        if count > 1:
+            # Room for saying that some are missing; a single one is shown, if only as cut.
+            room -= len(_ITEMS_CUT.format(count)) + len(", ")
         if depth >= _DEPTH or room <= 0:
             self.cut = True
             return f"{opening}…{closing}"

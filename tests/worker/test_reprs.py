@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pyrepl3_worker.reprs import bounded_repr, safe_repr, type_name
@@ -60,6 +60,7 @@ def test_the_limit_holds_for_every_value_and_nothing_is_cut_unsaid(value: object
 
 
 @given(plain, st.integers(64, 300))
+@example([(None, {""})], 64)
 def test_a_safe_repr_of_built_in_values_is_the_same(value: object, limit: int) -> None:
     assert len(safe_repr(value, limit)) <= limit
     whole = repr(value).encode("utf-8", "backslashreplace").decode()
