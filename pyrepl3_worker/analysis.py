@@ -86,12 +86,26 @@ def walk_own_scope(nodes: list[ast.stmt]) -> list[ast.AST]:
     """Give the nodes that run in the code's own scope: not the bodies of functions and lambdas.
 
     Their decorators, defaults and annotations do run here (unless the function has type parameters: then
-    annotations are evaluated in a scope of their own), and so do class bodies, but an `await` in a class
-    body is an error. Comprehensions count as part of the scope around them: the compiler takes even an
-    asynchronous generator expression for a coroutine's, although it awaits nothing itself.
+    annotations are evaluated in a scope of their own), and so do class bodies. Comprehensions count as part
+    of the scope around them: the compiler takes even an asynchronous generator expression for a
+    coroutine's, although it awaits nothing itself. Not so in a class body, where every other `await` is
+    an error: what would make a coroutine is left out there.
     """
     walked: list[ast.AST] = []
+    bodies: list[ast.AST] = []
     todo: list[ast.AST] = list(nodes)
+    while todo or bodies:
+        if todo:
+            walked += _walk(todo, bodies)
+        else:
+            todo, bodies = bodies, []
+            walked += [node for node in _walk(todo, bodies) if not _makes_coroutine(node)]
+    return walked
+
+
+def _walk(todo: list[ast.AST], bodies: list[ast.AST]) -> list[ast.AST]:
+    """Walk until nothing is left `todo`; the statements of class bodies go into `bodies`."""
+    walked: list[ast.AST] = []
     while todo:
         node = todo.pop()
         walked.append(node)
@@ -102,6 +116,9 @@ def walk_own_scope(nodes: list[ast.stmt]) -> list[ast.AST]:
                 todo.append(node.returns)
         elif isinstance(node, ast.Lambda):
             todo += _of_arguments(node.args)
+        elif isinstance(node, ast.ClassDef):
+            todo += [*node.decorator_list, *node.bases, *node.keywords]
+            bodies += node.body
         else:
             todo += _children(node)
     return walked

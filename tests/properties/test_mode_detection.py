@@ -4,7 +4,7 @@ import ast
 from textwrap import indent
 from typing import Final
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pyrepl3_worker.analysis import ExecutionMode, has_top_level_await
@@ -73,6 +73,9 @@ programs = st.lists(statements, min_size=1, max_size=3).map("\n".join)
 
 
 @given(programs)
+@example("class C(B, k=x):\n    (await f(x) for i in x)")
+@example("class C(await b):\n    pass")
+@example("class C:\n    class D(B): (await f(x) for i in x)\nawait f(x)")
 def test_an_await_is_seen_where_the_compiler_sees_one(program: str) -> None:
     """`CO_COROUTINE` is set just when the syntax says so."""
     try:
