@@ -21,7 +21,7 @@ AUTOMATIC: Final = "(automatic)"
 
 _IDLE: Final = 0.02
 """Seconds without work after which a checkpoint disturbs nobody."""
-_MANY: Final = 200
+_MANY: Final = 1000
 """Cells since the last checkpoint at which one is due, idle or not."""
 _WORTH: Final = 20.0
 """A checkpoint is due, idle or not, when the cells since the last one have run this many times as long."""
