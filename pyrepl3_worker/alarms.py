@@ -29,12 +29,17 @@ class Alarm:
             self.clock.forget()
 
 
+def is_owned(lock: "threading.RLock") -> bool:
+    """Whether the calling thread holds a reentrant lock."""
+    return lock._is_owned()  # pyright: ignore[reportUnknownVariableType, reportAttributeAccessIssue, reportUnknownMemberType] - threading.Condition asks the same way; there is no other
+
+
 class AlarmClock:
     """Runs actions at their time, on a daemon thread of its own. Actions must be short and not raise."""
 
     def __init__(self) -> None:
         """No thread yet."""
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._heap: list[tuple[float, int, Alarm]] = []
         self._order = count()
         self._cancelled = 0
@@ -48,7 +53,7 @@ class AlarmClock:
         """Run `action` in `delay` seconds."""
         when = monotonic() + delay
         alarm = Alarm(action, self)
-        with self._lock:
+        with self.lock:
             heapq.heappush(self._heap, (when, next(self._order), alarm))
             if not self._running:
                 self.start()
@@ -62,7 +67,7 @@ class AlarmClock:
 
         Without it, alarms wait until there can be one: what is printed goes out at the end of its cell.
         """
-        with self._lock:
+        with self.lock:
             if self._running:
                 return
             # No threading.Thread: the code's own hooks for those (threading.settrace) are not for us.
@@ -73,7 +78,7 @@ class AlarmClock:
 
     def forget(self) -> None:
         """Count a cancelled alarm; drop them all when they are the most of what is held."""
-        with self._lock:
+        with self.lock:
             self._cancelled += 1
             if self._cancelled > _COMPACT_ABOVE and self._cancelled * 2 > len(self._heap):
                 self._heap = [entry for entry in self._heap if entry[2].action is not None]
@@ -84,7 +89,7 @@ class AlarmClock:
 
     def stop(self) -> None:
         """Drop what is set and let the thread end; a later alarm starts another."""
-        with self._lock:
+        with self.lock:
             self._heap.clear()
             self._cancelled = 0
             self._running = False
@@ -102,7 +107,7 @@ class AlarmClock:
     def _run(self, generation: int) -> None:
         while True:
             due: list[Callable[[], None]] = []
-            with self._lock:
+            with self.lock:
                 if generation != self._generation:
                     return
                 now = monotonic()

@@ -6,19 +6,20 @@ straight to fds 1 and 2 goes through the capture pipes; where a parent drains th
 whether something was waiting there, so that the parent can keep the order.
 """
 
-import codecs
 import fcntl
 import os
 import select
 import termios
 import threading
+from collections import deque
 from time import monotonic, sleep
-from typing import Any, Final
+from typing import Final
 
 from pyrepl3_schemas.messages import Output, StreamName
-from pyrepl3_worker.alarms import Alarm, AlarmClock
+from pyrepl3_worker.alarms import Alarm, AlarmClock, is_owned
 from pyrepl3_worker.cancellation import Doorbell
 from pyrepl3_worker.flow import Execution, Flow, current
+from pyrepl3_worker.pieces import Segment, head_of, tail_of, trimmed, utf8_decoder
 from pyrepl3_worker.stdio import Stdio
 from pyrepl3_worker.transport import Writer
 
@@ -45,26 +46,6 @@ _STREAMS: Final[tuple[StreamName, StreamName]] = ("stdout", "stderr")
 _sleep: Final = sleep
 
 
-class Segment:
-    """Text of one execution, written in one go to one stream and not sent yet.
-
-    Each stream has one for good, and its list of pieces stays the same, so that a short piece finds its
-    way whoever empties it meanwhile.
-    """
-
-    __slots__ = ("flow", "owner", "pieces", "room", "stream")
-
-    def __init__(self, stream: StreamName) -> None:
-        """Nothing written."""
-        self.owner: Execution | None = None
-        self.stream: StreamName = stream
-        self.pieces: list[str] = []
-        self.flow: Flow | None = None
-        """Who wrote last, and may take the short way."""
-        self.room = 0
-        """How many more short pieces it may add without asking anybody."""
-
-
 class OutputHub:
     """Collects text, attributes it, bounds it and sends it, from any thread."""
 
@@ -80,6 +61,8 @@ class OutputHub:
         self.segments: Final = {stream: Segment(stream) for stream in _STREAMS}
         self.segment = self.segments["stdout"]
         """The one that was written to last; only this one holds text."""
+        self._later: deque[tuple[Execution | None, StreamName, str]] = deque()
+        """Text that was written where nobody could wait for the lock."""
         self._chars = 0
         self._alarm: Alarm | None = None
         self._last_flush = 0.0
@@ -104,36 +87,69 @@ class OutputHub:
             return
         flow = current.get()
         owner = self.running if flow is None else flow.execution
-        with self._lock:
-            segment = self.segment
-            if segment.owner is not owner or segment.stream != stream:
-                self._send_pending()
-                segment = self.segment = self.segments[stream]
-                segment.owner = owner
-            if not segment.pieces:
-                self._at_once = monotonic() - self._last_flush > _FLUSH_DELAY
-                if self._alarm is None:
-                    self._alarm = self._clock.set(_FLUSH_DELAY, self._alarm_flush)
-                self._chars = 0
-            segment.pieces.append(text)
-            self._chars += len(text)
-            if (
-                self._chars >= _FLUSH_CHARS
-                or len(segment.pieces) >= _MOST_PIECES
-                or (self._at_once and text.endswith("\n"))
-            ):
-                self.flush()
-            elif not self._at_once and flow is not None:
-                segment.flow = flow
-                segment.room = _SHORT_PIECES
+        if not self._enter():
+            self._later.append((owner, stream, text))
+            return
+        try:
+            if self._later:
+                self._take_later()
+            self._take(flow, owner, stream, text)
+        finally:
+            self._lock.release()
+
+    def _enter(self) -> bool:
+        """Lock; or don't, where waiting for the lock could take for ever.
+
+        A garbage collection may run a finalizer that prints in the middle of our own code: while this
+        thread holds the lock of the writer or of the clock, for which the hub's owner may be waiting.
+        """
+        if not self._lock.acquire(blocking=False):
+            if is_owned(self._writer.lock) or is_owned(self._clock.lock):
+                return False
+            self._lock.acquire()
+        return True
+
+    def _take_later(self) -> None:
+        """Take what could not be taken when it was written."""
+        while self._later:
+            owner, stream, text = self._later.popleft()
+            self._take(None, owner, stream, text)
+
+    def _take(self, flow: Flow | None, owner: Execution | None, stream: StreamName, text: str) -> None:
+        segment = self.segment
+        if segment.owner is not owner or segment.stream != stream:
+            self._send_pending()
+            segment = self.segment = self.segments[stream]
+            segment.owner = owner
+        if not segment.pieces:
+            self._at_once = monotonic() - self._last_flush > _FLUSH_DELAY
+            if self._alarm is None:
+                self._alarm = self._clock.set(_FLUSH_DELAY, self._alarm_flush)
+            self._chars = 0
+        segment.pieces.append(text)
+        self._chars += len(text)
+        if (
+            self._chars >= _FLUSH_CHARS
+            or len(segment.pieces) >= _MOST_PIECES
+            or (self._at_once and text.endswith("\n"))
+        ):
+            self.flush()
+        elif not self._at_once and flow is not None:
+            segment.flow = flow
+            segment.room = _SHORT_PIECES
 
     def write_bytes(self, stream: StreamName, data: bytes) -> None:
         """Take bytes that are being written now; what is no UTF-8 is replaced."""
-        with self._lock:
+        if not self._enter():
+            self.write(stream, data.decode("utf-8", "replace"))
+            return
+        try:
             self._bytes_came = True
             text = self._byte_decoders[stream == "stderr"].decode(data)
             if text:
                 self.write(stream, text)
+        finally:
+            self._lock.release()
 
     def _end_bytes(self) -> None:
         """Let go of characters that were begun and not ended."""
@@ -174,11 +190,22 @@ class OutputHub:
 
     def flush(self) -> None:
         """Send what has been collected, or see it sent: another thread may be about to."""
-        with self._lock:
+        if not self._enter():
+            return
+        try:
+            if self._later:
+                self._take_later()
             if self.segment.pieces:
                 self._send_pending()
                 self._last_flush = monotonic()
                 self._at_once = False
+        finally:
+            self._lock.release()
+
+    def settle(self) -> None:
+        """Take care of what could not be taken when it was written."""
+        if self._later:
+            self.flush()
 
     def _alarm_flush(self) -> None:
         with self._lock:
@@ -221,7 +248,7 @@ class OutputHub:
             head = None if self._max is None else self._max - self._tail_limit - owner.output_bytes
             owner.output_bytes += size
             if head is not None and size > head:
-                kept = _head(text, max(head, 0))
+                kept = head_of(text, max(head, 0))
                 self._keep_tail(owner, stream, text[len(kept) :])
                 text = kept
         self._send(owner, stream, text, captured=captured)
@@ -243,7 +270,7 @@ class OutputHub:
         if owner.tail_bytes > 2 * self._tail_limit:
             # A single long text: keep its end.
             first_stream, first, first_size = owner.tail.popleft()
-            end = _tail(first, max(self._tail_limit - (owner.tail_bytes - first_size), 0))
+            end = tail_of(first, max(self._tail_limit - (owner.tail_bytes - first_size), 0))
             end_size = len(end.encode("utf-8", "backslashreplace"))
             owner.cut_bytes += first_size - end_size
             owner.tail_bytes -= first_size - end_size
@@ -276,12 +303,13 @@ class OutputHub:
         self._undrained = followed and self._stdio.drained is None and self._captured_waits()
         # Locked although nothing may be there: the alarm's thread takes the text before it sends it.
         with self._lock:
+            self._take_later()
             self._send_pending()
             if self._stdio.drained is not None:
                 self._drain(final=True)
             if not execution.tail:
                 return
-            tail, size = _trimmed(execution.tail, self._tail_limit)
+            tail, size = trimmed(execution.tail, self._tail_limit)
             execution.cut_bytes += execution.tail_bytes - size
             execution.tail.clear()
             if execution.cut_bytes:
@@ -293,6 +321,7 @@ class OutputHub:
     def after_fork(self) -> None:
         """In a forked child: what is printed goes to fds 1 and 2 at once, as from any child process."""
         self._lock = threading.RLock()
+        self._later.clear()
         for segment in self.segments.values():
             segment.room = 0
             segment.pieces.clear()
@@ -354,39 +383,3 @@ class OutputHub:
                 self._account(self.running, stream, decoder.decode(b"", final=True), captured=False)
                 decoder.reset()
         return False
-
-
-def utf8_decoder() -> codecs.IncrementalDecoder:
-    return codecs.getincrementaldecoder("utf-8")("replace")
-
-
-def _head(text: str, size: int) -> str:
-    """The longest beginning of at most `size` bytes."""
-    if text.isascii():
-        return text[:size]
-    data = text.encode("utf-8", "surrogatepass")[:size]
-    return data.decode("utf-8", "ignore")
-
-
-def _tail(text: str, size: int) -> str:
-    """The longest end of at most `size` bytes."""
-    if size <= 0:
-        return ""
-    if text.isascii():
-        return text[-size:]
-    data = text.encode("utf-8", "backslashreplace")[-size:]
-    return data.decode("utf-8", "ignore")
-
-
-def _trimmed(tail: "Any", limit: int) -> tuple[list[tuple[StreamName, str]], int]:
-    """The last `limit` bytes of a tail, as texts, and how many bytes they are."""
-    kept: list[tuple[StreamName, str]] = []
-    room = limit
-    for stream, text, size in reversed(tail):
-        if room <= 0:
-            break
-        end = text if size <= room else _tail(text, room)
-        kept.append((stream, end))
-        room -= min(size, room)
-    kept.reverse()
-    return kept, limit - room

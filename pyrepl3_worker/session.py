@@ -256,8 +256,7 @@ class Session:
 
     def _advance(self) -> None:
         """Start what has come, in order. Checkpoints wait until what came before them is done."""
-        ordered = self._ordered
-        executor = self._executor
+        ordered, executor = self._ordered, self._executor
         while ordered:
             message = ordered[0]
             if isinstance(message, Execute):
@@ -369,8 +368,9 @@ class Session:
         self._hub.running = self._calls.running = None
 
     def tidy(self) -> None:
-        """Mend what the code may have broken."""
+        """Mend what the code may have broken; send what finalizers wrote while its outcome was sent."""
         self._health.mend()
+        self._hub.settle()
 
     def _on_done(self, execution: Execution, outcome: Outcome) -> None:
         """Send the one `result` or `error` of an execution."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from pyrepl3_schemas.messages import StreamName
 from pyrepl3_worker.flow import current
-from pyrepl3_worker.output import SHORT, OutputHub, Segment
+from pyrepl3_worker.output import SHORT, OutputHub
+from pyrepl3_worker.pieces import Segment
 
 
 class _Sink(io.BufferedIOBase):

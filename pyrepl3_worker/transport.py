@@ -27,7 +27,7 @@ class Writer:
         """Write to `fd`, which stays the caller's."""
         self._fd = fd
         self.max_frame_bytes = max_frame_bytes
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._queue: deque[bytes] = deque()
         self._writing = False
         self._held: list[bytes] = []
@@ -41,7 +41,7 @@ class Writer:
             BrokenPipeError: nobody reads any more.
         """
         frame = encode(message, self.max_frame_bytes)
-        with self._lock:
+        with self.lock:
             if not hold and not self._held:
                 self._write_in_order(frame)
                 return
@@ -53,7 +53,7 @@ class Writer:
     def flush(self) -> None:
         """Write what is being held."""
         if self._held:
-            with self._lock:
+            with self.lock:
                 self._let_go()
 
     def _let_go(self) -> None:

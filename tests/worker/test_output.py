@@ -20,6 +20,7 @@ class SlowWriter:
     max_frame_bytes = 64 * 1024
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
         self.begun = threading.Event()
         self.go_on = threading.Event()
         self.sent: list[str] = []
@@ -32,6 +33,8 @@ class SlowWriter:
 
 class NoClock:
     """Never rings: the test is the alarm."""
+
+    lock = threading.RLock()
 
     def set(self, delay: float, action: Any) -> None:
         return None
@@ -72,3 +75,21 @@ def test_what_another_thread_is_about_to_send_comes_before_what_follows(how: str
         alarm.join(10)
         following.join(10)
     assert writer.sent == ["no newline", "what follows"]
+
+
+def test_a_finalizer_that_prints_in_the_middle_of_a_send_waits_for_nobody() -> None:
+    """The alarm's thread has the hub and wants the writer; this thread has the writer and prints."""
+    writer = SlowWriter()
+    with hub_on(writer) as hub:
+        hub.running = Execution("e", "")
+        hub.write("stdout", "no newline")
+        alarm = threading.Thread(target=hub.flush)
+        alarm.start()
+        assert writer.begun.wait(10)
+        with writer.lock:
+            hub.write("stderr", "from a finalizer")
+            hub.flush()
+        writer.go_on.set()
+        alarm.join(10)
+        hub.flush()
+    assert writer.sent == ["no newline", "from a finalizer"]
