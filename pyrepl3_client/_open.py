@@ -9,9 +9,9 @@ from pyrepl3_client._durability import Durability, OpenJournal, RecoveryHandler
 from pyrepl3_client._execution import InputHandler, OutputHandler
 from pyrepl3_client._flight import Capabilities
 from pyrepl3_client._journal import Journal
-from pyrepl3_client._process import spawn
 from pyrepl3_client._recovery import RecoveryPolicy
 from pyrepl3_client._session import Session
+from pyrepl3_client._standby import Standby
 from pyrepl3_client._worker import Launch
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import StoreError
@@ -69,16 +69,34 @@ async def open_session(
             result = await session.execute("1 + 1")
             assert result.value == 2
     """
-    durability = Durability(
+    durability = durability_of(store, recovery, max_attempts, on_recovery)
+    standby = Standby()
+    try:
+        async with open_with(
+            standby.launch, session_id, config, capabilities, on_output, on_input, durability=durability
+        ) as session:
+            yield session
+    finally:
+        standby.close()
+
+
+def durability_of(
+    store: str | os.PathLike[str] | None,
+    recovery: RecoveryPolicy,
+    max_attempts: int,
+    on_recovery: RecoveryHandler | None,
+) -> Durability:
+    """Check what was said about a session's survival.
+
+    Raises:
+        ValueError: it means nothing.
+    """
+    return Durability(
         open_journal=None if store is None else _opening(store),
         recovery=_checked_policy(recovery),
         max_attempts=_checked_attempts(max_attempts),
         on_recovery=on_recovery,
     )
-    async with open_with(
-        spawn, session_id, config, capabilities, on_output, on_input, durability=durability
-    ) as session:
-        yield session
 
 
 def _opening(store: str | os.PathLike[str]) -> OpenJournal:

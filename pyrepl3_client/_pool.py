@@ -1,17 +1,20 @@
 """Sessions from workers that have been started, and have imported what they will need, in advance."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
+from pyrepl3_client._durability import RecoveryHandler
 from pyrepl3_client._execution import InputHandler, OutputHandler
 from pyrepl3_client._flight import Capabilities
-from pyrepl3_client._open import DEFAULT_CONFIG, open_with
+from pyrepl3_client._open import DEFAULT_CONFIG, durability_of, open_with
 from pyrepl3_client._patience import finish
 from pyrepl3_client._process import spawn
+from pyrepl3_client._recovery import RecoveryPolicy
 from pyrepl3_client._session import Session
 from pyrepl3_client._spare import Spare
 from pyrepl3_client._template import Template
@@ -162,20 +165,28 @@ class WorkerPool:
         self,
         session_id: str | None = None,
         *,
+        store: str | os.PathLike[str] | None = None,
         capabilities: Capabilities | None = None,
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
+        recovery: RecoveryPolicy = "auto",
+        max_attempts: int = 3,
+        on_recovery: RecoveryHandler | None = None,
     ) -> AsyncGenerator[Session]:
         """Give a session in a worker of the pool; as `pyrepl3_client.open_session` otherwise.
+
+        When its worker dies, it gets the next one from the pool too.
 
         Raises:
             PyRepl3Error: the pool is not open.
             SpawnError: none waited, and none could be started.
+            StoreError, ValueError: as `pyrepl3_client.open_session`.
         """
         if not self._open:
             raise PyRepl3Error("the pool is closed: use it as `async with WorkerPool(…) as pool`")
+        durability = durability_of(store, recovery, max_attempts, on_recovery)
         async with open_with(
-            self._take, session_id, self.config, capabilities, on_output, on_input
+            self._take, session_id, self.config, capabilities, on_output, on_input, durability=durability
         ) as session:
             yield session
 

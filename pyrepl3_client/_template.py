@@ -76,9 +76,7 @@ class Template:
 
     async def __aenter__(self) -> Self:
         """Start the process, and go on while it imports. Never fails: workers are spawned then."""
-        self._open = True
-        self._refusal = self._unforkable()
-        self._start()
+        self.start()
         return self
 
     async def __aexit__(
@@ -86,6 +84,12 @@ class Template:
     ) -> None:
         """End the process. Workers forked from it go on."""
         self.close()
+
+    def start(self) -> None:
+        """Start the process, which imports meanwhile; `close` ends it. Never fails."""
+        self._open = True
+        self._refusal = self._unforkable()
+        self._start()
 
     def close(self) -> None:
         """End the process. Idempotent; `launch` spawns from now on."""

@@ -287,13 +287,24 @@ class WorkerPool:
         self,
         session_id: str | None = None,
         *,
+        store: str | os.PathLike[str] | None = None,
         capabilities: Capabilities | None = None,
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
+        recovery: RecoveryPolicy = "auto",
+        max_attempts: int = 3,
+        on_recovery: RecoveryHandler | None = None,
     ) -> Generator[Session]:
         """Give a session in a worker of the pool."""
         context = self._pool.open_session(
-            session_id, capabilities=capabilities, on_output=on_output, on_input=on_input
+            session_id,
+            store=store,
+            capabilities=capabilities,
+            on_output=on_output,
+            on_input=on_input,
+            recovery=recovery,
+            max_attempts=max_attempts,
+            on_recovery=on_recovery,
         )
         with self._thread.enter(context) as session:
             yield Session(session, self._thread)

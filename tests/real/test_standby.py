@@ -1,0 +1,100 @@
+"""Sessions that lose their workers again and again: from the third on, these are forked."""
+
+import os
+import signal
+from dataclasses import replace
+
+import anyio
+import pytest
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_client import _standby
+from pyrepl3_client._open import open_with
+from pyrepl3_client._standby import Standby
+
+from .support import quick, value
+
+pytestmark = pytest.mark.anyio
+SEED = "hash('a word')"
+"""The same in all processes that were forked from one, and in no others."""
+
+
+def forks(standby: Standby) -> bool:
+    return standby.template is not None
+
+
+async def test_the_next_workers_are_forked_and_sessions_share_a_template(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_standby, "_CALM", 0.0)
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    config = quick()
+    first, second = Standby(), Standby()
+    try:
+        async with (
+            open_with(first.launch, None, config, None, None, None) as one,
+            open_with(second.launch, None, config, None, None, None) as two,
+        ):
+            await value(one, "kept = 5")
+            seeds = [await value(one, SEED)]
+            assert not forks(first)
+            os.kill(one.worker.pid, signal.SIGKILL)
+            seeds.append(await value(one, SEED))
+            assert first.template is not None
+            with anyio.fail_after(20):
+                await first.template.settled()
+            for _ in range(2):
+                os.kill(one.worker.pid, signal.SIGKILL)
+                seeds.append(await value(one, SEED))
+            await value(two, "kept = 6")
+            os.kill(two.worker.pid, signal.SIGKILL)
+            seeds.append(await value(two, SEED))
+            assert second.template is first.template
+            assert first.template.reason is None
+            assert await value(one, "kept") == 5
+            assert await value(two, "kept") == 6
+            first.close()
+            os.kill(two.worker.pid, signal.SIGKILL)
+            seeds.append(await value(two, SEED))
+        assert len(set(seeds)) == 3
+        assert len(set(seeds[2:])) == 1
+    finally:
+        first.close()
+        second.close()
+
+
+@pytest.mark.parametrize("config", [replace(quick(), warm=("json",)), replace(quick(), confinement="strict")])
+async def test_what_may_not_be_forked_never_is(
+    config: pyrepl3.WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_standby, "_CALM", 0.0)
+    standby = Standby()
+    async with open_with(standby.launch, None, config, None, None, None) as session:
+        for _ in range(2):
+            os.kill(session.worker.pid, signal.SIGKILL)
+            assert await value(session, "1 + 1") == 2
+        assert not forks(standby)
+    standby.close()
+
+
+async def test_a_session_that_ends_before_its_template_starts_leaves_none() -> None:
+    async with pyrepl3.open_session(config=quick()) as session:
+        os.kill(session.worker.pid, signal.SIGKILL)
+        assert await value(session, "1 + 1") == 2
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_a_pool_gives_the_next_worker_too(stored: bool, tmp_path: os.PathLike[str]) -> None:
+    store = os.path.join(tmp_path, "state.db") if stored else None
+    deaths: list[pyrepl3.Recovery] = []
+    async with (
+        pyrepl3.WorkerPool(2, quick()) as pool,
+        pool.open_session("kept", store=store, on_recovery=deaths.append) as session,
+    ):
+        assert pool.spawn_reason is None
+        await value(session, "kept = 5")
+        for _ in range(3):
+            os.kill(session.worker.pid, signal.SIGKILL)
+            assert await value(session, "kept") == 5
+        assert pool.spawn_reason is None
+    assert len(deaths) == 3
