@@ -15,7 +15,7 @@ from pyrepl3_schemas.messages import ResultMode, Unsaved
 type Status = Literal["started", "finished", "rejected"]
 
 
-class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What is to be run, and how: enough to run it again in another process."""
 
     code: str
@@ -24,7 +24,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     store_history: bool = True
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One execution of a session's history. `seq` counts from 1, in the order of submission."""
 
     seq: int

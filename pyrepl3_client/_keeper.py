@@ -66,13 +66,13 @@ class Keeper:
             self._see_through(record, execution)
             return execution
         if named:
-            found = record.find(execution_id, execution.code)
-            if found is not None and found[1] is not None:
+            outcome = record.find(execution_id, execution.code)
+            if outcome is not None:
                 execution.mark_over()
-                self._deliver(execution, decode_outcome(found[1]), before=True)
+                self._deliver(execution, decode_outcome(outcome), before=True)
                 return execution
             self._live[execution_id] = execution
-        execution.seq = record.begin(execution_id, execution.spec, named=named).seq
+        execution.seq = record.begin(execution_id, execution.spec, named=named)
         try:
             self._flight.submit(execution)
         except BaseException:
@@ -142,9 +142,12 @@ class Keeper:
         text = self.diverged.pop(execution_id, None) if self.diverged else None
         if text is None and isinstance(record, MemoryJournal):
             record.end(execution_id, lambda: encode_outcome(_ended(execution, last)), rejected=final)
-            self._flight.ending.pop(execution_id, None)
-            self._live.pop(execution_id, None)
-            self._tell(execution)
+            if self._flight.ending:
+                self._flight.ending.pop(execution_id, None)
+            if self._live:
+                self._live.pop(execution_id, None)
+            if self.notices:
+                self._tell(execution)
             execution.finish(last)
         elif text is None:
             self._settle(execution, _ended(execution, last), final=final)

@@ -9,20 +9,28 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 
 from pyrepl3_client._binding import bound_names
-from pyrepl3_client._journal import CallRecord, Entry, History, SavedCheckpoint, Spec
+from pyrepl3_client._journal import CallRecord, Entry, History, SavedCheckpoint, Spec, Status
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 
 
 class _Kept:
     """An execution, its outcome where somebody may ask for it again, and its calls."""
 
-    __slots__ = ("calls", "entry", "named", "outcome")
+    __slots__ = ("attempts", "calls", "execution_id", "named", "outcome", "seq", "spec", "status")
 
-    def __init__(self, entry: Entry, *, named: bool) -> None:
-        self.entry = entry
+    def __init__(self, seq: int, execution_id: str, spec: Spec, *, named: bool) -> None:
+        self.seq = seq
+        self.execution_id = execution_id
+        self.spec = spec
         self.named = named
+        self.status: Status = "started"
+        self.attempts = 0
         self.outcome: bytes | None = None
         self.calls: dict[str, CallRecord] | None = None
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(self.seq, self.execution_id, self.spec, self.status, self.attempts)
 
 
 class MemoryJournal:
@@ -45,15 +53,14 @@ class MemoryJournal:
 
     # --- executions ----------------------------------------------------------------------------------
 
-    def begin(self, execution_id: str, spec: Spec, *, named: bool) -> Entry:
-        """Record an execution that is new."""
-        self._last_seq += 1
-        entry = Entry(self._last_seq, execution_id, spec)
-        self._kept[execution_id] = _Kept(entry, named=named)
-        return entry
+    def begin(self, execution_id: str, spec: Spec, *, named: bool) -> int:
+        """Record an execution that is new; give its number."""
+        seq = self._last_seq = self._last_seq + 1
+        self._kept[execution_id] = _Kept(seq, execution_id, spec, named=named)
+        return seq
 
-    def find(self, execution_id: str, code: str) -> tuple[Entry, bytes | None] | None:
-        """Look up an execution by its id, and its outcome.
+    def find(self, execution_id: str, code: str) -> bytes | None:
+        """Look up an execution by its id; give its outcome, if it is there and has one.
 
         Raises:
             ExecutionIdConflict: the id stands for other code.
@@ -61,21 +68,21 @@ class MemoryJournal:
         kept = self._kept.get(execution_id) or self._covered.get(execution_id)
         if kept is None:
             return None
-        if kept.entry.spec.code != code:
-            raise conflict(execution_id, kept.entry.spec.code, code)
-        return kept.entry, kept.outcome
+        if kept.spec.code != code:
+            raise conflict(execution_id, kept.spec.code, code)
+        return kept.outcome
 
     def end(self, execution_id: str, outcome: Callable[[], bytes], *, rejected: bool) -> None:
         """Record an outcome, which is asked for only if somebody could want it again."""
         kept = self._kept.get(execution_id)
-        if kept is None or kept.entry.status != "started":
+        if kept is None or kept.status != "started":
             return
         if kept.named:
             kept.outcome = outcome()
         elif rejected and not self._keep_all:
             del self._kept[execution_id]
             return
-        kept.entry = msgspec.structs.replace(kept.entry, status="rejected" if rejected else "finished")
+        kept.status = "rejected" if rejected else "finished"
 
     def discard(self, execution_id: str) -> None:
         """Forget an execution that could not be sent."""
@@ -84,8 +91,8 @@ class MemoryJournal:
     async def count_attempt(self, execution_id: str) -> int:
         """Count a death."""
         kept = self._require(execution_id)
-        kept.entry = msgspec.structs.replace(kept.entry, attempts=kept.entry.attempts + 1)
-        return kept.entry.attempts
+        kept.attempts += 1
+        return kept.attempts
 
     async def load(self) -> History:
         """Give the newest checkpoint and what came after it."""
@@ -94,12 +101,12 @@ class MemoryJournal:
             if newest is None or checkpoint.after_seq >= newest.after_seq:
                 newest = checkpoint
         after = 0 if newest is None else newest.after_seq
-        entries = (kept.entry for kept in self._kept.values())
-        return History(newest, tuple(e for e in entries if e.seq > after or e.status == "started"))
+        entries = (k.entry for k in self._kept.values() if k.seq > after or k.status == "started")
+        return History(newest, tuple(entries))
 
     async def entries(self, up_to_seq: int) -> list[Entry]:
         """Give the executions up to a number that are still known."""
-        return [kept.entry for kept in self._kept.values() if kept.entry.seq <= up_to_seq]
+        return [kept.entry for kept in self._kept.values() if kept.seq <= up_to_seq]
 
     # --- calls ---------------------------------------------------------------------------------------
 
@@ -159,16 +166,18 @@ class MemoryJournal:
 
     def _forget(self, checkpoint: SavedCheckpoint) -> None:
         lost = {unsaved.name for unsaved in checkpoint.unsaved}
-        for execution_id, kept in list(self._kept.items()):
-            entry = kept.entry
-            if entry.seq > checkpoint.after_seq:
+        covered: list[_Kept] = []
+        for kept in self._kept.values():
+            if kept.seq > checkpoint.after_seq:
                 break
-            if entry.status == "started" or self._keep_all or (lost and lost & bound_names(entry.spec.code)):
+            if kept.status == "started" or self._keep_all or (lost and lost & bound_names(kept.spec.code)):
                 continue
-            del self._kept[execution_id]
+            covered.append(kept)
+        for kept in covered:
+            del self._kept[kept.execution_id]
             if kept.named:
                 kept.calls = None
-                self._covered[execution_id] = kept
+                self._covered[kept.execution_id] = kept
 
     async def checkpoint(self, checkpoint_id: str) -> SavedCheckpoint | None:
         """Look up a checkpoint."""

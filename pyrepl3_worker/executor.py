@@ -175,6 +175,11 @@ class AsyncExecutor:
         try:
             while self._queue and self._running is None:
                 self._start(*self._queue.popleft())
+                if self.manager.tasks and self._queue and self._running is None and self._loop is not None:
+                    # They too have a turn between two cells.
+                    self._host.before_unknown()
+                    self._loop.call_soon(self.advance)
+                    return
         finally:
             self._advancing = False
 

@@ -38,6 +38,20 @@ class _BoundedOut(dict[int, Any]):
         if len(self) > _OUT_LIMIT or len(self._numbers) > 2 * _OUT_LIMIT:
             self._shrink()
 
+    def record(self, number: int, value: Any) -> None:
+        """Set the result of a cell that is newer than all others."""
+        numbers = self._numbers
+        numbers.append(number)
+        super().__setitem__(number, value)
+        size = len(self)
+        if size > _OUT_LIMIT:
+            if size == len(numbers):
+                self.pop(numbers.popleft(), None)
+            if len(self) > _OUT_LIMIT:
+                self._shrink()
+        elif len(numbers) > 2 * _OUT_LIMIT:
+            self._shrink()
+
     def __reduce__(self) -> tuple[type, tuple[dict[int, Any]]]:
         """A copy is the code's own, and grows as it likes."""
         return dict, (dict(self),)
@@ -134,7 +148,7 @@ class NamespaceManager:
         if value is None or value is self._outputs:
             return
         self._shift("_", "__", "___", value)
-        self._outputs[number] = value
+        self._outputs.record(number, value)
 
     def _shift(self, newest: str, middle: str, oldest: str, value: object) -> None:
         namespace, internals = self.namespace, self._internals

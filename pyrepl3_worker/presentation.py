@@ -1,6 +1,7 @@
 """Outcomes as wire messages. `show` and `explain` run where the code runs: it may hang in its `__repr__`."""
 
 from asyncio import CancelledError  # by name: the code may replace asyncio's own
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -8,7 +9,7 @@ import msgspec
 
 from pyrepl3_schemas.codec import encode_value
 from pyrepl3_schemas.errors import LocalProtocolError
-from pyrepl3_schemas.messages import Error, ErrorKind, Result, Value
+from pyrepl3_schemas.messages import Error, ErrorKind, FromWorker, Result, Value
 from pyrepl3_worker.cancellation import gate
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement.bounds import limit_met
@@ -165,3 +166,17 @@ class Presenter:
             mode=execution.mode,
             duration=outcome.duration,
         )
+
+
+def display_for(
+    send: Callable[[FromWorker], None], current_id: Callable[[], str | None]
+) -> Callable[..., Any]:
+    """Give the code's `display`, of which all but the name is imported when it is first called."""
+
+    def display(*objects: Any, **options: Any) -> Any:
+        """Show objects richly: as HTML, an image, … whatever they offer."""
+        from pyrepl3_worker.display import make_display
+
+        return make_display(send, current_id)(*objects, **options)
+
+    return display

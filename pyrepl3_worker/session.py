@@ -50,7 +50,7 @@ from pyrepl3_worker.imports import ImportController
 from pyrepl3_worker.limits import limit_memory
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output import OutputHub
-from pyrepl3_worker.presentation import Presenter
+from pyrepl3_worker.presentation import Presenter, display_for
 from pyrepl3_worker.queries import HIDDEN, Queries
 from pyrepl3_worker.stdio import Stdio
 from pyrepl3_worker.transport import Reader, Writer
@@ -81,6 +81,7 @@ class Session:
         self._writer = Writer(stdio.writer, config.max_frame_bytes)
         self._stopping = False
         self._strays = 0
+        self._advancing = False
         self._poller = select.poll()
         self._poller.register(reader.fd, select.POLLIN)
         self._namespace = NamespaceManager()
@@ -127,14 +128,13 @@ class Session:
         loop.call_soon(self._advance)
 
     def _prepare(self, hello: Hello) -> None:
-        config = self._config
-        loop = self._loop
+        config, loop = self._config, self._loop
         loop.set_task_factory(self._executor.manager.factory)
         provided.provide(self._calls, self._hub, self._coordinator)
         take_note()
         for spec in hello.capabilities:
             self._namespace.namespace[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
-        self._display = self._make_display()
+        self._display = display_for(self._send_in_order, self._current_id)
         self._namespace.namespace["display"] = self._display
         os.register_at_fork(after_in_child=self._after_fork)
         self._executor.stopper.doorbell.install()
@@ -156,16 +156,6 @@ class Session:
             )
         )
         loop.add_reader(self._reader.fd, self._on_readable)
-
-    def _make_display(self) -> Callable[..., Any]:
-        def display(*objects: Any, **options: Any) -> Any:
-            """Show objects richly: as HTML, an image, … whatever they offer."""
-            from pyrepl3_worker.display import make_display
-
-            shown = make_display(self._send_in_order, self._current_id)
-            return shown(*objects, **options)
-
-        return display
 
     # --- the loop ------------------------------------------------------------------------------------
 
@@ -208,8 +198,7 @@ class Session:
         try:
             messages = self._reader.read()
         except RemoteProtocolError as error:
-            self._complain(f"unreadable: {error}")
-            self._stop()
+            self._give_up(error)
             return
         if messages is None:
             # The parent has closed its end, or is gone.
@@ -217,10 +206,8 @@ class Session:
             self._on_shutdown(Shutdown(reason="end of stream", grace=_LAST_GRACE))
             return
         self._dispatch(messages)
-        if self._reader.decoder.error is not None:
-            # Known already, and more bytes to raise it may never come.
-            self._complain(f"unreadable: {self._reader.decoder.error}")
-            self._stop()
+        if self._reader.decoder.error is not None:  # known already; more bytes to raise it may never come
+            self._give_up(self._reader.decoder.error)
 
     def _dispatch(self, messages: list[ToWorker]) -> None:
         for message in messages:
@@ -256,26 +243,37 @@ class Session:
 
     def _advance(self) -> None:
         """Start what has come, in order. Checkpoints wait until what came before them is done."""
+        self._advancing = True
+        try:
+            while self._ordered and self._start_next():
+                if self._executor.manager.tasks and self._ordered:
+                    # They too have a turn between two cells.
+                    self._writer.flush()
+                    self._loop.call_soon(self._advance)
+                    return
+        finally:
+            self._advancing = False
+
+    def _start_next(self) -> bool:
+        """Start what is first; False if it has to wait."""
         ordered, executor = self._ordered, self._executor
-        while ordered:
-            message = ordered[0]
-            if isinstance(message, Execute):
-                ordered.popleft()
-                executor.submit(
-                    Execution(
-                        message.execution_id,
-                        message.code,
-                        message.timeout,
-                        message.result_mode,
-                        store_history=message.store_history,
-                    ),
-                    self._on_done,
-                )
-            elif executor.running is None and not executor.queued:
-                ordered.popleft()
-                self._checkpoint(message)
-            else:
-                return
+        message = ordered[0]
+        if isinstance(message, Execute):
+            ordered.popleft()
+            execution = Execution(
+                message.execution_id,
+                message.code,
+                message.timeout,
+                message.result_mode,
+                store_history=message.store_history,
+            )
+            executor.submit(execution, self._on_done)
+            return True
+        if executor.running is None and not executor.queued:
+            ordered.popleft()
+            self._checkpoint(message)
+            return True
+        return False
 
     def _checkpoint(self, message: Checkpoint | Restore) -> None:
         from pyrepl3_worker.checkpoint import Checkpointer
@@ -324,14 +322,15 @@ class Session:
     def _on_second_hello(self, message: Hello) -> None:
         self._complain(f"a second hello, for session {message.session_id!r}: a worker has one session")
 
-    def _stop(self) -> None:
-        self._stopping = True
-        self._loop.stop()
+    def _give_up(self, error: RemoteProtocolError) -> None:
+        """End, and say why once: code that waits for an answer here would read on for ever."""
+        if self._loop.remove_reader(self._reader.fd):
+            self._complain(f"unreadable: {error}")
+            self._clock.set(_LAST_GRACE, lambda: os._exit(0))  # whatever the code does
+            self._on_shutdown(Shutdown(reason="unreadable", grace=0.0))
 
     def _complain(self, text: str) -> None:
-        self._writer.send(
-            Error(kind="protocol", exception="RemoteProtocolError", message=text, traceback=text)
-        )
+        self._writer.send(Error("protocol", "RemoteProtocolError", text, traceback=text))
 
     # --- the executor's host -------------------------------------------------------------------------
 
@@ -379,7 +378,7 @@ class Session:
             self._writer.send(message, hold=bool(self._ordered or self._executor.queued))
         except LocalProtocolError as error:
             self._writer.send(self._presenter.too_large(execution, outcome, error))
-        if self._ordered and self._executor.running is None:
+        if self._ordered and not self._advancing and self._executor.running is None:
             self._loop.call_soon(self._advance)
 
     # --- odds and ends -------------------------------------------------------------------------------

@@ -4,10 +4,22 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 
+from .support import outcome, run
+
 pytestmark = pytest.mark.anyio
 
 BURST = "for i in range(3000): print('x', end='')\n"
 """Enough in a row for the short way to be open."""
+
+TURNS = """
+import asyncio
+turns = 0
+async def count():
+    global turns
+    while True:
+        turns += 1
+        await asyncio.sleep(0)
+"""
 
 
 async def test_cells_in_a_row_each_find_what_the_one_before_broke_mended(session: pyrepl3.Session) -> None:
@@ -115,3 +127,21 @@ async def test_a_forked_child_does_not_print_what_its_parent_has_begun(session: 
 async def test_what_is_no_text_is_refused_in_a_burst(session: pyrepl3.Session) -> None:
     code = BURST + "import sys\ntry: sys.stdout.write(1)\nexcept TypeError as error: print(error)"
     assert (await session.execute(code)).stdout == "x" * 3000 + "write() argument must be str, not int\n"
+
+
+async def test_background_tasks_have_a_turn_between_cells_that_wait_in_a_row(
+    session: pyrepl3.Session,
+) -> None:
+    await run(session, TURNS)
+    cells = ["task = asyncio.create_task(count()); None", *["turns"] * 5, "task.cancel(); turns"]
+    executions = [session.start(code) for code in cells]
+    values = [(await outcome(execution)).value for execution in executions]
+    assert values == [None, 1, 2, 3, 4, 5, 6]
+
+
+async def test_they_have_it_too_behind_a_cell_that_awaits(session: pyrepl3.Session) -> None:
+    await run(session, TURNS)
+    cells = ["task = asyncio.create_task(count())\nawait asyncio.sleep(0.01)", *["turns"] * 5]
+    executions = [session.start(code) for code in cells]
+    values = [(await outcome(execution)).value for execution in executions][1:]
+    assert sorted(set(values)) == values
