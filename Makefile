@@ -8,7 +8,7 @@ ARGS ?=
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench chaos lint types format clean
+.PHONY: help demo test bench chaos fuzz soak lint types format clean
 
 help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=/path/to/python3]'
@@ -35,7 +35,18 @@ test: ## Run the tests
 
 chaos: ## Kill workers and programs of durable sessions; ARGS="--seed 1 --sessions 8 --cells 1000"
 	@$(BOOTSTRAP) test
+	@$(PYTHON_IN_VENV) $(COMPILE)
 	@$(PYTHON_IN_VENV) -m tests.faults.chaos $(ARGS)
+
+fuzz: ## Send a million mutated frames to both sides; ARGS="--seed 1 --target worker"
+	@$(BOOTSTRAP) test
+	@$(PYTHON_IN_VENV) $(COMPILE)
+	@$(PYTHON_IN_VENV) -m tests.fuzz $(ARGS)
+
+soak: ## Run 100,000 executions in 50 sessions, and look what is left; ARGS="--seed 1 --flood 1000000000"
+	@$(BOOTSTRAP) test
+	@$(PYTHON_IN_VENV) $(COMPILE)
+	@$(PYTHON_IN_VENV) -m tests.soak $(ARGS)
 
 bench: ## Measure beside the peers; ARGS="--quick" for seconds instead of minutes
 	@$(BOOTSTRAP) bench

@@ -4,6 +4,7 @@
     peers/      what it is measured against, each behind a small typed adapter
     measure     interleaves the contenders and sums up their samples
     report      the table and the JSON
+    stores      where durable sessions record, for as long as they are measured
     scale       how much of everything: a full run, a quick one
 
 Every figure is taken in the same run as the one it is compared with, in turns (A B A B), and ratios

@@ -5,7 +5,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from benchmarks.measure import Row, measure
@@ -21,7 +21,12 @@ def parser() -> argparse.ArgumentParser:
         description="Measure pyrepl3 beside its peers, in turns and in one run, and print the ratios.",
         epilog="subjects: " + ", ".join(SUBJECTS) + ". Peers that are not installed are left out, by name.",
     )
-    parser.add_argument("names", nargs="*", metavar="subject", help="what to measure (default: everything)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="subject",
+        help=("what to measure: a subject, or what several begin with, as in durable (default: everything)"),
+    )
     parser.add_argument(
         "--quick", action="store_true", help="a smoke run of seconds; its figures mean little"
     )
@@ -30,13 +35,17 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def run(names: Sequence[str], *, quick: bool, alone: bool) -> list[Row]:
-    """Measure the named subjects, in the order of the table."""
+def chosen(name: str) -> set[str]:
+    """Give the subject of that name, or else those whose names begin with it and a hyphen."""
+    return {name} if name in SUBJECTS else {one for one in SUBJECTS if one.startswith(f"{name}-")}
+
+
+async def run(names: Collection[str], *, quick: bool, alone: bool) -> list[Row]:
+    """Measure the named subjects, or all, in the order of the table."""
     rows: list[Row] = []
     for subject in SUBJECTS.values():
-        if names and subject.name not in names:
-            continue
-        rows += await measure(subject, QUICK if quick else FULL, alone=alone)
+        if not names or subject.name in names:
+            rows += await measure(subject, QUICK if quick else FULL, alone=alone)
     return rows
 
 
@@ -45,11 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser()
     arguments = options.parse_args(argv)
     names: list[str] = arguments.names
-    unknown = [name for name in names if name not in SUBJECTS]
+    unknown = [name for name in names if not chosen(name)]
     if unknown:
         options.error(f"no such subject: {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
     began = time.perf_counter()
-    rows = asyncio.run(run(names, quick=arguments.quick, alone=arguments.alone))
+    subjects = {subject for name in names for subject in chosen(name)}
+    rows = asyncio.run(run(subjects, quick=arguments.quick, alone=arguments.alone))
     print(table(rows))
     print(f"\n{verdict(rows)} ({time.perf_counter() - began:.0f} s)")
     path: Path | None = arguments.json

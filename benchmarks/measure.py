@@ -4,15 +4,15 @@ import statistics
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from benchmarks.peers import NoFigureError
 from benchmarks.scale import Scale
 
 type Unit = Literal["s", "/s", "B"]
-type Sampler = Callable[[], Awaitable[float]]
-"""Does one sample's work and gives the figure, in the subject's unit."""
+type Sampler = Callable[[], Awaitable[float | Sequence[float]]]
+"""Does the work of one turn and gives its figure, or figures, in the subject's unit."""
 type Opener = Callable[[Scale], AbstractAsyncContextManager[Sampler]]
 
 
@@ -24,14 +24,15 @@ class Summary:
     low: float
     high: float
     p95: float
+    p99: float
     count: int
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> "Summary":
-        """Sum up at least one sample. The 95th percentile is the nearest rank, never interpolated."""
+        """Sum up at least one sample. Percentiles are of the nearest rank, never interpolated."""
         ordered = sorted(samples)
-        rank = max(0, -(-len(ordered) * 95 // 100) - 1)
-        return cls(statistics.median(ordered), ordered[0], ordered[-1], ordered[rank], len(ordered))
+        p95, p99 = (ordered[-(-len(ordered) * percent // 100) - 1] for percent in (95, 99))
+        return cls(statistics.median(ordered), ordered[0], ordered[-1], p95, p99, len(ordered))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +40,20 @@ class Goal:
     """A figure to reach.
 
     `better` is by how many times ours must be better than the peer's (under 1: it may be that much
-    worse); `at_most` and `at_least` bound our own median in the subject's unit.
+    worse); `within` is by how much ours may be more than the peer's, in the subject's unit; `at_most` and
+    `at_least` bound our own median, in that unit too.
     """
 
     better: float | None = None
+    within: float | None = None
     at_most: float | None = None
     at_least: float | None = None
 
-    def met(self, ours: Summary, better: Summary | None) -> bool:
+    def met(self, ours: Summary, theirs: Summary | None, better: Summary | None) -> bool:
         """Tell whether the medians reach it."""
         if self.better is not None and (better is None or better.median < self.better):
+            return False
+        if self.within is not None and (theirs is None or ours.median - theirs.median > self.within):
             return False
         if self.at_most is not None and ours.median > self.at_most:
             return False
@@ -67,7 +72,7 @@ def verify(got: object, wanted: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Somebody to be measured beside."""
+    """Somebody to be measured beside. The name is formatted with the `scale`, as a subject's title is."""
 
     name: str
     open: Opener
@@ -76,7 +81,10 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One thing to measure: how we do it, who else does, and the figure to reach by ourselves."""
+    """One thing to measure: how we do it, who else does, and the figure to reach by ourselves.
+
+    The title is formatted with the `scale`: it says how much `{scale.many}` comes to.
+    """
 
     name: str
     title: str
@@ -89,12 +97,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. `better` holds the ratios of the pairs, over 1 where ours is better."""
+    """One line of the table. `better` holds the ratios of the pairs, over 1 where ours is better.
+
+    `missing` says why there is no figure: the peer's, or, where `ours` is None, ours.
+    """
 
     subject: str
     title: str
     unit: Unit
-    ours: Summary
+    ours: Summary | None
     peer: str | None = None
     theirs: Summary | None = None
     better: Summary | None = None
@@ -104,9 +115,9 @@ class Row:
     @property
     def met(self) -> bool | None:
         """Whether the goal is met; None where there is none, or no peer to hold it against."""
-        if self.goal is None or self.missing is not None:
+        if self.goal is None or self.missing is not None or self.ours is None:
             return None
-        return self.goal.met(self.ours, self.better)
+        return self.goal.met(self.ours, self.theirs, self.better)
 
 
 @dataclass(slots=True)
@@ -114,6 +125,10 @@ class _Contender:
     sample: Sampler
     samples: list[float] = field(default_factory=list[float])
     missing: str | None = None
+
+    async def turn(self) -> None:
+        figures = await self.sample()
+        self.samples.extend(figures if isinstance(figures, Sequence) else (figures,))
 
 
 async def _absent() -> float:
@@ -130,46 +145,40 @@ async def measure(subject: Subject, scale: Scale, *, alone: bool = False) -> lis
     """
     peers = () if alone else subject.peers
     turns = subject.rounds(scale)
+    title = subject.title.format(scale=scale)
     async with AsyncExitStack() as stack:
-        ours = _Contender(await stack.enter_async_context(subject.ours(scale)))
-        await ours.sample()
-        theirs = [await _enter(stack, peer, scale) for peer in peers]
+        ours = await _enter(stack, subject.ours, scale)
+        if ours.missing is not None:
+            return [Row(subject.name, title, subject.unit, None, missing=ours.missing)]
+        theirs = [await _enter(stack, peer.open, scale) for peer in peers]
         for turn in range(1, turns + 1):
             if turn in (1, turns) or turn % 10 == 0:
                 print(f"  {subject.name}: round {turn} of {turns}", file=sys.stderr, flush=True)
             for contender in (ours, *theirs):
                 if contender.missing is None:
-                    contender.samples.append(await contender.sample())
-    own = Summary.of(ours.samples)
-    rows = [_row(subject, own, ours, peer, them) for peer, them in zip(peers, theirs, strict=True)]
-    if rows and subject.goal is None:
-        return rows
-    return [Row(subject.name, subject.title, subject.unit, own, goal=subject.goal), *rows]
+                    await contender.turn()
+    own = Row(subject.name, title, subject.unit, Summary.of(ours.samples), goal=subject.goal)
+    rows = [_row(own, ours, peer, scale, them) for peer, them in zip(peers, theirs, strict=True)]
+    return rows if rows and subject.goal is None else [own, *rows]
 
 
-async def _enter(stack: AsyncExitStack, peer: Peer, scale: Scale) -> _Contender:
-    """Open a peer and let it run once: caches and lazy imports are met once, so that is no sample."""
+async def _enter(stack: AsyncExitStack, opener: Opener, scale: Scale) -> _Contender:
+    """Open a contender and let it run once: caches and lazy imports are met once, so that is no sample."""
     try:
-        contender = _Contender(await stack.enter_async_context(peer.open(scale)))
+        contender = _Contender(await stack.enter_async_context(opener(scale)))
         await contender.sample()
     except NoFigureError as error:
         return _Contender(_absent, missing=str(error))
     return contender
 
 
-def _row(subject: Subject, own: Summary, ours: _Contender, peer: Peer, theirs: _Contender) -> Row:
+def _row(own: Row, ours: _Contender, peer: Peer, scale: Scale, theirs: _Contender) -> Row:
+    row = replace(own, peer=peer.name.format(scale=scale), goal=peer.goal)
     if theirs.missing is not None:
-        return Row(
-            subject.name, subject.title, subject.unit, own, peer.name, goal=peer.goal, missing=theirs.missing
-        )
+        return replace(row, missing=theirs.missing)
     pairs = zip(ours.samples, theirs.samples, strict=True)
-    return Row(
-        subject.name,
-        subject.title,
-        subject.unit,
-        own,
-        peer.name,
+    return replace(
+        row,
         theirs=Summary.of(theirs.samples),
-        better=Summary.of([a / b if subject.unit == "/s" else b / a for a, b in pairs]),
-        goal=peer.goal,
+        better=Summary.of([a / b if own.unit == "/s" else b / a for a, b in pairs]),
     )

@@ -9,6 +9,10 @@ import msgspec
 
 from benchmarks.measure import Goal, Row, Summary, Unit
 
+_FOR_P95 = 20
+_FOR_P99 = 100
+"""Samples that it takes for a percentile to be one of them, and not the worst."""
+
 _HEADERS = ("peer", "theirs (min - max)", "ours is", "ratios", "goal", "")
 
 
@@ -33,13 +37,12 @@ def table(rows: Iterable[Row]) -> str:
         lines = list(group)
         first = lines[0]
         cells = [_HEADERS, *(_cells(row) for row in lines)]
-        if all(row.peer is None for row in lines) and first.goal is None:
+        if first.ours is None or (all(row.peer is None for row in lines) and first.goal is None):
             cells = []
         widths = [max(len(line[i]) for line in cells) for i in range(len(_HEADERS))] if cells else []
         body = ["  " + "  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
-        blocks.append(
-            "\n".join([f"{first.title}  [{first.subject}]: {_spread(first.ours, first.unit)}", *body])
-        )
+        own = first.missing or "" if first.ours is None else _spread(first.ours, first.unit)
+        blocks.append("\n".join([f"{first.title}  [{first.subject}]: {own}", *body]))
     return "\n\n".join(blocks)
 
 
@@ -71,7 +74,11 @@ def _spread(summary: Summary, unit: Unit) -> str:
     if summary.count == 1:
         return text
     text += f" ({figure(summary.low, unit)} - {figure(summary.high, unit)})"
-    return f"{text}, 95% within {figure(summary.p95, unit)}" if summary.count >= 20 and unit == "s" else text
+    if summary.count < _FOR_P95 or unit != "s":
+        return text
+    if summary.count < _FOR_P99:
+        return f"{text}, 95% within {figure(summary.p95, unit)}"
+    return f"{text}, 99% within {figure(summary.p99, unit)}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -82,7 +89,9 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.missing is not None or row.theirs is None or row.better is None:
         return (row.peer, row.missing or "", "", "", goal, "")
     theirs = f"{figure(row.theirs.median, row.unit)}"
-    if row.theirs.count > 1:
+    if row.theirs.count >= _FOR_P99 and row.unit == "s":
+        theirs = _spread(row.theirs, row.unit)
+    elif row.theirs.count > 1:
         theirs += f" ({figure(row.theirs.low, row.unit)} - {figure(row.theirs.high, row.unit)})"
     ratios = f"{_digits(row.better.low)} - {_digits(row.better.high)}" if row.better.count > 1 else ""
     return (row.peer, theirs, _compared(row.better.median, row.unit), ratios, goal, met)
@@ -99,6 +108,8 @@ def _goal(goal: Goal, unit: Unit) -> str:
         parts.append(
             f">= {goal.better:g} x faster" if goal.better >= 1 else f"<= {1 / goal.better:g} x slower"
         )
+    if goal.within is not None:
+        parts.append(f"<= {figure(goal.within, unit)} more")
     if goal.at_most is not None:
         parts.append(f"<= {figure(goal.at_most, unit)}")
     if goal.at_least is not None:

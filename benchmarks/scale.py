@@ -23,6 +23,26 @@ class Scale:
     """Samples of starting things, and of memory."""
     cancels: int
     """Cancelled executions of each kind."""
+    bursts: int
+    """Samples of the durable executions, and"""
+    burst: int
+    """how many one after the other make one, each with a figure of its own."""
+    few: int
+    """Executions on record before those that are timed: few,"""
+    some: int
+    """some,"""
+    many: int
+    """and many."""
+    local: int
+    """The most executions for Resonate's own LocalConnection: it takes longer with each."""
+    saves: int
+    """Samples of checkpoints, and of cells among automatic ones."""
+    shrink: int
+    """By how much the namespaces that are saved are smaller than they are called."""
+    pause: float
+    """The most seconds between two cells among automatic checkpoints."""
+    earlier: tuple[int, int, int]
+    """Cells that have ended before a worker is killed: few, some, many."""
 
 
 FULL = Scale(
@@ -34,6 +54,16 @@ FULL = Scale(
     megabytes=64,
     spawns=9,
     cancels=40,
+    bursts=8,
+    burst=25,
+    few=100,
+    some=1_000,
+    many=10_000,
+    local=4_000,
+    saves=20,
+    shrink=1,
+    pause=0.5,
+    earlier=(10, 100, 1_000),
 )
 
 QUICK = Scale(
@@ -45,4 +75,14 @@ QUICK = Scale(
     megabytes=4,
     spawns=2,
     cancels=5,
+    bursts=2,
+    burst=5,
+    few=20,
+    some=50,
+    many=100,
+    local=100,
+    saves=3,
+    shrink=20,
+    pause=0.2,
+    earlier=(2, 5, 20),
 )

@@ -28,6 +28,7 @@ from pyrepl3_client._durability import RecoveryHandler
 from pyrepl3_client._events import Event
 from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
 from pyrepl3_client._inputs import Prompt
+from pyrepl3_client._journal import BridgeMetrics
 from pyrepl3_client._open import open_session
 from pyrepl3_client._pool import WorkerPool
 from pyrepl3_client._recovery import Recovery, RecoveryPolicy, Skipped
@@ -70,6 +71,7 @@ from pyrepl3_schemas.messages import (
 )
 
 __all__ = [
+    "BridgeMetrics",
     "Call",
     "CallContext",
     "Capability",

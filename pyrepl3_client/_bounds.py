@@ -5,6 +5,7 @@ from collections import deque
 from pyrepl3_schemas.messages import StreamName
 
 _TAIL_BYTES = 1024 * 1024
+_SHORT_BYTES = 1024
 
 
 class OutputBound:
@@ -45,8 +46,13 @@ class OutputBound:
 
     def _keep(self, stream: StreamName, data: bytes) -> None:
         self._last = stream
+        if self._tail and self._tail[-1][0] == stream and len(self._tail[-1][1]) < _SHORT_BYTES:
+            # Byte by byte, the tail would take a hundred times its length.
+            data, size = self._tail.pop()[1] + data, len(data)
+        else:
+            size = len(data)
         self._tail.append((stream, data))
-        self._tail_bytes += len(data)
+        self._tail_bytes += size
         while (over := self._tail_bytes - self._tail_limit) > 0:
             first_stream, first = self._tail.popleft()
             gone = min(over, len(first))

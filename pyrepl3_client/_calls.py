@@ -8,8 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pyrepl3_client._delivery import Valve
+from pyrepl3_client._events import size_of
 from pyrepl3_client._nursery import Nursery
 from pyrepl3_client._recorded import Recorded
+from pyrepl3_client._throttle import Throttle
 from pyrepl3_client.errors import CapabilityError, ProtocolError, StoreError
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
@@ -122,12 +125,13 @@ class Calls:
         capabilities: Mapping[str, Capability | Callable[..., Any]],
         nursery: Nursery,
         recorded: Recorded,
-        send: Callable[[CallResponse], None],
         on_failure: Callable[[str, StoreError], None],
+        valve: Callable[[], Valve],
     ) -> None:
-        """Offer `capabilities`; answer by way of `recorded`, or by `send` what needs no record.
+        """Offer `capabilities`; answer by way of `recorded`.
 
-        `on_failure` gets the execution whose call could not be recorded, and why.
+        `on_failure` gets the execution whose call could not be recorded, and why; `valve()` is closed while
+        too many calls are open.
 
         Raises:
             CapabilityError: a name or a function cannot be used; names it.
@@ -135,8 +139,8 @@ class Calls:
         self._offers = {name: _offer(name, given) for name, given in capabilities.items()}
         self._nursery = nursery
         self._recorded = recorded
-        self._send = send
         self._on_failure = on_failure
+        self._throttle = Throttle(valve)
         self._running: dict[str, set[asyncio.Task[None]]] = {}
 
     @property
@@ -145,18 +149,14 @@ class Calls:
         return [offer.spec for offer in self._offers.values()]
 
     def serve(self, call: Call) -> None:
-        """Call the host function and answer, now or later."""
-        offer = self._offers.get(call.capability)
-        if offer is None:
-            known = ", ".join(sorted(self._offers)) or "none"
-            text = f"there is no capability {call.capability!r}; there are: {known}"
-            self._send(_failure(call, "CapabilityError", text))
-            return
+        """Call the host function, which is one of those that are offered; answer now or later."""
+        offer = self._offers[call.capability]
         task = self._nursery.start(self._serve(offer, call), f"capability {offer.name!r}")
         if not task.done():
             running = self._running.setdefault(call.execution_id, set())
             running.add(task)
             task.add_done_callback(running.discard)
+            self._throttle.add(task, size_of(call))
 
     def end(self, execution_id: str) -> None:
         """Cancel the calls of an execution that is over: nobody waits for their answers."""

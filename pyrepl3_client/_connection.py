@@ -14,16 +14,20 @@ from typing import Any, Final
 
 from pyrepl3_client._capture import CapturePipes, Chunk
 from pyrepl3_client._outbox import Outbox
+from pyrepl3_client._stall import FrameWatch
+from pyrepl3_client._texts import shortened
 from pyrepl3_client._worker import PIPE_BYTES, Worker
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.codec import ClientDecoder, encode
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import (
+    CallResponse,
     Display,
     Error,
     FromWorker,
     Hello,
     Input,
+    InputResponse,
     Output,
     Result,
     StreamName,
@@ -41,6 +45,10 @@ _BULK_BYTES: Final = 256 * 1024
 """Measured: more is no faster, since the memory is a stranger to the caches then."""
 _FEW_FRAMES: Final = 64
 """A full read of more frames than this is many small ones: more of those at once would hold the loop long."""
+_MOST_FORCED: Final = 512 * 1024 * 1024
+"""Bytes that are read in spite of holds, in a row: who holds would have to keep them all."""
+_MOST_UNREAD: Final = 1024 * 1024 * 1024
+"""Bytes of answers that wait for a worker to read them."""
 _LAST_BYTES: Final = 2 * PIPE_BYTES
 """Most that is read of a dead worker's frames. Its pipe holds no more, unless a stranger writes to it."""
 _WIRELESS_SECONDS: Final = 2.0
@@ -75,8 +83,12 @@ class Connection:
         interceptors: list[Interceptor],
         max_frame_bytes: int,
         context: Context,
+        stall_timeout: float | None = None,
     ) -> None:
-        """Start to listen. Everything is called on the running loop, in a copy of `context`."""
+        """Start to listen. Everything is called on the running loop, in a copy of `context`.
+
+        `stall_timeout`: seconds for which the worker may stop inside a frame, None for ever.
+        """
         self.worker = worker
         self.interceptors = interceptors
         self.max_frame_bytes = max_frame_bytes
@@ -87,9 +99,12 @@ class Connection:
         self._context = context
         self._ends = worker.ends
         self.outbox = Outbox(self._ends, context)
-        self._routes = routes
+        self.routes = routes
+        """Where messages go, by type; holds from the next batch on."""
+        self._forced = 0
         self._on_captured = on_captured
         self._decoder = ClientDecoder(max_frame_bytes)
+        self._watch = FrameWatch(self._decoder.frames, stall_timeout, self._break)
         self._read_bytes = _READ_BYTES
         self._capture = CapturePipes(self._ends.stdout, self._ends.stderr)
         self._reading = False
@@ -141,6 +156,16 @@ class Connection:
         """
         self.outbox.write(self.encode(message))
 
+    def answer(self, message: CallResponse | InputResponse) -> None:
+        """Send what the worker has asked for. One that asks and does not read the answers is ended.
+
+        Raises:
+            ProtocolError: as `encode`.
+        """
+        waiting = self.outbox.write_answer(self.encode(message))
+        if waiting > _MOST_UNREAD:
+            self.end(f"it asks and does not read: {waiting:,} bytes of answers wait for it")
+
     def ring(self) -> None:
         """Make the worker read, whatever holds its loop."""
         self.worker.ring()
@@ -179,10 +204,14 @@ class Connection:
 
     def _set_reading(self) -> None:
         wanted = (self._urgent > 0 or not self._holds) and not self.ended.done()
+        if not self._holds:
+            self._forced = 0
         if wanted == self._reading:
             return
         self._reading = wanted
         if wanted:
+            # What did not come while nobody read is no fault of the worker's.
+            self._watch.begin()
             if self._reader_open:
                 self._add_reader(self._ends.reader, self._on_readable)
             for fd in self._capture.open_fds:
@@ -191,6 +220,7 @@ class Connection:
             self._stop_reading()
 
     def _stop_reading(self) -> None:
+        self._watch.stop()
         for fd in (self._ends.reader, self._ends.stdout, self._ends.stderr):
             self._loop.remove_reader(fd)
 
@@ -205,6 +235,7 @@ class Connection:
         try:
             data = os.read(self._ends.reader, size)
         except BlockingIOError:
+            self._watch.emptied = True
             return 0
         if not data:
             self._on_eof()
@@ -215,6 +246,12 @@ class Connection:
             self._break(error)
             return 0
         full = len(data) == size
+        watch = self._watch
+        watch.emptied = not full
+        if not watch.armed and self._decoder.frames.buffered:
+            watch.begin()
+        if self._holds and self._is_too_much(len(data)):
+            return 0
         self._read_bytes = _BULK_BYTES if full and len(messages) < _FEW_FRAMES else _READ_BYTES
         try:
             self._dispatch(messages)
@@ -225,8 +262,15 @@ class Connection:
             self._break(broken)
         return len(data)
 
+    def _is_too_much(self, size: int) -> bool:
+        self._forced += size
+        if self._forced <= _MOST_FORCED:
+            return False
+        self._break(ProtocolError(f"it sent {self._forced:,} bytes that nobody takes, and did not answer"))
+        return True
+
     def _dispatch(self, messages: list[FromWorker]) -> None:
-        routes = self._routes
+        routes = self.routes
         # Whatever was written before any of these was sent is in the pipes by now: one look is enough.
         drained = False
         for message in messages:
@@ -281,11 +325,12 @@ class Connection:
         self._reader_open = False
         self._loop.remove_reader(self._ends.reader)
         if isinstance(error, RemoteProtocolError):
-            wire = ProtocolError(error.reason, error.offset)
-            wire.__cause__ = error
-            self.end(f"it broke the protocol: {wire}", wire)
+            # Not with its cause, whose text may be as long as a frame.
+            error = ProtocolError(shortened(error.reason), error.offset)
+        if isinstance(error, ProtocolError):
+            self.end(f"it broke the protocol: {error}", error)
         else:
-            self.end(f"its message could not be handled: {error!r}", error)
+            self.end(f"its message could not be handled: {shortened(repr(error))}", error)
 
     def _on_last_words(self) -> None:
         try:

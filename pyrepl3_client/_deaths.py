@@ -11,6 +11,7 @@ from pyrepl3_client.errors import WorkerDied
 _FAULT: Final = re.compile(
     r"^(Fatal Python error: .*|Current thread 0x.*|Thread 0x.*|  File \".*)$", re.MULTILINE
 )
+_LIMIT: Final = "limit: "
 _SPARED: Final = 0.9
 """A peak of this share of the limit is taken as having met it."""
 
@@ -35,11 +36,29 @@ class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     """Why we ended it, when we did."""
 
+    @property
+    def over_limit(self) -> bool:
+        """Whether it had used more than its limits allow: what it ran would do so again."""
+        return self.reason.startswith(_LIMIT) or self.signal == signals.SIGXCPU
+
     def __str__(self) -> str:
         """Say it in one line."""
         memory = "" if self.peak_rss is None else f"; peak memory {self.peak_rss / 1e6:,.0f} MB"
         running = f"; running: {self.running[0]}" if self.running else ""
         return f"worker {self.pid} (incarnation {self.incarnation}) died: {self.cause}{memory}{running}"
+
+
+def over_limit(name: str, most: int, used: str, processes: int) -> str:
+    """Give the reason for ending a worker whose processes, together, have used more than one is allowed.
+
+    Args:
+        name: of the field of `ResourceLimits`.
+        most: the figure there.
+        used: what they have used, in words.
+        processes: how many they are.
+    """
+    whose = "its process" if processes == 1 else f"its {processes} processes together"
+    return f"{_LIMIT}{used} in {whose}, over {name}={most}; raise it in the ResourceLimits if that is too low"
 
 
 def likely_cause(
@@ -62,7 +81,7 @@ def likely_cause(
         max_memory: most bytes that it was allowed.
     """
     if reason:
-        return f"killed by us: {reason}"
+        return reason if reason.startswith(_LIMIT) else f"killed by us: {reason}"
     near_limit = max_memory is not None and peak_rss is not None and peak_rss > _SPARED * max_memory
     if "MemoryError" in stderr or "Cannot allocate memory" in stderr or near_limit:
         limit = "" if max_memory is None else f" (limit {max_memory / 1e6:,.0f} MB; raise max_memory_usage)"
@@ -91,7 +110,7 @@ def _of_signal(number: int) -> str:
         case signals.SIGKILL:
             return "killed from outside (SIGKILL): by the kernel when memory ran out, or by a kill -9"
         case signals.SIGXCPU:
-            return "CPU time limit (SIGXCPU); raise max_cpu_seconds"
+            return "CPU time limit (SIGXCPU); raise max_cpu_seconds in the ResourceLimits"
         case signals.SIGXFSZ:
             return "file size limit (SIGXFSZ); raise max_file_bytes"
         case signals.SIGSYS:

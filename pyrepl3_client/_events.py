@@ -19,7 +19,7 @@ class EventLog:
     """Events that nobody has taken yet.
 
     While somebody iterates, a full log stops the reading of further messages. While nobody does, the
-    oldest output leaves a full log (it is in the result all the same), and a line in its place says so.
+    oldest leave a full log (output is in the result all the same), and a line in their place says so.
     """
 
     __slots__ = ("_binds", "_dropped", "_events", "_held", "_size", "_valve", "_waiters", "readers")
@@ -38,14 +38,16 @@ class EventLog:
     def add(self, event: Event) -> None:
         """Take an event."""
         self._events.append(event)
-        self._size += _size(event)
+        self._size += size_of(event)
         if self._size > HIGH_BYTES:
             if self.readers and self._binds and not self._held:
                 self._held = True
                 self._valve().hold(self)
             limit = HIGH_BYTES * (_HARD_FACTOR if self.readers else 1)
-            while self._size > limit and self._drop_oldest():
-                pass
+            while self._size > limit and len(self._events) > 1:
+                size = size_of(self._events.popleft())
+                self._size -= size
+                self._dropped += size
         self.wake()
 
     def take(self) -> Event | None:
@@ -57,7 +59,7 @@ class EventLog:
         if not self._events:
             return None
         event = self._events.popleft()
-        self._size -= _size(event)
+        self._size -= size_of(event)
         if self._held and self._size <= LOW_BYTES:
             self.release()
         return event
@@ -89,23 +91,20 @@ class EventLog:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _drop_oldest(self) -> bool:
-        for index, event in enumerate(self._events):
-            if isinstance(event, Output):
-                del self._events[index]
-                size = _size(event)
-                self._size -= size
-                self._dropped += size
-                return True
-        return False
 
-
-def _size(event: Event) -> int:
+def size_of(event: Event) -> int:
+    """Give how many bytes of memory a message takes, about."""
     match event:
         case Output():
             # A character takes one byte in memory if all are Latin, up to four otherwise.
-            return len(event.data) if event.data.isascii() else 4 * len(event.data)
+            size = len(event.data) if event.data.isascii() else 4 * len(event.data)
         case Display():
-            return sum(map(len, event.data.values()))
-        case Input() | Call() | Result() | Error():
-            return MESSAGE_BYTES
+            parts = (event.data, event.metadata)
+            size = sum(len(mime) + 4 * len(text) for part in parts for mime, text in part.items())
+        case Input():
+            size = 4 * len(event.prompt)
+        case Call():
+            size = len(memoryview(event.args)) + len(memoryview(event.kwargs))
+        case Result() | Error():
+            size = 0
+    return size + MESSAGE_BYTES

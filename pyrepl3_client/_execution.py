@@ -10,6 +10,7 @@ from pyrepl3_client._events import Event, EventLog
 from pyrepl3_client._journal import Spec
 from pyrepl3_client._outcomes import Written, record_written
 from pyrepl3_client._patience import wait_through
+from pyrepl3_client._texts import Pieces
 from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout
 from pyrepl3_client.results import NO_TEXT, ExecutionResult, Text, make_result
 from pyrepl3_schemas.lifecycle import ExecutionState
@@ -111,8 +112,8 @@ class Execution:
         self.on_input = on_input
         self._check = check
         self._keep = keep
-        self._stdout: list[str] | None = None
-        self._stderr: list[str] | None = None
+        self._stdout: Pieces | None = None
+        self._stderr: Pieces | None = None
         self._displays: list[Display] | None = None
         self._log: EventLog | None = None
         self._outcome: Result | Error | None = None
@@ -217,12 +218,12 @@ class Execution:
         """Take output; give the part of it that nobody has seen yet."""
         if message.stream == "stdout":
             if self._stdout is None:
-                self._stdout = []
-            self._stdout.append(message.data)
+                self._stdout = Pieces()
+            self._stdout.add(message.data)
         else:
             if self._stderr is None:
-                self._stderr = []
-            self._stderr.append(message.data)
+                self._stderr = Pieces()
+            self._stderr.add(message.data)
         news = message if self._echo is None else self._echo.news(message)
         if news is not None:
             self._log_event(news)
@@ -248,6 +249,7 @@ class Execution:
         """Somebody else has asked for the same: serve both, under the handlers of whoever has some."""
         self.on_output = self.on_output or other.on_output
         self.on_input = self.on_input or other.on_input
+        self._check = self._check and other._check
 
     def begin_again(self) -> None:
         """Its worker died: another one runs it from the top, and what was seen is not shown again."""

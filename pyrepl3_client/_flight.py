@@ -8,7 +8,7 @@ from typing import Any
 from pyrepl3_client._calls import Calls, Capability
 from pyrepl3_client._connection import Route
 from pyrepl3_client._delivery import Delivery, Valve
-from pyrepl3_client._events import Event
+from pyrepl3_client._events import Event, size_of
 from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
 from pyrepl3_client._hooks import Hooks
 from pyrepl3_client._inputs import Inputs
@@ -87,8 +87,8 @@ class Flight:
         self._delivery = Delivery(nursery, self.valve)
         self._outlet = Outlet(nursery, self._delivery, on_output, config.executor.max_output_bytes)
         self.recorded = Recorded(hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes)
-        self._inputs = Inputs(nursery, self.recorded, hooks.on_failure)
-        self.calls = Calls(capabilities, nursery, self.recorded, self._answer, hooks.on_failure)
+        self._inputs = Inputs(nursery, self.recorded, hooks.on_failure, self.valve)
+        self.calls = Calls(capabilities, nursery, self.recorded, hooks.on_failure, self.valve)
         self._stopping = Stopping(
             Actions(
                 self._ask_to_stop, self._give_up, lambda reason: self._wire().end(reason), lambda: self.first
@@ -97,7 +97,6 @@ class Flight:
             config.kill_grace,
         )
         self._stopping_urgently: set[str] = set()
-        self._forsaken: set[str] = set()
 
     @property
     def routes(self) -> dict[type[FromWorker], Route]:
@@ -105,8 +104,8 @@ class Flight:
         return {
             Output: self._route_output,
             Display: self._route_event,
-            Input: self._route_input,
-            Call: self._route_call,
+            Input: self._route_question,
+            Call: self._route_question,
             Result: self._route_last,
         }
 
@@ -133,6 +132,11 @@ class Flight:
     def find(self, execution_id: str) -> Execution | None:
         """Give an execution that is under way."""
         return self._executions.get(execution_id) or self._waiting.get(execution_id)
+
+    def is_stopping(self, execution_id: str) -> bool:
+        """Whether the worker has an execution and was asked to stop it."""
+        execution = self._executions.get(execution_id)
+        return execution is not None and self._stopping.is_stopping(execution)
 
     def busy(self) -> str:
         """Say in words what the worker is doing; empty when that is nothing."""
@@ -217,8 +221,6 @@ class Flight:
         self.recorded.worker_gone()
         self._stopping_urgently.clear()
         self._outlet.forget()
-        # A worker that is only about to end may still say how they ended.
-        self._forsaken = set(self._executions)
         for execution in self._executions.values():
             self._stopping.over(execution)
 
@@ -322,7 +324,7 @@ class Flight:
     # --- routes --------------------------------------------------------------------------------------
 
     def _answer(self, message: CallResponse | InputResponse) -> None:
-        self._wire().send(message)
+        self._wire().answer(message)
 
     def on_captured(self, stream: StreamName, text: str, size: int) -> None:
         """Take text that came past Python: it belongs to what runs now."""
@@ -335,33 +337,33 @@ class Flight:
         self._outlet.deliver(execution, message)
 
     def _route_event(self, message: Display) -> None:
-        if message.execution_id is not None:
-            self._accept(message.execution_id, message)
+        execution = self._executions.get(message.execution_id or "")
+        if execution is not None and self._outlet.has_room(execution, message):
+            self._accept(execution, message)
 
-    def _route_input(self, message: Input) -> None:
-        execution = self._executions.get(message.execution_id)
+    def _route_question(self, message: Input | Call) -> None:
+        execution = self._executions[message.execution_id]
         if not self.recorded.knows(message):
-            self._accept(message.execution_id, message)
-        handler = self._on_input if execution is None or execution.on_input is None else execution.on_input
-        self._delivery.add(partial(self._inputs.ask, message, handler))
+            self._accept(execution, message)
+        self._delivery.add(partial(self._serve, execution, message), size_of(message))
 
-    def _route_call(self, message: Call) -> None:
-        if not self.recorded.knows(message):
-            self._accept(message.execution_id, message)
-        self._delivery.add(partial(self.calls.serve, message))
+    def _serve(self, execution: Execution, message: Input | Call) -> None:
+        if execution.over or execution.execution_id not in self._executions:
+            return  # it has not waited
+        if isinstance(message, Call):
+            self.calls.serve(message)
+        else:
+            self._inputs.ask(message, execution.on_input or self._on_input)
 
-    def _accept(self, execution_id: str, message: Event) -> None:
-        execution = self._executions.get(execution_id)
-        if execution is not None and not execution.silent:
-            self._delivery.add(partial(execution.accept, message))
+    def _accept(self, execution: Execution, message: Event) -> None:
+        if not execution.silent:
+            self._delivery.add(partial(execution.accept, message), size_of(message))
 
     def _route_last(self, message: Result | Error) -> None:
         execution_id = message.execution_id or ""
         execution = self._executions.get(execution_id)
         if execution is None:
-            if execution_id in self._forsaken:
-                return
-            raise ProtocolError(f"it ended execution {execution_id!r}, which is not in flight")
+            return  # its worker was told to end, and is only about to
         self._outlet.finish(execution)
         del self._executions[execution_id]
         if not self._stopping.idle:
@@ -381,10 +383,6 @@ class Flight:
             self._delivery.add(partial(self._ended, execution, message))
         else:
             self._ended(execution, message)
-
-    def route_error(self, message: Error) -> None:
-        """Take the error that ends an execution."""
-        self._route_last(message)
 
 
 def _message(execution: Execution) -> Execute:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
 
-from pyrepl3_client._connection import Connection, End, Interceptor
+from pyrepl3_client._connection import Connection, End, Interceptor, Route
 from pyrepl3_client._deaths import DeathCertificate, fault_stack, likely_cause
 from pyrepl3_client._flight import Flight
+from pyrepl3_client._gate import Gate
 from pyrepl3_client._requests import Requests, key_of
+from pyrepl3_client._texts import shortened
 from pyrepl3_client._worker import Worker
 from pyrepl3_client.errors import ProtocolError, SpawnError, WorkerDied
 from pyrepl3_schemas.messages import (
@@ -20,6 +22,7 @@ from pyrepl3_schemas.messages import (
     Hello,
     Inspect,
     Inspection,
+    Output,
     Pong,
     Ready,
     Restored,
@@ -32,6 +35,8 @@ _logger: Final = logging.getLogger("pyrepl3_client")
 _ANSWERS: Final[tuple[type[FromWorker], ...]] = (
     Pong, Stats, Completions, Inspection, Checkpointed, Restored,
 )  # fmt: skip
+_MOST_COMPLAINTS: Final = 20
+"""Complaints that answer nothing. Each is a line in the log."""
 
 
 class Incarnation:
@@ -45,20 +50,32 @@ class Incarnation:
         interceptors: list[Interceptor],
         context: Context,
         on_end: Callable[["Incarnation"], None],
+        stall_timeout: float | None,
     ) -> None:
-        """Greet `worker`, which is ours from now on; `on_end` is called after its end, on the loop."""
+        """Greet `worker`, which is ours from now on; `on_end` is called after its end, on the loop.
+
+        `stall_timeout`: seconds for which it may stop inside a frame.
+        """
         self.number = hello.incarnation
         self.session_id = hello.session_id
         self.pid = worker.pid
         self.ready: Ready | None = None
-        self._flight = flight
+        self._complaints = 0
+        self._gate = Gate(flight, [spec.name for spec in hello.capabilities])
+        self._routes: dict[type[FromWorker], Route] = {
+            **self._gate.routes,
+            **dict.fromkeys(_ANSWERS, self._route_answer),
+            Ready: self._route_ready,
+            Error: self._route_error,
+        }
         self._greeted: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._refusal = ""
         self.connection = Connection(
             worker,
             {
-                **flight.routes,
-                **dict.fromkeys(_ANSWERS, self._route_answer),
+                **dict.fromkeys(self._routes, self._route_early),
+                # A thread of a module that was imported in advance may write at any time.
+                Output: self._gate.output,
                 Ready: self._route_ready,
                 Error: self._route_error,
             },
@@ -66,6 +83,7 @@ class Incarnation:
             interceptors,
             hello.config.max_frame_bytes,
             context,
+            stall_timeout,
         )
         self.requests = Requests(lambda: self.connection, flight.busy)
         # Before anybody else waits for it: what the end means is settled first.
@@ -101,6 +119,7 @@ class Incarnation:
         connection = self.connection
         if not self.alive:
             return
+        self._gate.dismissed = True
         connection.insist(urgent=True)
         connection.send(Shutdown(reason=reason, grace=grace))
         connection.outbox.close()
@@ -112,6 +131,7 @@ class Incarnation:
 
     async def destroy(self, reason: str) -> None:
         """End the worker at once."""
+        self._gate.dismissed = True
         self.connection.end(reason)
         await asyncio.wait([self.connection.ended])
 
@@ -178,23 +198,30 @@ class Incarnation:
     def _route_ready(self, message: Ready) -> None:
         if message.protocol != PROTOCOL:
             self._refusal = f"it speaks protocol {message.protocol}, and we speak {PROTOCOL}"
-            self.connection.end(self._refusal)
+            self.connection.end(self._refusal, ProtocolError(self._refusal))
             return
         if self._greeted.done():
             raise ProtocolError("it said ready twice")
         if message.max_frame_bytes < MIN_MAX_FRAME_BYTES:
             raise ProtocolError(f"it agrees to frames of {message.max_frame_bytes} bytes only")
         self.connection.max_frame_bytes = min(self.connection.max_frame_bytes, message.max_frame_bytes)
+        self.connection.routes = self._routes
         self.ready = message
         self._greeted.set_result(message)
+
+    def _route_early(self, message: Any) -> None:
+        raise ProtocolError(f"it sent {type(message).__name__.lower()} before it was ready")
 
     def _route_answer(self, message: Any) -> None:
         self.requests.settle(key_of(message), message)
 
     def _route_error(self, message: Error) -> None:
         if message.execution_id is not None:
-            self._flight.route_error(message)
+            self._gate.last(message)
         elif not self._greeted.done():
-            self._refusal = message.message
+            self._refusal = shortened(message.message)
         elif not self.requests.refuse(message.message):
-            _logger.warning("%s: %s", self._name("complains"), message.message)
+            self._complaints += 1
+            if self._complaints > _MOST_COMPLAINTS:
+                raise ProtocolError(f"it complains without end, as of {shortened(message.message)}")
+            _logger.warning("%s: %s", self._name("complains"), shortened(message.message))

@@ -5,9 +5,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from pyrepl3_client._delivery import Valve
+from pyrepl3_client._events import size_of
 from pyrepl3_client._execution import InputHandler
 from pyrepl3_client._nursery import Nursery
 from pyrepl3_client._recorded import Recorded
+from pyrepl3_client._throttle import Throttle
 from pyrepl3_client.errors import StoreError
 from pyrepl3_schemas.messages import Input, InputResponse
 
@@ -36,12 +39,20 @@ class Inputs:
     """Has the prompts of one session's code answered."""
 
     def __init__(
-        self, nursery: Nursery, recorded: Recorded, on_failure: Callable[[str, StoreError], None]
+        self,
+        nursery: Nursery,
+        recorded: Recorded,
+        on_failure: Callable[[str, StoreError], None],
+        valve: Callable[[], Valve],
     ) -> None:
-        """Answer by way of `recorded`; `on_failure` gets the execution whose prompt could not be recorded."""
+        """Answer by way of `recorded`; `on_failure` gets the execution whose prompt could not be recorded.
+
+        `valve()` is closed while too many prompts are open.
+        """
         self._nursery = nursery
         self._recorded = recorded
         self._on_failure = on_failure
+        self._throttle = Throttle(valve)
         self._running: dict[str, set[asyncio.Task[None]]] = {}
 
     def ask(self, message: Input, handler: InputHandler | None) -> None:
@@ -51,6 +62,7 @@ class Inputs:
             running = self._running.setdefault(message.execution_id, set())
             running.add(task)
             task.add_done_callback(running.discard)
+            self._throttle.add(task, size_of(message))
 
     def end(self, execution_id: str) -> None:
         """Withdraw the prompts of an execution that is over; a late answer is dropped."""

@@ -73,6 +73,19 @@ class History(msgspec.Struct, frozen=True):
     """The executions after it, in order, whatever their status; and older ones that have not ended."""
 
 
+class BridgeMetrics(msgspec.Struct, frozen=True):
+    """What the bridge has done since its session was opened."""
+
+    pending: int
+    """Executions that have no outcome yet."""
+    high_water: int
+    """The most of them at one time."""
+    submissions: int
+    """How often an execution was handed to the session."""
+    replays: int
+    """How often a durable function came again, and was given no new submission."""
+
+
 class Record(Protocol):
     """The record of one session. Everything is called on the event loop's thread.
 
@@ -98,8 +111,8 @@ class Record(Protocol):
         """Give the recorded calls of an execution by their ids, in the order of their intents."""
         ...
 
-    async def intend(self, execution_id: str, call: CallRecord) -> None:
-        """Record that a call is about to be made."""
+    async def intend(self, execution_id: str, call: CallRecord) -> CallRecord | None:
+        """Record that a call is about to be made; give the call of that id that is on record already."""
         ...
 
     async def repeat(self, execution_id: str, call_id: str) -> int:
@@ -139,6 +152,11 @@ class Record(Protocol):
 
 class Journal(Record, Protocol):
     """The record of one session in a store, which outlives this process."""
+
+    @property
+    def metrics(self) -> BridgeMetrics:
+        """What the bridge between its promises and the session has done."""
+        ...
 
     async def execute(
         self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]

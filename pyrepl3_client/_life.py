@@ -24,6 +24,7 @@ from pyrepl3_client._questions import Questions, checked_id
 from pyrepl3_client._rebuild import RESET
 from pyrepl3_client._recovery import Recovery
 from pyrepl3_client._saver import AUTOMATIC, Saver
+from pyrepl3_client._tree_watch import watch_tree
 from pyrepl3_client._worker import Launch
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import PyRepl3Error, SessionClosed, SpawnError, StoreError, WorkerDied
@@ -65,7 +66,9 @@ class Life(Questions):
         self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
         self._nursery = Nursery(self.session_id)
-        self._record: MemoryJournal | Journal = MemoryJournal(keep_all=durability.recovery == "replay")
+        self._record: MemoryJournal | Journal = MemoryJournal(
+            keep_all=durability.recovery == "replay", keep_none=durability.recovery == "none"
+        )
         self._flight = Flight(
             config,
             self._nursery,
@@ -103,6 +106,7 @@ class Life(Questions):
             lambda: (self._flight.last_seq, self._flight.oldest is not None),
             automatic=policy in ("auto", "checkpoint"),
             eager=policy == "checkpoint",
+            max_bytes=self._config.max_checkpoint_bytes,
         )
         self._keeper = Keeper(
             self._nursery,
@@ -161,7 +165,13 @@ class Life(Questions):
         worker = self._launch(self._config)
         waited = bool(worker.ends.sent)
         incarnation = self._incarnation = Incarnation(
-            worker, hello, self._flight, self.interceptors, self._context, self._on_end
+            worker,
+            hello,
+            self._flight,
+            self.interceptors,
+            self._context,
+            self._on_end,
+            self._config.stall_timeout,
         )
         try:
             await incarnation.wait_ready(self._config.spawn_timeout)
@@ -172,6 +182,7 @@ class Life(Questions):
         except BaseException:
             await finish(self._loop.create_task(incarnation.destroy("its start was given up")))
             raise
+        watch_tree(incarnation.connection, self._config, self._flight.busy)
         return True
 
     def _serve(self) -> None:

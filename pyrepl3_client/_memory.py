@@ -40,9 +40,14 @@ class MemoryJournal:
     could not save may come from them; named ones are kept with their outcomes.
     """
 
-    def __init__(self, *, keep_all: bool = False) -> None:
-        """Hold nothing. `keep_all` keeps every execution, for sessions that replay them all."""
+    def __init__(self, *, keep_all: bool = False, keep_none: bool = False) -> None:
+        """Hold nothing.
+
+        `keep_all` keeps every execution, for sessions that run them all again; `keep_none` forgets those
+        whose ids were made up when they end, for sessions that never run one again.
+        """
         self._keep_all = keep_all
+        self._keep_none = keep_none
         self._kept: dict[str, _Kept] = {}
         """In order: what a recovery may have to run again."""
         self._covered: dict[str, _Kept] = {}
@@ -79,7 +84,7 @@ class MemoryJournal:
             return
         if kept.named:
             kept.outcome = outcome()
-        elif rejected and not self._keep_all:
+        elif self._keep_none or (rejected and not self._keep_all):
             del self._kept[execution_id]
             return
         kept.status = "rejected" if rejected else "finished"
@@ -165,14 +170,19 @@ class MemoryJournal:
         self._forget(checkpoint)
 
     def _forget(self, checkpoint: SavedCheckpoint) -> None:
+        if self._keep_all:
+            return
         lost = {unsaved.name for unsaved in checkpoint.unsaved}
         covered: list[_Kept] = []
-        for kept in self._kept.values():
-            if kept.seq > checkpoint.after_seq:
-                break
-            if kept.status == "started" or self._keep_all or (lost and lost & bound_names(kept.spec.code)):
+        for kept in reversed(self._kept.values()):
+            if kept.seq > checkpoint.after_seq or kept.status == "started":
                 continue
-            covered.append(kept)
+            # Of the cells that made a lost name, a recovery runs the newest again (see `Rebuild`).
+            made = lost & bound_names(kept.spec.code) if lost and kept.status == "finished" else None
+            if made:
+                lost -= made
+            else:
+                covered.append(kept)
         for kept in covered:
             del self._kept[kept.execution_id]
             if kept.named:

@@ -23,9 +23,20 @@ class Outbox:
         self._blocked = False
         self._flush_due = False
         self._closing = False
+        self._answers = 0
+        self.on_write: Callable[[], None] | None = None
+        """Hears of every frame: the worker has something to do."""
+
+    def write_answer(self, frame: bytes) -> int:
+        """Send, now, what the worker has asked for; give how many bytes of such it has not taken."""
+        self.write(frame)
+        self._answers = self._answers + len(frame) if self._frames else 0
+        return self._answers
 
     def write(self, frame: bytes) -> None:
         """Send a frame now, after those that were put."""
+        if self.on_write is not None:
+            self.on_write()
         if self._frames:
             self._frames += frame
             if not self._blocked:
@@ -35,6 +46,8 @@ class Outbox:
 
     def put(self, frame: bytes) -> None:
         """Send a frame together with others of this turn of the loop, in one write."""
+        if self.on_write is not None:
+            self.on_write()
         frames = self._frames
         frames += frame
         if self._blocked:
@@ -98,6 +111,7 @@ class Outbox:
         del self._frames[:written]
         if not self._frames:
             self._blocked = False
+            self._answers = 0
             self._loop.remove_writer(self._ends.writer)
             if self._closing:
                 self.close_now()

@@ -2,12 +2,18 @@
 
 from collections.abc import Awaitable
 from functools import partial
+from typing import Final
 
 from pyrepl3_client._bounds import OutputBound
-from pyrepl3_client._delivery import Delivery
+from pyrepl3_client._delivery import MESSAGE_BYTES, Delivery
+from pyrepl3_client._events import size_of
 from pyrepl3_client._execution import Execution, OutputHandler
 from pyrepl3_client._nursery import Nursery
-from pyrepl3_schemas.messages import Output, StreamName
+from pyrepl3_client.errors import ProtocolError
+from pyrepl3_schemas.messages import Display, Output, StreamName
+
+_MARKS_BYTES: Final = 64 * 1024
+"""What a worker may add to say that it has cut something."""
 
 
 class Outlet:
@@ -28,6 +34,9 @@ class Outlet:
         self._delivery = delivery
         self._on_output = on_output
         self._max_bytes = max_bytes
+        # The worker keeps what it prints within the bound, we what comes past Python.
+        self._most = float("inf") if max_bytes is None else 2 * max_bytes + _MARKS_BYTES
+        self._shown: dict[str, int] = {}
         self._bounds: dict[str, OutputBound] = {}
         self.filling = False
         """Whether a namespace is being brought back: what that writes has been seen."""
@@ -47,32 +56,56 @@ class Outlet:
         self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
 
     def deliver(self, execution: Execution | None, message: Output) -> None:
-        """Hand output over now, or when its turn comes."""
+        """Hand output over now, or when its turn comes.
+
+        Raises:
+            ProtocolError: the worker does not keep the bound.
+        """
         if self.filling and (execution is None or execution.silent):
             return
         if execution is not None:
             data = message.data
             execution.output_bytes += len(data) if data.isascii() else len(data.encode())
+            if execution.output_bytes > self._most:
+                raise ProtocolError(
+                    f"it sent {execution.output_bytes:,} bytes of output of execution "
+                    f"{execution.execution_id!r}, past max_output_bytes={self._max_bytes}"
+                )
         if self._delivery.busy:
-            self._delivery.add(partial(self._hand_over, execution, message), len(message.data))
+            size = len(message.data) + MESSAGE_BYTES
+            self._delivery.add(partial(self._hand_over, execution, message), size)
         else:
             awaitable = self._hand_over(execution, message)
             if awaitable is not None:
                 self._delivery.wait_for(awaitable)
 
+    def has_room(self, execution: Execution, message: Display) -> bool:
+        """Whether a display is within the bound, which is one for all of an execution's; else it is cut."""
+        if self._max_bytes is None:
+            return True
+        size = self._shown.get(execution.execution_id, 0) + size_of(message)
+        if size > self._max_bytes:
+            execution.cut = True
+            return False
+        self._shown[execution.execution_id] = size
+        return True
+
     def finish(self, execution: Execution) -> None:
         """Deliver the tail of what was captured of an execution that has ended."""
+        if self._shown:
+            self._shown.pop(execution.execution_id, None)
         bound = self._bounds.pop(execution.execution_id, None) if self._bounds else None
         if bound is None:
             return
         parts, cut = bound.finish()
-        execution.cut = cut
+        execution.cut = execution.cut or cut
         for stream, text in parts:
             self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
 
     def forget(self) -> None:
         """The worker is gone: what was captured of it is not delivered any more."""
         self._bounds.clear()
+        self._shown.clear()
 
     def _hand_over(self, execution: Execution | None, message: Output) -> Awaitable[None] | None:
         """Give output to those who want it; what is given back is to be awaited before the next."""

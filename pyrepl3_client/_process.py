@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from pyrepl3_client._sandbox import confinement_argument, environment
+from pyrepl3_client._tree import children_of, kill_all
 from pyrepl3_client._worker import Ending, Ends, open_pipe
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
@@ -48,6 +49,9 @@ class WorkerProcess:
             # Out of the code's reach, and it ends when the last process of its namespace has.
             self._signal(signal.SIGTERM)
             return
+        if children_of(self.pid):
+            # Those in sessions of their own are in no group of ours, and nobody's children once it is dead.
+            kill_all([self.pid])
         # The worker first, by pidfd: it leads the group, and its number stays taken until it is reaped,
         # so neither signal can hit a stranger.
         self._signal(signal.SIGKILL)

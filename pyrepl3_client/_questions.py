@@ -15,6 +15,7 @@ from pyrepl3_schemas.messages import (
     Stats,
     Variable,
 )
+from pyrepl3_schemas.version import MAX_ID_CHARS
 
 
 class Questions:
@@ -65,8 +66,10 @@ def checked_id(what: str, value: str) -> str:
     """Give an id as it is.
 
     Raises:
-        ValueError: it is empty or holds a colon, which separates ids in the keys of calls and inputs.
+        ValueError: it is empty, too long, or holds a colon, which separates ids in keys of calls and inputs.
     """
     if not isinstance(value, str) or not value or ":" in value:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
         raise ValueError(f"{what} must be a string that is not empty and has no colon, not {value!r}")
+    if len(value) > MAX_ID_CHARS:
+        raise ValueError(f"{what} has {len(value):,} characters; {MAX_ID_CHARS} is the most")
     return value

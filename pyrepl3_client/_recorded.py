@@ -118,8 +118,14 @@ class Recorded:
         elif asked is None:
             asked = questions.asked[call_id] = _Asked(CallRecord(call_id, name, digest), under_way=True)
             asked.waits = True
-            await self._record().intend(execution_id, asked.record)
-            await self._put(execution_id, asked, ask, 1)
+            known = await self._record().intend(execution_id, asked.record)
+            if known is None:
+                await self._put(execution_id, asked, ask, 1)
+                return
+            # Its execution was given up since the store had failed, and was asked for once more.
+            asked.record, asked.under_way = known, False
+            if asked.waits:
+                await self.answer(question, ask, repeatable=repeatable)
         elif asked.record.outcome is not None:
             self._send(_decode(asked.record.outcome))
         elif asked.under_way:

@@ -54,10 +54,19 @@ class SandboxPolicy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResourceLimits:
-    """What a worker and the processes it starts may use. `None` is no limit.
+    """What a worker and all the processes that it starts may use, together. `None` is no limit.
 
-    Limits say "each process" where the kernel has none for a tree; what the tree can use is then at most
-    that times `max_processes`.
+    Memory and CPU time are bounded twice. The kernel bounds each process, at once: the code sees a
+    MemoryError, or the process dies of SIGXCPU. And the parent adds up the whole tree: every 0.1 seconds
+    while code runs or the worker has children, at least every 2 seconds else, and never if neither figure
+    is given. A tree over its limit is killed with the worker, which comes back as after any death; the cell
+    that ran is tried once more, and then ends as a WorkerDied that names the limit.
+
+    So between two looks a tree may exceed its limit, by what it can touch or compute in 0.1 s (2 s if it is
+    started by an idle worker's thread; longer where a look takes over 10 ms, as at 100 processes, and while
+    the parent's loop is held up). Under
+    "limits" a process that left the session and lost its parent between two looks is not seen any more;
+    under "strict" none is missed. Files in memory (memfd, /dev/shm) count as far as they are mapped.
 
     Raises:
         ValueError: a figure means nothing; names it.
@@ -67,13 +76,15 @@ class ResourceLimits:
     """Processes and threads at once. Under "strict" of this worker, and 512 by default (where its user is
     uid 0 outside, at least 300); else of its user, all told (RLIMIT_NPROC, which does not bind uid 0)."""
     max_memory_bytes: int | None = None
-    """Private writable memory of each process (RLIMIT_DATA)."""
+    """Private writable memory of each process (RLIMIT_DATA), and anonymous and shared memory of all together,
+    a page that several share counting once (Pss of proc(5))."""
     max_cpu_seconds: int | None = None
-    """CPU time of each process in its life (RLIMIT_CPU); a worker past it dies of SIGXCPU."""
+    """CPU time in the worker's life: of each process (RLIMIT_CPU), and of all together, those that have ended
+    included."""
     max_open_files: int | None = None
-    """Open files of each process (RLIMIT_NOFILE); at least 64."""
+    """Open files of each process (RLIMIT_NOFILE), at least 64; all have that times `max_processes`."""
     max_file_bytes: int | None = None
-    """Bytes of any one file written (RLIMIT_FSIZE)."""
+    """Bytes of any one file written (RLIMIT_FSIZE); of all files of a "strict" worker, `work_bytes`."""
 
     def __post_init__(self) -> None:
         """Refuse figures that mean nothing."""

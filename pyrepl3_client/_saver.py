@@ -13,6 +13,7 @@ from typing import Final
 from pyrepl3_client._incarnation import Incarnation
 from pyrepl3_client._journal import Record, SavedCheckpoint
 from pyrepl3_client._nursery import Nursery
+from pyrepl3_client._parts import Parts
 from pyrepl3_client.errors import ProtocolError, PyRepl3Error, SessionClosed, WorkerDied
 from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Restore, Restored
 
@@ -43,6 +44,7 @@ class Saver:
         *,
         automatic: bool,
         eager: bool,
+        max_bytes: int,
     ) -> None:
         """Record in `record`.
 
@@ -53,7 +55,9 @@ class Saver:
             position: gives the number of the last execution that was sent, and whether one is under way.
             automatic: take checkpoints without being asked.
             eager: take one after every cell, without waiting for an idle moment.
+            max_bytes: most bytes that one may bring.
         """
+        self._max_bytes = max_bytes
         self._nursery = nursery
         self._record = record
         self._worker = worker
@@ -165,17 +169,20 @@ class Saver:
     async def _take(
         self, worker: Incarnation, checkpoint_id: str, seq: int, timeout: float | None
     ) -> Checkpointed:
-        blobs: dict[str, bytes] = {}
+        parts = Parts(self._known, self._max_bytes)
         while True:
             # One that is longer than a frame comes in parts; the last one has the data.
-            request = Checkpoint(checkpoint_id=checkpoint_id, known=[*self._known, *blobs])
+            request = Checkpoint(checkpoint_id=checkpoint_id, known=[*self._known, *parts.blobs])
             part = await worker.requests.ask(request, Checkpointed, checkpoint_id, timeout, urgent=False)
-            blobs.update(part.blobs)
-            if part.data:
-                break
+            try:
+                if parts.add(part):
+                    break
+            except ProtocolError as error:
+                worker.connection.end(f"it broke the protocol: {error}", error)
+                raise
         needs = tuple(part.needs)
         await self._record.save(
-            SavedCheckpoint(checkpoint_id, seq, part.data, needs, tuple(part.unsaved)), blobs
+            SavedCheckpoint(checkpoint_id, seq, part.data, needs, tuple(part.unsaved)), parts.blobs
         )
         self._known = needs
         return part

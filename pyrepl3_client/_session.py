@@ -1,17 +1,18 @@
 """A session: one namespace, in one worker at a time, and what its owner can do with it."""
 
-import math
 import secrets
 from dataclasses import dataclass
 from typing import Final, get_args
 
 from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
-from pyrepl3_client._journal import SavedCheckpoint, Spec
+from pyrepl3_client._journal import BridgeMetrics, SavedCheckpoint, Spec
+from pyrepl3_client._memory import MemoryJournal
 from pyrepl3_client._questions import checked_id
 from pyrepl3_client._rebuild import RESET
 from pyrepl3_client._recovery import Recovery
 from pyrepl3_client._survival import Survival
 from pyrepl3_client.results import ExecutionResult
+from pyrepl3_schemas.config import MAX_SECONDS
 from pyrepl3_schemas.lifecycle import SessionState
 from pyrepl3_schemas.messages import CancelReason, Checkpointed, Ready, Restored, ResultMode
 from pyrepl3_schemas.version import PROTOCOL
@@ -68,6 +69,11 @@ class Session(Survival):
     def recoveries(self) -> tuple[Recovery, ...]:
         """One report for each time the session came back, oldest first."""
         return tuple(self._recoveries)
+
+    @property
+    def bridge(self) -> BridgeMetrics | None:
+        """What the bridge to the store has done since the session was opened; None without a store."""
+        return None if isinstance(self._record, MemoryJournal) else self._record.metrics
 
     # --- executing -----------------------------------------------------------------------------------
 
@@ -153,7 +159,7 @@ class Session(Survival):
             execution_id = f"{self._prefix}{self._submitted}"
         else:
             checked_id("execution_id", execution_id)
-        if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+        if timeout is not None and not 0 < timeout <= MAX_SECONDS:
             raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout!r}")
         if result_mode not in _RESULT_MODES:
             raise ValueError(f"result_mode must be one of {sorted(_RESULT_MODES)}, not {result_mode!r}")

@@ -12,7 +12,8 @@ from pyrepl3_client._life import Life
 from pyrepl3_client._outcomes import Rejected
 from pyrepl3_client._rebuild import Rebuild
 from pyrepl3_client._recovery import Recovery
-from pyrepl3_client.errors import SpawnError, StoreError, WorkerDied
+from pyrepl3_client._texts import shortened
+from pyrepl3_client.errors import ProtocolError, SpawnError, StoreError, WorkerDied
 from pyrepl3_schemas.lifecycle import SessionState
 
 _logger: Final = logging.getLogger("pyrepl3_client")
@@ -97,7 +98,9 @@ class Survival(Life):
             self._keeper.forsake(first, failure)
             return
         attempts = await self._record.count_attempt(first.execution_id)
-        if attempts >= self._durability.max_attempts:
+        # Over a limit in a fresh worker too, it needs no third: it was not what ran before it.
+        most = self._durability.max_attempts
+        if attempts >= (min(most, 2) if certificate.over_limit else most):
             what = f"worker {certificate.pid} of session {self.session_id!r} died"
             self._keeper.reject(first, Rejected("worker_died", what, certificate, attempts))
         else:
@@ -130,7 +133,9 @@ class Survival(Life):
             incarnation = self._worker()
             try:
                 await rebuild.run(incarnation)
-            except WorkerDied:
+            except (WorkerDied, ProtocolError) as error:
+                # It died under it, or could not bring back what it was given: either way, another one may.
+                await incarnation.destroy(f"it did not bring the namespace back: {shortened(str(error))}")
                 rebuild.blame()
                 continue
             break

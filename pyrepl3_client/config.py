@@ -1,13 +1,12 @@
 """How workers are started and how patiently they are ended."""
 
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
 from pyrepl3_client._sandbox_policy import ResourceLimits, SandboxPolicy
-from pyrepl3_schemas.config import ExecutorConfig
+from pyrepl3_schemas.config import MAX_SECONDS, ExecutorConfig
 from pyrepl3_schemas.confinement import Level
 
 __all__ = ["ExecutorConfig", "ResourceLimits", "SandboxPolicy", "WorkerConfig"]
@@ -45,6 +44,12 @@ class WorkerConfig:
     """How long cancelled code may take to end before it is raised out of at every line."""
     kill_grace: float = 2.0
     """How long it may take after that, before the worker is killed."""
+    stall_timeout: float | None = 30.0
+    """How long the worker may stop in the middle of a message (or send less of it than 64 KiB) before it is
+    killed; None lets it stop for ever. What we did not read meanwhile is not held against it. One that is
+    stopped just then by somebody else (SIGSTOP, a debugger) is killed too: nobody can tell why it stopped."""
+    max_checkpoint_bytes: int = 8 * 1024**3
+    """Bytes that one checkpoint may bring, in all its parts, before the worker is killed."""
     close_grace: float = 2.0
     """How long a session's end may take, in the worker and in host functions, before it is forced."""
 
@@ -54,8 +59,12 @@ class WorkerConfig:
             raise ValueError("python must be the path of an interpreter, not an empty string")
         for name in ("spawn_timeout", "cancel_grace", "kill_grace", "close_grace"):
             seconds: float = getattr(self, name)
-            if not (seconds >= 0 and math.isfinite(seconds)) or (name == "spawn_timeout" and seconds == 0):
+            if not 0 <= seconds <= MAX_SECONDS or (name == "spawn_timeout" and seconds == 0):
                 raise ValueError(f"{name} must be a finite number of seconds, not {seconds!r}")
+        if self.stall_timeout is not None and not 0 < self.stall_timeout <= MAX_SECONDS:
+            raise ValueError(f"stall_timeout must be above 0 seconds or None, not {self.stall_timeout!r}")
+        if self.max_checkpoint_bytes < 1:
+            raise ValueError(f"max_checkpoint_bytes must be at least 1, not {self.max_checkpoint_bytes!r}")
         object.__setattr__(self, "warm", checked_modules(self.warm))
         self._check_confinement()
         for key, value in (self.env or {}).items():

@@ -22,6 +22,7 @@ from pyrepl3_client._durability import RecoveryHandler
 from pyrepl3_client._events import Event
 from pyrepl3_client._execution import InputHandler, OutputHandler
 from pyrepl3_client._flight import Capabilities
+from pyrepl3_client._journal import BridgeMetrics
 from pyrepl3_client._loop_thread import LoopThread
 from pyrepl3_client._recovery import Recovery, RecoveryPolicy
 from pyrepl3_client.config import WorkerConfig
@@ -107,6 +108,11 @@ class Session:
     def recoveries(self) -> tuple[Recovery, ...]:
         """One report for each time the session came back, oldest first."""
         return self._session.recoveries
+
+    @property
+    def bridge(self) -> BridgeMetrics | None:
+        """What the bridge to the store has done since the session was opened; None without a store."""
+        return self._session.bridge
 
     def start(
         self,

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from pyrepl3_schemas.codec import decode_value, encode_value
-from pyrepl3_schemas.errors import LocalProtocolError
+from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import Call, CallResponse, FromWorker, Input, InputResponse
 from pyrepl3_worker.answers import COROUTINE_FLAGS, Answer, PendingCall, in_coroutine, is_awaited
 from pyrepl3_worker.cancellation import Interrupt, gate
@@ -235,7 +235,13 @@ class Calls:
         if message.error is not None:
             answer.settle(error=self._exception(message.error.exception, message.error.message))
         elif isinstance(message.value, msgspec.Raw):
-            answer.settle(decode_value(message.value))
+            try:
+                value = decode_value(message.value)
+            except RemoteProtocolError as error:
+                # The frame is sound, so the session goes on; whoever called must not wait for ever.
+                answer.settle(error=self._exception("CapabilityError", f"the answer is unreadable: {error}"))
+            else:
+                answer.settle(value)
         else:
             answer.settle(None)
 

@@ -32,8 +32,21 @@ DOORBELL: Final = signal.SIGURG
 """Ignored by default, so it does no harm to a process that is not ready for it yet."""
 
 _PACKAGE: Final = os.path.dirname(__file__) + os.sep
-# They do nothing but call the code's own `__repr__` and the like, and hold no state that could break.
-_TRANSPARENT: Final = frozenset(_PACKAGE + name for name in ("reprs.py", "display.py", "failures.py"))
+# They do nothing but call the code's own `__repr__` and the like, and hold no state that could break (or,
+# where objects are pickled, none that is used after an error).
+_TRANSPARENT: Final = frozenset(
+    _PACKAGE + name
+    for name in (
+        "reprs.py",
+        "display.py",
+        "failures.py",
+        "pickling.py",
+        "definitions.py",
+        "reductions.py",
+        "scope.py",
+        "unsaveable.py",
+    )
+)
 _RETRY: Final = 0.001
 _LOOP_FILES: Final = frozenset({base_events.__file__, events.__file__})
 _SELECT: Final = EpollSelector.select.__code__
@@ -189,7 +202,9 @@ class Unwinder:
             return
         filename = code.co_filename
         if self._once:
-            if filename.startswith(_PACKAGE):
+            # Nor in what carries the code, such as the thread's own bootstrap: nobody there would catch it.
+            inside = innermost_gate(sys._getframe(1))  # pyright: ignore[reportPrivateUsage] - the code's frame
+            if filename.startswith(_PACKAGE) or inside is BUSY or inside is ELSEWHERE:
                 return
             self.stop()
         elif not filename.startswith(CELL_PREFIX):

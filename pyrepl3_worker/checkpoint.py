@@ -24,10 +24,12 @@ from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Checkpointed, Restore, Restored
 from pyrepl3_worker import manifest
 from pyrepl3_worker.constants import fingerprint
-from pyrepl3_worker.manifest import Group, Manifest, Outgoing
+from pyrepl3_worker.history import History
+from pyrepl3_worker.manifest import CHUNK, Group, Manifest, Outgoing, Past
+from pyrepl3_worker.patience import Patience
 from pyrepl3_worker.reprs import type_name
 from pyrepl3_worker.restoring import Restoring
-from pyrepl3_worker.saving import Pickled, Saving
+from pyrepl3_worker.saving import Pickled, Saving, Slow
 from pyrepl3_worker.scope import is_provided
 from pyrepl3_worker.sharing import Names
 
@@ -52,7 +54,13 @@ class Checkpointer:
     """Takes and restores checkpoints of one namespace."""
 
     def __init__(
-        self, namespace: dict[str, Any], hidden: frozenset[str], max_bytes: int | None = None
+        self,
+        namespace: dict[str, Any],
+        hidden: frozenset[str],
+        max_bytes: int | None = None,
+        *,
+        history: History | None = None,
+        patience: Patience | None = None,
     ) -> None:
         """Watch over `namespace`, but for the `hidden` names, which are the session's own.
 
@@ -61,31 +69,45 @@ class Checkpointer:
             hidden: names that are neither saved nor restored.
             max_bytes: most bytes of one answer. A checkpoint that takes more comes in parts: an answer
                 without `data` wants to be asked for again. None puts everything into one answer.
+            history: is saved and restored too.
+            patience: bounds what objects' own code may take; None waits for it.
         """
         self._namespace = namespace
         self._hidden = hidden | _OWN
         self._max_bytes = max_bytes
+        self._chunk = CHUNK if max_bytes is None else min(CHUNK, max_bytes // 2)
+        self._history = history
+        self._patience = Patience() if patience is None else patience
+        self._slow: dict[str, Slow] = {}
         self._together: list[Names] = []
         """Groups of more than one name, as they were last time."""
         self._constants: dict[str, _Constant] = {}
         self._rest: dict[str, deque[Checkpointed]] = {}
         self._arrived: dict[str, dict[str, bytes]] = {}
 
-    def take(self, checkpoint_id: str, known: Collection[str]) -> Checkpointed:
+    def take(self, checkpoint_id: str, known: Collection[str], timeout: float | None = None) -> Checkpointed:
         """Save the namespace.
 
         Args:
             checkpoint_id: the checkpoint's name. While there are parts of it left, the next one comes.
             known: digests of blobs that need not be sent.
+            timeout: seconds that objects' own code may take, all told; None for ten. What takes more than
+                half of what is left of them is stopped, and reported.
         """
         if self._rest.get(checkpoint_id):
             return self._rest[checkpoint_id].popleft()
         started = time.perf_counter()
-        saving = Saving(self._namespace, self._hidden)
-        outgoing = Outgoing(known)
+        history = self._history
+        hidden, results = self._hidden, dict[str, object]()
+        if history is not None:
+            hidden, results = history.names(hidden), history.values()
+        self._patience.begin(timeout)
+        saving = Saving(self._namespace, hidden, results, self._patience, self._slow)
+        outgoing = Outgoing(known, self._chunk)
         try:
             saved = self._save(saving, outgoing)
         finally:
+            self._patience.close()
             saving.close()
         answer = Checkpointed(
             checkpoint_id=checkpoint_id,
@@ -100,6 +122,7 @@ class Checkpointer:
         return first
 
     def _save(self, saving: Saving, outgoing: Outgoing) -> Manifest:
+        past: Past | None = None
         unchanged: dict[str, Group] = {}
         for name, value in saving.values.items():
             constant = self._constants.get(name)
@@ -129,6 +152,8 @@ class Checkpointer:
             return not early, position[first]
 
         groups.sort(key=rank)
+        if self._history is not None:
+            past = self._history.save(saving.results, saving.aliases(), outgoing)
         filenames = sorted({filename for group in groups for filename in group.sources})
         return Manifest(
             version=manifest.VERSION,
@@ -142,6 +167,7 @@ class Checkpointer:
                 if (lines := linecache.getlines(filename))
             },
             unsaved=saving.unsaved(),
+            past=past,
         )
 
     def _in_parts(self, answer: Checkpointed) -> list[Checkpointed]:
@@ -151,7 +177,10 @@ class Checkpointer:
             return [answer]
         parts: list[Checkpointed] = []
         blobs: dict[str, bytes] = {}
-        start = size = len(answer.data) + _WIRE_MARGIN + _DIGEST_BYTES * len(answer.needs)
+        # Up to four bytes a character, and their lengths.
+        said = sum(len(each.name) + len(each.type_name) + len(each.reason) + 9 for each in answer.unsaved)
+        start = len(answer.data) + _WIRE_MARGIN + _DIGEST_BYTES * len(answer.needs) + 4 * said
+        size = start = min(start, most)
         for digest, blob in answer.blobs.items():
             if blobs and size + len(blob) > most:
                 parts.append(Checkpointed(checkpoint_id=answer.checkpoint_id, blobs=blobs))
@@ -164,6 +193,7 @@ class Checkpointer:
         """Put a checkpoint back: the namespace is as it was, but for what is reported.
 
         Names that the checkpoint does not know go; those that it could not save are left as they are.
+        The history (`In`, `Out`, the numbering) comes back too if the message wants it.
         A message without `data` brings blobs in advance, for a checkpoint that takes several frames.
 
         Raises:
@@ -177,15 +207,26 @@ class Checkpointer:
         del self._arrived[message.checkpoint_id]
         found = _read(message.data)
         self._forget(found)
-        restoring = Restoring(self._namespace, found, blobs)
-        restoring.run()
+        restoring = Restoring(self._namespace, found, blobs, self._patience)
+        self._patience.begin(message.timeout)
+        try:
+            restoring.run()
+        finally:
+            self._patience.close()
+        lost = [*found.unsaved, *restoring.unsaved()]
+        results = frozenset(() if found.past is None else found.past.results)
+        if not message.history:
+            lost = [unsaved for unsaved in lost if unsaved.name not in results]
+        elif self._history is not None and found.past is not None:
+            self._history.restore(found.past, restoring.results(), blobs)
         self._together = [tuple(group.names) for group in found.groups if len(group.names) > 1]
         self._constants = {}
         self._rest = {}
+        self._slow.clear()
         return Restored(
             checkpoint_id=message.checkpoint_id,
             names=restoring.names,
-            unsaved=[*found.unsaved, *restoring.unsaved()],
+            unsaved=lost,
             duration=time.perf_counter() - started,
         )
 
@@ -193,7 +234,11 @@ class Checkpointer:
         kept = {name for group in found.groups for name in group.names}
         kept.update(found.modules, found.globals, (unsaved.name for unsaved in found.unsaved))
         for name, value in list(self._namespace.items()):
-            if name not in kept and name not in self._hidden and not is_provided(name, value):
+            if name in kept or name in self._hidden or is_provided(name, value):
+                continue
+            if name == "__doc__":
+                self._namespace[name] = None
+            else:
                 del self._namespace[name]
 
 

@@ -1,7 +1,6 @@
 """Source to something that runs: compile, last-statement value, AST fallback, cache."""
 
 import ast
-import linecache
 import zlib
 from collections.abc import Callable, Mapping
 from types import CodeType
@@ -12,6 +11,7 @@ import msgspec
 from pyrepl3_schemas.messages import ResultMode
 from pyrepl3_worker.analysis import Analysis, ExecutionMode, analyze, resolves_to_blocking
 from pyrepl3_worker.errors import CompilationError
+from pyrepl3_worker.sources import Sources
 
 CO_COROUTINE: Final = 0x80
 _FUTURE_FLAGS: Final = 0x1FF0000
@@ -20,6 +20,8 @@ _FUTURE_FLAGS: Final = 0x1FF0000
 CELL_PREFIX: Final = "<cell "
 WRAPPER: Final = "__async_exec__"
 LAST: Final = "__pyrepl3_last__"
+_MOST_CHARS: Final = 16 * 1024 * 1024
+"""Characters of source that are kept compiled; their code takes several times that in memory."""
 
 
 class Cell(msgspec.Struct):
@@ -67,11 +69,12 @@ class Cell(msgspec.Struct):
 class CompilationCache:
     """The most recently used cells, by their source itself: equal hashes of unlike code are no hit."""
 
-    __slots__ = ("_cells", "hits", "max_size", "misses")
+    __slots__ = ("_cells", "_chars", "hits", "max_size", "misses")
 
     def __init__(self, max_size: int = 1000) -> None:
-        """Keep at most `max_size` cells; 0 keeps none."""
+        """Keep at most `max_size` cells; 0 keeps none. Of long ones it keeps fewer."""
         self.max_size = max_size
+        self._chars = 0
         self._cells: dict[tuple[str, str, int], Cell] = {}
         self.hits = 0
         self.misses = 0
@@ -84,17 +87,20 @@ class CompilationCache:
             self.misses += 1
             return None
         self.hits += 1
-        if len(self._cells) >= self.max_size:
+        if len(self._cells) >= self.max_size or self._chars > _MOST_CHARS // 2:
             # Order matters only when something may have to go.
             self._cells[key] = self._cells.pop(key)
         return cell
 
     def store_compiled(self, code: str, mode: str, flags: int, compiled: Cell) -> None:
         """Keep a cell; the one unused for longest goes when there are too many."""
-        if self.max_size == 0:
+        if self.max_size == 0 or len(code) > _MOST_CHARS:
             return
-        if len(self._cells) >= self.max_size:
-            del self._cells[next(iter(self._cells))]
+        self._chars += len(code)
+        while self._cells and (len(self._cells) >= self.max_size or self._chars > _MOST_CHARS):
+            oldest = next(iter(self._cells))
+            del self._cells[oldest]
+            self._chars -= len(oldest[0])
         self._cells[code, mode, flags] = compiled
 
 
@@ -110,6 +116,7 @@ class Compiler:
     def __init__(self, cache_size: int = 1000) -> None:
         """Keep `cache_size` compiled cells."""
         self.cache = CompilationCache(cache_size)
+        self._sources = Sources()
         self.ast_transforms = 0
         self._flags = 0
 
@@ -122,6 +129,7 @@ class Compiler:
         cell = self.cache.get_compiled(source, result_mode, self._flags)
         if cell is None:
             cell = self._compile(source, result_mode)
+            self._sources.watch(cell.filename, [code for code in (cell.body, cell.last) if code is not None])
             if not cell.analysis.candidates:
                 cell.route = cell.mode({}).value
             self.cache.store_compiled(source, result_mode, self._flags, cell)
@@ -135,8 +143,7 @@ class Compiler:
 
     def _compile(self, source: str, result_mode: ResultMode) -> Cell:
         filename = filename_of(source)
-        lines = source.splitlines(keepends=True)
-        linecache.cache[filename] = (len(source), None, lines, filename)
+        self._sources.add(filename, source)
         try:
             tree = compile(source, filename, "exec", ast.PyCF_ONLY_AST | self._flags, dont_inherit=True)
             analysis = analyze(tree)

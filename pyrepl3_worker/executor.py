@@ -245,12 +245,14 @@ class AsyncExecutor:
 
     def _run_as_task(self, execution: Execution, cell: Cell) -> None:
         assert self._loop is not None
-        execution.place = "task"
         self._context.run(current.set, execution.flow)
         # Made by hand: the code's own main flow is not a task that the code created.
         self.stopper.task = Task(self._drive(execution, cell), loop=self._loop, context=self._context)
 
     async def _drive(self, execution: Execution, cell: Cell) -> None:
+        # Only now: a task that is cancelled before its first step never takes it, and nothing would end.
+        execution.place = "task"
+        self.stopper.deliver()
         try:
             try:
                 value = await await_cell(cell, self.namespace.namespace)

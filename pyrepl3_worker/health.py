@@ -1,15 +1,11 @@
 """Mends, after each execution, what code may have broken that the worker itself stands on."""
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pyrepl3_worker.cancellation import Doorbell
 from pyrepl3_worker.ground import hear_doorbell, mend_namespace
 from pyrepl3_worker.stdio import Stdio
-
-if TYPE_CHECKING:
-    from pyrepl3_worker.checkpoint import Checkpointer
 
 _LEAST_RECURSION: Final = 200
 _getrecursionlimit: Final = sys.getrecursionlimit
@@ -24,7 +20,6 @@ class Health:
         self._doorbell = doorbell
         self._namespace = namespace
         self._recursion_limit = sys.getrecursionlimit()
-        self._checkpointer: Checkpointer | None = None
 
     def make_room(self) -> None:
         """Put back a recursion limit that leaves our own calls no room; the first thing that is needed."""
@@ -40,9 +35,3 @@ class Health:
         self._doorbell.install()
         hear_doorbell()
         self._stdio.mend()
-
-    def checkpointer(self, make: "Callable[[], Checkpointer]") -> "Checkpointer":
-        """Give the session's checkpointer, made when first needed."""
-        if self._checkpointer is None:
-            self._checkpointer = make()
-        return self._checkpointer

@@ -41,6 +41,22 @@ class Group(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """Filenames of the cells that its functions came from."""
 
 
+class Past(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """The history of the session: what was run, and what came of it."""
+
+    count: int
+    """How many inputs there were."""
+    first: int
+    """The first of them that is kept here."""
+    inputs: list[Content] = []
+    results: list[str] = []
+    """Names among those of the groups, modules and globals that are results, not variables."""
+    recent: dict[str, str] = {}
+    """By the name of a last result (`_`), the result's."""
+    aliases: dict[str, str] = {}
+    """By the name of a result that could not be saved, the variable that is the same object."""
+
+
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything that a checkpoint knows, but for the contents."""
 
@@ -55,6 +71,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     sources: dict[str, Content] = {}
     """Cells' source code by filename, for tracebacks."""
     unsaved: list[Unsaved] = []
+    past: Past | None = None
 
 
 def python_version() -> str:
@@ -66,15 +83,18 @@ def digests(manifest: Manifest) -> list[str]:
     """Give the digests of all blobs that a restore takes, each once."""
     contents = [content for group in manifest.groups for content in (group.pickle, *group.buffers)]
     contents.extend(manifest.sources.values())
+    if manifest.past is not None:
+        contents.extend(manifest.past.inputs)
     return list(dict.fromkeys(digest for content in contents for digest in content.chunks))
 
 
 class Outgoing:
     """Contents on their way to the parent, without those that it has already."""
 
-    def __init__(self, known: Collection[str]) -> None:
-        """Leave out the blobs in `known`."""
+    def __init__(self, known: Collection[str], chunk: int = CHUNK) -> None:
+        """Leave out the blobs in `known`; make none longer than `chunk` bytes."""
         self.known = frozenset(known)
+        self._chunk = chunk
         self.blobs: dict[str, bytes] = {}
 
     def put(self, data: Buffer) -> Content:
@@ -83,8 +103,8 @@ class Outgoing:
         if len(view) <= INLINE:
             return Content(inline=bytes(view))
         chunks: list[str] = []
-        for start in range(0, len(view), CHUNK):
-            chunk = view[start : start + CHUNK]
+        for start in range(0, len(view), self._chunk):
+            chunk = view[start : start + self._chunk]
             digest = sha256(chunk).hexdigest()
             chunks.append(digest)
             if digest not in self.known and digest not in self.blobs:

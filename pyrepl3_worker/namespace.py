@@ -16,7 +16,10 @@ type ExecutionContext = Literal["async", "thread", "sync"]
 MODULE_KEYS: Final = frozenset(
     {"__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtins__", "__annotations__"}
 )
+OF_CODE: Final = frozenset({"__doc__", "__annotations__"})
+"""Those of a module that its code sets."""
 ENGINE_INTERNALS: Final = frozenset({"_", "__", "___", "_i", "_ii", "_iii", "In", "Out"})
+RESULTS: Final = ("_", "__", "___")
 _OUT_LIMIT: Final = 1000
 _IN_LIMIT: Final = 10_000
 
@@ -132,6 +135,44 @@ class NamespaceManager:
         """Give a read-only shallow copy of the code's own names."""
         hidden = MODULE_KEYS | ENGINE_INTERNALS
         return MappingProxyType({name: value for name, value in self.namespace.items() if name not in hidden})
+
+    # --- the history as a whole, for checkpoints ----------------------------------------------------------
+
+    @property
+    def inputs(self) -> list[str]:
+        """`In`, unless the code has made it something else."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> dict[int, Any]:
+        """`Out`, unless the code has made it something else."""
+        return self._outputs
+
+    def result(self, name: str) -> Any:
+        """Give what the session would bind one of the `RESULTS` to."""
+        return self._internals[name]
+
+    def overridden(self) -> frozenset[str]:
+        """Give the engine internals that the code itself has bound to something else."""
+        namespace, internals = self.namespace, self._internals
+        return frozenset(name for name, value in internals.items() if namespace.get(name, value) is not value)
+
+    def go_on(self, inputs: list[str], outputs: Mapping[int, Any], recent: Mapping[str, object]) -> None:
+        """Take over the history of another worker: `recent` are the last results, by their names."""
+        overridden = self.overridden()
+        self._inputs[:] = inputs or [""]
+        self._outputs.clear()
+        for number, value in outputs.items():
+            self._outputs[number] = value
+        earlier: dict[str, str] = dict(zip(("_i", "_ii", "_iii"), reversed(inputs[-4:-1]), strict=False))
+        for name in self._internals:
+            if name in ("In", "Out"):
+                continue
+            self._internals[name] = value = earlier.get(name, recent.get(name, ""))
+            if name not in overridden:
+                self.namespace[name] = value
+
+    # --- recording -----------------------------------------------------------------------------------------
 
     def record_input(self, source: str) -> int:
         """Append a cell's source to `In`; give its number."""

@@ -31,7 +31,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 from pyrepl3_worker import definitions, reductions
 from pyrepl3_worker.compiler import CELL_PREFIX
 from pyrepl3_worker.definitions import Reduced, Reference, Token, named
-from pyrepl3_worker.scope import Scope, in_worker, is_static, is_workers
+from pyrepl3_worker.scope import Scope, in_worker, is_ndarray, is_static, is_workers
 from pyrepl3_worker.statics import in_mro
 from pyrepl3_worker.unsaveable import Unsaveable, refusal
 
@@ -53,12 +53,25 @@ type How = Callable[["Saver", Any], Any] | None
 """Gives an object's reduction; None leaves it to pickle."""
 
 
+class _Sink:
+    """A file. Its `write` is Python's, so that a signal is heard between two parts, which may have no end."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        # A bytearray comes as it is, and may change before all is written.
+        self.parts.append(data if type(data) is bytes else bytes(data))
+
+
 class Saver(Pickler):
     """Pickles the values of one group, one after the other, with one memo."""
 
     def __init__(self, scope: Scope, members: frozenset[str]) -> None:
         """Save what is bound to `members`; refer to other definitions by name."""
-        self._file = BytesIO()
+        self._file = _Sink()
         self.buffers: list[memoryview] = []
         super().__init__(self._file, PROTOCOL, buffer_callback=_collector(self.buffers))
         self.scope = scope
@@ -77,7 +90,7 @@ class Saver(Pickler):
     @property
     def data(self) -> bytes:
         """What has been written."""
-        return self._file.getvalue()
+        return b"".join(self._file.parts)
 
     def reducer_override(self, obj: Any) -> Any:
         """Say how to save an object that is none of the exact built-in types."""
@@ -168,6 +181,13 @@ class Saver(Pickler):
         self.by_name.add(id(value))
         return getattr, (sys.modules[type(value).__module__], name)
 
+    def array(self, value: Any) -> Any:
+        """Save a NumPy array; one that looks into another that is saved too, as a look into that."""
+        base = value.base
+        if id(base) not in self.scope.looked_into or not reductions.can_look_into(value, base):
+            return NotImplemented
+        return reductions.view_parts(value, base)
+
     def module(self, value: ModuleType) -> Reduced:
         """Save a module by name."""
         name = vars(value).get("__name__")
@@ -224,6 +244,10 @@ def _how_to_save(kind: type[Any]) -> How:
         plain = cast(Any, kind).__reduce__ is BaseException.__reduce__
         own = type(in_mro(kind, "__init__")) is FunctionType or type(in_mro(kind, "__new__")) is FunctionType
         return (lambda _, error: definitions.exception_parts(error)) if plain and own else None
+    if is_ndarray(kind):
+        return Saver.array
+    if reductions.overrides_filling(kind):
+        return lambda _, value: reductions.container_parts(value)
     return None if kind.__module__ in ("__main__", "builtins") else Saver.instance
 
 

@@ -8,16 +8,29 @@ from typing import Any
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker import manifest
 from pyrepl3_worker.manifest import Content, Group, Manifest
+from pyrepl3_worker.patience import Patience
 from pyrepl3_worker.pickling import Loader
-from pyrepl3_worker.reprs import encodable, type_name
-from pyrepl3_worker.unsaveable import Unsaveable
+from pyrepl3_worker.reprs import type_name
+from pyrepl3_worker.unsaveable import describe
 
 
 class Restoring(Mapping[str, object]):
     """A checkpoint on its way back; as a mapping, it restores what is asked for first."""
 
-    def __init__(self, namespace: dict[str, Any], found: Manifest, blobs: Mapping[str, bytes]) -> None:
-        """Be about to fill `namespace`."""
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        found: Manifest,
+        blobs: Mapping[str, bytes],
+        patience: Patience,
+    ) -> None:
+        """Be about to fill `namespace`; objects' own code may take as long as `patience` has it."""
+        past = found.past
+        self._aside = frozenset(() if past is None else past.results)
+        """Names of results: they are no variables."""
+        self._aliases = dict[str, str]() if past is None else past.aliases
+        self._patience = patience
+        self._loaded_modules: dict[str, object] = {}
         self._namespace = namespace
         self._manifest = found
         self._blobs = blobs
@@ -30,10 +43,18 @@ class Restoring(Mapping[str, object]):
     def names(self) -> list[str]:
         """What is there again."""
         return [
-            *self._values,
-            *(name for name in self._manifest.modules if name not in self._reasons),
-            *self._manifest.globals,
+            *(name for name in self._values if name not in self._aside),
+            *(name for name in self._loaded_modules if name not in self._aside),
+            *(name for name in self._manifest.globals if name not in self._aside),
         ]
+
+    def results(self) -> dict[str, object]:
+        """Give what is there again of the results."""
+        found = {**self._values, **self._loaded_modules}
+        found |= dict.fromkeys(self._manifest.globals, self._namespace)
+        there = self._namespace
+        found |= {name: there[variable] for name, variable in self._aliases.items() if variable in there}
+        return {name: found[name] for name in self._aside if name in found}
 
     def unsaved(self) -> list[Unsaved]:
         """What is not."""
@@ -48,7 +69,8 @@ class Restoring(Mapping[str, object]):
         for filename, content in self._manifest.sources.items():
             self._add_source(filename, content)
         for name in self._manifest.globals:
-            self._namespace[name] = self._namespace
+            if name not in self._aside:
+                self._namespace[name] = self._namespace
         for name, module in self._manifest.modules.items():
             self._import(name, module)
         waiting = self._manifest.groups
@@ -60,8 +82,7 @@ class Restoring(Mapping[str, object]):
             waiting = left
 
     def _add_source(self, filename: str, content: Content) -> None:
-        if filename in linecache.cache:
-            return
+        # Also if it is there: it would go with the code that it is kept for now (see `sources`).
         try:
             source = manifest.take(content, self._blobs).decode("utf-8", "surrogatepass")
         except (LookupError, UnicodeError):
@@ -70,12 +91,15 @@ class Restoring(Mapping[str, object]):
 
     def _import(self, name: str, module: str) -> None:
         try:
-            self._namespace[name] = import_module(module)
-        except TimeoutError:
-            raise  # a deadline's
-        except Exception as error:
-            self._namespace.pop(name, None)
-            self._reasons[name] = f"importing {module} failed: {describe(error)}"
+            found = self._patience.run(import_module, module)
+        except BaseException as error:  # the module's code may raise SystemExit as well
+            if name not in self._aside:
+                self._namespace.pop(name, None)
+            self._reasons[name] = f"importing {module} failed: {self._describe(error)}"
+        else:
+            self._loaded_modules[name] = found
+            if name not in self._aside:
+                self._namespace[name] = found
 
     def _load(self, group: Group) -> bool:
         """Restore a group unless it is there; tell whether it is."""
@@ -89,21 +113,28 @@ class Restoring(Mapping[str, object]):
             data = manifest.take(group.pickle, self._blobs)
             buffers = [manifest.take(content, self._blobs) for content in group.buffers]
             loader = Loader(data, buffers, self._namespace, self)
-            values = {name: loader.load() for name in group.names}
-        except TimeoutError:
-            raise  # a deadline's
-        except Exception as error:
-            self._reasons |= dict.fromkeys(group.names, describe(error))
+            values = {name: self._patience.run(loader.load) for name in group.names}
+        except BaseException as error:  # its code may raise SystemExit as well; nobody else's stands here
+            self._reasons |= dict.fromkeys(group.names, self._describe(error))
             for name in group.names:
-                self._namespace.pop(name, None)
+                if name not in self._aside:
+                    self._namespace.pop(name, None)
             return False
         finally:
             self._loading.discard(first)
         self._values |= values
-        self._namespace.update(values)
+        for name, value in values.items():
+            if name not in self._aside:
+                self._namespace[name] = value
         for name in group.names:
             self._reasons.pop(name, None)
         return True
+
+    def _describe(self, error: BaseException) -> str:
+        try:
+            return self._patience.run(describe, error)
+        except BaseException:  # its text does not come, for whatever reason
+            return type_name(error)
 
     def __getitem__(self, name: str) -> object:
         """Give what a name is bound to.
@@ -126,13 +157,3 @@ class Restoring(Mapping[str, object]):
     def __len__(self) -> int:
         """Count it."""
         return len(self._groups)
-
-
-def describe(error: Exception) -> str:
-    """Give the reason that an exception is, also when its own text fails."""
-    if isinstance(error, LookupError | Unsaveable) and error.args and type(error.args[0]) is str:
-        return encodable(error.args[0])
-    try:
-        return encodable(f"{type_name(error)}: {error}")
-    except Exception as second:
-        return f"{type_name(error)} (its text raises {type_name(second)})"

@@ -6,12 +6,14 @@ earlier groups has them tried first: then nothing is pickled twice.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic  # by name: the code may replace it
 from types import ModuleType
 from typing import Final, cast
 
 from pyrepl3_schemas.messages import Unsaved
+from pyrepl3_worker.patience import Impatience, Patience
 from pyrepl3_worker.pickling import Saver, identity_matters
 from pyrepl3_worker.reprs import encodable, type_name
 from pyrepl3_worker.scope import Scope, is_provided
@@ -35,6 +37,16 @@ class Pickled:
     """By name, the definitions of other groups that it refers to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """An object that had to be stopped."""
+
+    value: object
+    reason: str
+    again: float
+    """When it is worth another try: it costs a hundredth of the session's time at most."""
+
+
 class _Failure(Exception):  # noqa: N818 - it is a finding, and reported as one
     """A name can't be saved."""
 
@@ -53,14 +65,37 @@ class _Matters(dict[type, bool]):
 
 
 _matters: Final = _Matters()
+_LONGEST_REASON: Final = 1000
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…"
 
 
 class Saving:
     """What is in a namespace, sorted out by how it is saved."""
 
-    def __init__(self, namespace: dict[str, object], hidden: frozenset[str]) -> None:
-        """Look at the namespace as it is now, past the `hidden` names."""
+    def __init__(
+        self,
+        namespace: dict[str, object],
+        hidden: frozenset[str],
+        results: Mapping[str, object],
+        patience: Patience,
+        slow: dict[str, Slow],
+    ) -> None:
+        """Look at the namespace as it is now.
+
+        Args:
+            namespace: the live dict.
+            hidden: names to look past.
+            results: what is saved beside, under names that are no variables.
+            patience: bounds what objects' own code may take.
+            slow: what had to be stopped earlier, by name; kept up to date.
+        """
         self._namespace = namespace
+        self._patience = patience
+        self._slow = slow
+        self.results = results
         self.values: dict[str, object] = {}
         """What is pickled."""
         self.modules: dict[str, str] = {}
@@ -72,8 +107,17 @@ class Saving:
         self._alive: list[object] = []
         """All that was met, so that an id means the same object until the groups are known."""
         for name, value in list(namespace.items()):
-            if type(name) is str and name not in hidden:
+            if type(name) is str and name not in hidden and not (name == "__doc__" and value is None):
                 self._sort_out(name, value)
+        for name, value in results.items():
+            self._sort_out(name, value)
+        for name, known in list(slow.items()):
+            value = self.values.get(name)
+            if value is not known.value:
+                del slow[name]
+            elif monotonic() < known.again:
+                del self.values[name]
+                self.failed[name] = known.reason
         self.scope = Scope(namespace, self.values)
 
     def _sort_out(self, name: str, value: object) -> None:
@@ -92,10 +136,22 @@ class Saving:
 
     def unsaved(self) -> list[Unsaved]:
         """Give the report."""
+        known: dict[str, object] = {**self._namespace, **self.results}
+        also = self.aliases()
         return [
-            Unsaved(encodable(name), type_name(self._namespace.get(name)), reason)
+            Unsaved(encodable(name), type_name(known.get(name)), _short(reason))
             for name, reason in self.failed.items()
+            if name not in also
         ]
+
+    def aliases(self) -> dict[str, str]:
+        """Give the results that can't be saved and are variables too, which are reported as those."""
+        by_id = {id(self._namespace.get(name)): name for name in self.failed if name not in self.results}
+        return {
+            name: by_id[id(value)]
+            for name, value in self.results.items()
+            if name in self.failed and id(value) in by_id
+        }
 
     def close(self) -> None:
         """Let go of all objects, and of the arrays' memory."""
@@ -174,13 +230,22 @@ class Saving:
     def _dump(self, saver: Saver, name: str) -> None:
         value = self.values[name]
         before = len(saver.seen)
+        started = monotonic()
         try:
-            saver.dump(value)
-        except TimeoutError:
-            raise  # a deadline's, raised from outside into the object's own code
-        except Exception as error:
+            self._patience.run(saver.dump, value)
+        except Impatience as error:
             culprit = saver.seen[-1] if len(saver.seen) > before else value
-            raise _Failure(name, encodable(explain(error, culprit, value))) from None
+            reason = encodable(explain(error, culprit, value))
+            now = monotonic()
+            self._slow[name] = Slow(value, reason, now + 100 * (now - started))
+            raise _Failure(name, reason) from None
+        except BaseException as error:  # its code may raise SystemExit as well; nobody else's stands here
+            culprit = saver.seen[-1] if len(saver.seen) > before else value
+            try:
+                reason = self._patience.run(explain, error, culprit, value)
+            except BaseException:  # its text does not come, for whatever reason
+                reason = type_name(error)
+            raise _Failure(name, encodable(reason)) from None
 
     def _without_broken_needs(self, found: list[Pickled]) -> list[Pickled]:
         """Drop what refers to definitions that could not be saved, and then what refers to that."""

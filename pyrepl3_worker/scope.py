@@ -34,6 +34,8 @@ class Scope:
         """By id, the names of the session's own functions and classes."""
         self.by_type: dict[type, Any] = {}
         """By type, how instances are saved; the pickler's."""
+        self.looked_into = _looked_into(saved)
+        """Ids of NumPy arrays that other arrays look into."""
         self._foreign_globals: dict[int, dict[str, Any]] = {}
         self._constants: dict[type, dict[int, str]] = {}
         for name, value in saved.items():
@@ -117,6 +119,25 @@ class Scope:
             known["__builtins__"] = sys.modules["builtins"]
             self._foreign_globals[id(found)] = known
         return known
+
+
+def is_ndarray(kind: type) -> bool:
+    """Whether a type is NumPy's array itself."""
+    return kind.__name__ == "ndarray" and kind.__module__ == "numpy"
+
+
+def _looked_into(saved: Mapping[str, object]) -> frozenset[int]:
+    """Find the arrays that are bound to a name, or that several which are look into.
+
+    Others may be huge, and all of what is needed of them the few items that are looked at.
+    """
+    arrays = [cast(Any, value) for value in saved.values() if is_ndarray(type(value))]
+    named = {id(array) for array in arrays}
+    lookers: dict[int, set[int]] = {}
+    for array in arrays:
+        if array.base is not None and is_ndarray(cast("type[object]", type(array.base))):
+            lookers.setdefault(id(array.base), set()).add(id(array))
+    return frozenset(named) | {base for base, those in lookers.items() if len(those) > 1}
 
 
 def is_workers(value: object) -> bool:

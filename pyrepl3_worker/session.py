@@ -47,11 +47,12 @@ from pyrepl3_worker.ground import take_note
 from pyrepl3_worker.health import Health
 from pyrepl3_worker.host import Outcome
 from pyrepl3_worker.imports import ImportController
+from pyrepl3_worker.keeping import Keeping
 from pyrepl3_worker.limits import limit_memory
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output import OutputHub
 from pyrepl3_worker.presentation import Presenter, display_for
-from pyrepl3_worker.queries import HIDDEN, Queries
+from pyrepl3_worker.queries import Queries
 from pyrepl3_worker.stdio import Stdio
 from pyrepl3_worker.transport import Reader, Writer
 
@@ -104,6 +105,9 @@ class Session:
         self._hub.use_doorbell(self._executor.stopper.doorbell)
         self._health = Health(stdio, self._executor.stopper.doorbell, self._namespace.namespace)
         self._presenter = Presenter(config)
+        self._keeping = Keeping(
+            self._namespace, self._executor.stopper, clock, self._health, self._writer, config.max_frame_bytes
+        )
         self._queries = Queries(
             self._namespace, self._executor, self._hub, self._writer, lambda: len(self._ordered)
         )
@@ -271,24 +275,9 @@ class Session:
             return True
         if executor.running is None and not executor.queued:
             ordered.popleft()
-            self._checkpoint(message)
+            self._keeping.answer(message)
             return True
         return False
-
-    def _checkpoint(self, message: Checkpoint | Restore) -> None:
-        from pyrepl3_worker.checkpoint import Checkpointer
-
-        checkpointer = self._health.checkpointer(
-            lambda: Checkpointer(self._namespace.namespace, HIDDEN, self._config.max_frame_bytes)
-        )
-        try:
-            if isinstance(message, Checkpoint):
-                answer: FromWorker = checkpointer.take(message.checkpoint_id, message.known)
-            else:
-                answer = checkpointer.restore(message)
-            self._writer.send(answer)
-        except LocalProtocolError as error:
-            self._complain(f"{message.checkpoint_id}: {error}")
 
     def _on_cancel(self, message: Cancel) -> None:
         if self._executor.request(message.execution_id, message.reason):
@@ -372,10 +361,11 @@ class Session:
         self._hub.settle()
 
     def _on_done(self, execution: Execution, outcome: Outcome) -> None:
-        """Send the one `result` or `error` of an execution."""
+        """Send the one `result` or `error` of an execution; held for the next one's if that follows now."""
         message = self._presenter.message(execution, outcome)
+        hold = self._executor.running is None and bool(self._ordered or self._executor.queued)
         try:
-            self._writer.send(message, hold=bool(self._ordered or self._executor.queued))
+            self._writer.send(message, hold=hold)
         except LocalProtocolError as error:
             self._writer.send(self._presenter.too_large(execution, outcome, error))
         if self._ordered and not self._advancing and self._executor.running is None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from asyncio import CancelledError, Task, current_task  # by name: the code may replace asyncio's own
 from collections import deque
+from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -19,6 +20,10 @@ from pyrepl3_worker.host import Host
 _ESCALATE_AFTER: Final = 1.0
 """Seconds that code has to clean up after a timeout before it is unwound."""
 _WAIT_READABLE: Final = wait_readable.__code__  # pyright: ignore[reportFunctionMemberAccess] - a plain function
+
+
+def _nothing() -> None:
+    """Nothing takes too long."""
 
 
 class Stopper:
@@ -40,6 +45,8 @@ class Stopper:
         self._due: deque[Execution] = deque()
         self._answering = False
         self._holder_must_go = False
+        self.overdue: Callable[[], BaseException | None] = _nothing
+        """Gives what to raise in objects' code that takes too long to be saved or restored."""
 
     def begin(self, execution: Execution, loop: asyncio.AbstractEventLoop) -> None:
         """An execution starts."""
@@ -123,6 +130,8 @@ class Stopper:
         if error is None and self._holder_must_go:
             self._holder_must_go = False
             error = CancelledError("cancelled: it held the loop")
+        if error is None:
+            error = self.overdue()
         if error is not None:
             raise error
 

@@ -9,7 +9,8 @@ from types import (
 )
 from typing import Any, Final
 
-from pyrepl3_worker.reprs import type_name
+from pyrepl3_worker.patience import Impatience
+from pyrepl3_worker.reprs import encodable, type_name
 
 _LOCK: Final = "a lock belongs to the threads of one process"
 _FILE: Final = "an open file belongs to one process; open it again"
@@ -77,15 +78,25 @@ def refusal(kind: type[Any]) -> str | None:
     return None
 
 
-def explain(error: Exception, culprit: object, value: object) -> str:
+def explain(error: BaseException, culprit: object, value: object) -> str:
     """Give in words why a value could not be saved, when pickling stopped at `culprit`."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     where = "" if culprit is value else f" (inside, at a {type_name(culprit)})"
-    if isinstance(error, Unsaveable):
+    if isinstance(error, Unsaveable | Impatience):
         return f"{error}{where}"
     try:
         text = str(error)
     except Exception as second:
         text = f"(its text raises {type_name(second)})"
     return f"{type_name(error)}: {text}{where}"
+
+
+def describe(error: BaseException) -> str:
+    """Give the reason that an exception is, also when its own text fails."""
+    if isinstance(error, LookupError | Unsaveable | Impatience) and error.args and type(error.args[0]) is str:
+        return encodable(error.args[0])
+    try:
+        return encodable(f"{type_name(error)}: {error}")
+    except Exception as second:
+        return f"{type_name(error)} (its text raises {type_name(second)})"

@@ -1,11 +1,15 @@
 """The benchmark's machinery, and every subject of our own once, tiny. No figure is held to a time."""
 
 import asyncio
+import importlib.util
 import json
 import math
+import os
+import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -16,7 +20,26 @@ from benchmarks.report import as_json, figure, table, verdict
 from benchmarks.scale import Scale
 from benchmarks.subjects import SUBJECTS
 
-TINY = Scale(rounds=2, trips=3, pipelined=20, streams=1, lines=50, megabytes=1, spawns=1, cancels=2)
+TINY = Scale(
+    rounds=2,
+    trips=3,
+    pipelined=20,
+    streams=1,
+    lines=50,
+    megabytes=1,
+    spawns=1,
+    cancels=2,
+    bursts=1,
+    burst=2,
+    few=2,
+    some=3,
+    many=4,
+    local=3,
+    saves=1,
+    shrink=1000,
+    pause=0.02,
+    earlier=(1, 2, 3),
+)
 
 
 def fixed(figures: Sequence[float], log: list[str], name: str) -> Opener:
@@ -40,15 +63,101 @@ def subject(ours: Opener, peers: Sequence[Peer], goal: Goal | None = None) -> Su
     return Subject("made-up", "a made-up subject", "s", lambda scale: scale.rounds, ours, peers, goal)
 
 
+def without_numpy(name: str) -> bool:
+    return name.endswith("-100mb") and importlib.util.find_spec("numpy") is None
+
+
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_each_of_our_own_figures_can_be_taken(name: str) -> None:
     rows = asyncio.run(measure(SUBJECTS[name], TINY, alone=True))
 
     (row,) = rows
     assert (row.subject, row.peer, row.theirs, row.better) == (name, None, None, None)
-    assert 0 < row.ours.low <= row.ours.median <= row.ours.p95 <= row.ours.high
-    assert row.ours.count == SUBJECTS[name].rounds(TINY)
-    assert SUBJECTS[name].title in table(rows)
+    if without_numpy(name):
+        assert (row.ours, row.missing) == (None, "not installed in the worker: No module named 'numpy'")
+        return
+    assert row.ours is not None
+    assert 0 < row.ours.low <= row.ours.median <= row.ours.p95 <= row.ours.p99 <= row.ours.high
+    assert row.ours.count == SUBJECTS[name].rounds(TINY) * (TINY.burst if name.startswith("durable-") else 1)
+    assert SUBJECTS[name].title.format(scale=TINY) in table(rows)
+
+
+@pytest.mark.parametrize("name", ["durable-sqlite", "checkpoint-1mb", "recovery-idle", "recovery-running"])
+def test_durable_figures_stand_beside_others_and_leave_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = os.listdir("/proc/self/fd")
+
+    rows = asyncio.run(measure(SUBJECTS[name], TINY))
+
+    # The store's own line carries a goal where there is one; every peer has one line.
+    assert [row.peer for row in rows if row.peer is not None] == [
+        peer.name.format(scale=TINY) for peer in SUBJECTS[name].peers
+    ]
+    assert all(row.missing is None and row.theirs is not None for row in rows if row.peer is not None)
+    assert "{" not in table(rows)
+    assert list(tmp_path.iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("memory", {"memory"}),
+        ("capability", {"capability"}),
+        ("durable", {"durable-sqlite", "durable-memory", "durable-plain"}),
+        ("recovery", {"recovery-idle", "recovery-running"}),
+        ("mem", set[str]()),
+    ],
+)
+def test_a_name_stands_for_a_subject_or_for_those_that_begin_with_it(name: str, names: set[str]) -> None:
+    assert command.chosen(name) == names
+
+
+def test_a_subject_that_cannot_be_had_here_is_named_with_the_reason() -> None:
+    @asynccontextmanager
+    async def absent(_: Scale) -> AsyncGenerator[Sampler]:
+        yield cast("Sampler", load("a_module_that_nobody_has_written"))
+
+    rows = asyncio.run(
+        measure(subject(absent, [Peer("them", fixed([1.0], [], "them"))], Goal(better=2)), TINY)
+    )
+
+    (row,) = rows
+    assert (row.ours, row.missing, row.met) == (None, "not installed", None)
+    assert table(rows) == "a made-up subject  [made-up]: not installed"
+    assert verdict(rows) == "0 of 0 goals met"
+
+
+def test_a_turn_may_bring_several_figures() -> None:
+    def bursts(first: float) -> Opener:
+        @asynccontextmanager
+        async def opened(_: Scale) -> AsyncGenerator[Sampler]:
+            async def sample() -> list[float]:
+                return [first, 3 * first]
+
+            yield sample
+
+        return opened
+
+    rows = asyncio.run(measure(subject(bursts(1.0), [Peer("them", bursts(2.0))]), TINY))
+
+    (row,) = rows
+    assert row.ours == Summary.of([1.0, 3.0, 1.0, 3.0])
+    assert row.better == Summary.of([2.0, 2.0, 2.0, 2.0])
+
+
+def test_a_goal_may_be_how_much_more_than_the_peer_it_takes() -> None:
+    peer = Peer("them", fixed([4.0, 1.0], [], "them"), Goal(within=0.5))
+
+    rows = asyncio.run(measure(subject(fixed([3.0, 3.0], [], "us"), [peer]), TINY))
+
+    assert [row.met for row in rows] == [True]
+    assert "<= 500 ms more" in table(rows)
+    far = asyncio.run(measure(subject(fixed([3.1, 3.1], [], "us"), [peer]), TINY))
+    assert [row.met for row in far] == [False]
 
 
 def test_contenders_take_turns_and_ratios_are_formed_pair_by_pair() -> None:
@@ -107,8 +216,8 @@ def test_a_missing_peer_is_an_error_of_its_own() -> None:
 def test_percentiles_are_samples_and_medians_split_the_difference() -> None:
     summary = Summary.of([float(number) for number in range(100, 0, -1)])
 
-    assert summary == Summary(median=50.5, low=1.0, high=100.0, p95=95.0, count=100)
-    assert Summary.of([7.0]) == Summary(7.0, 7.0, 7.0, 7.0, 1)
+    assert summary == Summary(median=50.5, low=1.0, high=100.0, p95=95.0, p99=99.0, count=100)
+    assert Summary.of([7.0]) == Summary(7.0, 7.0, 7.0, 7.0, 7.0, 1)
 
 
 @pytest.mark.parametrize(

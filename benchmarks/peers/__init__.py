@@ -6,6 +6,7 @@ floor       a bare `import asyncio, msgspec`: what starting Python costs alone
 ipykernel   through jupyter_client, as notebooks and agents use it
 execnet     a popen gateway, as pytest-xdist uses it
 monty       pydantic-monty's pool of workers
+local_connection  Resonate's own store in memory, under a durable function like ours
 """
 
 import importlib

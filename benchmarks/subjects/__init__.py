@@ -3,10 +3,32 @@
 from collections.abc import Mapping
 
 from benchmarks.measure import Subject
-from benchmarks.subjects import cancel, capability, memory, output, pipelined, round_trip, startup
+from benchmarks.subjects import (
+    cancel,
+    capability,
+    checkpoint,
+    durable,
+    memory,
+    output,
+    pipelined,
+    recovery,
+    round_trip,
+    startup,
+)
+
+_MODULES = (
+    round_trip,
+    capability,
+    pipelined,
+    output,
+    startup,
+    memory,
+    cancel,
+    durable,
+    checkpoint,
+    recovery,
+)
 
 SUBJECTS: Mapping[str, Subject] = {
-    subject.name: subject
-    for module in (round_trip, capability, pipelined, output, startup, memory, cancel)
-    for subject in module.SUBJECTS
+    subject.name: subject for module in _MODULES for subject in module.SUBJECTS
 }

@@ -10,23 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Self
 
-import msgspec
-
+from pyrepl3_client._journal import BridgeMetrics
 from pyrepl3_client.durable.identity import execution_key
 from pyrepl3_client.errors import StoreError
-
-
-class BridgeMetrics(msgspec.Struct, frozen=True):
-    """What the bridge has done since its session was opened."""
-
-    pending: int
-    """Executions that have no outcome yet."""
-    high_water: int
-    """The most of them at one time."""
-    submissions: int
-    """How often an execution was handed to the session."""
-    replays: int
-    """How often a durable function came again, and was given no new submission."""
 
 
 class BridgeTimeout(StoreError, TimeoutError):  # noqa: N818 - as ExecutionTimeout
@@ -66,13 +52,15 @@ class BridgeTimeout(StoreError, TimeoutError):  # noqa: N818 - as ExecutionTimeo
 class Correlation:
     """One execution, its promise, and those who wait for its outcome."""
 
-    __slots__ = ("_outcome", "_submit", "_submitted", "execution_id", "promise_id")
+    __slots__ = ("_outcome", "_submit", "_submitted", "execution_id", "given_up", "promise_id")
 
     def __init__(self, execution_id: str, submit: Callable[[], None]) -> None:
         """Have `submit` called once the promise stands."""
         loop = asyncio.get_running_loop()
         self.execution_id = execution_id
         self.promise_id: str | None = None
+        self.given_up = False
+        """Whether whoever waited for its outcome does so no more, and has withdrawn it from the session."""
         self._submit = submit
         self._submitted: asyncio.Future[None] = loop.create_future()
         self._outcome: asyncio.Future[bytes] = loop.create_future()
@@ -131,7 +119,11 @@ class Correlation:
         Raises:
             StoreError: there is none to be had here; it says why.
         """
-        return await asyncio.shield(self._outcome)
+        try:
+            return await asyncio.shield(self._outcome)
+        except asyncio.CancelledError:
+            self.given_up = True
+            raise
 
 
 class ProtocolBridge:

@@ -1,19 +1,22 @@
 """One session's Resonate: its instance, its function, and its failures told as ours."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from resonate.error import ServerError
 from resonate.handle import ResonateHandle
 from resonate.heartbeat import NoopHeartbeat
+from resonate.observability import BackgroundTaskFailed, Event, logging_observer
 from resonate.resonate import Resonate
 from resonate.retry import Never
+from resonate.timing import now_ms
+from resonate.types import Value
 from resonate_base import ConnectorError, Network, ResonateError, Source
 
 from pyrepl3_client.durable.bridge import ProtocolBridge
 from pyrepl3_client.durable.functions import FOREVER, Settled, async_execute
-from pyrepl3_client.durable.identity import FUNCTION, VERSION
+from pyrepl3_client.durable.identity import FUNCTION, VERSION, awaited_id, awaited_tags
 from pyrepl3_client.errors import StoreError
 
 
@@ -28,6 +31,8 @@ class Engine:
         bridge: to which the durable function hands executions.
         refresh: seconds between two looks at what is pending, for a source that may lose messages; 0 for
             one that does not.
+        on_failure: called when a function of ours, or what Resonate does around it, failed with the store:
+            it does not come to its end by itself.
     """
 
     def __init__(
@@ -38,11 +43,14 @@ class Engine:
         group: str,
         pid: str,
         bridge: ProtocolBridge,
+        on_failure: Callable[[StoreError], None],
         refresh: float = 0.0,
     ) -> None:
         """Connect; the loop must be running."""
+        self._on_failure: Final = on_failure
+        self._wire: Final = _Wire(network)
         self.resonate: Final = Resonate(
-            network=network,
+            network=self._wire,
             sources=sources,
             group=group,
             pid=pid,
@@ -51,6 +59,7 @@ class Engine:
             # It holds its task for as long as one promise takes to be created: no lease needs renewing.
             heartbeat=NoopHeartbeat(),
             subscription_refresh_secs=refresh,
+            observer=self._observe,
             # What the environment says of other programs' servers is not about this store.
             env={},
             autostart=False,
@@ -112,19 +121,23 @@ class Engine:
         # Whatever they returned, or however they failed, is on record: this is only about their end.
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def exists(self, promise_id: str) -> bool:
-        """Say whether a promise has been created.
+    def _observe(self, event: Event) -> None:
+        if isinstance(event, BackgroundTaskFailed) and self._wire.failure is not None:
+            self._on_failure(told(self._wire.failure))
+        else:
+            logging_observer(event)
+
+    async def create_awaited(self, root: str) -> None:
+        """Create the promise that stands for an execution's outcome, unless its function has.
 
         Raises:
             StoreError: the store failed.
         """
+        timeout_at = now_ms() + int(FOREVER.total_seconds() * 1000)
         try:
-            await self.resonate.promises.get(promise_id)
+            await self.resonate.promises.create(awaited_id(root), timeout_at, Value(), awaited_tags(root))
         except ResonateError as error:
-            if is_missing(error):
-                return False
             raise told(error) from error
-        return True
 
     async def stop(self) -> None:
         """Let functions under way come to their next wait, and disconnect. Never raises `StoreError`."""
@@ -133,6 +146,27 @@ class Engine:
         await self.resonate.stop()
         # The refresh loop has been cancelled, and ends in the loop's next turn.
         await asyncio.sleep(0)
+
+
+class _Wire:
+    """A `Network` that remembers how it last failed: Resonate says of that no more than a text."""
+
+    def __init__(self, network: Network) -> None:
+        self._network: Final = network
+        self.failure: ConnectorError | None = None
+
+    async def start(self) -> None:
+        await self._network.start()
+
+    async def stop(self) -> None:
+        await self._network.stop()
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
+        try:
+            return await self._network.send(req, headers)
+        except ConnectorError as error:
+            self.failure = error
+            raise
 
 
 def is_missing(error: ResonateError) -> bool:

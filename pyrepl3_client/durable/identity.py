@@ -42,6 +42,17 @@ def awaited_id(root: str) -> str:
     return f"{root}:1"
 
 
+def awaited_tags(root: str) -> dict[str, str]:
+    """Give the tags of that promise, as Resonate writes them."""
+    return {
+        "resonate:scope": "global",
+        "resonate:branch": awaited_id(root),
+        "resonate:parent": root,
+        "resonate:origin": root,
+        "resonate:external": "true",
+    }
+
+
 def session_group(session_id: str) -> str:
     """Give the group to which a session's tasks are addressed.
 

@@ -58,6 +58,8 @@ class ResonateJournal(ABC):
         self._bridge: Final = ProtocolBridge(self._recall)
         self._engine: Final = connect(self._bridge)
         self._order: Final = asyncio.Lock()
+        self._starting: Correlation | None = None
+        """The execution whose function is being waited for."""
         self._replays = 0
         self._closing: asyncio.Task[None] | None = None
 
@@ -93,8 +95,8 @@ class ResonateJournal(ABC):
         """Look up a recorded outcome."""
 
     @abstractmethod
-    async def _is_awaited(self, promise_id: str) -> bool:
-        """Say whether an execution's promise exists, so that its function will not come by itself."""
+    async def _create_awaited(self, root: str) -> None:
+        """Create the promise that stands for an execution's outcome, unless its function has."""
 
     @abstractmethod
     async def _give_up(self) -> None:
@@ -119,24 +121,39 @@ class ResonateJournal(ABC):
                 self._replays += 1
                 return begun.outcome, True
             correlation = self._bridge.pending(execution_id)
+            if correlation is not None and correlation.given_up:
+                # The session has it no more (the store had failed under it): it is to be run again.
+                self._bridge.forget(correlation)
+                correlation = None
             if correlation is None:
                 correlation = self._bridge.expect(execution_id, lambda: submit(begun.entry))
                 await self._start(correlation, root, digest, new=begun.new)
         return await correlation.outcome(), False
 
     async def _start(self, correlation: Correlation, root: str, digest: str, *, new: bool) -> None:
+        self._starting = correlation
         try:
             await self._engine.start(root, correlation.execution_id, digest)
-            if not new and not correlation.submitted and await self._is_awaited(awaited_id(root)):
-                # Its function was run by an earlier owner, or before anybody asked, and sleeps by now.
+            if not new and not correlation.submitted:
+                # Its function was run before, and sleeps; or it failed with the store and holds its task
+                # until that lapses, or an earlier owner does. When it comes, it finds its promise there.
+                await self._create_awaited(root)
                 self._bridge.submit_again(correlation.execution_id, awaited_id(root))
             await correlation.until_submitted(SUBMIT_TIMEOUT)
         except BaseException as error:
             if not correlation.submitted:
                 self._bridge.forget(correlation)
+            correlation.given_up = True
             if isinstance(error, LeaseLost):
                 self._bridge.close(error)
             raise
+        finally:
+            self._starting = None
+
+    def _on_function_failure(self, error: StoreError) -> None:
+        """Do not wait for a function that does not come: whoever asks again is served without it."""
+        if self._starting is not None and not self._starting.submitted:
+            self._bridge.fail(self._starting.execution_id, error)
 
     async def _recall(self, execution_id: str, promise_id: str) -> None:
         """A function came for which nobody waits: have its promise resolved, if the outcome is known."""

@@ -13,6 +13,7 @@ from pyrepl3_client.durable.identity import awaited_id, root_id
 from pyrepl3_client.durable.journal import Outcome
 from pyrepl3_client.durable.ownership import Ownership
 from pyrepl3_client.durable.sqlite import (
+    Call,
     Checkpoint,
     Execution,
     LeaseLost,
@@ -119,18 +120,16 @@ class SqliteRecord:
     async def calls(self, execution_id: str) -> dict[str, CallRecord]:
         """Give an execution's calls, in the order of their intents."""
         found = await self._read(lambda records: records.calls.of(self._session_id, execution_id))
-        return {
-            call.call_id: CallRecord(call.call_id, call.name, call.args_digest, call.outcome, call.attempt)
-            for call in found
-        }
+        return {call.call_id: _call_record(call) for call in found}
 
-    async def intend(self, execution_id: str, call: CallRecord) -> None:
-        """Record that a call is about to be made."""
-        await self._write(
+    async def intend(self, execution_id: str, call: CallRecord) -> CallRecord | None:
+        """Record that a call is about to be made, or give the one that is on record."""
+        known, new = await self._write(
             lambda records: records.calls.intend(
                 self._lease, execution_id, call.call_id, call.name, call.digest
             )
         )
+        return None if new else _call_record(known)
 
     async def repeat(self, execution_id: str, call_id: str) -> int:
         """Record that a call without outcome is made again."""
@@ -214,6 +213,10 @@ def entry_of(execution: Execution) -> Entry:
         execution.status,
         execution.attempts,
     )
+
+
+def _call_record(call: Call) -> CallRecord:
+    return CallRecord(call.call_id, call.name, call.args_digest, call.outcome, call.attempt)
 
 
 def _settled(execution_id: str, outcome: Outcome) -> bytes:

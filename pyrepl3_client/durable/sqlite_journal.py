@@ -39,6 +39,7 @@ class SqliteJournal(SqliteRecord, ResonateJournal):
                 group=session_group(session_id),
                 pid=connection.pid,
                 bridge=bridge,
+                on_failure=self._on_function_failure,
             )
 
         SqliteRecord.__init__(self, connection, ownership)
@@ -121,8 +122,8 @@ class SqliteJournal(SqliteRecord, ResonateJournal):
 
         return await self._read(read)
 
-    async def _is_awaited(self, promise_id: str) -> bool:
-        return await self._engine.exists(promise_id)
+    async def _create_awaited(self, root: str) -> None:
+        await self._engine.create_awaited(root)
 
     async def _give_up(self) -> None:
         try:

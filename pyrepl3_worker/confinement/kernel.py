@@ -144,9 +144,7 @@ def drop_capabilities() -> None:
     """Give up every capability, for good: also for uid 0 and whatever it executes."""
     prctl(PR_SET_SECUREBITS, _SECURE_NO_ROOT)
     for capability in range(_MOST_CAPABILITIES):
-        try:
-            prctl(PR_CAPBSET_DROP, capability)
-        except OSError:
+        if _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             break  # the kernel has no more
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)

@@ -8,7 +8,9 @@ import ctypes
 import os
 import stat
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from pyrepl3_worker.confinement import kernel
 
@@ -30,7 +32,7 @@ _SCOPE_ABI: Final = 6
 _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 
 
-class Access(NamedTuple):
+class Access(msgspec.Struct, frozen=True):
     """What stays within reach."""
 
     readable: Iterable[str]

@@ -2,10 +2,12 @@
 
 import os
 import resource
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pyrepl3_schemas.confinement import Confinement
 from pyrepl3_worker.confinement import bounds, kernel
+
+if TYPE_CHECKING:
+    from pyrepl3_schemas.confinement import Confinement
 
 _LEAST_OPEN_FILES: Final = 64
 """The worker itself needs some."""
@@ -27,7 +29,7 @@ def give_up_privileges() -> None:
     bounds.add("no_core_dumps")
 
 
-def limit(order: Confinement) -> None:
+def limit(order: "Confinement") -> None:
     """Set the rlimits, soft and hard: the code can lower them, and not raise them again.
 
     RLIMIT_NPROC counts all processes of the user, or of the user namespace where there is one.

@@ -28,18 +28,17 @@ _BASE: Final = (
 )
 
 
-def enter(parent: int | None, *, network: bool) -> None:
-    """Go on in new namespaces, as a child of the calling process, which keeps it.
+def enter(parent: int | None) -> None:
+    """Go on in new namespaces, as a child of the calling process, which keeps it. `leave_network` is apart.
 
     Args:
         parent: the process that started this one.
-        network: whether the network is new too: nothing there but one's own loopback.
 
     Raises:
         OSError: the kernel or its settings do not allow it; nothing has changed.
     """
     uid, gid = os.getuid(), os.getgid()
-    os.unshare(_BASE | (os.CLONE_NEWNET if network else 0))
+    os.unshare(_BASE)
     for name, text in ("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1"):
         fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -49,6 +48,8 @@ def enter(parent: int | None, *, network: bool) -> None:
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent is not None and os.getppid() != parent:
         os._exit(0)
+    if os.getsid(0) != os.getpid():
+        os.setsid()
     keeper = os.pidfd_open(os.getpid())
     # What comes from now on is not lost: a doorbell rung early is handed on.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
@@ -62,6 +63,23 @@ def enter(parent: int | None, *, network: bool) -> None:
     os.close(keeper)
     os.setsid()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_network() -> None:
+    """Have a network of one's own: nothing there but one's own loopback. Needs the capabilities of `enter`.
+
+    Raises:
+        OSError: the kernel or its settings do not allow it.
+    """
+    import fcntl
+    import socket
+    import struct
+
+    os.unshare(os.CLONE_NEWNET)
+    # The code's own processes may talk to each other; nobody else is in this network.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        # SIOCSIFFLAGS, IFF_UP
+        fcntl.ioctl(probe, 0x8914, struct.pack("16sH14x", b"lo", 1))
 
 
 def _follow(keeper: int) -> None:

@@ -2,12 +2,15 @@
 
 import os
 import sys
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from pyrepl3_schemas.confinement import Confinement, unpack_confinement
+if TYPE_CHECKING:
+    from pyrepl3_schemas.confinement import Confinement
 
 EXIT_UNCONFINED: Final = 78
 """EX_CONFIG of sysexits.h: the machine can't do what was required."""
+_STRICT: Final = '{"level":"strict"'
+"""How our own client's strict orders begin."""
 
 
 def confine(text: str, parent: int | None) -> int | None:
@@ -18,6 +21,11 @@ def confine(text: str, parent: int | None) -> int | None:
     Returns:
         The parent to die with, as far as it can still be seen from here.
     """
+    # The keeper and init are forked before anything is imported: a small process is quickly copied, and
+    # the worker, a copy too, has to copy each page that it writes to.
+    entry = _enter(parent) if text.startswith(_STRICT) else None
+    from pyrepl3_schemas.confinement import unpack_confinement
+
     try:
         order = unpack_confinement(text)
     except ValueError as error:
@@ -30,23 +38,38 @@ def confine(text: str, parent: int | None) -> int | None:
     if order.level == "limits":
         limits.give_up_privileges()
     else:
-        parent = _confine_strictly(order, parent)
+        parent = _confine_strictly(order, parent, entry or _enter(parent))
     limits.limit(order)
     return parent
 
 
-def _confine_strictly(order: Confinement, parent: int | None) -> int | None:
+class _Entry:
+    """What came of going into namespaces."""
+
+    def __init__(self, refusal: OSError | None) -> None:
+        """`refusal`: the kernel's, if it did not allow it."""
+        self.refusal = refusal
+
+
+def _enter(parent: int | None) -> _Entry:
+    from pyrepl3_worker.confinement import namespaces
+
+    try:
+        namespaces.enter(parent)
+    except OSError as error:
+        return _Entry(error)
+    return _Entry(None)
+
+
+def _confine_strictly(order: "Confinement", parent: int | None, entry: _Entry) -> int | None:
     from pyrepl3_worker.confinement import strict
 
-    before = os.getpid()
     try:
-        strict.confine(order, parent)
+        strict.confine(order, parent, entry.refusal)
     except strict.RefusedError as error:
         _end(str(error))
-    if os.getpid() == before:
-        return parent
-    # It lies outside the namespace; the keeper dies with it, and this process with the keeper.
-    return None
+    # Behind a keeper the parent can't be seen: the keeper dies with it, and this process with the keeper.
+    return parent if entry.refusal is not None else None
 
 
 def _end(reason: str) -> NoReturn:

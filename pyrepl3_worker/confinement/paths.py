@@ -3,7 +3,9 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/libx32", "/lib64")
 """Programs and libraries."""
@@ -25,7 +27,7 @@ DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/ur
 _NIX: Final = "/nix/store"
 
 
-class View(NamedTuple):
+class View(msgspec.Struct, frozen=True):
     """Absolute paths that exist, none below another of its kind."""
 
     readable: tuple[str, ...]

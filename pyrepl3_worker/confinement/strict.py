@@ -35,10 +35,13 @@ class _Missing:
         return True
 
 
-def confine(order: Confinement, parent: int | None) -> None:
+def confine(order: Confinement, parent: int | None, refusal: OSError | None) -> None:
     """Put this process, of one thread, behind the boundary.
 
-    Where there are namespaces, this returns in a child of the process, which stays as its keeper.
+    Args:
+        order: what is within reach.
+        parent: the process that started the worker.
+        refusal: why this process is not in namespaces of its own, if it isn't (`namespaces.enter`).
 
     Raises:
         RefusedError: something of it is not to be had, and is required.
@@ -53,7 +56,7 @@ def confine(order: Confinement, parent: int | None) -> None:
         "allow unprivileged user namespaces: by sysctl user.max_user_namespaces, "
         "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns; "
         "in a container, by its seccomp profile",
-        lambda: namespaces.enter(parent, network=not networked),
+        lambda: _accept(refusal),
     )
     rooted = apart and missing.attempt(
         "a tree of files of its own",
@@ -61,7 +64,9 @@ def confine(order: Confinement, parent: int | None) -> None:
         lambda: tree.build(view, order.work_bytes, order.max_processes),
     )
     if apart and not networked:
-        _raise_loopback()
+        missing.attempt(
+            "a network of its own", "allow it by sysctl user.max_net_namespaces", namespaces.leave_network
+        )
     if apart or os.geteuid() == 0:
         missing.attempt("giving up capabilities", "CAP_SETPCAP is needed for it", kernel.drop_capabilities)
     kept = here if view.shows(here, (*view.writable, *order.readable)) else WORK_DIRECTORY
@@ -91,15 +96,9 @@ def confine(order: Confinement, parent: int | None) -> None:
         )
 
 
-def _raise_loopback() -> None:
-    """Let the code's own processes talk to each other; nobody else is in this network."""
-    import fcntl
-    import socket
-    import struct
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
-        # SIOCSIFFLAGS, IFF_UP
-        fcntl.ioctl(probe, 0x8914, struct.pack("16sH14x", b"lo", 1))
+def _accept(refusal: OSError | None) -> None:
+    if refusal is not None:
+        raise refusal
 
 
 def _landlock(order: Confinement, view: paths.View, *, apart: bool, rooted: bool) -> None:

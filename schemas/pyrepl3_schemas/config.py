@@ -6,8 +6,11 @@ import msgspec
 
 from pyrepl3_schemas.version import DEFAULT_MAX_FRAME_BYTES, MIN_MAX_FRAME_BYTES
 
+MAX_SECONDS: Final = 10**9
+"""The longest duration that means anything: some thirty years, and no more than timers can take."""
+
 UPPER_LIMITS: Final[dict[str, int]] = {
-    "max_execution_time": 10**9,
+    "max_execution_time": MAX_SECONDS,
     "max_memory_usage": 2**62,
     "max_output_bytes": 2**62,
 }

@@ -3,18 +3,24 @@
 `ToWorker` and `FromWorker` are the two unions that the codec decodes; a body that is none of them is
 a protocol error. Unknown map keys are ignored, so fields may be added. Durations are in seconds,
 sizes in bytes, counts start at 0 and ids are chosen by the parent unless a field says otherwise.
-"""
 
-from typing import Literal
+The file is long since it is a list: whoever looks for a message finds all of them here.
+"""
 
 import msgspec
 
 from pyrepl3_schemas.config import ExecutorConfig
+from pyrepl3_schemas.fields import (
+    CancelReason,
+    ErrorKind,
+    Id,
+    ResultMode,
+    Seconds,
+    Share,
+    StreamName,
+    TimeLimit,
+)
 
-type ResultMode = Literal["last_expr_or_assign", "last_expr", "none"]
-type CancelReason = Literal["cancelled", "timeout", "interrupt"]
-type StreamName = Literal["stdout", "stderr"]
-type ErrorKind = Literal["exception", "compilation", "timeout", "cancelled", "limit", "protocol"]
 type Value = msgspec.Raw | msgspec.UnsetType
 
 
@@ -98,12 +104,12 @@ class Metrics(Part, frozen=True):
     total_executions: int
     successful_executions: int
     failed_executions: int
-    total_duration: float
+    total_duration: Seconds
     duration_buckets: list[int]
     mode_distribution: dict[str, int]
     cache_hits: int
     cache_misses: int
-    cache_hit_rate: float
+    cache_hit_rate: Share
     ast_transforms: int
     active_tasks: int
     tasks_created: int
@@ -117,18 +123,18 @@ class Hello(Message, frozen=True):
     """The first frame to a worker."""
 
     protocol: int
-    session_id: str
+    session_id: Id
     incarnation: int = 1
     config: ExecutorConfig = ExecutorConfig()
     capabilities: list[CapabilitySpec] = []
 
 
-class Execute(Message, frozen=True):
+class Execute(Message, frozen=True, gc=False):
     """Run code. Answered by exactly one `result` or `error`, after all its `output`."""
 
-    execution_id: str
+    execution_id: Id
     code: str
-    timeout: float | None = None
+    timeout: TimeLimit | None = None
     result_mode: ResultMode = "last_expr_or_assign"
     replay: bool = False
     store_history: bool = True
@@ -154,25 +160,31 @@ class CallResponse(Message, frozen=True):
 class Cancel(Message, frozen=True):
     """Stop an execution. To be heard by code that holds the loop, follow it with SIGURG."""
 
-    execution_id: str
+    execution_id: Id
     reason: CancelReason = "cancelled"
 
 
 class Checkpoint(Message, frozen=True):
     """Ask for the namespace as bytes."""
 
-    checkpoint_id: str
+    checkpoint_id: Id
     known: list[str] = []
     """Digests of the blobs that the parent already holds and need not be sent again."""
+    timeout: TimeLimit | None = None
+    """Seconds that objects' own code may take; None leaves it to the worker."""
 
 
 class Restore(Message, frozen=True):
     """Fill the namespace from a checkpoint's bytes."""
 
-    checkpoint_id: str
+    checkpoint_id: Id
     data: bytes = b""
     blobs: dict[str, bytes] = {}
     """Contents by digest."""
+    timeout: TimeLimit | None = None
+    """As for a checkpoint."""
+    history: bool = True
+    """Whether `In`, `Out` and the numbering of cells come back too."""
 
 
 class Complete(Message, frozen=True):
@@ -180,7 +192,7 @@ class Complete(Message, frozen=True):
 
     code: str
     cursor: int
-    request_id: str = ""
+    request_id: Id = ""
 
 
 class Inspect(Message, frozen=True):
@@ -188,7 +200,7 @@ class Inspect(Message, frozen=True):
 
     code: str
     cursor: int
-    request_id: str = ""
+    request_id: Id = ""
 
 
 class Ping(Message, frozen=True):
@@ -200,14 +212,14 @@ class Ping(Message, frozen=True):
 class GetStats(Message, frozen=True, tag="stats"):
     """Ask for the session's metrics."""
 
-    request_id: str = ""
+    request_id: Id = ""
 
 
 class Shutdown(Message, frozen=True):
     """End the session: cancel what runs, clean up for at most `grace` seconds, exit 0."""
 
     reason: str = ""
-    grace: float = 2.0
+    grace: Seconds = 2.0
 
 
 # --- from the worker --------------------------------------------------------------------------------
@@ -224,7 +236,7 @@ class Ready(Message, frozen=True):
     confinement: list[str] = []
 
 
-class Output(Message, frozen=True):
+class Output(Message, frozen=True, gc=False):
     """Text that the code wrote.
 
     `late` marks text written by a task or thread of an execution that has ended. `captured` says
@@ -268,7 +280,7 @@ class Call(Message, frozen=True):
     kwargs: msgspec.Raw
 
 
-class Result(Message, frozen=True):
+class Result(Message, frozen=True, gc=False):
     """An execution ended well.
 
     `value` is there when the value is MessagePack data and fits a frame; `repr` always is (of an
@@ -280,7 +292,7 @@ class Result(Message, frozen=True):
     value: Value = msgspec.UNSET
     repr: str = ""
     type_name: str = ""
-    duration: float = 0.0
+    duration: Seconds = 0.0
     truncated: bool = False
 
 
@@ -298,7 +310,7 @@ class Error(Message, frozen=True):
     members: list[ExceptionData] = []
     suggestion: str | None = None
     mode: str = ""
-    duration: float = 0.0
+    duration: Seconds = 0.0
     truncated: bool = False
 
 
@@ -309,7 +321,7 @@ class Checkpointed(Message, frozen=True):
     data: bytes = b""
     blobs: dict[str, bytes] = {}
     unsaved: list[Unsaved] = []
-    duration: float = 0.0
+    duration: Seconds = 0.0
     needs: list[str] = []
     """Digests of all blobs that a restore takes, those the parent knew included."""
 
@@ -320,7 +332,7 @@ class Restored(Message, frozen=True):
     checkpoint_id: str
     names: list[str] = []
     unsaved: list[Unsaved] = []
-    duration: float = 0.0
+    duration: Seconds = 0.0
 
 
 class Completions(Message, frozen=True):
@@ -352,7 +364,7 @@ class Pong(Message, frozen=True):
 
     nonce: int = 0
     rss: int = 0
-    cpu_time: float = 0.0
+    cpu_time: Seconds = 0.0
     queue: int = 0
     current_execution: str | None = None
 

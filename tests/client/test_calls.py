@@ -175,10 +175,15 @@ async def test_a_value_that_is_longer_than_a_frame_is_an_error(worker: ScriptedW
     assert "max_frame_bytes=67,108,864" in message
 
 
-async def test_an_unknown_capability_is_an_error_that_names_the_known(worker: ScriptedWorker) -> None:
+async def test_a_call_of_what_was_not_offered_ends_the_worker_and_names_what_was(
+    worker: ScriptedWorker,
+) -> None:
+    """Code has no way to it: only a worker that makes its own frames calls what nobody gave it."""
     async with opened(worker, capabilities={"search": plain, "buy": plain}) as session:
-        told = (await session.execute("what f raises")).value
-    assert told == ["CapabilityError", "there is no capability 'f'; there are: buy, search"]
+        with pytest.raises(
+            pyrepl3.WorkerDied, match="called 'f', which it was not offered; it was: buy, search"
+        ):
+            await session.execute("what f raises")
 
 
 @pytest.mark.parametrize("blocking", [False, True])
@@ -228,16 +233,19 @@ async def test_calls_of_an_execution_end_with_it_and_others_go_on(worker: Script
     assert not any(isinstance(message, CallResponse) for message in worker.received)
 
 
-async def test_a_call_after_the_end_of_its_execution_is_served(worker: ScriptedWorker) -> None:
-    """A background task of a cell goes on, and may call."""
+async def test_a_call_after_the_end_of_its_execution_calls_nobody(worker: ScriptedWorker) -> None:
+    """The worker refuses them; one that was on its way just then is nobody's any more."""
+    called: list[object] = []
 
     @worker.script("calls later")
     async def later(run: Run) -> None:
         worker.background = asyncio.ensure_future(run.call("f", -6))  # pyright: ignore[reportAttributeAccessIssue]
 
-    async with opened(worker, capabilities={"f": abs}) as session:
+    async with opened(worker, capabilities={"f": called.append}) as session:
         await session.execute("calls later")
-        assert await worker.background == 6  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        assert (await session.execute(ONE)).value == 2
+        worker.background.cancel()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    assert called == []
 
 
 @pytest.mark.parametrize("name", ["no name", "class", "", "a.b", "1st"])

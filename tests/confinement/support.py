@@ -1,6 +1,5 @@
 """What the suites share."""
 
-import os
 from typing import Any
 
 import anyio
@@ -9,6 +8,19 @@ import pyrepl3_client as pyrepl3
 
 PATIENCE = 20.0
 """Seconds for what takes milliseconds."""
+FORGE = """
+import os, stat, fcntl
+frames = {frames}
+for name in os.listdir('/proc/self/fd'):
+    fd = int(name)
+    try:
+        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        if fd > 2 and stat.S_ISFIFO(os.fstat(fd).st_mode) and mode == os.O_WRONLY:
+            for frame in frames:
+                os.write(fd, frame)
+    except OSError: pass
+"""
+"""Writes bytes to every pipe that the code can find, the protocol's among them."""
 
 
 def strict(**options: Any) -> pyrepl3.WorkerConfig:
@@ -36,18 +48,3 @@ async def works(session: pyrepl3.Session) -> bool:
     assert failed.error is not None
     assert failed.error.message == "on purpose"
     return (await run(session, "print('on')")).stdout == "on\n"
-
-
-async def ended(pid: int) -> bool:
-    """Wait for a process to end, a zombie having ended."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        with anyio.move_on_after(PATIENCE):
-            await anyio.wait_readable(fd)
-            return True
-        return False
-    finally:
-        os.close(fd)

@@ -1,18 +1,25 @@
 # ruff: noqa: E501 - a program a line reads best
 """The three levels, what a policy opens, and machines that can't keep what is asked of them."""
 
+import asyncio
 import os
 import socket
 import stat
 import sys
 from pathlib import Path
 
+import anyio
+import msgspec
 import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ResourceLimits, SandboxPolicy, WorkerConfig
+from pyrepl3_schemas.codec import encode
+from pyrepl3_schemas.messages import Hello, Ready
+from pyrepl3_schemas.version import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
+from tests.processes import ended
 
-from .support import ended, run, strict, value, works
+from .support import PATIENCE, run, strict, value, works
 from .world import SECRET, VARIABLE, World
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +90,34 @@ async def test_limits_hold_without_namespaces() -> None:
         assert result.error is not None
         assert result.error.type == "MemoryError"
         assert await works(session)
+
+
+HELLO = encode(Hello(protocol=PROTOCOL, session_id="s", incarnation=1), DEFAULT_MAX_FRAME_BYTES)
+
+
+@pytest.mark.parametrize("order", ['{"level":"strict"}', ' { "required": true, "level": "strict" } '])
+async def test_an_order_may_be_written_in_any_way(order: str) -> None:
+    """Ours is recognized by how it begins, which saves time; others come to the same."""
+    command = [sys.executable, "-P", "-m", "pyrepl3_worker", "--parent", str(os.getpid()), "--confine", order]
+    worker = await asyncio.create_subprocess_exec(*command, stdin=-1, stdout=-1)
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    with anyio.fail_after(PATIENCE):
+        worker.stdin.write(HELLO)
+        size = int.from_bytes(await worker.stdout.readexactly(4))
+        ready = msgspec.msgpack.decode(await worker.stdout.readexactly(size), type=Ready)
+        worker.stdin.write_eof()
+        await worker.wait()
+    assert set(ready.confinement) >= PROMISED
+
+
+async def test_an_order_that_is_not_understood_is_refused_behind_the_keeper_too() -> None:
+    command = [sys.executable, "-P", "-m", "pyrepl3_worker", "--confine", '{"level":"strict","colour":1}']
+    worker = await asyncio.create_subprocess_exec(*command, stdin=-1, stdout=-1, stderr=-1)
+    with anyio.fail_after(PATIENCE):
+        _, words = await worker.communicate()
+    assert worker.returncode == 78
+    assert "colour" in words.decode()
 
 
 # --- what still works ---------------------------------------------------------------------------------

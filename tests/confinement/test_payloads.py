@@ -5,7 +5,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 
-from .support import run, strict, value, works
+from .support import FORGE, run, strict, value, works
 from .world import World
 
 pytestmark = pytest.mark.anyio
@@ -41,17 +41,6 @@ async def test_a_payload_is_only_text(
     assert capfd.readouterr() == ("", ""), "the parent printed something by itself"
 
 
-FORGE = """
-import os, stat, fcntl
-frames = {frames}
-for name in os.listdir('/proc/self/fd'):
-    fd = int(name)
-    try:
-        if fd > 2 and stat.S_ISFIFO(os.fstat(fd).st_mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
-            for frame in frames:
-                os.write(fd, frame)
-    except OSError: pass
-"""
 FORGED = [
     pytest.param(r"[b'\xff\xff\xff\xff' + b'x' * 100]", id="a huge length"),
     pytest.param(r"[b'\0\0\0\0']", id="no length"),

@@ -11,8 +11,9 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ResourceLimits, SandboxPolicy
+from tests.processes import ended
 
-from .support import ended, run, strict, value, works
+from .support import run, strict, value, works
 from .world import World, processes_with
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +48,9 @@ EXHAUSTING = [
 
 
 @pytest.mark.parametrize(("code", "kind", "message"), EXHAUSTING)
-async def test_what_is_used_up_is_used_up_for_the_code_alone(code: str, kind: str, message: str) -> None:
+async def test_what_is_used_up_is_used_up_for_the_code_alone(
+    confined: pyrepl3.Session, code: str, kind: str, message: str
+) -> None:
     async with pyrepl3.open_session(config=strict(limits=SMALL, sandbox=TIGHT)) as session:
         result = await run(session, code)
         assert result.error is not None
@@ -64,8 +67,7 @@ async def test_what_is_used_up_is_used_up_for_the_code_alone(code: str, kind: st
             assert result.error.kind == "limit"
             assert told[message] in " ".join(result.error.notes)
         # The parent and others go on.
-        async with pyrepl3.open_session(config=strict()) as other:
-            assert await works(other)
+        assert await works(confined)
 
 
 async def test_limits_are_told_and_cannot_be_raised() -> None:
@@ -118,26 +120,27 @@ def detach(*ignored):
     os.wait()
     os.read(r, 1)
 """
-LEAVING = [
-    pytest.param("start()", id="a child"),
-    pytest.param("start(start_new_session=True)", id="a child in a session of its own"),
-    pytest.param("detach()", id="a daemon, by a double fork"),
-    pytest.param("detach(1, 2, 3, 10, 12, 13, 14, 15)", id="one that ignores what it is told"),
-    pytest.param(
-        "ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)\ndetach()", id="a worker that will not die with its parent"
-    ),
-]
+LEAVING = {
+    "a child": "start()",
+    "a child in a session of its own": "start(start_new_session=True)",
+    "a daemon, by a double fork": "detach()",
+    "one that ignores what it is told": "detach(1, 2, 3, 10, 12, 13, 14, 15)",
+    "a worker that will not die with its parent": "ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)\ndetach()",
+}
 ENDINGS = ["close", "kill", "os._exit", "closed while busy"]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("code", LEAVING)
-async def test_nothing_outlives_the_worker(code: str, ending: str) -> None:
-    token = f"98{os.getpid()}.{os.urandom(3).hex().translate(str.maketrans('abcdef', '012345'))}"
+async def test_nothing_outlives_the_worker(ending: str) -> None:
+    digits = os.urandom(3).hex().translate(str.maketrans("abcdef", "012345"))
+    tokens = {name: f"98{os.getpid()}.{number}{digits}" for number, name in enumerate(LEAVING)}
     async with pyrepl3.open_session(config=strict()) as session:
-        await run(session, f"TOKEN = {token!r}\n{DETACH}\n{code}")
-        left = [os.pidfd_open(pid) for pid in processes_with(token)]
-        assert left, "it was never there"
+        left: list[int] = []
+        for name, token in tokens.items():
+            await session.execute(f"TOKEN = {token!r}\n{DETACH}\n{LEAVING[name]}")
+            found = [os.pidfd_open(pid) for pid in processes_with(token)]
+            assert found, f"{name} was never there"
+            left += found
         match ending:
             case "kill":
                 os.kill(session.worker.pid, signal.SIGKILL)
@@ -152,7 +155,7 @@ async def test_nothing_outlives_the_worker(code: str, ending: str) -> None:
         for fd in left:
             await anyio.wait_readable(fd)
             os.close(fd)
-    assert processes_with(token) == []
+    assert [name for name, token in tokens.items() if processes_with(token)] == []
 
 
 async def test_the_parents_death_ends_it_all(world: World) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyrepl3_client.durable.bridge import BridgeMetrics, BridgeTimeout, ProtocolBridge
+from pyrepl3_client import BridgeMetrics
+from pyrepl3_client.durable.bridge import BridgeTimeout, ProtocolBridge
 from pyrepl3_client.durable.identity import (
     awaited_id,
     call_key,

@@ -8,11 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 from journal_kit import CODE, SESSION, Submitted, connected, journal_at, nobody_is_told, rows, run
+from resonate_base import ConnectorError
 
 from pyrepl3_client._journal import CallRecord
 from pyrepl3_client.durable.identity import session_group
 from pyrepl3_client.durable.sqlite import SqliteConnection, StoreBusy
 from pyrepl3_client.durable.sqlite.database import Database
+from pyrepl3_client.durable.sqlite.failures import Complaints
 from pyrepl3_client.durable.sqlite.schema import prepare
 from pyrepl3_client.durable.sqlite_journal import SqliteJournal
 from pyrepl3_client.errors import StoreError
@@ -140,3 +142,78 @@ async def test_the_promises_hold_where_the_outcome_is_and_no_part_of_it(path: Pa
     for (value,) in rows(path, "SELECT value FROM promises"):
         data = base64.b64decode(msgspec.json.decode(value)["data"])
         assert msgspec.json.decode(data) == {"ref": "exec:e", "status": "finished", "size": 6000}
+
+
+async def test_an_execution_that_was_given_up_is_submitted_again_and_keeps_its_calls(path: Path) -> None:
+    async with journal_at(path) as journal:
+        submitted = Submitted()
+        executing = asyncio.create_task(journal.execute("e", CODE, submitted))
+        await submitted.next()
+        assert await journal.intend("e", CallRecord("e:search:1", "search", "d")) is None
+        await journal.answer("e", "e:search:1", b"found")
+        executing.cancel()
+        await asyncio.wait((executing,))
+        executing = asyncio.create_task(journal.execute("e", CODE, submitted))
+        await submitted.next()
+        known = CallRecord("e:search:1", "search", "d", b"found")
+        assert await journal.intend("e", CallRecord("e:search:1", "search", "d")) == known
+        await journal.settle("e", b"done", rejected=False)
+        assert await executing == (b"done", False)
+        assert submitted.ids == ["e", "e"]
+
+
+class Broken(SqliteConnection):
+    """A connection that fails, while it is told to, whatever comes after an execution's root."""
+
+    broken = True
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
+        if self.broken and ":1" in req:
+            raise ConnectorError(StoreError("the disk is full"))
+        return await super().send(req, headers)
+
+
+async def test_a_function_that_fails_with_the_store_is_not_waited_for(path: Path) -> None:
+    """Whoever asks again is served without it, and it comes to its end when the session is next opened."""
+    database = Database(str(path))
+    prepare(database)
+    connection = Broken(database, group=session_group(SESSION))
+    journal = await SqliteJournal.open(connection, SESSION, on_lost=nobody_is_told, ttl=10.0, wait=0.0)
+    submitted = Submitted()
+    with pytest.raises(StoreError, match=r"^the disk is full$"):
+        await journal.execute("e", CODE, submitted)
+    assert submitted.ids == []
+    connection.broken = False
+    assert await run(journal, "e") == (b"outcome", False)
+    await journal.close()
+    async with journal_at(path):
+        pass
+    assert rows(path, "SELECT DISTINCT state FROM promises") == [("resolved",)]
+
+
+async def test_what_the_timer_cannot_do_is_complained_of_once(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    complaints = Complaints()
+    full = StoreError("the disk is full")
+    for error in (full, full, StoreBusy("locked"), full):
+        complaints.tell(error, str(path))
+    assert caplog.messages == ["the disk is full"]
+    complaints.over()
+    complaints.tell(full, str(path))
+    assert caplog.messages == ["the disk is full"] * 2
+
+
+async def test_a_store_whose_file_was_replaced_takes_no_more(path: Path) -> None:
+    async with journal_at(path) as journal:
+        await run(journal, "e")
+        replace(path)
+        with pytest.raises(StoreError, match="is gone, or another one is in its place"):
+            await run(journal, "f")
+
+
+def replace(path: Path) -> None:
+    """Put a copy in a file's place, as some programs do that restore or synchronise files."""
+    copy = path.with_name("copy.db")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)

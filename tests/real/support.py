@@ -1,6 +1,5 @@
 """What the suites share: short graces, and small questions about outcomes and processes."""
 
-import os
 from typing import Any
 
 import anyio
@@ -106,21 +105,6 @@ def cell_lines(result: pyrepl3.ExecutionResult) -> list[int]:
     """The lines of an error's frames that lie in cells, outermost first."""
     assert result.error is not None
     return [frame.lineno for frame in result.error.frames if frame.filename.startswith(CELL)]
-
-
-async def ended(pid: int, seconds: float = 10.0) -> bool:
-    """Whether a process ends within a time (a zombie has ended)."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        with anyio.move_on_after(seconds):
-            await anyio.wait_readable(fd)
-            return True
-        return False
-    finally:
-        os.close(fd)
 
 
 def lives(pid: int) -> bool:

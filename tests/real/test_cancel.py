@@ -11,12 +11,12 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import CancelReason
+from tests.processes import ended
 
 from .busy import ASKING, CASES, STUBBORN, Busy
 from .support import (
     PATIENCE,
     cleanly_stopped,
-    ended,
     outcome,
     quick,
     run,
@@ -136,6 +136,20 @@ async def test_the_second_wish_need_not_wait() -> None:
         result = await stop(execution, "interrupt")
         assert type_of(result) == "KeyboardInterrupt"
         assert await works(patient)
+
+
+async def test_one_in_the_queue_ends_at_once_with_another_behind_it() -> None:
+    """With graces of a minute: its worker kept back the word of its end for the next one's."""
+    config = pyrepl3.WorkerConfig(cancel_grace=60, kill_grace=60)
+    async with pyrepl3.open_session(config=config) as patient:
+        first = patient.start("print('ready')\nimport asyncio\nawait asyncio.sleep(60)")
+        await seen(first)
+        second, third = patient.start("2"), patient.start("3")
+        result = await stop(second)
+        assert result.error is not None
+        assert "before it began" in result.error.message
+        await stop(first)
+        assert (await outcome(third)).value == 3
 
 
 async def test_code_that_handles_an_interrupt_goes_on(shared: pyrepl3.Session) -> None:

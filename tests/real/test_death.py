@@ -5,9 +5,10 @@ import signal
 import pytest
 
 import pyrepl3_client as pyrepl3
+from tests.processes import ended
 
 from .busy import HANG
-from .support import ended, quick, seen, type_of, value, works
+from .support import quick, seen, type_of, value, works
 
 pytestmark = pytest.mark.anyio
 

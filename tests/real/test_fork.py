@@ -3,8 +3,9 @@
 import pytest
 
 import pyrepl3_client as pyrepl3
+from tests.processes import ended
 
-from .support import ended, quick, value, works
+from .support import quick, value, works
 
 pytestmark = pytest.mark.anyio
 

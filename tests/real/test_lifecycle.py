@@ -16,8 +16,9 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 import pyrepl3_client.sync
+from tests.processes import ended
 
-from .support import PATIENCE, ended, lives, quick, seen, value
+from .support import PATIENCE, lives, quick, seen, value
 
 pytestmark = pytest.mark.anyio
 

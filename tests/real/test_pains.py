@@ -15,9 +15,10 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import Call, Display, Output
+from tests.processes import ended
 
 from .busy import HANG, STUBBORN
-from .support import ended, lives, outcome, quick, run, running, seen, stop, type_of, value, works
+from .support import lives, outcome, quick, run, running, seen, stop, type_of, value, works
 
 pytestmark = pytest.mark.anyio
 

@@ -202,6 +202,10 @@ async def test_an_execution_id_runs_once(world: World, tmp_path: Path, store: st
         assert world.paid == [1]
         with pytest.raises(pyrepl3.ExecutionIdConflict):
             await session.execute("pay(2)", execution_id="step")
+        bridge = session.bridge
+        assert (bridge is None) == (store == "none")
+        if bridge is not None:
+            assert (bridge.pending, bridge.high_water, bridge.submissions) == (0, 1, 1)
 
 
 async def test_a_session_goes_on_where_it_was_closed(world: World, tmp_path: Path) -> None:

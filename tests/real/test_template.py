@@ -12,9 +12,10 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client._template import Template
+from tests.processes import ended
 
 from .busy import HANG
-from .support import cleanly_stopped, ended, quick, run, seen, stop, value, works
+from .support import cleanly_stopped, quick, run, seen, stop, value, works
 from .template_kit import double, modules, opened, ready, typed
 
 pytestmark = pytest.mark.anyio

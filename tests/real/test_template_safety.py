@@ -14,8 +14,9 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import WorkerConfig, _template_process
 from pyrepl3_client._template import Template
+from tests.processes import ended
 
-from .support import ended, lives, quick, value, works
+from .support import lives, quick, value, works
 from .template_kit import impostor, modules, opened, ready, spawn_real
 
 pytestmark = pytest.mark.anyio

@@ -2,7 +2,7 @@
 
 import types
 from itertools import pairwise
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import jsonschema
 import msgspec
@@ -63,6 +63,14 @@ def of_type(kind: Any, depth: int = 0) -> st.SearchStrategy[Any]:
     }
     if kind in simple:
         return simple[kind]
+    if origin is Annotated:
+        (limits,) = kind.__metadata__
+        if arguments[0] is str:
+            return st.text(max_size=min(limits.max_length, 20))
+        assert arguments[0] is float, kind
+        return st.floats(
+            limits.gt if limits.ge is None else limits.ge, limits.le, exclude_min=limits.ge is None
+        )
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin in (Union, types.UnionType):

@@ -11,9 +11,9 @@ import msgspec
 from pyrepl3_schemas.messages import Checkpointed, Restore, Restored
 from pyrepl3_worker.checkpoint import Checkpointer
 from pyrepl3_worker.compiler import filename_of
-from pyrepl3_worker.namespace import ENGINE_INTERNALS, MODULE_KEYS
+from pyrepl3_worker.namespace import ENGINE_INTERNALS, MODULE_KEYS, OF_CODE
 
-HIDDEN = frozenset(MODULE_KEYS | ENGINE_INTERNALS)
+HIDDEN = frozenset(MODULE_KEYS | ENGINE_INTERNALS) - OF_CODE
 
 
 class Worker:

@@ -195,13 +195,21 @@ def test_a_class_that_cannot_be_saved_takes_its_instances_along() -> None:
     }
 
 
-@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit", "TimeoutError"])
-def test_what_a_cancel_raises_goes_through(error: str) -> None:
-    worker = Worker(f"class A:\n def __reduce__(self): raise {error}\nx = A()")
-    with pytest.raises((KeyboardInterrupt, SystemExit, TimeoutError)):
-        worker.take()
-    worker.run("del x")
-    assert worker.unsaved() == {}
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit", "TimeoutError", "BaseException"])
+def test_whatever_an_object_raises_is_its_own_affair(error: str) -> None:
+    worker = Worker(f"class A:\n def __reduce__(self): raise {error}('no')\nx = A()\ny = [1]")
+    assert worker.unsaved() == {"x": f"{error}: no"}
+    worker.run(
+        f"class A:\n def __reduce__(self): return A, ()\n def __new__(cls): raise {error}('never')\nx = object.__new__(A)"
+    )
+    restored = Worker().restore(worker.take(), worker.store)
+    assert {unsaved.name: unsaved.reason for unsaved in restored.unsaved} == {"x": f"{error}: never"}
+    assert "y" in restored.names
+
+
+def test_a_reason_without_end_is_cut() -> None:
+    worker = Worker("class A:\n def __reduce__(self): raise ValueError('x' * 10**6)\nx = A()")
+    assert len(worker.unsaved()["x"]) < 2000
 
 
 def test_a_name_that_is_no_text_is_reported() -> None:

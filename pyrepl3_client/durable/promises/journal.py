@@ -8,7 +8,7 @@ from resonate_base import Network, Source
 
 from pyrepl3_client.durable.bridge import ProtocolBridge
 from pyrepl3_client.durable.engine import Engine
-from pyrepl3_client.durable.identity import session_group
+from pyrepl3_client.durable.identity import awaited_id, awaited_tags, session_group
 from pyrepl3_client.durable.journal import ResonateJournal
 from pyrepl3_client.durable.promises.fenced import FencedStore
 from pyrepl3_client.durable.promises.record import PromiseRecord
@@ -45,6 +45,7 @@ class PromiseJournal(PromiseRecord, ResonateJournal):
                 group=session_group(store.session_id),
                 pid=pid,
                 bridge=bridge,
+                on_failure=self._on_function_failure,
                 refresh=_REFRESH,
             )
 
@@ -101,21 +102,8 @@ class PromiseJournal(PromiseRecord, ResonateJournal):
             raise
         return journal
 
-    async def _is_awaited(self, promise_id: str) -> bool:
-        """Create an execution's promise, unless its function has: an earlier owner may hold the task yet.
-
-        The function finds it there when it comes, as it does when it is run again.
-        """
-        root = promise_id.partition(":")[0]
-        tags = {
-            "resonate:scope": "global",
-            "resonate:branch": promise_id,
-            "resonate:parent": root,
-            "resonate:origin": root,
-            "resonate:external": "true",
-        }
-        await self._store.create(promise_id, b"", tags=tags)
-        return True
+    async def _create_awaited(self, root: str) -> None:
+        await self._store.create(awaited_id(root), b"", tags=awaited_tags(root))
 
     async def _mended(self, promise_id: str) -> None:
         await self._engine.follow(promise_id.partition(":")[0])

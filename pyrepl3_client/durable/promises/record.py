@@ -293,17 +293,19 @@ class PromiseRecord:
         async with execution.intending:
             return {call_id: call for call_id, (_, call) in (await self._calls(execution)).items()}
 
-    async def intend(self, execution_id: str, call: CallRecord) -> None:
-        """Record that a call is about to be made."""
+    async def intend(self, execution_id: str, call: CallRecord) -> CallRecord | None:
+        """Record that a call is about to be made, or give the one that is on record."""
         await self._catch_up()
         execution = await self._require(execution_id)
         async with execution.intending:
             calls = await self._calls(execution)
-            if call.call_id not in calls:
-                n = len(calls) + 1
-                intent = _encode(_Intent(call.call_id, call.name, call.digest))
-                await self._store.create(self._call(execution, n), intent, call.call_id)
-                calls[call.call_id] = (n, CallRecord(call.call_id, call.name, call.digest))
+            if call.call_id in calls:
+                return calls[call.call_id][1]
+            n = len(calls) + 1
+            intent = _encode(_Intent(call.call_id, call.name, call.digest))
+            await self._store.create(self._call(execution, n), intent, call.call_id)
+            calls[call.call_id] = (n, CallRecord(call.call_id, call.name, call.digest))
+        return None
 
     async def repeat(self, execution_id: str, call_id: str) -> int:
         """Record that a call without outcome is made again."""

@@ -1,0 +1,1 @@
+"""A long run of everything at once: what stays correct, and what does not grow."""
