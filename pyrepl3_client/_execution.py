@@ -164,13 +164,16 @@ class Execution:
             Exception: what `on_output` raised for this execution, once it has ended.
         """
         if self._outcome is None and self._failure is None:
-            waiter = asyncio.get_running_loop().create_future()
-            if self._result_waiters is None:
-                self._result_waiters = [waiter]
-            else:
-                self._result_waiters.append(waiter)
-            await waiter
-        return self._conclude()
+            await self._next_waiter()
+        return self._conclude(check=self._check)
+
+    def _next_waiter(self) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._result_waiters is None:
+            self._result_waiters = [waiter]
+        else:
+            self._result_waiters.append(waiter)
+        return waiter
 
     async def cancel(self, reason: CancelReason = "cancelled") -> None:
         """Stop the execution and wait until it is over: its worker is free then, or dead.
@@ -204,10 +207,12 @@ class Execution:
             self._end_waiters.append(waiter)
             await waiter
 
-    async def run_through(self) -> ExecutionResult:
+    async def run_through(self, *, check: bool) -> ExecutionResult:
         """Wait for the outcome; when this wait is cancelled, cancel the execution and see its end."""
         try:
-            return await self.result()
+            if self._outcome is None and self._failure is None:
+                await self._next_waiter()
+            return self._conclude(check=check)
         except asyncio.CancelledError:
             if not self.over:
                 self._owner.request_cancel(self, "cancelled")
@@ -249,7 +254,6 @@ class Execution:
         """Somebody else has asked for the same: serve both, under the handlers of whoever has some."""
         self.on_output = self.on_output or other.on_output
         self.on_input = self.on_input or other.on_input
-        self._check = self._check and other._check
 
     def begin_again(self) -> None:
         """Its worker died: another one runs it from the top, and what was seen is not shown again."""
@@ -308,7 +312,7 @@ class Execution:
                     waiter.set_result(None)
             self._result_waiters = None
 
-    def _conclude(self) -> ExecutionResult:
+    def _conclude(self, *, check: bool) -> ExecutionResult:
         if self._failure is not None:
             raise self._failure
         outcome = self._outcome
@@ -328,7 +332,7 @@ class Execution:
         if self._callback_error is not None:
             raise self._callback_error
         error = result.error
-        if error is not None and self._check:
+        if error is not None and check:
             if error.kind == "timeout":
                 raise ExecutionTimeout(result)
             raise ExecutionCancelled(result) if error.kind == "cancelled" else ExecutionFailed(result)

@@ -104,6 +104,7 @@ class Life(Questions):
             record,
             lambda: self._incarnation if self._state is SessionState.READY else None,
             lambda: (self._flight.last_seq, self._flight.oldest is not None),
+            on_trouble=lambda text: self._keeper.notices.append(text),  # noqa: PLW0108 - there is none yet
             automatic=policy in ("auto", "checkpoint"),
             eager=policy == "checkpoint",
             max_bytes=self._config.max_checkpoint_bytes,

@@ -61,6 +61,8 @@ class Rebuild:
 
         Raises:
             WorkerDied: the worker died under it.
+            WorkerUnresponsive: it is stuck.
+            ProtocolError: it cannot bring the checkpoint back.
             StoreError: the record cannot be read.
         """
         self._forget()
@@ -118,7 +120,8 @@ class Rebuild:
         They see the namespace as it was saved, and afterwards it is restored once more: a restore leaves
         alone what it has not saved, so that only those names come from them.
         """
-        wanted = set(self.lost)
+        # What is lost of `Out` alone, under a number, no cell has bound.
+        wanted = {name for name in self.lost if name.isidentifier()}
         makers: list[Entry] = []
         for entry in reversed(await self._record.entries(checkpoint.after_seq)):
             if not wanted:

@@ -14,7 +14,13 @@ from pyrepl3_client._incarnation import Incarnation
 from pyrepl3_client._journal import Record, SavedCheckpoint
 from pyrepl3_client._nursery import Nursery
 from pyrepl3_client._parts import Parts
-from pyrepl3_client.errors import ProtocolError, PyRepl3Error, SessionClosed, WorkerDied
+from pyrepl3_client.errors import (
+    ProtocolError,
+    PyRepl3Error,
+    SessionClosed,
+    WorkerDied,
+    WorkerUnresponsive,
+)
 from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Restore, Restored
 
 _logger: Final = logging.getLogger("pyrepl3_client")
@@ -28,6 +34,12 @@ _WORTH: Final = 20.0
 """A checkpoint is due, idle or not, when the cells since the last one have run this many times as long."""
 _LEAST_WORK: Final = 1.0
 """Seconds of work that are not worth a checkpoint while the session is busy."""
+_CODE_SECONDS: Final = 5.0
+"""How long the objects' own code may take in a checkpoint that nobody has asked for."""
+_ALL_SECONDS: Final = 60.0
+"""How long such a checkpoint, or a recovery's restore, may be silent until the worker is taken to be stuck.
+
+Gigabytes take ten seconds each, and a worker that is ended for nothing costs more than the wait."""
 _MARGIN: Final = 1024
 _BLOB_MARGIN: Final = 16
 
@@ -42,6 +54,7 @@ class Saver:
         worker: Callable[[], Incarnation | None],
         position: Callable[[], tuple[int, bool]],
         *,
+        on_trouble: Callable[[str], None],
         automatic: bool,
         eager: bool,
         max_bytes: int,
@@ -53,6 +66,7 @@ class Saver:
             record: where checkpoints go.
             worker: gives the worker that takes executions now, if there is one.
             position: gives the number of the last execution that was sent, and whether one is under way.
+            on_trouble: told when a checkpoint nobody has asked for has cost its worker.
             automatic: take checkpoints without being asked.
             eager: take one after every cell, without waiting for an idle moment.
             max_bytes: most bytes that one may bring.
@@ -62,6 +76,7 @@ class Saver:
         self._record = record
         self._worker = worker
         self._position = position
+        self._on_trouble = on_trouble
         self._automatic = automatic
         self._eager = eager
         self._known: tuple[str, ...] = ()
@@ -70,6 +85,10 @@ class Saver:
         self._work = 0.0
         self._cost = 0.0
         self._stirred = False
+        self._deaths = 0
+        """Workers in a row that have ended under a checkpoint that nobody had asked for."""
+        self._waived = 0
+        """Cells that have to end before the next one is tried."""
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -85,11 +104,18 @@ class Saver:
         self._cells += 1
         self._work += duration
         self._stirred = True
+        self._waived = max(0, self._waived - 1)
         self._plan(urgent=urgent)
 
+    def refilled(self) -> None:
+        """Take note of a namespace that was brought back by running cells again."""
+        if self._automatic:
+            self._cells += 1
+            self._plan(urgent=False)
+
     def _plan(self, *, urgent: bool) -> None:
-        if self._task is not None:
-            return  # it plans again when it is done
+        if self._task is not None or self._waived:
+            return  # when it is done it plans again; when enough cells have ended, they do
         if urgent or self._eager or self._is_due():
             self._begin()
         elif self._timer is None:
@@ -111,7 +137,8 @@ class Saver:
         self._timer = None
         _, busy = self._position()
         if not self._stirred and not busy:
-            self._begin()
+            if self._cells:
+                self._begin()
             return
         self._stirred = False
         if not busy:
@@ -125,10 +152,18 @@ class Saver:
                 self._task = task
 
     async def _save_unasked(self) -> None:
+        worker = self._worker()
         try:
-            await self.save(AUTOMATIC)
-        except (WorkerDied, SessionClosed):
-            # Their ends are told elsewhere.
+            await self.save(AUTOMATIC, _CODE_SECONDS + _ALL_SECONDS, _CODE_SECONDS)
+        except WorkerDied as error:
+            self._has_cost_a_worker(error)
+            return
+        except WorkerUnresponsive as error:
+            if worker is not None:
+                worker.connection.end(f"its checkpoint did not end: {error}")
+            self._has_cost_a_worker(error)
+            return
+        except SessionClosed:
             return
         except PyRepl3Error as error:
             # Nothing is lost: a recovery runs the cells again. The next cell leads to another try.
@@ -136,13 +171,28 @@ class Saver:
             return
         finally:
             self._task = None
+        self._deaths = 0
         if self._automatic and self._cells:
             self._plan(urgent=False)
 
+    def _has_cost_a_worker(self, error: PyRepl3Error) -> None:
+        """Wait longer each time, or the next worker, filled again, would end the same way at once."""
+        self._deaths += 1
+        self._waived = 2**self._deaths
+        self._on_trouble(
+            f"an automatic checkpoint ended its worker ({error}); the next one is tried after "
+            f"{self._waived} more cells, and until then a recovery runs again what came after the last one"
+        )
+
     # --- saving --------------------------------------------------------------------------------------
 
-    async def save(self, checkpoint_id: str, timeout: float | None = None) -> Checkpointed:
+    async def save(
+        self, checkpoint_id: str, timeout: float | None = None, code_seconds: float | None = None
+    ) -> Checkpointed:
         """Have a checkpoint taken and recorded; give the worker's last word on it.
+
+        An object whose own code takes longer than `code_seconds` (the worker's choice by default) is not
+        saved.
 
         Raises:
             WorkerDied, SessionClosed: there is no worker to take it, or it died.
@@ -158,7 +208,7 @@ class Saver:
             self._cells, self._work = 0, 0.0
             started = self._nursery.loop.time()
             try:
-                saved = await self._take(worker, checkpoint_id, seq, timeout)
+                saved = await self._take(worker, checkpoint_id, seq, timeout, code_seconds)
             except BaseException:
                 self._cells += cells
                 self._work += work
@@ -167,12 +217,18 @@ class Saver:
             return saved
 
     async def _take(
-        self, worker: Incarnation, checkpoint_id: str, seq: int, timeout: float | None
+        self,
+        worker: Incarnation,
+        checkpoint_id: str,
+        seq: int,
+        timeout: float | None,
+        code_seconds: float | None,
     ) -> Checkpointed:
         parts = Parts(self._known, self._max_bytes)
         while True:
             # One that is longer than a frame comes in parts; the last one has the data.
-            request = Checkpoint(checkpoint_id=checkpoint_id, known=[*self._known, *parts.blobs])
+            known = [*self._known, *parts.blobs]
+            request = Checkpoint(checkpoint_id=checkpoint_id, known=known, timeout=code_seconds)
             part = await worker.requests.ask(request, Checkpointed, checkpoint_id, timeout, urgent=False)
             try:
                 if parts.add(part):
@@ -190,9 +246,14 @@ class Saver:
     # --- restoring -----------------------------------------------------------------------------------
 
     async def restore(
-        self, worker: Incarnation, checkpoint: SavedCheckpoint, timeout: float | None = None
+        self,
+        worker: Incarnation,
+        checkpoint: SavedCheckpoint,
+        timeout: float | None = _ALL_SECONDS,
+        *,
+        history: bool = True,
     ) -> Restored:
-        """Bring a checkpoint back in a worker, in as many frames as it takes.
+        """Bring a checkpoint back in a worker, in as many frames as it takes; with `In` and `Out` or without.
 
         Raises:
             WorkerDied, WorkerUnresponsive: as for `save`.
@@ -214,7 +275,7 @@ class Saver:
                 part, size = {}, start
             part[digest] = blob
             size += len(blob) + len(digest) + _BLOB_MARGIN
-        last = Restore(checkpoint_id=name, data=checkpoint.manifest, blobs=part)
+        last = Restore(checkpoint_id=name, data=checkpoint.manifest, blobs=part, history=history)
         restored = await worker.requests.ask(last, Restored, name, timeout, urgent=False)
         self._known = checkpoint.digests
         return restored

@@ -135,7 +135,7 @@ class Session(Survival):
         execution = self._submit(
             code, execution_id, timeout, result_mode, on_output, on_input, check=check, keep=False
         )
-        return await execution.run_through()
+        return await execution.run_through(check=check)
 
     def _submit(
         self,
@@ -207,7 +207,8 @@ class Session(Survival):
     async def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
         """Make the namespace what it was at a checkpoint of this session; `restart` does not lose them.
 
-        It waits for what was submitted before. What could not be restored is in `unsaved`.
+        It waits for what was submitted before. What could not be restored is in `unsaved`. `In`, `Out` and
+        the numbering of cells go on as they are; they come back when a session does.
 
         Raises:
             ValueError: this session has no checkpoint of that name.
@@ -220,10 +221,12 @@ class Session(Survival):
         if checkpoint is None:
             known = ", ".join(repr(name) for name in await self._record.checkpoint_ids()) or "none"
             raise ValueError(f"there is no checkpoint {checkpoint_id!r} in this session; there are: {known}")
-        restored = await self._saver.restore(worker, checkpoint, timeout)
+        restored = await self._saver.restore(worker, checkpoint, timeout, history=False)
         # From here on this is what the session's history starts from.
         start = SavedCheckpoint(
             RESET, self._flight.last_seq, checkpoint.manifest, checkpoint.digests, checkpoint.unsaved
         )
         await self._record.save(start, {})
+        # That has the history of then; the next one, of now.
+        self._saver.ended(0.0, urgent=True)
         return restored

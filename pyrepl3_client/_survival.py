@@ -13,7 +13,7 @@ from pyrepl3_client._outcomes import Rejected
 from pyrepl3_client._rebuild import Rebuild
 from pyrepl3_client._recovery import Recovery
 from pyrepl3_client._texts import shortened
-from pyrepl3_client.errors import ProtocolError, SpawnError, StoreError, WorkerDied
+from pyrepl3_client.errors import ProtocolError, SpawnError, StoreError, WorkerDied, WorkerUnresponsive
 from pyrepl3_schemas.lifecycle import SessionState
 
 _logger: Final = logging.getLogger("pyrepl3_client")
@@ -133,8 +133,8 @@ class Survival(Life):
             incarnation = self._worker()
             try:
                 await rebuild.run(incarnation)
-            except (WorkerDied, ProtocolError) as error:
-                # It died under it, or could not bring back what it was given: either way, another one may.
+            except (WorkerDied, WorkerUnresponsive, ProtocolError) as error:
+                # It died under it, is stuck, or could not bring back what it was given: another one may.
                 await incarnation.destroy(f"it did not bring the namespace back: {shortened(str(error))}")
                 rebuild.blame()
                 continue
@@ -153,7 +153,7 @@ class Survival(Life):
         if certificate is not None or report.lost or report.skipped:
             self._keeper.notices.append(str(report))
         if rebuild.replayed:
-            self._saver.ended(0.0, urgent=False)
+            self._saver.refilled()
         self._serve()
         await self._report(report)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from collections.abc import Awaitable
 from pathlib import Path
 
 import msgspec
@@ -194,3 +195,21 @@ async def test_a_store_that_cannot_be_used_is_refused_before_a_worker_starts(tmp
     with pytest.raises(pyrepl3.StoreError, match=r"no directory .*nowhere"):
         async with pyrepl3.open_session(store=tmp_path / "nowhere" / "state.db"):
             pass
+
+
+async def test_who_asks_for_the_same_id_meanwhile_is_answered_in_their_own_way(
+    worker: ScriptedWorker,
+) -> None:
+    """Both share one execution; whether a failure is raised is the affair of each."""
+    async with opened(worker) as session, asyncio.TaskGroup() as group:
+        raising = group.create_task(failure_of(session.execute(SLEEP, execution_id="step")))
+        quiet = group.create_task(session.execute(SLEEP, execution_id="step", check=False))
+        await asyncio.sleep(0)
+        assert await session.cancel()
+    assert raising.result().result.error == quiet.result().error
+
+
+async def failure_of(result: Awaitable[pyrepl3.ExecutionResult]) -> pyrepl3.ExecutionFailed:
+    with pytest.raises(pyrepl3.ExecutionFailed) as failed:
+        await result
+    return failed.value

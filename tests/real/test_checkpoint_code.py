@@ -223,3 +223,30 @@ async def test_an_object_that_misbehaves_on_its_way_back_costs_itself_alone(
             assert named["late"].startswith(reason)
         assert session.worker.pid == pid
         assert await value(session, "kept") == [1]
+
+
+async def test_a_checkpoint_that_ends_its_worker_is_tried_again_ever_more_rarely() -> None:
+    back = anyio.Event()
+
+    def on_recovery(_: pyrepl3.Recovery) -> None:
+        nonlocal back
+        back.set()
+        back = anyio.Event()
+
+    async with pyrepl3.open_session(config=quick(), on_recovery=on_recovery) as session:
+        saver = session._saver  # pyright: ignore[reportPrivateUsage]
+        with anyio.fail_after(3 * PATIENCE):
+            await session.execute("x = 1")
+            first = back
+            await session.execute("import os\nclass Bad:\n    def __reduce__(self): os._exit(3)\nbad = Bad()")
+            await first.wait()
+            for cells in (2, 4):
+                assert saver._timer is saver._task is None  # pyright: ignore[reportPrivateUsage]
+                following = back
+                for number in range(cells):
+                    result = await session.execute("x")
+                    assert result.value == 1
+                    assert bool(result.notices) == (number == 0)
+                await following.wait()
+        assert "automatic checkpoint ended its worker" in (await session.execute("x")).notices[0]
+        assert len(session.recoveries) == 3

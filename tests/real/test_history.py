@@ -80,3 +80,16 @@ async def test_a_long_history_is_bounded_and_its_numbers_stay(tmp_path: Path) ->
         os.kill(session.worker.pid, signal.SIGKILL)
         found = await value(session, "[len(In), In[5000], In[10_001], len(Out), min(Out), Out[1099]]")
         assert found == [10_004, "cell 5000", "cell 10001", 1000, 100, 1099]
+
+
+@pytest.mark.parametrize("store", ["none", "sqlite"])
+async def test_a_restore_that_was_asked_for_leaves_it_as_it_is(tmp_path: Path, store: str) -> None:
+    where = tmp_path / "state.db" if store == "sqlite" else None
+    async with pyrepl3.open_session(config=quick(), store=where) as session:
+        await session.execute("x = 1")
+        await session.checkpoint("here")
+        await session.execute("x = 2")
+        await session.restore("here")
+        assert await value(session, "[x, In[1:]]") == [1, ["x = 1", "x = 2", "[x, In[1:]]"]]
+        os.kill(session.worker.pid, signal.SIGKILL)
+        assert await value(session, "[x, In[1:3], Out[2]]") == [1, ["x = 1", "x = 2"], 2]
