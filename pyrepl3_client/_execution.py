@@ -207,12 +207,15 @@ class Execution:
             self._end_waiters.append(waiter)
             await waiter
 
-    async def run_through(self, *, check: bool) -> ExecutionResult:
-        """Wait for the outcome; when this wait is cancelled, cancel the execution and see its end."""
+    async def run_through(self, *, check: bool | None = None) -> ExecutionResult:
+        """Wait for the outcome; when this wait is cancelled, cancel the execution and see its end.
+
+        `check`: whether a failure of the code is raised; None for what it was started with.
+        """
         try:
             if self._outcome is None and self._failure is None:
                 await self._next_waiter()
-            return self._conclude(check=check)
+            return self._conclude(check=self._check if check is None else check)
         except asyncio.CancelledError:
             if not self.over:
                 self._owner.request_cancel(self, "cancelled")
