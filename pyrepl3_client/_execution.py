@@ -47,7 +47,6 @@ class Execution:
 
     __slots__ = (
         "_callback_error",
-        "_check",
         "_displays",
         "_echo",
         "_end_waiters",
@@ -61,6 +60,7 @@ class Execution:
         "_stderr",
         "_stdout",
         "attempts",
+        "check",
         "code",
         "cut",
         "execution_id",
@@ -86,7 +86,7 @@ class Execution:
         on_output: OutputHandler | None,
         on_input: InputHandler | None,
         *,
-        check: bool,
+        check: bool | None,
         keep: bool,
         silent: bool = False,
     ) -> None:
@@ -99,7 +99,7 @@ class Execution:
             seconds: its deadline, from its beginning.
             on_output: gets its output.
             on_input: answers its prompts.
-            check: whether `result` raises when the code failed.
+            check: whether `result` raises when the code failed; None if whoever asks again is to say.
             keep: whether anybody could iterate.
             silent: it has ended once and is run again for its effect on the namespace.
         """
@@ -110,7 +110,7 @@ class Execution:
         self.seconds = seconds
         self.on_output = on_output
         self.on_input = on_input
-        self._check = check
+        self.check = check
         self._keep = keep
         self._stdout: Pieces | None = None
         self._stderr: Pieces | None = None
@@ -165,7 +165,7 @@ class Execution:
         """
         if self._outcome is None and self._failure is None:
             await self._next_waiter()
-        return self._conclude(check=self._check)
+        return self._conclude(check=self.check is not False)
 
     def _next_waiter(self) -> asyncio.Future[None]:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -215,7 +215,7 @@ class Execution:
         try:
             if self._outcome is None and self._failure is None:
                 await self._next_waiter()
-            return self._conclude(check=self._check if check is None else check)
+            return self._conclude(check=self.check is not False if check is None else check)
         except asyncio.CancelledError:
             if not self.over:
                 self._owner.request_cancel(self, "cancelled")
@@ -257,6 +257,8 @@ class Execution:
         """Somebody else has asked for the same: serve both, under the handlers of whoever has some."""
         self.on_output = self.on_output or other.on_output
         self.on_input = self.on_input or other.on_input
+        if self.check is None:
+            self.check = other.check
 
     def begin_again(self) -> None:
         """Its worker died: another one runs it from the top, and what was seen is not shown again."""

@@ -43,7 +43,7 @@ class Survival(Life):
                 entry.spec.timeout or self._config.executor.max_execution_time,
                 None,
                 None,
-                check=True,
+                check=None,
                 keep=True,
             )
             await self._keeper.resume(entry, execution, self._durability.max_attempts, ran=index == 0)

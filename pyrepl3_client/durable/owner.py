@@ -13,6 +13,8 @@ from typing import Final
 _SEPARATOR: Final = "/"
 _PARTS: Final = 6
 _DEAD_STATES: Final = ("Z", "X")
+_gone: Final[set[str]] = set()
+"""Owners of this process that have ended, and could not say so in their store."""
 
 
 def this_owner() -> str:
@@ -29,6 +31,11 @@ def this_owner() -> str:
     return _SEPARATOR.join(parts)
 
 
+def end_owner(owner: str) -> None:
+    """Take note that an owner of this process has ended, whatever stands in its store."""
+    _gone.add(owner)
+
+
 def is_dead(owner: str, *, one_machine: bool) -> bool:
     """Say whether an owner is known to be gone.
 
@@ -40,6 +47,8 @@ def is_dead(owner: str, *, one_machine: bool) -> bool:
         one_machine: whether the store can be used by one machine only, as an SQLite file with its shared
             memory can. An owner of another boot is of this machine then, from before its restart.
     """
+    if owner in _gone:
+        return True
     parts = owner.split(_SEPARATOR)
     if len(parts) != _PARTS:
         return False

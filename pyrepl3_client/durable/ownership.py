@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Self
 
-from pyrepl3_client.durable.owner import describe, is_dead, this_owner
+from pyrepl3_client.durable.owner import describe, end_owner, is_dead, this_owner
 from pyrepl3_client.durable.sqlite import Lease, LeaseLost, SessionBusy, SqliteConnection
 from pyrepl3_client.errors import StoreError
 
@@ -111,7 +111,12 @@ class Ownership:
         except LeaseLost:
             return
         except StoreError as error:
-            _log.warning("session %r stays locked until its lease lapses: %s", self.lease.session_id, error)
+            end_owner(self.lease.owner)
+            _log.warning(
+                "other processes find session %r locked until its lease lapses, or this one ends: %s",
+                self.lease.session_id,
+                error,
+            )
 
 
 def _is_dead(owner: str) -> bool:

@@ -2,166 +2,166 @@
 
     python -m tests.faults.chaos [--seed N] [--sessions N] [--cells N]
 
-Each session runs numbered cells that change the namespace, ask a person and call a host function. A
-program of its own drives them; meanwhile its workers are killed (SIGKILL) or stopped (SIGSTOP, then killed)
-at random moments, and so is the program itself, which is then started again. Afterwards the log of side
-effects, which only the host functions write, and the namespace are compared with what an undisturbed run
-gives. The seed that is printed repeats the choices, not the scheduler's.
+Each session runs numbered cells that change the namespace, ask a person, call host functions, gather calls
+and print. A program of its own drives them. Meanwhile its workers are killed, stopped, and killed in the
+middle of a frame, the program itself is killed and started again, and the disk becomes full. Afterwards
+the log of side effects, which only the host functions write, the outcomes and the namespace are compared
+with those of an undisturbed run. The seed that is printed repeats the choices, not the scheduler's.
 """
 
 import argparse
 import asyncio
-import os
-import random
 import secrets
-import signal
+import shutil
 import sys
 import tempfile
-from collections import Counter
+import time
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-import pyrepl3_client as pyrepl3
+from .checks import (
+    check_calls_made,
+    check_log,
+    check_no_fd_left,
+    check_no_process_left,
+    check_same,
+    check_same_namespace,
+    check_store,
+    open_fds,
+)
+from .disk import Disk, Filler, own_namespace, small_disk
+from .plan import FEWEST_CELLS, Fault
+from .program import TOKEN, Orders
+from .torment import Tally, Torment
 
-CELL = """
-n = {n}
-answer = input('input {n}? ')
-receipt = pay({n})
-total = globals().get('total', 0) + n
-seen = globals().get('seen', []) + [(n, answer, receipt)]
-print('cell', n)
-total
-"""
-HOLD = 0.02
-"""Seconds that every third host call takes, so that deaths fall into calls too."""
-
-
-def value_of(outcome: pyrepl3.ExecutionResult) -> Any:
-    """Give a result's value; None of it may have failed."""
-    assert outcome.error is None, outcome.error
-    return outcome.value
-
-
-async def drive(store: str, session_id: str, cells: int, log: Path) -> None:
-    """Run all cells of one session, those on record included, and say what came of it."""
-
-    async def pay(n: int, context: pyrepl3.CallContext) -> int:
-        with log.open("a") as file:
-            file.write(f"{context.call_id} {context.attempt}\n")
-        if n % 3 == 0:
-            await asyncio.sleep(HOLD)
-        return 10 * n
-
-    offered = {"pay": pyrepl3.capability(pay, repeatable=True)}
-    async with pyrepl3.open_session(
-        session_id,
-        store=store,
-        capabilities=offered,
-        on_input=lambda prompt: prompt.strip("? "),
-        max_attempts=50,
-        config=pyrepl3.WorkerConfig(cancel_grace=0.5, kill_grace=0.5, close_grace=1.0),
-    ) as session:
-        print("worker", session.worker.pid, flush=True)
-        for n in range(cells):
-            outcome = await session.execute(CELL.format(n=n), execution_id=f"cell-{n}")
-            total = value_of(outcome)
-            assert total == n * (n + 1) // 2, (n, total)
-            print("known" if outcome.replayed else "done", n, session.worker.pid, flush=True)
-        seen = value_of(await session.execute("seen"))
-        assert seen == [[n, f"input {n}", 10 * n] for n in range(cells)], seen
-    print("finished", flush=True)
+_PATIENCE: Final = 3.0
+"""Seconds for somebody to feel that the disk is full."""
+_REPORT: Final = 10.0
+"""Seconds between two lines about how far it has got."""
 
 
-class Tally(Counter[str]):
-    """What was done to the sessions."""
+class Run:
+    """One fault run."""
+
+    def __init__(self, seed: int, sessions: int, cells: int, folder: Path, disk: Disk, token: str) -> None:
+        self._folder = folder
+        self._disk = disk
+        self._filler = Filler(disk, disk.folder / "state.db", _PATIENCE)
+        self._token = token
+        self._total = sessions * cells
+        self._ended = 0
+        self._started = time.monotonic()
+        self._torments: list[Torment] = []
+        self._undisturbed = Orders(
+            None, "undisturbed", seed, cells, self._log("undisturbed"), 0, stand_still=False
+        )
+        self._orders = [
+            Orders(str(disk.folder / "state.db"), f"s{n}", seed, cells, self._log(f"s{n}"), 0)
+            for n in range(sessions)
+        ]
+
+    def _log(self, name: str) -> str:
+        path = self._folder / f"log-{name}"
+        path.touch()
+        return str(path)
+
+    async def go(self) -> Tally:
+        """Torment all sessions at once, and check what came of it.
+
+        Raises:
+            AssertionError: a promise was broken; the text says which.
+        """
+        fds = open_fds()
+        async with asyncio.TaskGroup() as group:
+            telling = group.create_task(self._tell())
+            async with asyncio.TaskGroup() as torments:
+                for n, orders in enumerate(self._orders):
+                    self._torments.append(self._torment(n, orders, torments))
+                spared = self._torment(-1, self._undisturbed, torments)
+                spared.spare()
+                for torment in (*self._torments, spared):
+                    torments.create_task(torment.run())
+            telling.cancel()
+        # The loop's own: the pidfds and pipes of its children go in its next turns.
+        await asyncio.sleep(0)
+        tally = await asyncio.to_thread(self._check)
+        check_no_fd_left(fds)
+        return tally
+
+    def _torment(self, n: int, orders: Orders, group: asyncio.TaskGroup) -> Torment:
+        counted = orders is not self._undisturbed
+        return Torment(
+            orders, n, self._folder, self._disk, self._filler, group, self._token,
+            self._count if counted else lambda: None,
+        )  # fmt: skip
+
+    def _count(self) -> None:
+        if not self._ended:
+            print("the first execution has ended", flush=True)
+        self._ended += 1
+
+    def _faults(self) -> Tally:
+        tally = Tally()
+        for torment in self._torments:
+            tally.update(torment.tally)
+        return tally
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT)
+            done = ", ".join(f"{count:,} {what}" for what, count in sorted(self._faults().items()))
+            seconds = time.monotonic() - self._started
+            print(f"  {seconds:,.0f} s: {self._ended:,} of {self._total:,} executions; {done}", flush=True)
+
+    def _check(self) -> Tally:
+        tally = Tally(executions=self._total)
+        tally.update(self._faults())
+        tally["times the disk was full and nobody wrote"] = self._filler.unfelt
+        undisturbed = check_log(Path(self._undisturbed.log))
+        for orders in self._orders:
+            outcomes = check_log(Path(orders.log))
+            check_same_namespace(orders.session_id, Path(orders.log), Path(self._undisturbed.log))
+            check_same(orders.session_id, outcomes, undisturbed)
+            tally["calls not made, whose program died between intent and call"] += check_calls_made(
+                orders.session_id, Path(orders.log), Path(self._undisturbed.log)
+            )
+            tally["calls repeated, whose outcome was not on record"] += outcomes.repeats
+            tally["prompts repeated, whose answer was not on record"] += outcomes.asked_again
+            tally["dead sessions opened again by their program"] += outcomes.reopened
+        executions = set(undisturbed.digests)
+        check_store(
+            self._disk.folder / "state.db", {orders.session_id: executions for orders in self._orders}
+        )
+        return tally
 
 
-async def torment(chance: random.Random, store: str, session_id: str, cells: int, log: Path) -> Tally:
-    """Drive a session to its end by a program that is started again whenever it was killed."""
-    tally = Tally()
-    command = [sys.executable, "-m", "tests.faults.chaos", "--drive", store, session_id, str(cells), str(log)]
-    while True:
-        program = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        try:
-            finished = await _watch(chance, program, tally)
-        finally:
-            if program.returncode is None:
-                _signal(program.pid, signal.SIGKILL)
-            code = await program.wait()
-        if finished:
-            assert code in (0, -signal.SIGKILL), f"the program of {session_id} ended with {code}"
-            return tally
-        assert code == -signal.SIGKILL, f"the program of {session_id} ended with {code}: see its stderr"
-
-
-async def _watch(chance: random.Random, program: asyncio.subprocess.Process, tally: Tally) -> bool:
-    """Kill what a program runs, or the program, by chance; say whether it came to its end."""
-    assert program.stdout is not None
-    finished = False
-    async for line in program.stdout:
-        words = line.decode().split()
-        finished = words[0] == "finished"
-        if finished or words[0] not in ("done", "worker"):
-            continue
-        worker = int(words[-1])
-        dice = chance.random()
-        if dice < 0.1:
-            await asyncio.sleep(chance.random() * 0.05)
-            _signal(worker, signal.SIGKILL)
-            tally["workers killed"] += 1
-        elif dice < 0.12:
-            _signal(worker, signal.SIGSTOP)
-            await asyncio.sleep(chance.random() * 0.05)
-            _signal(worker, signal.SIGKILL)
-            tally["workers stopped and killed"] += 1
-        elif dice < 0.16:
-            await asyncio.sleep(chance.random() * 0.05)
-            _signal(program.pid, signal.SIGKILL)
-            tally["programs killed"] += 1
-            # It may have come to its end meanwhile.
-            return b"finished" in (await program.stdout.read()).split()
-    await program.wait()
-    return finished
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def check_log(log: Path, session_id: str, cells: int) -> int:
-    """Check that every call was made, and made again only as a declared repeat; give how many were."""
-    lines = [line.split() for line in log.read_text().splitlines()]
-    made = Counter(call_id for call_id, _ in lines)
-    assert set(made) == {f"cell-{n}:pay:1" for n in range(cells)}, session_id
-    attempts = Counter(tuple(line) for line in lines)
-    twice = [line for line, count in attempts.items() if count > 1]
-    assert not twice, f"{session_id}: the same attempt was made twice: {twice}"
-    return sum(count - 1 for count in made.values())
-
-
-async def run(seed: int, sessions: int, cells: int) -> Tally:
-    """Torment several sessions on one store at once; give what was done to them.
+async def run(seed: int, sessions: int, cells: int, *, may_mount: bool = False) -> Tally:
+    """Do a fault run; give what was done. On a failure its files are kept, and the error says where.
 
     Raises:
         AssertionError: a promise was broken; the text says which.
     """
-    with tempfile.TemporaryDirectory(prefix="pyrepl3-chaos-") as folder:
-        store = str(Path(folder, "state.db"))
-        logs = [Path(folder, f"log-{number}") for number in range(sessions)]
-        async with asyncio.TaskGroup() as group:
-            done = [
-                group.create_task(torment(random.Random(f"{seed}/{n}"), store, f"s{n}", cells, log))
-                for n, log in enumerate(logs)
-            ]
-        tally = Tally()
-        for one in done:
-            tally.update(one.result())
-        for n, log in enumerate(logs):
-            tally["calls repeated since the program died in them"] += check_log(log, f"s{n}", cells)
-        tally["executions"] = sessions * cells
+    folder = Path(tempfile.mkdtemp(prefix="pyrepl3-chaos-"))
+    (folder / "disk").mkdir()
+    disk = small_disk(folder / "disk", may_mount=may_mount)
+    print(f"the store lies on {disk.kind}", flush=True)
+    token = secrets.token_hex(8)
+    try:
+        try:
+            tally = await Run(seed, sessions, cells, folder, disk, token).go()
+        finally:
+            check_no_process_left(f"{TOKEN}={token}".encode())
+    except Exception as error:
+        shutil.copytree(disk.folder, folder / "kept")
+        disk.close()
+        error.add_note(f"seed {seed}; its store, logs and programs' stderr are in {folder}")
+        raise
+    except BaseException:
+        disk.close()
+        shutil.rmtree(folder)
+        raise
+    disk.close()
+    shutil.rmtree(folder)
     return tally
 
 
@@ -172,18 +172,31 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32), help="repeats the choices")
     parser.add_argument("--sessions", type=int, default=4, help="how many at once (default 4)")
-    parser.add_argument("--cells", type=int, default=250, help="executions a session (default 250)")
-    parser.add_argument("--drive", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--cells", type=int, default=250, help=f"executions a session (default 250, at least {FEWEST_CELLS})"
+    )
+    parser.add_argument(
+        "--limit", action="store_true", help="fill the disk by a limit on its files, without a mount"
+    )
     args = parser.parse_args()
-    if args.drive:
-        store, session_id, cells, log = args.drive
-        asyncio.run(drive(store, session_id, int(cells), Path(log)))
-        return 0
+    if args.sessions < 1 or args.cells < FEWEST_CELLS:
+        parser.error(f"a run takes at least 1 session and {FEWEST_CELLS} cells")
     print(f"seed {args.seed}: {args.sessions} sessions of {args.cells} executions", flush=True)
-    tally = asyncio.run(run(args.seed, args.sessions, args.cells))
+    started = time.monotonic()
+    may_mount = not args.limit and own_namespace()
+    try:
+        tally = asyncio.run(run(args.seed, args.sessions, args.cells, may_mount=may_mount))
+    except KeyboardInterrupt:
+        print(f"interrupted; seed {args.seed} repeats it", flush=True)
+        return 130
     for what, count in tally.items():
         print(f"{count:>8,} {what}")
-    print("every execution resolved once, no recorded call made twice, every namespace as undisturbed")
+    missing = [fault for fault in Fault if not tally[fault]]
+    print(f"in {time.monotonic() - started:,.0f} s; faults that never came: {', '.join(missing) or 'none'}")
+    print(
+        "every execution resolved once, no recorded call or prompt put again, every outcome and namespace as "
+        "undisturbed, no process, fd or file left"
+    )
     return 0
 
 

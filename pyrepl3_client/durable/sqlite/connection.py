@@ -1,7 +1,6 @@
 """`SqliteConnection`: Resonate's network and source over one SQLite database."""
 
 import asyncio
-import logging
 import sqlite3
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from resonate.timing import Clock, Sleeper, now_ms, sleep
 from resonate_base import ConnectorError
 
 from pyrepl3_client.durable.sqlite.database import Database, Synchronous
-from pyrepl3_client.durable.sqlite.failures import is_busy
+from pyrepl3_client.durable.sqlite.failures import Complaints
 from pyrepl3_client.durable.sqlite.leases import Lease, LeaseLost
 from pyrepl3_client.durable.sqlite.machine import Machine
 from pyrepl3_client.durable.sqlite.mail import Mail, anycast, unicast
@@ -26,8 +25,6 @@ from pyrepl3_client.durable.sqlite.schema import prepare
 from pyrepl3_client.durable.sqlite.waiting import Waiting
 from pyrepl3_client.durable.sqlite.wire import Answer, Message, encode_answer, parse_request, too_large
 from pyrepl3_client.errors import StoreError
-
-_log: Final = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
 # Seconds after which the timer looks at the clock again in any case: the wall clock can be set, and the
@@ -85,6 +82,7 @@ class SqliteConnection:
         self._timer: asyncio.TimerHandle | None = None
         self._due = I64_MAX
         self._seen_version = -1
+        self._complaints: Final = Complaints()
         self._guard: Callable[[], None] = lambda: None
 
     @classmethod
@@ -336,12 +334,12 @@ class SqliteConnection:
     def _on_timer(self) -> None:
         try:
             self._tick()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StoreError) as error:
             # Nobody awaits a timer. What is due stays due, and requests tell of the same trouble.
-            if not is_busy(error):
-                _log.error("%s", self._database.failure(error))
+            self._complaints.tell(error, self._database.path)
             self._arm(self._tick_interval)
         else:
+            self._complaints.over()
             self._arm()
 
     def _plan(self, due: int) -> None:

@@ -62,6 +62,7 @@ class Database:
             if isinstance(error, sqlite3.Error):
                 raise store_error(error, self.path, "open") from error
             raise
+        self._identity: Final = None if self.in_memory else _identity_of(self.path)
 
     def _configure(self) -> None:
         self.execute("PRAGMA temp_store = MEMORY")
@@ -86,7 +87,9 @@ class Database:
 
         Raises:
             sqlite3.Error: SQLite's own, so that a caller who can wait sees that the file is locked.
+            StoreError: the file is not there any more.
         """
+        self._require_file()
         self.execute("BEGIN IMMEDIATE")
         with self._begun():
             yield
@@ -129,6 +132,7 @@ class Database:
             if upgrade:
                 self.execute("PRAGMA synchronous = FULL")
             try:
+                self._require_file()
                 self._begin_patiently()
                 with self._begun():
                     yield self
@@ -137,6 +141,15 @@ class Database:
                     self.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
             raise self.failure(error) from error
+
+    def _require_file(self) -> None:
+        """See that what we write is found again (2 µs): a file that was deleted lives on for us alone."""
+        if self.in_memory or self._identity == _identity_of(self.path):
+            return
+        raise StoreError(
+            f"cannot write to the store at {self.path!r}: the file is gone, or another one is in its place "
+            "(put it back, or open the session again to start anew)"
+        )
 
     def _begin_patiently(self) -> None:
         try:
@@ -182,3 +195,12 @@ class Database:
         """Close the file; the last one to do so folds the log into it and removes the log."""
         self._open = False
         self._connection.close()
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    """Give what tells a file from all others there are; None when there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

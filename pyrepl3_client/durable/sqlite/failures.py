@@ -1,9 +1,12 @@
 """Turns SQLite's error codes into errors that say what was wrong, where, and what to do."""
 
+import logging
 import sqlite3
 from typing import Final
 
 from pyrepl3_client.errors import StoreError
+
+_log: Final = logging.getLogger(__name__)
 
 
 class StoreBusy(StoreError):  # noqa: N818 - a state of the file, as SessionClosed is one of a session
@@ -53,3 +56,24 @@ def store_error(error: sqlite3.Error, path: str, doing: str) -> StoreError:
     remedy = _REMEDIES.get(code, "this is unexpected; please report it with this text")
     kind = StoreBusy if code in _BUSY else StoreError
     return kind(f"cannot {doing} the store at {path!r}: {error} ({remedy})")
+
+
+class Complaints:
+    """Logs the troubles of work that nobody awaits: each once, for as long as it lasts."""
+
+    def __init__(self) -> None:
+        """Have no complaint."""
+        self._last = ""
+
+    def tell(self, error: sqlite3.Error | StoreError, path: str) -> None:
+        """Log an error met with the store at `path`; a lock that another process holds just now is none."""
+        if isinstance(error, StoreBusy) or (isinstance(error, sqlite3.Error) and is_busy(error)):
+            return
+        text = str(error if isinstance(error, StoreError) else store_error(error, path, "write to"))
+        if text != self._last:
+            self._last = text
+            _log.error("%s", text)
+
+    def over(self) -> None:
+        """All is well again."""
+        self._last = ""
