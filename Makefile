@@ -23,6 +23,9 @@ help: ## Show this list
 # as long again. An installed package has its bytecode; so shall a checkout.
 COMPILE := -m compileall -q schemas/pyrepl3_schemas pyrepl3_worker pyrepl3_client
 
+# The suites start thousands of processes. Files stay whole: what they set up for many tests is shared.
+IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
 demo: ## See it work: a worker, live output, a cancellation
 	@$(BOOTSTRAP)
 	@$(PYTHON_IN_VENV) $(COMPILE)
@@ -31,7 +34,7 @@ demo: ## See it work: a worker, live output, a cancellation
 test: ## Run the tests
 	@$(BOOTSTRAP) test
 	@$(PYTHON_IN_VENV) $(COMPILE)
-	@$(PYTHON_IN_VENV) -m pytest --durations=5 --durations-min=1 $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) --durations=5 --durations-min=1 $(ARGS)
 
 chaos: ## Kill workers and programs of durable sessions; ARGS="--seed 1 --sessions 8 --cells 1000"
 	@$(BOOTSTRAP) test

@@ -10,20 +10,7 @@ import pyrepl3_client as pyrepl3
 
 from .escapes import PRELUDE
 from .support import strict
-from .unprivileged import Run
 from .world import SECRET, VARIABLE, World, open_world
-
-
-@pytest.fixture(scope="package", autouse=True)
-def unprivileged_run(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Run | None]:
-    """The suite as nobody, begun before the first test of this package, if a test asks about it."""
-    asked = any(item.path.name == "test_unprivileged.py" for item in request.session.items)
-    run = Run.start(tmp_path_factory.mktemp("unprivileged") / "log") if asked and os.getuid() == 0 else None
-    yield run
-    if run is not None:
-        run.end()
 
 
 @pytest.fixture(scope="package")

@@ -1,15 +1,19 @@
 """The same suite as somebody without privileges, where this one runs as root."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from .unprivileged import Run
+from .unprivileged import BOUNDED, WHOLE, run_as_nobody
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="these tests run without privileges already")
 @pytest.mark.timeout(300)
-def test_the_suite_passes_without_privileges(unprivileged_run: Run) -> None:
-    status, output = unprivileged_run.result()
+@pytest.mark.parametrize("suite", [BOUNDED, pytest.param(WHOLE, marks=pytest.mark.long)], ids=len)
+def test_the_suite_passes_without_privileges(tmp_path: Path, suite: tuple[str, ...]) -> None:
+    log = tmp_path / "log"
+    status = run_as_nobody(suite, log)
+    output = log.read_text(errors="replace")
     assert status == 0, output[-7000:]
     assert " passed" in output

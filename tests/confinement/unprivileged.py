@@ -1,24 +1,23 @@
-"""A run of the suite as somebody without privileges, beside the one as root: it takes the other processor."""
+"""A run of the suite as somebody without privileges."""
 
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from pyrepl3_worker.confinement import kernel
 
 NOBODY = 65534
-SUITE = ("test_escapes.py", "test_levels.py", "test_payloads.py", "test_ruin.py", "test_trees.py")
+BOUNDED = ("test_escapes.py", "test_levels.py", "test_payloads.py")
+WHOLE = (*BOUNDED, "test_ruin.py", "test_trees.py")
 HERE = Path(__file__).parent
 ROOT = str(HERE.parent.parent)
 PROGRAM = (
     "import os, sys; from unprivileged import become_nobody; "
     "become_nobody(sys.argv[1].split(':')); "
     "os.execv(sys.executable, "
-    "[sys.executable, '-m', 'pytest', '-q', '-x', '-p', 'no:cacheprovider', *sys.argv[2:]])"
+    "[sys.executable, '-m', 'pytest', '-q', '-x', '-p', 'no:cacheprovider', '-p', 'no:xdist', *sys.argv[2:]])"
 )
 
 
@@ -40,36 +39,23 @@ def become_nobody(folders: list[str]) -> None:
     os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
-@dataclass
-class Run:
-    """Such a run, under way."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @classmethod
-    def start(cls, log: Path) -> Self:
-        """Begin; what it prints goes to a file."""
-        folders = sorted({os.path.realpath(path) for path in (sys.base_prefix, sys.prefix, ROOT)})
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, ":".join(folders), "--basetemp=/tmp/all", "--rootdir", ROOT,
-                 "-c", f"{ROOT}/pyproject.toml", *(str(HERE / name) for name in SUITE)],
-                env={**os.environ, "PYTHONPATH": str(HERE), "HOME": "/tmp", "TMPDIR": "/tmp"},
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
-        return cls(process, log)
-
-    def result(self) -> tuple[int, str]:
-        """Wait for its end; give its status and what it printed."""
-        return self.process.wait(), self.log.read_text(errors="replace")
-
-    def end(self) -> None:
-        """End it, if that has not come."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+def run_as_nobody(suite: tuple[str, ...], log: Path) -> int:
+    """Run these files of the suite; give the status. What it prints goes to a file."""
+    folders = sorted({os.path.realpath(path) for path in (sys.base_prefix, sys.prefix, ROOT)})
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, ":".join(folders), "--basetemp=/tmp/all", "--rootdir", ROOT,
+             "-c", f"{ROOT}/pyproject.toml", *(str(HERE / name) for name in suite)],
+            env={**os.environ, "PYTHONPATH": str(HERE), "HOME": "/tmp", "TMPDIR": "/tmp"},
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
