@@ -19,6 +19,12 @@ type Chunk = tuple[StreamName, str, int]
 """Stream, text, and how many bytes it was."""
 
 
+def bytes_waiting(fd: int) -> int:
+    """Give how many bytes wait in a pipe, by either of its ends."""
+    (count,) = _COUNT.unpack(fcntl.ioctl(fd, termios.FIONREAD, _NO_COUNT))
+    return count
+
+
 class _Pipe:
     """One stream: its fd, a decoder that keeps split characters whole, and a count of bytes read."""
 
@@ -33,8 +39,7 @@ class _Pipe:
 
     def waiting(self) -> int:
         """Give how many bytes wait in the pipe."""
-        (count,) = _COUNT.unpack(fcntl.ioctl(self.fd, termios.FIONREAD, _NO_COUNT))
-        return count
+        return bytes_waiting(self.fd)
 
 
 class CapturePipes:
@@ -71,6 +76,20 @@ class CapturePipes:
                 continue
             if pipe.read >= end:
                 self._read(pipe, 1, chunks)
+            while pipe.read < end and self._read(pipe, min(end - pipe.read, _MOST_BYTES), chunks):
+                pass
+        return chunks
+
+    def read_first(self, stdout: int, stderr: int, before: dict[StreamName, int]) -> list[Chunk]:
+        """Read what waited when a frame was sent: so many bytes of each stream, counted from `before`.
+
+        `before` holds how far each stream had been read when the frames that are being handled came; it is
+        filled by the first of them.
+        """
+        chunks: list[Chunk] = []
+        for pipe in list(self._pipes):
+            start = before.setdefault(pipe.stream, pipe.read)
+            end = start + min(stdout if pipe.stream == "stdout" else stderr, PIPE_BYTES)
             while pipe.read < end and self._read(pipe, min(end - pipe.read, _MOST_BYTES), chunks):
                 pass
         return chunks

@@ -273,13 +273,16 @@ class Connection:
         routes = self.routes
         # Whatever was written before any of these was sent is in the pipes by now: one look is enough.
         drained = False
+        before: dict[StreamName, int] = {}
         for message in messages:
             kind = type(message)
-            if not drained and (
-                kind in _AFTER_CAPTURED or (isinstance(message, Output) and message.captured)
-            ):
-                drained = True
-                self._deliver(self._capture.drain())
+            if not drained:
+                if kind in _AFTER_CAPTURED:
+                    drained = True
+                    self._deliver(self._capture.drain())
+                elif isinstance(message, Output) and (message.captured_stdout or message.captured_stderr):
+                    waited = message.captured_stdout, message.captured_stderr
+                    self._deliver(self._capture.read_first(*waited, before))
             if self._capture.partial and (kind is Result or kind is Error):
                 self._deliver(self._capture.flush())
             if self.interceptors and self._intercepted(message):

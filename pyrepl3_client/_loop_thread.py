@@ -81,13 +81,17 @@ class LoopThread:
                 task.cancel()
 
         interrupt: KeyboardInterrupt | None = None
+        passed_on: KeyboardInterrupt | None = None
         loop.call_soon_threadsafe(begin)
         while not outcome.done():
             try:
+                if interrupt is not passed_on:
+                    # In here, where the next Ctrl-C is caught too.
+                    passed_on = interrupt
+                    loop.call_soon_threadsafe(cancel)
                 wait([outcome])
             except KeyboardInterrupt as error:
                 interrupt = error
-                loop.call_soon_threadsafe(cancel)
         if interrupt is not None:
             raise interrupt
         return outcome.result()

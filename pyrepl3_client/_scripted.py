@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from pyrepl3_client._capture import bytes_waiting
 from pyrepl3_client._worker import Ending, Ends
 from pyrepl3_schemas.codec import WorkerDecoder, encode, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError
@@ -104,8 +105,9 @@ class Run:
 
     def print(self, text: str, stream: StreamName = "stdout", *, captured: bool = False) -> None:
         """Write text, as `print` does."""
-        execution_id = self.message.execution_id
-        self.send(Output(stream=stream, data=text, execution_id=execution_id, captured=captured))
+        out, err = self._life.captured_bytes() if captured else (0, 0)
+        owner = self.message.execution_id
+        self.send(Output(stream, text, owner, captured_stdout=out, captured_stderr=err))
 
     def write(self, data: bytes, stream: StreamName = "stdout") -> None:
         """Write to fd 1 or 2, past Python. At most a pipeful."""
@@ -215,6 +217,10 @@ class Life:
         self._on_writable()
         if self._out:
             self._loop.add_writer(self._writer, self._on_writable)
+
+    def captured_bytes(self) -> tuple[int, int]:
+        stdout, stderr = map(bytes_waiting, self._captured.values())
+        return stdout, stderr
 
     def write_captured(self, data: bytes, stream: StreamName = "stdout") -> None:
         """Write to fd 1 or 2, past Python. At most a pipeful."""
@@ -355,8 +361,7 @@ class Life:
         except asyncio.CancelledError:
             if self._ending is not None:
                 raise
-            kind = "timeout" if run.reason == "timeout" else "cancelled"
-            self._fail(message, kind, "CancelledError", "")
+            self._fail(message, "timeout" if run.reason == "timeout" else "cancelled", "CancelledError", "")
         except TimeoutError as error:
             self._fail(message, "timeout", "TimeoutError", str(error))
         except Exception as error:  # noqa: BLE001 - a script's errors are its code's
@@ -367,14 +372,13 @@ class Life:
         self._advance()
 
     def _fail(self, message: Execute, kind: Any, exception: str, text: str) -> None:
-        line = f"{exception}: {text}"
         self.send(
             Error(
                 kind=kind,
                 exception=exception,
                 message=text,
                 execution_id=message.execution_id,
-                traceback=f"Traceback (most recent call last):\n{line}\n",
+                traceback=f"Traceback (most recent call last):\n{exception}: {text}\n",
                 mode="scripted",
             )
         )

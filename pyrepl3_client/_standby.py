@@ -50,7 +50,9 @@ class Standby:
 
     def _prepare(self, config: WorkerConfig) -> None:
         self._timer = None
-        self._shared = _shared(config) or _new(config)
+        if self._shared is None:
+            # It may have found another session's meanwhile.
+            self._shared = _shared(config) or _new(config)
 
     def close(self) -> None:
         """Let go of the template; the last session that does ends it. Idempotent."""

@@ -12,6 +12,7 @@ import select
 import termios
 import threading
 from collections import deque
+from sys import byteorder
 from time import monotonic, sleep
 from typing import Final
 
@@ -41,6 +42,7 @@ _DRAIN_PATIENCE: Final = 0.25
 _DRAIN_LOOK: Final = 0.0002
 _ioctl: Final = fcntl.ioctl
 _FIONREAD: Final = termios.FIONREAD
+_NONE: Final = (0, 0)
 _STREAMS: Final[tuple[StreamName, StreamName]] = ("stdout", "stderr")
 # Before the code's own `time.sleep` takes its place.
 _sleep: Final = sleep
@@ -226,20 +228,27 @@ class OutputHub:
         if not pieces:
             return
         text = pieces[0] if len(pieces) == 1 else "".join(pieces)
-        captured = self._drain() if self._stdio.drained is not None else self._captured_waits()
-        self._account(segment.owner, segment.stream, text, captured=captured)
+        if self._stdio.drained is None:
+            self._account(segment.owner, segment.stream, text, self._waiting_bytes())
+        else:
+            self._drain()
+            self._account(segment.owner, segment.stream, text)
 
     def _captured_waits(self) -> bool:
         """Whether something written straight to fds 1 or 2 has not been read by the parent yet."""
-        # Into a buffer of ours: handing in bytes and taking some back takes three times as long.
-        waiting = bytearray(4)
-        for fd in self._stdio.captured:
-            _ioctl(fd, _FIONREAD, waiting)
-            if any(waiting):
-                return True
-        return False
+        return self._waiting_bytes() != _NONE
 
-    def _account(self, owner: Execution | None, stream: StreamName, text: str, *, captured: bool) -> None:
+    def _waiting_bytes(self) -> tuple[int, int]:
+        """How much written straight to fds 1 and 2 has not been read by the parent yet."""
+        # Into buffers of ours: handing in bytes and taking some back takes three times as long.
+        stdout, stderr = bytearray(4), bytearray(4)
+        _ioctl(self._stdio.captured[0], _FIONREAD, stdout)
+        _ioctl(self._stdio.captured[1], _FIONREAD, stderr)
+        return int.from_bytes(stdout, byteorder), int.from_bytes(stderr, byteorder)
+
+    def _account(
+        self, owner: Execution | None, stream: StreamName, text: str, captured: tuple[int, int] = _NONE
+    ) -> None:
         if not text:
             return
         size = len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
@@ -251,14 +260,14 @@ class OutputHub:
                 kept = head_of(text, max(head, 0))
                 self._keep_tail(owner, stream, text[len(kept) :])
                 text = kept
-        self._send(owner, stream, text, captured=captured)
+        self._send(owner, stream, text, captured)
 
     def _keep_tail(self, owner: Execution, stream: StreamName, text: str) -> None:
         if owner.ended:
             # Its tail has been sent; what is over the bound now can only be counted.
             if not owner.late_marked:
                 owner.late_marked = True
-                self._send(owner, stream, self._marker("more late"), captured=False)
+                self._send(owner, stream, self._marker("more late"))
             return
         size = len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
         owner.tail.append((stream, text, size))
@@ -279,18 +288,23 @@ class OutputHub:
     def _marker(self, what: str) -> str:
         return f"\n… {what} output cut (max_output_bytes={self._max}) …\n"
 
-    def _send(self, owner: Execution | None, stream: StreamName, text: str, *, captured: bool) -> None:
+    def _send(
+        self, owner: Execution | None, stream: StreamName, text: str, captured: tuple[int, int] = _NONE
+    ) -> None:
         if not text:
             return
         if not text.isascii():
             text = text.encode("utf-8", "backslashreplace").decode()
         execution_id = None if owner is None else owner.execution_id
         late = owner is not None and owner.ended
+        out, err = captured
         for start in range(0, len(text), self._chunk):
             part = text if len(text) <= self._chunk else text[start : start + self._chunk]
             self._writer.send(
-                Output(execution_id=execution_id, stream=stream, data=part, late=late, captured=captured)
-            )
+                Output(execution_id=execution_id, stream=stream, data=part, late=late,
+                       captured_stdout=out, captured_stderr=err)
+            )  # fmt: skip
+            out = err = 0
 
     def finish(self, execution: Execution, *, followed: bool) -> None:
         """Send everything that `execution` has written, the kept tail included. It ends after this.
@@ -313,10 +327,9 @@ class OutputHub:
             execution.cut_bytes += execution.tail_bytes - size
             execution.tail.clear()
             if execution.cut_bytes:
-                marker = self._marker(f"{execution.cut_bytes:,} bytes of")
-                self._send(execution, tail[0][0], marker, captured=False)
+                self._send(execution, tail[0][0], self._marker(f"{execution.cut_bytes:,} bytes of"))
             for stream, text in tail:
-                self._send(execution, stream, text, captured=False)
+                self._send(execution, stream, text)
 
     def after_fork(self) -> None:
         """In a forked child: what is printed goes to fds 1 and 2 at once, as from any child process."""
@@ -367,8 +380,8 @@ class OutputHub:
                 except OSError:
                     return
 
-    def _drain(self, *, final: bool = False) -> bool:
-        """Send what waits in the capture pipes; always False, for nothing waits any more."""
+    def _drain(self, *, final: bool = False) -> None:
+        """Send what waits in the capture pipes."""
         assert self._stdio.drained is not None
         for fd, stream, decoder in zip(self._stdio.drained, _STREAMS, self._decoders, strict=True):
             while True:
@@ -378,8 +391,7 @@ class OutputHub:
                     break
                 if not data:
                     break
-                self._account(self.running, stream, decoder.decode(data), captured=False)
+                self._account(self.running, stream, decoder.decode(data))
             if final:
-                self._account(self.running, stream, decoder.decode(b"", final=True), captured=False)
+                self._account(self.running, stream, decoder.decode(b"", final=True))
                 decoder.reset()
-        return False

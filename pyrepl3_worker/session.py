@@ -108,9 +108,7 @@ class Session:
         self._keeping = Keeping(
             self._namespace, self._executor.stopper, clock, self._health, self._writer, config.max_frame_bytes
         )
-        self._queries = Queries(
-            self._namespace, self._executor, self._hub, self._writer, lambda: len(self._ordered)
-        )
+        self._queries = Queries(self._namespace, self._executor, self._hub, self._writer, self._count_waiting)
         self._ordered: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
             Execute: self._ordered.append,
@@ -257,6 +255,9 @@ class Session:
                     return
         finally:
             self._advancing = False
+
+    def _count_waiting(self) -> int:
+        return sum(isinstance(message, Execute) for message in self._ordered)
 
     def _start_next(self) -> bool:
         """Start what is first; False if it has to wait."""

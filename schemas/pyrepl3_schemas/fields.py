@@ -17,4 +17,5 @@ type Id = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)]
 # A NaN passes neither bound, so a clock on either side never meets one.
 type Seconds = Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS)]
 type TimeLimit = Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)]
+type Bytes = Annotated[int, msgspec.Meta(ge=0)]
 type Share = Annotated[float, msgspec.Meta(ge=0, le=1)]

@@ -11,6 +11,7 @@ import msgspec
 
 from pyrepl3_schemas.config import ExecutorConfig
 from pyrepl3_schemas.fields import (
+    Bytes,
     CancelReason,
     ErrorKind,
     Id,
@@ -239,16 +240,17 @@ class Ready(Message, frozen=True):
 class Output(Message, frozen=True, gc=False):
     """Text that the code wrote.
 
-    `late` marks text written by a task or thread of an execution that has ended. `captured` says
-    that bytes written straight to fds 1 or 2 were already waiting when this text was sent, so a
-    parent that drains those pipes itself delivers what is there first.
+    `late` marks text written by a task or thread of an execution that has ended. The last two say how
+    many bytes written straight to fds 1 and 2 were waiting when this text was sent, so a parent that
+    drains those pipes itself delivers so many of them first.
     """
 
     stream: StreamName
     data: str
     execution_id: str | None = None
     late: bool = False
-    captured: bool = False
+    captured_stdout: Bytes = 0
+    captured_stderr: Bytes = 0
 
 
 class Display(Message, frozen=True):

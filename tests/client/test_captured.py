@@ -186,3 +186,18 @@ def test_a_bound_loses_nothing_untold(limit: int, texts: list[str]) -> None:
         lost = int("".join(char for char in parts[0][1].split("bytes")[0] if char.isdigit()))
         # A character that was cut in two is lost as a whole, and half of it is not counted.
         assert 0 <= len(written.encode()) - len(kept) - lost <= 3
+
+
+async def test_what_was_written_after_a_frame_stays_behind_it(worker: ScriptedWorker) -> None:
+    """A parent that is late finds both in the pipe, and the frame tells them apart."""
+
+    @worker.script("late")
+    async def late(run: Run) -> None:
+        run.write(b"1 ")
+        run.print("2 ", captured=True)
+        run.write(b"3 ")
+        run.print("4 ", captured=True)
+        run.write(b"5 ")
+
+    async with opened(worker) as session:
+        assert (await session.execute("late")).stdout == "1 2 3 4 5 "

@@ -95,7 +95,7 @@ def _course(key: str) -> list[FromWorker]:
     return [
         Output("stdout", "text\n", execution_id=key),
         Input(f"{key}:input:1", key, "name? "),
-        Output("stderr", "text", execution_id=key, captured=True),
+        Output("stderr", "text", execution_id=key, captured_stdout=3),
         Call(f"{key}:f:1", key, "f", encode_value([1]), encode_value({"b": 2})),
         Display({"text/plain": "x"}, execution_id=key),
         Call(f"{key}:fail:1", key, "fail", encode_value([]), encode_value({})),
