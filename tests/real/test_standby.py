@@ -1,5 +1,6 @@
 """Sessions that lose their workers again and again: from the third on, these are forked."""
 
+import asyncio
 import os
 import signal
 from dataclasses import replace
@@ -98,3 +99,50 @@ async def test_a_pool_gives_the_next_worker_too(stored: bool, tmp_path: os.PathL
             assert await value(session, "kept") == 5
         assert pool.spawn_reason is None
     assert len(deaths) == 3
+
+
+class Counted:
+    """In a template's place: whether it lives."""
+
+    living = 0
+
+    def __init__(self, config: pyrepl3.WorkerConfig) -> None:
+        self.config = config
+
+    def start(self) -> None:
+        Counted.living += 1
+
+    def close(self) -> None:
+        Counted.living -= 1
+
+    def launch(self, config: pyrepl3.WorkerConfig) -> None:
+        launch_nothing(config)
+
+
+def launch_nothing(config: pyrepl3.WorkerConfig) -> None:
+    """Stand in for a `Launch`."""
+
+
+async def test_a_template_found_before_the_own_one_was_due_is_held_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_standby, "Template", Counted)
+    monkeypatch.setattr(_standby, "spawn", launch_nothing)
+    config = quick()
+    first, second = Standby(), Standby()
+    loop = asyncio.get_running_loop()
+    for standby, calm in ((first, 0.0), (second, 0.01)):
+        monkeypatch.setattr(_standby, "_CALM", calm)
+        for _ in range(2):
+            standby.launch(config)
+    first_was_due, both_were_due = asyncio.Event(), asyncio.Event()
+    loop.call_later(0.0, first_was_due.set)
+    await first_was_due.wait()
+    second.launch(config)
+    loop.call_later(0.01, both_were_due.set)
+    await both_were_due.wait()
+    assert second.template is first.template
+    first.close()
+    assert Counted.living == 1
+    second.close()
+    assert Counted.living == 0
