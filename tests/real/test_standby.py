@@ -10,6 +10,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import _standby
+from pyrepl3_client._durability import Durability
 from pyrepl3_client._open import open_with
 from pyrepl3_client._standby import Standby
 
@@ -70,9 +71,13 @@ async def test_what_may_not_be_forked_never_is(
 ) -> None:
     monkeypatch.setattr(_standby, "_CALM", 0.0)
     standby = Standby()
-    async with open_with(standby.launch, None, config, None, None, None) as session:
+    back = asyncio.Queue[pyrepl3.Recovery]()
+    durability = Durability(on_recovery=back.put_nowait)
+    async with open_with(standby.launch, None, config, None, None, None, durability=durability) as session:
         for _ in range(2):
+            # The pid is that of the outermost process: the one within may answer once more.
             os.kill(session.worker.pid, signal.SIGKILL)
+            await back.get()
             assert await value(session, "1 + 1") == 2
         assert not forks(standby)
     standby.close()
