@@ -114,12 +114,16 @@ class Saver:
             self._plan(urgent=False)
 
     def _plan(self, *, urgent: bool) -> None:
-        if self._task is not None or self._waived:
-            return  # when it is done it plans again; when enough cells have ended, they do
+        if not self._may_begin():
+            return
         if urgent or self._eager or self._is_due():
             self._begin()
         elif self._timer is None:
             self._timer = self._nursery.loop.call_later(max(_IDLE, 2 * self._cost), self._on_timer)
+
+    def _may_begin(self) -> bool:
+        # One that is under way plans again when it is done; one that is waived, when enough cells have ended.
+        return self._task is None and not self._waived
 
     def stop(self) -> None:
         """Take no more checkpoints unasked."""
@@ -137,7 +141,7 @@ class Saver:
         self._timer = None
         _, busy = self._position()
         if not self._stirred and not busy:
-            if self._cells:
+            if self._cells and self._may_begin():
                 self._begin()
             return
         self._stirred = False

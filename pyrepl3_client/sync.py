@@ -188,11 +188,11 @@ class Session:
         return self._thread.run(lambda: self._session.variables(timeout))
 
     def checkpoint(self, checkpoint_id: str | None = None, timeout: float | None = None) -> Checkpointed:
-        """Save the namespace, under a name, in this process's memory."""
+        """Save the namespace, under a name, in the session's record."""
         return self._thread.run(lambda: self._session.checkpoint(checkpoint_id, timeout))
 
     def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
-        """Fill the namespace from a checkpoint of this session."""
+        """Make the namespace what it was at a checkpoint of this session."""
         return self._thread.run(lambda: self._session.restore(checkpoint_id, timeout))
 
     def restart(self) -> None:

@@ -52,22 +52,9 @@ def recover(
             now.setdefault(name, value)
 
 
-def recover_in_passing(
-    now: dict[str, Any] = _now,
-    then: dict[str, Any] = _then,
-    gettrace: Any = sys.gettrace,
-    settrace: Any = sys.settrace,
-    getprofile: Any = sys.getprofile,
-    setprofile: Any = sys.setprofile,
-) -> None:
+def recover_in_passing() -> None:
     """Do the same after code that is no cell's, and ran without the cells' hooks: those it has set go."""
-    if gettrace() is not None:
-        settrace(None)
-    if getprofile() is not None:
-        setprofile(None)
-    if now.__len__() < then.__len__():
-        for name, value in then.items():
-            now.setdefault(name, value)
+    recover(hooks=[None, None])
 
 
 def mend_namespace(namespace: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
 """What the store's tests share: a clock that is set by hand, and requests as Resonate writes them."""
 
 import asyncio
+import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -28,6 +30,19 @@ class Clock:
 
     def advance(self, milliseconds: int) -> None:
         self.now += milliseconds
+
+
+@contextmanager
+def nobody() -> Generator[None]:
+    """Be a user whom modes can stop: root is not one."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 def request(kind: str, data: object, corr_id: object = "c-1") -> str:

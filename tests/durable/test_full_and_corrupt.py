@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from sqlite_kit import nobody
 
 import pyrepl3_client as pyrepl3
 
@@ -274,19 +275,6 @@ async def test_a_file_that_may_not_be_written(world: World) -> None:
         with nobody():
             await refused(world, path, "change the mode of the file and of its directory, or choose another")
         os.chmod(name, 0o755)
-
-
-@contextmanager
-def nobody() -> Generator[None]:
-    """Be a user whom modes can stop: root is not one."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
 
 
 # --- in the middle of the work ------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlite_kit import ask, create
+from sqlite_kit import ask, create, nobody
 
 from pyrepl3_client.durable.sqlite import SqliteConnection, StoreBusy
 from pyrepl3_client.durable.sqlite.database import Database
@@ -123,18 +123,6 @@ def unprivileged_directory() -> Generator[Path]:
         folder.chmod(0o755)
         yield folder
         folder.chmod(0o755)
-
-
-@contextmanager
-def nobody() -> Generator[None]:
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
 
 
 async def test_a_read_only_file() -> None:
