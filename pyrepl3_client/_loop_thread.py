@@ -72,24 +72,34 @@ class LoopThread:
         tasks: list[asyncio.Task[T]] = []
 
         def begin() -> None:
+            if outcome.done():
+                return
             task = loop.create_task(start())
             tasks.append(task)
             task.add_done_callback(lambda task: _transfer(task, outcome))
 
         def cancel() -> None:
+            if not tasks and not outcome.done():
+                # It has not begun, and will not.
+                outcome.cancel()
+                outcome.set_running_or_notify_cancel()
             for task in tasks:
                 task.cancel()
 
+        scheduled = False
         interrupt: KeyboardInterrupt | None = None
         passed_on: KeyboardInterrupt | None = None
-        loop.call_soon_threadsafe(begin)
-        while not outcome.done():
+        while True:
             try:
+                # All of it in here, where each Ctrl-C is caught: what was begun has to be cancelled.
+                if not scheduled:
+                    scheduled = True
+                    loop.call_soon_threadsafe(begin)
                 if interrupt is not passed_on:
-                    # In here, where the next Ctrl-C is caught too.
                     passed_on = interrupt
                     loop.call_soon_threadsafe(cancel)
                 wait([outcome])
+                break
             except KeyboardInterrupt as error:
                 interrupt = error
         if interrupt is not None:

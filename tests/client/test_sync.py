@@ -1,5 +1,6 @@
 """The facade without async: the same names, and Ctrl-C."""
 
+import asyncio
 import inspect
 import os
 import select
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -152,6 +153,29 @@ def test_ctrl_c_again_is_more_urgent(worker: ScriptedWorker) -> None:
             session.execute(SWALLOW)
         assert sum(isinstance(message, Cancel) for message in worker.received) == 2
         assert session.execute(ONE).value == 2
+
+
+@pytest.mark.parametrize("scheduled", [True, False])
+def test_ctrl_c_just_before_the_wait_cancels_too(scheduled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It strikes while the loop's thread is told what to do: just after, or just before."""
+
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    with LoopThread("test") as thread:
+        loop = thread.call(asyncio.get_running_loop)
+        tell = loop.call_soon_threadsafe
+
+        def interrupted(callback: Callable[[], None]) -> None:
+            monkeypatch.setattr(loop, "call_soon_threadsafe", tell)
+            if scheduled:
+                tell(callback)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            thread.run(work)
+        assert len(thread.call(asyncio.all_tasks)) == 1  # the one that asks
 
 
 def test_ctrl_c_while_waiting_for_a_result_cancels_too(worker: ScriptedWorker) -> None:
