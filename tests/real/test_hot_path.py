@@ -132,10 +132,11 @@ async def test_what_is_no_text_is_refused_in_a_burst(session: pyrepl3.Session) -
 async def test_background_tasks_have_a_turn_between_cells_that_wait_in_a_row(
     session: pyrepl3.Session,
 ) -> None:
+    """The first asks and is answered behind the other cells, so that they wait already when it ends."""
     await run(session, TURNS)
-    cells = ["task = asyncio.create_task(count()); None", *["turns"] * 5, "task.cancel(); turns"]
-    executions = [session.start(code) for code in cells]
-    values = [(await outcome(execution)).value for execution in executions]
+    first = session.start("input()\ntask = asyncio.create_task(count()); None", on_input=lambda _: "")
+    others = [session.start(code) for code in [*["turns"] * 5, "task.cancel(); turns"]]
+    values = [(await outcome(execution)).value for execution in [first, *others]]
     assert values == [None, 1, 2, 3, 4, 5, 6]
 
 
