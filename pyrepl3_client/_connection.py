@@ -54,7 +54,8 @@ _LAST_BYTES: Final = 2 * PIPE_BYTES
 _WIRELESS_SECONDS: Final = 2.0
 _WORDS_BYTES: Final = 16 * 1024
 _WORDS_LINES: Final = 100
-_AFTER_CAPTURED: Final = frozenset({Result, Error, Input, Display})
+_AFTER_CAPTURED: Final = frozenset({Input, Display})
+_TERMINAL: Final = (Result, Error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,14 +277,15 @@ class Connection:
         before: dict[StreamName, int] = {}
         for message in messages:
             kind = type(message)
+            ends = isinstance(message, _TERMINAL)
             if not drained:
-                if kind in _AFTER_CAPTURED:
+                if message.captured if ends else kind in _AFTER_CAPTURED:
                     drained = True
                     self._deliver(self._capture.drain())
                 elif isinstance(message, Output) and (message.captured_stdout or message.captured_stderr):
                     waited = message.captured_stdout, message.captured_stderr
                     self._deliver(self._capture.read_first(*waited, before))
-            if self._capture.partial and (kind is Result or kind is Error):
+            if ends and self._capture.partial:
                 self._deliver(self._capture.flush())
             if self.interceptors and self._intercepted(message):
                 continue

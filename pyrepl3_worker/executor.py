@@ -239,6 +239,9 @@ class AsyncExecutor:
         cell.quick = outcome.duration < _QUICK
         self.compiler.adopt(cell)
         self._finish(execution, outcome)
+        if execution.captured:
+            # The results before it must not wait: what it writes would be taken for theirs.
+            cell.quick = False
         # An error's traceback leads to this frame, which would lead to the error: a cycle that keeps all
         # that the code's frames hold. Here and in the other two routes.
         del outcome

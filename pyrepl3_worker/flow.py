@@ -20,6 +20,7 @@ class Execution:
 
     __slots__ = (
         "cancels",
+        "captured",
         "code",
         "cut_bytes",
         "execution_id",
@@ -36,6 +37,7 @@ class Execution:
         "tail",
         "tail_bytes",
         "timeout",
+        "undrained",
     )
 
     def __init__(
@@ -67,6 +69,10 @@ class Execution:
         self.tail: deque[tuple[StreamName, str, int]] = deque()
         self.tail_bytes = 0
         self.late_marked = False
+        self.captured = False
+        """Whether something was found in the capture pipes when it ended."""
+        self.undrained = False
+        """Whether that may still be there: its outcome says so."""
 
     @property
     def ended(self) -> bool:

@@ -5,7 +5,6 @@ from typing import Any, Final
 
 from pyrepl3_worker.cancellation import Doorbell
 from pyrepl3_worker.ground import hear_doorbell, mend_namespace
-from pyrepl3_worker.stdio import Stdio
 
 _LEAST_RECURSION: Final = 200
 _getrecursionlimit: Final = sys.getrecursionlimit
@@ -14,9 +13,8 @@ _getrecursionlimit: Final = sys.getrecursionlimit
 class Health:
     """Knows how things were when the session began."""
 
-    def __init__(self, stdio: Stdio, doorbell: Doorbell, namespace: dict[str, Any]) -> None:
+    def __init__(self, doorbell: Doorbell, namespace: dict[str, Any]) -> None:
         """Take note of the recursion limit as it is now."""
-        self._stdio = stdio
         self._doorbell = doorbell
         self._namespace = namespace
         self._recursion_limit = sys.getrecursionlimit()
@@ -27,11 +25,10 @@ class Health:
             sys.setrecursionlimit(self._recursion_limit)
 
     def mend(self) -> None:
-        """Put back what no cell can do without: its builtins, the doorbell, standard fds.
+        """Put back what no cell can do without: its builtins and the doorbell.
 
-        What the code has replaced on purpose (`builtins.print`, fd 1) stays as it is.
+        What the code has replaced on purpose (`builtins.print`) stays as it is.
         """
         mend_namespace(self._namespace)
         self._doorbell.install()
         hear_doorbell()
-        self._stdio.mend()

@@ -1,7 +1,9 @@
 """What surrounds an executor, and what it gives back: the seam between running code and a session."""
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from pyrepl3_worker.cancellation import Interrupt
 from pyrepl3_worker.flow import Execution
@@ -17,7 +19,7 @@ NO_VALUE: Final = _NoValue()
 """What a cell gives that ends in a statement without a value. Not None, which is a value."""
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct):
     """How an execution ended."""
 
     value: Any

@@ -70,6 +70,45 @@ class _BoundedOut(dict[int, Any]):
             self.pop(numbers.popleft(), None)
 
 
+class _Recent:
+    """The newest three of a kind, bound to three names until the code binds those to something else."""
+
+    __slots__ = ("_given_up", "_namespace", "names", "values")
+
+    def __init__(self, namespace: dict[str, Any], newest: str, middle: str, oldest: str) -> None:
+        """Bind the names to empty strings."""
+        self._namespace = namespace
+        self.names = newest, middle, oldest
+        self.values: tuple[Any, Any, Any] = ("", "", "")
+        self._given_up: set[str] = set()
+        namespace.update(dict.fromkeys(self.names, ""))
+
+    def shift(self, value: object) -> None:
+        """Let `value` be the newest, and the oldest go."""
+        namespace, (newest, middle, oldest), (first, second, third) = self._namespace, self.names, self.values
+        self.values = value, first, second
+        if (
+            not self._given_up
+            and namespace.get(newest) is first
+            and namespace.get(middle) is second
+            and namespace.get(oldest) is third
+        ):
+            # Nothing that the code has bound itself: nearly always.
+            namespace[newest], namespace[middle], namespace[oldest] = value, first, second
+            return
+        for name, was, now in zip(self.names, (first, second, third), self.values, strict=True):
+            if name in self._given_up:
+                if name in namespace:
+                    continue
+                # Deleted, as one does to have it back.
+                self._given_up.discard(name)
+                namespace[name] = now
+            elif namespace.get(name) is was:
+                namespace[name] = now
+            else:
+                self._given_up.add(name)
+
+
 class NamespaceManager:
     """Owns the namespace and the engine internals in it (`_ __ ___ _i _ii _iii In Out`).
 
@@ -86,10 +125,9 @@ class NamespaceManager:
         self.namespace.setdefault("__builtins__", sys.modules["builtins"])
         self._inputs: list[str] = [""]
         self._outputs = _BoundedOut()
-        self._internals: dict[str, Any] = {"In": self._inputs, "Out": self._outputs}
-        self._internals.update(dict.fromkeys(("_", "__", "___", "_i", "_ii", "_iii"), ""))
-        self.namespace.update(self._internals)
-        self._given_up: set[str] = set()
+        self.namespace.update(In=self._inputs, Out=self._outputs)
+        self._recent_inputs = _Recent(self.namespace, "_i", "_ii", "_iii")
+        self._recent_results = _Recent(self.namespace, *RESULTS)
         if initial is not None:
             self.namespace.update(initial)
 
@@ -150,12 +188,15 @@ class NamespaceManager:
 
     def result(self, name: str) -> Any:
         """Give what the session would bind one of the `RESULTS` to."""
-        return self._internals[name]
+        return self._recent_results.values[RESULTS.index(name)]
 
     def overridden(self) -> frozenset[str]:
         """Give the engine internals that the code itself has bound to something else."""
-        namespace, internals = self.namespace, self._internals
-        return frozenset(name for name, value in internals.items() if namespace.get(name, value) is not value)
+        ours: dict[str, Any] = {"In": self._inputs, "Out": self._outputs}
+        for recent in (self._recent_inputs, self._recent_results):
+            ours.update(zip(recent.names, recent.values, strict=True))
+        namespace = self.namespace
+        return frozenset(name for name, value in ours.items() if namespace.get(name, value) is not value)
 
     def go_on(self, inputs: list[str], outputs: Mapping[int, Any], recent: Mapping[str, object]) -> None:
         """Take over the history of another worker: `recent` are the last results, by their names."""
@@ -164,20 +205,21 @@ class NamespaceManager:
         self._outputs.clear()
         for number, value in outputs.items():
             self._outputs[number] = value
-        earlier: dict[str, str] = dict(zip(("_i", "_ii", "_iii"), reversed(inputs[-4:-1]), strict=False))
-        for name in self._internals:
-            if name in ("In", "Out"):
-                continue
-            self._internals[name] = value = earlier.get(name, recent.get(name, ""))
-            if name not in overridden:
-                self.namespace[name] = value
+        first, second, third = [*reversed(inputs[-4:-1]), "", "", ""][:3]
+        self._recent_inputs.values = first, second, third
+        first, second, third = (recent.get(name, "") for name in RESULTS)
+        self._recent_results.values = first, second, third
+        for kind in (self._recent_inputs, self._recent_results):
+            for name, value in zip(kind.names, kind.values, strict=True):
+                if name not in overridden:
+                    self.namespace[name] = value
 
     # --- recording -----------------------------------------------------------------------------------------
 
     def record_input(self, source: str) -> int:
         """Append a cell's source to `In`; give its number."""
         inputs = self._inputs
-        self._shift("_i", "_ii", "_iii", inputs[-1] if inputs else "")
+        self._recent_inputs.shift(inputs[-1] if inputs else "")
         inputs.append(source)
         if len(inputs) > _IN_LIMIT:
             # The numbers stay right, the old sources go.
@@ -188,35 +230,5 @@ class NamespaceManager:
         """Note a cell's value in `Out` and `_`. None is no value."""
         if value is None or value is self._outputs:
             return
-        self._shift("_", "__", "___", value)
+        self._recent_results.shift(value)
         self._outputs.record(number, value)
-
-    def _shift(self, newest: str, middle: str, oldest: str, value: object) -> None:
-        namespace, internals = self.namespace, self._internals
-        first, second, third = internals[newest], internals[middle], internals[oldest]
-        if (
-            not self._given_up
-            and namespace.get(newest) is first
-            and namespace.get(middle) is second
-            and namespace.get(oldest) is third
-        ):
-            # Nothing that the code has bound itself: nearly always.
-            internals[oldest] = namespace[oldest] = second
-            internals[middle] = namespace[middle] = first
-            internals[newest] = namespace[newest] = value
-            return
-        for name in (oldest, middle, newest):
-            was = internals[name]
-            internals[name] = now = (
-                value if name is newest else internals[middle if name is oldest else newest]
-            )
-            if name in self._given_up:
-                if name in namespace:
-                    continue
-                # Deleted, as one does to have it back.
-                self._given_up.discard(name)
-                namespace[name] = now
-            elif namespace.get(name) is was:
-                namespace[name] = now
-            else:
-                self._given_up.add(name)

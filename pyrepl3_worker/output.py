@@ -78,7 +78,6 @@ class OutputHub:
         self._decoders = (utf8_decoder(), utf8_decoder())
         self._byte_decoders = (utf8_decoder(), utf8_decoder())
         self._bytes_came = False
-        self._undrained = False
         if stdio.drained is not None:
             threading.Thread(target=self._drain_forever, name="pyrepl3-capture", daemon=True).start()
 
@@ -234,10 +233,6 @@ class OutputHub:
             self._drain()
             self._account(segment.owner, segment.stream, text)
 
-    def _captured_waits(self) -> bool:
-        """Whether something written straight to fds 1 or 2 has not been read by the parent yet."""
-        return self._waiting_bytes() != _NONE
-
     def _waiting_bytes(self) -> tuple[int, int]:
         """How much written straight to fds 1 and 2 has not been read by the parent yet."""
         # Into buffers of ours: handing in bytes and taking some back takes three times as long.
@@ -306,19 +301,16 @@ class OutputHub:
             )  # fmt: skip
             out = err = 0
 
-    def finish(self, execution: Execution, *, followed: bool) -> None:
-        """Send everything that `execution` has written, the kept tail included. It ends after this.
-
-        `followed` says that another one waits to begin at once.
-        """
+    def finish(self, execution: Execution) -> None:
+        """Send everything that `execution` has written, the kept tail included. It ends after this."""
         if self._bytes_came:
             self._end_bytes()
-        # A parent that has sent nothing more yet drains before it takes the result, and so before it can.
-        self._undrained = followed and self._stdio.drained is None and self._captured_waits()
         # Locked although nothing may be there: the alarm's thread takes the text before it sends it.
         with self._lock:
-            self._take_later()
-            self._send_pending()
+            if self._later:
+                self._take_later()
+            if self.segment.pieces:
+                self._send_pending()
             if self._stdio.drained is not None:
                 self._drain(final=True)
             if not execution.tail:
@@ -347,21 +339,21 @@ class OutputHub:
 
     def begin(self, execution: Execution) -> None:
         """An execution starts: its first line goes out at once, whatever the one before it wrote last."""
-        if self._undrained:
-            self._wait_drained()
         self._last_flush = 0.0
         self.running = execution
 
-    def _wait_drained(self) -> None:
-        """Wait, briefly, until the parent has read what the last execution left in the capture pipes.
+    def is_drained_soon(self) -> bool:
+        """Wait, briefly, until the parent has read what is in the capture pipes; say whether it has.
 
-        The bytes there bear no name, so what the next one writes could not be told from them. There is
-        nothing to wait on: a pipe does not say when it is empty.
+        The bytes there bear no name, so what the next execution writes could not be told from them. There
+        is nothing to wait on: a pipe does not say when it is empty.
         """
-        self._undrained = False
         deadline = monotonic() + _DRAIN_PATIENCE
-        while self._captured_waits() and monotonic() < deadline:
+        while self._waiting_bytes() != _NONE:
+            if monotonic() > deadline:
+                return False
             _sleep(_DRAIN_LOOK)
+        return True
 
     # --- capture pipes, when this process has to drain them itself ---------------------------------
 

@@ -145,6 +145,7 @@ class Presenter:
                 type_name=shown.type_name,
                 duration=outcome.duration,
                 truncated=shown.truncated or truncated,
+                captured=execution.undrained,
             )
         if shown is None:
             error = outcome.error if outcome.error is not None else RuntimeError("no outcome")
@@ -153,7 +154,11 @@ class Presenter:
                 error, kind, execution.execution_id, "it was stopped while being described"
             )
         return msgspec.structs.replace(
-            shown, mode=execution.mode, duration=outcome.duration, truncated=truncated
+            shown,
+            mode=execution.mode,
+            duration=outcome.duration,
+            truncated=truncated,
+            captured=execution.undrained,
         )
 
     def too_large(self, execution: Execution, outcome: Outcome, error: LocalProtocolError) -> Error:
@@ -165,6 +170,7 @@ class Presenter:
             execution_id=execution.execution_id,
             mode=execution.mode,
             duration=outcome.duration,
+            captured=execution.undrained,
         )
 
 

@@ -103,7 +103,7 @@ class Session:
         self._coordinator = EventLoopCoordinator(loop, self._executor.manager)
         self._coordinator.on_nested = self._read_on_nested_loop
         self._hub.use_doorbell(self._executor.stopper.doorbell)
-        self._health = Health(stdio, self._executor.stopper.doorbell, self._namespace.namespace)
+        self._health = Health(self._executor.stopper.doorbell, self._namespace.namespace)
         self._presenter = Presenter(config)
         self._keeping = Keeping(
             self._namespace, self._executor.stopper, clock, self._health, self._writer, config.max_frame_bytes
@@ -346,14 +346,19 @@ class Session:
         self._calls.interrupt_blocking(interrupt)
 
     def end(self, execution: Execution) -> None:
-        """Send what was written."""
+        """Send what was written, and see whether more waits in the capture pipes."""
         self._health.make_room()
         if "matplotlib.pyplot" in sys.modules:
             from pyrepl3_worker.display import flush_figures
 
             flush_figures(self._display)
         self._calls.end(execution)
-        self._hub.finish(execution, followed=bool(self._ordered or self._executor.queued))
+        self._hub.finish(execution)
+        if self._stdio.mend():
+            execution.captured = True
+            # A parent that has sent nothing more drains when it takes the result, and so before it can.
+            followed = self._ordered or self._executor.queued or self._reader.has_more()
+            execution.undrained = not (followed and self._hub.is_drained_soon())
         self._hub.running = self._calls.running = None
 
     def tidy(self) -> None:
@@ -364,7 +369,8 @@ class Session:
     def _on_done(self, execution: Execution, outcome: Outcome) -> None:
         """Send the one `result` or `error` of an execution; held for the next one's if that follows now."""
         message = self._presenter.message(execution, outcome)
-        hold = self._executor.running is None and bool(self._ordered or self._executor.queued)
+        hold = not execution.captured and self._executor.running is None
+        hold = hold and bool(self._ordered or self._executor.queued)
         try:
             self._writer.send(message, hold=hold)
         except LocalProtocolError as error:

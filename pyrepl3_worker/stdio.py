@@ -8,7 +8,7 @@ import fcntl
 import os
 import resource
 import select
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -39,18 +39,31 @@ class Stdio(msgspec.Struct, frozen=True):
     drained: tuple[int, int] | None
     """Read ends behind fds 1 and 2 when no parent drains them, so this process must."""
 
-    watch: select.poll
-    """Asks about fds 0, 1 and 2 with one system call."""
+    heard: tuple[int, int] | None
+    """Read ends behind fds 1 and 2 that nobody reads: they only tell that something waits for the parent.
+    None where this process drains, or may not open them."""
 
-    def mend(self) -> None:
-        """Reopen those of fds 0, 1 and 2 that the code has closed. A redirected one stays."""
+    watch: select.poll
+    """Asks about fds 0, 1 and 2 and what is `heard` with one system call."""
+
+    def mend(self) -> bool:
+        """Reopen those of fds 0, 1 and 2 that the code has closed. A redirected one stays.
+
+        Returns:
+            Whether something may wait in the capture pipes. False is sure.
+        """
+        waits = self.heard is None and self.drained is None
         for fd, event in self.watch.poll(0):
-            if event & select.POLLNVAL:
+            if fd > 2:
+                waits = True
+            elif event & select.POLLNVAL:
                 os.dup2((self.null, *self.captured)[fd], fd)
+        return waits
 
     def abandon(self) -> None:
         """Let go of the protocol in a forked child: what it writes must never reach the parent."""
-        for fd in (self.reader, self.writer):
+        # The read ends too: a child that outlives the parent must find the pipes broken.
+        for fd in (self.reader, self.writer, *(self.heard or ())):
             os.dup2(self.null, fd, inheritable=False)
 
 
@@ -113,6 +126,7 @@ def claim(capture: tuple[int, int] | None) -> Stdio:
         else:
             out, err = capture
         kept = (move(out), move(err))
+        heard = None if drained else _open_read_ends(kept, move)
     for fd in (writer, *kept):
         try:
             fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE_BYTES)
@@ -128,7 +142,24 @@ def claim(capture: tuple[int, int] | None) -> Stdio:
     watch = select.poll()
     for fd in (0, 1, 2):
         watch.register(fd, 0)
-    return Stdio(reader, writer, last_words, null, kept, drained, watch)
+    for fd in heard or ():
+        watch.register(fd, select.POLLIN)
+    return Stdio(reader, writer, last_words, null, kept, drained, heard, watch)
+
+
+def _open_read_ends(pipes: tuple[int, int], move: Callable[[int], int]) -> tuple[int, int] | None:
+    """Give the read ends of pipes whose write ends we hold, opened anew and moved; None if we may not."""
+    opened: list[int] = []
+    try:
+        # The kernel's way to another end of a pipe; without /proc, or as another user, there is none.
+        opened.extend(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK) for fd in pipes)
+        out, err = (move(fd) for fd in opened)
+    except OSError:
+        return None
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return out, err
 
 
 @contextmanager

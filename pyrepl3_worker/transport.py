@@ -123,3 +123,9 @@ class Reader:
             return None
         self._size = _BULK_BYTES if len(data) == self._size else _READ_BYTES
         return self.decoder.feed(data)
+
+    def has_more(self) -> bool:
+        """Whether something has come that was not read yet."""
+        poller = select.poll()
+        poller.register(self.fd, select.POLLIN)
+        return bool(poller.poll(0))

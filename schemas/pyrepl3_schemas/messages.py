@@ -296,6 +296,8 @@ class Result(Message, frozen=True, gc=False):
     type_name: str = ""
     duration: Seconds = 0.0
     truncated: bool = False
+    captured: bool = True
+    """Whether the code may have left bytes in the capture pipes: they come first. False is sure."""
 
 
 class Error(Message, frozen=True):
@@ -314,6 +316,8 @@ class Error(Message, frozen=True):
     mode: str = ""
     duration: Seconds = 0.0
     truncated: bool = False
+    captured: bool = True
+    """Whether the code may have left bytes in the capture pipes: they come first. False is sure."""
 
 
 class Checkpointed(Message, frozen=True):

@@ -106,6 +106,31 @@ async def test_a_burst_of_two_tasks_and_a_thread_is_all_there(session: pyrepl3.S
     assert len(text) == 24000
 
 
+CLOSE_WHAT_LISTENS = """
+import os
+for name in os.listdir('/proc/self/fd'):
+    fd = int(name)
+    try:
+        mine = os.path.sameopenfile(fd, 1) or os.path.sameopenfile(fd, 2)
+        flags = int(open(f'/proc/self/fdinfo/{fd}').read().split()[3], 8)
+    except OSError:
+        continue
+    if mine and not flags & os.O_WRONLY:
+        os.close(fd)
+"""
+
+
+@pytest.mark.parametrize("broken", ["", CLOSE_WHAT_LISTENS], ids=["as it is", "nothing tells what waits"])
+async def test_what_is_written_past_python_stays_with_its_cell_in_a_row(
+    session: pyrepl3.Session, broken: str
+) -> None:
+    await run(session, f"{broken}\nraw = open(1, 'wb', buffering=0, closefd=False)")
+    first = session.start("input()\nraw.write(b'0')", on_input=lambda _: "")
+    others = [session.start(f"raw.write(b'{n}')") for n in range(1, 10)]
+    written = [(await outcome(execution)).stdout for execution in [first, *others]]
+    assert written == [str(n) for n in range(10)]
+
+
 async def test_a_burst_is_seen_before_a_long_computation(session: pyrepl3.Session) -> None:
     execution = session.start(BURST + "print('now')\nwhile True: pass")
     async for event in execution:

@@ -61,7 +61,7 @@ def test_what_another_thread_is_about_to_send_comes_before_what_follows(how: str
 
         def follow() -> None:
             if how == "finish":
-                hub.finish(execution, followed=False)
+                hub.finish(execution)
             else:
                 hub.flush()
             writer.sent.append("what follows")
