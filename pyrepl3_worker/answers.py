@@ -25,16 +25,17 @@ class Answer:
         self._lock = threading.Lock()
         self._on_settled: Callable[[], None] | None = None
 
-    def settle(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Give it, from any thread. The first wins."""
+    def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
+        """Give it, from any thread. The first wins; say whether this was the first."""
         with self._lock:
             if self.done:
-                return
+                return False
             self.value, self.error = value, error
             self.done = True
             # Inside the lock: who waits may free what the callback uses once it has had the lock.
             if self._on_settled is not None:
                 self._on_settled()
+            return True
 
     def when_settled(self, callback: Callable[[], None]) -> None:
         """Call back once, at once if it is there already."""

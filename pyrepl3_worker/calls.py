@@ -61,7 +61,7 @@ class Calls:
         self._pending: dict[str, Answer] = {}
         self._error_types: dict[str, type[CapabilityError]] = {}
         self._interrupt: Interrupt | None = None
-        self._wake_blocking: Callable[[], None] | None = None
+        self._wake_blocking: Callable[[], bool] | None = None
         self._lock = threading.Lock()
         self.forked = False
 
@@ -196,22 +196,26 @@ class Calls:
         wake.acquire()
         woken: list[BaseException] = []
 
-        def interrupt(error: BaseException) -> None:
+        def interrupt(error: BaseException) -> bool:
             woken.append(error)
             wake.release()
+            return True
 
         with _Interruptible(self, interrupt):
             wake.acquire(timeout=seconds)
         if woken:
             raise woken[0]
 
-    def interrupt_blocking(self, interrupt: Interrupt) -> None:
-        """Raise in the blocking thread if it waits here, or as soon as it wants to wait here."""
+    def interrupt_blocking(self, interrupt: Interrupt) -> bool:
+        """Raise in the blocking thread if it waits here, or as soon as it wants to wait here.
+
+        Returns:
+            Whether it waited here, and will raise.
+        """
         with self._lock:
             self._interrupt = interrupt
-            wake = self._wake_blocking
-        if wake is not None:
-            wake()
+            # Inside the lock, which the thread takes to leave its wait: it finds what it was given.
+            return self._wake_blocking is not None and self._wake_blocking()
 
     # --- answering -----------------------------------------------------------------------------------
 
@@ -271,17 +275,22 @@ class Calls:
 
 
 class _Interruptible:
-    """While entered by the blocking thread, an interrupt wakes it by `wake(error)`."""
+    """While entered by the blocking thread, an interrupt wakes it by `wake(error)`, unless that is false."""
 
-    def __init__(self, calls: Calls, wake: Callable[[BaseException], None]) -> None:
+    def __init__(self, calls: Calls, wake: Callable[[BaseException], bool]) -> None:
         self._calls = calls
         self._wake = wake
 
-    def _take(self) -> None:
+    def _take(self) -> bool:
         interrupt = self._calls._interrupt  # pyright: ignore[reportPrivateUsage] - one idea in two classes
         error = None if interrupt is None else interrupt.take()
-        if error is not None:
-            self._wake(error)
+        if interrupt is None or error is None:
+            return False
+        if not self._wake(error):
+            # The answer had come: the code goes on, and meets it there.
+            interrupt.put_back(error)
+            return False
+        return True
 
     def __enter__(self) -> None:
         if self._calls.on_blocking_thread():
@@ -291,7 +300,8 @@ class _Interruptible:
 
     def __exit__(self, *details: object) -> None:
         if self._calls.on_blocking_thread():
-            self._calls._wake_blocking = None  # pyright: ignore[reportPrivateUsage]
+            with self._calls._lock:  # pyright: ignore[reportPrivateUsage]
+                self._calls._wake_blocking = None  # pyright: ignore[reportPrivateUsage]
 
 
 _original_sleep = time.sleep

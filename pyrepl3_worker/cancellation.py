@@ -246,6 +246,11 @@ class Interrupt:
             error, self._error = self._error, None
             return error
 
+    def put_back(self, error: BaseException) -> None:
+        """Have it raised some other way: whoever took it could not."""
+        with self._lock:
+            self._error = error
+
 
 def injected(reason: CancelReason, execution_id: str, timeout: float | None) -> BaseException:
     """Give the exception that the code sees, with a note that says where it comes from."""

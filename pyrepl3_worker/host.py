@@ -44,8 +44,9 @@ class Host(Protocol):
     def explain(self, execution: Execution, error: BaseException) -> Any:
         """Prepare an error for sending. Runs where the code runs."""
 
-    def interrupt_blocking(self, interrupt: Interrupt) -> None:
-        """Wake the blocking thread if it waits for something of ours."""
+    def interrupt_blocking(self, interrupt: Interrupt) -> bool:
+        """Raise in the blocking thread if it waits for something of ours; say whether it will."""
+        ...
 
     def end(self, execution: Execution) -> None:
         """An execution is over; what it wrote must be on its way before this returns."""
@@ -72,8 +73,9 @@ class NoHost:
     def explain(self, execution: Execution, error: BaseException) -> Any:
         """Nothing to explain."""
 
-    def interrupt_blocking(self, interrupt: Interrupt) -> None:
+    def interrupt_blocking(self, interrupt: Interrupt) -> bool:
         """Nothing waits."""
+        return False
 
     def end(self, execution: Execution) -> None:
         """Nothing to do."""

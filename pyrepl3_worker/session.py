@@ -341,9 +341,9 @@ class Session:
         """Let go of the results that were held back for those after them."""
         self._writer.flush()
 
-    def interrupt_blocking(self, interrupt: Interrupt) -> None:
-        """Wake the blocking thread from an `input()`, a call or a sleep."""
-        self._calls.interrupt_blocking(interrupt)
+    def interrupt_blocking(self, interrupt: Interrupt) -> bool:
+        """Wake the blocking thread from an `input()`, a call or a sleep; say whether it was in one."""
+        return self._calls.interrupt_blocking(interrupt)
 
     def end(self, execution: Execution) -> None:
         """Send what was written, and see whether more waits in the capture pipes."""

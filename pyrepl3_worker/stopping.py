@@ -185,9 +185,10 @@ class Stopper:
         if thread is None:
             return
         interrupt = Interrupt(error)
-        if not self._escalate(execution, thread):
+        waited = self._host.interrupt_blocking(interrupt)
+        if not self._escalate(execution, thread) and not waited:
+            # Not for one that waited: to be told of lines slows all the process's code down for a while.
             self._unwinder.raise_once(thread, interrupt.take)
-        self._host.interrupt_blocking(interrupt)
         # What it waits for may be a child of its own.
         kill_children(execution.started_boot)
 
