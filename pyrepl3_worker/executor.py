@@ -100,6 +100,11 @@ class AsyncExecutor:
         return self._running
 
     @property
+    def at_rest(self) -> bool:
+        """Whether nothing runs, no task of the code's included."""
+        return self._running is None and not self.manager.tasks
+
+    @property
     def queued(self) -> int:
         """Executions that wait for their turn."""
         return len(self._queue)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import platform
-import select
 import sys
 from asyncio import Task  # by name: the code may replace asyncio's own
 from collections import deque
@@ -49,6 +48,7 @@ from pyrepl3_worker.host import Outcome
 from pyrepl3_worker.imports import ImportController
 from pyrepl3_worker.keeping import Keeping
 from pyrepl3_worker.limits import limit_memory
+from pyrepl3_worker.lingering import Linger
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output import OutputHub
 from pyrepl3_worker.presentation import Presenter, display_for
@@ -83,8 +83,7 @@ class Session:
         self._stopping = False
         self._strays = 0
         self._advancing = False
-        self._poller = select.poll()
-        self._poller.register(reader.fd, select.POLLIN)
+        self._linger = Linger(reader.fd)
         self._namespace = NamespaceManager()
         self._namespace.install()
         clock = AlarmClock()
@@ -191,9 +190,12 @@ class Session:
             self._hub.flush()
 
     def _on_readable(self) -> None:
+        self._linger.came()
         self._read()
         self._executor.stopper.deliver()
         self._advance()
+        if self._executor.at_rest and not self._stopping:
+            self._linger.wait()
 
     def _read(self) -> None:
         """Read what has arrived and dispatch it."""
@@ -225,7 +227,7 @@ class Session:
     def _pump(self) -> None:
         """Block this thread, in a call of the code's, until something has come; dispatch it."""
         self._executor.stopper.raise_here()
-        wait_readable(self._poller)
+        wait_readable(self._reader.poller)
         self._read()
         self._executor.stopper.raise_here()
 

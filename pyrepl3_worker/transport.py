@@ -106,6 +106,9 @@ class Reader:
         """Read from `fd` (non-blocking), which stays the caller's."""
         self.fd = fd
         self.decoder = WorkerDecoder(max_frame_bytes)
+        self.poller: Final = select.poll()
+        """For a thread that has nothing else to do than to wait for more."""
+        self.poller.register(fd, select.POLLIN)
         self._size = _READ_BYTES
 
     def read(self) -> list[ToWorker] | None:
