@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import platform
 import sys
 from asyncio import Task  # by name: the code may replace asyncio's own
 from collections import deque
@@ -150,7 +149,7 @@ class Session:
             Ready(
                 protocol=PROTOCOL,
                 pid=os.getpid(),
-                python=platform.python_version(),
+                python=sys.version.split(maxsplit=1)[0],
                 features=FEATURES,
                 max_frame_bytes=config.max_frame_bytes,
                 confinement=confinement,
