@@ -20,6 +20,16 @@ _logger: Final = logging.getLogger("pyrepl3_client")
 _SPAWN_ATTEMPTS: Final = 3
 
 
+def _for_good(error: SpawnError | StoreError) -> SpawnError | StoreError:
+    """Say of a store's failure, which may be over soon, that it is too late for this session object."""
+    if type(error) is not StoreError:
+        return error
+    return StoreError(
+        f"the session could not come back from its worker's death: {error}. Then open the session again: "
+        "what is on record goes on"
+    )
+
+
 class Survival(Life):
     """A life that goes on in the next worker."""
 
@@ -82,7 +92,7 @@ class Survival(Life):
                 "session %r could not come back: %s", self.session_id, error
             )
             if self._state is SessionState.STARTING:
-                self._die(error)
+                self._die(_for_good(error))
 
     async def _judge(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
         """Decide about what the death has interrupted: it ends here, or is run again."""

@@ -192,8 +192,9 @@ async def test_an_execution_that_loses_its_worker_while_the_disk_is_full_goes_on
     )
     async with opened(world, path, on_output=see) as session:
         await session.execute("x = 1", execution_id="one")
-        with pytest.raises(pyrepl3.StoreError, match=FULL):
+        with pytest.raises(pyrepl3.StoreError, match=FULL) as refused:
             await session.execute(code, execution_id="two")
+        assert "open the session again" in str(refused.value)
     disk.make_room()
     async with opened(world, path) as session:
         assert (await session.execute(code, execution_id="two")).value == "A"
