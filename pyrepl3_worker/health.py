@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from pyrepl3_worker.cancellation import Doorbell
 from pyrepl3_worker.ground import hear_doorbell, mend_namespace
+from pyrepl3_worker.stdio import Stdio
 
 _LEAST_RECURSION: Final = 200
 _getrecursionlimit: Final = sys.getrecursionlimit
@@ -13,8 +14,9 @@ _getrecursionlimit: Final = sys.getrecursionlimit
 class Health:
     """Knows how things were when the session began."""
 
-    def __init__(self, doorbell: Doorbell, namespace: dict[str, Any]) -> None:
+    def __init__(self, stdio: Stdio, doorbell: Doorbell, namespace: dict[str, Any]) -> None:
         """Take note of the recursion limit as it is now."""
+        self._stdio = stdio
         self._doorbell = doorbell
         self._namespace = namespace
         self._recursion_limit = sys.getrecursionlimit()
@@ -24,10 +26,14 @@ class Health:
         if _getrecursionlimit() < _LEAST_RECURSION:
             sys.setrecursionlimit(self._recursion_limit)
 
-    def mend(self) -> None:
-        """Put back what no cell can do without: its builtins and the doorbell.
+    def mend_fds(self) -> bool:
+        """Reopen closed standard fds; say whether something may wait in the capture pipes (no is sure)."""
+        return self._stdio.mend()
 
-        What the code has replaced on purpose (`builtins.print`) stays as it is.
+    def mend(self) -> None:
+        """Put back what else no cell can do without: its builtins, the doorbell.
+
+        What the code has replaced on purpose (`builtins.print`, fd 1) stays as it is.
         """
         mend_namespace(self._namespace)
         self._doorbell.install()

@@ -53,6 +53,7 @@ class Keeping:
             answer = _complaint(message, f"it failed: {type_name(error)}: {error}")
         finally:
             self._health.make_room()
+            self._health.mend_fds()
             self._health.mend()
         try:
             self._writer.send(answer)

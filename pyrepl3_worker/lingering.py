@@ -15,8 +15,8 @@ class Linger:
     """Looks out for the next message as long as messages come one upon the other.
 
     A process that sleeps is awake again some 20 µs after a byte has come for it, which is a quarter of
-    a round trip. So where the parent has answered at once, it is given the chance to do so again. A parent
-    that takes its time costs one such wait, and one that keeps the worker waiting costs nothing.
+    a round trip. So a parent that has answered at once is waited for when it is its turn again; once it
+    was waited for in vain, it has to come soon before that is tried again.
     """
 
     __slots__ = ("_poll", "_quick", "_since", "_waited")

@@ -101,7 +101,7 @@ class Session:
         self._coordinator = EventLoopCoordinator(loop, self._executor.manager)
         self._coordinator.on_nested = self._read_on_nested_loop
         self._hub.use_doorbell(self._executor.stopper.doorbell)
-        self._health = Health(self._executor.stopper.doorbell, self._namespace.namespace)
+        self._health = Health(stdio, self._executor.stopper.doorbell, self._namespace.namespace)
         self._presenter = Presenter(config)
         self._keeping = Keeping(
             self._namespace, self._executor.stopper, clock, self._health, self._writer, config.max_frame_bytes
@@ -355,7 +355,7 @@ class Session:
             flush_figures(self._display)
         self._calls.end(execution)
         self._hub.finish(execution)
-        if self._stdio.mend():
+        if self._health.mend_fds():
             execution.captured = True
             # A parent that has sent nothing more drains when it takes the result, and so before it can.
             followed = self._ordered or self._executor.queued or self._reader.has_more()

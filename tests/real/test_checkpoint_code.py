@@ -250,3 +250,11 @@ async def test_a_checkpoint_that_ends_its_worker_is_tried_again_ever_more_rarely
                 await following.wait()
         assert "automatic checkpoint ended its worker" in (await session.execute("x")).notices[0]
         assert len(session.recoveries) == 3
+
+
+async def test_standard_fds_that_a_checkpoint_closes_are_there_for_the_next_cell(
+    asked: pyrepl3.Session,
+) -> None:
+    await asked.execute(BAD.format(body="[os.close(fd) for fd in (0, 1, 2)]") + "bad = Bad()")
+    await taken(asked)
+    assert await value(asked, "[os.fstat(fd).st_ino > 0 for fd in (0, 1, 2)]") == [True] * 3
