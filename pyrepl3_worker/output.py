@@ -31,7 +31,7 @@ SHORT: Final = 256
 """Characters of a text that may take the short way."""
 _SHORT_PIECES: Final = 256
 """How many go the short way before one looks up. The interpreter keeps integers up to this ready made."""
-_MOST_PIECES: Final = 2000
+_MOST_PIECES: Final = 8000
 _CHUNK_CHARS: Final = 96 * 1024
 """Longest text of one frame. Buffers for it stay below malloc's mmap threshold of 128 KiB, past which
 each costs page faults."""

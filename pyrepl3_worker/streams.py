@@ -2,12 +2,17 @@
 
 import io
 from collections.abc import Buffer, Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from pyrepl3_schemas.messages import StreamName
 from pyrepl3_worker.flow import current
 from pyrepl3_worker.output import SHORT, OutputHub
 from pyrepl3_worker.pieces import Segment
+
+# As they are now, whatever the code makes of its builtins.
+_type: Final = type
+_str: Final = str
+_len: Final = len
 
 
 class _Sink(io.BufferedIOBase):
@@ -40,22 +45,19 @@ class _Sink(io.BufferedIOBase):
 def _short_way(segment: Segment, long_way: Callable[[object], int]) -> Callable[[object], int]:
     """Give a `write` for a `print` in a loop: the same flow writes on, a few characters, where it wrote last.
 
-    Everything is at hand in the closure: this runs several times for each line that is printed.
+    Everything is at hand: this runs several times for each line that is printed.
     """
-    flow_of, kind_of, length_of, text_type = current.get, type, len, str
-    pieces = segment.pieces
+    flow_of, pieces = current.get, segment.pieces
 
     def write(text: object, /) -> int:
         """Write text; give its length."""
         flow = flow_of()
-        if kind_of(text) is text_type:
-            length = length_of(text)
-            # From here to the end no other thread gets its turn, and no signal handler either: both
-            # only do after calls.
-            if length < SHORT and segment.flow is flow and segment.room:
-                segment.room -= 1
-                pieces.append(text)
-                return length
+        # From the length on no other thread gets its turn, and no signal handler either: both only do
+        # after calls.
+        if _type(text) is _str and (length := _len(text)) < SHORT and segment.flow is flow and segment.room:
+            segment.room -= 1
+            pieces.append(text)
+            return length
         return long_way(text)
 
     return write
