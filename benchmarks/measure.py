@@ -136,7 +136,10 @@ async def _absent() -> float:
 
 
 async def measure(subject: Subject, scale: Scale, *, alone: bool = False) -> list[Row]:
-    """Measure a subject: ours, then each peer, round after round.
+    """Measure a subject: ours and each peer, round after round.
+
+    Each round begins with another one, since who comes after a peer with threads and processes of its own
+    pays for what those still do.
 
     Args:
         subject: what to measure.
@@ -154,7 +157,8 @@ async def measure(subject: Subject, scale: Scale, *, alone: bool = False) -> lis
         for turn in range(1, turns + 1):
             if turn in (1, turns) or turn % 10 == 0:
                 print(f"  {subject.name}: round {turn} of {turns}", file=sys.stderr, flush=True)
-            for contender in (ours, *theirs):
+            first = (turn - 1) % (1 + len(theirs))
+            for contender in ([ours, *theirs] * 2)[first : first + 1 + len(theirs)]:
                 if contender.missing is None:
                     await contender.turn()
     own = Row(subject.name, title, subject.unit, Summary.of(ours.samples), goal=subject.goal)

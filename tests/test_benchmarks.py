@@ -166,7 +166,7 @@ def test_contenders_take_turns_and_ratios_are_formed_pair_by_pair() -> None:
 
     rows = asyncio.run(measure(subject(fixed([1.0, 2.0], log, "us"), [peer]), TINY))
 
-    assert log == ["us", "them", "us", "them", "us", "them", "them closed", "us closed"]
+    assert log == ["us", "them", "us", "them", "them", "us", "them closed", "us closed"]
     (row,) = rows
     assert row.better == Summary.of([4.0, 0.5])
     assert row.met is True
