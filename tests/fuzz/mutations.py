@@ -260,7 +260,12 @@ def make_case(chance: Random, corpus: Corpus, *, wrong: float = 0.7) -> Case:
 
 
 def rearranged(chance: Random, frames: list[bytes]) -> list[bytes]:
-    """Now and then send a frame twice, or frames in another order, or the last one in part."""
+    """Now and then send a frame twice, or frames in another order, or the last one in part.
+
+    Never nothing at all: of no frames, half a one is made.
+    """
+    if not frames:
+        return [b"\0"]
     dice = chance.random()
     if dice < 0.1:
         frames.insert(chance.randrange(len(frames) + 1), chance.choice(frames))

@@ -39,7 +39,7 @@ from .__main__ import orders
 from .decoders import Decoders
 from .lane import Finding, Order, remake
 from .messagepack import POISON, Pairs, Verbatim, pack, parse
-from .mutations import Case, framed, golden, mutate_body
+from .mutations import Case, framed, golden, mutate_body, rearranged
 from .runner import Lane, replay, run, shrink
 from .worker_session import HELLO, WorkerSessions
 
@@ -93,6 +93,13 @@ def test_any_mutation_of_any_seed_is_decoded_or_refused(seed: int, to_worker: bo
     chance = Random(seed)
     body = mutate_body(chance, golden(to_worker=to_worker))
     Decoders(Counter()).check(to_worker, Case([framed(body), framed(body)], 2**26, seed))
+
+
+@given(st.integers(0, 2**32), st.integers(0, 3))
+def test_however_frames_are_rearranged_something_is_sent(seed: int, count: int) -> None:
+    frames = rearranged(Random(seed), [framed(b"\x80")] * count)
+    assert frames
+    assert all(frames)
 
 
 @pytest.mark.parametrize("to_worker", [True, False])
