@@ -167,7 +167,9 @@ import pyrepl3_client as pyrepl3
 async def main():
     async with pyrepl3.open_session(config=pyrepl3.WorkerConfig(confinement="strict")) as session:
         await session.execute("import ctypes, subprocess, signal, time; ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)")
-        await session.execute("child = subprocess.Popen(['sleep', {token!r}], start_new_session=True)")
+        await session.execute("child = subprocess.Popen(['sh', '-c', 'echo up; sleep {token}; :'], start_new_session=True, stdout=-1)")
+        # Its command line can be read only a moment after `exec` is done.
+        await session.execute("child.stdout.readline()")
         print("ready", flush=True)
         await asyncio.sleep(600)
 asyncio.run(main())
