@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
-from pyrepl3_client._deaths import DeathCertificate
+from pyrepl3_client._deaths import DeathCertificate, died
 from pyrepl3_client._execution import Execution
 from pyrepl3_client._flight import Interrupted
 from pyrepl3_client._incarnation import Incarnation
@@ -18,6 +18,8 @@ from pyrepl3_schemas.lifecycle import SessionState
 
 _logger: Final = logging.getLogger("pyrepl3_client")
 _SPAWN_ATTEMPTS: Final = 3
+_IDLE_DEATHS: Final = 10
+"""Workers in a row that may die while nothing runs: what is brought back each time may be what kills them."""
 
 
 def _for_good(error: SpawnError | StoreError) -> SpawnError | StoreError:
@@ -32,6 +34,10 @@ def _for_good(error: SpawnError | StoreError) -> SpawnError | StoreError:
 
 class Survival(Life):
     """A life that goes on in the next worker."""
+
+    _idle_deaths = 0
+    """Workers in a row that have died with nothing run since the one before."""
+    _last_seq_lost = -1
 
     async def _bring_back(self, started: float) -> None:
         """Go on from what is on record."""
@@ -84,6 +90,14 @@ class Survival(Life):
 
     async def _recover(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
         started = self._loop.time()
+        if self._dies_for_nothing(certificate):
+            what = (
+                f"{self._idle_deaths} workers of session {self.session_id!r} died one after the other while "
+                "nothing ran, so it gets no other; restart() gives it one with an empty namespace"
+            )
+            self._idle_deaths = 0
+            self._die(died(what, certificate))
+            return
         try:
             await self._judge(certificate, interrupted)
             await self._come_back(certificate, started)
@@ -93,6 +107,14 @@ class Survival(Life):
             )
             if self._state is SessionState.STARTING:
                 self._die(_for_good(error))
+
+    def _dies_for_nothing(self, certificate: DeathCertificate) -> bool:
+        """Count a worker that has died; say whether too many have while there was nothing to do."""
+        last_seq = self._flight.last_seq
+        idle = not certificate.running and last_seq == self._last_seq_lost
+        self._idle_deaths = self._idle_deaths + 1 if idle else 1
+        self._last_seq_lost = last_seq
+        return self._idle_deaths >= _IDLE_DEATHS
 
     async def _judge(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
         """Decide about what the death has interrupted: it ends here, or is run again."""

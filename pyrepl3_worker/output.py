@@ -342,7 +342,7 @@ class OutputHub:
         self._last_flush = 0.0
         self.running = execution
 
-    def is_drained_soon(self) -> bool:
+    def wait_drained(self) -> bool:
         """Wait, briefly, until the parent has read what is in the capture pipes; say whether it has.
 
         The bytes there bear no name, so what the next execution writes could not be told from them. There

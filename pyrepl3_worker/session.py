@@ -359,7 +359,7 @@ class Session:
             execution.captured = True
             # A parent that has sent nothing more drains when it takes the result, and so before it can.
             followed = self._ordered or self._executor.queued or self._reader.has_more()
-            execution.undrained = not (followed and self._hub.is_drained_soon())
+            execution.undrained = not (followed and self._hub.wait_drained())
         self._hub.running = self._calls.running = None
 
     def tidy(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import pyrepl3_client as pyrepl3
+from pyrepl3_client._durability import Backoff
 
 from .support import quick
 
@@ -95,6 +96,37 @@ async def test_an_idle_worker_that_dies_is_replaced_and_told_of(world: World) ->
         assert report.cause is not None
         assert report.cause.running == ()
         assert (await session.execute("kept")).value == 5
+
+
+async def test_workers_that_die_one_after_the_other_while_nothing_runs_are_not_replaced_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_once(*_: object) -> float:
+        return 0.0
+
+    monkeypatch.setattr(Backoff, "next", at_once)
+    reports: asyncio.Queue[pyrepl3.Recovery] = asyncio.Queue()
+
+    async def dies(session: pyrepl3.Session, times: int) -> None:
+        for _ in range(times):
+            os.kill(session.worker.pid, signal.SIGKILL)
+            await reports.get()
+
+    async with opened(world, on_recovery=reports.put_nowait) as session:
+        await dies(session, 6)
+        await session.execute("x = 1")  # so it is of use, and begins anew
+        await dies(session, 9)
+        waiting = asyncio.ensure_future(session.ping())
+        os.kill(session.worker.pid, signal.SIGKILL)
+        with pytest.raises(pyrepl3.WorkerDied, match="SIGKILL"):
+            await waiting
+        with pytest.raises(pyrepl3.WorkerDied, match=r"10 workers .* died one after the other .*SIGKILL"):
+            await session.execute("1")
+        assert session.state is pyrepl3.SessionState.DEAD
+        await session.restart()
+        await dies(session, 1)
+        assert (await session.execute("1")).value == 1
+    assert reports.empty()
 
 
 @pytest.mark.parametrize("store", ["none", "sqlite"])
