@@ -19,7 +19,9 @@ from pyrepl3_schemas.lifecycle import SessionState
 _logger: Final = logging.getLogger("pyrepl3_client")
 _SPAWN_ATTEMPTS: Final = 3
 _IDLE_DEATHS: Final = 10
-"""Workers in a row that may die while nothing runs: what is brought back each time may be what kills them."""
+"""Deaths in a row, while nothing runs, that are enough: what is brought back may be what kills."""
+_IN_A_ROW: Final = 60.0
+"""Seconds from one such death to the next; what comes later has nothing to do with it."""
 
 
 def _for_good(error: SpawnError | StoreError) -> SpawnError | StoreError:
@@ -37,7 +39,8 @@ class Survival(Life):
 
     _idle_deaths = 0
     """Workers in a row that have died with nothing run since the one before."""
-    _last_seq_lost = -1
+    _last_death = (-1, 0.0)
+    """The number of the last execution then, and when it was."""
 
     async def _bring_back(self, started: float) -> None:
         """Go on from what is on record."""
@@ -110,10 +113,11 @@ class Survival(Life):
 
     def _dies_for_nothing(self, certificate: DeathCertificate) -> bool:
         """Count a worker that has died; say whether too many have while there was nothing to do."""
-        last_seq = self._flight.last_seq
-        idle = not certificate.running and last_seq == self._last_seq_lost
-        self._idle_deaths = self._idle_deaths + 1 if idle else 1
-        self._last_seq_lost = last_seq
+        (seq, then), now = self._last_death, self._loop.time()
+        if seq != self._flight.last_seq or now - then > _IN_A_ROW:
+            self._idle_deaths = 0
+        self._idle_deaths = 0 if certificate.running else self._idle_deaths + 1
+        self._last_death = self._flight.last_seq, now
         return self._idle_deaths >= _IDLE_DEATHS
 
     async def _judge(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import pyrepl3_client as pyrepl3
+from pyrepl3_client import _survival
 from pyrepl3_client._durability import Backoff
 
 from .support import quick
@@ -116,6 +117,10 @@ async def test_workers_that_die_one_after_the_other_while_nothing_runs_are_not_r
         await dies(session, 6)
         await session.execute("x = 1")  # so it is of use, and begins anew
         await dies(session, 9)
+        monkeypatch.setattr(_survival, "_IN_A_ROW", -1.0)  # as if a long time had passed
+        await dies(session, 1)
+        monkeypatch.setattr(_survival, "_IN_A_ROW", 3600.0)
+        await dies(session, 8)
         waiting = asyncio.ensure_future(session.ping())
         os.kill(session.worker.pid, signal.SIGKILL)
         with pytest.raises(pyrepl3.WorkerDied, match="SIGKILL"):
