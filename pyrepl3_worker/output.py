@@ -84,35 +84,32 @@ class OutputHub:
     def write(self, stream: StreamName, text: str) -> None:
         """Take text that is being written now by the calling thread and task."""
         if self.forked:
-            self._write_raw(stream, text)
+            self._write_raw(stream, text.encode("utf-8", "backslashreplace"))
             return
         flow = current.get()
         owner = self.running if flow is None else flow.execution
-        if not self._enter():
+        if self._is_amid():
             self._later.append((owner, stream, text))
             return
-        try:
+        with self._lock:
             if self._later:
                 self._take_later()
             self._take(flow, owner, stream, text)
-        finally:
-            self._lock.release()
+            if self._later:
+                self._take_later()
 
-    def _enter(self) -> bool:
-        """Lock; or don't, where waiting for the lock could take for ever.
+    def _is_amid(self) -> bool:
+        """Whether this thread is in the middle of something that a write may not come between.
 
-        A garbage collection may run a finalizer that prints in the middle of our own code: while this
+        A garbage collection may run a finalizer that prints anywhere in our own code: in the middle of
+        the hub's, where a second write would take apart what the first has half done; or while this
         thread holds the lock of the writer or of the clock, for which the hub's owner may be waiting.
         """
-        if not self._lock.acquire(blocking=False):
-            if is_owned(self._writer.lock) or is_owned(self._clock.lock):
-                return False
-            self._lock.acquire()
-        return True
+        return is_owned(self._lock) or is_owned(self._writer.lock) or is_owned(self._clock.lock)
 
     def _take_later(self) -> None:
-        """Take what could not be taken when it was written."""
-        while self._later:
+        """Take what could not be taken when it was written. What comes meanwhile waits for its alarm."""
+        for _ in range(len(self._later)):
             owner, stream, text = self._later.popleft()
             self._take(None, owner, stream, text)
 
@@ -134,23 +131,27 @@ class OutputHub:
             or len(segment.pieces) >= _MOST_PIECES
             or (self._at_once and text.endswith("\n"))
         ):
-            self.flush()
+            self._send_now()
         elif not self._at_once and flow is not None:
             segment.flow = flow
             segment.room = _SHORT_PIECES
 
     def write_bytes(self, stream: StreamName, data: bytes) -> None:
         """Take bytes that are being written now; what is no UTF-8 is replaced."""
-        if not self._enter():
+        if self.forked:
+            self._write_raw(stream, data)
+            return
+        if self._is_amid():
             self.write(stream, data.decode("utf-8", "replace"))
             return
-        try:
+        with self._lock:
             self._bytes_came = True
             text = self._byte_decoders[stream == "stderr"].decode(data)
             if text:
-                self.write(stream, text)
-        finally:
-            self._lock.release()
+                flow = current.get()
+                self._take(flow, self.running if flow is None else flow.execution, stream, text)
+            if self._later:
+                self._take_later()
 
     def _end_bytes(self) -> None:
         """Let go of characters that were begun and not ended."""
@@ -191,17 +192,20 @@ class OutputHub:
 
     def flush(self) -> None:
         """Send what has been collected, or see it sent: another thread may be about to."""
-        if not self._enter():
+        if self._is_amid():
             return
-        try:
+        with self._lock:
             if self._later:
                 self._take_later()
             if self.segment.pieces:
-                self._send_pending()
-                self._last_flush = monotonic()
-                self._at_once = False
-        finally:
-            self._lock.release()
+                self._send_now()
+            if self._later:
+                self._take_later()
+
+    def _send_now(self) -> None:
+        self._send_pending()
+        self._last_flush = monotonic()
+        self._at_once = False
 
     def settle(self) -> None:
         """Take care of what could not be taken when it was written."""
@@ -209,13 +213,13 @@ class OutputHub:
             self.flush()
 
     def _alarm_flush(self) -> None:
-        with self._lock:
-            self._alarm = None
-            try:
-                self.flush()
-            except OSError:
-                # The parent is gone. The loop sees the end of its stream and ends the process.
-                self.segment.pieces.clear()
+        # Whoever writes from here on sets another.
+        self._alarm = None
+        try:
+            self.flush()
+        except OSError:
+            # The parent is gone. The loop sees the end of its stream and ends the process.
+            self.segment.pieces.clear()
 
     def _send_pending(self) -> None:
         segment = self.segment
@@ -313,15 +317,20 @@ class OutputHub:
                 self._send_pending()
             if self._stdio.drained is not None:
                 self._drain(final=True)
-            if not execution.tail:
-                return
-            tail, size = trimmed(execution.tail, self._tail_limit)
-            execution.cut_bytes += execution.tail_bytes - size
-            execution.tail.clear()
-            if execution.cut_bytes:
-                self._send(execution, tail[0][0], self._marker(f"{execution.cut_bytes:,} bytes of"))
-            for stream, text in tail:
-                self._send(execution, stream, text)
+            if self._later:
+                self._take_later()
+                self._send_pending()
+            if execution.tail:
+                self._send_tail(execution)
+
+    def _send_tail(self, execution: Execution) -> None:
+        tail, size = trimmed(execution.tail, self._tail_limit)
+        execution.cut_bytes += execution.tail_bytes - size
+        execution.tail.clear()
+        if execution.cut_bytes:
+            self._send(execution, tail[0][0], self._marker(f"{execution.cut_bytes:,} bytes of"))
+        for stream, text in tail:
+            self._send(execution, stream, text)
 
     def after_fork(self) -> None:
         """In a forked child: what is printed goes to fds 1 and 2 at once, as from any child process."""
@@ -332,10 +341,10 @@ class OutputHub:
             segment.pieces.clear()
         self.forked = True
 
-    def _write_raw(self, stream: StreamName, text: str) -> None:
-        data = memoryview(text.encode("utf-8", "backslashreplace"))
-        while data:
-            data = data[os.write(1 if stream == "stdout" else 2, data) :]
+    def _write_raw(self, stream: StreamName, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(1 if stream == "stdout" else 2, view) :]
 
     def begin(self, execution: Execution) -> None:
         """An execution starts: its first line goes out at once, whatever the one before it wrote last."""

@@ -90,12 +90,26 @@ def own_threads() -> Iterator[threading.Thread]:
 
 def processes_with(variable: bytes) -> Iterator[int]:
     """Give the processes that were started with an environment variable, whoever is their parent now."""
-    for environ in Path("/proc").glob("[0-9]*/environ"):
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if variable in environ.read_bytes().split(b"\0") and environ.parent.name != str(os.getpid()):
-                yield int(environ.parent.name)
+            if variable in environment_of(folder).split(b"\0") and folder.name != str(os.getpid()):
+                yield int(folder.name)
         except (FileNotFoundError, PermissionError, ProcessLookupError):
             continue
+
+
+def environment_of(process: Path) -> bytes:
+    """Read a process's environment; while it is on its way to another program, it seems to have none."""
+    until = time.monotonic() + GRACE
+    while True:
+        environment = (process / "environ").read_bytes()
+        # Where the environment ends, counted from the state, which is the third field (proc_pid_stat(5)).
+        # Neither has one yet; nor has a kernel thread or a zombie, ever.
+        state, *fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        settled = environment or int(fields[47]) or state in "ZXI" or not (process / "exe").exists()
+        if settled or time.monotonic() > until:
+            return environment
+        time.sleep(0.001)
 
 
 def survives(pid: int, until: float) -> bool:

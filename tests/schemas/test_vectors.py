@@ -109,7 +109,8 @@ def test_a_stream_that_breaks_the_rules_is_refused_where_it_does(vector: Vector)
         refused()
     assert [to_json(message) for message in messages] == vector.fields["messages"]
     assert caught.value.offset == vector.fields["offset"]
-    assert vector.fields["says"] in caught.value.reason
+    # The words of what stands below us change with its releases, in their case too.
+    assert vector.fields["says"].lower() in caught.value.reason.lower()
 
 
 @pytest.mark.parametrize("to_worker", [True, False], ids=["to the worker", "from the worker"])

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -34,10 +34,13 @@ class SlowWriter:
 class NoClock:
     """Never rings: the test is the alarm."""
 
-    lock = threading.RLock()
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.finalizers: list[Callable[[], None]] = []
 
     def set(self, delay: float, action: Any) -> None:
-        return None
+        if self.finalizers:
+            self.finalizers.pop()()
 
 
 @contextmanager
@@ -93,3 +96,18 @@ def test_a_finalizer_that_prints_in_the_middle_of_a_send_waits_for_nobody() -> N
         alarm.join(10)
         hub.flush()
     assert writer.sent == ["no newline", "from a finalizer"]
+
+
+def test_a_finalizer_that_prints_in_the_middle_of_a_write_takes_nothing_apart() -> None:
+    """Seen as a text that came with the next cell: the other stream had its turn in between."""
+    writer = SlowWriter()
+    writer.go_on.set()
+    with hub_on(writer) as hub:
+        execution = Execution("e", "")
+        hub.running = execution
+        clock: Any = hub._clock  # pyright: ignore[reportPrivateUsage] - stands where a collection may strike
+        clock.finalizers.append(lambda: hub.write("stderr", "from a finalizer"))
+        hub.write("stdout", "on")
+        hub.finish(execution)
+    assert not clock.finalizers
+    assert writer.sent == ["on", "from a finalizer"]
