@@ -38,6 +38,9 @@ def build_schema() -> dict[str, Any]:
     for definition in definitions.values():
         # Python 3.12 keeps the indentation of docstrings, later versions don't.
         definition["description"] = inspect.cleandoc(definition["description"])
+        for form in definition["properties"].values():
+            # msgspec's versions differ in where they put it.
+            form.get("anyOf", []).sort(key=lambda option: option == {"type": "null"})
     for module in (messages, config):
         for name, field, text in _field_docs(module):
             definitions[name]["properties"][field]["description"] = text

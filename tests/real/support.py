@@ -61,10 +61,9 @@ async def seen(execution: pyrepl3.Execution, text: str = "ready\n") -> str:
 
 async def running(session: pyrepl3.Session, execution: pyrepl3.Execution) -> None:
     """Wait until a session's code is at work on this execution."""
-    for _ in range(100):
-        if (await session.ping()).current_execution == execution.execution_id:
-            return
-    raise AssertionError(f"{execution.execution_id} did not begin to run")
+    with anyio.fail_after(PATIENCE):
+        while (await session.ping()).current_execution != execution.execution_id:
+            pass
 
 
 _AWAITS = """
