@@ -40,7 +40,7 @@ def build_schema() -> dict[str, Any]:
         definition["description"] = inspect.cleandoc(definition["description"])
         for form in definition["properties"].values():
             # msgspec's versions differ in where they put it.
-            form.get("anyOf", []).sort(key=lambda option: option == {"type": "null"})
+            form.get("anyOf", []).sort(key=_is_null)
     for module in (messages, config):
         for name, field, text in _field_docs(module):
             definitions[name]["properties"][field]["description"] = text
@@ -67,6 +67,10 @@ def build_schema() -> dict[str, Any]:
             **definitions,
         },
     }
+
+
+def _is_null(form: dict[str, Any]) -> bool:
+    return form == {"type": "null"}
 
 
 def _field_docs(module: ModuleType) -> Iterator[tuple[str, str, str]]:
