@@ -1,6 +1,12 @@
 """The worker's entry: claim the fds first, then serve one session."""
 
 import sys
+
+from pyrepl3_worker import own_builtins
+
+# Before asyncio, and all that it and we stand on, is there.
+own_builtins.install()
+
 from typing import NoReturn
 
 _USAGE = """usage: pyrepl3-worker [--parent PID] [--capture OUT,ERR] [--warm MODULE,...] [--confine JSON]

@@ -57,6 +57,24 @@ def recover_in_passing() -> None:
     recover(hooks=[None, None])
 
 
+class Sound:
+    """A time in which the builtins are as they were: importing, and much of the library, need them.
+
+    What the code has put in their place is back afterwards.
+    """
+
+    __slots__ = ("_theirs",)
+
+    def __enter__(self) -> None:
+        """Put ours back."""
+        self._theirs = {name: _now[name] for name in _then if name in _now and _now[name] is not _then[name]}
+        _now.update(_then)
+
+    def __exit__(self, *_: object) -> None:
+        """Put theirs back."""
+        _now.update(self._theirs)
+
+
 def mend_namespace(namespace: dict[str, Any]) -> None:
     """Put back a namespace's `__builtins__`, without which no cell runs."""
     if namespace.get("__builtins__") is not _module:

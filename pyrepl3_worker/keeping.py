@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Checkpoint, Error, FromWorker, Restore
 from pyrepl3_worker.alarms import AlarmClock
+from pyrepl3_worker.ground import Sound
 from pyrepl3_worker.health import Health
 from pyrepl3_worker.namespace import OF_CODE, NamespaceManager
 from pyrepl3_worker.queries import HIDDEN
@@ -39,10 +40,14 @@ class Keeping:
 
     def answer(self, message: Checkpoint | Restore) -> None:
         """Do what is asked, on the loop's thread, and say how it went."""
-        checkpointer = self._checkpointer
-        if checkpointer is None:
-            checkpointer = self._checkpointer = self._make()
+        with Sound():
+            self._answer(message)
+
+    def _answer(self, message: Checkpoint | Restore) -> None:
         try:
+            checkpointer = self._checkpointer
+            if checkpointer is None:
+                checkpointer = self._checkpointer = self._make()
             if isinstance(message, Checkpoint):
                 answer: FromWorker = checkpointer.take(message.checkpoint_id, message.known, message.timeout)
             else:

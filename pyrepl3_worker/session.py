@@ -131,7 +131,6 @@ class Session:
         config, loop = self._config, self._loop
         loop.set_task_factory(self._executor.manager.factory)
         provided.provide(self._calls, self._hub, self._coordinator)
-        take_note()
         for spec in hello.capabilities:
             self._namespace.namespace[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
         self._display = display_for(self._send_in_order, self._current_id)
@@ -139,6 +138,7 @@ class Session:
         os.register_at_fork(after_in_child=self._after_fork)
         self._executor.stopper.doorbell.install()
         ImportController(config, self._namespace.namespace).install()
+        take_note()
         confinement = bounds.in_force()
         if config.max_memory_usage is not None:
             # A thread's stack counts too, so it must be there before memory can run short.

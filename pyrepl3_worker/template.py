@@ -5,6 +5,11 @@
 Its stdin is a SOCK_SEQPACKET socket to the client (see `pyrepl3_schemas.template`). It ends with it.
 """
 
+from pyrepl3_worker import own_builtins
+
+# As in a worker, and before `contextlib`.
+own_builtins.install()
+
 import contextlib
 import fcntl
 import gc

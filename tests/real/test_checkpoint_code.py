@@ -146,6 +146,16 @@ async def test_an_object_that_does_other_things_meanwhile_is_saved(asked: pyrepl
     assert reasons(await taken(asked, 5.0)) == {}
 
 
+async def test_a_checkpoint_is_taken_with_the_builtins_as_they_were(asked: pyrepl3.Session) -> None:
+    """Their replacements stay the code's."""
+    await asked.execute(
+        "import builtins\nbefore = {'a': [1]}\n"
+        "for name in ('any', 'dict', 'getattr', 'isinstance', 'len'): setattr(builtins, name, lambda *a: 'mine')"
+    )
+    assert reasons(await taken(asked)) == {}
+    assert await value(asked, "before, len(before), dict()") == [{"a": [1]}, "mine", "mine"]
+
+
 async def test_many_objects_that_hang_share_one_limit_and_are_not_tried_again_at_once(
     asked: pyrepl3.Session,
 ) -> None:

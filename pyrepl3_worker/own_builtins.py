@@ -1,0 +1,51 @@
+"""Builtins of the worker's own: what the code makes of `builtins.len` holds for its own modules alone.
+
+A function looks builtins up in the dict that its module had for them when the function was made. The
+modules that the worker stands on get a copy, before the code comes, and never hear of a replacement.
+"""
+
+# What is imported here is there too early to get builtins of its own; these two are there anyway.
+import builtins
+import sys
+from importlib.machinery import PathFinder, SourceFileLoader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_FOUNDATIONS = frozenset(
+    {
+        "pyrepl3_schemas", "pyrepl3_worker", "asyncio", "selectors",
+        "_weakrefset", "collections", "contextlib", "enum", "functools", "heapq", "signal", "threading",
+        "weakref",
+    }
+)  # fmt: skip
+"""None of these opens, prints or asks anything on behalf of the code, which may replace `open` for a test."""
+_own = dict(vars(builtins))
+
+
+class _Loader(SourceFileLoader):
+    def exec_module(self, module: "ModuleType") -> None:
+        vars(module)["__builtins__"] = _own
+        super().exec_module(module)
+
+
+class _Finder:
+    @staticmethod
+    def find_spec(
+        name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        if name.partition(".")[0] not in _FOUNDATIONS:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def install() -> None:
+    """See to the foundations that are imported from now on."""
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
