@@ -1,10 +1,10 @@
 """Delays that must run out even while the loop is held: one helper thread, started when first needed."""
 
-import heapq
 import threading
 from _thread import start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
+from heapq import heapify, heappop, heappush  # by name: the code may replace the module's own
 from itertools import count
 from time import monotonic
 from typing import Final
@@ -54,7 +54,7 @@ class AlarmClock:
         when = monotonic() + delay
         alarm = Alarm(action, self)
         with self.lock:
-            heapq.heappush(self._heap, (when, next(self._order), alarm))
+            heappush(self._heap, (when, next(self._order), alarm))
             if not self._running:
                 self.start()
             elif when < self._next:
@@ -82,7 +82,7 @@ class AlarmClock:
             self._cancelled += 1
             if self._cancelled > _COMPACT_ABOVE and self._cancelled * 2 > len(self._heap):
                 self._heap = [entry for entry in self._heap if entry[2].action is not None]
-                heapq.heapify(self._heap)
+                heapify(self._heap)
                 self._cancelled = 0
                 # What it waits for may be gone; it finds out when it wakes.
                 self._next = self._heap[0][0] if self._heap else float("inf")
@@ -112,7 +112,7 @@ class AlarmClock:
                     return
                 now = monotonic()
                 while self._heap and self._heap[0][0] <= now:
-                    action = heapq.heappop(self._heap)[2].action
+                    action = heappop(self._heap)[2].action
                     if action is None:
                         self._cancelled -= 1
                     else:

@@ -1,7 +1,9 @@
 """The child processes of an execution, which go with it when it is stopped."""
 
-import os
-import signal
+# By name: the code may have replaced the modules' own.
+from os import P_ALL, WEXITED, WNOHANG, WNOWAIT, getpid, kill, listdir, sysconf, waitid
+from os.path import exists
+from signal import SIGKILL
 from typing import Final
 
 _open: Final = open
@@ -16,16 +18,16 @@ def kill_children(started_after: float) -> list[int]:
     """
     if not _has_children():
         return []
-    tick = os.sysconf("SC_CLK_TCK")
+    tick = sysconf("SC_CLK_TCK")
     doomed: list[int] = []
-    todo = [pid for pid in children_of(os.getpid()) if _started(pid, tick) + 1 / tick >= started_after]
+    todo = [pid for pid in children_of(getpid()) if _started(pid, tick) + 1 / tick >= started_after]
     while todo:
         pid = todo.pop()
         doomed.append(pid)
         todo.extend(children_of(pid))
     for pid in doomed:
         try:
-            os.kill(pid, signal.SIGKILL)
+            kill(pid, SIGKILL)
         except ProcessLookupError:
             continue
     return doomed
@@ -34,7 +36,7 @@ def kill_children(started_after: float) -> list[int]:
 def _has_children() -> bool:
     """Whether there is any, running or not yet waited for: one system call, against a look at /proc."""
     try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        waitid(P_ALL, 0, WEXITED | WNOHANG | WNOWAIT)
     except ChildProcessError:
         return False
     return True
@@ -44,24 +46,24 @@ def children_of(pid: int) -> list[int]:
     """Give the pids of a process's children, whichever of its threads started them."""
     children: list[int] = []
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
+        for thread in listdir(f"/proc/{pid}/task"):
             with _open(f"/proc/{pid}/task/{thread}/children", "rb") as listing:
                 children.extend(map(int, listing.read().split()))
     except FileNotFoundError:
         # The process ended while we looked, or the kernel was built without PROC_CHILDREN.
-        return children if os.path.exists("/proc/self/task") and _has_listing() else _scan(pid)
+        return children if exists("/proc/self/task") and _has_listing() else _scan(pid)
     except ProcessLookupError:
         return children
     return children
 
 
 def _has_listing() -> bool:
-    return os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+    return exists(f"/proc/self/task/{getpid()}/children")
 
 
 def _scan(parent: int) -> list[int]:
     """The same by looking at every process there is."""
-    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    pids = [int(entry) for entry in listdir("/proc") if entry.isdigit()]
     return [pid for pid in pids if (fields := _stat(pid)) and int(fields[1]) == parent]
 
 

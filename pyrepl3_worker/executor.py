@@ -200,7 +200,7 @@ class AsyncExecutor:
         self._host.begin(execution)
         try:
             cell = self._compile(execution)
-        except CompilationError as error:
+        except Exception as error:  # a CompilationError; or the code has broken what compiles
             self._count(execution, ExecutionMode.UNKNOWN.value)
             self._end_with(execution, error)
             return

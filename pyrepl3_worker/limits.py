@@ -1,7 +1,9 @@
 """Limits that the operating system keeps, and what the process tells about itself."""
 
 import os
-import resource
+
+# By name, as `open`: the code may replace the module's own.
+from resource import RLIM_INFINITY, RLIMIT_DATA, RUSAGE_SELF, getrlimit, getrusage, setrlimit
 from typing import Final
 
 _open: Final = open
@@ -22,7 +24,7 @@ def resident_bytes() -> int:
 
 def cpu_seconds() -> float:
     """CPU time of this process (user and system), in seconds."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+    usage = getrusage(RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
@@ -33,7 +35,7 @@ def limit_memory(max_bytes: int) -> None:
     merely reserve (a BLAS library's threads reserve gigabytes), so that imports fail for no use.
     """
     limit = data_bytes() + max_bytes
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    if hard != resource.RLIM_INFINITY:
+    hard = getrlimit(RLIMIT_DATA)[1]
+    if hard != RLIM_INFINITY:
         limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    setrlimit(RLIMIT_DATA, (limit, limit))

@@ -3,8 +3,19 @@
 from collections.abc import Callable
 from typing import Final
 
-from pyrepl3_schemas.messages import Complete, GetStats, Inspect, Metrics, Ping, Pong, Stats
+from pyrepl3_schemas.messages import (
+    Complete,
+    Completions,
+    GetStats,
+    Inspect,
+    Inspection,
+    Metrics,
+    Ping,
+    Pong,
+    Stats,
+)
 from pyrepl3_worker.executor import AsyncExecutor
+from pyrepl3_worker.ground import Sound
 from pyrepl3_worker.limits import cpu_seconds, resident_bytes
 from pyrepl3_worker.namespace import ENGINE_INTERNALS, MODULE_KEYS, NamespaceManager
 from pyrepl3_worker.output import OutputHub
@@ -34,16 +45,26 @@ class Queries:
 
     def complete(self, message: Complete) -> None:
         """Say what could stand at the cursor."""
-        # Not loaded before it is asked for, here and below: start-up stays lean.
-        from pyrepl3_worker.completion import complete
+        with Sound():
+            try:
+                # Not loaded before it is asked for, here and below: start-up stays lean.
+                from pyrepl3_worker.completion import complete
 
-        self._writer.send(complete(self._namespace.namespace, message))
+                answer = complete(self._namespace.namespace, message)
+            except Exception:  # a library that the code has broken (`os.stat`, replaced for a test)
+                answer = Completions(request_id=message.request_id)
+        self._writer.send(answer)
 
     def inspect(self, message: Inspect) -> None:
         """Say what is known of a name, or of all."""
-        from pyrepl3_worker.completion import inspect
+        with Sound():
+            try:
+                from pyrepl3_worker.completion import inspect
 
-        self._writer.send(inspect(self._namespace.namespace, message, HIDDEN))
+                answer = inspect(self._namespace.namespace, message, HIDDEN)
+            except Exception:  # as above
+                answer = Inspection(request_id=message.request_id)
+        self._writer.send(answer)
 
     def ping(self, message: Ping) -> None:
         """Give a sign of life."""

@@ -131,6 +131,17 @@ async def test_completion_of_anything_is_an_answer(editor: pyrepl3.Session, code
     assert await works(editor)
 
 
+async def test_an_editor_is_answered_whatever_the_code_has_broken(session: pyrepl3.Session) -> None:
+    """What completes has not been loaded yet, and now cannot be."""
+    await session.execute("import builtins, posix\nstat, posix.stat, builtins.len = posix.stat, None, None")
+    assert (await session.complete("pri")).matches == []
+    assert not (await session.inspect("print")).found
+    assert (await session.inspect("")).variables == []
+    await session.execute("posix.stat = stat")
+    assert "print" in (await session.complete("pri")).matches
+    assert (await session.inspect("print")).found
+
+
 async def test_completing_runs_no_code_of_the_users(editor: pyrepl3.Session) -> None:
     await editor.execute("looked.clear()")  # what showing the value has asked of it
     await editor.complete("watched.tr")
