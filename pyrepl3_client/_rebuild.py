@@ -1,6 +1,9 @@
 """Bringing a namespace back in a new worker: from a checkpoint, and by running cells again."""
 
+import asyncio
+import logging
 from collections import Counter
+from typing import Final
 
 from pyrepl3_client._binding import bound_names
 from pyrepl3_client._execution import Execution
@@ -11,6 +14,9 @@ from pyrepl3_client._recovery import RecoveryPolicy, Skipped
 from pyrepl3_client._saver import Saver
 from pyrepl3_schemas.messages import Unsaved
 
+_logger: Final = logging.getLogger("pyrepl3_client")
+SLOW: Final = 10.0
+"""Seconds after which the log says what a recovery is waiting for."""
 RESET = "(reset)"
 """The checkpoint that stands for a `restart` or a `restore`: nothing before it counts any more."""
 
@@ -154,9 +160,22 @@ class Rebuild:
             check=False, keep=False, silent=True,
         )  # fmt: skip
         self._flight.send(execution)
-        result = await execution.result()
+        slow = asyncio.get_running_loop().call_later(SLOW, _tell, execution_id)
+        try:
+            result = await execution.result()
+        finally:
+            slow.cancel()
         self.replayed.append(execution_id)
         if execution_id in self._diverged:
             self.skipped[execution_id] = self._diverged.pop(execution_id)
         elif result.error is not None and result.error.kind in ("cancelled", "timeout"):
             self.skipped[execution_id] = f"it did not end by itself when run again: {result.error.message}"
+
+
+def _tell(execution_id: str) -> None:
+    _logger.warning(
+        "a session that comes back has been running %r again for %g s; session.cancel() leaves it out, and so "
+        "does opening it with recovery='checkpoint'",
+        execution_id,
+        SLOW,
+    )

@@ -1,18 +1,20 @@
 """Sessions that come back: from their worker's death, and from their parent's."""
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client import _survival
+from pyrepl3_client import _rebuild, _survival
 from pyrepl3_client._durability import Backoff
 
 from .support import quick
@@ -194,6 +196,28 @@ async def test_the_policy_replay_runs_everything_again(world: World, tmp_path: P
         assert len(session.recoveries[-1].replayed) == 2
         assert log.read_text() == "xxxx"
         assert world.paid == [1, 1]
+
+
+async def test_a_cell_that_hangs_when_it_is_run_again_is_told_of_and_can_be_left_out(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag = tmp_path / "flag"
+    told: asyncio.Queue[logging.LogRecord] = asyncio.Queue()
+    handler = QueueHandler(told)  # pyright: ignore[reportArgumentType] - has all that it uses
+    monkeypatch.setattr(_rebuild, "SLOW", 0.05)
+    monkeypatch.setattr(logging.getLogger("pyrepl3_client"), "handlers", [handler])
+    async with opened(world, recovery="replay") as session:
+        await session.execute("x = 1")
+        await session.execute(
+            f"import os\ny = 2\nwhile os.path.exists({str(flag)!r}): pass", execution_id="b"
+        )
+        flag.touch()
+        os.kill(session.worker.pid, signal.SIGKILL)
+        assert "running 'b' again for 0.05 s" in (await told.get()).getMessage()
+        assert await session.cancel()
+        assert (await session.execute("x, y")).value == [1, 2]
+        (report,) = session.recoveries
+        assert [skipped.execution_id for skipped in report.skipped] == ["b"]
 
 
 async def test_a_replay_that_goes_another_way_is_caught(world: World, tmp_path: Path) -> None:
