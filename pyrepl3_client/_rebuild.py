@@ -174,8 +174,8 @@ class Rebuild:
 
 def _tell(execution_id: str) -> None:
     _logger.warning(
-        "a session that comes back has been running %r again for %g s; session.cancel() leaves it out, and so "
-        "does opening it with recovery='checkpoint'",
+        "a session that comes back has been running %r again for %g s; session.cancel() leaves it out, and "
+        "so does opening it with recovery='checkpoint'",
         execution_id,
         SLOW,
     )
