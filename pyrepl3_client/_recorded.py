@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from pyrepl3_client._journal import CallRecord, Record
+from pyrepl3_schemas.density import exceeds, most_objects
 from pyrepl3_schemas.messages import Call, CallError, CallResponse, Input, InputResponse
 
 type Question = Call | Input
@@ -142,7 +143,7 @@ class Recorded:
         try:
             response = await ask(attempt)
             outcome = _encode(response)
-            if len(outcome) > self._max_bytes:
+            if len(outcome) > self._max_bytes or exceeds(outcome, most_objects(self._max_bytes)):
                 response = _too_long(response, len(outcome), self._max_bytes)
                 outcome = _encode(response)
             await self._record().answer(execution_id, call_id, outcome)
@@ -182,7 +183,10 @@ def _digest(question: Question) -> str:
 
 
 def _too_long(response: Response, size: int, most: int) -> Response:
-    text = f"the answer takes {size:,} bytes, more than a frame can hold (max_frame_bytes={most:,})"
+    text = (
+        f"the answer takes {size:,} bytes, with more bytes or parts than a frame can hold "
+        f"(max_frame_bytes={most:,}, and at most {most_objects(most):,} arrays, maps and texts)"
+    )
     if isinstance(response, CallResponse):
         return CallResponse(call_id=response.call_id, error=CallError("CapabilityError", text))
     return InputResponse(input_id=response.input_id, error=text)

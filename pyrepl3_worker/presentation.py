@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from pyrepl3_schemas.codec import encode_value
+from pyrepl3_schemas.density import exceeds, most_objects
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Error, ErrorKind, FromWorker, Result, Value
 from pyrepl3_worker.cancellation import gate
@@ -22,6 +23,7 @@ from pyrepl3_worker.reprs import bounded_repr, type_name
 
 _RESERVE: Final = 8 * 1024 * 1024
 _VALUE_MARGIN: Final = 4096
+_OTHER_OBJECTS: Final = 256
 """Room in a frame for what stands beside a value."""
 
 
@@ -79,7 +81,8 @@ class Presenter:
         except LocalProtocolError:
             return Shown(msgspec.UNSET, text, name, truncated)
         room = self._config.max_frame_bytes - _VALUE_MARGIN - 4 * len(text)
-        if len(memoryview(raw)) > room:
+        most = most_objects(self._config.max_frame_bytes) - _OTHER_OBJECTS
+        if len(memoryview(raw)) > room or exceeds(memoryview(raw), most):
             return Shown(msgspec.UNSET, text[: self._config.max_frame_bytes // 8], name, True)
         return Shown(raw, text, name, truncated)
 

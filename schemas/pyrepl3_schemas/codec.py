@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pyrepl3_schemas.density import SURELY_FEW, exceeds, most_objects
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.framing import HEADER, FrameDecoder
 from pyrepl3_schemas.messages import FromWorker, Message, ToWorker
@@ -29,7 +30,7 @@ def encode(message: Message, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> 
 
     Raises:
         LocalProtocolError: the message does not encode (text with lone surrogates, an integer over
-            64 bits) or its frame would pass `max_frame_bytes`.
+            64 bits), its frame would pass `max_frame_bytes`, or it holds more than `most_objects`.
     """
     try:
         # One copy more than `encode_into` a bytearray takes, and still twice as fast for small ones.
@@ -39,6 +40,8 @@ def encode(message: Message, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> 
     size = len(body)
     if size > max_frame_bytes:
         raise LocalProtocolError(f"{type(message).__name__} takes {size} bytes, over {max_frame_bytes}")
+    if size > SURELY_FEW and exceeds(body, most_objects(max_frame_bytes)):
+        raise LocalProtocolError(f"{type(message).__name__} {_too_dense(max_frame_bytes)}")
     return _pack(size) + body
 
 
@@ -74,7 +77,9 @@ class _MessageDecoder[M]:
         messages: list[M] = []
         try:
             for body in bodies:
-                messages.append(decode(body))  # noqa: PERF401 - those before a bad one are kept
+                if len(body) > SURELY_FEW and exceeds(body, most_objects(frames.max_frame_bytes)):
+                    raise ValueError(f"it {_too_dense(frames.max_frame_bytes)}")  # noqa: TRY301 - as its decoder would
+                messages.append(decode(body))
         except (msgspec.MsgspecError, ValueError, RecursionError, MemoryError) as error:
             # Without the cause: its traceback would keep every body of this batch in memory.
             undone = sum(HEADER.size + len(body) for body in bodies[len(messages) :])
@@ -137,6 +142,10 @@ def decode_value(raw: msgspec.Raw) -> Any:
         return _any.decode(raw)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise RemoteProtocolError(f"a value does not decode: {_text(error)}") from error
+
+
+def _too_dense(max_frame_bytes: int) -> str:
+    return f"holds more than {most_objects(max_frame_bytes)} arrays, maps and texts"
 
 
 def _text(error: BaseException) -> str:

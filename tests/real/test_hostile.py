@@ -183,3 +183,14 @@ async def test_frames_cannot_be_forged_through_stdout(shared: pyrepl3.Session) -
     assert result.mode != "forged"
     assert result.stdout.count("forged") == 4
     assert await works(shared)
+
+
+async def test_a_value_of_few_bytes_and_many_parts_is_shown_by_its_repr_alone(
+    shared: pyrepl3.Session,
+) -> None:
+    """60 MB as a frame, and 4 GB in the parent that would decode it."""
+    result = await shared.execute("row = [[]] * 1000\n[row] * 60_000")
+    assert result.truncated
+    assert result.value is None
+    assert result.repr.startswith("[[[], [], ")
+    assert await value(shared, "len(row)") == 1000

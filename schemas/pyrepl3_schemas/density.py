@@ -1,0 +1,106 @@
+"""How many objects a frame becomes. Its length alone bounds no memory: `[[]] * n` is one byte an item.
+
+An empty list takes 88 bytes of the reader's memory and one of the frame's, so a frame of the usual limit
+could take 5 GB. Numbers are left out of the count: they take at most four times their bytes.
+"""
+
+import re
+from functools import cache
+from typing import Final
+
+_BYTES_EACH: Final = 8
+"""The longest frame's bytes that go to one object."""
+SURELY_FEW: Final = 1024 * 1024
+"""Objects that any frame may hold. One of so many bytes needs no look."""
+_GLANCE: Final = 64
+"""Objects that are looked at singly, before the bytes are counted."""
+
+# What MessagePack calls them: fix*, then by the first byte. Lengths stand in the bytes that follow it.
+_LENGTHS: Final = {
+    0xC4: 1, 0xC5: 2, 0xC6: 4,  # bin
+    0xC7: 1, 0xC8: 2, 0xC9: 4,  # ext, and a byte of type
+    0xD9: 1, 0xDA: 2, 0xDB: 4,  # str
+}  # fmt: skip
+_SIZES: Final = {
+    0xD4: 3, 0xD5: 4, 0xD6: 6, 0xD7: 10, 0xD8: 18,  # fixext
+    0xDC: 3, 0xDD: 5, 0xDE: 3, 0xDF: 5,  # array and map, whose items follow as objects of their own
+}  # fmt: skip
+_HEADS: Final = bytes(
+    0x80 <= byte <= 0xBF or byte in _LENGTHS or byte in _SIZES for byte in range(256)
+)  # 1 for the first byte of an object, and for many a byte within one
+
+
+def most_objects(max_frame_bytes: int) -> int:
+    """How many arrays, maps, texts, byte strings and extensions one frame may hold."""
+    return max(SURELY_FEW, max_frame_bytes // _BYTES_EACH)
+
+
+def exceeds(data: bytes | memoryview, most: int) -> bool:
+    """Whether MessagePack data holds more than `most` objects. Of broken data, what comes before the fault.
+
+    Costs nothing for data of up to `most` bytes, and for more less than to decode it, mostly far less.
+    """
+    if len(data) <= most:
+        return False
+    data = bytes(data)
+    count = _count(data, most, _GLANCE)
+    if count is None:
+        # There are no more objects than bytes that could be the first of one.
+        if _heads_in(data) <= most:
+            return False
+        count = _count(data, most, len(data))
+    return count is None
+
+
+def _count(data: bytes, most: int, glances: int) -> int | None:
+    """Count objects, in order; None when there are more than `most`, or too many to look at."""
+    skip_numbers, skip_singles = _numbers().match, _singles().match
+    count = at = 0
+    end = len(data)
+    for _ in range(glances):
+        numbers = skip_numbers(data, at)
+        if numbers is not None:
+            at = numbers.end()
+        if at >= end:
+            return count
+        head = data[at]
+        if head <= 0x9F and data[at + 1 : at + 2] <= b"\x9f" and (singles := skip_singles(data, at)):
+            after = singles.end()
+            count += _heads_in(data[at:after])
+            at = after
+        else:
+            count += 1
+            if head <= 0x9F:
+                at += 1
+            elif head <= 0xBF:
+                at += 1 + (head & 0x1F)
+            elif head in _SIZES:
+                at += _SIZES[head]
+            elif head in _LENGTHS:
+                start = at + 1 + _LENGTHS[head]
+                at = start + int.from_bytes(data[at + 1 : start]) + (0xC7 <= head <= 0xC9)
+            else:
+                return count - 1  # no MessagePack: its decoder says so
+        if count > most:
+            return None
+    return None
+
+
+def _heads_in(data: bytes) -> int:
+    return int.from_bytes(data.translate(_HEADS)).bit_count()
+
+
+@cache  # few frames are long enough to need it
+def _numbers() -> re.Pattern[bytes]:
+    # Nil, booleans and small integers; then all that is wider, each in runs, which is thrice as fast.
+    return re.compile(
+        rb"(?:[\x00-\x7f\xc0\xc2\xc3\xe0-\xff]++|(?:\xcb........)++|(?:[\xcd\xd1]..)++|(?:[\xce\xd2\xca]....)++"
+        rb"|(?:[\xcc\xd0].)++|(?:[\xcf\xd3]........)++)*+",
+        re.DOTALL,
+    )
+
+
+@cache
+def _singles() -> re.Pattern[bytes]:
+    # Short arrays and maps, with what is in them as far as that takes a byte each.
+    return re.compile(rb"[\x00-\x9f\xc0\xc2\xc3\xe0-\xff]++")
