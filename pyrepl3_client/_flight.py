@@ -237,7 +237,7 @@ class Flight:
 
     def end(self, execution: Execution, outcome: Error) -> None:
         """End one execution that is not at the worker, with an outcome."""
-        self._conclude(execution, partial(self._ended, execution, outcome))
+        self._conclude(execution, partial(self._ended, execution, outcome, True))
 
     def _conclude(self, execution: Execution, last: Callable[[], None]) -> None:
         self._executions.pop(execution.execution_id, None)
@@ -319,7 +319,7 @@ class Flight:
     def _give_up(self, execution: Execution, reason: CancelReason) -> None:
         if not execution.over:
             execution.mark_over()
-            self._delivery.add(partial(self._ended, execution, unbegun(execution.execution_id, reason)))
+            self._delivery.add(partial(self._ended, execution, unbegun(execution.execution_id, reason), True))
 
     # --- routes --------------------------------------------------------------------------------------
 
@@ -366,7 +366,10 @@ class Flight:
             return  # its worker was told to end, and is only about to
         self._outlet.finish(execution)
         del self._executions[execution_id]
+        final = is_final(message, execution.seconds)
         if not self._stopping.idle:
+            # Whatever it made of that: run again, nobody would stop it.
+            final = final or self._stopping.is_stopping(execution)
             self._stopping.over(execution)
             self._stopping.advance()
             if execution_id in self._stopping_urgently:
@@ -379,10 +382,10 @@ class Flight:
         if execution.silent:
             execution.finish(message)
         elif self._delivery.busy:
-            self.ending[execution_id] = is_final(message)
-            self._delivery.add(partial(self._ended, execution, message))
+            self.ending[execution_id] = final
+            self._delivery.add(partial(self._ended, execution, message, final))
         else:
-            self._ended(execution, message)
+            self._ended(execution, message, final)
 
 
 def _message(execution: Execution) -> Execute:

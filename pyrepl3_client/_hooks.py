@@ -9,8 +9,9 @@ from pyrepl3_client._journal import Record
 from pyrepl3_client.errors import StoreError
 from pyrepl3_schemas.messages import Error, Result
 
-type Ended = Callable[[Execution, Result | Error], None]
-"""Takes the last message of an execution, in its turn; sees to it that the execution is finished."""
+type Ended = Callable[[Execution, Result | Error, bool], None]
+"""Takes the last message of an execution, in its turn, and whether it is not to be run again for its effect;
+sees to it that the execution is finished."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,10 @@ class Record(Protocol):
         """Give all executions up to a number, in order."""
         ...
 
+    async def ended_well(self, execution_id: str) -> bool | None:
+        """Say whether an execution ran to its end without an error; None if it did not run to its end."""
+        ...
+
     async def count_attempt(self, execution_id: str) -> int:
         """Count a death that cost an execution its run; give the count so far."""
         ...

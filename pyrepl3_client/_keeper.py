@@ -10,7 +10,7 @@ from pyrepl3_client._journal import Entry, Journal
 from pyrepl3_client._memory import MemoryJournal, conflict
 from pyrepl3_client._nursery import Nursery
 from pyrepl3_client._outcomes import Ended, Outcome, Rejected, decode_outcome, encode_outcome, replay_output
-from pyrepl3_client._verdicts import cancelled_error, is_final
+from pyrepl3_client._verdicts import cancelled_error
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Display, Error, Result
 
@@ -134,14 +134,19 @@ class Keeper:
 
     # --- their ends ----------------------------------------------------------------------------------
 
-    def ended(self, execution: Execution, last: Result | Error) -> None:
-        """Record the last message of an execution, and deliver it when it is on record."""
+    def ended(self, execution: Execution, last: Result | Error, final: bool) -> None:  # noqa: FBT001
+        """Record the last message of an execution, and deliver it when it is on record.
+
+        A `final` one is not to be run again for its effect.
+        """
         execution_id = execution.execution_id
-        final = is_final(last)
         record = self._record
         text = self.diverged.pop(execution_id, None) if self.diverged else None
         if text is None and isinstance(record, MemoryJournal):
-            record.end(execution_id, lambda: encode_outcome(_ended(execution, last)), rejected=final)
+            well = isinstance(last, Result)
+            record.end(
+                execution_id, lambda: encode_outcome(_ended(execution, last)), rejected=final, well=well
+            )
             if self._flight.ending:
                 self._flight.ending.pop(execution_id, None)
             if self._live:

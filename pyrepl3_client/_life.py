@@ -23,7 +23,7 @@ from pyrepl3_client._patience import finish
 from pyrepl3_client._questions import Questions, checked_id
 from pyrepl3_client._rebuild import RESET
 from pyrepl3_client._recovery import Recovery
-from pyrepl3_client._saver import AUTOMATIC, Saver
+from pyrepl3_client._saver import Saver
 from pyrepl3_client._tree_watch import watch_tree
 from pyrepl3_client._worker import Launch
 from pyrepl3_client.config import WorkerConfig
@@ -78,7 +78,7 @@ class Life(Questions):
             Hooks(
                 lambda: self._worker().connection,
                 lambda: self._record,
-                lambda execution, last: self._keeper.ended(execution, last),  # noqa: PLW0108 - there is none yet
+                lambda execution, last, final: self._keeper.ended(execution, last, final),  # noqa: PLW0108 - none yet
                 self._on_record_failure,
                 lambda execution_id, text: self._keeper.diverged.update({execution_id: text}),
             ),
@@ -211,6 +211,9 @@ class Life(Questions):
 
     def _die(self, error: PyRepl3Error) -> None:
         self._why_dead = error
+        if self._coming_back is asyncio.current_task():
+            # It does not come back, and nobody is to wait for that.
+            self._coming_back = None
         if self._state in (SessionState.STARTING, SessionState.READY):
             self._move(SessionState.DEAD)
         self._keeper.forsake_all()
@@ -325,7 +328,7 @@ class Life(Questions):
         if isinstance(self._record, MemoryJournal) or not (idle and automatic and self._saver.dirty):
             return
         try:
-            await self._saver.save(AUTOMATIC, _FINAL_SAVE)
+            await self._saver.save_last(_FINAL_SAVE)
         except PyRepl3Error as error:
             _logger.warning("session %r has no checkpoint of its end: %s", self.session_id, error)
 

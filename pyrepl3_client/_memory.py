@@ -16,7 +16,7 @@ from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 class _Kept:
     """An execution, its outcome where somebody may ask for it again, and its calls."""
 
-    __slots__ = ("attempts", "calls", "execution_id", "named", "outcome", "seq", "spec", "status")
+    __slots__ = ("attempts", "calls", "execution_id", "named", "outcome", "seq", "spec", "status", "well")
 
     def __init__(self, seq: int, execution_id: str, spec: Spec, *, named: bool) -> None:
         self.seq = seq
@@ -26,6 +26,7 @@ class _Kept:
         self.status: Status = "started"
         self.attempts = 0
         self.outcome: bytes | None = None
+        self.well: bool | None = None
         self.calls: dict[str, CallRecord] | None = None
 
     @property
@@ -77,8 +78,10 @@ class MemoryJournal:
             raise conflict(execution_id, kept.spec.code, code)
         return kept.outcome
 
-    def end(self, execution_id: str, outcome: Callable[[], bytes], *, rejected: bool) -> None:
-        """Record an outcome, which is asked for only if somebody could want it again."""
+    def end(
+        self, execution_id: str, outcome: Callable[[], bytes], *, rejected: bool, well: bool | None = None
+    ) -> None:
+        """Record an outcome, which is asked for only if somebody could want it again, and how it went."""
         kept = self._kept.get(execution_id)
         if kept is None or kept.status != "started":
             return
@@ -87,11 +90,16 @@ class MemoryJournal:
         elif self._keep_none or (rejected and not self._keep_all):
             del self._kept[execution_id]
             return
+        kept.well = well
         kept.status = "rejected" if rejected else "finished"
 
     def discard(self, execution_id: str) -> None:
         """Forget an execution that could not be sent."""
         self._kept.pop(execution_id, None)
+
+    async def ended_well(self, execution_id: str) -> bool | None:
+        """Say whether an execution ran to its end without an error."""
+        return self._require(execution_id).well
 
     async def count_attempt(self, execution_id: str) -> int:
         """Count a death."""

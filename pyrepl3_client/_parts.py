@@ -2,8 +2,12 @@
 
 from collections.abc import Iterable
 
-from pyrepl3_client.errors import ProtocolError
+from pyrepl3_client.errors import ProtocolError, StoreError
 from pyrepl3_schemas.messages import Checkpointed
+
+
+class TooLargeError(StoreError):
+    """A namespace takes more than one checkpoint may."""
 
 
 class Parts:
@@ -24,15 +28,19 @@ class Parts:
         """Take a part; say whether it was the last.
 
         Raises:
-            ProtocolError: it brings nothing, or what was not asked for, or too much; or the last one needs
-                what never came.
+            ProtocolError: it brings nothing, or what was not asked for; or the last one needs what never
+                came.
+            TooLargeError: with it they are too much.
         """
         for digest, blob in part.blobs.items():
             if digest in self._known or digest in self.blobs:
                 raise ProtocolError("a part of its checkpoint brings contents that we have already")
             self._bytes += len(blob) + len(digest)
         if self._bytes > self._most:
-            raise ProtocolError(f"its checkpoint takes more than {self._most:,} bytes (max_checkpoint_bytes)")
+            raise TooLargeError(
+                f"the checkpoint takes more than {self._most:,} bytes (max_checkpoint_bytes): raise that in "
+                "the WorkerConfig, or keep less in the namespace"
+            )
         self.blobs.update(part.blobs)
         if not part.data:
             if not part.blobs:

@@ -5,6 +5,8 @@ import logging
 from collections import Counter
 from typing import Final
 
+import msgspec
+
 from pyrepl3_client._binding import bound_names
 from pyrepl3_client._execution import Execution
 from pyrepl3_client._flight import Flight
@@ -12,6 +14,8 @@ from pyrepl3_client._incarnation import Incarnation
 from pyrepl3_client._journal import Entry, Record, SavedCheckpoint
 from pyrepl3_client._recovery import RecoveryPolicy, Skipped
 from pyrepl3_client._saver import Saver
+from pyrepl3_client._texts import shortened
+from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.messages import Unsaved
 
 _logger: Final = logging.getLogger("pyrepl3_client")
@@ -42,13 +46,15 @@ class Rebuild:
         self._diverged = diverged
         self._deaths: Counter[str] = Counter()
         self._at_it = ""
-        self._restorable = True
+        self._unrestorable = ""
+        """Why the newest checkpoint cannot be brought back."""
         self._forget()
 
     def _forget(self) -> None:
         self.restored_from: str | None = None
         self.replayed: list[str] = []
         self.lost: dict[str, Unsaved] = {}
+        self.remade: dict[str, str] = {}
         self.skipped: dict[str, str] = {}
 
     @property
@@ -60,7 +66,7 @@ class Rebuild:
         """The worker died under us: count it against what it was at."""
         self._deaths[self._at_it] += 1
         if self._at_it == "" and self._deaths[""] >= self._max_attempts:
-            self._restorable = False
+            self._unrestorable = "restoring it ended its worker each time"
 
     async def run(self, incarnation: Incarnation) -> None:
         """Bring the namespace back in a worker that is ready and empty.
@@ -94,6 +100,9 @@ class Rebuild:
             checkpoint = history.checkpoint
             start = 0 if checkpoint is None else checkpoint.after_seq
             known = [e for e in history.entries if e.seq > start]
+            if checkpoint is not None and self._unrestorable:
+                return await self._plan_without(checkpoint, known)
+        await self._tell_of_stopped(known)
         ended = [entry for entry in known if self._has_ended(entry)]
         if self._policy == "checkpoint":
             for entry in ended:
@@ -103,18 +112,52 @@ class Rebuild:
             ended = []
         return checkpoint, ended
 
+    async def _plan_without(
+        self, checkpoint: SavedCheckpoint, later: list[Entry]
+    ) -> tuple[SavedCheckpoint | None, list[Entry]]:
+        """Do without a checkpoint that cannot be brought back: run again all that is on record."""
+        name = checkpoint.checkpoint_id
+        start = await self._record.checkpoint(RESET)
+        if start is not None and (name == RESET or start.manifest):
+            start = None
+        first = 0 if start is None else start.after_seq
+        again = [entry for entry in await self._record.entries(2**62) if entry.seq > first]
+        if self._policy == "checkpoint":
+            again = []
+        self.skipped["(restore)"] = f"checkpoint {name!r} cannot be restored: {self._unrestorable}" + (
+            "; the cells that are on record are run again instead" if again else ""
+        )
+        if not again and name != RESET:
+            # The next one takes its place; whoever can read it finds it under another name.
+            await self._record.save(
+                msgspec.structs.replace(checkpoint, checkpoint_id=f"(unread, {name} {checkpoint.after_seq})"),
+                {},
+            )
+        await self._tell_of_stopped(again or later)
+        return start, [entry for entry in again if self._has_ended(entry)]
+
+    async def _tell_of_stopped(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if entry.status != "rejected":
+                continue
+            if await self._record.ended_well(entry.execution_id) is not None:
+                self.skipped[entry.execution_id] = (
+                    "it was stopped, or took longer than it had; what it had done by then is not made again"
+                )
+
     def _has_ended(self, entry: Entry) -> bool:
         if entry.status == "started":
             return self._flight.ending.get(entry.execution_id) is False
         return entry.status == "finished"
 
     async def _restore(self, incarnation: Incarnation, checkpoint: SavedCheckpoint) -> None:
-        if not self._restorable:
-            self.skipped["(restore)"] = (
-                f"restoring checkpoint {checkpoint.checkpoint_id!r} ended its worker each time"
-            )
-            return
-        restored = await self._saver.restore(incarnation, checkpoint)
+        try:
+            restored = await self._saver.restore(incarnation, checkpoint)
+        except ProtocolError as error:
+            if not incarnation.connection.ended.done():
+                # Its worker has said so, and so would the next one.
+                self._unrestorable = str(error)
+            raise
         self.restored_from = checkpoint.checkpoint_id
         self.lost = {unsaved.name: unsaved for unsaved in restored.unsaved}
         if self.lost and self._policy == "auto":
@@ -129,13 +172,16 @@ class Rebuild:
         # What is lost of `Out` alone, under a number, no cell has bound.
         wanted = {name for name in self.lost if name.isidentifier()}
         makers: list[Entry] = []
+        restart = await self._record.checkpoint(RESET)
+        first = 0 if restart is None or restart.manifest else restart.after_seq
         for entry in reversed(await self._record.entries(checkpoint.after_seq)):
-            if not wanted:
+            if not wanted or entry.seq <= first:
                 break
             made = wanted & bound_names(entry.spec.code) if entry.status == "finished" else set[str]()
             if made:
                 makers.append(entry)
                 wanted -= made
+                self.remade.update(dict.fromkeys(made, entry.execution_id))
         if not makers:
             return
         for entry in reversed(makers):
@@ -144,6 +190,7 @@ class Rebuild:
         await self._saver.restore(incarnation, checkpoint)
         there = await incarnation.names()
         self.lost = {name: unsaved for name, unsaved in self.lost.items() if name not in there}
+        self.remade = {name: maker for name, maker in self.remade.items() if name in there}
 
     async def _again(self, entry: Entry) -> None:
         """Run an execution again, silently; its questions are answered from the record."""
@@ -170,6 +217,10 @@ class Rebuild:
             self.skipped[execution_id] = self._diverged.pop(execution_id)
         elif result.error is not None and result.error.kind in ("cancelled", "timeout"):
             self.skipped[execution_id] = f"it did not end by itself when run again: {result.error.message}"
+        elif result.error is not None and await self._record.ended_well(execution_id):
+            self.skipped[execution_id] = (
+                f"it failed when run again: {shortened(f'{result.error.type}: {result.error.message}')}"
+            )
 
 
 def _tell(execution_id: str) -> None:

@@ -40,6 +40,9 @@ class Recovery(msgspec.Struct, frozen=True):
     """Executions that were left out or went another way."""
     seconds: float
     """From the death, or the opening, until the session took executions."""
+    remade: tuple[tuple[str, str], ...] = ()
+    """Names that no checkpoint could hold, each with the id of the execution that has made it again. What
+    later ones had done to them is gone."""
 
     def __str__(self) -> str:
         """Tell the story in a few lines: it is what a session's user gets to read."""
@@ -49,6 +52,9 @@ class Recovery(msgspec.Struct, frozen=True):
             lines.append(f"names restored from checkpoint {self.restored_from!r}")
         if self.replayed:
             lines.append(f"run again: {_some(self.replayed)}")
+        if self.remade:
+            made = "; ".join(f"{name} by {execution_id}" for name, execution_id in self.remade)
+            lines.append(f"made again, without what later cells had done to them: {made}")
         if self.lost:
             lines.append("lost: " + "; ".join(f"{u.name} ({u.type_name}: {u.reason})" for u in self.lost))
         lines.extend(f"not run again: {each.execution_id} ({each.reason})" for each in self.skipped)

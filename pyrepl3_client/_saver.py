@@ -13,7 +13,7 @@ from typing import Final
 from pyrepl3_client._incarnation import Incarnation
 from pyrepl3_client._journal import Record, SavedCheckpoint
 from pyrepl3_client._nursery import Nursery
-from pyrepl3_client._parts import Parts
+from pyrepl3_client._parts import Parts, TooLargeError
 from pyrepl3_client.errors import (
     ProtocolError,
     PyRepl3Error,
@@ -85,8 +85,10 @@ class Saver:
         self._work = 0.0
         self._cost = 0.0
         self._stirred = False
-        self._deaths = 0
-        """Workers in a row that have ended under a checkpoint that nobody had asked for."""
+        self._troubles = 0
+        """Checkpoints in a row, unasked for, that have ended their worker or were too large."""
+        self._liar: Incarnation | None = None
+        """The worker that was ended for a checkpoint that broke the protocol."""
         self._waived = 0
         """Cells that have to end before the next one is tried."""
         self._timer: asyncio.TimerHandle | None = None
@@ -94,8 +96,8 @@ class Saver:
 
     @property
     def dirty(self) -> bool:
-        """Whether anything has run since the last checkpoint."""
-        return self._cells > 0
+        """Whether anything has run since the last checkpoint that is on record."""
+        return self._cells > 0 or self._lock.locked()
 
     def ended(self, duration: float, *, urgent: bool) -> None:
         """Take note of a cell that has ended after `duration` seconds; `urgent` ones cannot be run again."""
@@ -169,24 +171,43 @@ class Saver:
             return
         except SessionClosed:
             return
+        except TooLargeError as error:
+            self._put_off(f"no automatic checkpoint was taken ({error})")
+            return
         except PyRepl3Error as error:
             # Nothing is lost: a recovery runs the cells again. The next cell leads to another try.
             _logger.warning("an automatic checkpoint failed: %s", error)
+            if worker is not None and worker is self._liar:
+                self._has_cost_a_worker(error)
             return
         finally:
             self._task = None
-        self._deaths = 0
+        self._troubles = 0
         if self._automatic and self._cells:
             self._plan(urgent=False)
 
     def _has_cost_a_worker(self, error: PyRepl3Error) -> None:
+        self._put_off(f"an automatic checkpoint ended its worker ({error})")
+
+    def _put_off(self, what: str) -> None:
         """Wait longer each time, or the next worker, filled again, would end the same way at once."""
-        self._deaths += 1
-        self._waived = 2**self._deaths
+        self._troubles += 1
+        self._waived = 2**self._troubles
         self._on_trouble(
-            f"an automatic checkpoint ended its worker ({error}); the next one is tried after "
-            f"{self._waived} more cells, and until then a recovery runs again what came after the last one"
+            f"{what}; the next one is tried after {self._waived} more cells, and until then a recovery runs "
+            "again what came after the last one"
         )
+
+    async def save_last(self, seconds: float) -> None:
+        """Wait for a checkpoint that is under way, and save what has run since: the session ends.
+
+        Raises:
+            PyRepl3Error: as `save`.
+        """
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=seconds)
+        if self._cells:
+            await self.save(AUTOMATIC, seconds)
 
     # --- saving --------------------------------------------------------------------------------------
 
@@ -238,6 +259,7 @@ class Saver:
                 if parts.add(part):
                     break
             except ProtocolError as error:
+                self._liar = worker
                 worker.connection.end(f"it broke the protocol: {error}", error)
                 raise
         needs = tuple(part.needs)

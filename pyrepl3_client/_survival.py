@@ -26,7 +26,7 @@ _IN_A_ROW: Final = 60.0
 
 def _for_good(error: SpawnError | StoreError) -> SpawnError | StoreError:
     """Say of a store's failure, which may be over soon, that it is too late for this session object."""
-    if type(error) is not StoreError:
+    if not isinstance(error, StoreError):
         return error
     return StoreError(
         f"the session could not come back from its worker's death: {error}. Then open the session again: "
@@ -97,6 +97,7 @@ class Survival(Life):
             what = (
                 f"{self._idle_deaths} workers of session {self.session_id!r} died one after the other while "
                 "nothing ran, so it gets no other; restart() gives it one with an empty namespace"
+                f"{', opening it again one with what is on record' if self._durability.open_journal else ''}"
             )
             self._idle_deaths = 0
             self._die(died(what, certificate))
@@ -183,15 +184,17 @@ class Survival(Life):
             replayed=tuple(rebuild.replayed),
             lost=tuple(rebuild.lost.values()),
             skipped=rebuild.skips,
+            remade=tuple(rebuild.remade.items()),
             seconds=self._loop.time() - started,
         )
         self._recoveries.append(report)
-        if certificate is not None or report.lost or report.skipped:
+        if certificate is not None or report.lost or report.skipped or report.remade:
             self._keeper.notices.append(str(report))
         if rebuild.replayed:
             self._saver.refilled()
         self._serve()
-        await self._report(report)
+        # A task of its own: the handler may ask the session something, which has come back by now.
+        self._nursery.start(self._report(report), "on_recovery")
 
     async def _report(self, report: Recovery) -> None:
         handler = self._durability.on_recovery

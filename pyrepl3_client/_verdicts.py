@@ -3,8 +3,14 @@
 from pyrepl3_schemas.messages import CancelReason, Error, Result
 
 
-def is_final(message: Result | Error) -> bool:
-    """Say whether an execution is not to be run again for its effect: nobody knows how far it came."""
+def is_final(message: Result | Error, seconds: float | None) -> bool:
+    """Say whether an execution is not to be run again for its effect.
+
+    It was stopped, and nobody knows how far it came; or it took longer than its deadline of `seconds`, so
+    that it was told to stop, whatever it made of that.
+    """
+    if seconds is not None and message.duration >= seconds:
+        return True
     return isinstance(message, Error) and message.kind in ("cancelled", "timeout")
 
 

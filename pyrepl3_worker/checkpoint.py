@@ -83,6 +83,8 @@ class Checkpointer:
         """Groups of more than one name, as they were last time."""
         self._constants: dict[str, _Constant] = {}
         self._rest: dict[str, deque[Checkpointed]] = {}
+        self._sent: frozenset[str] = frozenset()
+        """Digests of what came with the part before those."""
         self._arrived: dict[str, dict[str, bytes]] = {}
 
     def take(self, checkpoint_id: str, known: Collection[str], timeout: float | None = None) -> Checkpointed:
@@ -90,12 +92,13 @@ class Checkpointer:
 
         Args:
             checkpoint_id: the checkpoint's name. While there are parts of it left, the next one comes.
-            known: digests of blobs that need not be sent.
+            known: digests of blobs that need not be sent. Without those of the part before, it begins anew.
             timeout: seconds that objects' own code may take, all told; None for ten. What takes more than
                 half of what is left of them is stopped, and reported.
         """
-        if self._rest.get(checkpoint_id):
-            return self._rest[checkpoint_id].popleft()
+        rest = self._rest.get(checkpoint_id)
+        if rest and self._sent.issubset(known):
+            return self._send(rest.popleft())
         started = time.perf_counter()
         history = self._history
         hidden, results = self._hidden, dict[str, object]()
@@ -117,9 +120,13 @@ class Checkpointer:
             duration=time.perf_counter() - started,
             needs=manifest.digests(saved),
         )
-        first, *rest = self._in_parts(answer)
-        self._rest = {checkpoint_id: deque(rest)}
-        return first
+        first, *others = self._in_parts(answer)
+        self._rest = {checkpoint_id: deque(others)}
+        return self._send(first)
+
+    def _send(self, part: Checkpointed) -> Checkpointed:
+        self._sent = frozenset(part.blobs)
+        return part
 
     def _save(self, saving: Saving, outgoing: Outgoing) -> Manifest:
         past: Past | None = None

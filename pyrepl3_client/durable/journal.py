@@ -14,11 +14,13 @@ import msgspec
 
 from pyrepl3_client._journal import Entry, Spec
 from pyrepl3_client._memory import conflict
+from pyrepl3_client._outcomes import Ended, decode_outcome
 from pyrepl3_client.durable.bridge import BridgeMetrics, Correlation, ProtocolBridge
 from pyrepl3_client.durable.engine import Engine
 from pyrepl3_client.durable.identity import awaited_id, code_digest, root_id
 from pyrepl3_client.durable.sqlite import LeaseLost
 from pyrepl3_client.errors import StoreError
+from pyrepl3_schemas.messages import Result
 
 _log: Final = logging.getLogger(__name__)
 
@@ -165,6 +167,12 @@ class ResonateJournal(ABC):
             # It sleeps on, and is found again when the session is next opened. Nothing is lost by that:
             # what counts is the record.
             _log.warning("cannot look up the outcome of execution %r: %s", execution_id, error)
+
+    async def ended_well(self, execution_id: str) -> bool | None:
+        """Say whether an execution ran to its end without an error."""
+        known = await self._known(execution_id)
+        outcome = None if known is None else decode_outcome(known.data)
+        return isinstance(outcome.last, Result) if isinstance(outcome, Ended) else None
 
     async def settle(self, execution_id: str, outcome: bytes, *, rejected: bool) -> None:
         """Record an outcome, resolve its promise, and let its `execute` return."""

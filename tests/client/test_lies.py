@@ -167,7 +167,6 @@ async def test_a_worker_that_closes_its_end_and_lives_on_is_killed(
 CHECKPOINTS = {
     "empty parts": r"is empty and not the last",
     "old parts": r"contents that we have already",
-    "endless parts": r"more than 1,000,000 bytes \(max_checkpoint_bytes\)",
     "missing parts": r"needs 2 contents that it never sent",
 }
 
@@ -184,6 +183,17 @@ async def test_a_checkpoint_that_comes_to_no_end_is_a_lie(
         with pytest.raises(pyrepl3.WorkerDied, match=CHECKPOINTS[how]):
             await liar.execute("honest")
         assert gone(pid)
+
+
+async def test_a_checkpoint_without_end_is_refused_where_it_is_too_much(
+    session: pyrepl3.Session, tmp_path: Path
+) -> None:
+    """It may be an honest one of a large namespace; nothing more of it comes without being asked for."""
+    config = lying(tmp_path, "endless parts", max_checkpoint_bytes=1_000_000)
+    async with undisturbed(session), pyrepl3.open_session(config=config, recovery="none") as liar:
+        with pytest.raises(pyrepl3.StoreError, match=r"more than 1,000,000 bytes \(max_checkpoint_bytes\)"):
+            await liar.checkpoint("c")
+        assert (await liar.execute("honest")).value == 42
 
 
 async def test_an_execution_may_cost_so_many_liars_and_the_session_goes_on(
