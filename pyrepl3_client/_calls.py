@@ -18,7 +18,7 @@ from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import Call, CallError, CallResponse, CapabilitySpec
 
-__all__ = ["CallContext", "Calls", "Capability", "capability"]
+__all__ = ["CallContext", "Calls", "Capability", "capability", "is_cancelled", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +179,12 @@ class Calls:
         except (LocalProtocolError, RemoteProtocolError, ProtocolError) as error:
             # Its own call of encode_value can fail like this too, and is told the same.
             return _failure(call, "CapabilityError", f"capability {offer.name!r}: {error}")
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            return _failure(call, type(error).__name__, text_of(error))
         except Exception as error:  # noqa: BLE001 - whatever a host function raises is for the code to hear
-            return _failure(call, type(error).__name__, _message(error))
+            return _failure(call, type(error).__name__, text_of(error))
 
     async def _call(self, offer: _Offer, call: Call, attempt: int) -> Any:
         args: list[Any] = decode_value(call.args)
@@ -219,7 +223,14 @@ def _failure(call: Call, exception: str, message: str) -> CallResponse:
     return CallResponse(call_id=call.call_id, error=CallError(exception, _encodable(message)))
 
 
-def _message(error: Exception) -> str:
+def is_cancelled() -> bool:
+    """Whether the running task itself is to end; if not, a CancelledError is of something it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def text_of(error: BaseException) -> str:
+    """Give the message of an exception, which may have none that can be had."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - a broken __str__ is not worth losing the call for

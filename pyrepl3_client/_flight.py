@@ -302,7 +302,7 @@ class Flight:
         if execution.execution_id in self._executions:
             self._stopping.stop(execution, reason)
         elif execution.execution_id in self._waiting:
-            self.end(execution, unbegun(execution.execution_id, reason))
+            self.end(execution, unbegun(execution, reason))
             self._pump()
 
     # --- stopping ------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ class Flight:
     def _give_up(self, execution: Execution, reason: CancelReason) -> None:
         if not execution.over:
             execution.mark_over()
-            self._delivery.add(partial(self._ended, execution, unbegun(execution.execution_id, reason), True))
+            self._delivery.add(partial(self._ended, execution, unbegun(execution, reason), True))
 
     # --- routes --------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from pyrepl3_client._calls import is_cancelled, text_of
 from pyrepl3_client._delivery import Valve
 from pyrepl3_client._events import size_of
 from pyrepl3_client._execution import InputHandler
@@ -82,9 +83,12 @@ class Inputs:
             return InputResponse(input_id=message.input_id, eof=True)
         try:
             return _response(message, await self._answer(Prompt.of(message), handler))
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            return _failure(message, error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is for the code to hear
-            text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
-            return InputResponse(input_id=message.input_id, error=text)
+            return _failure(message, error)
 
     async def _answer(self, prompt: Prompt, handler: InputHandler) -> Any:
         if inspect.iscoroutinefunction(handler):
@@ -102,3 +106,8 @@ def _response(message: Input, answer: object) -> InputResponse:
         raise TypeError(f"on_input gave a {type(answer).__name__}, not a string or None")
     line = answer.removesuffix("\n").encode("utf-8", "replace").decode()
     return InputResponse(input_id=message.input_id, data=line)
+
+
+def _failure(message: Input, error: BaseException) -> InputResponse:
+    text = f"{type(error).__name__}: {text_of(error)}".encode("utf-8", "backslashreplace").decode()
+    return InputResponse(input_id=message.input_id, error=text)

@@ -109,6 +109,10 @@ class Record(Protocol):
         """Count a death that cost an execution its run; give the count so far."""
         ...
 
+    async def excuse(self, execution_id: str) -> None:
+        """Record that the next death costs an execution nothing: it is only its session that is closed."""
+        ...
+
     # --- calls ---
 
     async def calls(self, execution_id: str) -> dict[str, CallRecord]:

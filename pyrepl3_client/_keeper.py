@@ -238,6 +238,21 @@ class Keeper:
             task.cancel()
         self._flight.fail(execution, error)
 
+    async def excuse(self) -> None:
+        """The session is closed: that costs nothing to what is taken up when it is opened again.
+
+        Raises:
+            StoreError: it cannot be recorded.
+        """
+        record = self._record
+        if isinstance(record, MemoryJournal):
+            return
+        for execution_id in self._flight.running:
+            execution = self._flight.find(execution_id)
+            if execution is not None and execution.seq and not execution.silent:
+                await record.excuse(execution_id)
+                return
+
     def forsake_all(self) -> None:
         """The session ends: nobody waits for outcomes any more."""
         self._live.clear()

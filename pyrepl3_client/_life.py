@@ -305,6 +305,11 @@ class Life(Questions):
         if self._coming_back is not None:
             # The worker died under the last checkpoint.
             await _cancelled(self._coming_back)
+        if self._state is not SessionState.DEAD:
+            try:
+                await self._keeper.excuse()
+            except StoreError as error:
+                _logger.warning("session %r: its close counts as a death: %s", self.session_id, error)
         self._move(SessionState.CLOSING)
         self._saver.stop()
         self._keeper.forsake_all()

@@ -14,6 +14,10 @@ from pyrepl3_client.errors import SpawnError
 
 DOORBELL: Final = signal.SIGURG
 """Ignored by default, so it does no harm to a process that is not ready for it yet."""
+HASH_SEED: Final = "0"
+"""The same for all workers: a set of texts has the same order when a cell is run again in another one.
+
+In the environment, so that child processes of the code have it too, and sets keep their order there."""
 _KIB: Final = 1024
 """Linux gives a process's peak memory in these (getrusage(2))."""
 
@@ -85,6 +89,15 @@ def arguments(config: WorkerConfig) -> list[str]:
     return [*given, "--warm", ",".join(config.warm)] if config.warm else given
 
 
+def starting_environment(config: WorkerConfig) -> dict[str, str]:
+    """Give the environment that an interpreter starts with: a worker's, with the hash seed of all workers.
+
+    Only `config.env` can give another one. Ours cannot: a session may be opened again by a program with
+    another.
+    """
+    return {**environment(config), "PYTHONHASHSEED": (config.env or {}).get("PYTHONHASHSEED", HASH_SEED)}
+
+
 def spawn(config: WorkerConfig) -> WorkerProcess:
     """Start a worker. Blocks the calling thread for a few milliseconds.
 
@@ -115,7 +128,7 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
             pass_fds=(stdout_write, stderr_write),
             start_new_session=True,
             cwd=config.cwd,
-            env=environment(config),
+            env=starting_environment(config),
         )
         exited = os.pidfd_open(process.pid)
     except (OSError, ValueError) as error:

@@ -166,8 +166,8 @@ class Rebuild:
     async def _make_again(self, incarnation: Incarnation, checkpoint: SavedCheckpoint) -> None:
         """Run again the cells that made what the checkpoint could not hold.
 
-        They see the namespace as it was saved, and afterwards it is restored once more: a restore leaves
-        alone what it has not saved, so that only those names come from them.
+        They see the namespace as it was saved, and afterwards it is restored once more, so that only those
+        names come from them.
         """
         # What is lost of `Out` alone, under a number, no cell has bound.
         wanted = {name for name in self.lost if name.isidentifier()}
@@ -187,7 +187,14 @@ class Rebuild:
         for entry in reversed(makers):
             await self._again(entry)
         self._at_it = ""
-        await self._saver.restore(incarnation, checkpoint)
+        there = await incarnation.names()
+        # What needs another name that was made again has a value in the checkpoint, and can have it now.
+        keep = [
+            name
+            for name, unsaved in self.lost.items()
+            if name in there and not unsaved.reason.startswith("it needs ")
+        ]
+        await self._saver.restore(incarnation, checkpoint, keep=keep)
         there = await incarnation.names()
         self.lost = {name: unsaved for name, unsaved in self.lost.items() if name not in there}
         self.remade = {name: maker for name, maker in self.remade.items() if name in there}

@@ -278,8 +278,11 @@ class Saver:
         timeout: float | None = _ALL_SECONDS,
         *,
         history: bool = True,
+        keep: list[str] | None = None,
     ) -> Restored:
         """Bring a checkpoint back in a worker, in as many frames as it takes; with `In` and `Out` or without.
+
+        Variables in `keep` are left as they are.
 
         Raises:
             WorkerDied, WorkerUnresponsive: as for `save`.
@@ -301,7 +304,9 @@ class Saver:
                 part, size = {}, start
             part[digest] = blob
             size += len(blob) + len(digest) + _BLOB_MARGIN
-        last = Restore(checkpoint_id=name, data=checkpoint.manifest, blobs=part, history=history)
+        last = Restore(
+            checkpoint_id=name, data=checkpoint.manifest, blobs=part, history=history, keep=keep or []
+        )
         restored = await worker.requests.ask(last, Restored, name, timeout, urgent=False)
         self._known = checkpoint.digests
         return restored

@@ -32,7 +32,7 @@ class Template:
 
     A forked worker is like a spawned one: a child of this process in a session of its own, with the same
     limits, ended in the same ways, and untouched by its template's end. What differs: all workers of a
-    template have the hash seed and the addresses of its start, and umask, rlimits and the like as they were
+    template have the addresses of its start, and umask, rlimits and the like as they were
     then; modules have been imported once for all of them, with what that printed dropped. `random`, the
     global generator of `numpy.random` and multiprocessing's key are made anew in each; other generators
     that a warm module seeds at its import are the same in all.

@@ -16,8 +16,7 @@ from typing import Final, Self
 
 import msgspec
 
-from pyrepl3_client._process import WorkerProcess, arguments
-from pyrepl3_client._sandbox import environment
+from pyrepl3_client._process import WorkerProcess, arguments, starting_environment
 from pyrepl3_client._worker import Ends, open_pipe
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError, describe_ending
@@ -63,7 +62,8 @@ class Surroundings:
             directory = os.stat(config.cwd or ".")
         except OSError as error:
             raise SpawnError(f"no worker could be started in {config.cwd or '.'!r}: {error}") from error
-        return cls(config.python, config.warm, environment(config), (directory.st_dev, directory.st_ino))
+        place = (directory.st_dev, directory.st_ino)
+        return cls(config.python, config.warm, starting_environment(config), place)
 
     def difference(self, other: "Surroundings") -> str:
         """Name what differs, or nothing."""

@@ -1,5 +1,6 @@
 """Last messages of executions, as the parent sees them: which count for good, and which it makes itself."""
 
+from pyrepl3_client._execution import Execution
 from pyrepl3_schemas.messages import CancelReason, Error, Result
 
 
@@ -26,6 +27,7 @@ def cancelled_error(execution_id: str, reason: CancelReason, what: str) -> Error
     )
 
 
-def unbegun(execution_id: str, reason: CancelReason) -> Error:
+def unbegun(execution: Execution, reason: CancelReason) -> Error:
     """Give the outcome of an execution that was cancelled before it began."""
-    return cancelled_error(execution_id, reason, "was cancelled before it began")
+    again = "" if execution.attempts == 1 else " again: its worker had died"
+    return cancelled_error(execution.execution_id, reason, f"was cancelled before it began{again}")

@@ -86,6 +86,8 @@ class Checkpointer:
         self._sent: frozenset[str] = frozenset()
         """Digests of what came with the part before those."""
         self._arrived: dict[str, dict[str, bytes]] = {}
+        self._classes: dict[str, type] = {}
+        """Those that the last restore has made, or left as they were."""
 
     def take(self, checkpoint_id: str, known: Collection[str], timeout: float | None = None) -> Checkpointed:
         """Save the namespace.
@@ -199,7 +201,8 @@ class Checkpointer:
     def restore(self, message: Restore) -> Restored:
         """Put a checkpoint back: the namespace is as it was, but for what is reported.
 
-        Names that the checkpoint does not know go; those that it could not save are left as they are.
+        Names that the checkpoint does not know go; those that it could not save are left as they are, and
+        so are those that the message wants to keep.
         The history (`In`, `Out`, the numbering) comes back too if the message wants it.
         A message without `data` brings blobs in advance, for a checkpoint that takes several frames.
 
@@ -213,14 +216,23 @@ class Checkpointer:
             return Restored(checkpoint_id=message.checkpoint_id)
         del self._arrived[message.checkpoint_id]
         found = _read(message.data)
-        self._forget(found)
-        restoring = Restoring(self._namespace, found, blobs, self._patience)
+        keep = frozenset(message.keep)
+        if keep:
+            # What is kept may be of these classes, which a second restore would make anew.
+            keep = keep.union(
+                name for name, known in self._classes.items() if self._namespace.get(name) is known
+            )
+        self._forget(found, keep)
+        restoring = Restoring(self._namespace, found, blobs, self._patience, keep)
         self._patience.begin(message.timeout)
         try:
             restoring.run()
         finally:
             self._patience.close()
-        lost = [*found.unsaved, *restoring.unsaved()]
+        names = (name for group in found.groups for name in group.names)
+        self._classes = {name: kind for name in names if isinstance(kind := self._namespace.get(name), type)}
+        lost = [unsaved for unsaved in found.unsaved if unsaved.name not in keep]
+        lost += restoring.unsaved()
         results = frozenset(() if found.past is None else found.past.results)
         if not message.history:
             lost = [unsaved for unsaved in lost if unsaved.name not in results]
@@ -237,8 +249,8 @@ class Checkpointer:
             duration=time.perf_counter() - started,
         )
 
-    def _forget(self, found: Manifest) -> None:
-        kept = {name for group in found.groups for name in group.names}
+    def _forget(self, found: Manifest, keep: frozenset[str]) -> None:
+        kept = {*keep, *(name for group in found.groups for name in group.names)}
         kept.update(found.modules, found.globals, (unsaved.name for unsaved in found.unsaved))
         for name, value in list(self._namespace.items()):
             if name in kept or name in self._hidden or is_provided(name, value):

@@ -1,7 +1,7 @@
 """A checkpoint on its way back into the namespace."""
 
 import linecache
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -23,11 +23,18 @@ class Restoring(Mapping[str, object]):
         found: Manifest,
         blobs: Mapping[str, bytes],
         patience: Patience,
+        keep: Collection[str] = (),
     ) -> None:
-        """Be about to fill `namespace`; objects' own code may take as long as `patience` has it."""
+        """Be about to fill `namespace`; objects' own code may take as long as `patience` has it.
+
+        The variables in `keep` are left as they are, whatever was saved for them.
+        """
         past = found.past
         self._aside = frozenset(() if past is None else past.results)
         """Names of results: they are no variables."""
+        self._kept = frozenset(keep) - self._aside
+        self._untouched = self._aside | self._kept
+        """Names that are not bound, nor removed."""
         self._aliases = dict[str, str]() if past is None else past.aliases
         self._patience = patience
         self._loaded_modules: dict[str, object] = {}
@@ -43,9 +50,9 @@ class Restoring(Mapping[str, object]):
     def names(self) -> list[str]:
         """What is there again."""
         return [
-            *(name for name in self._values if name not in self._aside),
-            *(name for name in self._loaded_modules if name not in self._aside),
-            *(name for name in self._manifest.globals if name not in self._aside),
+            *(name for name in self._values if name not in self._untouched),
+            *(name for name in self._loaded_modules if name not in self._untouched),
+            *(name for name in self._manifest.globals if name not in self._untouched),
         ]
 
     def results(self) -> dict[str, object]:
@@ -58,7 +65,11 @@ class Restoring(Mapping[str, object]):
 
     def unsaved(self) -> list[Unsaved]:
         """What is not."""
-        return [Unsaved(name, self._type_name(name), reason) for name, reason in self._reasons.items()]
+        return [
+            Unsaved(name, self._type_name(name), reason)
+            for name, reason in self._reasons.items()
+            if name not in self._kept
+        ]
 
     def _type_name(self, name: str) -> str:
         group = self._groups.get(name)
@@ -69,11 +80,13 @@ class Restoring(Mapping[str, object]):
         for filename, content in self._manifest.sources.items():
             self._add_source(filename, content)
         for name in self._manifest.globals:
-            if name not in self._aside:
+            if name not in self._untouched:
                 self._namespace[name] = self._namespace
         for name, module in self._manifest.modules.items():
-            self._import(name, module)
-        waiting = self._manifest.groups
+            if name not in self._kept:
+                self._import(name, module)
+        # Of a group that is kept as a whole, nothing is loaded, unless somebody refers to what is not there.
+        waiting = [group for group in self._manifest.groups if not self._kept.issuperset(group.names)]
         while waiting:
             # What fails may have wanted a name, in the objects' own code, that was not there yet.
             left = [group for group in waiting if not self._load(group)]
@@ -93,12 +106,12 @@ class Restoring(Mapping[str, object]):
         try:
             found = self._patience.run(import_module, module)
         except BaseException as error:  # the module's code may raise SystemExit as well
-            if name not in self._aside:
+            if name not in self._untouched:
                 self._namespace.pop(name, None)
             self._reasons[name] = f"importing {module} failed: {self._describe(error)}"
         else:
             self._loaded_modules[name] = found
-            if name not in self._aside:
+            if name not in self._untouched:
                 self._namespace[name] = found
 
     def _load(self, group: Group) -> bool:
@@ -117,14 +130,14 @@ class Restoring(Mapping[str, object]):
         except BaseException as error:  # its code may raise SystemExit as well; nobody else's stands here
             self._reasons |= dict.fromkeys(group.names, self._describe(error))
             for name in group.names:
-                if name not in self._aside:
+                if name not in self._untouched:
                     self._namespace.pop(name, None)
             return False
         finally:
             self._loading.discard(first)
         self._values |= values
         for name, value in values.items():
-            if name not in self._aside:
+            if name not in self._untouched:
                 self._namespace[name] = value
         for name in group.names:
             self._reasons.pop(name, None)
@@ -142,6 +155,8 @@ class Restoring(Mapping[str, object]):
         Raises:
             LookupError: it can't be restored, or is nothing that the session has.
         """
+        if name in self._kept and name in self._namespace:
+            return self._namespace[name]
         group = self._groups.get(name)
         if group is not None and self._load(group):
             return self._values[name]

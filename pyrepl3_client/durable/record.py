@@ -115,6 +115,10 @@ class SqliteRecord:
         """Count a death that cost an execution its run."""
         return await self._write(lambda records: records.executions.count_attempt(self._lease, execution_id))
 
+    async def excuse(self, execution_id: str) -> None:
+        """Record that the next death costs an execution nothing."""
+        await self._write(lambda records: records.executions.count_attempt(self._lease, execution_id, -1))
+
     # --- calls ---------------------------------------------------------------------------------------
 
     async def calls(self, execution_id: str) -> dict[str, CallRecord]:

@@ -186,6 +186,8 @@ class Restore(Message, frozen=True):
     """As for a checkpoint."""
     history: bool = True
     """Whether `In`, `Out` and the numbering of cells come back too."""
+    keep: list[str] = []
+    """Variables that are left as they are, whatever the checkpoint holds for them."""
 
 
 class Complete(Message, frozen=True):

@@ -155,6 +155,29 @@ async def test_what_a_function_raises_is_told_by_name(worker: ScriptedWorker) ->
     assert told == ["OddError", "<OddError whose text cannot be had>"]
 
 
+@pytest.mark.parametrize("timeout", [None, 60])
+async def test_what_a_function_had_cancelled_is_told_like_any_error(
+    worker: ScriptedWorker, timeout: float | None
+) -> None:
+    async def waits_for_a_cancelled_task() -> None:
+        task = asyncio.create_task(asyncio.Event().wait())
+        task.cancel("not needed")
+        await task
+
+    async def raises_at_once() -> None:
+        raise asyncio.CancelledError
+
+    def raises_in_a_thread() -> None:
+        raise asyncio.CancelledError("in a thread")
+
+    told: list[Any] = []
+    for function in (waits_for_a_cancelled_task, raises_at_once, raises_in_a_thread):
+        async with opened(worker, capabilities={"f": capability(function, timeout=timeout)}) as session:
+            told.append((await session.execute("what f raises")).value)
+            assert (await session.execute(ONE)).value == 2
+    assert told == [["CancelledError", text] for text in ("not needed", "", "in a thread")]
+
+
 async def test_a_thread_that_raises_stop_iteration_does_not_hang(worker: ScriptedWorker) -> None:
     async with opened(worker, capabilities={"f": lambda: next(iter(()))}) as session:
         told = (await session.execute("what f raises")).value

@@ -86,6 +86,38 @@ async def test_a_failing_handler_is_an_error_of_the_code(worker: ScriptedWorker)
     assert result.error.message == "OSError: the terminal is gone \\ud800"
 
 
+async def test_what_a_handler_had_cancelled_is_an_error_of_the_code(worker: ScriptedWorker) -> None:
+    async def waits_for_a_cancelled_task(prompt: str) -> str:
+        task = asyncio.create_task(asyncio.sleep(60, "never"))
+        task.cancel("not needed")
+        return await task
+
+    def raises_in_a_thread(prompt: str) -> str:
+        raise asyncio.CancelledError("in a thread")
+
+    told: list[str] = []
+    async with opened(worker) as session:
+        for handler in (waits_for_a_cancelled_task, raises_in_a_thread):
+            result = await session.execute("asks", check=False, on_input=handler)
+            assert result.error is not None
+            told.append(result.error.message)
+    assert told == ["CancelledError: not needed", "CancelledError: in a thread"]
+
+
+async def test_an_error_whose_text_cannot_be_had_is_an_error_of_the_code(worker: ScriptedWorker) -> None:
+    class OddError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    def fails(prompt: str) -> str:
+        raise OddError
+
+    async with opened(worker, on_input=fails) as session:
+        result = await session.execute("asks", check=False)
+    assert result.error is not None
+    assert result.error.message == "OddError: <OddError whose text cannot be had>"
+
+
 async def test_an_answer_that_is_no_text_is_an_error_of_the_code(worker: ScriptedWorker) -> None:
     async with opened(worker) as session:
         result = await session.execute("asks", check=False, on_input=lambda prompt: 5)  # pyright: ignore[reportArgumentType]

@@ -21,7 +21,9 @@ STUBBORN = """
 import threading
 lock, rounds = threading.Lock(), 0
 try:
-    while True: rounds += 1
+    while True:
+        rounds += 1
+        rounds -= 1
 except BaseException:
     print('stopped')
 """
@@ -121,6 +123,43 @@ async def test_what_is_made_again_is_told_with_what_it_has_missed() -> None:
         assert "lock by maker" in "\n".join(result.notices)
 
 
+async def test_what_is_made_again_is_of_the_class_that_is_there() -> None:
+    async with opened() as session:
+        await session.execute(
+            "import threading\nclass Account:\n    def __init__(self): self.lock = threading.Lock()"
+        )
+        await session.execute("account = Account(); other = 1")
+        await session.checkpoint("here")
+        kill(session)
+        assert await value(session, "isinstance(account, Account), type(account) is Account, other") == [
+            True,
+            True,
+            1,
+        ]
+
+
+@pytest.mark.parametrize("store", [False, True])
+async def test_what_a_checkpoint_holds_and_cannot_give_back_is_made_again(
+    tmp_path: Path, store: bool
+) -> None:
+    flag = tmp_path / "flag"
+    async with opened(session_id="s", store=str(tmp_path / "state.db") if store else "memory:") as session:
+        await session.execute(
+            "import os\nclass Fragile:\n    def __init__(self, text): self.text = text\n"
+            f"    def __setstate__(self, state):\n        if os.path.exists({str(flag)!r}): raise OSError('broken')\n"
+            "        self.__dict__.update(state)"
+        )
+        await session.execute("fragile = Fragile('one')")
+        await session.execute("fragile.text = 'two'; solid = [fragile.text]")
+        await session.checkpoint("here")
+        flag.touch()
+        kill(session)
+        assert await value(session, "fragile.text, solid, type(fragile) is Fragile") == ["one", ["two"], True]
+        report = session.recoveries[-1]
+        assert [lost.name for lost in report.lost] == ["Out[2]"]
+        assert [name for name, _ in report.remade] == ["fragile"]
+
+
 async def test_what_fails_when_it_is_run_again_is_told(tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_text("5")
@@ -182,6 +221,31 @@ async def test_a_checkpoint_that_another_python_has_left_is_done_without_and_kep
             (name,) = [name for name in await checkpoints(session) if "unread" in name]
             await session.restore(name)
             assert await value(session, "x") == 41
+
+
+async def test_closing_as_often_as_one_likes_costs_a_waiting_cell_nothing(tmp_path: Path) -> None:
+    """It waits for a person, who may be slow."""
+
+    async def nobody(prompt: str) -> str:
+        asked.set()
+        await asyncio.Event().wait()
+        return ""
+
+    def says_yes(prompt: str) -> str:
+        return "yes"
+
+    store = str(tmp_path / "state.db")
+    for _ in range(3):
+        asked = asyncio.Event()
+        async with opened(session_id="s", store=store, on_input=nobody, max_attempts=2) as session:
+            approval = session.start("approved = input('approve? ')\napproved", execution_id="approval")
+            with anyio.fail_after(PATIENCE):
+                await asked.wait()
+            del approval
+    async with opened(session_id="s", store=store, on_input=says_yes, max_attempts=2) as session:
+        approval = session.start("approved = input('approve? ')\napproved", execution_id="approval")
+        with anyio.fail_after(PATIENCE):
+            assert (await approval.result()).value == "yes"
 
 
 async def checkpoints(session: pyrepl3.Session) -> list[str]:

@@ -10,6 +10,7 @@ refuses once the task was taken over.
 | `{session}:owner.{k}` | the k-th owner, and its lease's version | – |
 | `{session}:log.{n}` | the n-th execution: id, code, options | its outcome |
 | `{session}:log.{n}.attempt.{k}` | – (it stands for a death) | – |
+| `{session}:log.{n}.excuse.{k}` | – (it stands for a close, whose death does not count) | – |
 | `{session}:log.{n}.call.{m}` | the m-th call: its key, name, digest | its outcome |
 | `{session}:log.{n}.call.{m}.again.{k}` | – (it stands for a repetition) | – |
 | `{session}:exec.{execution}` | the number of the execution of that id | – |

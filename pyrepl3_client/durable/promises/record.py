@@ -53,10 +53,13 @@ class _Intent(msgspec.Struct, frozen=True):
 class _Known:
     """An execution as far as it is known here."""
 
-    __slots__ = ("calls", "digest", "ended", "entry", "intending")
+    __slots__ = ("calls", "deaths", "digest", "ended", "entry", "excuses", "intending")
 
     def __init__(self, entry: Entry, digest: str, ended: _Ended | None) -> None:
         self.entry = entry
+        self.deaths = entry.attempts
+        self.excuses = 0
+        """How many of them do not count."""
         self.digest = digest
         self.ended = ended
         self.calls: dict[str, tuple[int, CallRecord]] | None = None
@@ -151,11 +154,15 @@ class PromiseRecord:
         known = self._executions.get(logged.execution_id)
         if known is not None:
             return known
-        attempts = await self._count_attempts(seq) if ended is None else ended.attempts
+        deaths = excuses = 0
+        if ended is None:
+            deaths, excuses = await self._count(seq, "attempt"), await self._count(seq, "excuse")
+        attempts = deaths - excuses if ended is None else ended.attempts
         code = (await self._data.get(logged.code)).decode()
         spec = Spec(code, logged.timeout, logged.result_mode, logged.store_history)
         entry = Entry(seq, logged.execution_id, spec, _status(ended), attempts)
         execution = _Known(entry, logged.digest, ended)
+        execution.deaths, execution.excuses = deaths, excuses
         return self._executions.setdefault(logged.execution_id, execution)
 
     async def _read_all(self, numbers: Collection[int]) -> list[Entry]:
@@ -187,12 +194,9 @@ class PromiseRecord:
 
     # --- attempts ------------------------------------------------------------------------------------
 
-    def _attempt(self, seq: int, n: int) -> str:
-        return f"{self._log(seq)}.attempt.{n}"
-
-    async def _count_attempts(self, seq: int) -> int:
+    async def _count(self, seq: int, what: str) -> int:
         async def exists(n: int) -> bool:
-            return await self._store.get(self._attempt(seq, n)) is not None
+            return await self._store.get(f"{self._log(seq)}.{what}.{n}") is not None
 
         return await last(exists)
 
@@ -200,8 +204,19 @@ class PromiseRecord:
         """Count a death that cost an execution its run."""
         await self._catch_up()
         execution = await self._require(execution_id)
-        attempts = execution.entry.attempts + 1
-        await self._store.create(self._attempt(execution.entry.seq, attempts), b"")
+        await self._store.create(f"{self._log(execution.entry.seq)}.attempt.{execution.deaths + 1}", b"")
+        execution.deaths += 1
+        return self._counted(execution)
+
+    async def excuse(self, execution_id: str) -> None:
+        """Record that the next death costs an execution nothing."""
+        execution = await self._require(execution_id)
+        await self._store.create(f"{self._log(execution.entry.seq)}.excuse.{execution.excuses + 1}", b"")
+        execution.excuses += 1
+        self._counted(execution)
+
+    def _counted(self, execution: _Known) -> int:
+        attempts = execution.deaths - execution.excuses
         execution.entry = msgspec.structs.replace(execution.entry, attempts=attempts)
         return attempts
 

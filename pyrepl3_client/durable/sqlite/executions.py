@@ -78,14 +78,14 @@ class Executions:
         )
         return started, True
 
-    def count_attempt(self, lease: Lease, execution_id: str) -> int:
-        """Count one more attempt at an execution, and give the count."""
+    def count_attempt(self, lease: Lease, execution_id: str, by: int = 1) -> int:
+        """Count one more attempt at an execution, or `by` more, and give the count."""
         with self._database.write():
             self._leases.require(lease)
             row = self._execute(
-                "UPDATE executions SET attempts = attempts + 1 WHERE session = ? AND id = ?"
+                "UPDATE executions SET attempts = attempts + ? WHERE session = ? AND id = ?"
                 " RETURNING attempts",
-                (lease.session_id, execution_id),
+                (by, lease.session_id, execution_id),
             ).fetchone()
             if row is None:
                 raise _no_execution(lease.session_id, execution_id)
