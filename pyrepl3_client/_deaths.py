@@ -92,11 +92,9 @@ def likely_cause(
         return "exit code 0: the code ended its own process (os._exit(0)), or its stream was closed"
     if exit_code is not None and "Traceback (most recent call last)" in stderr:
         return f"exit code {exit_code}: the worker itself failed, see its stderr"
-    return (
-        "unknown"
-        if exit_code is None
-        else f"exit code {exit_code}: the code ended its own process (os._exit)"
-    )
+    if exit_code is None:
+        return "unknown: its exit status was lost (this program ignores SIGCHLD, or waits for all children)"
+    return f"exit code {exit_code}: the code ended its own process (os._exit)"
 
 
 def _of_signal(number: int) -> str:

@@ -57,7 +57,7 @@ class Life(Questions):
             CapabilityError: a capability cannot be offered.
         """
         super().__init__(self._available)
-        self.session_id = checked_id("session_id", session_id or secrets.token_hex(8))
+        self.session_id = checked_id("session_id", secrets.token_hex(8) if session_id is None else session_id)
         self.interceptors: list[Interceptor] = []
         """Called with every message from the worker, before it is routed. For bridges."""
         self._config = config

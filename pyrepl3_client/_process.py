@@ -66,14 +66,19 @@ class WorkerProcess:
     def reap(self) -> Ending:
         """Collect the exit status; ends what is left of the group before the number is given up."""
         self.kill()
-        _, status, usage = os.wait4(self.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
+        code = peak = None
+        try:
+            _, status, usage = os.wait4(self.pid, 0)
+        except ChildProcessError:
+            # This program ignores SIGCHLD, or waits for all children itself: how it ended is not to be known.
+            pass
+        else:
+            code, peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss * _KIB
         if self._process is not None:
             # Popen must not wait for it again, nor warn that nobody did.
-            self._process.returncode = code
+            self._process.returncode = code or 0
         self._reaped = True
-        peak = usage.ru_maxrss * _KIB
-        return Ending(code, None, peak) if code >= 0 else Ending(None, -code, peak)
+        return Ending(None, -code, peak) if code is not None and code < 0 else Ending(code, None, peak)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._reaped or self.ends.exited < 0:

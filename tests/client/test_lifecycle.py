@@ -274,3 +274,11 @@ async def test_an_abandoned_session_is_closed_with_its_loop(worker: ScriptedWork
     thread.start()
     thread.join()
     assert lives[0].life.ended
+
+
+async def test_an_empty_session_id_is_refused_and_none_made_up(worker: ScriptedWorker) -> None:
+    with pytest.raises(ValueError, match="session_id"):
+        async with pyrepl3.open_session(""):
+            raise AssertionError
+    async with opened(worker) as session:
+        assert session.session_id

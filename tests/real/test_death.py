@@ -1,6 +1,8 @@
 """The end of the worker's process, by whatever means, and what comes after it."""
 
+import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -136,3 +138,23 @@ async def test_sys_exit_is_no_death(shared: pyrepl3.Session) -> None:
     result = await shared.execute("import sys; sys.exit(3)", check=False)
     assert type_of(result) == "SystemExit"
     assert await works(shared)
+
+
+@pytest.fixture
+def ignored_children() -> Iterator[None]:
+    """The kernel takes the exit status of every child of ours, as for a program whose shell ignored SIGCHLD."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("ignored_children")
+async def test_a_death_whose_status_somebody_else_has_taken_is_noticed() -> None:
+    async with pyrepl3.open_session(config=quick()) as session:
+        await session.execute("x = 1")
+        os.kill(session.worker.pid, signal.SIGKILL)
+        assert await value(session, "x") == 1
+        cause = session.recoveries[0].cause
+        assert cause is not None
+        assert (cause.exit_code, cause.signal, cause.peak_rss) == (None, None, None)
+        assert "SIGCHLD" in cause.cause
