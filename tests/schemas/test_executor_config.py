@@ -1,5 +1,6 @@
 """The limits in `hello`: figures that mean nothing are refused by name, here and on the wire."""
 
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -28,6 +29,44 @@ def test_a_figure_that_means_nothing_is_refused_by_name(name: str, value: Any) -
     hello = {"type": "hello", "protocol": 1, "session_id": "s", "config": {name: value}}
     with pytest.raises(RemoteProtocolError, match=name):
         WorkerDecoder().feed(encode_frame(msgspec.msgpack.encode(hello)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in (*UPPER_LIMITS, *COUNTS) for value in (True, "5", [5])),
+        *((name, 1000.5) for name in (*UPPER_LIMITS, *COUNTS) if name != "max_execution_time"),
+        *((name, value) for name in ("allow_imports", "auto_fix") for value in ("no", 1, None)),
+        *(
+            (name, value)
+            for name in ("allowed_modules", "denied_modules")
+            for value in ("os", b"os", 5, ["os", 5])
+        ),
+        ("denied_modules", None),
+    ],
+    ids=str,
+)
+def test_a_value_of_a_wrong_type_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=name):
+        ExecutorConfig(**{name: value})
+
+
+class Whole(int):
+    """A number that is no plain int, as those of number libraries."""
+
+
+def test_numbers_and_sets_of_other_types_become_what_can_travel() -> None:
+    fields: dict[str, Any] = {
+        "max_execution_time": Fraction(3, 2),
+        "max_coroutines": Whole(7),
+        "denied_modules": ["os", "sys"],
+        "allowed_modules": {"json"},
+    }
+    config = ExecutorConfig(**fields)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(config), type=ExecutorConfig) == config
+    assert (config.max_execution_time, config.max_coroutines) == (1.5, 7)
+    assert (config.denied_modules, config.allowed_modules) == ({"os", "sys"}, {"json"})
+    assert (type(config.max_execution_time), type(config.max_coroutines)) == (float, int)
 
 
 @pytest.mark.parametrize(("name", "most"), UPPER_LIMITS.items(), ids=str)
