@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import keyword
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from pyrepl3_client._events import size_of
 from pyrepl3_client._nursery import Nursery
 from pyrepl3_client._recorded import Recorded
 from pyrepl3_client._throttle import Throttle
+from pyrepl3_client.config import checked_seconds
 from pyrepl3_client.errors import CapabilityError, ProtocolError, StoreError
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
@@ -54,10 +54,11 @@ def capability(
         timeout: seconds one call may take; past that the code gets a TimeoutError.
 
     Raises:
-        ValueError: `timeout` is no positive number.
+        ValueError: `timeout` is not above 0, or above 1e9.
+        TypeError: `timeout` is no number.
     """
-    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
-        raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout!r}")
+    if timeout is not None:
+        timeout = checked_seconds("timeout", timeout)
     return Capability(function, repeatable, timeout)
 
 
@@ -183,7 +184,7 @@ class Calls:
             if is_cancelled():
                 raise
             return _failure(call, type(error).__name__, text_of(error))
-        except Exception as error:  # noqa: BLE001 - whatever a host function raises is for the code to hear
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a host function raises is for the code to hear
             return _failure(call, type(error).__name__, text_of(error))
 
     async def _call(self, offer: _Offer, call: Call, attempt: int) -> Any:
@@ -231,6 +232,8 @@ def is_cancelled() -> bool:
 
 def text_of(error: BaseException) -> str:
     """Give the message of an exception, which may have none that can be had."""
+    if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str):
+        return error.args[0]  # its text is the key's repr, and the worker makes a KeyError of it again
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - a broken __str__ is not worth losing the call for

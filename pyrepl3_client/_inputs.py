@@ -87,7 +87,7 @@ class Inputs:
             if is_cancelled():
                 raise
             return _failure(message, error)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is for the code to hear
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is for the code to hear
             return _failure(message, error)
 
     async def _answer(self, prompt: Prompt, handler: InputHandler) -> Any:

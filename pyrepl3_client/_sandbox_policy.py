@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
+from pyrepl3_schemas.config import as_int
 from pyrepl3_schemas.confinement import DEFAULT_MAX_PROCESSES, DEFAULT_WORK_BYTES
 
 _MOST: Final = 2**62
@@ -17,6 +18,7 @@ class SandboxPolicy:
 
     Raises:
         ValueError: a path is not absolute, or a figure means nothing.
+        TypeError: a figure is no whole number.
 
     Example:
         WorkerConfig(
@@ -42,10 +44,12 @@ class SandboxPolicy:
             object.__setattr__(self, name, checked_paths(name, getattr(self, name)))
         object.__setattr__(self, "tcp_ports", tuple(self.tcp_ports))
         for port in self.tcp_ports:
+            as_int("tcp_ports", port)
             if not 0 < port <= _MOST_PORT:
                 raise ValueError(f"tcp_ports holds {port!r}, which is no port (1 to {_MOST_PORT})")
         if self.network and self.tcp_ports:
             raise ValueError("tcp_ports narrows the network that network=True opens: give one of them")
+        object.__setattr__(self, "work_bytes", as_int("work_bytes", self.work_bytes))
         if not _LEAST_WORK_BYTES <= self.work_bytes <= _MOST:
             raise ValueError(
                 f"work_bytes must be between {_LEAST_WORK_BYTES} and {_MOST}, not {self.work_bytes!r}"
@@ -70,6 +74,7 @@ class ResourceLimits:
 
     Raises:
         ValueError: a figure means nothing; names it.
+        TypeError: a figure is no whole number.
     """
 
     max_processes: int | None = None
@@ -90,7 +95,10 @@ class ResourceLimits:
         """Refuse figures that mean nothing."""
         for name in self.__slots__:
             value: int | None = getattr(self, name)
-            if value is not None and not 0 < value <= _MOST:
+            if value is None:
+                continue
+            object.__setattr__(self, name, as_int(name, value))
+            if not 0 < value <= _MOST:
                 raise ValueError(f"{name} must be None, or above 0 and at most {_MOST}, not {value!r}")
 
 

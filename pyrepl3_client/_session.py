@@ -11,8 +11,8 @@ from pyrepl3_client._questions import checked_id
 from pyrepl3_client._rebuild import RESET
 from pyrepl3_client._recovery import Recovery
 from pyrepl3_client._survival import Survival
+from pyrepl3_client.config import checked_seconds
 from pyrepl3_client.results import ExecutionResult
-from pyrepl3_schemas.config import MAX_SECONDS
 from pyrepl3_schemas.lifecycle import SessionState
 from pyrepl3_schemas.messages import CancelReason, Checkpointed, Ready, Restored, ResultMode
 from pyrepl3_schemas.version import PROTOCOL
@@ -159,8 +159,8 @@ class Session(Survival):
             execution_id = f"{self._prefix}{self._submitted}"
         else:
             checked_id("execution_id", execution_id)
-        if timeout is not None and not 0 < timeout <= MAX_SECONDS:
-            raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout!r}")
+        if timeout is not None:
+            timeout = checked_seconds("timeout", timeout)
         if result_mode not in _RESULT_MODES:
             raise ValueError(f"result_mode must be one of {sorted(_RESULT_MODES)}, not {result_mode!r}")
         execution = Execution(
@@ -197,7 +197,10 @@ class Session(Survival):
         Raises:
             WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
             StoreError: it cannot be recorded.
+            ValueError, TypeError: an argument means nothing.
         """
+        if timeout is not None:
+            timeout = checked_seconds("timeout", timeout)
         await self._available()
         if checkpoint_id is None:
             checkpoint_id = f"checkpoint-{secrets.token_hex(4)}"
@@ -211,11 +214,14 @@ class Session(Survival):
         the numbering of cells go on as they are; they come back when a session does.
 
         Raises:
-            ValueError: this session has no checkpoint of that name.
+            ValueError: this session has no checkpoint of that name, or `timeout` means nothing.
+            TypeError: `timeout` is no number.
             WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
             ProtocolError: the worker cannot read it.
             StoreError: the record cannot be read or written.
         """
+        if timeout is not None:
+            timeout = checked_seconds("timeout", timeout)
         worker = await self._available()
         checkpoint = await self._record.checkpoint(checkpoint_id)
         if checkpoint is None:

@@ -19,6 +19,23 @@ _IDLE_SECONDS: Final = 0.2
 type _Job = Callable[[], None]
 
 
+class CarriedError(Exception):
+    """Stands for what a function raised that is no `Exception`; the class of each bears that one's name."""
+
+
+def _carried(raised: BaseException) -> CarriedError:
+    """Give what a future can hold and a task can raise without harm.
+
+    A SystemExit, which is how every command line parser refuses an argument, would end the loop of
+    whoever awaits the function; a CancelledError would pass for the end of the wait.
+    """
+    kind = type(raised)
+    made: type[CarriedError] = type(kind.__name__, (CarriedError,), {"__module__": kind.__module__})
+    error = made(*raised.args)
+    error.__cause__ = raised
+    return error
+
+
 class Threads:
     """Starts threads as they are needed, up to a number; they end when they have nothing to do."""
 
@@ -64,8 +81,10 @@ class Threads:
                 # A future cannot hold it: it would end the coroutine that awaits the future.
                 error = RuntimeError(f"{name} raised StopIteration")
                 error.__cause__ = stop
-            except BaseException as raised:  # noqa: BLE001 - it is raised where the function is awaited
+            except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001 - it is raised where the function is awaited
                 error = raised
+            except BaseException as raised:  # noqa: BLE001 - as above
+                error = _carried(raised)
             # A loop that was closed meanwhile has nobody who waits.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(settle, value, error)

@@ -22,7 +22,7 @@ from pyrepl3_schemas.messages import Call, CallResponse, FromWorker, Input, Inpu
 from pyrepl3_worker.answers import COROUTINE_FLAGS, Answer, PendingCall, in_coroutine, is_awaited
 from pyrepl3_worker.cancellation import Interrupt, gate
 from pyrepl3_worker.errors import AsyncContextError, ExecutionError
-from pyrepl3_worker.flow import Execution, Flow, current
+from pyrepl3_worker.flow import Execution, current
 
 _SHORT_SLEEP: Final = 0.002
 
@@ -84,11 +84,11 @@ class Calls:
     def _ask(self, prompt: str, *, password: bool) -> Answer:
         if self.forked:
             raise EOFError("a forked child of the worker has nobody to ask")
-        flow = self._flow()
-        if flow is None or flow.execution.ended:
+        place = self._place("input")
+        if place is None:
             raise EOFError("no execution is running that could ask")
-        execution_id = flow.execution.execution_id
-        input_id = f"{execution_id}:input:{flow.number('input')}"
+        execution_id, number = place
+        input_id = f"{execution_id}:input:{number}"
         answer = Answer()
         self._pending[input_id] = answer
         self._send(
@@ -113,15 +113,15 @@ class Calls:
     def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
         if self.forked:
             raise AsyncContextError("a forked child of the worker cannot call host functions")
-        flow = self._flow()
-        if flow is None or flow.execution.ended:
-            raise AsyncContextError(f"{name}() was called when no execution was running")
         try:
             raw_args, raw_kwargs = encode_value(args), encode_value(kwargs)
         except LocalProtocolError as error:
             raise TypeError(f"{name}() takes plain data alone: {error.reason}") from None
-        execution_id = flow.execution.execution_id
-        call_id = f"{execution_id}:{name}:{flow.number(name)}"
+        place = self._place(name)
+        if place is None:
+            raise AsyncContextError(f"{name}() was called when no execution was running")
+        execution_id, number = place
+        call_id = f"{execution_id}:{name}:{number}"
         answer = Answer()
         self._pending[call_id] = answer
         try:
@@ -139,11 +139,20 @@ class Calls:
             raise ValueError(f"the arguments of {name}() are too large to send: {error.reason}") from None
         return answer
 
-    def _flow(self) -> Flow | None:
+    def _place(self, name: str) -> tuple[str, str] | None:
+        """Say for which execution a call of `name` is made here, and its number in that; None: for none."""
         flow = current.get()
-        if flow is None and self.running is not None:
-            return self.running.flow
-        return flow
+        if flow is not None and not flow.execution.ended:
+            return flow.execution.execution_id, flow.number(name)
+        running = self.running
+        if running is None:
+            return None
+        if flow is not None:
+            return running.execution_id, flow.late_number(name)
+        try:
+            return running.execution_id, running.flow.number(name)
+        except AttributeError:
+            return None  # it has ended just now, on the loop's thread
 
     # --- waiting -------------------------------------------------------------------------------------
 

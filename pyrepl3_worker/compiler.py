@@ -1,6 +1,7 @@
 """Source to something that runs: compile, last-statement value, AST fallback, cache."""
 
 import ast
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from types import CodeType
@@ -12,6 +13,7 @@ from pyrepl3_schemas.messages import ResultMode
 from pyrepl3_worker.analysis import Analysis, ExecutionMode, analyze, resolves_to_blocking
 from pyrepl3_worker.errors import CompilationError
 from pyrepl3_worker.sources import Sources
+from pyrepl3_worker.wrapping import wrap_in_function
 
 CO_COROUTINE: Final = 0x80
 _FUTURE_FLAGS: Final = 0x1FF0000
@@ -20,6 +22,7 @@ _FUTURE_FLAGS: Final = 0x1FF0000
 CELL_PREFIX: Final = "<cell "
 WRAPPER: Final = "__async_exec__"
 LAST: Final = "__pyrepl3_last__"
+_NEWLINE: Final = re.compile(r"\r\n|\r|\n")
 _MOST_CHARS: Final = 16 * 1024 * 1024
 """Characters of source that are kept compiled; their code takes several times that in memory."""
 
@@ -149,7 +152,14 @@ class Compiler:
             analysis = analyze(tree)
             if analysis.returns and not analysis.yields:
                 return self._wrap(source, filename, tree, analysis, result_mode)
-            return self._direct(source, filename, tree, analysis, result_mode)
+            statement = tree.body[-1] if tree.body else None
+            try:
+                return self._direct(source, filename, tree, analysis, result_mode)
+            except RecursionError:
+                # Up to Python 3.12 a tree may nest less deeply than a source.
+                if statement is None:
+                    raise
+                return self._from_source(source, filename, statement, analysis, result_mode)
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
             # ValueError: NUL bytes. The others: nesting deeper than the parser's or compiler's stack.
             raise compilation_error(error, filename) from error
@@ -169,24 +179,36 @@ class Compiler:
             last_code = compile(ast.Expression(last), filename, "eval", flags, dont_inherit=True)
         elif body_code is None:
             body_code = compile(tree, filename, "exec", flags, dont_inherit=True)
-        codes = [code for code in (body_code, last_code) if code is not None]
-        return Cell(
-            source=source,
-            filename=filename,
-            analysis=analysis,
-            body=body_code,
-            last=last_code,
-            is_coroutine=any(code.co_flags & CO_COROUTINE for code in codes),
-            wrapped=False,
-            pops_last=pops_last,
-            flags=flags & _FUTURE_FLAGS,
-        )
+        return _cell_of(source, filename, analysis, body_code, last_code, flags, pops_last=pops_last)
+
+    def _from_source(
+        self, source: str, filename: str, statement: ast.stmt, analysis: Analysis, result_mode: ResultMode
+    ) -> Cell:
+        """Compile text and no tree; `statement` is the last one.
+
+        What was assigned to `a.b` or `a[i]` is no value then: to catch it takes a tree.
+        """
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self._flags
+        body, value = source, None
+        if isinstance(statement, ast.Expr) and result_mode != "none":
+            body, value = _split_source(source, statement)
+        body_code: CodeType = compile(body, filename, "exec", flags, dont_inherit=True)
+        flags |= body_code.co_flags & _FUTURE_FLAGS
+        last: str | ast.Expression | None = value
+        if value is None:
+            target, pops_last = _split_last([statement], result_mode)
+            last = None if target is None or pops_last else ast.Expression(target)
+        last_code: CodeType | None = None
+        if last is not None:
+            last_code = compile(last, filename, "eval", flags, dont_inherit=True)
+        return _cell_of(source, filename, analysis, body_code, last_code, flags, pops_last=False)
 
     def _wrap(
         self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
     ) -> Cell:
         """The AST fallback: the body of an (async) function that binds its names globally."""
-        wrapped = wrap_in_function(tree, result_mode, is_async=analysis.awaits)
+        last, _ = _split_last(tree.body, "none" if result_mode == "none" else "last_expr")
+        wrapped = wrap_in_function(tree, last, WRAPPER, is_async=analysis.awaits)
         code = compile(wrapped, filename, "exec", self._flags, dont_inherit=True)
         return Cell(
             source=source,
@@ -199,6 +221,29 @@ class Compiler:
             pops_last=False,
             flags=code.co_flags & _FUTURE_FLAGS,
         )
+
+
+def _cell_of(
+    source: str,
+    filename: str,
+    analysis: Analysis,
+    body: CodeType | None,
+    last: CodeType | None,
+    flags: int,
+    *,
+    pops_last: bool,
+) -> Cell:
+    return Cell(
+        source=source,
+        filename=filename,
+        analysis=analysis,
+        body=body,
+        last=last,
+        is_coroutine=any(code.co_flags & CO_COROUTINE for code in (body, last) if code is not None),
+        wrapped=False,
+        pops_last=pops_last,
+        flags=flags & _FUTURE_FLAGS,
+    )
 
 
 def compilation_error(error: Exception, filename: str) -> CompilationError:
@@ -243,6 +288,28 @@ def _split_last(body: list[ast.stmt], result_mode: ResultMode) -> tuple[ast.expr
             return None, False
 
 
+def _split_source(source: str, statement: ast.Expr) -> tuple[str, str]:
+    """Give what comes before an expression, and the expression, in brackets, at the same line and column."""
+    line, column = statement.lineno, statement.col_offset
+    start = _index_of(source, line, column)
+    text = source[start : _index_of(source, statement.end_lineno or line, statement.end_col_offset or 0)]
+    if line > 1:
+        text = f"{'\n' * (line - 2)}(\n{' ' * column}{text}\n)"
+    elif column > 0:
+        text = f"({' ' * (column - 1)}{text}\n)"
+    return source[:start], text
+
+
+def _index_of(source: str, line: int, column: int) -> int:
+    """Give the place in a text of what a tree calls a line, from 1, and a column, in bytes."""
+    start = 0
+    for _ in range(line - 1):
+        end = _NEWLINE.search(source, start)
+        assert end is not None
+        start = end.end()
+    return start + len(source[start : start + column].encode()[:column].decode(errors="ignore"))
+
+
 def _is_plain(target: ast.expr) -> bool:
     match target:
         case ast.Name():
@@ -267,111 +334,3 @@ def _load(target: ast.expr) -> ast.expr:
             return ast.copy_location(ast.Tuple([_load(part) for part in parts], ast.Load()), target)
         case _:
             return target
-
-
-class _Globalizer(ast.NodeTransformer):
-    """Finds the names that a scope binds, and takes out what a function may not hold for globals."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, None] = {}
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        if not isinstance(node.ctx, ast.Load):
-            self.names[node.id] = None
-        return node
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
-        # "annotated name can't be global": keep the assignment, drop the annotation.
-        if not isinstance(node.target, ast.Name):
-            return self.generic_visit(node)
-        if node.value is None:
-            return ast.copy_location(ast.Pass(), node)
-        plain = ast.Assign([node.target], node.value)
-        return self.generic_visit(ast.copy_location(plain, node))
-
-    def _visit_definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.AST:
-        self.names[node.name] = None
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        return self._visit_definition(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        return self._visit_definition(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        return self._visit_definition(node)
-
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        return node
-
-    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
-        # Its targets are its own; a walrus in its conditions binds in the scope around it.
-        self.visit(node.iter)
-        for condition in node.ifs:
-            self.visit(condition)
-        return node
-
-    def visit_alias(self, node: ast.alias) -> ast.AST:
-        self.names[node.asname or node.name.partition(".")[0]] = None
-        return node
-
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
-        if node.name is not None:
-            self.names[node.name] = None
-        return self.generic_visit(node)
-
-    def visit_MatchAs(self, node: ast.MatchAs) -> ast.AST:
-        if node.name is not None:
-            self.names[node.name] = None
-        return self.generic_visit(node)
-
-    def visit_MatchStar(self, node: ast.MatchStar) -> ast.AST:
-        if node.name is not None:
-            self.names[node.name] = None
-        return node
-
-    def visit_MatchMapping(self, node: ast.MatchMapping) -> ast.AST:
-        if node.rest is not None:
-            self.names[node.rest] = None
-        return self.generic_visit(node)
-
-    def visit_TypeAlias(self, node: ast.TypeAlias) -> ast.AST:
-        self.names[node.name.id] = None
-        return node
-
-
-def wrap_in_function(tree: ast.Module, result_mode: ResultMode, *, is_async: bool) -> ast.Module:
-    """Make the code the body of `__async_exec__`, every name it binds declared global.
-
-    Raises:
-        SyntaxError: later, from `compile`, for what a function can't hold (`from m import *`).
-    """
-    body = tree.body
-    futures: list[ast.stmt] = []
-    while body and isinstance(body[0], ast.ImportFrom) and body[0].module == "__future__":
-        futures.append(body.pop(0))
-    last, _ = _split_last(body, "last_expr" if result_mode == "last_expr_or_assign" else result_mode)
-    globalizer = _Globalizer()
-    body = [globalizer.visit(statement) for statement in body]
-    if last is not None:
-        globalizer.visit(last)
-        body.append(ast.copy_location(ast.Return(last), last))
-    already = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
-    names = [name for name in globalizer.names if name not in already]
-    if names:
-        body.insert(0, ast.Global(names))
-    arguments = ast.arguments(
-        posonlyargs=[], args=[], vararg=None, kwonlyargs=[], kw_defaults=[], kwarg=None, defaults=[]
-    )
-    make = ast.AsyncFunctionDef if is_async else ast.FunctionDef
-    wrapper = make(
-        name=WRAPPER,
-        args=arguments,
-        body=body,
-        decorator_list=[],
-        returns=None,
-        type_comment=None,
-        type_params=[],
-    )
-    return ast.fix_missing_locations(ast.Module(body=[*futures, wrapper], type_ignores=[]))

@@ -7,11 +7,16 @@ import linecache
 import os
 from asyncio import CancelledError  # by name: the code may replace asyncio's own
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 from traceback import FrameSummary, StackSummary, TracebackException
 from types import TracebackType
 from typing import Any, Final, cast
 
+import msgspec
+
+from pyrepl3_schemas.codec import encode
+from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Error, ErrorKind, ExceptionData, Frame
 from pyrepl3_worker.compiler import CELL_PREFIX, WRAPPER
 from pyrepl3_worker.errors import CompilationError
@@ -26,6 +31,8 @@ _FRAMES: Final = (50, 100)
 """Outermost and innermost frames that are kept of a deeper stack."""
 _MEMBERS: Final = 50
 _CHAIN: Final = 20
+_LEAST_CHARS: Final = 64
+"""Of an error's texts; if not even these fit a frame, nothing does."""
 _STOPS: Final[dict[type, str]] = {
     CancelledError: "asyncio.exceptions.CancelledError",
     KeyboardInterrupt: "KeyboardInterrupt",
@@ -67,6 +74,47 @@ def describe(error: BaseException, kind: ErrorKind, execution_id: str | None) ->
         traceback=_format(summary),
         cause=data.cause,
         members=data.members,
+    )
+
+
+def shortened(error: Error, max_frame_bytes: int) -> Error | None:
+    """Give as much of an error as fits a frame; None if even the least of it does not."""
+    chars = min(_MESSAGE_CHARS, max_frame_bytes // 8)
+    while chars >= _LEAST_CHARS:
+        # What is closest to the error is kept longest: its own text, then its frames, then other errors.
+        few = chars // _LEAST_CHARS - 1
+        data = _shorten_data(error, chars, few, depth=min(few, _CHAIN))
+        short = msgspec.structs.replace(
+            error,
+            exception=data.exception,
+            message=data.message,
+            notes=data.notes,
+            frames=data.frames,
+            cause=data.cause,
+            members=data.members,
+            traceback=bounded(error.traceback, 2 * chars),
+            suggestion=error.suggestion if len(error.suggestion or "") <= chars else None,
+            truncated=True,
+        )
+        with suppress(LocalProtocolError):
+            encode(short, max_frame_bytes)
+            return short
+        chars //= 2
+    return None
+
+
+def _shorten_data(data: Error | ExceptionData, chars: int, few: int, depth: int) -> ExceptionData:
+    """Bound the texts to `chars`, the lists to `few`, what is inside to a part of that, `depth` deep."""
+    cause, members = data.cause, data.members
+    return ExceptionData(
+        exception=bounded(data.exception, chars),
+        message=bounded(data.message, chars),
+        notes=[bounded(note, chars // 4) for note in data.notes[:few]],
+        frames=data.frames[-few:] if few else [],
+        cause=None if cause is None or not depth else _shorten_data(cause, chars // 4, few // 2, depth - 1),
+        members=[_shorten_data(member, chars // 4, few // 2, depth - 1) for member in members[: few // 4]]
+        if depth
+        else [],
     )
 
 

@@ -3,8 +3,12 @@
 A flow is one line of control: the execution's main one, or a task or thread that it (or another flow)
 created. Its place in that tree, and the calls it has made, number `input()` and capability calls in
 a way that depends on the code's structure alone and not on who finishes first.
+
+A flow may outlive its execution: what it prints then is late output of that one, and what it asks is asked
+by the one that runs.
 """
 
+import zlib
 from collections import deque
 from contextvars import ContextVar
 from itertools import count
@@ -105,6 +109,17 @@ class Flow:
         number = self._calls.get(name, 0) + 1
         self._calls[name] = number
         return f"{self.prefix}{number}"
+
+    def late_number(self, name: str) -> str:
+        """Give the number of this flow's next call of `name` that another execution makes for it.
+
+        Its own execution has ended. No task or thread has the place 0, so the call is in nobody's way; it has
+        the mark of the ended execution there, then the number that it would have had in that. So when both
+        are run again the call is known again, however the flow and the other execution took turns. Which
+        execution runs when the flow calls is a matter of time: run again, one that is over may be
+        asked what it was not asked before, and the program is told so.
+        """
+        return f"0.{zlib.crc32(self.execution.execution_id.encode())}.{self.number(name)}"
 
 
 current: ContextVar[Flow | None] = ContextVar("pyrepl3_flow", default=None)

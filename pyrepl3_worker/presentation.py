@@ -15,16 +15,16 @@ from pyrepl3_worker.cancellation import gate
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement.bounds import limit_met
 from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
-from pyrepl3_worker.failures import describe, describe_plainly, message_of
+from pyrepl3_worker.failures import bounded, describe, describe_plainly, message_of, shortened
 from pyrepl3_worker.flow import Execution
 from pyrepl3_worker.host import NO_VALUE, Outcome
 from pyrepl3_worker.recovery import ErrorRecovery
 from pyrepl3_worker.reprs import bounded_repr, type_name
 
 _RESERVE: Final = 8 * 1024 * 1024
-_VALUE_MARGIN: Final = 4096
+_OTHER_BYTES: Final = 256
 _OTHER_OBJECTS: Final = 256
-"""Room in a frame for what stands beside a value."""
+"""Room in a frame for what stands beside the value and the texts of a `result`."""
 
 
 _NUMBERS: Final[dict[type, str]] = {int: "int", float: "float", bool: "bool"}
@@ -50,6 +50,9 @@ class Presenter:
     def __init__(self, config: ExecutorConfig) -> None:
         """Keep to the config's bounds."""
         self._config = config
+        # Each character may take four bytes: so they are half of a frame at most, and the name a tenth.
+        self._most_chars = min(config.max_repr_chars, config.max_frame_bytes // 8)
+        self._most_name_chars = config.max_frame_bytes // 40
         self._reserve: bytearray | None = None
         self._refill()
 
@@ -74,16 +77,17 @@ class Presenter:
         if name is not None and -_LARGE < value < _LARGE:
             # What `bounded_repr` would say too: even the least bound has room for it.
             return Shown(encode_value(value), repr(value), name, False)
-        text, truncated = bounded_repr(value, self._config.max_repr_chars)
-        name = type_name(value)
+        text, truncated = bounded_repr(value, self._most_chars)
+        name = bounded(type_name(value), self._most_name_chars)
         try:
             raw = encode_value(value)
         except LocalProtocolError:
             return Shown(msgspec.UNSET, text, name, truncated)
-        room = self._config.max_frame_bytes - _VALUE_MARGIN - 4 * len(text)
-        most = most_objects(self._config.max_frame_bytes) - _OTHER_OBJECTS
+        frame = self._config.max_frame_bytes
+        room = frame - _OTHER_BYTES - _size(text) - _size(name) - _size(execution.execution_id)
+        most = most_objects(frame) - _OTHER_OBJECTS
         if len(memoryview(raw)) > room or exceeds(memoryview(raw), most):
-            return Shown(msgspec.UNSET, text[: self._config.max_frame_bytes // 8], name, True)
+            return Shown(msgspec.UNSET, text, name, True)
         return Shown(raw, text, name, truncated)
 
     @gate
@@ -165,7 +169,12 @@ class Presenter:
         )
 
     def too_large(self, execution: Execution, outcome: Outcome, error: LocalProtocolError) -> Error:
-        """Give what fits even a small `max_frame_bytes` when an outcome does not."""
+        """Give what fits even a small `max_frame_bytes` when an outcome does not: an error, shortened."""
+        message = self.message(execution, outcome)
+        if isinstance(message, Error):
+            fitting = shortened(message, self._config.max_frame_bytes)
+            if fitting is not None:
+                return fitting
         return Error(
             kind="limit",
             exception=type(error).__name__,
@@ -175,6 +184,10 @@ class Presenter:
             duration=outcome.duration,
             captured=execution.undrained,
         )
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def display_for(

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any, Final
 
@@ -26,6 +27,10 @@ _OUTPUT_FDS: Final = (1, 2)
 _SPAWNING: Final = frozenset(
     {"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"}
 )
+
+_POOLS: Final = "concurrent.futures.thread"
+_INTERPRETER_POOLS: Final = "concurrent.futures.interpreter"
+"""Since Python 3.14. Their work runs where there is neither a flow nor anything to call."""
 
 
 class StdinStream(io.TextIOBase):
@@ -151,23 +156,70 @@ def inherit_flow() -> None:
     def start(self: threading.Thread) -> None:
         flow = current.get()
         if flow is not None and "run" not in self.__dict__:
-            self.run = _InFlow(flow.child(), self)
+            self.run = _ThreadInFlow(flow.child(), self)  # pyright: ignore[reportAttributeAccessIssue] - its `__call__` is a property
+        if not pools and _POOLS in sys.modules:
+            with suppress(AttributeError):  # that module is only just being imported
+                pools.append(_inherit_flow_in_pools())
         original(self)
 
+    pools: list[object] = []
     threading.Thread.start = start
 
 
+def _inherit_flow_in_pools() -> object:
+    """`ThreadPoolExecutor.submit`: a piece of work belongs to the flow that submits it, not to its thread.
+
+    That thread may be from an earlier cell, and which one takes the work is a matter of chance. Called when
+    the process's first pool starts its first thread, whose own flow does for the work it is started for:
+    the module takes its time to import, and most code never needs it.
+    """
+    pool = sys.modules[_POOLS].ThreadPoolExecutor
+    original = pool.submit
+
+    @wraps(original)
+    def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        flow = current.get()
+        if flow is None or type(self).__module__ == _INTERPRETER_POOLS:
+            return original(self, fn, *args, **kwargs)
+        work = _InFlow(flow.child(), fn)
+        # A thread that this may start has no place: another time, one that is there takes the work.
+        token = current.set(None)
+        try:
+            return original(self, work, *args, **kwargs)
+        finally:
+            current.reset(token)
+
+    pool.submit = submit
+    return original
+
+
 class _InFlow:
-    """A thread's `run`, with its flow set. A class, so that it shows what it is and holds no closure."""
+    """A function that sets its flow first. A class, so that it shows what it is and holds no closure."""
+
+    def __init__(self, flow: Flow, function: Callable[..., Any]) -> None:
+        self._flow = flow
+        self._function = function
+
+    @property
+    def __call__(self) -> Callable[..., Any]:
+        """What is called in place of this, where it is called: so no frame of ours is in tracebacks."""
+        current.set(self._flow)
+        return self._function
+
+
+class _ThreadInFlow:
+    """A thread's `run`, with its flow set."""
 
     def __init__(self, flow: Flow, thread: threading.Thread) -> None:
         self._flow = flow
         self._thread = thread
 
-    def __call__(self) -> None:
+    @property
+    def __call__(self) -> Callable[[], None]:
+        """As above."""
         del self._thread.run  # the class's own again, and no reference cycle left
         current.set(self._flow)
-        self._thread.run()
+        return self._thread.run
 
 
 def provide(calls: Calls, hub: OutputHub, coordinator: EventLoopCoordinator) -> None:

@@ -1,6 +1,7 @@
 """The executor's limits and choices, as they travel in `hello`."""
 
-from typing import Final
+import operator
+from typing import Any, Final, SupportsFloat, SupportsIndex
 
 import msgspec
 
@@ -56,13 +57,79 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Run the mended code when a cell does not compile but its suggestion does."""
 
     def __post_init__(self) -> None:
-        """Refuse figures that mean nothing, naming the field."""
+        """Refuse what means nothing, naming the field; give numbers and sets the types that they travel as.
+
+        Raises:
+            ValueError: a figure is out of its range.
+            TypeError: a value is of a wrong type.
+        """
         for name, most in UPPER_LIMITS.items():
-            value: float | None = getattr(self, name)
+            given: Any = getattr(self, name)
+            if given is None:
+                continue
+            value = as_float(name, given) if name == "max_execution_time" else as_int(name, given)
             # The test is written so that a NaN fails it.
-            if value is not None and not 0 < value <= most:
-                raise ValueError(f"{name} must be None, or above 0 and at most {most}, not {value!r}")
+            if not 0 < value <= most:
+                raise ValueError(f"{name} must be None, or above 0 and at most {most}, not {given!r}")
+            self._put(name, value)
         for name, (least, most) in COUNTS.items():
-            count: int = getattr(self, name)
+            given = getattr(self, name)
+            count = as_int(name, given)
             if not least <= count <= most:
-                raise ValueError(f"{name} must be between {least} and {most}, not {count!r}")
+                raise ValueError(f"{name} must be between {least} and {most}, not {given!r}")
+            self._put(name, count)
+        for name in ("allow_imports", "auto_fix"):
+            if type(getattr(self, name)) is not bool:
+                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        self._put("denied_modules", _names("denied_modules", self.denied_modules))
+        if self.allowed_modules is not None:
+            self._put("allowed_modules", _names("allowed_modules", self.allowed_modules))
+
+    def _put(self, name: str, value: object) -> None:
+        if value is not getattr(self, name):
+            msgspec.structs.force_setattr(self, name, value)
+
+
+def as_float(what: str, value: SupportsFloat) -> float:
+    """Give any real number as the interpreter's own float (or int): subclasses of it do not travel.
+
+    Raises:
+        TypeError: it is none; names `what`. A bool is none, and neither is a text of digits.
+    """
+    if type(value) is float or type(value) is int:
+        return value
+    if isinstance(value, bool | str | bytes | bytearray):
+        raise TypeError(f"{what} must be a number, not {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+    except TypeError:
+        raise TypeError(f"{what} must be a number, not {value!r}") from None
+
+
+def as_int(what: str, value: SupportsIndex) -> int:
+    """Give any whole number as the interpreter's own int.
+
+    Raises:
+        TypeError: it is none; names `what`. A bool is none.
+    """
+    if type(value) is int:
+        return value
+    try:
+        if isinstance(value, bool):
+            raise TypeError  # noqa: TRY301 - said in one place
+        return int(operator.index(value))
+    except TypeError:
+        raise TypeError(f"{what} must be a whole number, not {value!r}") from None
+
+
+def _names(what: str, names: frozenset[str]) -> frozenset[str]:
+    if type(names) is frozenset and all(type(name) is str for name in names):
+        return names
+    if not isinstance(names, frozenset | set | list | tuple):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        raise TypeError(f"{what} must be a set of module names, not {names!r}")
+    for name in names:
+        if type(name) is not str:
+            raise TypeError(f"{what} must be a set of module names; it holds {name!r}")
+    return frozenset(names)

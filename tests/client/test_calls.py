@@ -284,3 +284,17 @@ async def test_what_cannot_be_called_is_refused(worker: ScriptedWorker) -> None:
             pass
     with pytest.raises(ValueError, match="timeout"):
         capability(plain, timeout=0)
+
+
+async def test_what_would_end_a_program_is_for_the_code_to_hear(worker: ScriptedWorker) -> None:
+    async def leave() -> None:
+        raise SystemExit(2)
+
+    def look_up() -> None:
+        raise KeyError("colour")
+
+    told: list[Any] = []
+    for function in (leave, look_up):
+        async with opened(worker, capabilities={"f": function}) as session:
+            told.append((await session.execute("what f raises")).value)
+    assert told == [["SystemExit", "2"], ["KeyError", "colour"]]

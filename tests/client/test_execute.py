@@ -2,8 +2,11 @@
 
 import asyncio
 import pickle
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -49,11 +52,65 @@ async def test_an_id_stands_for_one_code_in_flight_and_when_it_has_ended(worker:
         assert cancelled.value.result.replayed
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
-async def test_a_timeout_that_means_nothing_is_refused(worker: ScriptedWorker, timeout: float) -> None:
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [
+        *((value, ValueError) for value in (0, -1, float("nan"), float("inf"), 2e9, 10**400, Decimal("nan"))),
+        *((value, TypeError) for value in (True, "5", b"5", [5], 1j)),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+async def test_a_timeout_that_means_nothing_is_refused(
+    worker: ScriptedWorker, timeout: Any, error: type[Exception]
+) -> None:
     async with opened(worker) as session:
-        with pytest.raises(ValueError, match="timeout"):
-            await session.execute(ONE, timeout=timeout)
+        await session.checkpoint("saved")
+        asks: list[Callable[[], Awaitable[object]]] = [
+            lambda: session.execute(ONE, timeout=timeout),
+            lambda: session.ping(timeout),
+            lambda: session.stats(timeout),
+            lambda: session.variables(timeout),
+            lambda: session.complete("x", timeout=timeout),
+            lambda: session.inspect("x", timeout=timeout),
+            lambda: session.checkpoint(timeout=timeout),
+            lambda: session.restore("saved", timeout=timeout),
+        ]
+        for ask in asks:
+            with pytest.raises(error, match="timeout"):
+                await ask()
+        assert (await session.execute(ONE)).value == 2
+
+
+class Seconds(float):
+    """A number that is no plain float, as those of number libraries."""
+
+
+@pytest.mark.parametrize("timeout", [Decimal("600.5"), Fraction(1201, 2), Seconds(600.5)], ids=repr)
+async def test_any_number_serves_as_a_timeout(worker: ScriptedWorker, timeout: Any) -> None:
+    async with opened(worker) as session:
+        assert (await session.execute(ONE, timeout=timeout)).value == 2
+        assert (await worker.wait_for(Execute)).timeout == 600.5
+        assert (await session.ping(timeout)).nonce
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (name, value)
+            for name in ("spawn_timeout", "cancel_grace", "stall_timeout")
+            for value in (True, "5")
+        ),
+        *(("max_checkpoint_bytes", value) for value in (True, 1.5, None)),
+        *(("warm", value) for value in ("os", [5])),
+        *(("env", value) for value in ({"A": 5}, {5: "A"}, ["A"])),
+        *((name, {}) for name in ("executor", "sandbox", "limits", "confinement_required", "python")),
+    ],
+    ids=str,
+)
+def test_a_configuration_of_wrong_types_is_refused_where_it_is_made(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=name):
+        pyrepl3.WorkerConfig(**{name: value})
 
 
 async def test_other_arguments_that_mean_nothing_are_refused(worker: ScriptedWorker) -> None:

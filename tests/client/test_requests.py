@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import msgspec
 import pytest
@@ -176,3 +177,25 @@ async def test_another_complaint_is_logged(worker: ScriptedWorker, caplog: pytes
             worker.life.send(Error(kind="protocol", exception="E", message="something is odd"))
             await session.ping()
     assert "something is odd" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("code", "cursor"), [("imp", 2.0), ("imp", "2"), ("imp", True), (b"imp", 2), (None, None)]
+)
+async def test_a_place_that_is_none_is_refused(worker: ScriptedWorker, code: Any, cursor: Any) -> None:
+    async with opened(worker) as session:
+        for ask in (session.complete, session.inspect):
+            with pytest.raises(TypeError, match="cursor" if code == "imp" else "code"):
+                await ask(code, cursor)
+        assert (await session.execute(ONE)).value == 2
+
+
+async def test_a_place_beyond_an_end_of_the_code_is_that_end(worker: ScriptedWorker) -> None:
+    worker.silent |= {Complete}
+    async with opened(worker) as session:
+        for cursor in (-5, 10**30):
+            asking = asyncio.create_task(session.complete("imp", cursor))
+            asked = await worker.wait_for(Complete, 1 if cursor < 0 else 2)
+            assert asked.cursor == (0 if cursor < 0 else 3)
+            worker.life.send(Completions(request_id=asked.request_id))
+            await asking

@@ -1,5 +1,9 @@
-"""Host functions: called from the session's code in every way, run in the parent, answered."""
+"""Host functions: called from the session's code in every way, run in the parent, answered.
 
+A long file, for its tables of cells.
+"""
+
+import argparse
 import threading
 from collections.abc import AsyncIterator
 
@@ -8,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_schemas.messages import Call
+from pyrepl3_schemas.messages import Call, Input
 
 from .support import outcome, quick, run, running, stop, type_of, value, works
 
@@ -38,6 +42,18 @@ def plain_add(a: int, b: int = 10) -> int:
     return a + b
 
 
+def parse(arguments: list[str]) -> None:
+    argparse.ArgumentParser("tool").parse_args(arguments)
+
+
+class Bare(BaseException):
+    """An error that is no `Exception`."""
+
+
+def lonely() -> None:
+    raise Bare("neither here nor there")
+
+
 def thread_name() -> str:
     return threading.current_thread().name
 
@@ -49,7 +65,7 @@ def collect(*args: object, **kwargs: object) -> list[object]:
 @pytest.fixture(scope="module")
 async def host() -> AsyncIterator[pyrepl3.Session]:
     capabilities = {
-        "add": add, "plain_add": plain_add, "later": later, "boom": boom, "thread_name": thread_name, "collect": collect,
+        "add": add, "parse": parse, "lonely": lonely, "plain_add": plain_add, "later": later, "boom": boom, "thread_name": thread_name, "collect": collect,
         "unsendable": object, "nothing": lambda: None,
     }  # fmt: skip
     async with pyrepl3.open_session(config=quick(), capabilities=capabilities) as session:
@@ -108,6 +124,22 @@ async def test_an_error_of_the_host_is_raised_in_the_code(
     assert result.error.type == type_name
     assert message in result.error.message
     assert [frame.name for frame in result.error.frames] == ["<module>"]
+
+
+@pytest.mark.parametrize(
+    ("call", "type_name", "message"),
+    [("parse(['--bad'])", "SystemExit", "2"), ("lonely()", "Bare", "neither here nor there")],
+)
+async def test_a_host_function_that_wants_to_end_the_program_only_fails(
+    host: pyrepl3.Session, call: str, type_name: str, message: str
+) -> None:
+    for code in (call, f"await {call}"):
+        result = await run(host, code)
+        assert result.error is not None
+        assert (result.error.type, result.error.message) == (type_name, message)
+    caught = await value(host, f"try: {call}\nexcept Exception as e: caught = type(e).__name__\ncaught")
+    assert caught == type_name
+    assert await works(host)
 
 
 async def test_the_code_can_catch_it(host: pyrepl3.Session) -> None:
@@ -266,13 +298,102 @@ async def test_names_can_be_rebound_by_the_code(host: pyrepl3.Session) -> None:
         assert await value(session, "g = f\nf = 5\n(g(1), f)") == [11, 5]
 
 
-async def test_a_call_after_the_end_of_its_execution_is_refused(host: pyrepl3.Session) -> None:
+async def test_a_call_when_nothing_runs_is_refused(host: pyrepl3.Session) -> None:
     await host.execute(
-        "import threading\nopened = threading.Event()\nsaid = []\ndef late_call():\n    opened.wait()\n"
-        "    try: add(1)\n    except Exception as e: said.append(type(e).__name__)\n"
-        "late = threading.Thread(target=late_call)\nlate.start()"
+        "import asyncio\nsaid = []\nasync def late_call():\n    try: await add(1)\n"
+        "    except Exception as e: said.append(type(e).__name__)\nlate = asyncio.create_task(late_call())"
     )
-    assert await value(host, "opened.set()\nlate.join()\nsaid") == ["AsyncContextError"]
+    assert await value(host, "await late\nsaid") == ["AsyncContextError"]
+
+
+LATE_TASK = """
+import asyncio
+opened, begun = asyncio.Event(), []
+async def work():
+    first = await add(1)
+    begun.append(1)
+    await opened.wait()
+    return [first, await add(2)]
+work = asyncio.create_task(work())
+while not begun: await asyncio.sleep(0)
+"""
+LATE_THREAD = """
+import threading
+opened, outcome = threading.Event(), []
+def work():
+    outcome.append(add(1))
+    opened.wait()
+    outcome.append(add(2))
+work = threading.Thread(target=work)
+work.start()
+while not outcome: pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        pytest.param(LATE_TASK, "opened.set()\n[*await work, await add(3)]", id="a task"),
+        pytest.param(LATE_THREAD, "opened.set(); work.join()\n[*outcome, add(3)]", id="a thread"),
+    ],
+)  # fmt: skip
+async def test_what_an_earlier_cell_has_left_behind_calls_for_the_cell_that_runs(
+    begin: str, end: str
+) -> None:
+    """Under an id that is the same each time, and in the way of none of that cell's own."""
+    ids: list[list[str]] = []
+    for _ in range(2):
+        async with pyrepl3.open_session(config=quick(), capabilities={"add": add}) as session:
+            await session.execute(begin, execution_id="first")
+            execution = session.start(end, execution_id="second")
+            ids.append([event.call_id async for event in execution if isinstance(event, Call)])
+            assert (await outcome(execution)).value == [11, 12, 13]
+    assert ids[0] == ids[1]
+    late, own = ids[0]
+    assert late.startswith("second:add:0.")
+    assert own == "second:add:1"
+
+
+POOL = "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "code", "expected"),
+    [
+        pytest.param("import asyncio", "await asyncio.get_running_loop().run_in_executor(None, lambda: add(1))", 11, id="the loop's own pool"),
+        pytest.param(POOL, "pool.submit(add, 1).result()", 11, id="a pool that is kept"),
+        pytest.param(POOL, "list(pool.map(add, [1]))", [11], id="map"),
+        pytest.param(POOL, "pool.submit(input).result()", "a line", id="input"),
+        pytest.param(POOL, "pool.submit(print, 'printed').result()", None, id="print"),
+    ],
+)  # fmt: skip
+async def test_work_given_to_a_pool_is_the_cells_that_gives_it_whoever_started_the_thread(
+    before: str, code: str, expected: object
+) -> None:
+    async with pyrepl3.open_session(
+        config=quick(), capabilities={"add": add}, on_input=lambda _: "a line"
+    ) as session:
+        await session.execute(before)
+        places: list[str] = []
+        for _ in range(3):
+            execution = session.start(code)
+            asked = [event async for event in execution if isinstance(event, Call | Input)]
+            places += [(e.call_id if isinstance(e, Call) else e.input_id).rpartition(":")[2] for e in asked]
+            result = await outcome(execution)
+            assert (result.value, result.error) == (expected, None)
+            assert result.stdout == ("printed\n" if "print" in code else "")
+        assert places == ([] if "print" in code else ["1.1"] * 3)
+
+
+async def test_each_piece_of_work_has_its_place_whichever_thread_takes_it(host: pyrepl3.Session) -> None:
+    async def places(execution: pyrepl3.Execution) -> list[str]:
+        return sorted([e.call_id.rpartition(":")[2] async for e in execution if isinstance(e, Call)])
+
+    await host.execute("from concurrent.futures import ThreadPoolExecutor\nthree = ThreadPoolExecutor(3)")
+    for _ in range(3):
+        execution = host.start("list(three.map(add, range(4)))\nthree.submit(lambda: add(add(1))).result()")
+        assert await places(execution) == ["1.1", "2.1", "3.1", "4.1", "5.1", "5.2"]
+    assert await value(host, "three.shutdown(); three._max_workers") == 3
 
 
 async def test_unknown_names_are_ordinary_name_errors(host: pyrepl3.Session) -> None:

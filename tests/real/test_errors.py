@@ -270,3 +270,57 @@ async def test_a_trace_function_of_the_codes_is_there_in_the_next_cell(session: 
     assert await value(session, "sys.gettrace() is trace") is True
     await session.execute("sys.settrace(None)")
     assert await value(session, "sys.gettrace() is None") is True
+
+
+async def test_an_error_in_a_thread_shows_none_of_our_lines(shared: pyrepl3.Session) -> None:
+    fails = "def fails():\n    1 / 0\n"
+    thread = f"import threading\n{fails}t = threading.Thread(target=fails); t.start(); t.join()"
+    stderr = (await run(shared, thread)).stderr
+    assert "line 3, in fails" in stderr
+    assert "pyrepl3_worker" not in stderr
+    pool = (
+        f"from concurrent.futures import ThreadPoolExecutor\nimport traceback\n{fails}"
+        "with ThreadPoolExecutor(1) as pool:\n    pool.submit(int).result()\n"
+        "    error = pool.submit(fails).exception()\n''.join(traceback.format_exception(error))"
+    )
+    text = await value(shared, pool)
+    assert "line 4, in fails" in text
+    assert "pyrepl3_worker" not in text
+
+
+DEEP = "+".join(["1"] * 1500)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        pytest.param(DEEP, 1500, id="an expression"),
+        pytest.param(f"x = 'é'; {DEEP}  # a comment", 1500, id="after another on its line"),
+        pytest.param(f"x = 'é'\r\nx = 2\n{DEEP};", 1500, id="after other lines"),
+        pytest.param(f"(0 +\n{DEEP})", 1500, id="over two lines"),
+        pytest.param(f"y = {DEEP}", 1500, id="assigned"),
+        pytest.param(f"a, *b = [{DEEP}, 2]", [1500, [2]], id="assigned to several"),
+        pytest.param(f"y: int = {DEEP}", 1500, id="annotated"),
+        pytest.param(f"y = {DEEP}\ny + 1", 1501, id="used"),
+        pytest.param(f"import asyncio\nawait asyncio.sleep(0, {DEEP})", 1500, id="awaited"),
+        pytest.param(f"def f():\n    return {DEEP}\nf()", 1500, id="in a function"),
+        pytest.param("x = 7\nif x < 0: pass\n" + "".join(f"elif x == -{n}: pass\n" for n in range(1500)) + "else: x = 8\nx", 8, id="elif"),
+        pytest.param("class A:\n    def f(self): return self\n(A()" + ".f()" * 900 + ").__class__.__name__", "A", id="a chain of calls"),
+    ],
+)  # fmt: skip
+async def test_what_the_interpreter_compiles_runs_however_deep_it_nests(
+    shared: pyrepl3.Session, code: str, expected: object
+) -> None:
+    assert await value(shared, code) == expected
+    assert (await run(shared, code, result_mode="none")).value is None
+
+
+@pytest.mark.parametrize(
+    ("before", "column"), [("", 0), ("x = 'é'; ", 10), ("\n", 0), ("x = 1\r\nx = 'é'; ", 10)], ids=repr
+)
+async def test_deep_code_is_shown_where_it_stands(shared: pyrepl3.Session, before: str, column: int) -> None:
+    error = await failure(shared, f"{before}1/0 + {DEEP}")
+    (frame,) = error.frames
+    lines = f"{before}1/0".splitlines()
+    assert (frame.lineno, frame.colno, frame.end_colno) == (len(lines), column, column + 3)
+    assert frame.line.startswith(lines[-1])

@@ -3,6 +3,7 @@
 import pytest
 
 import pyrepl3_client as pyrepl3
+from pyrepl3_schemas.version import MIN_MAX_FRAME_BYTES
 
 from .support import quick, run, type_of, value, works
 
@@ -94,3 +95,54 @@ async def test_small_frames_still_carry_everything() -> None:
         failed = await run(session, "raise ValueError('z' * 100_000)")
         assert failed.error is not None
         assert await works(session)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("'x'", "x"), ("['a', 1.5]", ["a", 1.5]), ("{'k': 1}", {"k": 1}), ("'ö' * 500", "ö" * 500)],
+)
+async def test_the_smallest_frames_carry_small_values(code: str, expected: object) -> None:
+    async with pyrepl3.open_session(config=quick(max_frame_bytes=MIN_MAX_FRAME_BYTES)) as session:
+        result = await session.execute(code)
+        assert result.value == expected
+        assert not result.truncated
+
+
+LARGE_ERRORS = {
+    "a long message": "raise ValueError('m' * 1_000_000)",
+    "a long message, not ASCII": "raise ValueError('ö🎉' * 500_000)",
+    "many notes": "error = ValueError('m')\nfor n in range(50): error.add_note('n' * 8000)\nraise error",
+    "deep": "def f(n, ö='ö'): return f(n - 1) if n else int('m')\nf(400)",
+    "a chain": "error = None\nfor n in range(30):\n    error, error.__cause__ = ValueError('m' * 90_000), error\nraise error",
+    "a group": "raise ExceptionGroup('m', [ExceptionGroup('n', [ValueError('o' * 9000)] * 50)] * 50)",
+    "long lines": "exec('raise ValueError(\"m\") ; ' + 'ö' * 90_000)",
+    "a long name": "raise type('E' * 100_000, (ValueError,), {})('m')",
+}
+
+
+@pytest.mark.parametrize("room", [MIN_MAX_FRAME_BYTES, 8192, 262_144])
+async def test_small_frames_carry_every_error_shortened(room: int) -> None:
+    async with pyrepl3.open_session(config=quick(max_frame_bytes=room)) as session:
+        for name, code in LARGE_ERRORS.items():
+            execution_id = "é" * 200 + str(abs(hash(name)))
+            result = await run(session, code, execution_id=execution_id)
+            error = result.error
+            assert error is not None, name
+            assert error.kind == "exception", name
+            assert error.message.startswith(("m", "ö", "invalid literal")), name
+            assert error.traceback, name
+            assert "Error: " in error.traceback or "Group: " in error.traceback or "EEE" in error.traceback
+        assert await works(session)
+
+
+async def test_a_large_repr_of_what_has_no_plain_form_is_shortened() -> None:
+    for room in (MIN_MAX_FRAME_BYTES, 262_144):
+        async with pyrepl3.open_session(config=quick(max_frame_bytes=room)) as session:
+            code = "class A:\n    def __repr__(self): return '<' + 'ö' * 2_000_000 + '>'\nA()"
+            result = await session.execute(code)
+            assert (result.type_name, result.truncated, result.value) == ("A", True, None)
+            assert result.repr.startswith("<öö")
+            assert result.repr.endswith("öö>")
+            named = await session.execute("type('A' * 1_000_000, (), {})()")
+            assert named.type_name.startswith("AAA")
+            assert await works(session)
