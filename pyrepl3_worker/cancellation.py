@@ -14,13 +14,13 @@ does nothing but run the code), the code is at work.
 """
 
 import os
+import selectors
 import signal
 import sys
 import threading
 from _signal import getsignal as _getsignal  # pyright: ignore[reportMissingImports, reportUnknownVariableType] - see `install`
-from asyncio import CancelledError, base_events, events
+from asyncio import CancelledError, base_events, events, futures, selector_events, unix_events
 from collections.abc import Callable
-from selectors import EpollSelector
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -48,8 +48,13 @@ _TRANSPARENT: Final = frozenset(
     )
 )
 _RETRY: Final = 0.001
-_LOOP_FILES: Final = frozenset({base_events.__file__, events.__file__})
-_SELECT: Final = EpollSelector.select.__code__
+_MOST_RETRIES: Final = 20
+"""How often a better moment is waited for, where none may come."""
+_LOOP_FILES: Final = frozenset(
+    module.__file__ for module in (base_events, events, selector_events, unix_events, selectors)
+)
+_CALLBACK_FILES: Final = _LOOP_FILES | {futures.__file__}
+_RUN_CALLBACK: Final = events.Handle._run.__code__  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - where callbacks' exceptions end
 
 _gates: set[CodeType] = set()
 _loop_gates: set[CodeType] = set()
@@ -90,10 +95,27 @@ def innermost_gate(frame: FrameType | None) -> CodeType | _NoGate:
 
 
 def hears_by_itself(found: CodeType, frame: FrameType | None) -> bool:
-    """Whether the session's loop is waiting or between two callbacks, so that nothing needs to be done."""
-    if found not in _loop_gates or frame is None:
+    """Whether the session's loop is waiting or between two callbacks, so that nothing needs to be done.
+
+    Raising would be wrong there too: nobody would catch it but the session itself.
+    """
+    if found not in _loop_gates:
         return False
-    return frame.f_code is _SELECT or frame.f_code.co_filename in _LOOP_FILES
+    while frame is not None and frame.f_code is not found:
+        if frame.f_code.co_filename not in _LOOP_FILES:
+            # A callback. What it calls may be the loop's own (`call_soon` without end): it holds it still.
+            return False
+        frame = frame.f_back
+    return frame is not None
+
+
+def would_be_lost(frame: FrameType | None) -> bool:
+    """Whether a loop's own code is at work for one of its callbacks: the loop would log what is raised."""
+    while frame is not None and frame.f_code.co_filename in _CALLBACK_FILES:
+        if frame.f_code is _RUN_CALLBACK:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _nothing() -> None:
@@ -112,6 +134,7 @@ class Doorbell:
         self._answer = answer
         self._thread = threading.main_thread().ident
         self._installed: Any = None
+        self._retries = 0
         self.waiting = False
         """Whether somebody rang while code of ours was at work."""
         self.on_busy: Callable[[], None] = _nothing
@@ -137,6 +160,11 @@ class Doorbell:
         del signum
         found = innermost_gate(frame)
         if isinstance(found, CodeType):
+            if self._retries < _MOST_RETRIES and found not in _loop_gates and would_be_lost(frame):
+                self._retries += 1
+                self._clock.set(_RETRY, self.ring)
+                return
+            self._retries = 0
             self._answer(found, frame)
         elif found is BUSY:
             self.waiting = True
@@ -167,6 +195,8 @@ class Unwinder:
         self._thread: int | None = None
         self._make: Callable[[], BaseException | None] | None = None
         self._once = False
+        self._watched: CodeType | None = None
+        """The code whose next instruction is to raise."""
 
     @property
     def active(self) -> bool:
@@ -192,42 +222,68 @@ class Unwinder:
             monitoring.use_tool_id(self._tool, "pyrepl3")
             for event in _EVENTS:
                 monitoring.register_callback(self._tool, event, self._on_event)
+            for event in _MOVES:
+                monitoring.register_callback(self._tool, event, self._on_move)
+            monitoring.register_callback(self._tool, monitoring.events.INSTRUCTION, self._on_event)
         self._thread, self._make, self._once = thread, make, once
-        monitoring.set_events(self._tool, sum(_EVENTS))
+        monitoring.set_events(self._tool, sum(_EVENTS + _MOVES))
+
+    def _strikes(self, code: CodeType, frame: FrameType) -> bool:
+        """Whether to raise in `frame`, which runs `code`."""
+        if self._make is None or threading.get_ident() != self._thread:
+            return False
+        filename = code.co_filename
+        if not self._once:
+            return filename.startswith(CELL_PREFIX)
+        if filename.startswith(_PACKAGE):
+            return False
+        # Nor in what carries the code, such as the thread's own bootstrap: nobody there would catch it.
+        return isinstance(innermost_gate(frame), CodeType)
 
     def _on_event(self, code: CodeType, *details: object) -> None:
         del details
         make = self._make
-        if make is None or threading.get_ident() != self._thread:
+        if make is None or not self._strikes(code, sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - the code's frame
             return
-        filename = code.co_filename
         if self._once:
-            # Nor in what carries the code, such as the thread's own bootstrap: nobody there would catch it.
-            inside = innermost_gate(sys._getframe(1))  # pyright: ignore[reportPrivateUsage] - the code's frame
-            if filename.startswith(_PACKAGE) or inside is BUSY or inside is ELSEWHERE:
-                return
             self.stop()
-        elif not filename.startswith(CELL_PREFIX):
-            return
+        else:
+            self._watch(None)
         error = make()
         if error is not None:
             raise error
+
+    def _on_move(self, code: CodeType, *details: object) -> None:
+        # What is raised from here would be looked up at the wrong place, past the code's own handlers (so
+        # in 3.12 and 3.13). It is the instruction that the jump leads to that raises.
+        del details
+        if code is not self._watched and self._strikes(code, sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - as above
+            self._watch(code)
+
+    def _watch(self, code: CodeType | None) -> None:
+        before, self._watched = self._watched, code
+        if self._tool is not None:
+            if before is not None:
+                sys.monitoring.set_local_events(self._tool, before, 0)
+            if code is not None:
+                sys.monitoring.set_local_events(self._tool, code, sys.monitoring.events.INSTRUCTION)
 
     def stop(self) -> None:
         """Raise no more."""
         if self._make is not None:
             self._make = None
+            self._watch(None)
             if self._tool is not None:
                 sys.monitoring.set_events(self._tool, 0)
 
 
 _EVENTS: Final = (
     sys.monitoring.events.LINE,
-    sys.monitoring.events.JUMP,
     sys.monitoring.events.PY_START,
     sys.monitoring.events.PY_RESUME,
-    sys.monitoring.events.BRANCH,
 )
+_MOVES: Final = (sys.monitoring.events.JUMP, sys.monitoring.events.BRANCH)
+"""A loop of one line has no others."""
 
 
 class Interrupt:

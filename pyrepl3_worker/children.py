@@ -1,5 +1,9 @@
 """The child processes of an execution, which go with it when it is stopped."""
 
+import sys
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+
 # By name: the code may have replaced the modules' own.
 from os import P_ALL, WEXITED, WNOHANG, WNOWAIT, getpid, kill, listdir, sysconf, waitid
 from os.path import exists
@@ -7,20 +11,38 @@ from signal import SIGKILL
 from typing import Final
 
 _open: Final = open
+SPAWNING: Final = frozenset({"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn"})
+"""Audit events before a process is started."""
 
 
-def kill_children(started_after: float) -> list[int]:
+def before_spawning(note: Callable[[], None]) -> None:
+    """Have `note` called from now on whenever Python code is about to start a process, in its thread."""
+
+    def hook(event: str, arguments: object) -> None:
+        if event in SPAWNING:
+            note()
+
+    sys.addaudithook(hook)
+
+
+def kill_children(started_after: float, older: AbstractSet[int] | None = None) -> list[int]:
     """Kill the child processes (and theirs) that began after a time; give their pids.
 
     Args:
-        started_after: seconds on CLOCK_BOOTTIME. Start times count in clock ticks of 10 ms, so what
-            began just before may be taken for just after.
+        started_after: seconds on CLOCK_BOOTTIME.
+        older: those that were there before the first one of after that time was started, if one was. Start
+            times count in clock ticks of 10 ms, and so don't tell what came first within one.
     """
     if not _has_children():
         return []
-    tick = sysconf("SC_CLK_TCK")
+    frequency = sysconf("SC_CLK_TCK")
     doomed: list[int] = []
-    todo = [pid for pid in children_of(getpid()) if _started(pid, tick) + 1 / tick >= started_after]
+    todo: list[int] = []
+    for pid in children_of(getpid()):
+        tick = _started(pid, frequency)
+        in_doubt = tick < started_after <= tick + 1 / frequency
+        if tick >= started_after or (in_doubt and older is not None and pid not in older):
+            todo.append(pid)
     while todo:
         pid = todo.pop()
         doomed.append(pid)
@@ -40,6 +62,14 @@ def _has_children() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def living_children() -> frozenset[int]:
+    """Give the pids of this process's children, as far as they can be told."""
+    try:
+        return frozenset(children_of(getpid())) if _has_children() else frozenset()
+    except OSError:  # no fd is left, say
+        return frozenset()
 
 
 def children_of(pid: int) -> list[int]:
@@ -76,6 +106,6 @@ def _stat(pid: int) -> list[bytes]:
         return []
 
 
-def _started(pid: int, tick: int) -> float:
+def _started(pid: int, frequency: int) -> float:
     fields = _stat(pid)
-    return int(fields[19]) / tick if fields else 0.0
+    return int(fields[19]) / frequency if fields else 0.0

@@ -8,9 +8,15 @@ one, and takes coroutines from where none runs.
 import asyncio
 import contextvars
 import threading
-from asyncio import Task, events, get_running_loop, tasks  # by name: the code may replace asyncio's own
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from asyncio import (
+    Task,
+    base_events,
+    events,
+    get_running_loop,
+    tasks,
+)  # by name: the code may replace its own
+from collections.abc import Callable, Coroutine
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from pyrepl3_worker.cancellation import gate
@@ -18,6 +24,44 @@ from pyrepl3_worker.errors import AsyncContextError, LimitExceeded
 from pyrepl3_worker.flow import current
 
 type Loop = asyncio.AbstractEventLoop
+
+
+class _Unnamed:
+    """Stands for a loop and for the task that its factory gives, to see what `create_task` does to it."""
+
+    def __init__(self) -> None:
+        self.named = False
+
+    def _check_closed(self) -> None:
+        """It never is."""
+
+    def _task_factory(self, *_: object, **__: object) -> "_Unnamed":
+        return self
+
+    def set_name(self, name: object) -> None:
+        del name
+        self.named = True
+
+
+def _names_all() -> bool:
+    loop: Any = _Unnamed()
+    base_events.BaseEventLoop.create_task(loop, loop)
+    return loop.named
+
+
+_NAMES_ALL: Final = _names_all()
+"""Whether `create_task` names a factory's tasks even when no name is given (3.13.0 does): 'None', that is."""
+
+
+def _keep_name(task: Task[Any]) -> None:
+    """Let the next `set_name` pass a task by if it brings no name."""
+
+    def set_name(name: object) -> None:
+        del task.set_name  # the class's own again, and no reference cycle left
+        if name is not None:
+            task.set_name(name)
+
+    task.set_name = set_name
 
 
 class CoroutineManager:
@@ -37,7 +81,10 @@ class CoroutineManager:
         """
         flow = current.get()
         if flow is None:
-            return Task(coro, loop=loop, **options)
+            task = Task[Any](coro, loop=loop, **options)
+            if _NAMES_ALL:
+                _keep_name(task)
+            return task
         if len(self.tasks) >= self.max_coroutines:
             coro.close()
             raise LimitExceeded(
@@ -49,6 +96,8 @@ class CoroutineManager:
             context = contextvars.copy_context()
             context.run(current.set, flow.child())
         task = Task(coro, loop=loop, context=context, **options)
+        if _NAMES_ALL:
+            _keep_name(task)
         self.track_task(task)
         return task
 
@@ -58,9 +107,9 @@ class CoroutineManager:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def cleanup(self) -> int:
-        """Cancel every task that is alive; give how many there were."""
-        alive = [task for task in self.tasks if not task.done()]
+    def cleanup(self, spared: AbstractSet[Task[Any]] = frozenset()) -> int:
+        """Cancel every task that is alive, but those `spared`; give how many there were."""
+        alive = [task for task in self.tasks if not task.done() and task not in spared]
         for task in alive:
             task.cancel()
         return len(alive)
@@ -106,7 +155,6 @@ class EventLoopCoordinator:
         queued, self._queue = self._queue, []
         return await asyncio.gather(*queued, return_exceptions=True)
 
-    @gate
     def run(
         self,
         main: Coroutine[Any, Any, Any],
@@ -119,9 +167,28 @@ class EventLoopCoordinator:
         The coroutine runs on a loop of its own, as it would anywhere; the session's loop waits
         meanwhile, as it does for any other call.
         """
-        if threading.get_ident() != self._thread or events._get_running_loop() is None:  # pyright: ignore[reportPrivateUsage] - asyncio has no public way to ask without raising
-            return self._original_run(main, debug=debug, loop_factory=loop_factory)
-        with self._hidden(), asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+        # No gate: code that is stopped must not leave the session's loop hidden.
+        outer = events._get_running_loop()  # pyright: ignore[reportPrivateUsage] - asyncio has no public way to ask without raising
+        if threading.get_ident() != self._thread or outer is None:
+            return _run_plainly(self._original_run, main, debug=debug, loop_factory=loop_factory)
+        task = tasks.current_task(outer)
+        if task is not None:
+            tasks._leave_task(outer, task)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType] - documented for third-party loops
+        events._set_running_loop(None)  # pyright: ignore[reportPrivateUsage] - documented for third-party loops
+        try:
+            return self._run_on_own_loop(main, debug=debug, loop_factory=loop_factory)
+        finally:
+            events._set_running_loop(outer)  # pyright: ignore[reportPrivateUsage]
+            if task is not None:
+                tasks._enter_task(outer, task)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType]
+            # The nested runner has unset the thread's loop on its way out.
+            asyncio.set_event_loop(self.loop)
+
+    @gate
+    def _run_on_own_loop(
+        self, main: Coroutine[Any, Any, Any], *, debug: bool | None, loop_factory: Callable[[], Loop] | None
+    ) -> Any:
+        with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
             loop = runner.get_loop()
             loop.set_task_factory(self._manager.factory)
             undo = None if self.on_nested is None else self.on_nested(loop)
@@ -131,19 +198,7 @@ class EventLoopCoordinator:
                 if undo is not None:
                     undo()
 
-    @contextmanager
-    def _hidden(self) -> Generator[None]:
-        """Make this thread look as if no loop ran in it."""
-        outer = events._get_running_loop()  # pyright: ignore[reportPrivateUsage] - see `run`
-        task = None if outer is None else tasks.current_task(outer)
-        if outer is not None and task is not None:
-            tasks._leave_task(outer, task)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType] - documented for third-party loops
-        events._set_running_loop(None)  # pyright: ignore[reportPrivateUsage] - documented for third-party loops
-        try:
-            yield
-        finally:
-            events._set_running_loop(outer)  # pyright: ignore[reportPrivateUsage]
-            # The nested runner has unset the thread's loop on its way out.
-            asyncio.set_event_loop(self.loop)
-            if outer is not None and task is not None:
-                tasks._enter_task(outer, task)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType]
+
+@gate
+def _run_plainly(original: Callable[..., Any], main: Coroutine[Any, Any, Any], **options: Any) -> Any:
+    return original(main, **options)

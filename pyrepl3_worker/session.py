@@ -33,7 +33,7 @@ from pyrepl3_worker import provided
 from pyrepl3_worker.alarms import AlarmClock
 from pyrepl3_worker.calls import Calls, wait_readable
 from pyrepl3_worker.cancellation import Interrupt, loop_gate
-from pyrepl3_worker.children import kill_children
+from pyrepl3_worker.children import before_spawning, kill_children
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement import bounds
 from pyrepl3_worker.coroutines import EventLoopCoordinator
@@ -59,6 +59,7 @@ FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbel
 _MOST_STRAYS: Final = 1000
 """Exceptions that may strike the loop itself before it is taken to be broken."""
 _LAST_GRACE: Final = 2.0
+_FOR_CODE: Final = 0.9  # of the grace; what is left is for exit handlers
 
 
 class Session:
@@ -128,16 +129,16 @@ class Session:
         loop.call_soon(self._advance)
 
     def _prepare(self, hello: Hello) -> None:
-        config, loop = self._config, self._loop
+        config, loop, names = self._config, self._loop, self._namespace.namespace
         loop.set_task_factory(self._executor.manager.factory)
         provided.provide(self._calls, self._hub, self._coordinator)
+        before_spawning(self._executor.stopper.before_spawning)
+        self._display = names["display"] = display_for(self._send_in_order, self._current_id)
         for spec in hello.capabilities:
-            self._namespace.namespace[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
-        self._display = display_for(self._send_in_order, self._current_id)
-        self._namespace.namespace["display"] = self._display
+            names[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
         os.register_at_fork(after_in_child=self._after_fork)
         self._executor.stopper.doorbell.install()
-        ImportController(config, self._namespace.namespace).install()
+        ImportController(config, names).install()
         take_note()
         confinement = bounds.in_force()
         if config.max_memory_usage is not None:
@@ -169,7 +170,7 @@ class Session:
             except (KeyboardInterrupt, SystemExit):
                 # A task of the code raised it; asyncio lets these two through, and has noted it there.
                 continue
-            except Exception as error:
+            except BaseException as error:
                 # A signal handler of the code's, say, that struck while the loop was at rest.
                 self._strays += 1
                 if self._strays > _MOST_STRAYS:
@@ -299,14 +300,16 @@ class Session:
             return
         self._stopping = True
         self._ordered.clear()
+        Task(self._wind_down(set(self._executor.manager.tasks)), loop=self._loop)
         self._executor.close()
-        self._loop.call_later(message.grace, self._loop.stop)
-        Task(self._wind_down(), loop=self._loop)
+        self._loop.call_later(message.grace * _FOR_CODE, self._loop.stop)
 
-    async def _wind_down(self) -> None:
+    async def _wind_down(self, cancelled: set[Task[Any]]) -> None:
         """Wait for what was cancelled, then stop the loop."""
-        while self._executor.manager.tasks:
-            await asyncio.wait(list(self._executor.manager.tasks))
+        await self._executor.stopper.over()
+        self._executor.manager.cleanup(cancelled)  # what the execution has started while it cleaned up
+        while tasks := list(self._executor.manager.tasks):
+            await asyncio.wait(tasks)
         await self._coordinator.flush_queue()
         self._loop.stop()
 

@@ -40,6 +40,8 @@ def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
     faulthandler.enable(stdio.last_words, all_threads=True)
     # Python's own stdin object would read from /dev/null; code gets a better one with `hello`.
     sys.path.insert(0, "")
+    # As interactively. Ours would be taken for the code's arguments (argparse, unittest.main).
+    sys.argv[:] = [""]
     _warm_up(warm, stdio)
     with low_fds_taken(stdio.null):
         loop = asyncio.SelectorEventLoop()

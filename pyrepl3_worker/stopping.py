@@ -1,6 +1,7 @@
 """Carries out the wish to stop an execution, wherever its code is at the moment. See `cancellation`."""
 
 import asyncio
+import sys
 import threading
 from asyncio import CancelledError, Task, current_task  # by name: the code may replace asyncio's own
 from collections import deque
@@ -13,7 +14,7 @@ from pyrepl3_worker.alarms import Alarm, AlarmClock
 from pyrepl3_worker.blocking import BlockingThread
 from pyrepl3_worker.calls import wait_readable
 from pyrepl3_worker.cancellation import Doorbell, Interrupt, Unwinder, hears_by_itself, injected
-from pyrepl3_worker.children import kill_children
+from pyrepl3_worker.children import kill_children, living_children
 from pyrepl3_worker.flow import Execution, current
 from pyrepl3_worker.host import Host
 
@@ -42,9 +43,14 @@ class Stopper:
         self._running: Execution | None = None
         self._alarm: Alarm | None = None
         self._undelivered = False
+        self._older: frozenset[int] | None = None
+        self._over: asyncio.Future[None] | None = None
         self._due: deque[Execution] = deque()
         self._answering = False
         self._holder_must_go = False
+        self._raised: BaseException | None = None
+        self._hook: Final = self._on_unraisable
+        self._their_hook: Callable[[Any], object] = sys.unraisablehook
         self.overdue: Callable[[], BaseException | None] = _nothing
         """Gives what to raise in objects' code that takes too long to be saved or restored."""
 
@@ -52,6 +58,11 @@ class Stopper:
         """An execution starts."""
         self._running, self._loop = execution, loop
         self._undelivered = False
+
+    def before_spawning(self) -> None:
+        """Remember the children that are there before the running execution's first one."""
+        if self._older is None and self._running is not None:
+            self._older = living_children()
 
     def arm(self, timeout: float) -> None:
         """Stop the running execution in `timeout` seconds."""
@@ -70,7 +81,18 @@ class Stopper:
             self._unwinder.stop()
         execution, self._running, self.task = self._running, None, None
         if execution is not None and execution.cancels:
-            kill_children(execution.started_boot)
+            kill_children(execution.started_boot, self._older)
+            self._unhook()
+            if self._over is not None and not self._over.done():
+                self._over.set_result(None)
+        if self._older is not None:
+            self._older = None
+
+    async def over(self) -> None:
+        """Wait until the running execution, which is to be stopped, has come to its end; none may run."""
+        if self._running is not None and self._loop is not None:
+            self._over = self._loop.create_future()
+            await self._over
 
     def request(self, execution: Execution, reason: CancelReason) -> None:
         """Note the wish to stop the running execution; `deliver` carries it out."""
@@ -127,6 +149,10 @@ class Stopper:
             finally:
                 self._answering = False
         error = self._take_due(found)
+        if error is not None:
+            self._raised = error
+            if sys.unraisablehook is not self._hook:
+                self._their_hook, sys.unraisablehook = sys.unraisablehook, self._hook
         if error is None and self._holder_must_go:
             self._holder_must_go = False
             error = CancelledError("cancelled: it held the loop")
@@ -134,6 +160,31 @@ class Stopper:
             error = self.overdue()
         if error is not None:
             raise error
+
+    def _on_unraisable(self, unraisable: Any) -> None:
+        """Something was raised where nothing is caught: in a finalizer, or a callback of a weak reference.
+
+        If that was the stop, it is lost, and the code beneath goes on. So it is raised once more.
+        """
+        lost = unraisable.exc_value
+        if self._raised is None or lost is not self._raised:
+            try:
+                self._their_hook(unraisable)
+            except BaseException as error:
+                if error is not self._raised:
+                    raise
+                # It struck in what this one calls.
+                lost = error
+        if lost is self._raised and self._running is not None:
+            self._raised = None
+            self._undelivered = True
+            # Answered when we are out of here.
+            self.doorbell.ring()
+
+    def _unhook(self) -> None:
+        self._raised = None
+        if sys.unraisablehook is self._hook:
+            sys.unraisablehook = self._their_hook
 
     def deliver(self, found: CodeType | None = None) -> BaseException | None:
         """Carry out a wish to stop; give the exception that the doorbell is to raise.
@@ -190,7 +241,7 @@ class Stopper:
             # Not for one that waited: to be told of lines slows all the process's code down for a while.
             self._unwinder.raise_once(thread, interrupt.take)
         # What it waits for may be a child of its own.
-        kill_children(execution.started_boot)
+        kill_children(execution.started_boot, self._older)
 
     def _escalate(self, execution: Execution, thread: int) -> bool:
         """From the second wish on, raise at every line until the execution is over."""

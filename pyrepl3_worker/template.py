@@ -63,10 +63,12 @@ def main() -> NoReturn:
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _HIGH))
     os.dup2(1, 0)  # /dev/null
-    die_with(int(sys.argv[1]))
+    _, parent, *modules = sys.argv
+    die_with(int(parent))
+    sys.argv[:] = [""]  # as in a worker: warm modules may look at it
     try:
         cloner = Cloner()
-        warm_up(sys.argv[2:])
+        warm_up(modules)
     except (UnfitError, CannotCloneError) as error:
         _tell(control, Unfit(str(error)))
         os._exit(0)
@@ -138,7 +140,6 @@ def become_worker(order: Order) -> NoReturn:
         os.dup2(fd, target)
         os.close(fd)
     arguments = [*order.arguments, "--capture", f"{out},{err}"]
-    sys.argv[:] = [worker.__file__, *arguments]
     worker.run(arguments)
     raise AssertionError("a worker ends its process itself")
 

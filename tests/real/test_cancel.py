@@ -182,7 +182,15 @@ async def test_which_exception_the_code_sees(
     assert await value(shared, "what") in expected
 
 
-@pytest.mark.parametrize("wait", ["while True: abs(0)", "await asyncio.sleep(60)", "time.sleep(60)"])
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "while True: abs(0)",
+        "await asyncio.sleep(60)",
+        "time.sleep(60)",
+        "time.sleep(0)\n        while True: abs(0)",  # on the blocking thread, and never at a new line
+    ],
+)
 async def test_finally_blocks_and_context_managers_run(shared: pyrepl3.Session, wait: str) -> None:
     execution = shared.start(
         "import asyncio, contextlib, time\n"
@@ -320,16 +328,19 @@ async def test_a_cancelled_cell_takes_its_children_along(shared: pyrepl3.Session
     assert await ended(grandchild)
 
 
-async def test_children_of_earlier_cells_are_left_alone(shared: pyrepl3.Session) -> None:
-    child = await value(shared, "import subprocess\nserver = subprocess.Popen(['sleep', '600'])\nserver.pid")
-    # Start times count in ticks of 10 ms, so what began just before could be taken for the cell's own.
-    await anyio.sleep(0.03)
-    execution = shared.start("print('ready')\nwhile True: pass")
-    await seen(execution)
-    await stop(execution)
-    assert await value(shared, "server.poll()") is None
-    await shared.execute("server.kill(); server.wait()")
-    assert await ended(child)
+@pytest.mark.parametrize("own", ["None", "subprocess.Popen(['sleep', '600'])"])
+async def test_children_of_earlier_cells_are_left_alone(shared: pyrepl3.Session, own: str) -> None:
+    """Also one that began just before, though start times count in ticks of 10 ms."""
+    await shared.execute("import subprocess")
+    for _ in range(10):
+        shared.start("server = subprocess.Popen(['sleep', '600'])")
+        execution = shared.start(f"child = {own}\nprint('ready')\nwhile True: pass")
+        await seen(execution)
+        await stop(execution)
+        assert await value(shared, "server.poll()") is None
+        if own != "None":
+            assert await value(shared, "child.wait()") == -9
+        await shared.execute("server.kill(); server.wait()")
 
 
 HOG = (
