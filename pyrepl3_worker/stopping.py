@@ -83,8 +83,8 @@ class Stopper:
         if execution is not None and execution.cancels:
             kill_children(execution.started_boot, self._older)
             self._unhook()
-            if self._over is not None and not self._over.done():
-                self._over.set_result(None)
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
         if self._older is not None:
             self._older = None
 
