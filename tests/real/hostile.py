@@ -92,7 +92,7 @@ MONKEYS = [
     Harm(name="switches garbage collection off and freezes", code="import gc\ngc.disable(); gc.freeze()"),
     Harm(name="collects garbage at every step, with a callback that raises", code="import gc\ndef bad(phase, info): raise RuntimeError('collected')\ngc.set_threshold(1)\ngc.callbacks.append(bad)", stdout=None),
     Harm(name="walks over every object", code="import gc\nlen([type(o) for o in gc.get_objects()]) > 1000", value=True),
-    Harm(name="finalizers that raise and print", code="class F:\n    def __del__(self):\n        print('finalised')\n        raise ValueError('in del')\na = F(); a.me = a\ndel a\nimport gc; gc.collect() and None", stdout="finalised\n"),
+    Harm(name="finalizers that raise and print", code="class F:\n    def __del__(self):\n        print('finalised')\n        raise ValueError('in del')\na = F(); a.me = a\ndel a\nimport gc; (gc.collect(), None)[1]", stdout="finalised\n"),
     Harm(name="a finalizer that comes back to life", code="class Z:\n    def __del__(self): globals()['zombie'] = self\nZ()\nzombie is not None", value=True),
 ]
 
