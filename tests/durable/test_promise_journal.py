@@ -129,6 +129,8 @@ async def test_what_was_in_flight_goes_on_with_its_calls(store: Opened) -> None:
         assert await journal.repeat("e", "e:search:3") == 2
         assert await journal.repeat("e", "e:search:3") == 3
         assert await journal.count_attempt("e") == 1
+        await journal.excuse("e")
+        assert await journal.count_attempt("e") == 1
         assert await journal.count_attempt("e") == 2
         with pytest.raises(StoreError, match="no open call"):
             await journal.repeat("e", "e:search:1")
