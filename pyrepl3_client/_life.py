@@ -291,7 +291,8 @@ class Life(Questions):
         """End the session and everything that belongs to it. Idempotent; `open_session` calls it.
 
         What is in flight fails with SessionClosed; in a store it stays, and goes on when the session is
-        opened again. Host functions are cancelled and waited for.
+        opened again. The running cell is cancelled, and has until `close_grace` is over for what it does
+        about that (`finally`). Host functions are cancelled and waited for.
         """
         if self._closing is None:
             self._closing = self._loop.create_task(self._close(), name=f"close {self.session_id}")
