@@ -11,16 +11,22 @@ from signal import SIGKILL
 from typing import Final
 
 _open: Final = open
-SPAWNING: Final = frozenset({"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn"})
-"""Audit events before a process is started."""
+SPAWNING: Final = frozenset(
+    {"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"}
+)
+"""Audit events before a process is started, or becomes another program."""
 
 
-def before_spawning(note: Callable[[], None]) -> None:
-    """Have `note` called from now on whenever Python code is about to start a process, in its thread."""
+def before_spawning(*prepare: Callable[[], None]) -> None:
+    """Have functions called from now on whenever Python code is about to start a process, in its thread.
+
+    What was printed must go out then, since what the child writes to fd 1 comes after it.
+    """
 
     def hook(event: str, arguments: object) -> None:
         if event in SPAWNING:
-            note()
+            for each in prepare:
+                each()
 
     sys.addaudithook(hook)
 

@@ -24,10 +24,6 @@ from pyrepl3_worker.output import OutputHub
 from pyrepl3_worker.streams import OutputStream
 
 _OUTPUT_FDS: Final = (1, 2)
-_SPAWNING: Final = frozenset(
-    {"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"}
-)
-
 _POOLS: Final = "concurrent.futures.thread"
 _INTERPRETER_POOLS: Final = "concurrent.futures.interpreter"
 """Since Python 3.14. Their work runs where there is neither a flow nor anything to call."""
@@ -235,10 +231,3 @@ def provide(calls: Calls, hub: OutputHub, coordinator: EventLoopCoordinator) -> 
     )
     sys.stdout = sys.__stdout__ = OutputStream(hub, "stdout", 1)
     sys.stderr = sys.__stderr__ = OutputStream(hub, "stderr", 2)
-
-    def before_spawning(event: str, arguments: object) -> None:
-        # What a child writes to fd 1 comes after what was printed before it was started.
-        if event in _SPAWNING:
-            hub.flush()
-
-    sys.addaudithook(before_spawning)

@@ -132,7 +132,7 @@ class Session:
         config, loop, names = self._config, self._loop, self._namespace.namespace
         loop.set_task_factory(self._executor.manager.factory)
         provided.provide(self._calls, self._hub, self._coordinator)
-        before_spawning(self._executor.stopper.before_spawning)
+        before_spawning(self._hub.flush, self._executor.stopper.before_spawning)
         self._display = names["display"] = display_for(self._send_in_order, self._current_id)
         for spec in hello.capabilities:
             names[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
