@@ -109,10 +109,6 @@ class Record(Protocol):
         """Count a death that cost an execution its run; give the count so far."""
         ...
 
-    async def excuse(self, execution_id: str) -> None:
-        """Record that the next death costs an execution nothing: it is only its session that is closed."""
-        ...
-
     # --- calls ---
 
     async def calls(self, execution_id: str) -> dict[str, CallRecord]:
@@ -187,6 +183,10 @@ class Journal(Record, Protocol):
 
     async def settle(self, execution_id: str, outcome: bytes, *, rejected: bool) -> None:
         """Record an outcome, which lets its `execute` return. The first one stays."""
+        ...
+
+    async def excuse(self, execution_id: str) -> None:
+        """Record that the next death costs an execution nothing: it is only its session that is closed."""
         ...
 
     async def close(self) -> None:

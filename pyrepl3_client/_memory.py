@@ -107,10 +107,6 @@ class MemoryJournal:
         kept.attempts += 1
         return kept.attempts
 
-    async def excuse(self, execution_id: str) -> None:
-        """Count one death less."""
-        self._require(execution_id).attempts -= 1
-
     async def load(self) -> History:
         """Give the newest checkpoint and what came after it."""
         newest = None

@@ -87,7 +87,7 @@ class Rebuild:
         self._at_it = ""
         # What was sent to the last worker and has not ended is not in this namespace.
         start = 0 if checkpoint is None else checkpoint.after_seq
-        self._flight.last_seq = max((entry.seq for entry in entries), default=start)
+        self._flight.last_seq = max([start, *(entry.seq for entry in entries)])
 
     async def _plan(self) -> tuple[SavedCheckpoint | None, list[Entry]]:
         """Give what to restore, and which executions to run again after that."""
@@ -114,13 +114,13 @@ class Rebuild:
 
     async def _plan_without(
         self, checkpoint: SavedCheckpoint, later: list[Entry]
-    ) -> tuple[SavedCheckpoint | None, list[Entry]]:
-        """Do without a checkpoint that cannot be brought back: run again all that is on record."""
+    ) -> tuple[SavedCheckpoint, list[Entry]]:
+        """Do without a checkpoint that cannot be brought back: run again all that is on record.
+
+        In its place comes an empty one, so that what is saved next is newer.
+        """
         name = checkpoint.checkpoint_id
-        start = await self._record.checkpoint(RESET)
-        if start is not None and (name == RESET or start.manifest):
-            start = None
-        first = 0 if start is None else start.after_seq
+        first = await self._restarted_after()
         again = [entry for entry in await self._record.entries(2**62) if entry.seq > first]
         if self._policy == "checkpoint":
             again = []
@@ -134,7 +134,13 @@ class Rebuild:
                 {},
             )
         await self._tell_of_stopped(again or later)
-        return start, [entry for entry in again if self._has_ended(entry)]
+        empty = SavedCheckpoint(name, checkpoint.after_seq, b"", ())
+        return empty, [entry for entry in again if self._has_ended(entry)]
+
+    async def _restarted_after(self) -> int:
+        """Give the number of the last execution before a restart, 0 if there was none: those don't count."""
+        reset = await self._record.checkpoint(RESET)
+        return 0 if reset is None or reset.manifest else reset.after_seq
 
     async def _tell_of_stopped(self, entries: list[Entry]) -> None:
         for entry in entries:
@@ -172,8 +178,7 @@ class Rebuild:
         # What is lost of `Out` alone, under a number, no cell has bound.
         wanted = {name for name in self.lost if name.isidentifier()}
         makers: list[Entry] = []
-        restart = await self._record.checkpoint(RESET)
-        first = 0 if restart is None or restart.manifest else restart.after_seq
+        first = await self._restarted_after()
         for entry in reversed(await self._record.entries(checkpoint.after_seq)):
             if not wanted or entry.seq <= first:
                 break

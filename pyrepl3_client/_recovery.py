@@ -57,7 +57,7 @@ class Recovery(msgspec.Struct, frozen=True):
             lines.append(f"made again, without what later cells had done to them: {made}")
         if self.lost:
             lines.append("lost: " + "; ".join(f"{u.name} ({u.type_name}: {u.reason})" for u in self.lost))
-        lines.extend(f"not run again: {each.execution_id} ({each.reason})" for each in self.skipped)
+        lines.extend(f"without {each.execution_id}: {each.reason}" for each in self.skipped)
         return "\n".join(lines)
 
 

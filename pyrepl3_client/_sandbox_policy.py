@@ -42,9 +42,8 @@ class SandboxPolicy:
         """Refuse what could not be enforced."""
         for name in ("readable", "writable"):
             object.__setattr__(self, name, checked_paths(name, getattr(self, name)))
-        object.__setattr__(self, "tcp_ports", tuple(self.tcp_ports))
+        object.__setattr__(self, "tcp_ports", tuple(as_int("tcp_ports", port) for port in self.tcp_ports))
         for port in self.tcp_ports:
-            as_int("tcp_ports", port)
             if not 0 < port <= _MOST_PORT:
                 raise ValueError(f"tcp_ports holds {port!r}, which is no port (1 to {_MOST_PORT})")
         if self.network and self.tcp_ports:

@@ -204,8 +204,11 @@ class Saver:
         Raises:
             PyRepl3Error: as `save`.
         """
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=seconds)
+        try:
+            async with asyncio.timeout(seconds), self._lock:
+                pass
+        except TimeoutError:
+            raise WorkerUnresponsive(f"a checkpoint was under way for over {seconds:g} s") from None
         if self._cells:
             await self.save(AUTOMATIC, seconds)
 

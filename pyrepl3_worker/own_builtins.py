@@ -4,7 +4,7 @@ A function looks builtins up in the dict that its module had for them when the f
 modules that the worker stands on get a copy, before the code comes, and never hear of a replacement.
 """
 
-# What is imported here is there too early to get builtins of its own; these two are there anyway.
+# What is imported here is there too early to get builtins of its own; these are there anyway.
 import builtins
 import sys
 from importlib.machinery import PathFinder, SourceFileLoader

@@ -38,7 +38,8 @@ def most_objects(max_frame_bytes: int) -> int:
 def exceeds(data: bytes | memoryview, most: int) -> bool:
     """Whether MessagePack data holds more than `most` objects. Of broken data, what comes before the fault.
 
-    Costs nothing for data of up to `most` bytes, and for more less than to decode it, mostly far less.
+    Costs nothing for data of up to `most` bytes, and mostly a tenth of what decoding costs for more. At
+    worst, for tens of megabytes of small maps or of pairs of floats, it takes some seconds.
     """
     if len(data) <= most:
         return False

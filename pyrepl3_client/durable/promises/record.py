@@ -57,8 +57,7 @@ class _Known:
 
     def __init__(self, entry: Entry, digest: str, ended: _Ended | None) -> None:
         self.entry = entry
-        self.deaths = entry.attempts
-        self.excuses = 0
+        self.deaths = self.excuses = 0
         """How many of them do not count."""
         self.digest = digest
         self.ended = ended
