@@ -28,7 +28,7 @@ PACKAGES = {
 }
 OTHERS = ("tests", "benchmarks")
 
-MAX_LINES = 400
+MAX_LINES = 600
 """A longer file is two ideas, or says in its docstring why it is one."""
 
 STDLIB = sys.stdlib_module_names
