@@ -1,6 +1,6 @@
 """A template as a child process, and the workers that it forks. Knows no loop.
 
-A worker that it forks is a child of ours as one that was spawned is (see `pyrepl3_worker.template_clone`):
+A worker that it forks is a child of ours as one that was spawned is (see `pyrepl3_worker.fork_server.clone`):
 we wait for it, it dies with us, and the template's end does not concern it.
 """
 
@@ -230,7 +230,7 @@ def start_template(config: WorkerConfig) -> TemplateProcess:
         words, words_write = open_pipe()
         os.set_blocking(words, False)
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
-            [config.python, "-P", "-m", "pyrepl3_worker.template", str(os.getpid()), *config.warm],
+            [config.python, "-P", "-m", "pyrepl3_worker.fork_server", str(os.getpid()), *config.warm],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=words_write,

@@ -1,12 +1,17 @@
-"""The worker: a process that runs one session's code. The parent starts it; see `PROTOCOL.md`.
+"""The worker: a process that runs the code of one session. The client starts it; see `schemas/PROTOCOL.md`.
 
-__main__      argv, claim the fds, run the session     stdio         fds the code can't reach
-session       the one loop: messages to handlers       transport     the only reads and writes
-executor      picks a mode, runs, gives an outcome     analysis      await and blocking detection
-compiler      source to code, and its cache            namespace     the live __main__ dict
-cancellation  doorbell, deadlines, escalation          alarms        one helper thread for delays
-output        attribution, bounds, flushing            calls         input() and capabilities
-coroutines    tasks of the code, asyncio.run           flow          who runs, and its place
-failures      exceptions to wire                       provided      stand-ins given to the code
-streams, limits, imports, metrics, reprs, display, completion, checkpoint
+The rooms, from the outside in:
+
+    startup/      from `main` to the running session          fork_server/  workers forked from a warm one
+    session/      the event loop, messages to handlers        wire/         the frames on the worker's own fds
+    execution/    one cell: run, cancel, its tasks            host_calls/   host functions and `input()`
+    interrupts/   signals, timers, child processes            output/       stdout and stderr, in order
+    code/         analyse, compile, sources, imports          rendering/    values and exceptions as messages
+    inspection/   completion and signatures                   checkpoint/   the namespace to bytes and back
+    confinement/  kernel limits around the process            isolation/    the worker's own builtins
+
+    executor.py   AsyncExecutor, usable without a session     namespace.py  the live `__main__` namespace
+    config.py     ExecutorConfig                              errors.py     what the executor raises
+
+A room's `__init__.py` is a map and imports nothing, so that a worker starts with what it needs and no more.
 """

@@ -2,10 +2,10 @@
 
 import sys
 
-from pyrepl3_worker import own_builtins
+from pyrepl3_worker.isolation import private_builtins
 
 # Before asyncio, and all that it and we stand on, is there.
-own_builtins.install()
+private_builtins.install()
 
 from typing import NoReturn
 
@@ -70,15 +70,15 @@ def run(argv: list[str]) -> NoReturn:
         raise SystemExit(f"pyrepl3-worker: stdin is no pipe; a parent program has to start this\n{_USAGE}")
     if arguments.confine is not None:
         # Before anything of the code's, and before the process has a second thread.
-        from pyrepl3_worker.confinement.order import confine
+        from pyrepl3_worker.confinement.apply import confine
 
         arguments.parent = confine(arguments.confine, arguments.parent)
-    from pyrepl3_worker.stdio import claim
+    from pyrepl3_worker.wire.stdio import claim
 
     # Before anything is imported that could print.
     stdio = claim(arguments.capture)
     try:
-        from pyrepl3_worker.startup import serve
+        from pyrepl3_worker.startup.serve import serve
 
         serve(stdio, arguments.parent, arguments.warm)
     except BaseException:

@@ -16,22 +16,28 @@ from time import CLOCK_BOOTTIME, clock_gettime, perf_counter  # by name, for the
 from typing import Any, Final
 
 from pyrepl3_schemas.messages import CancelReason
-from pyrepl3_worker.alarms import AlarmClock
-from pyrepl3_worker.analysis import ExecutionMode
-from pyrepl3_worker.blocking import BlockingThread
-from pyrepl3_worker.cancellation import injected
-from pyrepl3_worker.cells import await_cell, call_gated, leave_forked_child, prepare, run_and_show
-from pyrepl3_worker.compiler import Cell, Compiler
+from pyrepl3_worker.code.analysis import ExecutionMode
+from pyrepl3_worker.code.compiler import Cell, Compiler
+from pyrepl3_worker.code.suggestions import ErrorRecovery
 from pyrepl3_worker.config import ExecutorConfig
-from pyrepl3_worker.coroutines import CoroutineManager
 from pyrepl3_worker.errors import CancellationError, CompilationError
-from pyrepl3_worker.flow import Execution, current
-from pyrepl3_worker.ground import recover
-from pyrepl3_worker.host import NO_VALUE, Done, Host, NoHost, Outcome
-from pyrepl3_worker.metrics import ExecutionMetrics
+from pyrepl3_worker.execution.blocking_thread import BlockingThread
+from pyrepl3_worker.execution.canceller import Stopper
+from pyrepl3_worker.execution.execution import Execution, current
+from pyrepl3_worker.execution.host import NO_VALUE, Done, Host, NoHost, Outcome
+from pyrepl3_worker.execution.metrics import ExecutionMetrics
+from pyrepl3_worker.execution.run_cell import (
+    await_cell,
+    call_gated,
+    leave_forked_child,
+    prepare,
+    run_and_show,
+)
+from pyrepl3_worker.execution.tasks import CoroutineManager
+from pyrepl3_worker.interrupts.signals import injected
+from pyrepl3_worker.interrupts.timers import AlarmClock
+from pyrepl3_worker.isolation.builtins_guard import recover
 from pyrepl3_worker.namespace import NamespaceManager
-from pyrepl3_worker.recovery import ErrorRecovery
-from pyrepl3_worker.stopping import Stopper
 
 
 class AsyncExecutor:

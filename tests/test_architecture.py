@@ -129,7 +129,7 @@ def top(module: str) -> str:
 
 def test_the_tree_is_where_this_file_looks() -> None:
     modules = {source.module for source in EVERYWHERE}
-    expected = {"pyrepl3_schemas.codec", "pyrepl3_worker.session", "pyrepl3_client", "benchmarks"}
+    expected = {"pyrepl3_schemas.codec", "pyrepl3_worker.session.session", "pyrepl3_client", "benchmarks"}
     assert expected <= modules
 
 
@@ -236,7 +236,7 @@ def modules_of_a_worker() -> set[str]:
 
 def test_a_worker_starts_with_nothing_that_it_does_not_need() -> None:
     modules = modules_of_a_worker()
-    assert "pyrepl3_worker.session" in modules
+    assert "pyrepl3_worker.session.session" in modules
     # What asyncio and msgspec load themselves is their own affair: a session needs both.
     needed = {top(module) for module in loaded_by("import asyncio, msgspec")}
     assert {top(module) for module in modules} & HEAVY - needed == set()

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from pyrepl3_worker.confinement import kernel
+from pyrepl3_worker.confinement import syscalls
 
 _CREATE_RULESET: Final = 444
 _ADD_RULE: Final = 445
@@ -59,7 +59,7 @@ class _PortRule(ctypes.Structure):
 def version() -> int:
     """Give the kernel's Landlock ABI, 0 where there is none."""
     try:
-        return kernel.call(_CREATE_RULESET, None, 0, 1)
+        return syscalls.call(_CREATE_RULESET, None, 0, 1)
     except OSError:
         return 0
 
@@ -83,15 +83,15 @@ def restrict(access: Access) -> list[str]:
     if abi >= _SCOPE_ABI:
         scope = _SIGNALS | (_ABSTRACT_SOCKETS if access.scoped else 0)
     form = _Ruleset(every, network, scope)
-    ruleset = kernel.call(_CREATE_RULESET, form, ctypes.sizeof(form), 0)
+    ruleset = syscalls.call(_CREATE_RULESET, form, ctypes.sizeof(form), 0)
     try:
         for path in access.readable:
             _allow(ruleset, path, _READ)
         for path in access.writable:
             _allow(ruleset, path, every)
         for port in ports or ():
-            kernel.call(_ADD_RULE, ruleset, _RULE_PORT, _PortRule(_CONNECT_TCP, port), 0)
-        kernel.call(_RESTRICT_SELF, ruleset, 0)
+            syscalls.call(_ADD_RULE, ruleset, _RULE_PORT, _PortRule(_CONNECT_TCP, port), 0)
+        syscalls.call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
     names = ("files", True), ("tcp", network), ("signals", scope & _SIGNALS), ("abstract_sockets", scope & 1)
@@ -106,6 +106,6 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     try:
         if not stat.S_ISDIR(os.fstat(parent).st_mode):
             rights &= _FILE_ONLY
-        kernel.call(_ADD_RULE, ruleset, _RULE_PATH, _PathRule(rights, parent), 0)
+        syscalls.call(_ADD_RULE, ruleset, _RULE_PATH, _PathRule(rights, parent), 0)
     finally:
         os.close(parent)

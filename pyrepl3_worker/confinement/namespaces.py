@@ -14,7 +14,7 @@ import select
 import signal
 from typing import Final, NoReturn
 
-from pyrepl3_worker.confinement import kernel
+from pyrepl3_worker.confinement import syscalls
 
 _HEARD: Final = (signal.SIGCHLD, signal.SIGURG, signal.SIGTERM)
 _MOST_FDS: Final = 1 << 20
@@ -45,7 +45,7 @@ def enter(parent: int | None) -> None:
             os.write(fd, text.encode())
         finally:
             os.close(fd)
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent is not None and os.getppid() != parent:
         os._exit(0)
     if os.getsid(0) != os.getpid():
@@ -84,7 +84,7 @@ def leave_network() -> None:
 
 def _follow(keeper: int) -> None:
     """Have the kernel end this process with the keeper, which no number names in here."""
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     poller = select.poll()
     poller.register(keeper, select.POLLIN)
     if poller.poll(0):
@@ -95,7 +95,7 @@ def _collect(keeper: int) -> NoReturn:
     """Be init."""
     _follow(keeper)
     # Out of reach of ptrace and /proc/1/mem.
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     os.setsid()
     os.closerange(0, _MOST_FDS)
     while True:
@@ -118,7 +118,7 @@ def _reap() -> dict[int, int]:
 
 def _keep(init: int, worker: int) -> NoReturn:
     """Be the keeper."""
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     os.closerange(0, _MOST_FDS)
     told = False
     while True:

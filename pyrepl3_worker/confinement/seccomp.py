@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
-from pyrepl3_worker.confinement import kernel
+from pyrepl3_worker.confinement import syscalls
 
 _PR_SET_SECCOMP: Final = 22
 _MODE_FILTER: Final = 2
@@ -203,8 +203,8 @@ def install(families: Iterable[int], *, streams_only: bool) -> None:
     Raises:
         OSError: the kernel has no seccomp, or its numbers are not known for this machine.
     """
-    code = build(kernel.column(), families, streams_only=streams_only)
-    kernel.prctl(_PR_SET_SECCOMP, _MODE_FILTER, _Filter(len(code) // 8, code))
+    code = build(syscalls.column(), families, streams_only=streams_only)
+    syscalls.prctl(_PR_SET_SECCOMP, _MODE_FILTER, _Filter(len(code) // 8, code))
 
 
 PRIVATE: Final = (_AF_UNIX, _AF_INET, _AF_INET6)

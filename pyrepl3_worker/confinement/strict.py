@@ -5,7 +5,16 @@ from collections.abc import Callable
 from typing import Final
 
 from pyrepl3_schemas.confinement import WORK_DIRECTORY, Confinement
-from pyrepl3_worker.confinement import bounds, kernel, landlock, limits, namespaces, paths, seccomp, tree
+from pyrepl3_worker.confinement import (
+    in_force,
+    landlock,
+    mounts,
+    namespaces,
+    rlimits,
+    seccomp,
+    syscalls,
+    visible_paths,
+)
 
 REQUIRED: Final = (
     "files", "processes", "network", "signals", "tracing", "system_calls", "no_capabilities", "no_new_privs",
@@ -50,7 +59,7 @@ def confine(order: Confinement, parent: int | None, refusal: OSError | None) -> 
     here = os.getcwd()
     outside = os.stat("/"), os.readlink("/proc/self/ns/net")
     networked = order.network or bool(order.tcp_ports)
-    view = paths.view(order.readable, order.writable, network=networked)
+    view = visible_paths.view(order.readable, order.writable, network=networked)
     apart = missing.attempt(
         "user, mount and PID namespaces",
         "allow unprivileged user namespaces: by sysctl user.max_user_namespaces, "
@@ -61,19 +70,19 @@ def confine(order: Confinement, parent: int | None, refusal: OSError | None) -> 
     rooted = apart and missing.attempt(
         "a tree of files of its own",
         "the machine's /proc must be whole: in a container, run it with an unmasked /proc",
-        lambda: tree.build(view, order.work_bytes, order.max_processes),
+        lambda: mounts.build(view, order.work_bytes, order.max_processes),
     )
     if apart and not networked:
         missing.attempt(
             "a network of its own", "allow it by sysctl user.max_net_namespaces", namespaces.leave_network
         )
     if apart or os.geteuid() == 0:
-        missing.attempt("giving up capabilities", "CAP_SETPCAP is needed for it", kernel.drop_capabilities)
+        missing.attempt("giving up capabilities", "CAP_SETPCAP is needed for it", syscalls.drop_capabilities)
     kept = here if view.shows(here, (*view.writable, *order.readable)) else WORK_DIRECTORY
     if rooted:
         os.chdir(kept)
         os.environ.update(HOME=WORK_DIRECTORY, TMPDIR=WORK_DIRECTORY)
-    limits.give_up_privileges()
+    rlimits.give_up_privileges()
     if order.tcp_ports and not order.network:
         os.environ["RES_OPTIONS"] = "use-vc"  # names are asked for by TCP, at port 53
     missing.attempt(
@@ -86,7 +95,7 @@ def confine(order: Confinement, parent: int | None, refusal: OSError | None) -> 
     left = [
         name
         for name in REQUIRED
-        if name not in bounds.in_force() and not (name == "network" and order.network)
+        if name not in in_force.in_force() and not (name == "network" and order.network)
     ]
     if left and order.required:
         why = "; ".join(missing.reasons.values()) or "the kernel did not do what it said"
@@ -101,8 +110,8 @@ def _accept(refusal: OSError | None) -> None:
         raise refusal
 
 
-def _landlock(order: Confinement, view: paths.View, *, apart: bool, rooted: bool) -> None:
-    writable = [*view.writable, *(path for path in paths.DEVICES if os.path.exists(path))]
+def _landlock(order: Confinement, view: visible_paths.View, *, apart: bool, rooted: bool) -> None:
+    writable = [*view.writable, *(path for path in visible_paths.DEVICES if os.path.exists(path))]
     if rooted:
         # All that is there is meant to be seen; what the kernel may yet let slip in is not.
         readable = ["/"]
@@ -114,7 +123,7 @@ def _landlock(order: Confinement, view: paths.View, *, apart: bool, rooted: bool
     ports = None if order.network or private else order.tcp_ports
     access = landlock.Access(readable, writable, ports, scoped=True)
     for name in landlock.restrict(access):
-        bounds.add(f"landlock_{name}")
+        in_force.add(f"landlock_{name}")
 
 
 def _seccomp(order: Confinement, *, apart: bool) -> None:
@@ -136,10 +145,10 @@ def _report(
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
     if status["Seccomp"].strip() == "2":
-        bounds.add("system_calls")
+        in_force.add("system_calls")
     if all(int(status[name], 16) == 0 for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")):
-        bounds.add("no_capabilities")
-    walled = set(bounds.in_force())
+        in_force.add("no_capabilities")
+    walled = set(in_force.in_force())
     stranger = parent or 1
     alone = apart and rooted and _processes() == {1, os.getpid()}
     if rooted:
@@ -161,7 +170,7 @@ def _report(
         ("signals", alone or ("landlock_signals" in walled and _refused(lambda: os.kill(stranger, 0)))),
         ("tracing", alone or ("landlock_files" in walled and _refused(lambda: _read_memory(stranger)))),
     )
-    bounds.add(*(name for name, holds in facts if holds))
+    in_force.add(*(name for name, holds in facts if holds))
 
 
 def _processes() -> set[int]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pyrepl3_worker.confinement import kernel
+from pyrepl3_worker.confinement import syscalls
 
 NOBODY = 65534
 BOUNDED = ("test_escapes.py", "test_levels.py", "test_payloads.py")
@@ -24,16 +24,16 @@ PROGRAM = (
 def become_nobody(folders: list[str]) -> None:
     """Give up root; folders that only root could reach are put where all can, for this process alone."""
     os.unshare(os.CLONE_NEWNS)
-    kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-    trees = [(folder, kernel.open_tree(folder)) for folder in folders]
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    trees = [(folder, syscalls.open_tree(folder)) for folder in folders]
     # A place for temporary files that is nobody else's, and vanishes.
-    kernel.mount("none", "/tmp", "tmpfs", 0, "mode=1777")
+    syscalls.mount("none", "/tmp", "tmpfs", 0, "mode=1777")
     for top in {str(Path(folder).parents[-2]) for folder in folders}:
         if not os.stat(top).st_mode & 0o001:
-            kernel.mount("none", top, "tmpfs", 0, "mode=755")
+            syscalls.mount("none", top, "tmpfs", 0, "mode=755")
     for folder, tree in trees:
         os.makedirs(folder, exist_ok=True)
-        kernel.place_tree(tree, folder)
+        syscalls.place_tree(tree, folder)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)

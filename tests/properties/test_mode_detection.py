@@ -7,8 +7,8 @@ from typing import Final
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from pyrepl3_worker.analysis import ExecutionMode, has_top_level_await
-from pyrepl3_worker.compiler import Compiler
+from pyrepl3_worker.code.analysis import ExecutionMode, has_top_level_await
+from pyrepl3_worker.code.compiler import Compiler
 from pyrepl3_worker.errors import CompilationError
 
 CO_COROUTINE: Final = 0x80

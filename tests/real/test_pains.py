@@ -367,16 +367,16 @@ async def test_row_30_nobody_waits_for_ever_for_a_lost_worker(session: pyrepl3.S
 
 async def test_row_32_import_control_is_a_guard_rail_and_says_so() -> None:
     """Row 32: denylists inside the process are escaped again and again. This one does not claim otherwise."""
-    from pyrepl3_worker import imports
+    from pyrepl3_worker.code import import_control
 
     async with pyrepl3.open_session(config=quick(denied_modules=frozenset({"os"}))) as session:
         result = await run(session, "import os")
         assert result.error is not None
         assert "denied_modules" in result.error.message
         assert await value(session, "import sys\n'getpid' in dir(sys.modules['os'])") is True
-    assert imports.__doc__ is not None
-    assert "guard rail" in imports.__doc__
-    assert "not a boundary" in imports.__doc__
+    assert import_control.__doc__ is not None
+    assert "guard rail" in import_control.__doc__
+    assert "not a boundary" in import_control.__doc__
 
 
 async def test_row_34_the_code_calls_tools_that_stay_with_the_host() -> None:

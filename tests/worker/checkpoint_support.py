@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from pyrepl3_schemas.messages import Checkpointed, Restore, Restored
-from pyrepl3_worker.checkpoint import Checkpointer
-from pyrepl3_worker.compiler import filename_of
+from pyrepl3_worker.checkpoint.checkpointer import Checkpointer
+from pyrepl3_worker.code.compiler import filename_of
 from pyrepl3_worker.namespace import ENGINE_INTERNALS, MODULE_KEYS, OF_CODE
 
 HIDDEN = frozenset(MODULE_KEYS | ENGINE_INTERNALS) - OF_CODE
@@ -69,7 +69,7 @@ import sys
 from types import ModuleType
 import msgspec
 from pyrepl3_schemas.messages import Restore
-from pyrepl3_worker.checkpoint import Checkpointer
+from pyrepl3_worker.checkpoint.checkpointer import Checkpointer
 module = sys.modules["__main__"] = ModuleType("__main__")
 namespace = module.__dict__
 namespace["__builtins__"] = sys.modules["builtins"]

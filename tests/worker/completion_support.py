@@ -5,7 +5,7 @@ import linecache
 import pytest
 
 from pyrepl3_schemas.messages import Complete, Completions, Inspect, Inspection
-from pyrepl3_worker.completion import complete, inspect
+from pyrepl3_worker.inspection.completion import complete, inspect
 
 SETUP = """
 import os

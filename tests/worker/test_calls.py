@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pyrepl3_worker.calls import Calls
-from pyrepl3_worker.cancellation import Interrupt
+from pyrepl3_worker.host_calls.calls import Calls
+from pyrepl3_worker.interrupts.signals import Interrupt
 
 
 class _Blocking:

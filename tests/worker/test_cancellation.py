@@ -4,7 +4,7 @@ import asyncio
 import sys
 from types import FrameType
 
-from pyrepl3_worker.cancellation import hears_by_itself, loop_gate, would_be_lost
+from pyrepl3_worker.interrupts.signals import hears_by_itself, loop_gate, would_be_lost
 
 
 @loop_gate

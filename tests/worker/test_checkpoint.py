@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Restore
-from pyrepl3_worker.manifest import Manifest
+from pyrepl3_worker.checkpoint.manifest import Manifest
 
 
 @pytest.fixture(autouse=True)
@@ -263,7 +263,7 @@ def test_a_class_that_was_also_the_last_result_goes_by_its_own_name() -> None:
 
 def provide(worker: Worker) -> None:
     """Give the namespace a capability, as a session does."""
-    from pyrepl3_worker.calls import Calls
+    from pyrepl3_worker.host_calls.calls import Calls
 
     worker.names["search"] = Calls.capability(object.__new__(Calls), "search", "(query)", "")
 
@@ -295,8 +295,8 @@ def test_a_capability_that_is_not_offered_any_more_is_reported() -> None:
 def test_the_workers_stand_ins_go_by_the_name_they_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    from pyrepl3_worker.calls import Calls
-    from pyrepl3_worker.provided import make_sleep
+    from pyrepl3_worker.host_calls.calls import Calls
+    from pyrepl3_worker.session.patched_functions import make_sleep
 
     monkeypatch.setattr(time, "sleep", make_sleep(object.__new__(Calls)))
     worker = Worker("from time import sleep\nwait = sleep").reborn()
@@ -304,7 +304,7 @@ def test_the_workers_stand_ins_go_by_the_name_they_stand_for(monkeypatch: pytest
 
 
 def test_a_part_of_the_worker_is_not_dragged_along() -> None:
-    worker = Worker("from pyrepl3_worker.metrics import ExecutionMetrics\nx = [ExecutionMetrics()]")
+    worker = Worker("from pyrepl3_worker.execution.metrics import ExecutionMetrics\nx = [ExecutionMetrics()]")
     assert worker.unsaved() == {"x": "it is a part of the worker (inside, at a ExecutionMetrics)"}
 
 

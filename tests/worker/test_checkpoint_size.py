@@ -12,8 +12,8 @@ from checkpoint_support import Worker
 
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.messages import Restore
-from pyrepl3_worker.checkpoint import Checkpointer
-from pyrepl3_worker.manifest import CHUNK, Manifest
+from pyrepl3_worker.checkpoint.checkpointer import Checkpointer
+from pyrepl3_worker.checkpoint.manifest import CHUNK, Manifest
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyrepl3_schemas.messages import Complete, Inspect
-from pyrepl3_worker.completion import complete, inspect
+from pyrepl3_worker.inspection.completion import complete, inspect
 
 __all__ = ["namespace"]  # a fixture
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from pyrepl3_worker.coroutines import CoroutineManager, EventLoopCoordinator
 from pyrepl3_worker.errors import AsyncContextError, LimitExceeded
-from pyrepl3_worker.flow import Execution, current
+from pyrepl3_worker.execution.execution import Execution, current
+from pyrepl3_worker.execution.tasks import CoroutineManager, EventLoopCoordinator
 
 pytestmark = pytest.mark.anyio
 

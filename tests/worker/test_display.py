@@ -9,7 +9,7 @@ import pytest
 
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.messages import Display
-from pyrepl3_worker.display import DisplayHandle, flush_figures, make_display, mime_bundle
+from pyrepl3_worker.rendering.display import DisplayHandle, flush_figures, make_display, mime_bundle
 
 
 class Rich:

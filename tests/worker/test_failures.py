@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pyrepl3_worker.compiler import filename_of
-from pyrepl3_worker.failures import describe
+from pyrepl3_worker.code.compiler import filename_of
+from pyrepl3_worker.rendering.exceptions import describe
 
 STOPS = [CancelledError, KeyboardInterrupt, TimeoutError]
 

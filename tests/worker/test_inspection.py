@@ -10,7 +10,7 @@ import pytest
 from completion_support import at, look, namespace
 
 from pyrepl3_schemas.messages import Complete, Inspect
-from pyrepl3_worker.completion import complete, inspect
+from pyrepl3_worker.inspection.completion import complete, inspect
 
 __all__ = ["namespace"]  # a fixture
 

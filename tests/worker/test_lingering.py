@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyrepl3_worker import lingering
-from pyrepl3_worker.lingering import Linger
+from pyrepl3_worker.wire import busy_poll
+from pyrepl3_worker.wire.busy_poll import Linger
 
 STEP = 1e-6
 
@@ -25,7 +25,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(lingering, "perf_counter", clock)
+    monkeypatch.setattr(busy_poll, "perf_counter", clock)
     return clock
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pyrepl3_schemas.messages import Output
-from pyrepl3_worker.flow import Execution
-from pyrepl3_worker.output import OutputHub
+from pyrepl3_worker.execution.execution import Execution
+from pyrepl3_worker.output.hub import OutputHub
 
 
 class SlowWriter:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pyrepl3_worker.reprs import bounded_repr, safe_repr, type_name
+from pyrepl3_worker.rendering.reprs import bounded_repr, safe_repr, type_name
 
 ROOM = 2**20
 

@@ -5,7 +5,7 @@ from itertools import pairwise, product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyrepl3_worker.sharing import groups_by_sharing
+from pyrepl3_worker.checkpoint.grouping import groups_by_sharing
 
 names = st.sampled_from("abcdefg")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pyrepl3_worker.compiler import CELL_PREFIX, Compiler, filename_of
+from pyrepl3_worker.code.compiler import CELL_PREFIX, Compiler, filename_of
 from pyrepl3_worker.errors import CompilationError
 
 

@@ -1,0 +1,90 @@
+"""What surrounds an executor, and what it gives back: the seam between running code and a session."""
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from pyrepl3_worker.execution.execution import Execution
+from pyrepl3_worker.interrupts.signals import Interrupt
+
+
+class _NoValue:
+    """The class of `NO_VALUE`."""
+
+    __slots__ = ()
+
+
+NO_VALUE: Final = _NoValue()
+"""What a cell gives that ends in a statement without a value. Not None, which is a value."""
+
+
+class Outcome(msgspec.Struct):
+    """How an execution ended."""
+
+    value: Any
+    error: BaseException | None
+    shown: Any
+    """What the host's `show` or `explain` made of it."""
+    duration: float
+
+
+type Done = Callable[[Execution, Outcome], None]
+
+
+class Host(Protocol):
+    """What surrounds an executor: a session, or nothing (`NoHost`)."""
+
+    def begin(self, execution: Execution) -> None:
+        """An execution starts."""
+
+    def show(self, execution: Execution, value: Any) -> Any:
+        """Prepare a value for sending. Runs where the code runs: its `__repr__` may need stopping."""
+
+    def explain(self, execution: Execution, error: BaseException) -> Any:
+        """Prepare an error for sending. Runs where the code runs."""
+
+    def interrupt_blocking(self, interrupt: Interrupt) -> bool:
+        """Raise in the blocking thread if it waits for something of ours; say whether it will."""
+        ...
+
+    def end(self, execution: Execution) -> None:
+        """An execution is over; what it wrote must be on its way before this returns."""
+
+    def tidy(self) -> None:
+        """The outcome has been handed over: put right what the code may have broken, before more runs."""
+
+    def before_unknown(self) -> None:
+        """Code is about to run that may take its time: whatever is held back must go out now."""
+
+    def listen(self) -> None:
+        """Code holds the loop's thread, and somebody rang: read what has arrived."""
+
+
+class NoHost:
+    """An executor on its own."""
+
+    def begin(self, execution: Execution) -> None:
+        """Nothing to do."""
+
+    def show(self, execution: Execution, value: Any) -> Any:
+        """Nothing to show."""
+
+    def explain(self, execution: Execution, error: BaseException) -> Any:
+        """Nothing to explain."""
+
+    def interrupt_blocking(self, interrupt: Interrupt) -> bool:
+        """Nothing waits."""
+        return False
+
+    def end(self, execution: Execution) -> None:
+        """Nothing to do."""
+
+    def tidy(self) -> None:
+        """Nothing to do."""
+
+    def before_unknown(self) -> None:
+        """Nothing is held back."""
+
+    def listen(self) -> None:
+        """Nobody to hear."""

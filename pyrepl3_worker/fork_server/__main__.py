@@ -1,0 +1,176 @@
+"""A template: a process that has imported all that its workers need, and is copied for each of them.
+
+    python -P -m pyrepl3_worker.fork_server PARENT [MODULE ...]
+
+Its stdin is a SOCK_SEQPACKET socket to the client (see `pyrepl3_schemas.template`). It ends with it.
+"""
+
+from pyrepl3_worker.isolation import private_builtins
+
+# As in a worker, and before `contextlib`.
+private_builtins.install()
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+from typing import Final, NamedTuple, NoReturn
+
+from pyrepl3_schemas.template import (
+    FORK_FDS,
+    MOST_BYTES,
+    Fit,
+    Forked,
+    FromTemplate,
+    NotForked,
+    Unfit,
+    pack,
+    unpack_request,
+)
+from pyrepl3_worker import __main__ as worker
+from pyrepl3_worker.fork_server.clone import CannotCloneError, Cloner
+from pyrepl3_worker.fork_server.fork_safety import Belongings, quiet, threads
+from pyrepl3_worker.startup.serve import die_with
+
+_HIGH: Final = 512
+_LIKELY: Final = (
+    "pyrepl3_worker.checkpoint.checkpointer",
+    "pyrepl3_worker.confinement.rlimits",
+    "pyrepl3_worker.confinement.apply",
+)
+"""What not every worker needs; here it costs once."""
+_INT_BYTES: Final = 4
+
+
+class UnfitError(Exception):
+    """This process must not be copied; the text says why."""
+
+
+class Order(NamedTuple):
+    """What a worker that has just been forked is to be."""
+
+    fds: list[int]
+    arguments: list[str]
+
+
+def main() -> NoReturn:
+    """Run a template; in each of its copies, run a worker."""
+    # Only for its readers: a worker handles this signal as Python does.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _HIGH))
+    os.dup2(1, 0)  # /dev/null
+    _, parent, *modules = sys.argv
+    die_with(int(parent))
+    sys.argv[:] = [""]  # as in a worker: warm modules may look at it
+    try:
+        cloner = Cloner()
+        warm_up(modules)
+    except (UnfitError, CannotCloneError) as error:
+        _tell(control, Unfit(str(error)))
+        os._exit(0)
+    # What is there now stays: no collection is to touch, and so to copy, the pages of all workers.
+    gc.collect()
+    gc.freeze()
+    _tell(control, Fit())
+    order = wait_for_orders(control, cloner)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
+    become_worker(order)
+
+
+def warm_up(modules: list[str]) -> None:
+    """Import what workers will need.
+
+    Raises:
+        UnfitError: a module can't be imported, or left what must not be copied.
+    """
+    for name in _LIKELY:
+        importlib.import_module(name)
+    before = Belongings.now()
+    # As in a worker: modules beside the code come first.
+    sys.path.insert(0, "")
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise UnfitError(
+                f"warm module {name!r} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+        left = quiet() or Belongings.now().left_since(before)
+        if left:
+            raise UnfitError(f"warm module {name!r} {left}")
+    with contextlib.suppress(ValueError):
+        sys.path.remove("")  # each worker puts it there itself
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+
+
+def wait_for_orders(control: socket.socket, cloner: Cloner) -> Order:
+    """Fork a worker for each request; return in those alone. Ends the process with the client."""
+    while True:
+        packet, fds = _receive(control)
+        if not packet:
+            os._exit(0)
+        request = unpack_request(packet)
+        try:
+            if threads() > 1:
+                raise OSError("the template has started a thread since it was fit")  # noqa: TRY301 - told alike
+            pid = cloner.clone()
+        except OSError as error:
+            _tell(control, NotForked(request.number, str(error)))
+        else:
+            _tell(control, Forked(request.number, pid or os.getpid()))
+            if pid == 0:
+                control.close()
+                return Order(fds, request.arguments)
+        for fd in fds:
+            os.close(fd)
+
+
+def become_worker(order: Order) -> NoReturn:
+    """Go on as a process that was started as a worker."""
+    os.setsid()
+    freshen()
+    *standard, out, err = order.fds
+    for target, fd in enumerate(standard):
+        os.dup2(fd, target)
+        os.close(fd)
+    arguments = [*order.arguments, "--capture", f"{out},{err}"]
+    worker.run(arguments)
+    raise AssertionError("a worker ends its process itself")
+
+
+def freshen() -> None:
+    """Give this copy random numbers of its own. `random` sees to itself, by os.register_at_fork."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+    if "multiprocessing" in sys.modules:
+        from multiprocessing import process
+
+        process.current_process().authkey = os.urandom(32)
+
+
+def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    space = socket.CMSG_SPACE(len(FORK_FDS) * _INT_BYTES)
+    packet, ancillary, _, _ = control.recvmsg(MOST_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    fds = [
+        int.from_bytes(data[at : at + _INT_BYTES], sys.byteorder)
+        for _, _, data in ancillary
+        for at in range(0, len(data), _INT_BYTES)
+    ]
+    return packet, fds
+
+
+def _tell(control: socket.socket, message: FromTemplate) -> None:
+    # The client may have gone, and then nobody waits for it.
+    with contextlib.suppress(OSError):
+        control.send(pack(message), socket.MSG_NOSIGNAL)
+
+
+if __name__ == "__main__":
+    main()

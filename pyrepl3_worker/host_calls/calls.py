@@ -1,0 +1,326 @@
+"""`input()` and capability calls: the worker's half of the bridge.
+
+A call is numbered by its place in the code (see `flow`), sent, and waited for: in a coroutine by
+awaiting, on the loop's thread by letting the session read on, elsewhere by blocking that thread.
+"""
+
+import builtins
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
+import msgspec
+
+from pyrepl3_schemas.codec import decode_value, encode_value
+from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
+from pyrepl3_schemas.messages import Call, CallResponse, FromWorker, Input, InputResponse
+from pyrepl3_worker.errors import AsyncContextError, ExecutionError
+from pyrepl3_worker.execution.execution import Execution, current
+from pyrepl3_worker.host_calls.pending import COROUTINE_FLAGS, Answer, PendingCall, in_coroutine, is_awaited
+from pyrepl3_worker.interrupts.signals import Interrupt, gate
+
+_SHORT_SLEEP: Final = 0.002
+
+
+class CapabilityError(ExecutionError, RuntimeError):
+    """A host function failed with an exception type that does not exist here; the class bears its name."""
+
+
+class Calls:
+    """Sends calls, waits for their answers in whichever way the caller can, and delivers them."""
+
+    def __init__(
+        self,
+        send: Callable[[FromWorker], None],
+        pump: Callable[[], None],
+        ring: Callable[[], None],
+        blocking_thread: Callable[[], int | None],
+        reader_fd: int,
+    ) -> None:
+        """Made on the loop's thread.
+
+        Args:
+            send: writes a message, from any thread.
+            pump: blocks the loop's thread until something has been read, and dispatches that.
+            ring: makes the loop's thread read even if code holds it, from any thread.
+            blocking_thread: gives the identifier of the thread for blocking code, once there is one.
+            reader_fd: becomes readable when something has arrived.
+        """
+        self._send = send
+        self._pump = pump
+        self._ring = ring
+        self._reader_fd = reader_fd
+        self._loop_thread = threading.get_ident()
+        self._blocking_thread = blocking_thread
+        self.running: Execution | None = None
+        self._pending: dict[str, Answer] = {}
+        self._error_types: dict[str, type[CapabilityError]] = {}
+        self._interrupt: Interrupt | None = None
+        self._wake_blocking: Callable[[], bool] | None = None
+        self._lock = threading.Lock()
+        self.forked = False
+
+    # --- asking --------------------------------------------------------------------------------------
+
+    def ask(self, prompt: str, *, password: bool, frame: FrameType) -> Any:
+        """Ask for a line: awaitable when the caller awaits the call itself, else blocking."""
+        if frame.f_code.co_flags & COROUTINE_FLAGS and is_awaited(frame):
+            return PendingCall(self._ask(prompt, password=password))
+        return self.block_for_line(prompt, password=password)
+
+    def block_for_line(self, prompt: str, *, password: bool) -> str:
+        """Ask for a line and wait.
+
+        Raises:
+            EOFError: there is no more input, or nobody to ask.
+        """
+        return self._wait(self._ask(prompt, password=password))
+
+    def _ask(self, prompt: str, *, password: bool) -> Answer:
+        if self.forked:
+            raise EOFError("a forked child of the worker has nobody to ask")
+        place = self._place("input")
+        if place is None:
+            raise EOFError("no execution is running that could ask")
+        execution_id, number = place
+        input_id = f"{execution_id}:input:{number}"
+        answer = Answer()
+        self._pending[input_id] = answer
+        self._send(
+            Input(input_id=input_id, execution_id=execution_id, prompt=_text(prompt), password=password)
+        )
+        return answer
+
+    def capability(self, name: str, signature: str, doc: str) -> Callable[..., Any]:
+        """Give the callable that stands for a host function."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            answer = self._call(name, args, kwargs)
+            if in_coroutine(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - the caller decides what it gets
+                return PendingCall(answer)
+            return self._wait(answer)
+
+        call.__name__ = call.__qualname__ = name
+        call.__doc__ = f"{name}{signature}\n\n{doc}" if doc else f"{name}{signature}"
+        call.__module__ = "__main__"
+        return call
+
+    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
+        if self.forked:
+            raise AsyncContextError("a forked child of the worker cannot call host functions")
+        try:
+            raw_args, raw_kwargs = encode_value(args), encode_value(kwargs)
+        except LocalProtocolError as error:
+            raise TypeError(f"{name}() takes plain data alone: {error.reason}") from None
+        place = self._place(name)
+        if place is None:
+            raise AsyncContextError(f"{name}() was called when no execution was running")
+        execution_id, number = place
+        call_id = f"{execution_id}:{name}:{number}"
+        answer = Answer()
+        self._pending[call_id] = answer
+        try:
+            self._send(
+                Call(
+                    call_id=call_id,
+                    execution_id=execution_id,
+                    capability=name,
+                    args=raw_args,
+                    kwargs=raw_kwargs,
+                )
+            )
+        except LocalProtocolError as error:
+            del self._pending[call_id]
+            raise ValueError(f"the arguments of {name}() are too large to send: {error.reason}") from None
+        return answer
+
+    def _place(self, name: str) -> tuple[str, str] | None:
+        """Say for which execution a call of `name` is made here, and its number in that; None: for none."""
+        flow = current.get()
+        if flow is not None and not flow.execution.ended:
+            return flow.execution.execution_id, flow.number(name)
+        running = self.running
+        if running is None:
+            return None
+        if flow is not None:
+            return running.execution_id, flow.late_number(name)
+        try:
+            return running.execution_id, running.flow.number(name)
+        except AttributeError:
+            return None  # it has ended just now, on the loop's thread
+
+    # --- waiting -------------------------------------------------------------------------------------
+
+    def on_blocking_thread(self) -> bool:
+        """Whether the caller runs on the thread for blocking code."""
+        return threading.get_ident() == self._blocking_thread()
+
+    def _wait(self, answer: Answer) -> Any:
+        if threading.get_ident() == self._loop_thread:
+            while not answer.done:
+                self._pump()
+        else:
+            self._wait_in_thread(answer)
+        return answer.get()
+
+    def _wait_in_thread(self, answer: Answer) -> None:
+        """Block this thread; see to it that the loop's thread reads, whatever the code does there."""
+        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            answer.when_settled(lambda: os.eventfd_write(wake, 1))
+            both, alone = select.poll(), select.poll()
+            both.register(wake, select.POLLIN)
+            both.register(self._reader_fd, select.POLLIN)
+            alone.register(wake, select.POLLIN)
+            with self._interruptible(answer):
+                while not answer.done:
+                    both.poll()
+                    if answer.done:
+                        break
+                    self._ring()
+                    alone.poll(1)
+        finally:
+            # No one may write to a closed (or by then reused) fd.
+            answer.settle(error=ExecutionError("nobody waits any more"))
+            os.close(wake)
+
+    def _interruptible(self, answer: Answer) -> "_Interruptible":
+        return _Interruptible(self, lambda error: answer.settle(error=error))
+
+    def sleep(self, seconds: object) -> None:
+        """Sleep on the blocking thread, where no signal could wake `time.sleep`.
+
+        Raises:
+            ValueError, TypeError, OverflowError: as `time.sleep` does.
+        """
+        if not isinstance(seconds, int | float) or not _SHORT_SLEEP < seconds < threading.TIMEOUT_MAX:
+            _original_sleep(seconds)  # pyright: ignore[reportArgumentType] - it says what is wrong with it
+            return
+        wake = threading.Lock()
+        wake.acquire()
+        woken: list[BaseException] = []
+
+        def interrupt(error: BaseException) -> bool:
+            woken.append(error)
+            wake.release()
+            return True
+
+        with _Interruptible(self, interrupt):
+            wake.acquire(timeout=seconds)
+        if woken:
+            raise woken[0]
+
+    def interrupt_blocking(self, interrupt: Interrupt) -> bool:
+        """Raise in the blocking thread if it waits here, or as soon as it wants to wait here.
+
+        Returns:
+            Whether it waited here, and will raise.
+        """
+        with self._lock:
+            self._interrupt = interrupt
+            # Inside the lock, which the thread takes to leave its wait: it finds what it was given.
+            return self._wake_blocking is not None and self._wake_blocking()
+
+    # --- answering -----------------------------------------------------------------------------------
+
+    def deliver_input(self, message: InputResponse) -> None:
+        """Settle an `input()`; one that nobody waits for is dropped."""
+        answer = self._pending.pop(message.input_id, None)
+        if answer is None:
+            return
+        if message.error is not None:
+            answer.settle(error=RuntimeError(f"the input could not be had: {message.error}"))
+        elif message.data is None or message.eof:
+            answer.settle(error=EOFError("EOF when reading a line"))
+        else:
+            answer.settle(message.data)
+
+    def deliver_call(self, message: CallResponse) -> None:
+        """Settle a capability call; one that nobody waits for is dropped."""
+        answer = self._pending.pop(message.call_id, None)
+        if answer is None:
+            return
+        if message.error is not None:
+            answer.settle(error=self._exception(message.error.exception, message.error.message))
+        elif isinstance(message.value, msgspec.Raw):
+            try:
+                value = decode_value(message.value)
+            except RemoteProtocolError as error:
+                # The frame is sound, so the session goes on; whoever called must not wait for ever.
+                answer.settle(error=self._exception("CapabilityError", f"the answer is unreadable: {error}"))
+            else:
+                answer.settle(value)
+        else:
+            answer.settle(None)
+
+    def end(self, execution: Execution) -> None:
+        """An execution is over: forget its calls, and an interrupt that nobody has taken."""
+        self._interrupt = None
+        if self._pending:
+            self._drop(execution)
+
+    def _drop(self, execution: Execution) -> None:
+        prefix = f"{execution.execution_id}:"
+        for call_id in [call_id for call_id in self._pending if call_id.startswith(prefix)]:
+            self._pending.pop(call_id).settle(error=ExecutionError("the execution is over"))
+
+    def _exception(self, name: str, message: str) -> BaseException:
+        """A built-in exception by its name, else a CapabilityError that bears it."""
+        known = getattr(builtins, name, None)
+        if isinstance(known, type) and issubclass(known, Exception):
+            try:
+                return known(message)
+            except TypeError:
+                pass  # UnicodeDecodeError and its like want more than a message
+        made = self._error_types.get(name)
+        if made is None:
+            made = self._error_types[name] = type(name, (CapabilityError,), {"__module__": "__main__"})
+        return made(message)
+
+
+class _Interruptible:
+    """While entered by the blocking thread, an interrupt wakes it by `wake(error)`, unless that is false."""
+
+    def __init__(self, calls: Calls, wake: Callable[[BaseException], bool]) -> None:
+        self._calls = calls
+        self._wake = wake
+
+    def _take(self) -> bool:
+        interrupt = self._calls._interrupt  # pyright: ignore[reportPrivateUsage] - one idea in two classes
+        error = None if interrupt is None else interrupt.take()
+        if interrupt is None or error is None:
+            return False
+        if not self._wake(error):
+            # The answer had come: the code goes on, and meets it there.
+            interrupt.put_back(error)
+            return False
+        return True
+
+    def __enter__(self) -> None:
+        if self._calls.on_blocking_thread():
+            with self._calls._lock:  # pyright: ignore[reportPrivateUsage]
+                self._calls._wake_blocking = self._take  # pyright: ignore[reportPrivateUsage]
+            self._take()
+
+    def __exit__(self, *details: object) -> None:
+        if self._calls.on_blocking_thread():
+            with self._calls._lock:  # pyright: ignore[reportPrivateUsage]
+                self._calls._wake_blocking = None  # pyright: ignore[reportPrivateUsage]
+
+
+_original_sleep = time.sleep
+
+
+@gate
+def wait_readable(poller: select.poll) -> None:
+    """Wait until something can be read; an interrupt may be raised here."""
+    poller.poll()
+
+
+def _text(value: str) -> str:
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()

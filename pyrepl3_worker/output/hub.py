@@ -1,0 +1,398 @@
+"""What the code writes: streams, who wrote it, how much of it, and when it goes out.
+
+Text from `sys.stdout` and `sys.stderr` is collected under one lock and sent as `output` frames. A
+first line goes out at once, what follows within a few milliseconds is sent together. What is written
+straight to fds 1 and 2 goes through the capture pipes; where a parent drains those, each frame says
+whether something was waiting there, so that the parent can keep the order.
+"""
+
+import fcntl
+import os
+import select
+import termios
+import threading
+from collections import deque
+from sys import byteorder
+from time import monotonic, sleep
+from typing import Final
+
+from pyrepl3_schemas.messages import Output, StreamName
+from pyrepl3_worker.execution.execution import Execution, Flow, current
+from pyrepl3_worker.interrupts.signals import Doorbell
+from pyrepl3_worker.interrupts.timers import Alarm, AlarmClock, is_owned
+from pyrepl3_worker.output.buffer import Segment, head_of, tail_of, trimmed, utf8_decoder
+from pyrepl3_worker.wire.stdio import Stdio
+from pyrepl3_worker.wire.transport import Writer
+
+_FLUSH_DELAY: Final = 0.004
+"""Seconds for which text may wait for more."""
+_FLUSH_CHARS: Final = 64 * 1024
+SHORT: Final = 256
+"""Characters of a text that may take the short way."""
+_SHORT_PIECES: Final = 256
+"""How many go the short way before one looks up. The interpreter keeps integers up to this ready made."""
+_MOST_PIECES: Final = 8000
+_CHUNK_CHARS: Final = 96 * 1024
+"""Longest text of one frame. Buffers for it stay below malloc's mmap threshold of 128 KiB, past which
+each costs page faults."""
+_TAIL_BYTES: Final = 1024 * 1024
+"""How much of the end is kept when an execution writes more than its bound."""
+_DRAIN_BYTES: Final = 64 * 1024
+_DRAIN_PATIENCE: Final = 0.25
+_DRAIN_LOOK: Final = 0.0002
+_ioctl: Final = fcntl.ioctl
+_FIONREAD: Final = termios.FIONREAD
+_NONE: Final = (0, 0)
+_STREAMS: Final[tuple[StreamName, StreamName]] = ("stdout", "stderr")
+# Before the code's own `time.sleep` takes its place.
+_sleep: Final = sleep
+
+
+class OutputHub:
+    """Collects text, attributes it, bounds it and sends it, from any thread."""
+
+    def __init__(self, writer: Writer, stdio: Stdio, clock: AlarmClock, max_output_bytes: int | None) -> None:
+        """Send through `writer`; delays come from `clock`."""
+        self._writer = writer
+        self._stdio = stdio
+        self._clock = clock
+        self._max = max_output_bytes
+        self._tail_limit = 0 if max_output_bytes is None else min(max_output_bytes // 2, _TAIL_BYTES)
+        self._chunk = min(_CHUNK_CHARS, max(1024, writer.max_frame_bytes // 8))
+        self._lock = threading.RLock()
+        self.segments: Final = {stream: Segment(stream) for stream in _STREAMS}
+        self.segment = self.segments["stdout"]
+        """The one that was written to last; only this one holds text."""
+        self._later: deque[tuple[Execution | None, StreamName, str]] = deque()
+        """Text that was written where nobody could wait for the lock."""
+        self._chars = 0
+        self._alarm: Alarm | None = None
+        self._last_flush = 0.0
+        self._at_once = False
+        self.total_bytes = 0
+        self.running: Execution | None = None
+        """What text without a flow of its own is attributed to."""
+        self.forked = False
+        self.doorbell: Doorbell | None = None
+        """Answered at the end of a `write`, a place where code that prints all the time can be stopped."""
+        self._decoders = (utf8_decoder(), utf8_decoder())
+        self._byte_decoders = (utf8_decoder(), utf8_decoder())
+        self._bytes_came = False
+        if stdio.drained is not None:
+            threading.Thread(target=self._drain_forever, name="pyrepl3-capture", daemon=True).start()
+
+    def write(self, stream: StreamName, text: str) -> None:
+        """Take text that is being written now by the calling thread and task."""
+        if self.forked:
+            self._write_raw(stream, text.encode("utf-8", "backslashreplace"))
+            return
+        flow = current.get()
+        owner = self.running if flow is None else flow.execution
+        if self._is_amid():
+            self._later.append((owner, stream, text))
+            return
+        with self._lock:
+            if self._later:
+                self._take_later()
+            self._take(flow, owner, stream, text)
+            if self._later:
+                self._take_later()
+
+    def _is_amid(self) -> bool:
+        """Whether this thread is in the middle of something that a write may not come between.
+
+        A garbage collection may run a finalizer that prints anywhere in our own code: in the middle of
+        the hub's, where a second write would take apart what the first has half done; or while this
+        thread holds the lock of the writer or of the clock, for which the hub's owner may be waiting.
+        """
+        return is_owned(self._lock) or is_owned(self._writer.lock) or is_owned(self._clock.lock)
+
+    def _take_later(self) -> None:
+        """Take what could not be taken when it was written. What comes meanwhile waits for its alarm."""
+        for _ in range(len(self._later)):
+            owner, stream, text = self._later.popleft()
+            self._take(None, owner, stream, text)
+
+    def _take(self, flow: Flow | None, owner: Execution | None, stream: StreamName, text: str) -> None:
+        segment = self.segment
+        if segment.owner is not owner or segment.stream != stream:
+            self._send_pending()
+            segment = self.segment = self.segments[stream]
+            segment.owner = owner
+        if not segment.pieces:
+            self._at_once = monotonic() - self._last_flush > _FLUSH_DELAY
+            if self._alarm is None:
+                self._alarm = self._clock.set(_FLUSH_DELAY, self._alarm_flush)
+            self._chars = 0
+        segment.pieces.append(text)
+        self._chars += len(text)
+        if (
+            self._chars >= _FLUSH_CHARS
+            or len(segment.pieces) >= _MOST_PIECES
+            or (self._at_once and text.endswith("\n"))
+        ):
+            self._send_now()
+        elif not self._at_once and flow is not None:
+            segment.flow = flow
+            segment.room = _SHORT_PIECES
+
+    def write_bytes(self, stream: StreamName, data: bytes) -> None:
+        """Take bytes that are being written now; what is no UTF-8 is replaced."""
+        if self.forked:
+            self._write_raw(stream, data)
+            return
+        if self._is_amid():
+            self.write(stream, data.decode("utf-8", "replace"))
+            return
+        with self._lock:
+            self._bytes_came = True
+            text = self._byte_decoders[stream == "stderr"].decode(data)
+            if text:
+                flow = current.get()
+                self._take(flow, self.running if flow is None else flow.execution, stream, text)
+            if self._later:
+                self._take_later()
+
+    def _end_bytes(self) -> None:
+        """Let go of characters that were begun and not ended."""
+        self._bytes_came = False
+        for stream, decoder in zip(_STREAMS, self._byte_decoders, strict=True):
+            text = decoder.decode(b"", final=True)
+            decoder.reset()
+            if text:
+                self.write(stream, text)
+
+    def write_fd(self, fd: int, data: bytes) -> bool:
+        """Take what the code writes to fd 1 or 2, in its place among what it prints.
+
+        False when it has to go to the fd itself: that has been redirected, or the bytes are so many
+        that the pipe is the better way.
+        """
+        if len(data) > _DRAIN_BYTES // 2 or self.forked:
+            return False
+        try:
+            now, ours = os.fstat(fd), os.fstat(self._stdio.captured[fd - 1])
+        except OSError:
+            return False
+        if (now.st_ino, now.st_dev) != (ours.st_ino, ours.st_dev):
+            return False
+        self.write_bytes(_STREAMS[fd - 1], data)
+        # Like any write(2), it must outlive the process.
+        self.flush()
+        return True
+
+    def use_doorbell(self, doorbell: Doorbell) -> None:
+        """Answer `doorbell` from now on; when it waits, no text takes the short way past it."""
+        self.doorbell = doorbell
+
+        def look_up() -> None:
+            self.segment.room = 0
+
+        doorbell.on_busy = look_up
+
+    def flush(self) -> None:
+        """Send what has been collected, or see it sent: another thread may be about to."""
+        if self._is_amid():
+            return
+        with self._lock:
+            if self._later:
+                self._take_later()
+            if self.segment.pieces:
+                self._send_now()
+            if self._later:
+                self._take_later()
+
+    def _send_now(self) -> None:
+        self._send_pending()
+        self._last_flush = monotonic()
+        self._at_once = False
+
+    def settle(self) -> None:
+        """Take care of what could not be taken when it was written."""
+        if self._later:
+            self.flush()
+
+    def _alarm_flush(self) -> None:
+        # Whoever writes from here on sets another.
+        self._alarm = None
+        try:
+            self.flush()
+        except OSError:
+            # The parent is gone. The loop sees the end of its stream and ends the process.
+            self.segment.pieces.clear()
+
+    def _send_pending(self) -> None:
+        segment = self.segment
+        segment.room = 0
+        # In place, and only what was copied: another thread may be adding a short piece just now.
+        pieces = segment.pieces.copy()
+        del segment.pieces[: len(pieces)]
+        self._chars = 0
+        if not pieces:
+            return
+        text = pieces[0] if len(pieces) == 1 else "".join(pieces)
+        if self._stdio.drained is None:
+            self._account(segment.owner, segment.stream, text, self._waiting_bytes())
+        else:
+            self._drain()
+            self._account(segment.owner, segment.stream, text)
+
+    def _waiting_bytes(self) -> tuple[int, int]:
+        """How much written straight to fds 1 and 2 has not been read by the parent yet."""
+        # Into buffers of ours: handing in bytes and taking some back takes three times as long.
+        stdout, stderr = bytearray(4), bytearray(4)
+        _ioctl(self._stdio.captured[0], _FIONREAD, stdout)
+        _ioctl(self._stdio.captured[1], _FIONREAD, stderr)
+        return int.from_bytes(stdout, byteorder), int.from_bytes(stderr, byteorder)
+
+    def _account(
+        self, owner: Execution | None, stream: StreamName, text: str, captured: tuple[int, int] = _NONE
+    ) -> None:
+        if not text:
+            return
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
+        self.total_bytes += size
+        if owner is not None:
+            head = None if self._max is None else self._max - self._tail_limit - owner.output_bytes
+            owner.output_bytes += size
+            if head is not None and size > head:
+                kept = head_of(text, max(head, 0))
+                self._keep_tail(owner, stream, text[len(kept) :])
+                text = kept
+        self._send(owner, stream, text, captured)
+
+    def _keep_tail(self, owner: Execution, stream: StreamName, text: str) -> None:
+        if owner.ended:
+            # Its tail has been sent; what is over the bound now can only be counted.
+            if not owner.late_marked:
+                owner.late_marked = True
+                self._send(owner, stream, self._marker("more late"))
+            return
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
+        owner.tail.append((stream, text, size))
+        owner.tail_bytes += size
+        while owner.tail_bytes - owner.tail[0][2] >= self._tail_limit and len(owner.tail) > 1:
+            _, _, gone = owner.tail.popleft()
+            owner.tail_bytes -= gone
+            owner.cut_bytes += gone
+        if owner.tail_bytes > 2 * self._tail_limit:
+            # A single long text: keep its end.
+            first_stream, first, first_size = owner.tail.popleft()
+            end = tail_of(first, max(self._tail_limit - (owner.tail_bytes - first_size), 0))
+            end_size = len(end.encode("utf-8", "backslashreplace"))
+            owner.cut_bytes += first_size - end_size
+            owner.tail_bytes -= first_size - end_size
+            owner.tail.appendleft((first_stream, end, end_size))
+
+    def _marker(self, what: str) -> str:
+        return f"\n… {what} output cut (max_output_bytes={self._max}) …\n"
+
+    def _send(
+        self, owner: Execution | None, stream: StreamName, text: str, captured: tuple[int, int] = _NONE
+    ) -> None:
+        if not text:
+            return
+        if not text.isascii():
+            text = text.encode("utf-8", "backslashreplace").decode()
+        execution_id = None if owner is None else owner.execution_id
+        late = owner is not None and owner.ended
+        out, err = captured
+        for start in range(0, len(text), self._chunk):
+            part = text if len(text) <= self._chunk else text[start : start + self._chunk]
+            self._writer.send(
+                Output(execution_id=execution_id, stream=stream, data=part, late=late,
+                       captured_stdout=out, captured_stderr=err)
+            )  # fmt: skip
+            out = err = 0
+
+    def finish(self, execution: Execution) -> None:
+        """Send everything that `execution` has written, the kept tail included. It ends after this."""
+        if self._bytes_came:
+            self._end_bytes()
+        # Locked although nothing may be there: the alarm's thread takes the text before it sends it.
+        with self._lock:
+            if self._later:
+                self._take_later()
+            if self.segment.pieces:
+                self._send_pending()
+            if self._stdio.drained is not None:
+                self._drain(final=True)
+            if self._later:
+                self._take_later()
+                self._send_pending()
+            if execution.tail:
+                self._send_tail(execution)
+
+    def _send_tail(self, execution: Execution) -> None:
+        tail, size = trimmed(execution.tail, self._tail_limit)
+        execution.cut_bytes += execution.tail_bytes - size
+        execution.tail.clear()
+        if execution.cut_bytes:
+            self._send(execution, tail[0][0], self._marker(f"{execution.cut_bytes:,} bytes of"))
+        for stream, text in tail:
+            self._send(execution, stream, text)
+
+    def after_fork(self) -> None:
+        """In a forked child: what is printed goes to fds 1 and 2 at once, as from any child process."""
+        self._lock = threading.RLock()
+        self._later.clear()
+        for segment in self.segments.values():
+            segment.room = 0
+            segment.pieces.clear()
+        self.forked = True
+
+    def _write_raw(self, stream: StreamName, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(1 if stream == "stdout" else 2, view) :]
+
+    def begin(self, execution: Execution) -> None:
+        """An execution starts: its first line goes out at once, whatever the one before it wrote last."""
+        self._last_flush = 0.0
+        self.running = execution
+
+    def wait_drained(self) -> bool:
+        """Wait, briefly, until the parent has read what is in the capture pipes; say whether it has.
+
+        The bytes there bear no name, so what the next execution writes could not be told from them. There
+        is nothing to wait on: a pipe does not say when it is empty.
+        """
+        deadline = monotonic() + _DRAIN_PATIENCE
+        while self._waiting_bytes() != _NONE:
+            if monotonic() > deadline:
+                return False
+            _sleep(_DRAIN_LOOK)
+        return True
+
+    # --- capture pipes, when this process has to drain them itself ---------------------------------
+
+    def _drain_forever(self) -> None:
+        drained = self._stdio.drained
+        assert drained is not None
+        poller = select.poll()
+        for fd in drained:
+            poller.register(fd, select.POLLIN)
+        while True:
+            poller.poll()
+            with self._lock:
+                try:
+                    self._send_pending()
+                    self._drain()
+                except OSError:
+                    return
+
+    def _drain(self, *, final: bool = False) -> None:
+        """Send what waits in the capture pipes."""
+        assert self._stdio.drained is not None
+        for fd, stream, decoder in zip(self._stdio.drained, _STREAMS, self._decoders, strict=True):
+            while True:
+                try:
+                    data = os.read(fd, _DRAIN_BYTES)
+                except BlockingIOError:
+                    break
+                if not data:
+                    break
+                self._account(self.running, stream, decoder.decode(data))
+            if final:
+                self._account(self.running, stream, decoder.decode(b"", final=True))
+                decoder.reset()

@@ -1,0 +1,225 @@
+"""Rich objects as MIME bundles, by the protocol that IPython has made common: `_repr_html_` and its kin.
+
+An object is asked for each representation by itself, so that one that fails does not take the others
+with it; why it failed then stands in the metadata. Holds no state: `cancellation` relies on that.
+"""
+
+import os
+import sys
+from binascii import b2a_base64
+from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
+from typing import Any, Final, cast
+
+import msgspec
+
+from pyrepl3_schemas.messages import Display
+from pyrepl3_worker.rendering.reprs import bounded_repr, encodable, type_name
+from pyrepl3_worker.rendering.static_lookup import UNKNOWN, in_mro, own_dict
+
+_METHODS: Final = {
+    "_repr_html_": "text/html",
+    "_repr_markdown_": "text/markdown",
+    "_repr_svg_": "image/svg+xml",
+    "_repr_png_": "image/png",
+    "_repr_jpeg_": "image/jpeg",
+    "_repr_latex_": "text/latex",
+    "_repr_json_": "application/json",
+}
+_PLAIN: Final = "text/plain"
+_PLAIN_CHARS: Final = 1024 * 1024
+_PYPLOT: Final = "matplotlib.pyplot"
+
+type Bundle = dict[str, str]
+"""MIME type to text: binary data in base64, JSON types as JSON."""
+
+
+def mime_bundle(obj: object) -> tuple[Bundle, dict[str, str]]:
+    """Give all representations that an object offers, and their metadata as JSON by MIME type.
+
+    `text/plain` is always there. A representation that raises is left out; its metadata is
+    `{"error": …}` then.
+
+    Raises:
+        TimeoutError: from inside the object's own code, as does anything that is no `Exception`.
+    """
+    data: Bundle = {}
+    metadata: dict[str, str] = {}
+    for mime, ask in _offers(obj):
+        try:
+            found = ask()
+            given, about = cast(tuple[Any, Any], found) if type(found) is tuple else (found, None)
+            if mime is None:
+                for key, value in _mapping(given).items():
+                    _put(data, key, value)
+                for key, value in _mapping(about).items():
+                    metadata[encodable(str(key))] = _json(value)
+            elif given is not None:
+                _put(data, mime, given)
+                if about is not None:
+                    metadata[mime] = _json(about)
+        except TimeoutError:
+            raise  # a deadline's
+        except Exception as error:
+            metadata[mime or "_repr_mimebundle_"] = _json({"error": describe(error)})
+    if _PLAIN not in data:
+        data[_PLAIN], _ = bounded_repr(obj, _PLAIN_CHARS)
+    return data, metadata
+
+
+def _offers(obj: object) -> Iterator[tuple[str | None, Callable[[], Any]]]:
+    """Give what the object can be asked for; None as the MIME type means several at once.
+
+    Looked up statically: an object whose `__getattr__` knows everything offers nothing.
+    """
+    own = own_dict(obj)
+    for name, mime in {"_repr_mimebundle_": None, **_METHODS}.items():
+        if in_mro(type(obj), name) is not UNKNOWN or name in own:
+            yield mime, lambda name=name: getattr(obj, name)()
+    figures = sys.modules.get("matplotlib.figure")
+    if figures is not None and "Figure" in own_dict(figures) and isinstance(obj, figures.Figure):
+        yield "image/png", lambda: _png(obj)
+
+
+def _mapping(value: object) -> Mapping[Any, Any]:
+    return {} if value is None else cast(Mapping[Any, Any], value)
+
+
+def _put(data: Bundle, mime: object, value: object) -> None:
+    key = encodable(str(mime))
+    if isinstance(value, bytes | bytearray | memoryview):
+        data[key] = b2a_base64(cast(bytes, value), newline=False).decode()
+    elif isinstance(value, str):
+        data[key] = encodable(str.__str__(value))
+    elif key == "application/json" or key.endswith("+json"):
+        data[key] = _json(value)
+    else:
+        raise TypeError(f"{key}: text or bytes are wanted, not a {type_name(value)}")
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def describe(error: Exception) -> str:
+    """Give an exception as one line, also when its own text fails."""
+    try:
+        return encodable(f"{type_name(error)}: {error}")
+    except TimeoutError:
+        raise
+    except Exception as second:
+        return f"{type_name(error)} (its text raises {type_name(second)})"
+
+
+class DisplayHandle:
+    """A display that can be changed later."""
+
+    __slots__ = ("_display", "display_id")
+
+    def __init__(self, display_id: str, display: Callable[..., Any]) -> None:
+        """Stand for what is shown under an id."""
+        self.display_id = display_id
+        self._display = display
+
+    def display(self, obj: object, **options: Any) -> None:
+        """Show an object once more, under the same id."""
+        self._display(obj, display_id=self.display_id, **options)
+
+    def update(self, obj: object, **options: Any) -> None:
+        """Put an object in the place of what is shown."""
+        self._display(obj, display_id=self.display_id, update=True, **options)
+
+    def __repr__(self) -> str:
+        """Give the class and the id."""
+        return f"<DisplayHandle display_id={self.display_id!r}>"
+
+
+def make_display(
+    send: Callable[[Display], None],
+    current_execution: Callable[[], str | None],
+    new_id: Callable[[], str] = lambda: os.urandom(16).hex(),
+) -> Callable[..., DisplayHandle | None]:
+    """Make the session's `display`."""
+
+    def display(
+        *objs: object,
+        display_id: str | bool | None = None,
+        update: bool = False,
+        raw: bool = False,
+        metadata: Mapping[str, object] | None = None,
+    ) -> DisplayHandle | None:
+        """Show objects richly: as HTML, an image, … whatever they offer.
+
+        Args:
+            objs: what to show, one display each.
+            display_id: a name for it, to be able to change it later; True makes one up.
+            update: take the place of what is shown under `display_id`.
+            raw: the objects are MIME bundles already: MIME types to text, bytes, or JSON data.
+            metadata: more about it, by MIME type.
+
+        Returns:
+            A handle with `update(obj)` when there is a `display_id`, else None.
+
+        Raises:
+            TypeError: `update` without a `display_id`, or a raw object that is no MIME bundle.
+        """
+        if update and not display_id:
+            raise TypeError("update=True needs the display_id of what is to be changed")
+        name = new_id() if display_id is True else display_id or None
+        for obj in objs:
+            data, about = _raw_bundle(obj) if raw else mime_bundle(obj)
+            for key, value in (metadata or {}).items():
+                about[encodable(key)] = _json(value)
+            send(
+                Display(
+                    data=data,
+                    execution_id=current_execution(),
+                    metadata=about,
+                    display_id=name if name is None else encodable(name),
+                    update=update,
+                )
+            )
+        return None if name is None else DisplayHandle(name, display)
+
+    return display
+
+
+def _raw_bundle(obj: object) -> tuple[Bundle, dict[str, str]]:
+    if not isinstance(obj, Mapping):
+        raise TypeError(f"raw=True wants a dict of MIME types, not a {type_name(obj)}")
+    data: Bundle = {}
+    for mime, value in cast(Mapping[object, object], obj).items():
+        _put(data, mime, value)
+    return data, {}
+
+
+def flush_figures(display: Callable[..., Any]) -> None:
+    """Show all of matplotlib's open figures and close them, if the code uses matplotlib at all.
+
+    What can't be drawn is told of in its place.
+    """
+    pyplot: Any = sys.modules.get(_PYPLOT)
+    if pyplot is None:
+        return
+    try:
+        numbers = list(pyplot.get_fignums())
+    except Exception as error:
+        display({_PLAIN: f"<the open figures are not known: {describe(error)}>"}, raw=True)
+        return
+    for number in numbers:
+        try:
+            figure = pyplot.figure(number)
+            bundle: dict[str, Any] = {"image/png": _png(figure), _PLAIN: bounded_repr(figure, 1000)[0]}
+        except Exception as error:
+            bundle = {_PLAIN: f"<figure {number} can't be drawn: {describe(error)}>"}
+        display(bundle, raw=True)
+        try:
+            pyplot.close(number)
+        except Exception as error:
+            display({_PLAIN: f"<figure {number} can't be closed: {describe(error)}>"}, raw=True)
+
+
+def _png(figure: Any) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    return buffer.getvalue()

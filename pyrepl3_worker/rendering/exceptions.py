@@ -1,0 +1,299 @@
+"""Exceptions as wire data: types, messages, frames, notes, chains and groups, trimmed to the user's.
+
+Nothing in here trusts an exception: its `__str__` may raise or be endless, its stack thousands deep.
+"""
+
+import linecache
+from asyncio import CancelledError  # by name: the code may replace asyncio's own
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import islice
+from traceback import FrameSummary, StackSummary, TracebackException
+from types import TracebackType
+from typing import Any, Final, cast
+
+import msgspec
+
+from pyrepl3_schemas.codec import encode
+from pyrepl3_schemas.errors import LocalProtocolError
+from pyrepl3_schemas.messages import Error, ErrorKind, ExceptionData, Frame
+from pyrepl3_worker.code.compiler import CELL_PREFIX, WRAPPER
+from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER
+from pyrepl3_worker.errors import CompilationError
+from pyrepl3_worker.rendering.reprs import type_name
+
+_MESSAGE_CHARS: Final = 64 * 1024
+_TRACEBACK_CHARS: Final = 256 * 1024
+_NOTE_CHARS: Final = 8 * 1024
+_NOTES: Final = 50
+_FRAMES: Final = (50, 100)
+"""Outermost and innermost frames that are kept of a deeper stack."""
+_MEMBERS: Final = 50
+_CHAIN: Final = 20
+_LEAST_CHARS: Final = 64
+"""Of an error's texts; if not even these fit a frame, nothing does."""
+_STOPS: Final[dict[type, str]] = {
+    CancelledError: "asyncio.exceptions.CancelledError",
+    KeyboardInterrupt: "KeyboardInterrupt",
+    TimeoutError: "TimeoutError",
+}
+"""What a stop raises, and its name in a traceback."""
+
+
+def bounded(text: str, limit: int) -> str:
+    """Keep head and tail of a text over `limit` characters; make it encodable."""
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]}… {len(text) - 2 * half:,} characters cut …{text[-half:]}"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def describe(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
+    """Give the wire form of an exception."""
+    # By its type alone, here and elsewhere: isinstance asks the object itself for its __class__.
+    if issubclass(type(error), CompilationError):
+        return _describe_compilation(cast("CompilationError", error), execution_id)
+    if (
+        kind in ("cancelled", "timeout")
+        and type(error) in _STOPS
+        and error.__cause__ is None
+        and (error.__context__ is None or error.__suppress_context__)
+    ):
+        return _describe_stop(error, kind, execution_id)
+    summary = TracebackException.from_exception(error, compact=True, max_group_width=_MEMBERS)
+    _trim(summary, 0)
+    data = _data(error, summary, 0)
+    return Error(
+        execution_id=execution_id,
+        kind=kind,
+        exception=data.exception,
+        message=data.message,
+        notes=data.notes,
+        frames=data.frames,
+        traceback=_format(summary),
+        cause=data.cause,
+        members=data.members,
+    )
+
+
+def shortened(error: Error, max_frame_bytes: int) -> Error | None:
+    """Give as much of an error as fits a frame; None if even the least of it does not."""
+    chars = min(_MESSAGE_CHARS, max_frame_bytes // 8)
+    while chars >= _LEAST_CHARS:
+        # What is closest to the error is kept longest: its own text, then its frames, then other errors.
+        few = chars // _LEAST_CHARS - 1
+        data = _shorten_data(error, chars, few, depth=min(few, _CHAIN))
+        short = msgspec.structs.replace(
+            error,
+            exception=data.exception,
+            message=data.message,
+            notes=data.notes,
+            frames=data.frames,
+            cause=data.cause,
+            members=data.members,
+            traceback=bounded(error.traceback, 2 * chars),
+            suggestion=error.suggestion if len(error.suggestion or "") <= chars else None,
+            truncated=True,
+        )
+        with suppress(LocalProtocolError):
+            encode(short, max_frame_bytes)
+            return short
+        chars //= 2
+    return None
+
+
+def _shorten_data(data: Error | ExceptionData, chars: int, few: int, depth: int) -> ExceptionData:
+    """Bound the texts to `chars`, the lists to `few`, what is inside to a part of that, `depth` deep."""
+    cause, members = data.cause, data.members
+    return ExceptionData(
+        exception=bounded(data.exception, chars),
+        message=bounded(data.message, chars),
+        notes=[bounded(note, chars // 4) for note in data.notes[:few]],
+        frames=data.frames[-few:] if few else [],
+        cause=None if cause is None or not depth else _shorten_data(cause, chars // 4, few // 2, depth - 1),
+        members=[_shorten_data(member, chars // 4, few // 2, depth - 1) for member in members[: few // 4]]
+        if depth
+        else [],
+    )
+
+
+def _describe_stop(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
+    """Say the same of a stop in a fifth of the time: somebody is waiting for just that.
+
+    Without carets in the traceback, which would mark the place where the stop happened to strike.
+    """
+    stack: list[TracebackType] = []
+    step = error.__traceback__
+    while step is not None:
+        if not step.tb_frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
+            stack.append(step)
+        step = step.tb_next
+    first = (at for at, step in enumerate(stack) if step.tb_frame.f_code.co_filename.startswith(CELL_PREFIX))
+    stack = _without_middle(stack[next(first, 0) :])
+    frames = [_frame_of(step) for step in stack]
+    message, notes = message_of(error), _notes(error)
+    text = ["Traceback (most recent call last):\n"] if frames else []
+    for frame in frames:
+        text.append(f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n')
+        if frame.line:
+            text.append(f"    {frame.line}\n")
+    name = _STOPS[type(error)]
+    text.append(f"{name}: {message}\n" if message else f"{name}\n")
+    text.extend(f"{note}\n" for note in notes)
+    return Error(
+        execution_id=execution_id,
+        kind=kind,
+        exception=type_name(error),
+        message=message,
+        notes=notes,
+        frames=frames,
+        traceback=bounded("".join(text), _TRACEBACK_CHARS),
+    )
+
+
+def _frame_of(step: TracebackType) -> Frame:
+    code = step.tb_frame.f_code
+    filename = code.co_filename
+    if not filename.startswith(CELL_PREFIX):
+        linecache.checkcache(filename)
+    line = linecache.getline(filename, step.tb_lineno, step.tb_frame.f_globals).strip()
+    _, end_lineno, colno, end_colno = next(
+        islice(code.co_positions(), step.tb_lasti // 2, None), (None, None, None, None)
+    )
+    return Frame(
+        filename=bounded(filename, 1000),
+        lineno=step.tb_lineno,
+        name="<module>" if code.co_name == WRAPPER else bounded(code.co_name, 500),
+        line=bounded(line, 1000),
+        end_lineno=end_lineno,
+        colno=colno,
+        end_colno=end_colno,
+    )
+
+
+def _without_middle[T](stack: list[T]) -> list[T]:
+    head, tail = _FRAMES
+    return stack[:head] + stack[-tail:] if len(stack) > head + tail else stack
+
+
+def describe_plainly(
+    error: BaseException, kind: ErrorKind, execution_id: str | None, why: str, message: str = ""
+) -> Error:
+    """Give the least there is to say, without running anything of the exception's own."""
+    name = type_name(error)
+    text = message or f"the exception could not be described ({why})"
+    shown = f"{name}: {text}\n"
+    return Error(
+        execution_id=execution_id,
+        kind=kind,
+        exception=bounded(name, 200),
+        message=text,
+        traceback=bounded(shown, _TRACEBACK_CHARS),
+    )
+
+
+def _describe_compilation(error: CompilationError, execution_id: str | None) -> Error:
+    cause = error.__cause__ if isinstance(error.__cause__, SyntaxError) else error
+    shown = TracebackException(type(cause), cause, None, compact=True)
+    frames: list[Frame] = []
+    if error.lineno is not None and error.filename is not None:
+        frames.append(
+            Frame(
+                filename=error.filename,
+                lineno=error.lineno,
+                name="<module>",
+                line=bounded((error.text or "").rstrip("\n"), 1000),
+                end_lineno=error.end_lineno,
+                colno=None if error.offset is None else max(error.offset - 1, 0),
+                end_colno=None if error.end_offset is None else max(error.end_offset - 1, 0),
+            )
+        )
+    return Error(
+        execution_id=execution_id,
+        kind="compilation",
+        exception="SyntaxError" if isinstance(cause, CompilationError) else type(cause).__name__,
+        message=bounded(str(error.msg), _MESSAGE_CHARS),
+        notes=_notes(error),
+        frames=frames,
+        traceback=bounded("".join(shown.format(chain=False)), _TRACEBACK_CHARS),
+        suggestion=error.suggestion,
+    )
+
+
+def _trim(summary: TracebackException, depth: int) -> None:
+    """Take our frames out of the stacks, and what lies above the user's first line."""
+    summary.stack = StackSummary.from_list(_user_frames(summary.stack))
+    if depth > _CHAIN:
+        summary.__cause__ = summary.__context__ = None
+        return
+    for other in (summary.__cause__, summary.__context__, *(summary.exceptions or ())):
+        if other is not None:
+            _trim(other, depth + 1)
+
+
+def _user_frames(stack: Iterable[FrameSummary]) -> list[FrameSummary]:
+    frames = [frame for frame in stack if not frame.filename.startswith(PACKAGE_FOLDER)]
+    first = next((at for at, frame in enumerate(frames) if frame.filename.startswith(CELL_PREFIX)), 0)
+    frames = frames[first:]
+    for frame in frames:
+        if frame.name == WRAPPER:
+            frame.name = "<module>"
+    return _without_middle(frames)
+
+
+def _format(summary: TracebackException) -> str:
+    return bounded("".join(summary.format()), _TRACEBACK_CHARS)
+
+
+def _data(error: BaseException, summary: TracebackException, depth: int) -> ExceptionData:
+    cause: ExceptionData | None = None
+    members: list[ExceptionData] = []
+    if depth < _CHAIN:
+        if error.__cause__ is not None and summary.__cause__ is not None:
+            cause = _data(error.__cause__, summary.__cause__, depth + 1)
+        elif (
+            error.__context__ is not None
+            and summary.__context__ is not None
+            and not error.__suppress_context__
+        ):
+            cause = _data(error.__context__, summary.__context__, depth + 1)
+        if summary.exceptions is not None:
+            group: Any = error
+            pairs = list(zip(group.exceptions, summary.exceptions, strict=False))[:_MEMBERS]
+            members = [_data(member, shown, depth + 1) for member, shown in pairs]
+    return ExceptionData(
+        exception=bounded(type_name(error), 200),
+        message=message_of(error),
+        notes=_notes(error),
+        frames=[_frame(frame) for frame in summary.stack],
+        cause=cause,
+        members=members,
+    )
+
+
+def message_of(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as broken:
+        return f"<{type_name(error)}.__str__ raised {type_name(broken)}>"
+    return bounded(text, _MESSAGE_CHARS)
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes: Any = error.__dict__.get("__notes__")
+    if type(notes) is not list:
+        return []
+    texts = cast("list[object]", notes)[:_NOTES]
+    return [bounded(note, _NOTE_CHARS) for note in texts if isinstance(note, str)]
+
+
+def _frame(frame: FrameSummary) -> Frame:
+    return Frame(
+        filename=bounded(frame.filename, 1000),
+        lineno=frame.lineno or 0,
+        name=bounded(frame.name, 500),
+        line=bounded(frame.line or "", 1000),
+        end_lineno=frame.end_lineno,
+        colno=frame.colno,
+        end_colno=frame.end_colno,
+    )

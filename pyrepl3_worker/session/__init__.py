@@ -1,0 +1,10 @@
+"""The one event loop of a worker: messages in, messages out.
+
+session               routes each message to its handler, runs cells in order
+result_messages       a cell's outcome as `Result` or `Error`
+queries               ping, stats, complete, inspect; answered while code runs
+checkpoint_requests   checkpoint and restore
+patched_functions     `input`, `time.sleep`, `os.write`, … as the code sees them
+process_limits        memory and CPU limits of the process
+repair                puts recursion limit, builtins and standard fds back after a cell
+"""

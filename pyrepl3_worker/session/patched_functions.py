@@ -1,0 +1,233 @@
+"""Stand-ins that the code gets for a few functions that could not work, or not be stopped, otherwise.
+
+Each says why. Nothing else of the interpreter is touched.
+"""
+
+import asyncio
+import builtins
+import getpass as getpass_module
+import io
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Any, Final
+
+from pyrepl3_worker.execution.execution import Flow, current
+from pyrepl3_worker.execution.tasks import EventLoopCoordinator
+from pyrepl3_worker.host_calls.calls import Calls
+from pyrepl3_worker.interrupts.signals import gate
+from pyrepl3_worker.output.hub import OutputHub
+from pyrepl3_worker.output.streams import OutputStream
+
+_OUTPUT_FDS: Final = (1, 2)
+_POOLS: Final = "concurrent.futures.thread"
+_INTERPRETER_POOLS: Final = "concurrent.futures.interpreter"
+"""Since Python 3.14. Their work runs where there is neither a flow nor anything to call."""
+
+
+class StdinStream(io.TextIOBase):
+    """`sys.stdin` of the code: each line is asked for as `input()` does."""
+
+    encoding = "utf-8"
+    errors = "strict"
+
+    def __init__(self, ask: Callable[[str, bool], str]) -> None:
+        """`ask(prompt, password)` gives a line without its newline, or raises EOFError."""
+        super().__init__()
+        self._ask = ask
+        self._rest = ""
+
+    @property
+    def name(self) -> str:
+        """As the interpreter's own stream is called."""
+        return "<stdin>"
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def fileno(self) -> int:
+        """Fd 0, which reads as empty."""
+        return 0
+
+    def isatty(self) -> bool:
+        """No."""
+        return False
+
+    def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
+        """Give one line with its newline, or an empty text at the end of file."""
+        if not self._rest:
+            try:
+                self._rest = self._ask("", False) + "\n"
+            except EOFError:
+                return ""
+        if size is None or size < 0:
+            size = len(self._rest)
+        line, self._rest = self._rest[:size], self._rest[size:]
+        return line
+
+    def read(self, size: int | None = -1, /) -> str:
+        """Give everything up to the end of file, or up to `size` characters."""
+        text = ""
+        while size is None or size < 0 or len(text) < size:
+            line = self.readline(-1 if size is None or size < 0 else size - len(text))
+            if not line:
+                break
+            text += line
+        return text
+
+    def close(self) -> None:
+        """Stay open: `exit()` closes stdin on its way."""
+
+
+def make_input(calls: Calls, hub: OutputHub) -> Callable[..., Any]:
+    """`input`: asks the parent, for there is no terminal."""
+
+    def input(prompt: object = "", /) -> Any:  # noqa: A001 - its name in tracebacks and help()
+        """Ask for a line. In a coroutine, `await input(...)` lets other tasks go on meanwhile."""
+        hub.flush()
+        return calls.ask(str(prompt), password=False, frame=sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+
+    return input
+
+
+def make_getpass(calls: Calls, hub: OutputHub) -> Callable[..., Any]:
+    """`getpass.getpass`: the original would warn that it can't switch the echo off."""
+
+    def getpass(prompt: str = "Password: ", stream: object = None, **options: object) -> Any:
+        """Ask for a line that should not be shown while it is typed."""
+        del stream, options
+        hub.flush()
+        return calls.ask(prompt, password=True, frame=sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+
+    return getpass
+
+
+_sleep = time.sleep
+
+
+@gate
+def _sleep_on_loop_thread(seconds: float) -> None:
+    _sleep(seconds)
+
+
+def make_sleep(calls: Calls) -> Callable[[float], None]:
+    """`time.sleep`: on the blocking thread the original can't be woken, for signals reach the main one."""
+
+    @wraps(_sleep)
+    def sleep(seconds: float, /) -> None:
+        if calls.on_blocking_thread():
+            calls.sleep(seconds)
+        else:
+            _sleep_on_loop_thread(seconds)
+
+    return sleep
+
+
+def make_write(hub: OutputHub) -> Callable[[int, Any], int]:
+    """`os.write`: to fds 1 and 2, it keeps its place among what is printed."""
+    original = os.write
+
+    @wraps(original)
+    def write(fd: int, data: Any, /) -> int:
+        if fd in _OUTPUT_FDS:
+            data = bytes(data)
+            if hub.write_fd(fd, data):
+                return len(data)
+            hub.flush()
+        return original(fd, data)
+
+    return write
+
+
+def inherit_flow() -> None:
+    """`threading.Thread`: a thread belongs to the flow that started it (as tasks do already)."""
+    original = threading.Thread.start
+
+    @wraps(original)
+    def start(self: threading.Thread) -> None:
+        flow = current.get()
+        if flow is not None and "run" not in self.__dict__:
+            self.run = _ThreadInFlow(flow.child(), self)  # pyright: ignore[reportAttributeAccessIssue] - its `__call__` is a property
+        if not pools and _POOLS in sys.modules:
+            with suppress(AttributeError):  # that module is only just being imported
+                pools.append(_inherit_flow_in_pools())
+        original(self)
+
+    pools: list[object] = []
+    threading.Thread.start = start
+
+
+def _inherit_flow_in_pools() -> object:
+    """`ThreadPoolExecutor.submit`: a piece of work belongs to the flow that submits it, not to its thread.
+
+    That thread may be from an earlier cell, and which one takes the work is a matter of chance. Called when
+    the process's first pool starts its first thread, whose own flow does for the work it is started for:
+    the module takes its time to import, and most code never needs it.
+    """
+    pool = sys.modules[_POOLS].ThreadPoolExecutor
+    original = pool.submit
+
+    @wraps(original)
+    def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        flow = current.get()
+        if flow is None or type(self).__module__ == _INTERPRETER_POOLS:
+            return original(self, fn, *args, **kwargs)
+        work = _InFlow(flow.child(), fn)
+        # A thread that this may start has no place: another time, one that is there takes the work.
+        token = current.set(None)
+        try:
+            return original(self, work, *args, **kwargs)
+        finally:
+            current.reset(token)
+
+    pool.submit = submit
+    return original
+
+
+class _InFlow:
+    """A function that sets its flow first. A class, so that it shows what it is and holds no closure."""
+
+    def __init__(self, flow: Flow, function: Callable[..., Any]) -> None:
+        self._flow = flow
+        self._function = function
+
+    @property
+    def __call__(self) -> Callable[..., Any]:
+        """What is called in place of this, where it is called: so no frame of ours is in tracebacks."""
+        current.set(self._flow)
+        return self._function
+
+
+class _ThreadInFlow:
+    """A thread's `run`, with its flow set."""
+
+    def __init__(self, flow: Flow, thread: threading.Thread) -> None:
+        self._flow = flow
+        self._thread = thread
+
+    @property
+    def __call__(self) -> Callable[[], None]:
+        """As above."""
+        del self._thread.run  # the class's own again, and no reference cycle left
+        current.set(self._flow)
+        return self._thread.run
+
+
+def provide(calls: Calls, hub: OutputHub, coordinator: EventLoopCoordinator) -> None:
+    """Put all of them in their places."""
+    builtins.input = make_input(calls, hub)
+    getpass_module.getpass = make_getpass(calls, hub)
+    time.sleep = make_sleep(calls)
+    os.write = make_write(hub)
+    asyncio.run = coordinator.run
+    inherit_flow()
+    sys.stdin = sys.__stdin__ = StdinStream(
+        lambda prompt, password: calls.block_for_line(prompt, password=password)
+    )
+    sys.stdout = sys.__stdout__ = OutputStream(hub, "stdout", 1)
+    sys.stderr = sys.__stderr__ = OutputStream(hub, "stderr", 2)

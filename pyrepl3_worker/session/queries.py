@@ -1,0 +1,109 @@
+"""Questions that are answered at once, whatever runs: completion, inspection, life and metrics."""
+
+from collections.abc import Callable
+from typing import Final
+
+from pyrepl3_schemas.messages import (
+    Complete,
+    Completions,
+    GetStats,
+    Inspect,
+    Inspection,
+    Metrics,
+    Ping,
+    Pong,
+    Stats,
+)
+from pyrepl3_worker.executor import AsyncExecutor
+from pyrepl3_worker.isolation.builtins_guard import Sound
+from pyrepl3_worker.namespace import ENGINE_INTERNALS, MODULE_KEYS, NamespaceManager
+from pyrepl3_worker.output.hub import OutputHub
+from pyrepl3_worker.session.process_limits import cpu_seconds, resident_bytes
+from pyrepl3_worker.wire.transport import Writer
+
+HIDDEN: Final = MODULE_KEYS | ENGINE_INTERNALS | {"_last_exception", "exit", "quit", "display"}
+"""Names of the namespace that are not the code's own."""
+
+
+class Queries:
+    """Answers from what is there, without running any of the code."""
+
+    def __init__(
+        self,
+        namespace: NamespaceManager,
+        executor: AsyncExecutor,
+        hub: OutputHub,
+        writer: Writer,
+        waiting: Callable[[], int],
+    ) -> None:
+        """`waiting` gives how many requests have not reached the executor yet."""
+        self._namespace = namespace
+        self._executor = executor
+        self._hub = hub
+        self._writer = writer
+        self._waiting = waiting
+
+    def complete(self, message: Complete) -> None:
+        """Say what could stand at the cursor."""
+        with Sound():
+            try:
+                # Not loaded before it is asked for, here and below: start-up stays lean.
+                from pyrepl3_worker.inspection.completion import complete
+
+                answer = complete(self._namespace.namespace, message)
+            except Exception:  # a library that the code has broken (`os.stat`, replaced for a test)
+                answer = Completions(request_id=message.request_id)
+        self._writer.send(answer)
+
+    def inspect(self, message: Inspect) -> None:
+        """Say what is known of a name, or of all."""
+        with Sound():
+            try:
+                from pyrepl3_worker.inspection.completion import inspect
+
+                answer = inspect(self._namespace.namespace, message, HIDDEN)
+            except Exception:  # as above
+                answer = Inspection(request_id=message.request_id)
+        self._writer.send(answer)
+
+    def ping(self, message: Ping) -> None:
+        """Give a sign of life."""
+        running = self._executor.running
+        self._writer.send(
+            Pong(
+                nonce=message.nonce,
+                rss=resident_bytes(),
+                cpu_time=cpu_seconds(),
+                queue=self._executor.queued + self._waiting(),
+                current_execution=None if running is None else running.execution_id,
+            )
+        )
+
+    def stats(self, message: GetStats) -> None:
+        """Give the session's metrics."""
+        metrics, cache, manager = (
+            self._executor.metrics,
+            self._executor.compiler.cache,
+            self._executor.manager,
+        )
+        asked = cache.hits + cache.misses
+        self._writer.send(
+            Stats(
+                request_id=message.request_id,
+                metrics=Metrics(
+                    total_executions=metrics.total,
+                    successful_executions=metrics.succeeded,
+                    failed_executions=metrics.failed,
+                    total_duration=metrics.total_duration,
+                    duration_buckets=metrics.duration_buckets,
+                    mode_distribution=metrics.mode_distribution,
+                    cache_hits=cache.hits,
+                    cache_misses=cache.misses,
+                    cache_hit_rate=cache.hits / asked if asked else 0.0,
+                    ast_transforms=self._executor.compiler.ast_transforms,
+                    active_tasks=len(manager.tasks),
+                    tasks_created=manager.created,
+                    output_bytes=self._hub.total_bytes,
+                ),
+            )
+        )

@@ -1,0 +1,204 @@
+"""Outcomes as wire messages. `show` and `explain` run where the code runs: it may hang in its `__repr__`."""
+
+from asyncio import CancelledError  # by name: the code may replace asyncio's own
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from pyrepl3_schemas.codec import encode_value
+from pyrepl3_schemas.density import exceeds, most_objects
+from pyrepl3_schemas.errors import LocalProtocolError
+from pyrepl3_schemas.messages import Error, ErrorKind, FromWorker, Result, Value
+from pyrepl3_worker.code.suggestions import ErrorRecovery
+from pyrepl3_worker.config import ExecutorConfig
+from pyrepl3_worker.confinement.in_force import limit_met
+from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
+from pyrepl3_worker.execution.execution import Execution
+from pyrepl3_worker.execution.host import NO_VALUE, Outcome
+from pyrepl3_worker.interrupts.signals import gate
+from pyrepl3_worker.rendering.exceptions import bounded, describe, describe_plainly, message_of, shortened
+from pyrepl3_worker.rendering.reprs import bounded_repr, type_name
+
+_RESERVE: Final = 8 * 1024 * 1024
+_OTHER_BYTES: Final = 256
+_OTHER_OBJECTS: Final = 256
+"""Room in a frame for what stands beside the value and the texts of a `result`."""
+
+
+_NUMBERS: Final[dict[type, str]] = {int: "int", float: "float", bool: "bool"}
+_LARGE: Final = 2**63
+
+
+class Shown(NamedTuple):
+    """A value, prepared for its `result`."""
+
+    value: Value
+    repr: str
+    type_name: str
+    truncated: bool
+
+
+_SHOWN_NONE: Final = Shown(encode_value(None), "None", "NoneType", False)
+_SHOWN_NOTHING: Final = Shown(msgspec.UNSET, "", "", False)
+
+
+class Presenter:
+    """Makes the `result` or `error` of an execution."""
+
+    def __init__(self, config: ExecutorConfig) -> None:
+        """Keep to the config's bounds."""
+        self._config = config
+        # Each character may take four bytes: so they are half of a frame at most, and the name a tenth.
+        self._most_chars = min(config.max_repr_chars, config.max_frame_bytes // 8)
+        self._most_name_chars = config.max_frame_bytes // 40
+        self._reserve: bytearray | None = None
+        self._refill()
+
+    def _refill(self) -> None:
+        """Set aside, under a memory limit, what it takes to describe that the limit was hit.
+
+        The pages are never touched, so this costs no memory but the right to it.
+        """
+        if self._config.max_memory_usage is not None and self._reserve is None:
+            with suppress(MemoryError):
+                self._reserve = bytearray(_RESERVE)
+
+    @gate
+    def show(self, execution: Execution, value: Any) -> "Shown":
+        """Prepare a value: MessagePack where it has that form, and always a repr."""
+        if value is None:
+            return _SHOWN_NONE
+        if value is NO_VALUE:
+            return _SHOWN_NOTHING
+        kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType] - of anything
+        name = _NUMBERS.get(kind)
+        if name is not None and -_LARGE < value < _LARGE:
+            # What `bounded_repr` would say too: even the least bound has room for it.
+            return Shown(encode_value(value), repr(value), name, False)
+        text, truncated = bounded_repr(value, self._most_chars)
+        name = bounded(type_name(value), self._most_name_chars)
+        try:
+            raw = encode_value(value)
+        except LocalProtocolError:
+            return Shown(msgspec.UNSET, text, name, truncated)
+        frame = self._config.max_frame_bytes
+        room = frame - _OTHER_BYTES - _size(text) - _size(name) - _size(execution.execution_id)
+        most = most_objects(frame) - _OTHER_OBJECTS
+        if len(memoryview(raw)) > room or exceeds(memoryview(raw), most):
+            return Shown(msgspec.UNSET, text, name, True)
+        return Shown(raw, text, name, truncated)
+
+    @gate
+    def explain(self, execution: Execution, error: BaseException) -> Error:
+        """Make the `error` of an exception."""
+        kind = self._kind(execution, error)
+        if issubclass(type(error), MemoryError):
+            self._reserve = None
+        met = limit_met(error) if kind in ("exception", "limit") else ""
+        if met:
+            kind = "limit"
+            error.add_note(met)
+        elif kind == "limit" and issubclass(type(error), MemoryError):
+            error.add_note(
+                f"max_memory_usage={self._config.max_memory_usage} bytes; "
+                "raise it in the ExecutorConfig if that is too low"
+            )
+        if issubclass(type(error), RuntimeError):
+            advice = ErrorRecovery.handle_async_context_error(error)
+            if advice is not None:
+                error.add_note(advice)
+        try:
+            return describe(error, kind, execution.execution_id)
+        except (Exception, RecursionError) as broken:
+            return describe_plainly(
+                error,
+                kind,
+                execution.execution_id,
+                f"describing it raised {type_name(broken)}",
+                message_of(error),
+            )
+
+    def _kind(self, execution: Execution, error: BaseException) -> ErrorKind:
+        # By its type alone: isinstance asks the object itself for its __class__, and runs its code.
+        kind = type(error)
+        asked = execution.reason
+        if issubclass(kind, CompilationError):
+            return "compilation"
+        if issubclass(kind, LimitExceeded):
+            return "limit"
+        if issubclass(kind, MemoryError) and self._config.max_memory_usage is not None:
+            return "limit"
+        stopped = issubclass(kind, CancelledError | KeyboardInterrupt | CancellationError)
+        if asked == "timeout" and (stopped or issubclass(kind, TimeoutError)):
+            return "timeout"
+        if stopped and (asked is not None or issubclass(kind, CancellationError)):
+            return "cancelled"
+        return "exception"
+
+    def message(self, execution: Execution, outcome: Outcome) -> Result | Error:
+        """Give the one message that ends an execution."""
+        if self._reserve is None and self._config.max_memory_usage is not None:
+            self._refill()
+        shown: Shown | Error | None = outcome.shown
+        truncated = execution.cut_bytes > 0
+        if isinstance(shown, Shown):
+            return Result(
+                execution_id=execution.execution_id,
+                mode=execution.mode,
+                value=shown.value,
+                repr=shown.repr,
+                type_name=shown.type_name,
+                duration=outcome.duration,
+                truncated=shown.truncated or truncated,
+                captured=execution.undrained,
+            )
+        if shown is None:
+            error = outcome.error if outcome.error is not None else RuntimeError("no outcome")
+            kind = self._kind(execution, error)
+            shown = describe_plainly(
+                error, kind, execution.execution_id, "it was stopped while being described"
+            )
+        return msgspec.structs.replace(
+            shown,
+            mode=execution.mode,
+            duration=outcome.duration,
+            truncated=truncated,
+            captured=execution.undrained,
+        )
+
+    def too_large(self, execution: Execution, outcome: Outcome, error: LocalProtocolError) -> Error:
+        """Give what fits even a small `max_frame_bytes` when an outcome does not: an error, shortened."""
+        message = self.message(execution, outcome)
+        if isinstance(message, Error):
+            fitting = shortened(message, self._config.max_frame_bytes)
+            if fitting is not None:
+                return fitting
+        return Error(
+            kind="limit",
+            exception=type(error).__name__,
+            message=f"the outcome does not fit max_frame_bytes={self._config.max_frame_bytes}",
+            execution_id=execution.execution_id,
+            mode=execution.mode,
+            duration=outcome.duration,
+            captured=execution.undrained,
+        )
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def display_for(
+    send: Callable[[FromWorker], None], current_id: Callable[[], str | None]
+) -> Callable[..., Any]:
+    """Give the code's `display`, of which all but the name is imported when it is first called."""
+
+    def display(*objects: Any, **options: Any) -> Any:
+        """Show objects richly: as HTML, an image, … whatever they offer."""
+        from pyrepl3_worker.rendering.display import make_display
+
+        return make_display(send, current_id)(*objects, **options)
+
+    return display

@@ -1,0 +1,400 @@
+"""The session: one loop, one reader, and a table from message type to handler."""
+
+import asyncio
+import os
+import sys
+from asyncio import Task  # by name: the code may replace asyncio's own
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
+from pyrepl3_schemas.messages import (
+    CallResponse,
+    Cancel,
+    Checkpoint,
+    Complete,
+    Error,
+    Execute,
+    FromWorker,
+    GetStats,
+    Hello,
+    InputResponse,
+    Inspect,
+    Ping,
+    Ready,
+    Restore,
+    Shutdown,
+    ToWorker,
+)
+from pyrepl3_schemas.version import PROTOCOL
+from pyrepl3_worker.code.import_control import ImportController
+from pyrepl3_worker.config import ExecutorConfig
+from pyrepl3_worker.confinement import in_force
+from pyrepl3_worker.errors import CancellationError
+from pyrepl3_worker.execution.execution import Execution
+from pyrepl3_worker.execution.host import Outcome
+from pyrepl3_worker.execution.tasks import EventLoopCoordinator
+from pyrepl3_worker.executor import AsyncExecutor
+from pyrepl3_worker.host_calls.calls import Calls, wait_readable
+from pyrepl3_worker.interrupts.child_processes import before_spawning, kill_children
+from pyrepl3_worker.interrupts.signals import Interrupt, loop_gate
+from pyrepl3_worker.interrupts.timers import AlarmClock
+from pyrepl3_worker.isolation.builtins_guard import take_note
+from pyrepl3_worker.namespace import NamespaceManager
+from pyrepl3_worker.output.hub import OutputHub
+from pyrepl3_worker.rendering.exceptions import describe
+from pyrepl3_worker.session import patched_functions
+from pyrepl3_worker.session.checkpoint_requests import Keeping
+from pyrepl3_worker.session.process_limits import limit_memory
+from pyrepl3_worker.session.queries import Queries
+from pyrepl3_worker.session.repair import Health
+from pyrepl3_worker.session.result_messages import Presenter, display_for
+from pyrepl3_worker.wire.busy_poll import Linger
+from pyrepl3_worker.wire.stdio import Stdio
+from pyrepl3_worker.wire.transport import Reader, Writer
+
+FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
+_MOST_STRAYS: Final = 1000
+"""Exceptions that may strike the loop itself before it is taken to be broken."""
+_LAST_GRACE: Final = 2.0
+_FOR_CODE: Final = 0.9  # of the grace; what is left is for exit handlers
+
+
+class Session:
+    """Serves one parent. Made by `open_session` in `__main__`, once `hello` has come."""
+
+    def __init__(
+        self,
+        hello: Hello,
+        loop: asyncio.AbstractEventLoop,
+        stdio: Stdio,
+        reader: Reader,
+        waiting: list[ToWorker],
+    ) -> None:
+        """Get everything ready and say so. `waiting` came together with `hello`."""
+        config = hello.config
+        self._loop = loop
+        self._stdio = stdio
+        self._reader = reader
+        self._config: ExecutorConfig = config
+        self._writer = Writer(stdio.writer, config.max_frame_bytes)
+        self._stopping = False
+        self._strays = 0
+        self._advancing = False
+        self._linger = Linger(reader.fd)
+        self._namespace = NamespaceManager()
+        self._namespace.install()
+        clock = AlarmClock()
+        self._clock = clock
+        self._hub = OutputHub(self._writer, stdio, clock, config.max_output_bytes)
+        self._executor = AsyncExecutor(
+            self._namespace, hello.session_id, config=config, host=self, clock=clock
+        )
+        self._calls = Calls(
+            self._send_in_order,
+            self._pump,
+            self._executor.stopper.doorbell.ring,
+            lambda: self._executor.blocking_thread,
+            reader.fd,
+        )
+        self._coordinator = EventLoopCoordinator(loop, self._executor.manager)
+        self._coordinator.on_nested = self._read_on_nested_loop
+        self._hub.use_doorbell(self._executor.stopper.doorbell)
+        self._health = Health(stdio, self._executor.stopper.doorbell, self._namespace.namespace)
+        self._presenter = Presenter(config)
+        self._keeping = Keeping(
+            self._namespace, self._executor.stopper, clock, self._health, self._writer, config.max_frame_bytes
+        )
+        self._queries = Queries(self._namespace, self._executor, self._hub, self._writer, self._count_waiting)
+        self._ordered: deque[Execute | Checkpoint | Restore] = deque()
+        self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
+            Execute: self._ordered.append,
+            InputResponse: self._calls.deliver_input,
+            CallResponse: self._calls.deliver_call,
+            Cancel: self._on_cancel,
+            Checkpoint: self._ordered.append,
+            Restore: self._ordered.append,
+            Complete: self._queries.complete,
+            Inspect: self._queries.inspect,
+            Ping: self._queries.ping,
+            GetStats: self._queries.stats,
+            Shutdown: self._on_shutdown,
+            Hello: self._on_second_hello,
+        }
+        self._prepare(hello)
+        self._dispatch(waiting)
+        # On the loop, which is not running yet.
+        loop.call_soon(self._advance)
+
+    def _prepare(self, hello: Hello) -> None:
+        config, loop, names = self._config, self._loop, self._namespace.namespace
+        loop.set_task_factory(self._executor.manager.factory)
+        patched_functions.provide(self._calls, self._hub, self._coordinator)
+        before_spawning(self._hub.flush, self._executor.stopper.before_spawning)
+        self._display = names["display"] = display_for(self._send_in_order, self._current_id)
+        for spec in hello.capabilities:
+            names[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
+        os.register_at_fork(after_in_child=self._after_fork)
+        self._executor.stopper.doorbell.install()
+        ImportController(config, names).install()
+        take_note()
+        confinement = in_force.in_force()
+        if config.max_memory_usage is not None:
+            # A thread's stack counts too, so it must be there before memory can run short.
+            self._clock.start()
+            limit_memory(config.max_memory_usage)
+            confinement.append("memory")
+        self._writer.send(
+            Ready(
+                protocol=PROTOCOL,
+                pid=os.getpid(),
+                python=sys.version.split(maxsplit=1)[0],
+                features=FEATURES,
+                max_frame_bytes=config.max_frame_bytes,
+                confinement=confinement,
+            )
+        )
+        loop.add_reader(self._reader.fd, self._on_readable)
+
+    # --- the loop ------------------------------------------------------------------------------------
+
+    @loop_gate
+    def run(self) -> None:
+        """Serve until the session ends."""
+        while not self._stopping:
+            try:
+                # Code may stop the loop under us; it goes on.
+                self._loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                # A task of the code raised it; asyncio lets these two through, and has noted it there.
+                continue
+            except BaseException as error:
+                # A signal handler of the code's, say, that struck while the loop was at rest.
+                self._strays += 1
+                if self._strays > _MOST_STRAYS:
+                    raise
+                self._hub.write("stderr", describe(error, "exception", None).traceback)
+                self._hub.flush()
+
+    def finish(self) -> None:
+        """Let go: exit handlers run, for a moment, and all output goes out."""
+        import atexit
+
+        self._clock.set(_LAST_GRACE, lambda: os._exit(0))
+        kill_children(0.0)
+        atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportAttributeAccessIssue] - the interpreter's own finalization would wait for the code's threads
+        # The parent may have gone already.
+        with suppress(OSError):
+            self._hub.flush()
+
+    def _on_readable(self) -> None:
+        self._linger.came()
+        self._read()
+        self._executor.stopper.deliver()
+        self._advance()
+        if self._executor.at_rest and not self._stopping:
+            self._linger.wait()
+
+    def _read(self) -> None:
+        """Read what has arrived and dispatch it."""
+        try:
+            messages = self._reader.read()
+        except RemoteProtocolError as error:
+            self._give_up(error)
+            return
+        if messages is None:
+            # The parent has closed its end, or is gone.
+            self._loop.remove_reader(self._reader.fd)
+            self._on_shutdown(Shutdown(reason="end of stream", grace=_LAST_GRACE))
+            return
+        self._dispatch(messages)
+        if self._reader.decoder.error is not None:  # known already; more bytes to raise it may never come
+            self._give_up(self._reader.decoder.error)
+
+    def _dispatch(self, messages: list[ToWorker]) -> None:
+        for message in messages:
+            self._handlers[type(message)](message)
+
+    def listen(self) -> None:
+        """In the doorbell's handler, while code holds this thread: read, and start nothing now."""
+        self._read()
+        if self._ordered:
+            # The fd will not call again for what has been read.
+            self._loop.call_soon_threadsafe(self._advance)
+
+    def _pump(self) -> None:
+        """Block this thread, in a call of the code's, until something has come; dispatch it."""
+        self._executor.stopper.raise_here()
+        wait_readable(self._reader.poller)
+        self._read()
+        self._executor.stopper.raise_here()
+
+    def _read_on_nested_loop(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+        loop.add_reader(self._reader.fd, self._on_nested_readable)
+
+        def undo() -> None:
+            loop.remove_reader(self._reader.fd)
+
+        return undo
+
+    def _on_nested_readable(self) -> None:
+        self._read()
+        self._executor.stopper.deliver()
+
+    # --- handlers ------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Start what has come, in order. Checkpoints wait until what came before them is done."""
+        self._advancing = True
+        try:
+            while self._ordered and self._start_next():
+                if self._executor.manager.tasks and self._ordered:
+                    # They too have a turn between two cells.
+                    self._writer.flush()
+                    self._loop.call_soon(self._advance)
+                    return
+        finally:
+            self._advancing = False
+
+    def _count_waiting(self) -> int:
+        return sum(isinstance(message, Execute) for message in self._ordered)
+
+    def _start_next(self) -> bool:
+        """Start what is first; False if it has to wait."""
+        ordered, executor = self._ordered, self._executor
+        message = ordered[0]
+        if isinstance(message, Execute):
+            ordered.popleft()
+            execution = Execution(
+                message.execution_id,
+                message.code,
+                message.timeout,
+                message.result_mode,
+                store_history=message.store_history,
+            )
+            executor.submit(execution, self._on_done)
+            return True
+        if executor.running is None and not executor.queued:
+            ordered.popleft()
+            self._keeping.answer(message)
+            return True
+        return False
+
+    def _on_cancel(self, message: Cancel) -> None:
+        if self._executor.request(message.execution_id, message.reason):
+            return
+        for waiting in self._ordered:
+            if isinstance(waiting, Execute) and waiting.execution_id == message.execution_id:
+                self._ordered.remove(waiting)
+                self._executor.stopper.stop_holder()
+                execution = Execution(waiting.execution_id, waiting.code)
+                error = CancellationError(f"execution {message.execution_id!r} was cancelled before it began")
+                execution.reason = message.reason
+                self._on_done(execution, Outcome(None, error, self.explain(execution, error), 0.0))
+                return
+
+    def _on_shutdown(self, message: Shutdown) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._ordered.clear()
+        Task(self._wind_down(set(self._executor.manager.tasks)), loop=self._loop)
+        self._executor.close()
+        self._loop.call_later(message.grace * _FOR_CODE, self._loop.stop)
+
+    async def _wind_down(self, cancelled: set[Task[Any]]) -> None:
+        """Wait for what was cancelled, then stop the loop."""
+        await self._executor.stopper.over()
+        self._executor.manager.cleanup(cancelled)  # what the execution has started while it cleaned up
+        while tasks := list(self._executor.manager.tasks):
+            await asyncio.wait(tasks)
+        await self._coordinator.flush_queue()
+        self._loop.stop()
+
+    def _on_second_hello(self, message: Hello) -> None:
+        self._complain(f"a second hello, for session {message.session_id!r}: a worker has one session")
+
+    def _give_up(self, error: RemoteProtocolError) -> None:
+        """End, and say why once: code that waits for an answer here would read on for ever."""
+        if self._loop.remove_reader(self._reader.fd):
+            self._complain(f"unreadable: {error}")
+            self._clock.set(_LAST_GRACE, lambda: os._exit(0))  # whatever the code does
+            self._on_shutdown(Shutdown(reason="unreadable", grace=0.0))
+
+    def _complain(self, text: str) -> None:
+        self._writer.send(Error("protocol", "RemoteProtocolError", text, traceback=text))
+
+    # --- the executor's host -------------------------------------------------------------------------
+
+    def begin(self, execution: Execution) -> None:
+        """Attribute what is written without a flow of its own."""
+        self._hub.begin(execution)
+        self._calls.running = execution
+
+    def show(self, execution: Execution, value: Any) -> Any:
+        """Prepare a value for its `result`."""
+        return self._presenter.show(execution, value)
+
+    def explain(self, execution: Execution, error: BaseException) -> Any:
+        """Prepare an exception for its `error`."""
+        return self._presenter.explain(execution, error)
+
+    def before_unknown(self) -> None:
+        """Let go of the results that were held back for those after them."""
+        self._writer.flush()
+
+    def interrupt_blocking(self, interrupt: Interrupt) -> bool:
+        """Wake the blocking thread from an `input()`, a call or a sleep; say whether it was in one."""
+        return self._calls.interrupt_blocking(interrupt)
+
+    def end(self, execution: Execution) -> None:
+        """Send what was written, and see whether more waits in the capture pipes."""
+        self._health.make_room()
+        if "matplotlib.pyplot" in sys.modules:
+            from pyrepl3_worker.rendering.display import flush_figures
+
+            flush_figures(self._display)
+        self._calls.end(execution)
+        self._hub.finish(execution)
+        if self._health.mend_fds():
+            execution.captured = True
+            # A parent that has sent nothing more drains when it takes the result, and so before it can.
+            followed = self._ordered or self._executor.queued or self._reader.has_more()
+            execution.undrained = not (followed and self._hub.wait_drained())
+        self._hub.running = self._calls.running = None
+
+    def tidy(self) -> None:
+        """Mend what the code may have broken; send what finalizers wrote while its outcome was sent."""
+        self._health.mend()
+        self._hub.settle()
+
+    def _on_done(self, execution: Execution, outcome: Outcome) -> None:
+        """Send the one `result` or `error` of an execution; held for the next one's if that follows now."""
+        message = self._presenter.message(execution, outcome)
+        hold = not execution.captured and self._executor.running is None
+        hold = hold and bool(self._ordered or self._executor.queued)
+        try:
+            self._writer.send(message, hold=hold)
+        except LocalProtocolError as error:
+            self._writer.send(self._presenter.too_large(execution, outcome, error))
+        if self._ordered and not self._advancing and self._executor.running is None:
+            self._loop.call_soon(self._advance)
+
+    # --- odds and ends -------------------------------------------------------------------------------
+
+    def _send_in_order(self, message: FromWorker) -> None:
+        self._hub.flush()
+        self._writer.send(message)
+
+    def _current_id(self) -> str | None:
+        running = self._executor.running
+        return None if running is None else running.execution_id
+
+    def _after_fork(self) -> None:
+        """In a child that the code forked: be nobody's worker."""
+        self._stdio.abandon()
+        self._executor.forked = True
+        self._calls.forked = True
+        self._hub.after_fork()

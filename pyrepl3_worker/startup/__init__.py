@@ -1,0 +1,4 @@
+"""From the command line to a running session.
+
+serve   claims the fds, confines the process, runs the session
+"""

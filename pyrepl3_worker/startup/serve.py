@@ -1,0 +1,96 @@
+"""From claimed fds to a running session."""
+
+import asyncio
+import ctypes
+import faulthandler
+import importlib
+import os
+import select
+import signal
+import sys
+from time import monotonic
+from typing import Final, NoReturn
+
+from pyrepl3_schemas.errors import RemoteProtocolError
+from pyrepl3_schemas.messages import Error, Hello, ToWorker
+from pyrepl3_schemas.version import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
+from pyrepl3_worker.session.session import Session
+from pyrepl3_worker.wire.stdio import Stdio, low_fds_taken
+from pyrepl3_worker.wire.transport import Reader, Writer
+
+_PR_SET_PDEATHSIG: Final = 1
+_EXIT_PROTOCOL: Final = 70
+"""EX_SOFTWARE of sysexits.h: the parent did not speak the protocol."""
+
+
+def die_with(parent: int | None) -> None:
+    """Have the kernel kill this process when the parent's thread that started it ends.
+
+    The end of stdin tells the same, but nobody reads it while code computes.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        # It went before the kernel knew.
+        os._exit(0)
+
+
+def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
+    """Wait for `hello`, then serve the session; ends the process."""
+    die_with(parent)
+    faulthandler.enable(stdio.last_words, all_threads=True)
+    # Python's own stdin object would read from /dev/null; code gets a better one with `hello`.
+    sys.path.insert(0, "")
+    # As interactively. Ours would be taken for the code's arguments (argparse, unittest.main).
+    sys.argv[:] = [""]
+    _warm_up(warm, stdio)
+    with low_fds_taken(stdio.null):
+        loop = asyncio.SelectorEventLoop()
+    # Code that sets time still for a test (`time.monotonic`) is not to stop us too.
+    vars(loop)["time"] = monotonic
+    asyncio.set_event_loop(loop)
+    reader = Reader(stdio.reader, DEFAULT_MAX_FRAME_BYTES)
+    hello, waiting = _wait_for_hello(reader, stdio)
+    if hello.config.max_frame_bytes != DEFAULT_MAX_FRAME_BYTES:
+        reader.decoder.frames.max_frame_bytes = hello.config.max_frame_bytes
+    session = Session(hello, loop, stdio, reader, waiting)
+    session.run()
+    session.finish()
+    os._exit(0)
+
+
+def _warm_up(modules: list[str], stdio: Stdio) -> None:
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            os.write(stdio.last_words, f"pyrepl3-worker: --warm {name}: {error}\n".encode())
+            os._exit(1)
+
+
+def _wait_for_hello(reader: Reader, stdio: Stdio) -> tuple[Hello, list[ToWorker]]:
+    poller = select.poll()
+    poller.register(reader.fd, select.POLLIN)
+    while True:
+        poller.poll()
+        try:
+            messages = reader.read()
+        except RemoteProtocolError as error:
+            _refuse(stdio, str(error))
+        if messages is None:
+            os._exit(0)
+        if not messages:
+            continue
+        first = messages[0]
+        if not isinstance(first, Hello):
+            _refuse(stdio, f"the first message was {type(first).__name__}, not hello")
+        if first.protocol != PROTOCOL:
+            _refuse(stdio, f"protocol {first.protocol} was asked for; this worker speaks {PROTOCOL}")
+        return first, messages[1:]
+
+
+def _refuse(stdio: Stdio, reason: str) -> NoReturn:
+    Writer(stdio.writer, DEFAULT_MAX_FRAME_BYTES).send(
+        Error(kind="protocol", exception="RemoteProtocolError", message=reason, traceback=reason)
+    )
+    os.write(stdio.last_words, f"pyrepl3-worker: {reason}\n".encode())
+    os._exit(_EXIT_PROTOCOL)
