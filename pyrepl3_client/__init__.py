@@ -22,20 +22,20 @@ The smallest complete program:
     asyncio.run(main())
 """
 
-from pyrepl3_client._calls import CallContext, Capability, capability
-from pyrepl3_client._deaths import DeathCertificate
-from pyrepl3_client._durability import RecoveryHandler
-from pyrepl3_client._events import Event
-from pyrepl3_client._execution import Execution, InputHandler, OutputHandler
-from pyrepl3_client._inputs import Prompt
-from pyrepl3_client._journal import BridgeMetrics
-from pyrepl3_client._open import open_session
+from pyrepl3_client._execution.event_log import Event
+from pyrepl3_client._execution.execution import Execution, InputHandler, OutputHandler
+from pyrepl3_client._execution.host_calls import CallContext, Capability, capability
+from pyrepl3_client._execution.prompts import Prompt
+from pyrepl3_client._journal.protocol import BridgeMetrics
 from pyrepl3_client._pool import WorkerPool
-from pyrepl3_client._recovery import Recovery, RecoveryPolicy, Skipped
-from pyrepl3_client._session import Session, WorkerInfo
+from pyrepl3_client._session.open import open_session
+from pyrepl3_client._session.options import RecoveryHandler
+from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy, Skipped
+from pyrepl3_client._session.session import Session, WorkerInfo
 from pyrepl3_client.config import ResourceLimits, SandboxPolicy, WorkerConfig
 from pyrepl3_client.errors import (
     CapabilityError,
+    DeathCertificate,
     ExecutionCancelled,
     ExecutionFailed,
     ExecutionIdConflict,

@@ -8,17 +8,17 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
-from pyrepl3_client._durability import RecoveryHandler
-from pyrepl3_client._execution import InputHandler, OutputHandler
-from pyrepl3_client._flight import Capabilities
-from pyrepl3_client._open import DEFAULT_CONFIG, durability_of, open_with
-from pyrepl3_client._patience import finish
-from pyrepl3_client._process import spawn
-from pyrepl3_client._recovery import RecoveryPolicy
-from pyrepl3_client._session import Session
-from pyrepl3_client._spare import Spare
-from pyrepl3_client._template import Template
-from pyrepl3_client._worker import Launch, Worker
+from pyrepl3_client._concurrency.uncancellable import finish
+from pyrepl3_client._execution.execution import InputHandler, OutputHandler
+from pyrepl3_client._execution.queue import Capabilities
+from pyrepl3_client._launch.fork_server import Template
+from pyrepl3_client._launch.idle_worker import Spare
+from pyrepl3_client._launch.spawn import spawn
+from pyrepl3_client._launch.worker import Launch, Worker
+from pyrepl3_client._session.open import DEFAULT_CONFIG, durability_of, open_with
+from pyrepl3_client._session.options import RecoveryHandler
+from pyrepl3_client._session.recovery_report import RecoveryPolicy
+from pyrepl3_client._session.session import Session
 from pyrepl3_client.config import WorkerConfig, checked_modules
 from pyrepl3_client.errors import PyRepl3Error, SpawnError
 

@@ -17,14 +17,17 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-from pyrepl3_client import _execution, _open, _pool, _session
-from pyrepl3_client._durability import RecoveryHandler
-from pyrepl3_client._events import Event
-from pyrepl3_client._execution import InputHandler, OutputHandler
-from pyrepl3_client._flight import Capabilities
-from pyrepl3_client._journal import BridgeMetrics
-from pyrepl3_client._loop_thread import LoopThread
-from pyrepl3_client._recovery import Recovery, RecoveryPolicy
+from pyrepl3_client import _pool
+from pyrepl3_client._concurrency.loop_thread import LoopThread
+from pyrepl3_client._execution import execution as _execution
+from pyrepl3_client._execution.event_log import Event
+from pyrepl3_client._execution.execution import InputHandler, OutputHandler
+from pyrepl3_client._execution.queue import Capabilities
+from pyrepl3_client._journal.protocol import BridgeMetrics
+from pyrepl3_client._session import open as _open
+from pyrepl3_client._session import session as _session
+from pyrepl3_client._session.options import RecoveryHandler
+from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.results import ExecutionResult
 from pyrepl3_schemas.lifecycle import ExecutionState, SessionState

@@ -16,12 +16,12 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from pyrepl3_client._journal import Journal
-from pyrepl3_client.durable.identity import session_group
-from pyrepl3_client.durable.promises.journal import PromiseJournal
-from pyrepl3_client.durable.promises.links import ANSWER_TIMEOUT, Link, connect_http, connect_postgres
+from pyrepl3_client._journal.protocol import Journal
+from pyrepl3_client.durable.remote.connect import ANSWER_TIMEOUT, Link, connect_http, connect_postgres
+from pyrepl3_client.durable.remote.journal import PromiseJournal
+from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.durable.sqlite import IN_MEMORY, SqliteConnection
-from pyrepl3_client.durable.sqlite_journal import SqliteJournal
+from pyrepl3_client.durable.sqlite.journal import SqliteJournal
 from pyrepl3_client.errors import StoreError
 
 # One letter is a drive to some people, and no scheme.

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ExecutorConfig
-from pyrepl3_client._bounds import OutputBound
-from pyrepl3_client._capture import CapturePipes
+from pyrepl3_client._text import OutputBound
+from pyrepl3_client._wire.captured_output import CapturePipes
 from pyrepl3_client.testing import Run, ScriptedWorker
 
 from .support import ONE, opened

@@ -47,7 +47,7 @@ async def test_strays_without_end_are_a_lie(session: pyrepl3.Session, tmp_path: 
 async def test_too_many_questions_to_record_are_a_lie(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
-    monkeypatch.setattr("pyrepl3_client._gate._MOST_QUESTION_BYTES", 1_000_000)
+    monkeypatch.setattr("pyrepl3_client._worker.message_guard._MOST_QUESTION_BYTES", 1_000_000)
 
     async def f() -> None:
         pass
@@ -67,7 +67,7 @@ async def test_too_many_questions_to_record_are_a_lie(
 async def test_calls_that_nobody_has_answered_yet_stop_the_reading(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyrepl3_client._throttle._MOST_OPEN", 10)
+    monkeypatch.setattr("pyrepl3_client._execution.backpressure._MOST_OPEN", 10)
     called = 0
     go_on, begun = asyncio.Event(), asyncio.Event()
 
@@ -110,7 +110,7 @@ async def test_events_that_nobody_iterates_over_are_bounded(session: pyrepl3.Ses
 async def test_answers_that_are_not_read_are_bounded(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyrepl3_client._connection._MOST_UNREAD", 2_000_000)
+    monkeypatch.setattr("pyrepl3_client._wire.connection._MOST_UNREAD", 2_000_000)
 
     async def f() -> bytes:
         return b"x" * 100_000
@@ -129,7 +129,7 @@ async def test_what_is_read_in_spite_of_a_hold_is_bounded(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it is being stopped a worker is read, whoever holds; it is not for it to use that."""
-    monkeypatch.setattr("pyrepl3_client._connection._MOST_FORCED", 1_000_000)
+    monkeypatch.setattr("pyrepl3_client._wire.connection._MOST_FORCED", 1_000_000)
     go_on = asyncio.Event()
     begun = asyncio.Event()
 

@@ -11,7 +11,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import SessionState
-from pyrepl3_client._nursery import Nursery
+from pyrepl3_client._concurrency.task_owner import Nursery
 from pyrepl3_client.testing import Run, ScriptedWorker
 from pyrepl3_schemas.messages import Execute, Hello, Ready, Shutdown
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pyrepl3_client._journal import SavedCheckpoint, Spec
-from pyrepl3_client._memory import MemoryJournal
+from pyrepl3_client._journal.memory import MemoryJournal
+from pyrepl3_client._journal.protocol import SavedCheckpoint, Spec
 from pyrepl3_schemas.messages import Unsaved
 
 pytestmark = pytest.mark.anyio

@@ -9,9 +9,9 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import SessionState, WorkerConfig, WorkerPool
+from pyrepl3_client._launch.idle_worker import Spare
+from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._pool import choose, seconds_until_refill
-from pyrepl3_client._spare import Spare
-from pyrepl3_client._worker import Worker
 from pyrepl3_client.testing import ScriptedWorker
 
 from .support import ONE, script_basics, turns_until

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from pyrepl3_client._memory import MemoryJournal
-from pyrepl3_client._nursery import Nursery
-from pyrepl3_client._saver import Saver
+from pyrepl3_client._concurrency.task_owner import Nursery
+from pyrepl3_client._journal.memory import MemoryJournal
+from pyrepl3_client._session.checkpoints import Saver
 
 # pyright: reportPrivateUsage=false
 

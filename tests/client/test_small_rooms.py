@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ErrorInfo, ExecutionResult, ExecutorConfig, WorkerConfig, errors
-from pyrepl3_client._outbox import Outbox
-from pyrepl3_client._worker import Ends
+from pyrepl3_client._launch.worker import Ends
+from pyrepl3_client._wire.writer import Outbox
 from pyrepl3_client.results import Text
 
 # --- configuration ------------------------------------------------------------------------------------

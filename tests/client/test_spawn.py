@@ -12,7 +12,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import WorkerConfig
-from pyrepl3_client._process import spawn
+from pyrepl3_client._launch.spawn import spawn
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import Output, Result, sync
-from pyrepl3_client._loop_thread import LoopThread
+from pyrepl3_client._concurrency.loop_thread import LoopThread
 from pyrepl3_client.testing import ScriptedWorker
 from pyrepl3_client.testing import open_session as open_scripted
 from pyrepl3_schemas.messages import Cancel, Execute

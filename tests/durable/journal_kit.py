@@ -8,10 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pyrepl3_client._journal import Entry, Journal, Spec
-from pyrepl3_client.durable.identity import session_group
+from pyrepl3_client._journal.protocol import Entry, Journal, Spec
+from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.durable.sqlite import SqliteConnection
-from pyrepl3_client.durable.sqlite_journal import SqliteJournal
+from pyrepl3_client.durable.sqlite.journal import SqliteJournal
 from pyrepl3_client.errors import StoreError
 
 SESSION = "analysis-7"

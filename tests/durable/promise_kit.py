@@ -8,8 +8,8 @@ from journal_kit import SESSION, nobody_is_told
 from resonate_base import Network, Source
 from resonate_server import InProcess, Server
 
-from pyrepl3_client.durable.identity import session_group
-from pyrepl3_client.durable.promises.journal import PromiseJournal
+from pyrepl3_client.durable.remote.journal import PromiseJournal
+from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.errors import StoreError
 
 type Opened = Callable[..., Any]

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from pyrepl3_client.durable.sqlite import SqliteConnection
-from pyrepl3_client.durable.sqlite.database import Database
-from pyrepl3_client.durable.sqlite.machine import Machine
-from pyrepl3_client.durable.sqlite.wire import Message, encode_answer, parse_request
+from pyrepl3_client.durable.sqlite.resonate_server.server import Machine
+from pyrepl3_client.durable.sqlite.resonate_server.wire import Message, encode_answer, parse_request
+from pyrepl3_client.durable.sqlite.tables.database import Database
 
 START = 1_700_000_000_000
 """Where the tests' clocks begin, in milliseconds since the epoch."""

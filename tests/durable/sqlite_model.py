@@ -16,10 +16,10 @@ from resonate.connections.local import ServerState, unwrap_request_envelope, wra
 from resonate.error import ServerError
 from sqlite_kit import START, action, apply, request, suspend
 
-from pyrepl3_client.durable.sqlite.database import Database
-from pyrepl3_client.durable.sqlite.machine import Machine
-from pyrepl3_client.durable.sqlite.schema import prepare
-from pyrepl3_client.durable.sqlite.wire import Message
+from pyrepl3_client.durable.sqlite.resonate_server.server import Machine
+from pyrepl3_client.durable.sqlite.resonate_server.wire import Message
+from pyrepl3_client.durable.sqlite.tables.database import Database
+from pyrepl3_client.durable.sqlite.tables.schema import prepare
 
 ROOTS = ("a", "b")
 IDS = ("a", "b", "a:1", "a:2")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyrepl3_client import BridgeMetrics
-from pyrepl3_client.durable.bridge import BridgeTimeout, ProtocolBridge
-from pyrepl3_client.durable.identity import (
+from pyrepl3_client.durable.resonate.bridge import BridgeTimeout, ProtocolBridge
+from pyrepl3_client.durable.resonate.ids import (
     awaited_id,
     call_key,
     code_digest,

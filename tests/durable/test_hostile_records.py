@@ -16,8 +16,8 @@ from resonate.codec import Codec, NoopEncryptor
 from resonate.resonate import Resonate
 from resonate.types import Value
 
-from pyrepl3_client._journal import CallRecord, SavedCheckpoint, Spec
-from pyrepl3_client.durable.identity import awaited_id, root_id
+from pyrepl3_client._journal.protocol import CallRecord, SavedCheckpoint, Spec
+from pyrepl3_client.durable.resonate.ids import awaited_id, root_id
 from pyrepl3_client.durable.sqlite import SqliteConnection, blob_digest
 
 pytestmark = pytest.mark.anyio

@@ -9,9 +9,9 @@ import pytest
 from journal_kit import CODE, Submitted, blobs, journal_at, rows, run
 
 from pyrepl3_client import BridgeMetrics
-from pyrepl3_client._journal import CallRecord, Entry, SavedCheckpoint, Spec
+from pyrepl3_client._journal.protocol import CallRecord, Entry, SavedCheckpoint, Spec
 from pyrepl3_client.durable.sqlite import PART_BYTES
-from pyrepl3_client.durable.sqlite_journal import SqliteJournal
+from pyrepl3_client.durable.sqlite.journal import SqliteJournal
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Unsaved
 

@@ -15,9 +15,9 @@ from journal_kit import CODE, SESSION, Submitted, connected, journal_at, run
 from resonate_base import ConnectorError
 from sqlite_kit import Clock, create, request
 
-from pyrepl3_client._journal import CallRecord, Entry
-from pyrepl3_client.durable.identity import session_group
-from pyrepl3_client.durable.owner import is_dead, this_owner
+from pyrepl3_client._journal.protocol import CallRecord, Entry
+from pyrepl3_client.durable.lease.owner import is_dead, this_owner
+from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.durable.sqlite import LeaseLost, SessionBusy, SqliteConnection
 from pyrepl3_client.errors import StoreError
 
@@ -28,8 +28,8 @@ import asyncio, signal, sys
 sys.path.insert(0, sys.argv[2])
 import msgspec
 from journal_kit import CODE, SESSION, Submitted
-from pyrepl3_client.durable.identity import session_group
-from pyrepl3_client.durable.sqlite_journal import SqliteJournal
+from pyrepl3_client.durable.resonate.ids import session_group
+from pyrepl3_client.durable.sqlite.journal import SqliteJournal
 from pyrepl3_client.durable.sqlite import SqliteConnection
 
 path, _, when, what = sys.argv[1:]
@@ -151,7 +151,7 @@ PAUSED = """
 import asyncio, os, signal, sys
 sys.path.insert(0, sys.argv[2])
 from journal_kit import CODE, SESSION, Submitted, journal_at
-from pyrepl3_client._journal import CallRecord, SavedCheckpoint
+from pyrepl3_client._journal.protocol import CallRecord, SavedCheckpoint
 from pyrepl3_client.errors import StoreError
 
 lost = []

@@ -10,12 +10,13 @@ import pytest
 from journal_kit import CODE, SESSION, Submitted, connected, journal_at, nobody_is_told, rows, run
 from resonate_base import ConnectorError
 
-from pyrepl3_client._journal import CallRecord
-from pyrepl3_client.durable.identity import session_group
-from pyrepl3_client.durable.sqlite import SqliteConnection, StoreBusy, failures
-from pyrepl3_client.durable.sqlite.database import Database
-from pyrepl3_client.durable.sqlite.schema import prepare
-from pyrepl3_client.durable.sqlite_journal import SqliteJournal
+from pyrepl3_client._journal.protocol import CallRecord
+from pyrepl3_client.durable.resonate.ids import session_group
+from pyrepl3_client.durable.sqlite import SqliteConnection, StoreBusy
+from pyrepl3_client.durable.sqlite.journal import SqliteJournal
+from pyrepl3_client.durable.sqlite.tables import errors
+from pyrepl3_client.durable.sqlite.tables.database import Database
+from pyrepl3_client.durable.sqlite.tables.schema import prepare
 from pyrepl3_client.errors import StoreError
 
 pytestmark = pytest.mark.anyio
@@ -191,13 +192,13 @@ async def test_a_function_that_fails_with_the_store_is_not_waited_for(path: Path
 
 
 def test_what_the_timer_cannot_do_is_complained_of_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    complaints = failures.Complaints()
+    complaints = errors.Complaints()
     full = StoreError("the disk is full")
     for error in (full, full, StoreBusy("locked"), full):
         complaints.tell(error, str(path))
     complaints.over()
     complaints.tell(full, str(path))
-    told = [record.message for record in caplog.records if record.name == failures.__name__]
+    told = [record.message for record in caplog.records if record.name == errors.__name__]
     assert told == ["the disk is full"] * 2
 
 

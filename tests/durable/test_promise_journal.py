@@ -17,9 +17,9 @@ from promise_kit import Opened, on_server, opened
 from resonate_server import Server
 from test_hostile_records import planted
 
-from pyrepl3_client._journal import CallRecord, Entry, SavedCheckpoint, Spec
-from pyrepl3_client.durable.identity import session_group
-from pyrepl3_client.durable.promises.journal import PromiseJournal
+from pyrepl3_client._journal.protocol import CallRecord, Entry, SavedCheckpoint, Spec
+from pyrepl3_client.durable.remote.journal import PromiseJournal
+from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.durable.sqlite import SessionBusy, SqliteConnection
 from pyrepl3_client.durable.stores import open_store
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError

@@ -14,12 +14,12 @@ from promise_kit import on_server, opened
 from resonate_server import InProcess, Server
 from sqlite_kit import request
 
-from pyrepl3_client._journal import CallRecord, Entry, SavedCheckpoint
-from pyrepl3_client.durable import journal as journal_module
-from pyrepl3_client.durable.promises import data as data_module
-from pyrepl3_client.durable.promises import journal as promise_journal_module
-from pyrepl3_client.durable.promises.links import Bounded, connect_http
-from pyrepl3_client.durable.promises.numbered import last
+from pyrepl3_client._journal.protocol import CallRecord, Entry, SavedCheckpoint
+from pyrepl3_client.durable.remote import journal as promise_journal_module
+from pyrepl3_client.durable.remote import large_values as data_module
+from pyrepl3_client.durable.remote.connect import Bounded, connect_http
+from pyrepl3_client.durable.remote.fenced_store import last
+from pyrepl3_client.durable.resonate import journal as journal_module
 from pyrepl3_client.durable.sqlite import LeaseLost, SessionBusy
 from pyrepl3_client.durable.stores import open_store
 from pyrepl3_client.errors import StoreError

@@ -14,8 +14,8 @@ import pytest
 from sqlite_kit import ask, create, nobody
 
 from pyrepl3_client.durable.sqlite import SqliteConnection, StoreBusy
-from pyrepl3_client.durable.sqlite.database import Database
-from pyrepl3_client.durable.sqlite.schema import MIGRATIONS, prepare
+from pyrepl3_client.durable.sqlite.tables.database import Database
+from pyrepl3_client.durable.sqlite.tables.schema import MIGRATIONS, prepare
 from pyrepl3_client.errors import StoreError
 
 pytestmark = pytest.mark.anyio
@@ -276,8 +276,8 @@ def write_until_killed(path: str) -> list[str]:
 
 HALF = """
 import sys
-from pyrepl3_client.durable.sqlite.database import Database
-from pyrepl3_client.durable.sqlite.schema import prepare
+from pyrepl3_client.durable.sqlite.tables.database import Database
+from pyrepl3_client.durable.sqlite.tables.schema import prepare
 
 database = Database(sys.argv[1])
 prepare(database)

@@ -7,8 +7,8 @@ import pytest
 from sqlite_kit import START, Clock, action, ask, create, settle, suspend, task_create
 
 from pyrepl3_client.durable.sqlite import SqliteConnection, blob_digest
-from pyrepl3_client.durable.sqlite.database import Database
-from pyrepl3_client.durable.sqlite.schema import prepare
+from pyrepl3_client.durable.sqlite.tables.database import Database
+from pyrepl3_client.durable.sqlite.tables.schema import prepare
 
 pytestmark = pytest.mark.anyio
 

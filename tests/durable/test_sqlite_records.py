@@ -19,8 +19,8 @@ from pyrepl3_client.durable.sqlite import (
     StoreBusy,
     blob_digest,
 )
-from pyrepl3_client.durable.sqlite.database import Database
-from pyrepl3_client.durable.sqlite.schema import prepare
+from pyrepl3_client.durable.sqlite.tables.database import Database
+from pyrepl3_client.durable.sqlite.tables.schema import prepare
 from pyrepl3_client.errors import StoreError
 
 SESSIONS = ("s", "t")

@@ -13,8 +13,8 @@ from resonate_base import ConnectorError, Network, Source
 from sqlite_kit import START, Clock, action, ask, create, request, settle, suspend, task_create
 
 from pyrepl3_client.durable.sqlite import SqliteConnection, StoreBusy
-from pyrepl3_client.durable.sqlite.database import Database
-from pyrepl3_client.durable.sqlite.schema import prepare
+from pyrepl3_client.durable.sqlite.tables.database import Database
+from pyrepl3_client.durable.sqlite.tables.schema import prepare
 from pyrepl3_client.errors import StoreError
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from journal_kit import SESSION, run
 
-from pyrepl3_client.durable.sqlite_journal import SqliteJournal
+from pyrepl3_client.durable.sqlite.journal import SqliteJournal
 from pyrepl3_client.durable.stores import RemoteLocation, SqliteLocation, open_store, parse_location
 from pyrepl3_client.errors import StoreError
 

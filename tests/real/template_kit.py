@@ -12,10 +12,10 @@ import anyio
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import WorkerConfig
-from pyrepl3_client._open import open_with
-from pyrepl3_client._process import spawn
-from pyrepl3_client._template import Template
-from pyrepl3_client._worker import Worker
+from pyrepl3_client._launch.fork_server import Template
+from pyrepl3_client._launch.spawn import spawn
+from pyrepl3_client._launch.worker import Worker
+from pyrepl3_client._session.open import open_with
 
 from .support import quick
 

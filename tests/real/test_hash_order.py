@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client._template import Template
+from pyrepl3_client._launch.fork_server import Template
 
 from .support import quick, value
 from .template_kit import opened, ready

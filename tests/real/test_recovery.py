@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client import _rebuild, _survival
-from pyrepl3_client._durability import Backoff
+from pyrepl3_client._session import replay, supervisor
+from pyrepl3_client._session.options import Backoff
 
 from .support import quick
 
@@ -119,9 +119,9 @@ async def test_workers_that_die_one_after_the_other_while_nothing_runs_are_not_r
         await dies(session, 6)
         await session.execute("x = 1")  # so it is of use, and begins anew
         await dies(session, 9)
-        monkeypatch.setattr(_survival, "_IN_A_ROW", -1.0)  # as if a long time had passed
+        monkeypatch.setattr(supervisor, "_IN_A_ROW", -1.0)  # as if a long time had passed
         await dies(session, 1)
-        monkeypatch.setattr(_survival, "_IN_A_ROW", 3600.0)
+        monkeypatch.setattr(supervisor, "_IN_A_ROW", 3600.0)
         await dies(session, 8)
         waiting = asyncio.ensure_future(session.ping())
         os.kill(session.worker.pid, signal.SIGKILL)
@@ -204,7 +204,7 @@ async def test_a_cell_that_hangs_when_it_is_run_again_is_told_of_and_can_be_left
     flag = tmp_path / "flag"
     told: asyncio.Queue[logging.LogRecord] = asyncio.Queue()
     handler = QueueHandler(told)  # pyright: ignore[reportArgumentType] - has all that it uses
-    monkeypatch.setattr(_rebuild, "SLOW", 0.05)
+    monkeypatch.setattr(replay, "SLOW", 0.05)
     monkeypatch.setattr(logging.getLogger("pyrepl3_client"), "handlers", [handler])
     async with opened(world, recovery="replay") as session:
         await session.execute("x = 1")

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client import _survival
+from pyrepl3_client._session import supervisor
 from pyrepl3_schemas.lifecycle import SessionState
 
 from .support import PATIENCE, quick, running
@@ -68,7 +68,7 @@ async def test_a_cell_that_swallows_its_stop_is_not_run_again(policy: Any, reaso
 async def test_a_session_that_died_while_it_came_back_says_so_to_whoever_comes_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_survival, "_IDLE_DEATHS", 1)
+    monkeypatch.setattr(supervisor, "_IDLE_DEATHS", 1)
     async with opened() as session:
         kill(session)
         while session.state is SessionState.READY:  # noqa: ASYNC110 - nothing says so
@@ -203,7 +203,7 @@ async def test_a_checkpoint_that_another_python_has_left_is_done_without_and_kep
     async with opened(session_id="s", store=store, recovery=policy) as session:
         await session.execute("x = 41", execution_id="one")
         await session.checkpoint("here")
-    from pyrepl3_client._saver import Saver
+    from pyrepl3_client._session.checkpoints import Saver
 
     async def restore(*_: object, **__: object) -> None:
         raise pyrepl3.ProtocolError("it was taken by Python 2.7", None)

@@ -9,10 +9,10 @@ import anyio
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client import _standby
-from pyrepl3_client._durability import Durability
-from pyrepl3_client._open import open_with
-from pyrepl3_client._standby import Standby
+from pyrepl3_client._launch import shared_fork_server
+from pyrepl3_client._launch.shared_fork_server import Standby
+from pyrepl3_client._session.open import open_with
+from pyrepl3_client._session.options import Durability
 
 from .support import quick, value
 
@@ -28,7 +28,7 @@ def forks(standby: Standby) -> bool:
 async def test_the_next_workers_are_forked_and_sessions_share_a_template(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_standby, "_CALM", 0.0)
+    monkeypatch.setattr(shared_fork_server, "_CALM", 0.0)
     config = replace(quick(), env={"PYTHONHASHSEED": "random"})
     first, second = Standby(), Standby()
     try:
@@ -68,7 +68,7 @@ async def test_the_next_workers_are_forked_and_sessions_share_a_template(
 async def test_what_may_not_be_forked_never_is(
     config: pyrepl3.WorkerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_standby, "_CALM", 0.0)
+    monkeypatch.setattr(shared_fork_server, "_CALM", 0.0)
     standby = Standby()
     back = asyncio.Queue[pyrepl3.Recovery]()
     durability = Durability(on_recovery=back.put_nowait)
@@ -130,13 +130,13 @@ def launch_nothing(config: pyrepl3.WorkerConfig) -> None:
 async def test_a_template_found_before_the_own_one_was_due_is_held_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_standby, "Template", Counted)
-    monkeypatch.setattr(_standby, "spawn", launch_nothing)
+    monkeypatch.setattr(shared_fork_server, "Template", Counted)
+    monkeypatch.setattr(shared_fork_server, "spawn", launch_nothing)
     config = quick()
     first, second = Standby(), Standby()
     loop = asyncio.get_running_loop()
     for standby, calm in ((first, 0.0), (second, 0.01)):
-        monkeypatch.setattr(_standby, "_CALM", calm)
+        monkeypatch.setattr(shared_fork_server, "_CALM", calm)
         for _ in range(2):
             standby.launch(config)
     first_was_due, both_were_due = asyncio.Event(), asyncio.Event()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client._template import Template
+from pyrepl3_client._launch.fork_server import Template
 from tests.processes import ended
 
 from .busy import HANG

@@ -12,8 +12,9 @@ import anyio
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client import WorkerConfig, _template_process
-from pyrepl3_client._template import Template
+from pyrepl3_client import WorkerConfig
+from pyrepl3_client._launch import fork_server_process
+from pyrepl3_client._launch.fork_server import Template
 from tests.processes import ended
 
 from .support import lives, quick, value, works
@@ -180,7 +181,7 @@ async def test_templates_that_die_again_and_again_are_given_up() -> None:
 
 
 async def test_a_stopped_template_is_ended_and_the_worker_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_template_process, "_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(fork_server_process, "_ANSWER_SECONDS", 0.1)
     async with Template(quick()) as template:
         await ready(template)
         pid = template.pid

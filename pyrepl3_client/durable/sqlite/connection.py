@@ -13,17 +13,23 @@ from msgspec import Raw
 from resonate.timing import Clock, Sleeper, now_ms, sleep
 from resonate_base import ConnectorError
 
-from pyrepl3_client.durable.sqlite.database import Database, Synchronous
-from pyrepl3_client.durable.sqlite.failures import Complaints
-from pyrepl3_client.durable.sqlite.leases import Lease, LeaseLost
-from pyrepl3_client.durable.sqlite.machine import Machine
-from pyrepl3_client.durable.sqlite.mail import Mail, anycast, unicast
-from pyrepl3_client.durable.sqlite.records import SessionRecords
-from pyrepl3_client.durable.sqlite.requests import I64_MAX, PromiseSettle, Request
-from pyrepl3_client.durable.sqlite.retention import Pruned, Pruner
-from pyrepl3_client.durable.sqlite.schema import prepare
-from pyrepl3_client.durable.sqlite.waiting import Waiting
-from pyrepl3_client.durable.sqlite.wire import Answer, Message, encode_answer, parse_request, too_large
+from pyrepl3_client.durable.sqlite.resonate_server.mailbox import Mail, anycast, unicast
+from pyrepl3_client.durable.sqlite.resonate_server.requests import I64_MAX, PromiseSettle, Request
+from pyrepl3_client.durable.sqlite.resonate_server.server import Machine
+from pyrepl3_client.durable.sqlite.resonate_server.wire import (
+    Answer,
+    Message,
+    encode_answer,
+    parse_request,
+    too_large,
+)
+from pyrepl3_client.durable.sqlite.tables.busy import Waiting
+from pyrepl3_client.durable.sqlite.tables.database import Database, Synchronous
+from pyrepl3_client.durable.sqlite.tables.errors import Complaints
+from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseLost
+from pyrepl3_client.durable.sqlite.tables.records import SessionRecords
+from pyrepl3_client.durable.sqlite.tables.retention import Pruned, Pruner
+from pyrepl3_client.durable.sqlite.tables.schema import prepare
 from pyrepl3_client.errors import StoreError
 
 MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024

@@ -1,0 +1,9 @@
+"""What asyncio leaves to be done by hand: owners of tasks, threads, waits that a cancel does not break.
+
+    task_owner      every background task of a session has an owner, which awaits its end
+    uncancellable   waits that go on when the waiting task is cancelled
+    thread_pool     threads for synchronous host functions and input handlers
+    loop_thread     an event loop in a thread of its own, for `pyrepl3_client.sync`
+
+It knows nothing of sessions.
+"""

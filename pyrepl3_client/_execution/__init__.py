@@ -1,0 +1,13 @@
+"""The executions of one session: from `start` to their outcome, on the client's side.
+
+execution        the handle: iterate, await, cancel
+queue            which executions are queued or run; routes each message to its execution
+cancellation     the steps of a cancel, and timeouts
+host_calls       runs host functions and answers the worker
+prompts          answers `input()`
+call_log         records calls and prompts; answers them from the record in a replay
+output           output to handlers and events: order, owner, bounds
+replay_filter    leaves out what was shown before the worker died
+event_log        what `async for` yields
+backpressure     stops reading from the worker while its messages pile up
+"""

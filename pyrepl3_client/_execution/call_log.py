@@ -1,0 +1,203 @@
+"""What the code asks of the outside, each question put once: whoever asks again hears the record.
+
+The intent is recorded before a host function is called, the outcome before the worker sees it. A worker
+that runs the code again asks under the same ids: it is served from the record, or waits for the answer
+that is still on its way.
+"""
+
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from pyrepl3_client._journal.protocol import CallRecord, Record
+from pyrepl3_schemas.density import exceeds, most_objects
+from pyrepl3_schemas.messages import Call, CallError, CallResponse, Input, InputResponse
+
+type Question = Call | Input
+type Response = CallResponse | InputResponse
+type Ask = Callable[[int], Awaitable[Response]]
+"""Puts the question to the outside; the number is that of the attempt."""
+
+OUTCOME_UNKNOWN: Final = "CapabilityOutcomeUnknown"
+DIVERGENCE: Final = "ReplayDivergence"
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(CallResponse | InputResponse).decode
+
+
+class _Asked:
+    """A question, and how far it has got."""
+
+    __slots__ = ("record", "under_way", "waits")
+
+    def __init__(self, record: CallRecord, *, under_way: bool) -> None:
+        self.record = record
+        self.under_way = under_way
+        """Whether somebody in this process is about to answer."""
+        self.waits = False
+        """Whether the worker that is there now has asked."""
+
+
+class _Questions:
+    """All questions of one execution."""
+
+    __slots__ = ("asked", "closed")
+
+    def __init__(self) -> None:
+        self.asked: dict[str, _Asked] = {}
+        self.closed = False
+        """Whether the record is complete: the execution has ended once."""
+
+
+class Recorded:
+    """The questions of the executions under way."""
+
+    def __init__(
+        self,
+        record: Callable[[], Record],
+        send: Callable[[Response], None],
+        diverged: Callable[[str, str], None],
+        max_bytes: int,
+    ) -> None:
+        """Record in `record()`, answer by `send`, tell `diverged` the execution and in which way.
+
+        An outcome of more than `max_bytes` becomes an error: it could not be sent.
+        """
+        self._max_bytes = max_bytes
+        self._record = record
+        self._send = send
+        self._diverged = diverged
+        self._executions: dict[str, _Questions] = {}
+
+    def expect(self, execution_id: str, calls: dict[str, CallRecord], *, closed: bool) -> None:
+        """Know the questions of an execution that is about to be run again.
+
+        Args:
+            execution_id: its id.
+            calls: what is recorded of them.
+            closed: whether it asked nothing else: it has ended.
+        """
+        questions = self._executions.setdefault(execution_id, _Questions())
+        questions.closed = closed
+        for call_id, call in calls.items():
+            questions.asked.setdefault(call_id, _Asked(call, under_way=False))
+
+    def worker_gone(self) -> None:
+        """Nobody waits for an answer any more, until somebody asks again."""
+        for questions in self._executions.values():
+            for asked in questions.asked.values():
+                asked.waits = False
+
+    def forget(self, execution_id: str) -> None:
+        """Drop the questions of an execution that is over."""
+        self._executions.pop(execution_id, None)
+
+    def knows(self, question: Question) -> bool:
+        """Whether a question has been asked before, by another worker."""
+        questions = self._executions.get(question.execution_id)
+        return questions is not None and question_id(question) in questions.asked
+
+    async def answer(self, question: Question, ask: Ask, *, repeatable: bool) -> None:
+        """See to it that a question is answered, from the record or by `ask`.
+
+        Raises:
+            StoreError: it could not be recorded. It has not been asked, or its answer is lost.
+        """
+        execution_id, call_id = question.execution_id, question_id(question)
+        name, digest = _name(question), _digest(question)
+        questions = self._executions.setdefault(execution_id, _Questions())
+        asked = questions.asked.get(call_id)
+        if asked is not None and (asked.record.name, asked.record.digest) != (name, digest):
+            was = f"{asked.record.name}(…) with arguments {asked.record.digest[:12]}…"
+            self._diverge(question, f"recorded was {was}, now it is {name}(…) with {digest[:12]}…")
+        elif asked is None and questions.closed:
+            self._diverge(
+                question, f"now it is {name}(…) with arguments {digest[:12]}…, recorded was no such call"
+            )
+        elif asked is None:
+            asked = questions.asked[call_id] = _Asked(CallRecord(call_id, name, digest), under_way=True)
+            asked.waits = True
+            known = await self._record().intend(execution_id, asked.record)
+            if known is None:
+                await self._put(execution_id, asked, ask, 1)
+                return
+            # Its execution was given up since the store had failed, and was asked for once more.
+            asked.record, asked.under_way = known, False
+            if asked.waits:
+                await self.answer(question, ask, repeatable=repeatable)
+        elif asked.record.outcome is not None:
+            self._send(_decode(asked.record.outcome))
+        elif asked.under_way:
+            asked.waits = True
+        elif repeatable:
+            asked.under_way = asked.waits = True
+            attempt = await self._record().repeat(execution_id, call_id)
+            await self._put(execution_id, asked, ask, attempt)
+        else:
+            self._send(_unknown(question, name))
+
+    async def _put(self, execution_id: str, asked: _Asked, ask: Ask, attempt: int) -> None:
+        call_id = asked.record.call_id
+        try:
+            response = await ask(attempt)
+            outcome = _encode(response)
+            if len(outcome) > self._max_bytes or exceeds(outcome, most_objects(self._max_bytes)):
+                response = _too_long(response, len(outcome), self._max_bytes)
+                outcome = _encode(response)
+            await self._record().answer(execution_id, call_id, outcome)
+        finally:
+            asked.under_way = False
+        asked.record = msgspec.structs.replace(asked.record, outcome=outcome, attempt=attempt)
+        if asked.waits:
+            self._send(response)
+
+    def _diverge(self, question: Question, how: str) -> None:
+        text = (
+            f"execution {question.execution_id!r} went another way when it was run again: at "
+            f"{question_id(question)!r} {how}"
+        )
+        self._diverged(question.execution_id, text)
+        if isinstance(question, Call):
+            self._send(CallResponse(call_id=question.call_id, error=CallError(DIVERGENCE, text)))
+        else:
+            self._send(InputResponse(input_id=question.input_id, error=text))
+
+
+def question_id(question: Question) -> str:
+    """Give the id of a question, which is its place in the code."""
+    return question.call_id if isinstance(question, Call) else question.input_id
+
+
+def _name(question: Question) -> str:
+    return question.capability if isinstance(question, Call) else "input"
+
+
+def _digest(question: Question) -> str:
+    if isinstance(question, Input):
+        return sha256(question.prompt.encode()).hexdigest()
+    digest = sha256(question.args)
+    digest.update(question.kwargs)
+    return digest.hexdigest()
+
+
+def _too_long(response: Response, size: int, most: int) -> Response:
+    text = (
+        f"the answer takes {size:,} bytes, with more bytes or parts than a frame can hold "
+        f"(max_frame_bytes={most:,}, and at most {most_objects(most):,} arrays, maps and texts)"
+    )
+    if isinstance(response, CallResponse):
+        return CallResponse(call_id=response.call_id, error=CallError("CapabilityError", text))
+    return InputResponse(input_id=response.input_id, error=text)
+
+
+def _unknown(question: Question, name: str) -> Response:
+    text = (
+        f"nobody knows whether {name}() did its work: the process that had called it ended before the "
+        f"outcome was recorded (call {question_id(question)!r}); offer it with capability(fn, "
+        "repeatable=True) if it may be called again"
+    )
+    if isinstance(question, Call):
+        return CallResponse(call_id=question.call_id, error=CallError(OUTCOME_UNKNOWN, text))
+    return InputResponse(input_id=question.input_id, error=text)

@@ -1,0 +1,400 @@
+"""The handle of an execution: iterate over its events, await its result, cancel it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from pyrepl3_client._concurrency.uncancellable import wait_through
+from pyrepl3_client._execution.backpressure import Valve
+from pyrepl3_client._execution.event_log import Event, EventLog
+from pyrepl3_client._execution.replay_filter import Echo
+from pyrepl3_client._journal.outcomes import Written, record_written
+from pyrepl3_client._journal.protocol import Spec
+from pyrepl3_client._text import Pieces
+from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout
+from pyrepl3_client.results import NO_TEXT, ExecutionResult, Text, make_result
+from pyrepl3_schemas.lifecycle import ExecutionState
+from pyrepl3_schemas.messages import CancelReason, Display, Error, Output, Result
+
+type OutputHandler = Callable[[Output], Awaitable[None] | None]
+"""Takes output as it comes; an asynchronous one is awaited before it gets the next."""
+type InputHandler = Callable[[str], Awaitable[str | None] | str | None]
+"""Answers a prompt; None is the end of input. A synchronous one runs in a thread and may block."""
+
+
+class Owner(Protocol):
+    """What an execution needs of its session."""
+
+    def valve(self) -> Valve:
+        """Give what stops and restarts the reading of messages."""
+        ...
+
+    def request_cancel(self, execution: "Execution", reason: CancelReason) -> None:
+        """Take the next step towards the execution's end."""
+        ...
+
+    def state_of(self, execution: "Execution") -> ExecutionState:
+        """Say where an execution stands that has not ended."""
+        ...
+
+
+class Execution:
+    """Code that has been submitted. Made by `Session.start`.
+
+    Iterating gives its messages in order, ending after its `Result` or `Error`; it may begin late. While
+    somebody iterates, code that writes faster than the iteration takes is made to wait.
+    """
+
+    __slots__ = (
+        "_callback_error",
+        "_displays",
+        "_echo",
+        "_end_waiters",
+        "_failure",
+        "_keep",
+        "_log",
+        "_outcome",
+        "_owner",
+        "_result",
+        "_result_waiters",
+        "_stderr",
+        "_stdout",
+        "attempts",
+        "check",
+        "code",
+        "cut",
+        "execution_id",
+        "notices",
+        "on_input",
+        "on_output",
+        "output_bytes",
+        "over",
+        "ready",
+        "replayed",
+        "seconds",
+        "seq",
+        "silent",
+        "spec",
+    )
+
+    def __init__(
+        self,
+        owner: Owner,
+        execution_id: str,
+        spec: Spec,
+        seconds: float | None,
+        on_output: OutputHandler | None,
+        on_input: InputHandler | None,
+        *,
+        check: bool | None,
+        keep: bool,
+        silent: bool = False,
+    ) -> None:
+        """Belong to `owner`.
+
+        Args:
+            owner: its session's executions.
+            execution_id: its id.
+            spec: what to run.
+            seconds: its deadline, from its beginning.
+            on_output: gets its output.
+            on_input: answers its prompts.
+            check: whether `result` raises when the code failed; None if whoever asks again is to say.
+            keep: whether anybody could iterate.
+            silent: it has ended once and is run again for its effect on the namespace.
+        """
+        self._owner = owner
+        self.execution_id = execution_id
+        self.code = spec.code
+        self.spec = spec
+        self.seconds = seconds
+        self.on_output = on_output
+        self.on_input = on_input
+        self.check = check
+        self._keep = keep
+        self._stdout: Pieces | None = None
+        self._stderr: Pieces | None = None
+        self._displays: list[Display] | None = None
+        self._log: EventLog | None = None
+        self._outcome: Result | Error | None = None
+        self._failure: BaseException | None = None
+        self._callback_error: Exception | None = None
+        self._result: ExecutionResult | None = None
+        self._result_waiters: list[asyncio.Future[None]] | None = None
+        self._end_waiters: list[asyncio.Future[None]] | None = None
+        self.over = False
+        """Whether its last message has come, or never will."""
+        self.cut = False
+        """Whether captured output went over the bound."""
+        self.output_bytes = 0
+        self.ready = False
+        """Whether it may be sent: it is on record."""
+        self.silent = silent
+        self.seq = 0
+        """Its number in the session's record; 0 before it has one."""
+        self.attempts = 1
+        """How many workers have taken it up, the one that is at it now included."""
+        self.replayed = False
+        """Whether the outcome was on record already."""
+        self.notices: tuple[str, ...] = ()
+        """What its owner should know of the session."""
+        self._echo: Echo | None = None
+
+    def __repr__(self) -> str:
+        """Show id and state."""
+        return f"<Execution {self.execution_id!r} {self.state.value}>"
+
+    # --- for the caller ------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> ExecutionState:
+        """Where it stands."""
+        return ExecutionState.FINISHED if self.over else self._owner.state_of(self)
+
+    async def result(self) -> ExecutionResult:
+        """Wait for the outcome.
+
+        Cancelling this wait leaves the execution alone.
+
+        Raises:
+            ExecutionFailed, ExecutionTimeout, ExecutionCancelled: the code failed, and the execution was
+                started with `check=True`.
+            WorkerDied: its worker ended before it did.
+            SessionClosed: its session was closed before it ended.
+            Exception: what `on_output` raised for this execution, once it has ended.
+        """
+        if self._outcome is None and self._failure is None:
+            await self._next_waiter()
+        return self._conclude(check=self.check is not False)
+
+    def _next_waiter(self) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._result_waiters is None:
+            self._result_waiters = [waiter]
+        else:
+            self._result_waiters.append(waiter)
+        return waiter
+
+    async def cancel(self, reason: CancelReason = "cancelled") -> None:
+        """Stop the execution and wait until it is over: its worker is free then, or dead.
+
+        Asking again before it is over goes a step further at once. Nothing happens when it is over.
+
+        Args:
+            reason: `cancelled` raises asyncio.CancelledError in the code, `interrupt` KeyboardInterrupt,
+                `timeout` TimeoutError.
+        """
+        if not self.over:
+            self._owner.request_cancel(self, reason)
+            await self.wait_over()
+
+    def __aiter__(self) -> "Events":
+        """Iterate over the messages. Each is given once."""
+        if self._log is None:
+            self._log = EventLog(self._owner.valve)
+            if self._outcome is not None:
+                self._log.add(self._outcome)
+        return Events(self, self._log)
+
+    # --- for the session -----------------------------------------------------------------------------
+
+    async def wait_over(self) -> None:
+        """Wait until the last message has come, or never will."""
+        while not self.over:
+            waiter = asyncio.get_running_loop().create_future()
+            if self._end_waiters is None:
+                self._end_waiters = []
+            self._end_waiters.append(waiter)
+            await waiter
+
+    async def run_through(self, *, check: bool | None = None) -> ExecutionResult:
+        """Wait for the outcome; when this wait is cancelled, cancel the execution and see its end.
+
+        `check`: whether a failure of the code is raised; None for what it was started with.
+        """
+        try:
+            if self._outcome is None and self._failure is None:
+                await self._next_waiter()
+            return self._conclude(check=self.check is not False if check is None else check)
+        except asyncio.CancelledError:
+            if not self.over:
+                self._owner.request_cancel(self, "cancelled")
+                await wait_through(self.wait_over, lambda: self._owner.request_cancel(self, "cancelled"))
+            raise
+
+    def admit(self, message: Output) -> Output | None:
+        """Take output; give the part of it that nobody has seen yet."""
+        if message.stream == "stdout":
+            if self._stdout is None:
+                self._stdout = Pieces()
+            self._stdout.add(message.data)
+        else:
+            if self._stderr is None:
+                self._stderr = Pieces()
+            self._stderr.add(message.data)
+        news = message if self._echo is None else self._echo.news(message)
+        if news is not None:
+            self._log_event(news)
+        return news
+
+    def accept(self, message: Event) -> None:
+        """Take a message that is neither output nor the last."""
+        if isinstance(message, Display):
+            if self._displays is None:
+                self._displays = []
+            self._displays.append(message)
+            if self._echo is not None and not self._echo.is_news(message):
+                return
+        self._log_event(message)
+
+    def _log_event(self, message: Event) -> None:
+        if self._keep:
+            if self._log is None:
+                self._log = EventLog(self._owner.valve)
+            self._log.add(message)
+
+    def adopt(self, other: "Execution") -> None:
+        """Somebody else has asked for the same: serve both, under the handlers of whoever has some."""
+        self.on_output = self.on_output or other.on_output
+        self.on_input = self.on_input or other.on_input
+        if self.check is None:
+            self.check = other.check
+
+    def begin_again(self) -> None:
+        """Its worker died: another one runs it from the top, and what was seen is not shown again."""
+        if self._stdout or self._stderr or self._displays:
+            self._echo = Echo("".join(self._stdout or ()), "".join(self._stderr or ()), self._displays or ())
+        self._stdout = self._stderr = self._displays = None
+        self.cut = False
+        self.output_bytes = 0
+
+    def written(self) -> Written:
+        """Give what was written, as it is recorded."""
+        if self._stdout is None and self._stderr is None and self._displays is None:
+            return Written(cut=self.cut)
+        return record_written(
+            "".join(self._stdout or ()),
+            "".join(self._stderr or ()),
+            tuple(self._displays or ()),
+            cut=self.cut,
+        )
+
+    def mark_over(self) -> None:
+        """The last message has come; what it says is delivered when its turn is."""
+        self.over = True
+        if self._log is not None:
+            self._log.unbind()
+        if self._end_waiters is not None:
+            for waiter in self._end_waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def finish(self, outcome: Result | Error) -> None:
+        """Deliver the last message. Only the first outcome or failure counts."""
+        if self._outcome is None and self._failure is None:
+            self._outcome = outcome
+            if self._log is not None:
+                self._log.add(outcome)
+            self._wake()
+
+    def fail(self, failure: BaseException) -> None:
+        """There will be no outcome; `failure` says why."""
+        if self._outcome is None and self._failure is None:
+            self._failure = failure
+            if self._log is not None:
+                self._log.wake()
+            self._wake()
+
+    def blame_callback(self, error: Exception) -> None:
+        """Keep what `on_output` raised, for whoever awaits the result."""
+        if self._callback_error is None:
+            self._callback_error = error
+
+    def _wake(self) -> None:
+        if self._result_waiters is not None:
+            for waiter in self._result_waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._result_waiters = None
+
+    def _conclude(self, *, check: bool) -> ExecutionResult:
+        if self._failure is not None:
+            raise self._failure
+        outcome = self._outcome
+        assert outcome is not None
+        result = self._result
+        if result is None:
+            result = self._result = make_result(
+                outcome,
+                Text(self._stdout) if self._stdout else NO_TEXT,
+                Text(self._stderr) if self._stderr else NO_TEXT,
+                tuple(self._displays) if self._displays else (),
+                cut=self.cut,
+                replayed=self.replayed,
+                attempts=self.attempts,
+                notices=self.notices,
+            )
+        if self._callback_error is not None:
+            raise self._callback_error
+        error = result.error
+        if error is not None and check:
+            if error.kind == "timeout":
+                raise ExecutionTimeout(result)
+            raise ExecutionCancelled(result) if error.kind == "cancelled" else ExecutionFailed(result)
+        return result
+
+    @property
+    def settled(self) -> bool:
+        """Whether no more events will come."""
+        return self._outcome is not None or self._failure is not None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why there is no outcome."""
+        return self._failure
+
+
+class Events:
+    """One iteration over an execution's messages."""
+
+    def __init__(self, execution: Execution, log: EventLog) -> None:
+        """Begin: from now on the code waits for us when we are slow."""
+        self._execution = execution
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._open = True
+        log.readers += 1
+
+    def __aiter__(self) -> "Events":
+        """Be the iterator."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Give the next message.
+
+        Raises:
+            WorkerDied, SessionClosed: no more messages will come, the last among them.
+        """
+        while True:
+            event = self._log.take()
+            if event is not None:
+                return event
+            if self._execution.settled:
+                self._close()
+                if self._execution.failure is not None:
+                    raise self._execution.failure
+                raise StopAsyncIteration
+            await self._log.wait()
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            self._log.readers -= 1
+            if not self._log.readers:
+                self._log.release()
+
+    def __del__(self) -> None:
+        """An iteration that was left in the middle: the code must not wait for it for ever."""
+        if self._open and not self._loop.is_closed():
+            # The collector may run this in any thread.
+            self._loop.call_soon_threadsafe(self._close)

@@ -1,0 +1,243 @@
+"""Host functions that the session's code may call: offered, called, answered, cancelled."""
+
+import asyncio
+import inspect
+import keyword
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyrepl3_client._concurrency.task_owner import Nursery
+from pyrepl3_client._execution.backpressure import Throttle, Valve
+from pyrepl3_client._execution.call_log import Recorded
+from pyrepl3_client._execution.event_log import size_of
+from pyrepl3_client.config import checked_seconds
+from pyrepl3_client.errors import CapabilityError, ProtocolError, StoreError
+from pyrepl3_schemas.codec import decode_value, encode_value
+from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
+from pyrepl3_schemas.messages import Call, CallError, CallResponse, CapabilitySpec
+
+__all__ = ["CallContext", "Calls", "Capability", "capability", "is_cancelled", "text_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What a host function may know of its call: a parameter annotated with this class receives it.
+
+    The worker's code neither sees nor passes that parameter.
+    """
+
+    execution_id: str
+    call_id: str
+    """The same for each attempt at the call, so it can serve as an idempotency key."""
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """A host function and how it may be called. Made by `capability`."""
+
+    function: Callable[..., Any]
+    repeatable: bool = False
+    timeout: float | None = None
+
+
+def capability(
+    function: Callable[..., Any], *, repeatable: bool = False, timeout: float | None = None
+) -> Capability:
+    """Say more about a host function than its name.
+
+    Args:
+        function: what to call, `async` or not; a plain one runs in a thread and may block.
+        repeatable: it may be called again for a call whose outcome nobody knows.
+        timeout: seconds one call may take; past that the code gets a TimeoutError.
+
+    Raises:
+        ValueError: `timeout` is not above 0, or above 1e9.
+        TypeError: `timeout` is no number.
+    """
+    if timeout is not None:
+        timeout = checked_seconds("timeout", timeout)
+    return Capability(function, repeatable, timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """A capability, looked at once."""
+
+    name: str
+    call: Callable[..., Any]
+    is_async: bool
+    context_parameter: str | None
+    timeout: float | None
+    repeatable: bool
+    spec: CapabilitySpec
+
+
+def _offer(name: str, given: Capability | Callable[..., Any]) -> _Offer:
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise CapabilityError(f"{name!r} cannot be called by that name: it is no Python identifier")
+    offered = given if isinstance(given, Capability) else Capability(given)
+    function = offered.function
+    if not callable(function):
+        raise CapabilityError(f"capability {name!r} cannot be called: it is a {type(function).__name__}")
+    is_async = inspect.iscoroutinefunction(function) or (
+        not inspect.isroutine(function) and inspect.iscoroutinefunction(type(function).__call__)
+    )
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        # Some functions written in C do not tell.
+        return _Offer(
+            name,
+            function,
+            is_async,
+            None,
+            offered.timeout,
+            offered.repeatable,
+            CapabilitySpec(name, doc=_doc(function)),
+        )
+    context = next((p.name for p in signature.parameters.values() if _wants_context(p)), None)
+    if context is not None:
+        parameters = [p for p in signature.parameters.values() if p.name != context]
+        signature = signature.replace(parameters=parameters)
+    spec = CapabilitySpec(name, str(signature), _doc(function))
+    return _Offer(name, function, is_async, context, offered.timeout, offered.repeatable, spec)
+
+
+def _wants_context(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        # `from __future__ import annotations`: the name it goes by, without evaluating anything.
+        return annotation.rpartition(".")[2] == CallContext.__name__
+    return annotation is CallContext
+
+
+def _doc(function: Callable[..., Any]) -> str:
+    return inspect.getdoc(function) or ""
+
+
+class Calls:
+    """Serves the calls of one session's code, all at once."""
+
+    def __init__(
+        self,
+        capabilities: Mapping[str, Capability | Callable[..., Any]],
+        nursery: Nursery,
+        recorded: Recorded,
+        on_failure: Callable[[str, StoreError], None],
+        valve: Callable[[], Valve],
+    ) -> None:
+        """Offer `capabilities`; answer by way of `recorded`.
+
+        `on_failure` gets the execution whose call could not be recorded, and why; `valve()` is closed while
+        too many calls are open.
+
+        Raises:
+            CapabilityError: a name or a function cannot be used; names it.
+        """
+        self._offers = {name: _offer(name, given) for name, given in capabilities.items()}
+        self._nursery = nursery
+        self._recorded = recorded
+        self._on_failure = on_failure
+        self._throttle = Throttle(valve)
+        self._running: dict[str, set[asyncio.Task[None]]] = {}
+
+    @property
+    def specs(self) -> list[CapabilitySpec]:
+        """What to tell the worker."""
+        return [offer.spec for offer in self._offers.values()]
+
+    def serve(self, call: Call) -> None:
+        """Call the host function, which is one of those that are offered; answer now or later."""
+        offer = self._offers[call.capability]
+        task = self._nursery.start(self._serve(offer, call), f"capability {offer.name!r}")
+        if not task.done():
+            running = self._running.setdefault(call.execution_id, set())
+            running.add(task)
+            task.add_done_callback(running.discard)
+            self._throttle.add(task, size_of(call))
+
+    def end(self, execution_id: str) -> None:
+        """Cancel the calls of an execution that is over: nobody waits for their answers."""
+        if self._running:
+            for task in self._running.pop(execution_id, ()):
+                task.cancel()
+
+    async def _serve(self, offer: _Offer, call: Call) -> None:
+        try:
+            await self._recorded.answer(
+                call, lambda attempt: self._ask(offer, call, attempt), repeatable=offer.repeatable
+            )
+        except StoreError as error:
+            self._on_failure(call.execution_id, error)
+
+    async def _ask(self, offer: _Offer, call: Call, attempt: int) -> CallResponse:
+        try:
+            value = await self._call(offer, call, attempt)
+            return CallResponse(call_id=call.call_id, value=encode_value(value))
+        except (LocalProtocolError, RemoteProtocolError, ProtocolError) as error:
+            # Its own call of encode_value can fail like this too, and is told the same.
+            return _failure(call, "CapabilityError", f"capability {offer.name!r}: {error}")
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            return _failure(call, type(error).__name__, text_of(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a host function raises is for the code to hear
+            return _failure(call, type(error).__name__, text_of(error))
+
+    async def _call(self, offer: _Offer, call: Call, attempt: int) -> Any:
+        args: list[Any] = decode_value(call.args)
+        kwargs: dict[str, Any] = decode_value(call.kwargs)
+        if offer.context_parameter is not None:
+            kwargs[offer.context_parameter] = CallContext(call.execution_id, call.call_id, attempt)
+        if offer.timeout is None:
+            return await self._invoke(offer, args, kwargs)
+        limit = asyncio.timeout(offer.timeout)
+        try:
+            async with limit:
+                return await self._invoke(offer, args, kwargs)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # the function's own
+            raise TimeoutError(
+                f"capability {offer.name!r} did not answer in time "
+                f"(capability={offer.name}, execution_id={call.execution_id}, "
+                f"request_id={call.call_id}, timeout={offer.timeout:g})"
+            ) from error
+
+    async def _invoke(self, offer: _Offer, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if offer.is_async:
+            return await offer.call(*args, **kwargs)
+        value = await self._nursery.run_in_thread(
+            f"capability {offer.name!r}", lambda: offer.call(*args, **kwargs)
+        )
+        if inspect.isawaitable(value):
+            # A plain function that gives a coroutine, such as a lambda around one.
+            awaitable: Awaitable[Any] = value
+            return await awaitable
+        return value
+
+
+def _failure(call: Call, exception: str, message: str) -> CallResponse:
+    return CallResponse(call_id=call.call_id, error=CallError(exception, _encodable(message)))
+
+
+def is_cancelled() -> bool:
+    """Whether the running task itself is to end; if not, a CancelledError is of something it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def text_of(error: BaseException) -> str:
+    """Give the message of an exception, which may have none that can be had."""
+    if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str):
+        return error.args[0]  # its text is the key's repr, and the worker makes a KeyError of it again
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ is not worth losing the call for
+        return f"<{type(error).__name__} whose text cannot be had>"
+
+
+def _encodable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

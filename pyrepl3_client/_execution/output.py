@@ -1,0 +1,148 @@
+"""Where output goes: to its execution and to those who listen, in order, within its bound."""
+
+from collections.abc import Awaitable
+from functools import partial
+from typing import Final
+
+from pyrepl3_client._concurrency.task_owner import Nursery
+from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, Delivery
+from pyrepl3_client._execution.event_log import size_of
+from pyrepl3_client._execution.execution import Execution, OutputHandler
+from pyrepl3_client._text import OutputBound
+from pyrepl3_client.errors import ProtocolError
+from pyrepl3_schemas.messages import Display, Output, StreamName
+
+_MARKS_BYTES: Final = 64 * 1024
+"""What a worker may add to say that it has cut something."""
+
+
+class Outlet:
+    """Hands one session's output on."""
+
+    def __init__(
+        self, nursery: Nursery, delivery: Delivery, on_output: OutputHandler | None, max_bytes: int | None
+    ) -> None:
+        """Hand over by `delivery`, to `on_output` too.
+
+        Args:
+            nursery: has the loop that hears of a handler's failure.
+            delivery: keeps the order where a handler has to be awaited.
+            on_output: the session's own handler.
+            max_bytes: most bytes that one execution's output may take, captured output included.
+        """
+        self._loop = nursery.loop
+        self._delivery = delivery
+        self._on_output = on_output
+        self._max_bytes = max_bytes
+        # The worker keeps what it prints within the bound, we what comes past Python.
+        self._most = float("inf") if max_bytes is None else 2 * max_bytes + _MARKS_BYTES
+        self._shown: dict[str, int] = {}
+        self._bounds: dict[str, OutputBound] = {}
+        self.filling = False
+        """Whether a namespace is being brought back: what that writes has been seen."""
+
+    def captured(self, execution: Execution | None, stream: StreamName, text: str, size: int) -> None:
+        """Take text that came past Python, of `size` bytes, while `execution` ran."""
+        if execution is None:
+            self.deliver(None, Output(stream=stream, data=text))
+            return
+        if self._max_bytes is not None:
+            bound = self._bounds.get(execution.execution_id)
+            if bound is None:
+                bound = self._bounds[execution.execution_id] = OutputBound(self._max_bytes)
+            text = bound.admit(stream, text, size, execution.output_bytes)
+            if not text:
+                return
+        self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
+
+    def deliver(self, execution: Execution | None, message: Output) -> None:
+        """Hand output over now, or when its turn comes.
+
+        Raises:
+            ProtocolError: the worker does not keep the bound.
+        """
+        if self.filling and (execution is None or execution.silent):
+            return
+        if execution is not None:
+            data = message.data
+            execution.output_bytes += len(data) if data.isascii() else len(data.encode())
+            if execution.output_bytes > self._most:
+                raise ProtocolError(
+                    f"it sent {execution.output_bytes:,} bytes of output of execution "
+                    f"{execution.execution_id!r}, past max_output_bytes={self._max_bytes}"
+                )
+        if self._delivery.busy:
+            size = len(message.data) + MESSAGE_BYTES
+            self._delivery.add(partial(self._hand_over, execution, message), size)
+        else:
+            awaitable = self._hand_over(execution, message)
+            if awaitable is not None:
+                self._delivery.wait_for(awaitable)
+
+    def has_room(self, execution: Execution, message: Display) -> bool:
+        """Whether a display is within the bound, which is one for all of an execution's; else it is cut."""
+        if self._max_bytes is None:
+            return True
+        size = self._shown.get(execution.execution_id, 0) + size_of(message)
+        if size > self._max_bytes:
+            execution.cut = True
+            return False
+        self._shown[execution.execution_id] = size
+        return True
+
+    def finish(self, execution: Execution) -> None:
+        """Deliver the tail of what was captured of an execution that has ended."""
+        if self._shown:
+            self._shown.pop(execution.execution_id, None)
+        bound = self._bounds.pop(execution.execution_id, None) if self._bounds else None
+        if bound is None:
+            return
+        parts, cut = bound.finish()
+        execution.cut = execution.cut or cut
+        for stream, text in parts:
+            self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
+
+    def forget(self) -> None:
+        """The worker is gone: what was captured of it is not delivered any more."""
+        self._bounds.clear()
+        self._shown.clear()
+
+    def _hand_over(self, execution: Execution | None, message: Output) -> Awaitable[None] | None:
+        """Give output to those who want it; what is given back is to be awaited before the next."""
+        own: OutputHandler | None = None
+        if execution is not None:
+            news = execution.admit(message)
+            if news is None:
+                return None
+            message = news
+            own = execution.on_output
+        if self._on_output is None and own is None:
+            return None
+        waits: list[Awaitable[None]] = []
+        for handler in (self._on_output, own):
+            if handler is None:
+                continue
+            try:
+                awaitable = handler(message)
+            except Exception as error:  # noqa: BLE001 - the handler's owner hears of it
+                self._blame(execution, error)
+            else:
+                if awaitable is not None:
+                    waits.append(awaitable)
+        return self._await_handlers(execution, waits) if waits else None
+
+    async def _await_handlers(self, execution: Execution | None, waits: list[Awaitable[None]]) -> None:
+        for awaitable in waits:
+            try:
+                await awaitable
+            except Exception as error:  # noqa: BLE001 - the handler's owner hears of it
+                self._blame(execution, error)
+
+    def _blame(self, execution: Execution | None, error: Exception) -> None:
+        if execution is not None:
+            error.add_note(f"raised by on_output while execution {execution.execution_id!r} ran")
+            execution.blame_callback(error)
+        else:
+            self._loop.call_exception_handler(
+                {"message": "on_output failed for output outside any execution", "exception": error}
+            )

@@ -1,0 +1,419 @@
+"""The executions of a session that are under way, and where each message about them goes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pyrepl3_client._concurrency.task_owner import Nursery
+from pyrepl3_client._execution.backpressure import Delivery, Valve
+from pyrepl3_client._execution.call_log import Recorded
+from pyrepl3_client._execution.cancellation import Actions, Stopping, is_final, unbegun
+from pyrepl3_client._execution.event_log import Event, size_of
+from pyrepl3_client._execution.execution import Execution, InputHandler, OutputHandler
+from pyrepl3_client._execution.host_calls import Calls, Capability
+from pyrepl3_client._execution.output import Outlet
+from pyrepl3_client._execution.prompts import Inputs
+from pyrepl3_client._journal.protocol import Record
+from pyrepl3_client._wire.connection import Connection, Route
+from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client.errors import ExecutionIdConflict, ProtocolError, StoreError
+from pyrepl3_schemas.codec import encode
+from pyrepl3_schemas.errors import LocalProtocolError
+from pyrepl3_schemas.lifecycle import ExecutionState
+from pyrepl3_schemas.messages import (
+    Call,
+    CallResponse,
+    Cancel,
+    CancelReason,
+    Display,
+    Error,
+    Execute,
+    FromWorker,
+    Input,
+    InputResponse,
+    Output,
+    Result,
+    StreamName,
+)
+
+type Ended = Callable[[Execution, Result | Error, bool], None]
+"""Takes the last message of an execution, in its turn, and whether it is not to be run again for its effect;
+sees to it that the execution is finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the executions' session does for them."""
+
+    wire: Callable[[], Connection]
+    """Gives the connection to the worker that is there now."""
+    record: Callable[[], Record]
+    """Gives what calls and prompts are recorded in."""
+    ended: Ended
+    on_failure: Callable[[str, StoreError], None]
+    """Takes the execution whose call or prompt could not be recorded."""
+    diverged: Callable[[str, str], None]
+    """Takes the execution that asked for something else than its record holds, and what."""
+
+
+type Capabilities = Mapping[str, Capability | Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """What a worker's death has interrupted."""
+
+    first: Execution | None
+    """The execution that ran."""
+    stopped: list[tuple[Execution, CancelReason]]
+    """The executions that were being stopped, and why."""
+
+
+class Flight:
+    """Executions in the order in which they were submitted, which is the order in which they run.
+
+    One that is submitted waits until it is `ready` (on record), those before it are, and a worker takes
+    executions (`open`). Those that are sent wait again when their worker is gone (`suspend`).
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        nursery: Nursery,
+        capabilities: Capabilities,
+        on_output: OutputHandler | None,
+        on_input: InputHandler | None,
+        hooks: Hooks,
+    ) -> None:
+        """Have no executions yet.
+
+        Raises:
+            CapabilityError: a capability cannot be offered.
+        """
+        self._wire = hooks.wire
+        self._ended = hooks.ended
+        self._on_input = on_input
+        self._max_frame_bytes = config.executor.max_frame_bytes
+        self._executions: dict[str, Execution] = {}
+        """Sent to the worker that is there now."""
+        self._waiting: dict[str, Execution] = {}
+        self._open = False
+        self.last_seq = 0
+        """The number of the last execution that was sent."""
+        self.ending: dict[str, bool] = {}
+        """Executions whose last message has come and is not recorded; whether not to run them again."""
+        self._delivery = Delivery(nursery, self.valve)
+        self._outlet = Outlet(nursery, self._delivery, on_output, config.executor.max_output_bytes)
+        self.recorded = Recorded(hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes)
+        self._inputs = Inputs(nursery, self.recorded, hooks.on_failure, self.valve)
+        self.calls = Calls(capabilities, nursery, self.recorded, hooks.on_failure, self.valve)
+        self._stopping = Stopping(
+            Actions(
+                self._ask_to_stop, self._give_up, lambda reason: self._wire().end(reason), lambda: self.first
+            ),
+            config.cancel_grace,
+            config.kill_grace,
+        )
+        self._stopping_urgently: set[str] = set()
+
+    @property
+    def routes(self) -> dict[type[FromWorker], Route]:
+        """Where the messages go that are about executions."""
+        return {
+            Output: self._route_output,
+            Display: self._route_event,
+            Input: self._route_question,
+            Call: self._route_question,
+            Result: self._route_last,
+        }
+
+    @property
+    def first(self) -> Execution | None:
+        """The execution that runs: the oldest one sent without a last message."""
+        return next(iter(self._executions.values()), None)
+
+    @property
+    def oldest(self) -> Execution | None:
+        """The oldest one without a last message, whether it runs or waits for a worker."""
+        return self.first or next(iter(self._waiting.values()), None)
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The ids of what is under way, the running one first."""
+        return (*self._executions, *self._waiting)
+
+    @property
+    def waiting(self) -> tuple[Execution, ...]:
+        """The executions that no worker has, in order."""
+        return tuple(self._waiting.values())
+
+    def find(self, execution_id: str) -> Execution | None:
+        """Give an execution that is under way."""
+        return self._executions.get(execution_id) or self._waiting.get(execution_id)
+
+    def is_stopping(self, execution_id: str) -> bool:
+        """Whether the worker has an execution and was asked to stop it."""
+        execution = self._executions.get(execution_id)
+        return execution is not None and self._stopping.is_stopping(execution)
+
+    def busy(self) -> str:
+        """Say in words what the worker is doing; empty when that is nothing."""
+        first = self.first
+        return "" if first is None else f"running {first.execution_id!r}"
+
+    def submit(self, execution: Execution) -> None:
+        """Take an execution that is on record: it is sent as soon as it may run.
+
+        Raises:
+            ExecutionIdConflict: its id is in flight.
+            ProtocolError: its code cannot be sent.
+        """
+        if self._open and not self._waiting:
+            self._refuse_taken(execution.execution_id)
+            self.send(execution)
+            return
+        self.enroll(execution)
+        self.release(execution)
+
+    def enroll(self, execution: Execution) -> None:
+        """Give an execution its place among those that wait; `release` lets it go on.
+
+        Raises:
+            ExecutionIdConflict: its id is in flight.
+            ProtocolError: its code cannot be sent.
+        """
+        self._refuse_taken(execution.execution_id)
+        try:
+            encode(_message(execution), self._max_frame_bytes)
+        except LocalProtocolError as error:
+            raise ProtocolError(error.reason, error.offset) from error
+        self._waiting[execution.execution_id] = execution
+
+    def release(self, execution: Execution) -> None:
+        """An execution is on record: it may be sent when its turn comes."""
+        execution.ready = True
+        self._pump()
+
+    def drop(self, execution: Execution) -> None:
+        """Forget an execution that has not been sent."""
+        if self._waiting.pop(execution.execution_id, None) is not None:
+            self._stopping.over(execution)
+            execution.mark_over()
+            self._pump()
+
+    def open(self) -> None:
+        """A worker takes executions: send those that wait."""
+        self._open = True
+        self._outlet.filling = False
+        self._pump()
+
+    def suspend(self) -> Interrupted:
+        """The worker is gone: what was sent waits again, in order. Say what was interrupted."""
+        self._open = False
+        self._outlet.filling = True
+        first = self.first
+        stopped: list[tuple[Execution, CancelReason]] = [
+            (execution, reason)
+            for execution in self._executions.values()
+            if not execution.over and (reason := self._stopping.reason(execution)) is not None
+        ]
+        self._lose_worker()
+        # One that was given up while it was queued is over for its owner: nobody wants it to run.
+        again = {key: execution for key, execution in self._executions.items() if not execution.over}
+        for execution in again.values():
+            execution.begin_again()
+        self._waiting = {**again, **self._waiting}
+        self._executions.clear()
+        return Interrupted(first, stopped)
+
+    def abandon(self, error: Callable[[], BaseException]) -> None:
+        """The worker is gone before it was `open`: what was run again ends with an error of its own."""
+        self._lose_worker()
+        for execution in list(self._executions.values()):
+            del self._executions[execution.execution_id]
+            self.recorded.forget(execution.execution_id)
+            execution.mark_over()
+            execution.fail(error())
+
+    def _lose_worker(self) -> None:
+        self.recorded.worker_gone()
+        self._stopping_urgently.clear()
+        self._outlet.forget()
+        for execution in self._executions.values():
+            self._stopping.over(execution)
+
+    def fail_all(self, error: Callable[[], BaseException]) -> None:
+        """Every execution in flight ends with an error of its own."""
+        self._open = self._outlet.filling = False
+        self._lose_worker()
+        for execution in [*self._executions.values(), *self._waiting.values()]:
+            self.fail(execution, error())
+
+    def fail(self, execution: Execution, failure: BaseException) -> None:
+        """End one execution with an error, whatever the worker says of it later."""
+        self._conclude(execution, partial(execution.fail, failure))
+
+    def end(self, execution: Execution, outcome: Error) -> None:
+        """End one execution that is not at the worker, with an outcome."""
+        self._conclude(execution, partial(self._ended, execution, outcome, True))
+
+    def _conclude(self, execution: Execution, last: Callable[[], None]) -> None:
+        self._executions.pop(execution.execution_id, None)
+        self._waiting.pop(execution.execution_id, None)
+        self._end_asking(execution.execution_id)
+        self._stopping.over(execution)
+        execution.mark_over()
+        self._delivery.add(last)
+
+    async def close(self, grace: float) -> None:
+        """Wait for output handlers, at most `grace` seconds."""
+        await self._delivery.close(grace)
+
+    def _refuse_taken(self, execution_id: str) -> None:
+        if execution_id in self._executions or execution_id in self._waiting:
+            raise ExecutionIdConflict(f"execution id {execution_id!r} is in flight in this session")
+
+    def _pump(self) -> None:
+        while self._open and self._waiting:
+            execution = next(iter(self._waiting.values()))
+            if not execution.ready:
+                return
+            del self._waiting[execution.execution_id]
+            self.send(execution)
+
+    def send(self, execution: Execution) -> None:
+        """Send an execution past those that wait: one whose turn it is, or that brings a namespace back."""
+        connection = self._wire()
+        frame = connection.encode(_message(execution))
+        if self._executions:
+            # The worker is busy with another: what is submitted in one turn of the loop goes in one write.
+            connection.outbox.put(frame)
+        else:
+            connection.outbox.write(frame)
+        execution.ready = True
+        self._executions[execution.execution_id] = execution
+        self.last_seq = max(self.last_seq, execution.seq)
+        if execution.seconds is not None:
+            self._stopping.watch(execution, execution.seconds)
+
+    def _end_asking(self, execution_id: str) -> None:
+        self.calls.end(execution_id)
+        self._inputs.end(execution_id)
+        self.recorded.forget(execution_id)
+
+    # --- what executions ask of us -------------------------------------------------------------------
+
+    def valve(self) -> Valve:
+        """Give what stops and restarts the reading of messages."""
+        return self._wire()
+
+    def state_of(self, execution: Execution) -> ExecutionState:
+        """Say where an execution stands that is not over."""
+        if self._stopping.is_stopping(execution):
+            return ExecutionState.CANCELLING
+        return ExecutionState.RUNNING if self.first is execution else ExecutionState.QUEUED
+
+    def request_cancel(self, execution: Execution, reason: CancelReason) -> None:
+        """Take the next step towards an execution's end."""
+        if execution.over:
+            return
+        if execution.execution_id in self._executions:
+            self._stopping.stop(execution, reason)
+        elif execution.execution_id in self._waiting:
+            self.end(execution, unbegun(execution, reason))
+            self._pump()
+
+    # --- stopping ------------------------------------------------------------------------------------
+
+    def _ask_to_stop(self, execution: Execution, reason: CancelReason) -> None:
+        connection = self._wire()
+        if execution.execution_id not in self._stopping_urgently:
+            self._stopping_urgently.add(execution.execution_id)
+            # A worker that is stuck in a full pipe, since an iteration is slow, could not stop.
+            connection.insist(urgent=True)
+        connection.send(Cancel(execution_id=execution.execution_id, reason=reason))
+        connection.ring()
+
+    def _give_up(self, execution: Execution, reason: CancelReason) -> None:
+        if not execution.over:
+            execution.mark_over()
+            self._delivery.add(partial(self._ended, execution, unbegun(execution, reason), True))
+
+    # --- routes --------------------------------------------------------------------------------------
+
+    def _answer(self, message: CallResponse | InputResponse) -> None:
+        self._wire().answer(message)
+
+    def on_captured(self, stream: StreamName, text: str, size: int) -> None:
+        """Take text that came past Python: it belongs to what runs now."""
+        self._outlet.captured(self.first, stream, text, size)
+
+    def _route_output(self, message: Output) -> None:
+        execution = None
+        if not message.late and message.execution_id is not None:
+            execution = self._executions.get(message.execution_id)
+        self._outlet.deliver(execution, message)
+
+    def _route_event(self, message: Display) -> None:
+        execution = self._executions.get(message.execution_id or "")
+        if execution is not None and self._outlet.has_room(execution, message):
+            self._accept(execution, message)
+
+    def _route_question(self, message: Input | Call) -> None:
+        execution = self._executions[message.execution_id]
+        if not self.recorded.knows(message):
+            self._accept(execution, message)
+        self._delivery.add(partial(self._serve, execution, message), size_of(message))
+
+    def _serve(self, execution: Execution, message: Input | Call) -> None:
+        if execution.over or execution.execution_id not in self._executions:
+            return  # it has not waited
+        if isinstance(message, Call):
+            self.calls.serve(message)
+        else:
+            self._inputs.ask(message, execution.on_input or self._on_input)
+
+    def _accept(self, execution: Execution, message: Event) -> None:
+        if not execution.silent:
+            self._delivery.add(partial(execution.accept, message), size_of(message))
+
+    def _route_last(self, message: Result | Error) -> None:
+        execution_id = message.execution_id or ""
+        execution = self._executions.get(execution_id)
+        if execution is None:
+            return  # its worker was told to end, and is only about to
+        self._outlet.finish(execution)
+        del self._executions[execution_id]
+        final = is_final(message, execution.seconds)
+        if not self._stopping.idle:
+            # Whatever it made of that: run again, nobody would stop it.
+            final = final or self._stopping.is_stopping(execution)
+            self._stopping.over(execution)
+            self._stopping.advance()
+            if execution_id in self._stopping_urgently:
+                self._stopping_urgently.discard(execution_id)
+                self._wire().insist(urgent=False)
+        self._end_asking(execution_id)
+        if execution.over:
+            return  # given up before its turn came
+        execution.mark_over()
+        if execution.silent:
+            execution.finish(message)
+        elif self._delivery.busy:
+            self.ending[execution_id] = final
+            self._delivery.add(partial(self._ended, execution, message, final))
+        else:
+            self._ended(execution, message, final)
+
+
+def _message(execution: Execution) -> Execute:
+    spec = execution.spec
+    return Execute(
+        execution_id=execution.execution_id,
+        code=spec.code,
+        timeout=spec.timeout,
+        result_mode=spec.result_mode,
+        replay=execution.silent,
+        store_history=spec.store_history,
+    )

@@ -1,0 +1,231 @@
+"""The record of a session in this process's memory: it outlives workers, not the process.
+
+No promise in a store stands behind it: nobody could come back for it, and it would cost each execution
+a millisecond.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+
+import msgspec
+
+from pyrepl3_client._journal.assigned_names import bound_names
+from pyrepl3_client._journal.protocol import CallRecord, Entry, History, SavedCheckpoint, Spec, Status
+from pyrepl3_client.errors import ExecutionIdConflict, StoreError
+
+
+class _Kept:
+    """An execution, its outcome where somebody may ask for it again, and its calls."""
+
+    __slots__ = ("attempts", "calls", "execution_id", "named", "outcome", "seq", "spec", "status", "well")
+
+    def __init__(self, seq: int, execution_id: str, spec: Spec, *, named: bool) -> None:
+        self.seq = seq
+        self.execution_id = execution_id
+        self.spec = spec
+        self.named = named
+        self.status: Status = "started"
+        self.attempts = 0
+        self.outcome: bytes | None = None
+        self.well: bool | None = None
+        self.calls: dict[str, CallRecord] | None = None
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(self.seq, self.execution_id, self.spec, self.status, self.attempts)
+
+
+class MemoryJournal:
+    """Implements `Record`; executions begin and end in it without awaiting.
+
+    Executions whose ids were made up are forgotten when a checkpoint covers them, unless a name that it
+    could not save may come from them; named ones are kept with their outcomes.
+    """
+
+    def __init__(self, *, keep_all: bool = False, keep_none: bool = False) -> None:
+        """Hold nothing.
+
+        `keep_all` keeps every execution, for sessions that run them all again; `keep_none` forgets those
+        whose ids were made up when they end, for sessions that never run one again.
+        """
+        self._keep_all = keep_all
+        self._keep_none = keep_none
+        self._kept: dict[str, _Kept] = {}
+        """In order: what a recovery may have to run again."""
+        self._covered: dict[str, _Kept] = {}
+        """Named executions that a checkpoint has covered: only their outcomes matter."""
+        self._last_seq = 0
+        self._checkpoints: dict[str, SavedCheckpoint] = {}
+        self._blobs: dict[str, bytes] = {}
+
+    # --- executions ----------------------------------------------------------------------------------
+
+    def begin(self, execution_id: str, spec: Spec, *, named: bool) -> int:
+        """Record an execution that is new; give its number."""
+        seq = self._last_seq = self._last_seq + 1
+        self._kept[execution_id] = _Kept(seq, execution_id, spec, named=named)
+        return seq
+
+    def find(self, execution_id: str, code: str) -> bytes | None:
+        """Look up an execution by its id; give its outcome, if it is there and has one.
+
+        Raises:
+            ExecutionIdConflict: the id stands for other code.
+        """
+        kept = self._kept.get(execution_id) or self._covered.get(execution_id)
+        if kept is None:
+            return None
+        if kept.spec.code != code:
+            raise conflict(execution_id, kept.spec.code, code)
+        return kept.outcome
+
+    def end(
+        self, execution_id: str, outcome: Callable[[], bytes], *, rejected: bool, well: bool | None = None
+    ) -> None:
+        """Record an outcome, which is asked for only if somebody could want it again, and how it went."""
+        kept = self._kept.get(execution_id)
+        if kept is None or kept.status != "started":
+            return
+        if kept.named:
+            kept.outcome = outcome()
+        elif self._keep_none or (rejected and not self._keep_all):
+            del self._kept[execution_id]
+            return
+        kept.well = well
+        kept.status = "rejected" if rejected else "finished"
+
+    def discard(self, execution_id: str) -> None:
+        """Forget an execution that could not be sent."""
+        self._kept.pop(execution_id, None)
+
+    async def ended_well(self, execution_id: str) -> bool | None:
+        """Say whether an execution ran to its end without an error."""
+        return self._require(execution_id).well
+
+    async def count_attempt(self, execution_id: str) -> int:
+        """Count a death."""
+        kept = self._require(execution_id)
+        kept.attempts += 1
+        return kept.attempts
+
+    async def load(self) -> History:
+        """Give the newest checkpoint and what came after it."""
+        newest = None
+        for checkpoint in self._checkpoints.values():
+            if newest is None or checkpoint.after_seq >= newest.after_seq:
+                newest = checkpoint
+        after = 0 if newest is None else newest.after_seq
+        entries = (k.entry for k in self._kept.values() if k.seq > after or k.status == "started")
+        return History(newest, tuple(entries))
+
+    async def entries(self, up_to_seq: int) -> list[Entry]:
+        """Give the executions up to a number that are still known."""
+        return [kept.entry for kept in self._kept.values() if kept.seq <= up_to_seq]
+
+    # --- calls ---------------------------------------------------------------------------------------
+
+    async def calls(self, execution_id: str) -> dict[str, CallRecord]:
+        """Give an execution's calls."""
+        return dict(self._require(execution_id).calls or {})
+
+    async def intend(self, execution_id: str, call: CallRecord) -> None:
+        """Record a call before it is made."""
+        kept = self._require(execution_id)
+        if kept.calls is None:
+            kept.calls = {}
+        kept.calls[call.call_id] = call
+
+    async def repeat(self, execution_id: str, call_id: str) -> int:
+        """Count another attempt at a call."""
+        attempt = self._call(execution_id, call_id).attempt + 1
+        self._change(execution_id, call_id, attempt=attempt)
+        return attempt
+
+    async def answer(self, execution_id: str, call_id: str, outcome: bytes) -> None:
+        """Record a call's outcome."""
+        if self._call(execution_id, call_id).outcome is None:
+            self._change(execution_id, call_id, outcome=outcome)
+
+    def _call(self, execution_id: str, call_id: str) -> CallRecord:
+        call = (self._require(execution_id).calls or {}).get(call_id)
+        if call is None:
+            raise StoreError(f"call {call_id!r} was never recorded")
+        return call
+
+    def _change(self, execution_id: str, call_id: str, **changes: object) -> None:
+        calls = self._require(execution_id).calls
+        if calls is not None:
+            calls[call_id] = msgspec.structs.replace(calls[call_id], **changes)
+
+    def _require(self, execution_id: str) -> _Kept:
+        kept = self._kept.get(execution_id)
+        if kept is None:
+            raise StoreError(f"there is no execution {execution_id!r} in this session's record")
+        return kept
+
+    # --- checkpoints ---------------------------------------------------------------------------------
+
+    async def save(self, checkpoint: SavedCheckpoint, blobs: Mapping[str, bytes]) -> None:
+        """Keep a checkpoint and its blobs; forget what nobody can need any more."""
+        self._blobs.update(blobs)
+        missing = [digest for digest in checkpoint.digests if digest not in self._blobs]
+        if missing:
+            raise StoreError(f"checkpoint {checkpoint.checkpoint_id!r} names {len(missing)} missing blobs")
+        self._checkpoints.pop(checkpoint.checkpoint_id, None)
+        self._checkpoints[checkpoint.checkpoint_id] = checkpoint
+        named = {digest for kept in self._checkpoints.values() for digest in kept.digests}
+        for digest in [digest for digest in self._blobs if digest not in named]:
+            del self._blobs[digest]
+        self._forget(checkpoint)
+
+    def _forget(self, checkpoint: SavedCheckpoint) -> None:
+        if self._keep_all:
+            return
+        lost = {unsaved.name for unsaved in checkpoint.unsaved}
+        covered: list[_Kept] = []
+        for kept in reversed(self._kept.values()):
+            if kept.seq > checkpoint.after_seq or kept.status == "started":
+                continue
+            # Of the cells that made a lost name, a recovery runs the newest again (see `Rebuild`).
+            made = lost & bound_names(kept.spec.code) if lost and kept.status == "finished" else None
+            if made:
+                lost -= made
+            else:
+                covered.append(kept)
+        for kept in covered:
+            del self._kept[kept.execution_id]
+            if kept.named:
+                kept.calls = None
+                self._covered[kept.execution_id] = kept
+
+    async def checkpoint(self, checkpoint_id: str) -> SavedCheckpoint | None:
+        """Look up a checkpoint."""
+        return self._checkpoints.get(checkpoint_id)
+
+    async def checkpoint_ids(self) -> list[str]:
+        """Give the names of all checkpoints."""
+        return [c.checkpoint_id for c in sorted(self._checkpoints.values(), key=lambda c: c.after_seq)]
+
+    async def blobs(self, digests: Collection[str]) -> dict[str, bytes]:
+        """Give blobs."""
+        try:
+            return {digest: self._blobs[digest] for digest in digests}
+        except KeyError as error:
+            raise StoreError(f"there is no blob {error.args[0]!r} in this session's record") from None
+
+
+def conflict(execution_id: str, recorded: str, given: str) -> ExecutionIdConflict:
+    """Say that an id stands for other code, and from where on."""
+    same = next(
+        (i for i, (a, b) in enumerate(zip(recorded, given, strict=False)) if a != b),
+        min(len(recorded), len(given)),
+    )
+    line = recorded.count("\n", 0, same) + 1
+    return ExecutionIdConflict(
+        f"execution id {execution_id!r} stands for other code in this session (they differ from line {line} "
+        f"on: {_excerpt(recorded, same)} was recorded, {_excerpt(given, same)} was given); use another id"
+    )
+
+
+def _excerpt(code: str, at: int) -> str:
+    start = code.rfind("\n", 0, at) + 1
+    return repr(code[start:].partition("\n")[0][:60])

@@ -1,0 +1,100 @@
+"""What came of an execution, as it is recorded: bounded, and plain data from end to end.
+
+An outcome is always *resolved* data. A worker chooses what stands in it, and Resonate's codec unpickles
+what a promise is rejected with, so nothing of a worker's ever goes that way.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+from pyrepl3_client._text import head_and_tail
+from pyrepl3_client.errors import DeathCertificate, ReplayDivergence, StoreError, died
+from pyrepl3_schemas.messages import Display, Error, Output, Result
+
+RECORDED_BYTES: Final = 256 * 1024
+"""Most bytes of each stream, and of the displays together, that a record keeps."""
+
+
+class Written(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an execution wrote, as far as the record keeps it."""
+
+    stdout: str = ""
+    stderr: str = ""
+    displays: list[Display] = []
+    bound: int = RECORDED_BYTES
+    """Bytes of each stream that are kept at most: their head and their tail."""
+    cut: bool = False
+    """Whether anything is missing, here or already in what the worker sent."""
+
+
+class Ended(msgspec.Struct, frozen=True, omit_defaults=True, tag="ended"):
+    """It ran to its end, well or not."""
+
+    last: Result | Error
+    written: Written = Written()
+    attempts: int = 1
+
+
+class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag="rejected"):
+    """The parent gave it up, and says why. It left no mark on the namespace."""
+
+    kind: Literal["worker_died", "replay_divergence"]
+    what: str
+    certificate: DeathCertificate | None = None
+    attempts: int = 1
+
+    def error(self, execution_id: str) -> Exception:
+        """Give it as the error that the caller gets."""
+        if self.kind == "replay_divergence":
+            return ReplayDivergence(self.what)
+        return died(self.what, self.certificate, (execution_id,), self.attempts)
+
+
+type Outcome = Ended | Rejected
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decoder: Final = msgspec.msgpack.Decoder(Ended | Rejected)
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """Give an outcome as MessagePack."""
+    return _encode(outcome)
+
+
+def decode_outcome(data: bytes) -> Outcome:
+    """Read an outcome.
+
+    Raises:
+        StoreError: these bytes are none.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise StoreError(f"the store holds a damaged outcome: {error}; restore a backup") from error
+
+
+def record_written(
+    stdout: str, stderr: str, displays: tuple[Display, ...], *, cut: bool, bound: int = RECORDED_BYTES
+) -> Written:
+    """Keep what was written, within `bound` bytes a stream."""
+    out, out_cut = head_and_tail(stdout, bound)
+    err, err_cut = head_and_tail(stderr, bound)
+    kept: list[Display] = []
+    size = 0
+    for display in displays:
+        size += sum(len(mime) + len(data) for mime, data in display.data.items())
+        if size > bound:
+            break
+        kept.append(display)
+    return Written(out, err, kept, bound, cut or out_cut or err_cut or len(kept) < len(displays))
+
+
+def replay_output(execution_id: str, written: Written) -> list[Output | Display]:
+    """Give what was written as messages again: displays, then both streams, each in one piece."""
+    messages: list[Output | Display] = list(written.displays)
+    if written.stdout:
+        messages.append(Output(stream="stdout", data=written.stdout, execution_id=execution_id))
+    if written.stderr:
+        messages.append(Output(stream="stderr", data=written.stderr, execution_id=execution_id))
+    return messages

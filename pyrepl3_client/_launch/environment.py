@@ -1,0 +1,60 @@
+"""What a worker is told about its confinement, and the environment it gets."""
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from pyrepl3_client.config import WorkerConfig, strict_processes
+from pyrepl3_schemas.confinement import Confinement, pack_confinement
+
+PASSED_ON: Final = frozenset(
+    {
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM", "COLORTERM", "NO_COLOR",
+        "TMPDIR", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
+        "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+        "CUDA_VISIBLE_DEVICES", "MPLBACKEND",
+    }
+)  # fmt: skip
+"""Variables that hold no secret and that programs miss."""
+PASSED_ON_FAMILIES: Final = ("PYTHON", "LC_")
+"""Beginnings of names that are passed on too."""
+
+
+def environment(config: WorkerConfig, surroundings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give a worker's environment: what of ours is no secret (or all of it, unconfined), and `config.env`.
+
+    Args:
+        config: names the level, and variables of its own.
+        surroundings: our environment, `os.environ` by default.
+    """
+    ours = os.environ if surroundings is None else surroundings
+    if config.confinement != "none":
+        ours = {
+            name: value
+            for name, value in ours.items()
+            if name in PASSED_ON or name.startswith(PASSED_ON_FAMILIES)
+        }
+    return {**ours, **(config.env or {})}
+
+
+def confinement_argument(config: WorkerConfig) -> str:
+    """Give the argument of `--confine`."""
+    policy, limits = config.sandbox, config.limits
+    return pack_confinement(
+        Confinement(
+            level=config.confinement,
+            required=config.confinement_required,
+            readable=policy.readable,
+            writable=policy.writable,
+            network=policy.network,
+            tcp_ports=policy.tcp_ports,
+            work_bytes=policy.work_bytes,
+            max_processes=strict_processes(limits)
+            if config.confinement == "strict"
+            else limits.max_processes,
+            max_memory_bytes=limits.max_memory_bytes,
+            max_cpu_seconds=limits.max_cpu_seconds,
+            max_open_files=limits.max_open_files,
+            max_file_bytes=limits.max_file_bytes,
+        )
+    )

@@ -1,0 +1,234 @@
+"""Workers forked from a template: a process that has imported everything and is copied in milliseconds.
+
+`Template.launch` can stand wherever `spawn` can: where a fork is not safe, or there is no template (yet, or
+any more), it spawns, and `reason` says why.
+"""
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Final, Self
+
+from pyrepl3_client._launch.fork_server_process import (
+    Surroundings,
+    TemplateGoneError,
+    TemplateProcess,
+    start_template,
+)
+from pyrepl3_client._launch.spawn import spawn
+from pyrepl3_client._launch.worker import Launch, Worker
+from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client.errors import SpawnError
+from pyrepl3_schemas.template import Fit, Forked, NotForked, Unfit
+
+_logger: Final = logging.getLogger("pyrepl3_client")
+_MOST_DEATHS: Final = 3
+"""Templates that may end in a row without a worker from them, before no more are started."""
+_STARTING: Final = "the template is not ready yet"
+
+
+class Template:
+    """Launches workers of one configuration by forking them from a process that has imported its modules.
+
+    A forked worker is like a spawned one: a child of this process in a session of its own, with the same
+    limits, ended in the same ways, and untouched by its template's end. What differs: all workers of a
+    template have the addresses of its start, and umask, rlimits and the like as they were
+    then; modules have been imported once for all of them, with what that printed dropped. `random`, the
+    global generator of `numpy.random` and multiprocessing's key are made anew in each; other generators
+    that a warm module seeds at its import are the same in all.
+
+    It spawns instead, and `reason` says why, when a warm module started threads that do not end before a
+    fork (OpenBLAS's do), left files, sockets, shared memory or child processes open, or can't be imported;
+    for confinement "strict", whose modules are to be imported inside it; where interpreter, environment,
+    directory or warm modules are other than the template's; and on machines that can't do it.
+
+    To be used on one event loop, whose thread has to live as long as the workers.
+
+    Example:
+        async with Template(WorkerConfig(warm=("numpy",))) as template:
+            await template.settled()
+            worker = template.launch(template.config)
+    """
+
+    def __init__(self, config: WorkerConfig, *, spawn: Launch = spawn) -> None:
+        """Describe the template; entering it starts the process.
+
+        Args:
+            config: what its workers are.
+            spawn: launches those that can't be forked.
+        """
+        self.config = config
+        self._spawn = spawn
+        self._process: TemplateProcess | None = None
+        self._open = False
+        self._fit = False
+        self._refusal = ""
+        self._deaths = 0
+        self._settled = asyncio.Event()
+        self._logged: set[str] = set()
+        self.reason: str | None = _STARTING
+        """Why workers are spawned and not forked, as far as is known; None when they are forked."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the template, if it lives."""
+        return None if self._process is None else self._process.pid
+
+    async def __aenter__(self) -> Self:
+        """Start the process, and go on while it imports. Never fails: workers are spawned then."""
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the process. Workers forked from it go on."""
+        self.close()
+
+    def start(self) -> None:
+        """Start the process, which imports meanwhile; `close` ends it. Never fails."""
+        self._open = True
+        self._refusal = self._unforkable()
+        self._start()
+
+    def close(self) -> None:
+        """End the process. Idempotent; `launch` spawns from now on."""
+        self._open = False
+        self._drop()
+        self._spawning("the template is closed")
+
+    async def settled(self) -> None:
+        """Wait until it is known whether workers are forked."""
+        await self._settled.wait()
+
+    def launch(self, config: WorkerConfig) -> Worker:
+        """Start a worker: by a fork in a millisecond or two, else by `spawn`. A `Launch`.
+
+        Raises:
+            SpawnError: as `spawn` does.
+        """
+        worker = self._fork(config)
+        if worker is None:
+            return self._spawn(config)
+        self.reason = None
+        return worker
+
+    def _fork(self, config: WorkerConfig) -> Worker | None:
+        process = self._process
+        if process is None or not self._fit:
+            return None
+        if config.confinement == "strict":
+            return self._spawning(_STRICT)
+        now = Surroundings.of(config)
+        difference = now.difference(process.surroundings)
+        if difference:
+            if Surroundings.of(self.config) != process.surroundings:
+                # The program has changed its own since: another template for what comes.
+                self._restart()
+            return self._spawning(f"the worker's {difference} differ{'' if ',' in difference else 's'}")
+        try:
+            worker = process.fork(config)
+        except TemplateGoneError as error:
+            self._died(str(error))
+            return None
+        except SpawnError as error:
+            # What is short for a fork may do for a spawn, which says what is missing otherwise.
+            return self._spawning(str(error))
+        self._deaths = 0
+        return worker
+
+    # --- its life ------------------------------------------------------------------------------------
+
+    def _unforkable(self) -> str:
+        return _STRICT if self.config.confinement == "strict" else ""
+
+    def _start(self) -> None:
+        self._fit = False
+        self._settled.clear()
+        if self._refusal:
+            self._spawning(self._refusal)
+            self._settled.set()
+            return
+        try:
+            process = start_template(self.config)
+        except SpawnError as error:
+            self._refuse(str(error))
+            return
+        self._process = process
+        self.reason = _STARTING
+        loop = asyncio.get_running_loop()
+        loop.add_reader(process.control, self._on_message)
+        loop.add_reader(process.words, self._on_words)
+        loop.add_reader(process.exited, self._on_exited)
+
+    def _drop(self) -> str:
+        """Let go of the process; say how it ended."""
+        process, self._process = self._process, None
+        self._fit = False
+        if process is None:
+            return ""
+        loop = asyncio.get_running_loop()
+        for fd in (process.control, process.words, process.exited):
+            loop.remove_reader(fd)
+        return process.end()
+
+    def _restart(self) -> None:
+        self._drop()
+        self._start()
+
+    def _on_message(self) -> None:
+        process = self._process
+        assert process is not None
+        try:
+            message = process.receive()
+        except TemplateGoneError:
+            # Its end comes by the other fd.
+            asyncio.get_running_loop().remove_reader(process.control)
+            return
+        match message:
+            case Fit():
+                self._fit = True
+                self.reason = None
+                self._settled.set()
+            case Unfit(reason):
+                self._refuse(reason)
+            case Forked() | NotForked() | None:
+                return  # an answer that comes twice
+
+    def _on_words(self) -> None:
+        assert self._process is not None
+        if not self._process.read_words():
+            asyncio.get_running_loop().remove_reader(self._process.words)
+
+    def _on_exited(self) -> None:
+        # What it said before it ended is what it ended for.
+        self._on_message()
+        if self._process is not None:
+            self._died("it has ended")
+
+    def _died(self, how: str) -> None:
+        """Have another template, unless they end again and again."""
+        ready = self._fit
+        reason = f"the template died: {how}: {self._drop()}"
+        self._deaths += 1
+        if not ready or self._deaths >= _MOST_DEATHS:
+            self._refuse(reason)
+        else:
+            self._spawning(reason)
+            self._start()
+
+    def _refuse(self, reason: str) -> None:
+        """Do without a template from now on."""
+        self._refusal = reason
+        self._drop()
+        self._spawning(reason)
+        self._settled.set()
+
+    def _spawning(self, reason: str) -> None:
+        self.reason = reason
+        if reason not in self._logged and self._open:
+            self._logged.add(reason)
+            _logger.info("workers are spawned, not forked: %s", reason)
+
+
+_STRICT: Final = "strictly confined workers import their modules behind their own boundary"

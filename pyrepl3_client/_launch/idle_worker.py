@@ -1,0 +1,92 @@
+"""A worker that waits for its session, and how to tell that it is warm.
+
+A worker says nothing before it is greeted, and reads its greeting when its imports are done. So the pipe
+to it is made one page small and the greeting's first byte put into it (a frame's length begins with a
+zero): such a pipe counts as full until the worker has read that byte, and then as writable.
+"""
+
+import asyncio
+import os
+import select
+from collections.abc import Callable
+from typing import Final
+
+from pyrepl3_client._launch.worker import PIPE_BYTES, Worker, set_pipe_size
+from pyrepl3_client.errors import SpawnError, WorkerDied
+
+FIRST_BYTE: Final = b"\0"
+_ONE_PAGE: Final = 4096
+_DEFAULT_PIPE_BYTES: Final = 64 * 1024
+_WORDS_BYTES: Final = 16 * 1024
+
+
+class Spare:
+    """A worker without a session, watched on the loop until it is taken or ended."""
+
+    def __init__(
+        self, worker: Worker, on_warm: Callable[[], None], on_death: Callable[["Spare"], None]
+    ) -> None:
+        """Watch a worker that has just been started."""
+        self.worker = worker
+        self.warm = False
+        self.ended: asyncio.Future[WorkerDied] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._on_warm = on_warm
+        self._on_death = on_death
+        ends = worker.ends
+        set_pipe_size(ends.writer, _ONE_PAGE)
+        os.write(ends.writer, FIRST_BYTE)
+        ends.sent = FIRST_BYTE
+        self._loop.add_writer(ends.writer, self._on_read)
+        self._loop.add_reader(ends.exited, self._on_exited)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended, by the kernel's word."""
+        if self.ended.done():
+            return False
+        poller = select.poll()
+        poller.register(self.worker.ends.exited, select.POLLIN)
+        return not poller.poll(0)
+
+    def take(self) -> Worker:
+        """Give the worker away."""
+        self._unwatch()
+        return self.worker
+
+    def end(self) -> None:
+        """Kill it; `ended` has a result afterwards."""
+        self.worker.kill()
+
+    def _on_read(self) -> None:
+        writer = self.worker.ends.writer
+        self._loop.remove_writer(writer)
+        poller = select.poll()
+        poller.register(writer, select.POLLOUT)
+        if any(events & select.POLLERR for _, events in poller.poll(0)):
+            return  # nobody holds the other end any more: it has not read, it is ending
+        self.warm = True
+        if not set_pipe_size(writer, PIPE_BYTES):
+            set_pipe_size(writer, _DEFAULT_PIPE_BYTES)
+        self._on_warm()
+
+    def _unwatch(self) -> None:
+        ends = self.worker.ends
+        self._loop.remove_reader(ends.exited)
+        if not self.warm:
+            self._loop.remove_writer(ends.writer)
+            if not set_pipe_size(ends.writer, PIPE_BYTES):
+                set_pipe_size(ends.writer, _DEFAULT_PIPE_BYTES)
+
+    def _on_exited(self) -> None:
+        self._unwatch()
+        ends = self.worker.ends
+        try:
+            words = os.read(ends.last_words, _WORDS_BYTES).decode("utf-8", "replace").strip()
+        except BlockingIOError:
+            words = ""
+        ending = self.worker.reap()
+        ends.close()
+        what = f"worker {self.worker.pid} of a pool ended before it had a session"
+        self.ended.set_result(SpawnError(what, ending.exit_code, ending.signal, words))
+        self._on_death(self)

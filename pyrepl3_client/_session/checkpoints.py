@@ -1,0 +1,366 @@
+"""Checkpoints: taken by the worker, kept by the record, and when to take one without being asked.
+
+A worker answers nothing else while it takes a checkpoint. So an automatic one is asked for when a cell
+has ended and the session has been idle for a moment (longer where the last one took long); without such
+moments, when there are many cells, or much work, that a recovery would have to run again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from pyrepl3_client._concurrency.task_owner import Nursery
+from pyrepl3_client._journal.protocol import Record, SavedCheckpoint
+from pyrepl3_client._worker.handle import Incarnation
+from pyrepl3_client.errors import (
+    ProtocolError,
+    PyRepl3Error,
+    SessionClosed,
+    StoreError,
+    WorkerDied,
+    WorkerUnresponsive,
+)
+from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Restore, Restored
+
+_logger: Final = logging.getLogger("pyrepl3_client")
+AUTOMATIC: Final = "(automatic)"
+
+_IDLE: Final = 0.02
+"""Seconds without work after which a checkpoint disturbs nobody."""
+_MANY: Final = 1000
+"""Cells since the last checkpoint at which one is due, idle or not."""
+_WORTH: Final = 20.0
+"""A checkpoint is due, idle or not, when the cells since the last one have run this many times as long."""
+_LEAST_WORK: Final = 1.0
+"""Seconds of work that are not worth a checkpoint while the session is busy."""
+_CODE_SECONDS: Final = 5.0
+"""How long the objects' own code may take in a checkpoint that nobody has asked for."""
+_ALL_SECONDS: Final = 60.0
+"""How long such a checkpoint, or a recovery's restore, may be silent until the worker is taken to be stuck.
+
+Gigabytes take ten seconds each, and a worker that is ended for nothing costs more than the wait."""
+_MARGIN: Final = 1024
+_BLOB_MARGIN: Final = 16
+
+
+class Saver:
+    """Takes and restores the checkpoints of one session."""
+
+    def __init__(
+        self,
+        nursery: Nursery,
+        record: Record,
+        worker: Callable[[], Incarnation | None],
+        position: Callable[[], tuple[int, bool]],
+        *,
+        on_trouble: Callable[[str], None],
+        automatic: bool,
+        eager: bool,
+        max_bytes: int,
+    ) -> None:
+        """Record in `record`.
+
+        Args:
+            nursery: owns the task that saves.
+            record: where checkpoints go.
+            worker: gives the worker that takes executions now, if there is one.
+            position: gives the number of the last execution that was sent, and whether one is under way.
+            on_trouble: told when a checkpoint nobody has asked for has cost its worker.
+            automatic: take checkpoints without being asked.
+            eager: take one after every cell, without waiting for an idle moment.
+            max_bytes: most bytes that one may bring.
+        """
+        self._max_bytes = max_bytes
+        self._nursery = nursery
+        self._record = record
+        self._worker = worker
+        self._position = position
+        self._on_trouble = on_trouble
+        self._automatic = automatic
+        self._eager = eager
+        self._known: tuple[str, ...] = ()
+        self._lock = asyncio.Lock()
+        self._cells = 0
+        self._work = 0.0
+        self._cost = 0.0
+        self._stirred = False
+        self._troubles = 0
+        """Checkpoints in a row, unasked for, that have ended their worker or were too large."""
+        self._liar: Incarnation | None = None
+        """The worker that was ended for a checkpoint that broke the protocol."""
+        self._waived = 0
+        """Cells that have to end before the next one is tried."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything has run since the last checkpoint that is on record."""
+        return self._cells > 0 or self._lock.locked()
+
+    def ended(self, duration: float, *, urgent: bool) -> None:
+        """Take note of a cell that has ended after `duration` seconds; `urgent` ones cannot be run again."""
+        if not self._automatic:
+            return
+        self._cells += 1
+        self._work += duration
+        self._stirred = True
+        self._waived = max(0, self._waived - 1)
+        self._plan(urgent=urgent)
+
+    def refilled(self) -> None:
+        """Take note of a namespace that was brought back by running cells again."""
+        if self._automatic:
+            self._cells += 1
+            self._plan(urgent=False)
+
+    def _plan(self, *, urgent: bool) -> None:
+        if not self._may_begin():
+            return
+        if urgent or self._eager or self._is_due():
+            self._begin()
+        elif self._timer is None:
+            self._timer = self._nursery.loop.call_later(max(_IDLE, 2 * self._cost), self._on_timer)
+
+    def _may_begin(self) -> bool:
+        # One that is under way plans again when it is done; one that is waived, when enough cells have ended.
+        return self._task is None and not self._waived
+
+    def stop(self) -> None:
+        """Take no more checkpoints unasked."""
+        self._automatic = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is not None:
+            self._task.cancel()
+
+    def _is_due(self) -> bool:
+        return self._cells >= _MANY or self._work > max(_LEAST_WORK, _WORTH * self._cost)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        _, busy = self._position()
+        if not self._stirred and not busy:
+            if self._cells and self._may_begin():
+                self._begin()
+            return
+        self._stirred = False
+        if not busy:
+            # The end of what runs stirs again; without it nobody would.
+            self._timer = self._nursery.loop.call_later(max(_IDLE, 2 * self._cost), self._on_timer)
+
+    def _begin(self) -> None:
+        if self._worker() is not None:
+            task = self._nursery.start(self._save_unasked(), "checkpoint")
+            if not task.done():
+                self._task = task
+
+    async def _save_unasked(self) -> None:
+        worker = self._worker()
+        try:
+            await self.save(AUTOMATIC, _CODE_SECONDS + _ALL_SECONDS, _CODE_SECONDS)
+        except WorkerDied as error:
+            self._has_cost_a_worker(error)
+            return
+        except WorkerUnresponsive as error:
+            if worker is not None:
+                worker.connection.end(f"its checkpoint did not end: {error}")
+            self._has_cost_a_worker(error)
+            return
+        except SessionClosed:
+            return
+        except TooLargeError as error:
+            self._put_off(f"no automatic checkpoint was taken ({error})")
+            return
+        except PyRepl3Error as error:
+            # Nothing is lost: a recovery runs the cells again. The next cell leads to another try.
+            _logger.warning("an automatic checkpoint failed: %s", error)
+            if worker is not None and worker is self._liar:
+                self._has_cost_a_worker(error)
+            return
+        finally:
+            self._task = None
+        self._troubles = 0
+        if self._automatic and self._cells:
+            self._plan(urgent=False)
+
+    def _has_cost_a_worker(self, error: PyRepl3Error) -> None:
+        self._put_off(f"an automatic checkpoint ended its worker ({error})")
+
+    def _put_off(self, what: str) -> None:
+        """Wait longer each time, or the next worker, filled again, would end the same way at once."""
+        self._troubles += 1
+        self._waived = 2**self._troubles
+        self._on_trouble(
+            f"{what}; the next one is tried after {self._waived} more cells, and until then a recovery runs "
+            "again what came after the last one"
+        )
+
+    async def save_last(self, seconds: float) -> None:
+        """Wait for a checkpoint that is under way, and save what has run since: the session ends.
+
+        Raises:
+            PyRepl3Error: as `save`.
+        """
+        try:
+            async with asyncio.timeout(seconds), self._lock:
+                pass
+        except TimeoutError:
+            raise WorkerUnresponsive(f"a checkpoint was under way for over {seconds:g} s") from None
+        if self._cells:
+            await self.save(AUTOMATIC, seconds)
+
+    # --- saving --------------------------------------------------------------------------------------
+
+    async def save(
+        self, checkpoint_id: str, timeout: float | None = None, code_seconds: float | None = None
+    ) -> Checkpointed:
+        """Have a checkpoint taken and recorded; give the worker's last word on it.
+
+        An object whose own code takes longer than `code_seconds` (the worker's choice by default) is not
+        saved.
+
+        Raises:
+            WorkerDied, SessionClosed: there is no worker to take it, or it died.
+            WorkerUnresponsive: it took longer than `timeout` seconds, for it or for a part of it.
+            StoreError: it could not be recorded.
+        """
+        async with self._lock:
+            worker = self._worker()
+            if worker is None:
+                raise WorkerDied("there is no worker that could take a checkpoint")
+            seq, _ = self._position()
+            cells, work = self._cells, self._work
+            self._cells, self._work = 0, 0.0
+            started = self._nursery.loop.time()
+            try:
+                saved = await self._take(worker, checkpoint_id, seq, timeout, code_seconds)
+            except BaseException:
+                self._cells += cells
+                self._work += work
+                raise
+            self._cost = self._nursery.loop.time() - started
+            return saved
+
+    async def _take(
+        self,
+        worker: Incarnation,
+        checkpoint_id: str,
+        seq: int,
+        timeout: float | None,
+        code_seconds: float | None,
+    ) -> Checkpointed:
+        parts = Parts(self._known, self._max_bytes)
+        while True:
+            # One that is longer than a frame comes in parts; the last one has the data.
+            known = [*self._known, *parts.blobs]
+            request = Checkpoint(checkpoint_id=checkpoint_id, known=known, timeout=code_seconds)
+            part = await worker.requests.ask(request, Checkpointed, checkpoint_id, timeout, urgent=False)
+            try:
+                if parts.add(part):
+                    break
+            except ProtocolError as error:
+                self._liar = worker
+                worker.connection.end(f"it broke the protocol: {error}", error)
+                raise
+        needs = tuple(part.needs)
+        await self._record.save(
+            SavedCheckpoint(checkpoint_id, seq, part.data, needs, tuple(part.unsaved)), parts.blobs
+        )
+        self._known = needs
+        return part
+
+    # --- restoring -----------------------------------------------------------------------------------
+
+    async def restore(
+        self,
+        worker: Incarnation,
+        checkpoint: SavedCheckpoint,
+        timeout: float | None = _ALL_SECONDS,
+        *,
+        history: bool = True,
+        keep: list[str] | None = None,
+    ) -> Restored:
+        """Bring a checkpoint back in a worker, in as many frames as it takes; with `In` and `Out` or without.
+
+        Variables in `keep` are left as they are.
+
+        Raises:
+            WorkerDied, WorkerUnresponsive: as for `save`.
+            ProtocolError: the worker cannot read it.
+            StoreError: its blobs cannot be read.
+        """
+        blobs = await self._record.blobs(checkpoint.digests)
+        limit = worker.connection.max_frame_bytes
+        part: dict[str, bytes] = {}
+        start = size = len(checkpoint.manifest) + len(checkpoint.checkpoint_id) * 4 + _MARGIN
+        if start > limit:
+            raise ProtocolError(f"checkpoint {checkpoint.checkpoint_id!r} has too many names for one frame")
+        name = checkpoint.checkpoint_id
+        for digest, blob in blobs.items():
+            if part and size + len(blob) > limit:
+                await worker.requests.ask(
+                    Restore(checkpoint_id=name, blobs=part), Restored, name, timeout, urgent=False
+                )
+                part, size = {}, start
+            part[digest] = blob
+            size += len(blob) + len(digest) + _BLOB_MARGIN
+        last = Restore(
+            checkpoint_id=name, data=checkpoint.manifest, blobs=part, history=history, keep=keep or []
+        )
+        restored = await worker.requests.ask(last, Restored, name, timeout, urgent=False)
+        self._known = checkpoint.digests
+        return restored
+
+    def forget(self) -> None:
+        """Another worker, another namespace: nothing is known there."""
+        self._cells = 0
+        self._work = 0.0
+
+
+class TooLargeError(StoreError):
+    """A namespace takes more than one checkpoint may."""
+
+
+class Parts:
+    """Collects the contents of one checkpoint.
+
+    Whether they are what their digests say is the store's to check, where it keeps them for others, and a
+    worker's when it restores them: a session's memory gives them to the session's own workers alone.
+    """
+
+    def __init__(self, known: Iterable[str], most_bytes: int) -> None:
+        """Hold nothing; the parent has the contents of the `known` digests, and takes `most_bytes` more."""
+        self.blobs: dict[str, bytes] = {}
+        self._known = frozenset(known)
+        self._most = most_bytes
+        self._bytes = 0
+
+    def add(self, part: Checkpointed) -> bool:
+        """Take a part; say whether it was the last.
+
+        Raises:
+            ProtocolError: it brings nothing, or what was not asked for; or the last one needs what never
+                came.
+            TooLargeError: with it they are too much.
+        """
+        for digest, blob in part.blobs.items():
+            if digest in self._known or digest in self.blobs:
+                raise ProtocolError("a part of its checkpoint brings contents that we have already")
+            self._bytes += len(blob) + len(digest)
+        if self._bytes > self._most:
+            raise TooLargeError(
+                f"the checkpoint takes more than {self._most:,} bytes (max_checkpoint_bytes): raise that in "
+                "the WorkerConfig, or keep less in the namespace"
+            )
+        self.blobs.update(part.blobs)
+        if not part.data:
+            if not part.blobs:
+                raise ProtocolError("a part of its checkpoint is empty and not the last")
+            return False
+        missing = sum(digest not in self._known and digest not in self.blobs for digest in part.needs)
+        if missing:
+            raise ProtocolError(f"its checkpoint needs {missing:,} contents that it never sent")
+        return True

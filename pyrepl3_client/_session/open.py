@@ -1,0 +1,141 @@
+"""Opening a session: the one way in, and the way out that leaves nothing behind."""
+
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, get_args
+
+from pyrepl3_client._execution.execution import InputHandler, OutputHandler
+from pyrepl3_client._execution.queue import Capabilities
+from pyrepl3_client._journal.protocol import Journal
+from pyrepl3_client._launch.shared_fork_server import Standby
+from pyrepl3_client._launch.worker import Launch
+from pyrepl3_client._session.options import Durability, OpenJournal, RecoveryHandler
+from pyrepl3_client._session.recovery_report import RecoveryPolicy
+from pyrepl3_client._session.session import Session
+from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client.errors import StoreError
+
+DEFAULT_CONFIG: Final = WorkerConfig()
+IN_MEMORY: Final = Durability()
+_POLICIES: Final = frozenset(get_args(RecoveryPolicy.__value__))
+
+
+@asynccontextmanager
+async def open_session(
+    session_id: str | None = None,
+    *,
+    store: str | os.PathLike[str] | None = None,
+    config: WorkerConfig = DEFAULT_CONFIG,
+    capabilities: Capabilities | None = None,
+    on_output: OutputHandler | None = None,
+    on_input: InputHandler | None = None,
+    recovery: RecoveryPolicy = "auto",
+    max_attempts: int = 3,
+    on_recovery: RecoveryHandler | None = None,
+) -> AsyncGenerator[Session]:
+    """Start a worker and give a session in it; leaving the context ends both.
+
+    Entering and leaving may happen in different tasks of one event loop.
+
+    Args:
+        session_id: names the session; without a colon. One is made up by default.
+        store: where the session is recorded. None is this process's memory: the session survives its
+            workers. The path of an SQLite file (or `sqlite:///path?synchronous=FULL`), `http(s)://` for a
+            Resonate server or `postgresql://` for resonate-pg: it survives this process too, and whoever
+            opens it again under the same `session_id` goes on where it stood. `memory:` is Resonate in
+            this process's memory.
+        config: the worker's interpreter, surroundings, limits and graces.
+        capabilities: host functions by the names under which the code may call them; see `capability`.
+        on_output: gets every `Output` in order: also what comes after its execution has ended (`late`)
+            and what belongs to none. It runs on the event loop; an asynchronous one is awaited before it
+            gets the next. It must not wait for an execution of this session.
+        on_input: answers prompts; a plain function runs in a thread and may block. None, as an answer or
+            a handler, is the end of input: `input()` raises EOFError.
+        recovery: what a worker's death leads to: `auto` restores the newest checkpoint and runs again what
+            came after it; `replay` runs all finished cells again; `checkpoint` restores and never runs a
+            finished cell again; `none` leaves the session dead, for `restart`.
+        max_attempts: how many workers one execution may cost before it is given up with WorkerDied.
+        on_recovery: gets the report when the session has come back; an asynchronous one is awaited.
+
+    Raises:
+        SpawnError: no worker can be started; says why, with the last lines it wrote.
+        CapabilityError: a capability cannot be offered.
+        StoreError: the store cannot be used.
+        ValueError: an id means nothing.
+
+    Example:
+        async with open_session() as session:
+            result = await session.execute("1 + 1")
+            assert result.value == 2
+    """
+    durability = durability_of(store, recovery, max_attempts, on_recovery)
+    standby = Standby()
+    try:
+        async with open_with(
+            standby.launch, session_id, config, capabilities, on_output, on_input, durability=durability
+        ) as session:
+            yield session
+    finally:
+        standby.close()
+
+
+def durability_of(
+    store: str | os.PathLike[str] | None,
+    recovery: RecoveryPolicy,
+    max_attempts: int,
+    on_recovery: RecoveryHandler | None,
+) -> Durability:
+    """Check what was said about a session's survival.
+
+    Raises:
+        ValueError: it means nothing.
+    """
+    return Durability(
+        open_journal=None if store is None else _opening(store),
+        recovery=_checked_policy(recovery),
+        max_attempts=_checked_attempts(max_attempts),
+        on_recovery=on_recovery,
+    )
+
+
+def _opening(store: str | os.PathLike[str]) -> OpenJournal:
+    async def open_journal(session_id: str, on_lost: Callable[[StoreError], None]) -> Journal:
+        # Resonate takes a moment to import, and only sessions with a store need it.
+        from pyrepl3_client.durable.stores import open_store  # noqa: PLC0415 - see above
+
+        return await open_store(store, session_id, on_lost=on_lost)
+
+    return open_journal
+
+
+def _checked_policy(policy: RecoveryPolicy) -> RecoveryPolicy:
+    if policy not in _POLICIES:
+        raise ValueError(f"recovery must be one of {sorted(_POLICIES)}, not {policy!r}")
+    return policy
+
+
+def _checked_attempts(attempts: int) -> int:
+    if attempts < 1:
+        raise ValueError(f"max_attempts must be at least 1, not {attempts!r}")
+    return attempts
+
+
+@asynccontextmanager
+async def open_with(
+    launch: Launch,
+    session_id: str | None,
+    config: WorkerConfig,
+    capabilities: Capabilities | None,
+    on_output: OutputHandler | None,
+    on_input: InputHandler | None,
+    *,
+    durability: Durability = IN_MEMORY,
+) -> AsyncGenerator[Session]:
+    """Give a session in a worker that `launch` provides."""
+    session = Session(session_id, config, launch, capabilities, on_output, on_input, durability)
+    try:
+        await session.begin()
+        yield session
+    finally:
+        await session.close()

@@ -1,0 +1,271 @@
+"""Between the executions of a session and its record: what is on record is not run, what runs is recorded."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from pyrepl3_client._concurrency.task_owner import Nursery
+from pyrepl3_client._execution.cancellation import cancelled_error
+from pyrepl3_client._execution.execution import Execution
+from pyrepl3_client._execution.queue import Flight
+from pyrepl3_client._journal.memory import MemoryJournal, conflict
+from pyrepl3_client._journal.outcomes import (
+    Ended,
+    Outcome,
+    Rejected,
+    decode_outcome,
+    encode_outcome,
+    replay_output,
+)
+from pyrepl3_client._journal.protocol import Entry, Journal
+from pyrepl3_client.errors import ExecutionIdConflict, StoreError
+from pyrepl3_schemas.messages import Display, Error, Result
+
+DOOMED: Final = "it did not stop, so its worker was ended; the namespace is as it was before it began"
+
+
+class Keeper:
+    """Sees the executions of one session through, from the record's point of view."""
+
+    def __init__(
+        self,
+        nursery: Nursery,
+        record: MemoryJournal | Journal,
+        flight: Flight,
+        on_ended: Callable[[float, bool], None],
+    ) -> None:
+        """Record in `record`; `on_ended` gets each cell's duration and whether it cannot be run again."""
+        self._nursery = nursery
+        self._record = record
+        self._flight = flight
+        self._on_ended = on_ended
+        self._live: dict[str, Execution] = {}
+        """Executions somebody may ask for again that have no recorded outcome yet."""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._early: dict[str, tuple[Outcome, bool]] = {}
+        """Outcomes of executions that are not on record yet; whether not to run them again."""
+        self._failures: dict[str, StoreError] = {}
+        self.diverged: dict[str, str] = {}
+        """Executions that asked for something else than their record holds, and for what."""
+        self.notices: list[str] = []
+        """What the next result tells its owner."""
+
+    # --- taking executions ---------------------------------------------------------------------------
+
+    def admit(self, execution: Execution, *, named: bool) -> Execution:
+        """Take an execution; give it, or the one of that id that is under way already.
+
+        Raises:
+            ExecutionIdConflict: the id stands for other code.
+            ProtocolError: its code cannot be sent.
+        """
+        execution_id = execution.execution_id
+        live = self._live.get(execution_id) if named else None
+        if live is not None:
+            if live.code != execution.code:
+                raise conflict(execution_id, live.code, execution.code)
+            live.adopt(execution)
+            return live
+        record = self._record
+        if not isinstance(record, MemoryJournal):
+            self._flight.enroll(execution)
+            self._live[execution_id] = execution
+            self._see_through(record, execution)
+            return execution
+        if named:
+            outcome = record.find(execution_id, execution.code)
+            if outcome is not None:
+                execution.mark_over()
+                self._deliver(execution, decode_outcome(outcome), before=True)
+                return execution
+            self._live[execution_id] = execution
+        execution.seq = record.begin(execution_id, execution.spec, named=named)
+        try:
+            self._flight.submit(execution)
+        except BaseException:
+            record.discard(execution_id)
+            self._live.pop(execution_id, None)
+            raise
+        return execution
+
+    async def resume(self, entry: Entry, execution: Execution, max_attempts: int, *, ran: bool) -> None:
+        """Take up an execution that another process has left without an outcome; `ran` if it had begun."""
+        record = self._record
+        assert not isinstance(record, MemoryJournal)
+        attempts = entry.attempts
+        if ran:
+            attempts = await record.count_attempt(entry.execution_id)
+            self._flight.recorded.expect(
+                entry.execution_id, await record.calls(entry.execution_id), closed=False
+            )
+        if attempts >= max_attempts:
+            text = f"execution {entry.execution_id!r} was given up: its process ended {attempts} times"
+            self._early[entry.execution_id] = Rejected("worker_died", text, attempts=attempts), True
+        self._flight.enroll(execution)
+        self._live[entry.execution_id] = execution
+        self._see_through(record, execution)
+
+    def _see_through(self, journal: Journal, execution: Execution) -> None:
+        task = self._nursery.start(self._run(journal, execution), f"execution {execution.execution_id!r}")
+        if not task.done():
+            self._tasks[execution.execution_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(execution.execution_id, None))
+
+    async def _run(self, journal: Journal, execution: Execution) -> None:
+        execution_id = execution.execution_id
+
+        def submit(entry: Entry) -> None:
+            execution.seq = entry.seq
+            execution.attempts = max(execution.attempts, entry.attempts + 1)
+            early = self._early.pop(execution_id, None)
+            if early is not None:
+                self._flight.drop(execution)
+                self._settle(execution, early[0], final=early[1])
+            else:
+                self._flight.release(execution)
+
+        try:
+            data, before = await journal.execute(execution_id, execution.spec, submit)
+            outcome = decode_outcome(data)
+        except (StoreError, ExecutionIdConflict) as error:
+            self._flight.drop(execution)
+            execution.mark_over()
+            execution.fail(error)
+        else:
+            self._flight.drop(execution)
+            execution.mark_over()
+            self._deliver(execution, outcome, before=before)
+        finally:
+            self._live.pop(execution_id, None)
+            self._early.pop(execution_id, None)
+
+    # --- their ends ----------------------------------------------------------------------------------
+
+    def ended(self, execution: Execution, last: Result | Error, final: bool) -> None:  # noqa: FBT001
+        """Record the last message of an execution, and deliver it when it is on record.
+
+        A `final` one is not to be run again for its effect.
+        """
+        execution_id = execution.execution_id
+        record = self._record
+        text = self.diverged.pop(execution_id, None) if self.diverged else None
+        if text is None and isinstance(record, MemoryJournal):
+            well = isinstance(last, Result)
+            record.end(
+                execution_id, lambda: encode_outcome(_ended(execution, last)), rejected=final, well=well
+            )
+            if self._flight.ending:
+                self._flight.ending.pop(execution_id, None)
+            if self._live:
+                self._live.pop(execution_id, None)
+            if self.notices:
+                self._tell(execution)
+            execution.finish(last)
+        elif text is None:
+            self._settle(execution, _ended(execution, last), final=final)
+        else:
+            final = True
+            self._settle(
+                execution, Rejected("replay_divergence", text, attempts=execution.attempts), final=True
+            )
+        self._on_ended(last.duration, final)
+
+    def reject(self, execution: Execution, rejection: Rejected) -> None:
+        """Give up an execution that is not at the worker, for good."""
+        self._flight.drop(execution)
+        self._settle(execution, rejection, final=True)
+
+    def stop(self, execution: Execution, reason: str) -> None:
+        """End an execution that was being stopped when its worker was ended."""
+        why = "timeout" if reason == "timeout" else "cancelled"
+        self._flight.end(execution, cancelled_error(execution.execution_id, why, DOOMED))
+
+    def _settle(self, execution: Execution, outcome: Outcome, *, final: bool) -> None:
+        execution_id = execution.execution_id
+        record = self._record
+        if isinstance(record, MemoryJournal):
+            record.end(execution_id, lambda: encode_outcome(outcome), rejected=final)
+            self._flight.ending.pop(execution_id, None)
+            self._live.pop(execution_id, None)
+            self._deliver(execution, outcome, before=False)
+            return
+        if execution.seq == 0:
+            self._early[execution_id] = outcome, final
+            return
+        self._flight.ending[execution_id] = final
+        self._nursery.start(
+            self._record_outcome(record, execution_id, encode_outcome(outcome), final=final), "outcome"
+        )
+
+    async def _record_outcome(self, journal: Journal, execution_id: str, data: bytes, *, final: bool) -> None:
+        try:
+            await journal.settle(execution_id, data, rejected=final)
+        except StoreError as error:
+            # Its `execute` tells the caller; the journal keeps the outcome and records it when it can.
+            self.notices.append(f"the outcome of {execution_id!r} could not be recorded at once: {error}")
+        finally:
+            self._flight.ending.pop(execution_id, None)
+
+    def _deliver(self, execution: Execution, outcome: Outcome, *, before: bool) -> None:
+        self._tell(execution)
+        execution.replayed = before
+        execution.attempts = outcome.attempts
+        if isinstance(outcome, Rejected):
+            execution.fail(outcome.error(execution.execution_id))
+            return
+        if before:
+            execution.cut = outcome.written.cut
+            for message in replay_output(execution.execution_id, outcome.written):
+                if isinstance(message, Display):
+                    execution.accept(message)
+                else:
+                    execution.admit(message)
+        execution.finish(outcome.last)
+
+    def _tell(self, execution: Execution) -> None:
+        if self.notices:
+            execution.notices = tuple(self.notices)
+            self.notices.clear()
+
+    # --- failures of the record ----------------------------------------------------------------------
+
+    def fail(self, execution_id: str, error: StoreError) -> None:
+        """A call or prompt could not be recorded: its execution must not go on."""
+        self._failures[execution_id] = error
+
+    def failure_of(self, execution: Execution) -> StoreError | None:
+        """Give the error that an execution has to end with, if there is one."""
+        return self._failures.pop(execution.execution_id, None)
+
+    def forsake(self, execution: Execution, error: Exception) -> None:
+        """End an execution for its owner; in the record it stays without an outcome."""
+        self._live.pop(execution.execution_id, None)
+        task = self._tasks.get(execution.execution_id)
+        if task is not None:
+            task.cancel()
+        self._flight.fail(execution, error)
+
+    async def excuse(self) -> None:
+        """The session is closed: that costs nothing to what is taken up when it is opened again.
+
+        Raises:
+            StoreError: it cannot be recorded.
+        """
+        record = self._record
+        if isinstance(record, MemoryJournal):
+            return
+        for execution_id in self._flight.running:
+            execution = self._flight.find(execution_id)
+            if execution is not None and execution.seq and not execution.silent:
+                await record.excuse(execution_id)
+                return
+
+    def forsake_all(self) -> None:
+        """The session ends: nobody waits for outcomes any more."""
+        self._live.clear()
+        for task in list(self._tasks.values()):
+            task.cancel()
+
+
+def _ended(execution: Execution, last: Result | Error) -> Ended:
+    return Ended(last, execution.written(), execution.attempts)

@@ -1,0 +1,66 @@
+"""How a session comes back: the policies, and the report of each recovery."""
+
+from typing import Literal
+
+import msgspec
+
+from pyrepl3_client.errors import DeathCertificate
+from pyrepl3_schemas.messages import Unsaved
+
+type RecoveryPolicy = Literal["auto", "replay", "checkpoint", "none"]
+"""What a worker's death leads to.
+
+`auto` restores the newest checkpoint, rebuilds what that could not hold by running again the cells that
+made it, and runs again the cells after it; `replay` runs all finished cells again; `checkpoint` restores
+and never runs a finished cell again; `none` leaves the session dead, for `restart`.
+"""
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """An execution that was not run again, or whose run again did not count, and why."""
+
+    execution_id: str
+    reason: str
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """How a session came back."""
+
+    cause: DeathCertificate | None
+    """The worker's death; None when the session was opened again from its store."""
+    incarnation: int
+    """The worker that it goes on in."""
+    restored_from: str | None
+    """The checkpoint that was restored."""
+    replayed: tuple[str, ...]
+    """Ids of the executions that were run again for their effect, in order."""
+    lost: tuple[Unsaved, ...]
+    """Names that are gone, and why."""
+    skipped: tuple[Skipped, ...]
+    """Executions that were left out or went another way."""
+    seconds: float
+    """From the death, or the opening, until the session took executions."""
+    remade: tuple[tuple[str, str], ...] = ()
+    """Names that no checkpoint could hold, each with the id of the execution that has made it again. What
+    later ones had done to them is gone."""
+
+    def __str__(self) -> str:
+        """Tell the story in a few lines: it is what a session's user gets to read."""
+        what = "the session was opened again from its record" if self.cause is None else str(self.cause)
+        lines = [f"{what}; it goes on in worker incarnation {self.incarnation} after {self.seconds:.2f} s"]
+        if self.restored_from is not None:
+            lines.append(f"names restored from checkpoint {self.restored_from!r}")
+        if self.replayed:
+            lines.append(f"run again: {_some(self.replayed)}")
+        if self.remade:
+            made = "; ".join(f"{name} by {execution_id}" for name, execution_id in self.remade)
+            lines.append(f"made again, without what later cells had done to them: {made}")
+        if self.lost:
+            lines.append("lost: " + "; ".join(f"{u.name} ({u.type_name}: {u.reason})" for u in self.lost))
+        lines.extend(f"without {each.execution_id}: {each.reason}" for each in self.skipped)
+        return "\n".join(lines)
+
+
+def _some(ids: tuple[str, ...], most: int = 8) -> str:
+    shown = ", ".join(ids[:most])
+    return shown if len(ids) <= most else f"{shown} and {len(ids) - most} more"

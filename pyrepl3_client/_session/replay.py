@@ -1,0 +1,244 @@
+"""Bringing a namespace back in a new worker: from a checkpoint, and by running cells again."""
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+from pyrepl3_client._execution.execution import Execution
+from pyrepl3_client._execution.queue import Flight
+from pyrepl3_client._journal.assigned_names import bound_names
+from pyrepl3_client._journal.protocol import Entry, Record, SavedCheckpoint
+from pyrepl3_client._session.checkpoints import Saver
+from pyrepl3_client._session.recovery_report import RecoveryPolicy, Skipped
+from pyrepl3_client._text import shortened
+from pyrepl3_client._worker.handle import Incarnation
+from pyrepl3_client.errors import ProtocolError
+from pyrepl3_schemas.messages import Unsaved
+
+_logger: Final = logging.getLogger("pyrepl3_client")
+SLOW: Final = 10.0
+"""Seconds after which the log says what a recovery is waiting for."""
+RESET = "(reset)"
+"""The checkpoint that stands for a `restart` or a `restore`: nothing before it counts any more."""
+
+
+class Rebuild:
+    """One recovery. When a worker dies under it, it is run anew in the next one, and learns from that."""
+
+    def __init__(
+        self,
+        flight: Flight,
+        record: Record,
+        saver: Saver,
+        policy: RecoveryPolicy,
+        max_attempts: int,
+        diverged: dict[str, str],
+    ) -> None:
+        """Prepare; `diverged` is filled, while cells run again, with those that asked for something else."""
+        self._flight = flight
+        self._record = record
+        self._saver = saver
+        self._policy = policy
+        self._max_attempts = max_attempts
+        self._diverged = diverged
+        self._deaths: Counter[str] = Counter()
+        self._at_it = ""
+        self._unrestorable = ""
+        """Why the newest checkpoint cannot be brought back."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self.restored_from: str | None = None
+        self.replayed: list[str] = []
+        self.lost: dict[str, Unsaved] = {}
+        self.remade: dict[str, str] = {}
+        self.skipped: dict[str, str] = {}
+
+    @property
+    def skips(self) -> tuple[Skipped, ...]:
+        """What was left out."""
+        return tuple(Skipped(key, reason) for key, reason in self.skipped.items())
+
+    def blame(self) -> None:
+        """The worker died under us: count it against what it was at."""
+        self._deaths[self._at_it] += 1
+        if self._at_it == "" and self._deaths[""] >= self._max_attempts:
+            self._unrestorable = "restoring it ended its worker each time"
+
+    async def run(self, incarnation: Incarnation) -> None:
+        """Bring the namespace back in a worker that is ready and empty.
+
+        Raises:
+            WorkerDied: the worker died under it.
+            WorkerUnresponsive: it is stuck.
+            ProtocolError: it cannot bring the checkpoint back.
+            StoreError: the record cannot be read.
+        """
+        self._forget()
+        self._at_it = ""
+        checkpoint, entries = await self._plan()
+        if checkpoint is not None and checkpoint.manifest:
+            await self._restore(incarnation, checkpoint)
+        for entry in entries:
+            await self._again(entry)
+        self._at_it = ""
+        # What was sent to the last worker and has not ended is not in this namespace.
+        start = 0 if checkpoint is None else checkpoint.after_seq
+        self._flight.last_seq = max([start, *(entry.seq for entry in entries)])
+
+    async def _plan(self) -> tuple[SavedCheckpoint | None, list[Entry]]:
+        """Give what to restore, and which executions to run again after that."""
+        if self._policy == "replay":
+            checkpoint = await self._record.checkpoint(RESET)
+            start = 0 if checkpoint is None else checkpoint.after_seq
+            known = [e for e in await self._record.entries(2**62) if e.seq > start]
+        else:
+            history = await self._record.load()
+            checkpoint = history.checkpoint
+            start = 0 if checkpoint is None else checkpoint.after_seq
+            known = [e for e in history.entries if e.seq > start]
+            if checkpoint is not None and self._unrestorable:
+                return await self._plan_without(checkpoint, known)
+        await self._tell_of_stopped(known)
+        ended = [entry for entry in known if self._has_ended(entry)]
+        if self._policy == "checkpoint":
+            for entry in ended:
+                self.skipped[entry.execution_id] = (
+                    "it ended after the checkpoint, and finished cells are not run again"
+                )
+            ended = []
+        return checkpoint, ended
+
+    async def _plan_without(
+        self, checkpoint: SavedCheckpoint, later: list[Entry]
+    ) -> tuple[SavedCheckpoint, list[Entry]]:
+        """Do without a checkpoint that cannot be brought back: run again all that is on record.
+
+        In its place comes an empty one, so that what is saved next is newer.
+        """
+        name = checkpoint.checkpoint_id
+        first = await self._restarted_after()
+        again = [entry for entry in await self._record.entries(2**62) if entry.seq > first]
+        if self._policy == "checkpoint":
+            again = []
+        self.skipped["(restore)"] = f"checkpoint {name!r} cannot be restored: {self._unrestorable}" + (
+            "; the cells that are on record are run again instead" if again else ""
+        )
+        if not again and name != RESET:
+            # The next one takes its place; whoever can read it finds it under another name.
+            await self._record.save(
+                msgspec.structs.replace(checkpoint, checkpoint_id=f"(unread, {name} {checkpoint.after_seq})"),
+                {},
+            )
+        await self._tell_of_stopped(again or later)
+        empty = SavedCheckpoint(name, checkpoint.after_seq, b"", ())
+        return empty, [entry for entry in again if self._has_ended(entry)]
+
+    async def _restarted_after(self) -> int:
+        """Give the number of the last execution before a restart, 0 if there was none: those don't count."""
+        reset = await self._record.checkpoint(RESET)
+        return 0 if reset is None or reset.manifest else reset.after_seq
+
+    async def _tell_of_stopped(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if entry.status != "rejected":
+                continue
+            if await self._record.ended_well(entry.execution_id) is not None:
+                self.skipped[entry.execution_id] = (
+                    "it was stopped, or took longer than it had; what it had done by then is not made again"
+                )
+
+    def _has_ended(self, entry: Entry) -> bool:
+        if entry.status == "started":
+            return self._flight.ending.get(entry.execution_id) is False
+        return entry.status == "finished"
+
+    async def _restore(self, incarnation: Incarnation, checkpoint: SavedCheckpoint) -> None:
+        try:
+            restored = await self._saver.restore(incarnation, checkpoint)
+        except ProtocolError as error:
+            if not incarnation.connection.ended.done():
+                # Its worker has said so, and so would the next one.
+                self._unrestorable = str(error)
+            raise
+        self.restored_from = checkpoint.checkpoint_id
+        self.lost = {unsaved.name: unsaved for unsaved in restored.unsaved}
+        if self.lost and self._policy == "auto":
+            await self._make_again(incarnation, checkpoint)
+
+    async def _make_again(self, incarnation: Incarnation, checkpoint: SavedCheckpoint) -> None:
+        """Run again the cells that made what the checkpoint could not hold.
+
+        They see the namespace as it was saved, and afterwards it is restored once more, so that only those
+        names come from them.
+        """
+        # What is lost of `Out` alone, under a number, no cell has bound.
+        wanted = {name for name in self.lost if name.isidentifier()}
+        makers: list[Entry] = []
+        first = await self._restarted_after()
+        for entry in reversed(await self._record.entries(checkpoint.after_seq)):
+            if not wanted or entry.seq <= first:
+                break
+            made = wanted & bound_names(entry.spec.code) if entry.status == "finished" else set[str]()
+            if made:
+                makers.append(entry)
+                wanted -= made
+                self.remade.update(dict.fromkeys(made, entry.execution_id))
+        if not makers:
+            return
+        for entry in reversed(makers):
+            await self._again(entry)
+        self._at_it = ""
+        there = await incarnation.names()
+        # What needs another name that was made again has a value in the checkpoint, and can have it now.
+        keep = [
+            name
+            for name, unsaved in self.lost.items()
+            if name in there and not unsaved.reason.startswith("it needs ")
+        ]
+        await self._saver.restore(incarnation, checkpoint, keep=keep)
+        there = await incarnation.names()
+        self.lost = {name: unsaved for name, unsaved in self.lost.items() if name not in there}
+        self.remade = {name: maker for name, maker in self.remade.items() if name in there}
+
+    async def _again(self, entry: Entry) -> None:
+        """Run an execution again, silently; its questions are answered from the record."""
+        execution_id = entry.execution_id
+        if self._deaths[execution_id] >= self._max_attempts:
+            self.skipped[execution_id] = (
+                f"it ended its worker {self._deaths[execution_id]} times when run again"
+            )
+            return
+        self._at_it = execution_id
+        self._flight.recorded.expect(execution_id, await self._record.calls(execution_id), closed=True)
+        execution = Execution(
+            self._flight, execution_id, entry.spec, entry.spec.timeout, None, None,
+            check=False, keep=False, silent=True,
+        )  # fmt: skip
+        self._flight.send(execution)
+        slow = asyncio.get_running_loop().call_later(SLOW, _tell, execution_id)
+        try:
+            result = await execution.result()
+        finally:
+            slow.cancel()
+        self.replayed.append(execution_id)
+        if execution_id in self._diverged:
+            self.skipped[execution_id] = self._diverged.pop(execution_id)
+        elif result.error is not None and result.error.kind in ("cancelled", "timeout"):
+            self.skipped[execution_id] = f"it did not end by itself when run again: {result.error.message}"
+        elif result.error is not None and await self._record.ended_well(execution_id):
+            self.skipped[execution_id] = (
+                f"it failed when run again: {shortened(f'{result.error.type}: {result.error.message}')}"
+            )
+
+
+def _tell(execution_id: str) -> None:
+    _logger.warning(
+        "a session that comes back has been running %r again for %g s; session.cancel() leaves it out, and "
+        "so does opening it with recovery='checkpoint'",
+        execution_id,
+        SLOW,
+    )

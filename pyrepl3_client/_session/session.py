@@ -1,0 +1,238 @@
+"""A session: one namespace, in one worker at a time, and what its owner can do with it."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Final, get_args
+
+from pyrepl3_client._execution.execution import Execution, InputHandler, OutputHandler
+from pyrepl3_client._journal.memory import MemoryJournal
+from pyrepl3_client._journal.protocol import BridgeMetrics, SavedCheckpoint, Spec
+from pyrepl3_client._session.queries import checked_id
+from pyrepl3_client._session.recovery_report import Recovery
+from pyrepl3_client._session.replay import RESET
+from pyrepl3_client._session.supervisor import Survival
+from pyrepl3_client.config import checked_seconds
+from pyrepl3_client.results import ExecutionResult
+from pyrepl3_schemas.lifecycle import SessionState
+from pyrepl3_schemas.messages import CancelReason, Checkpointed, Ready, Restored, ResultMode
+from pyrepl3_schemas.version import PROTOCOL
+
+_RESULT_MODES: Final = frozenset(get_args(ResultMode.__value__))
+_REASONS: Final = frozenset(get_args(CancelReason.__value__))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """The worker a session has now, or had last."""
+
+    pid: int
+    incarnation: int
+    """1 for the session's first worker, one more for each after it."""
+    python: str
+    """Its interpreter's version."""
+    features: tuple[str, ...]
+    confinement: tuple[str, ...]
+    """What keeps its code in bounds, as far as it is really in force."""
+
+
+class Session(Survival):
+    """A namespace that lives in a worker process. Made by `open_session`, not by hand.
+
+    Executions run one after another, in the order of `start` and `execute`. Everything is to be called
+    on the event loop that the session was opened on; `pyrepl3_client.sync` is for other threads.
+    """
+
+    def __repr__(self) -> str:
+        """Show id, state and worker."""
+        number = "" if self._incarnation is None else f" worker {self._incarnation.pid}"
+        return f"<Session {self.session_id!r} {self._state.value}{number}>"
+
+    # --- what it is ----------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session stands."""
+        return self._state
+
+    @property
+    def worker(self) -> WorkerInfo:
+        """The worker the session has now, or had last."""
+        incarnation = self._worker()
+        ready = incarnation.ready or Ready(
+            protocol=PROTOCOL, pid=incarnation.pid, python="", max_frame_bytes=0
+        )
+        return WorkerInfo(
+            incarnation.pid, incarnation.number, ready.python, tuple(ready.features), tuple(ready.confinement)
+        )
+
+    @property
+    def recoveries(self) -> tuple[Recovery, ...]:
+        """One report for each time the session came back, oldest first."""
+        return tuple(self._recoveries)
+
+    @property
+    def bridge(self) -> BridgeMetrics | None:
+        """What the bridge to the store has done since the session was opened; None without a store."""
+        return None if isinstance(self._record, MemoryJournal) else self._record.metrics
+
+    # --- executing -----------------------------------------------------------------------------------
+
+    def start(
+        self,
+        code: str,
+        *,
+        execution_id: str | None = None,
+        timeout: float | None = None,
+        result_mode: ResultMode = "last_expr_or_assign",
+        on_output: OutputHandler | None = None,
+        on_input: InputHandler | None = None,
+        check: bool = True,
+    ) -> Execution:
+        """Submit code and give its handle. It runs when what was submitted before it has ended.
+
+        Args:
+            code: Python source; `await` works at its top level.
+            execution_id: names the execution; without a colon. One is made up by default.
+            timeout: seconds the code may run, from its beginning; it overrides `max_execution_time`.
+            result_mode: whose value is the result's: `last_expr_or_assign`, `last_expr` or `none`.
+            on_output: gets each `Output` of this execution, beside the session's own handler.
+            on_input: answers this execution's prompts instead of the session's own handler.
+            check: whether `result()` raises when the code failed.
+
+        Raises:
+            WorkerDied: the session's worker is dead; `restart` gives another.
+            SessionClosed: the session is closed.
+            ExecutionIdConflict: an execution of that id is in flight.
+            ProtocolError: the code cannot be sent: lone surrogates, or longer than a frame.
+            ValueError, TypeError: an argument means nothing.
+        """
+        return self._submit(
+            code, execution_id, timeout, result_mode, on_output, on_input, check=check, keep=True
+        )
+
+    async def execute(
+        self,
+        code: str,
+        *,
+        execution_id: str | None = None,
+        timeout: float | None = None,
+        result_mode: ResultMode = "last_expr_or_assign",
+        on_output: OutputHandler | None = None,
+        on_input: InputHandler | None = None,
+        check: bool = True,
+    ) -> ExecutionResult:
+        """Run code and wait for its outcome. See `start` for the arguments.
+
+        Cancelling the waiting task cancels the execution; it then returns when the worker is free for
+        others, or has been killed since the code would not stop.
+
+        Raises:
+            ExecutionFailed: the code failed; with subclasses ExecutionTimeout and ExecutionCancelled.
+            WorkerDied: the worker ended first.
+            SessionClosed: the session was closed first.
+            Exception: what `on_output` raised.
+        """
+        execution = self._submit(
+            code, execution_id, timeout, result_mode, on_output, on_input, check=check, keep=False
+        )
+        return await execution.run_through(check=check)
+
+    def _submit(
+        self,
+        code: str,
+        execution_id: str | None,
+        timeout: float | None,
+        result_mode: ResultMode,
+        on_output: OutputHandler | None,
+        on_input: InputHandler | None,
+        *,
+        check: bool,
+        keep: bool,
+    ) -> Execution:
+        if self._state is not SessionState.READY and self._coming_back is None:
+            raise self._unusable()
+        if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+            raise TypeError(f"code must be a string, not {type(code).__name__}")
+        named = execution_id is not None
+        if execution_id is None:
+            self._submitted += 1
+            execution_id = f"{self._prefix}{self._submitted}"
+        else:
+            checked_id("execution_id", execution_id)
+        if timeout is not None:
+            timeout = checked_seconds("timeout", timeout)
+        if result_mode not in _RESULT_MODES:
+            raise ValueError(f"result_mode must be one of {sorted(_RESULT_MODES)}, not {result_mode!r}")
+        execution = Execution(
+            self._flight,
+            execution_id,
+            Spec(code, timeout, result_mode),
+            self._config.executor.max_execution_time if timeout is None else timeout,
+            on_output,
+            on_input,
+            check=check,
+            keep=keep,
+        )
+        return self._keeper.admit(execution, named=named)
+
+    async def cancel(self, reason: CancelReason = "cancelled") -> bool:
+        """Stop what runs now and wait until it is over; say whether anything ran. See `Execution.cancel`."""
+        if reason not in _REASONS:
+            raise ValueError(f"reason must be one of {sorted(_REASONS)}, not {reason!r}")
+        execution = self._flight.oldest
+        if execution is None:
+            return False
+        await execution.cancel(reason)
+        return True
+
+    # --- checkpoints ---------------------------------------------------------------------------------
+
+    async def checkpoint(
+        self, checkpoint_id: str | None = None, timeout: float | None = None
+    ) -> Checkpointed:
+        """Save the namespace under a name, in the session's record.
+
+        It waits for what was submitted before. What could not be saved is in `unsaved`, by name and reason.
+
+        Raises:
+            WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
+            StoreError: it cannot be recorded.
+            ValueError, TypeError: an argument means nothing.
+        """
+        if timeout is not None:
+            timeout = checked_seconds("timeout", timeout)
+        await self._available()
+        if checkpoint_id is None:
+            checkpoint_id = f"checkpoint-{secrets.token_hex(4)}"
+        checked_id("checkpoint_id", checkpoint_id)
+        return await self._saver.save(checkpoint_id, timeout)
+
+    async def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
+        """Make the namespace what it was at a checkpoint of this session; `restart` does not lose them.
+
+        It waits for what was submitted before. What could not be restored is in `unsaved`. `In`, `Out` and
+        the numbering of cells go on as they are; they come back when a session does.
+
+        Raises:
+            ValueError: this session has no checkpoint of that name, or `timeout` means nothing.
+            TypeError: `timeout` is no number.
+            WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
+            ProtocolError: the worker cannot read it.
+            StoreError: the record cannot be read or written.
+        """
+        if timeout is not None:
+            timeout = checked_seconds("timeout", timeout)
+        worker = await self._available()
+        checkpoint = await self._record.checkpoint(checkpoint_id)
+        if checkpoint is None:
+            known = ", ".join(repr(name) for name in await self._record.checkpoint_ids()) or "none"
+            raise ValueError(f"there is no checkpoint {checkpoint_id!r} in this session; there are: {known}")
+        restored = await self._saver.restore(worker, checkpoint, timeout, history=False)
+        # From here on this is what the session's history starts from.
+        start = SavedCheckpoint(
+            RESET, self._flight.last_seq, checkpoint.manifest, checkpoint.digests, checkpoint.unsaved
+        )
+        await self._record.save(start, {})
+        # That has the history of then; the next one, of now.
+        self._saver.ended(0.0, urgent=True)
+        return restored

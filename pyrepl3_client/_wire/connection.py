@@ -1,0 +1,379 @@
+"""The wire room: one reader, one writer, and a table from message type to route. No policy.
+
+Order of delivery: frames come in the order in which they were sent. What the code wrote to fds 1 and 2
+past Python comes through pipes of its own; it is delivered before the first frame that was sent after
+it was written and says so (a captured `output`, a `display`, an `input`, a `result`, an `error`).
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyrepl3_client._launch.worker import PIPE_BYTES, Worker
+from pyrepl3_client._text import shortened
+from pyrepl3_client._wire.captured_output import CapturePipes, Chunk
+from pyrepl3_client._wire.stall import FrameWatch
+from pyrepl3_client._wire.writer import Outbox
+from pyrepl3_client.errors import ProtocolError
+from pyrepl3_schemas.codec import ClientDecoder, encode
+from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
+from pyrepl3_schemas.messages import (
+    CallResponse,
+    Display,
+    Error,
+    FromWorker,
+    Hello,
+    Input,
+    InputResponse,
+    Output,
+    Result,
+    StreamName,
+    ToWorker,
+)
+
+type Route = Callable[[Any], None]
+"""Takes messages of one type."""
+type Interceptor = Callable[[FromWorker], bool | None]
+"""Sees every message before it is routed; True says that it has been dealt with."""
+
+_READ_BYTES: Final = 64 * 1024
+"""Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
+_BULK_BYTES: Final = 256 * 1024
+"""Measured: more is no faster, since the memory is a stranger to the caches then."""
+_FEW_FRAMES: Final = 64
+"""A full read of more frames than this is many small ones: more of those at once would hold the loop long."""
+_MOST_FORCED: Final = 512 * 1024 * 1024
+"""Bytes that are read in spite of holds, in a row: who holds would have to keep them all."""
+_MOST_UNREAD: Final = 1024 * 1024 * 1024
+"""Bytes of answers that wait for a worker to read them."""
+_LAST_BYTES: Final = 2 * PIPE_BYTES
+"""Most that is read of a dead worker's frames. Its pipe holds no more, unless a stranger writes to it."""
+_WIRELESS_SECONDS: Final = 2.0
+_WORDS_BYTES: Final = 16 * 1024
+_WORDS_LINES: Final = 100
+_AFTER_CAPTURED: Final = frozenset({Input, Display})
+_TERMINAL: Final = (Result, Error)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a worker's life ended, as far as the wire room knows."""
+
+    exit_code: int | None
+    signal: int | None
+    stderr: str
+    reason: str
+    """Why we ended it, or empty."""
+    cause: BaseException | None
+    """The error that made us end it."""
+    peak_rss: int | None = None
+    """Most bytes of memory that it ever had, None when nobody knows."""
+
+
+class Connection:
+    """One worker's wires on the loop. Ends when the worker does; `ended` then has its result."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        routes: Mapping[type[FromWorker], Route],
+        on_captured: Callable[[StreamName, str, int], None],
+        interceptors: list[Interceptor],
+        max_frame_bytes: int,
+        context: Context,
+        stall_timeout: float | None = None,
+    ) -> None:
+        """Start to listen. Everything is called on the running loop, in a copy of `context`.
+
+        `stall_timeout`: seconds for which the worker may stop inside a frame, None for ever.
+        """
+        self.worker = worker
+        self.interceptors = interceptors
+        self.max_frame_bytes = max_frame_bytes
+        """Longest frame that may be sent; the handshake may lower it."""
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[End] = loop.create_future()
+        self._loop = loop
+        self._context = context
+        self._ends = worker.ends
+        self.outbox = Outbox(self._ends, context)
+        self.routes = routes
+        """Where messages go, by type; holds from the next batch on."""
+        self._forced = 0
+        self._on_captured = on_captured
+        self._decoder = ClientDecoder(max_frame_bytes)
+        self._watch = FrameWatch(self._decoder.frames, stall_timeout, self._break)
+        self._read_bytes = _READ_BYTES
+        self._capture = CapturePipes(self._ends.stdout, self._ends.stderr)
+        self._reading = False
+        self._reader_open = True
+        self._holds: set[object] = set()
+        self._urgent = 0
+        self._words = bytearray()
+        self._wireless: asyncio.TimerHandle | None = None
+        self._reason = ""
+        self._cause: BaseException | None = None
+        self._add_reader(self._ends.exited, self._on_exited)
+        self._add_reader(self._ends.last_words, self._on_last_words)
+        self._set_reading()
+
+    def _add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        # In the session's context, not in that of whoever happens to wake us up.
+        self._context.run(self._loop.add_reader, fd, callback)
+
+    # --- to the worker -------------------------------------------------------------------------------
+
+    def encode(self, message: ToWorker) -> bytes:
+        """Give a message's frame.
+
+        Raises:
+            ProtocolError: it does not encode, or its frame would be too long.
+        """
+        try:
+            return encode(message, self.max_frame_bytes)
+        except LocalProtocolError as error:
+            raise ProtocolError(error.reason, error.offset) from error
+
+    def greet(self, hello: Hello) -> None:
+        """Send the first message, or what is left of it to send.
+
+        Raises:
+            ProtocolError: as `encode`.
+        """
+        frame = self.encode(hello)
+        sent = self._ends.sent
+        if not frame.startswith(sent):
+            raise ProtocolError(f"the greeting takes {len(frame)} bytes, too long for a worker from a pool")
+        self.outbox.write(frame[len(sent) :])
+
+    def send(self, message: ToWorker) -> None:
+        """Send a message now. To a worker that is gone it says nothing: its end tells.
+
+        Raises:
+            ProtocolError: as `encode`.
+        """
+        self.outbox.write(self.encode(message))
+
+    def answer(self, message: CallResponse | InputResponse) -> None:
+        """Send what the worker has asked for. One that asks and does not read the answers is ended.
+
+        Raises:
+            ProtocolError: as `encode`.
+        """
+        waiting = self.outbox.write_answer(self.encode(message))
+        if waiting > _MOST_UNREAD:
+            self.end(f"it asks and does not read: {waiting:,} bytes of answers wait for it")
+
+    def ring(self) -> None:
+        """Make the worker read, whatever holds its loop."""
+        self.worker.ring()
+
+    def end(self, reason: str, cause: BaseException | None = None) -> None:
+        """Kill the worker; `reason` says why. Idempotent: the first reason stays."""
+        if self.ended.done():
+            return
+        if not self._reason:
+            self._reason = reason
+            self._cause = cause
+        self.worker.kill()
+
+    # --- when to read --------------------------------------------------------------------------------
+
+    def hold(self, who: object) -> None:
+        """Stop reading until `who` releases: it has more than it can take.
+
+        The pipes fill up then, and the worker waits.
+        """
+        self._holds.add(who)
+        self._set_reading()
+
+    def release(self, who: object) -> None:
+        """Take a hold back, if there is one."""
+        self._holds.discard(who)
+        self._set_reading()
+
+    def insist(self, *, urgent: bool) -> None:
+        """Read in spite of all holds (True), until it is taken back (False); calls nest.
+
+        Something waits for the worker's answer: a worker that is stuck in a full pipe gives none.
+        """
+        self._urgent += 1 if urgent else -1
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        wanted = (self._urgent > 0 or not self._holds) and not self.ended.done()
+        if not self._holds:
+            self._forced = 0
+        if wanted == self._reading:
+            return
+        self._reading = wanted
+        if wanted:
+            # What did not come while nobody read is no fault of the worker's.
+            self._watch.begin()
+            if self._reader_open:
+                self._add_reader(self._ends.reader, self._on_readable)
+            for fd in self._capture.open_fds:
+                self._add_reader(fd, self._on_capture_readable)
+        else:
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        self._watch.stop()
+        for fd in (self._ends.reader, self._ends.stdout, self._ends.stderr):
+            self._loop.remove_reader(fd)
+
+    # --- from the worker -----------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        self._read()
+
+    def _read(self) -> int:
+        """Read once and route what has come; give how many bytes it was."""
+        size = self._read_bytes
+        try:
+            data = os.read(self._ends.reader, size)
+        except BlockingIOError:
+            self._watch.emptied = True
+            return 0
+        if not data:
+            self._on_eof()
+            return 0
+        try:
+            messages = self._decoder.feed(data)
+        except RemoteProtocolError as error:
+            self._break(error)
+            return 0
+        full = len(data) == size
+        watch = self._watch
+        watch.emptied = not full
+        if not watch.armed and self._decoder.frames.buffered:
+            watch.begin()
+        if self._holds and self._is_too_much(len(data)):
+            return 0
+        self._read_bytes = _BULK_BYTES if full and len(messages) < _FEW_FRAMES else _READ_BYTES
+        try:
+            self._dispatch(messages)
+        except Exception as error:  # noqa: BLE001 - an interceptor's or our own defect; nothing may be lost silently
+            self._break(error)
+        broken = self._decoder.error
+        if broken is not None:
+            self._break(broken)
+        return len(data)
+
+    def _is_too_much(self, size: int) -> bool:
+        self._forced += size
+        if self._forced <= _MOST_FORCED:
+            return False
+        self._break(ProtocolError(f"it sent {self._forced:,} bytes that nobody takes, and did not answer"))
+        return True
+
+    def _dispatch(self, messages: list[FromWorker]) -> None:
+        routes = self.routes
+        # Whatever was written before any of these was sent is in the pipes by now: one look is enough.
+        drained = False
+        before: dict[StreamName, int] = {}
+        for message in messages:
+            kind = type(message)
+            ends = isinstance(message, _TERMINAL)
+            if not drained:
+                if message.captured if ends else kind in _AFTER_CAPTURED:
+                    drained = True
+                    self._deliver(self._capture.drain())
+                elif isinstance(message, Output) and (message.captured_stdout or message.captured_stderr):
+                    waited = message.captured_stdout, message.captured_stderr
+                    self._deliver(self._capture.read_first(*waited, before))
+            if ends and self._capture.partial:
+                self._deliver(self._capture.flush())
+            if self.interceptors and self._intercepted(message):
+                continue
+            routes[kind](message)
+
+    def _intercepted(self, message: FromWorker) -> bool:
+        return any([interceptor(message) for interceptor in self.interceptors])  # noqa: C419 - each is to see it
+
+    def _on_capture_readable(self) -> None:
+        # First note how far the captured bytes go, then read frames, then the bytes up to there. So a
+        # frame sent before a byte was written comes before it, and one sent after it says that it was.
+        marks = self._capture.marks()
+        if self._reader_open:
+            self._read()
+        if not self.ended.done():
+            before = self._capture.open_fds
+            self._deliver(self._capture.read_to(marks))
+            for fd in before:
+                if fd not in self._capture.open_fds:
+                    self._loop.remove_reader(fd)
+
+    def _deliver(self, chunks: list[Chunk]) -> None:
+        for stream, text, size in chunks:
+            self._on_captured(stream, text, size)
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    def _on_eof(self) -> None:
+        self._reader_open = False
+        self._loop.remove_reader(self._ends.reader)
+        try:
+            self._decoder.close()
+        except RemoteProtocolError as error:
+            self._cause = self._cause or error
+        # The process is about to end. One that lives on without its wire is of no use to anybody.
+        self._wireless = self._loop.call_later(
+            _WIRELESS_SECONDS, self.end, "it closed its end of the connection and lived on"
+        )
+
+    def _break(self, error: Exception) -> None:
+        """The stream makes no sense any more."""
+        self._reader_open = False
+        self._loop.remove_reader(self._ends.reader)
+        if isinstance(error, RemoteProtocolError):
+            # Not with its cause, whose text may be as long as a frame.
+            error = ProtocolError(shortened(error.reason), error.offset)
+        if isinstance(error, ProtocolError):
+            self.end(f"it broke the protocol: {error}", error)
+        else:
+            self.end(f"its message could not be handled: {shortened(repr(error))}", error)
+
+    def _on_last_words(self) -> None:
+        try:
+            data = os.read(self._ends.last_words, _READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.remove_reader(self._ends.last_words)
+        self._words += data
+        del self._words[:-_WORDS_BYTES]
+
+    def _on_exited(self) -> None:
+        # Whoever is left of its group could go on writing, so that no end would come.
+        self.worker.kill()
+        self._urgent = 0
+        self._holds.clear()
+        self._drain_rest()
+        self._on_last_words()
+        ending = self.worker.reap()
+        for fd in (self._ends.exited, self._ends.last_words):
+            self._loop.remove_reader(fd)
+        self._stop_reading()
+        self._reading = False
+        if self._wireless is not None:
+            self._wireless.cancel()
+        self.outbox.close_now()
+        self._ends.close()
+        words = self._words.decode("utf-8", "replace").splitlines()[-_WORDS_LINES:]
+        self.ended.set_result(
+            End(ending.exit_code, ending.signal, "\n".join(words), self._reason, self._cause, ending.peak_rss)
+        )
+
+    def _drain_rest(self) -> None:
+        rest = _LAST_BYTES
+        while self._reader_open and rest > 0:
+            size = self._read()
+            if size == 0:
+                break
+            rest -= size
+        self._deliver(self._capture.drain())
+        self._deliver(self._capture.flush())

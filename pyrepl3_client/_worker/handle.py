@@ -1,0 +1,233 @@
+"""One worker of a session: its greeting, the questions put to it, its end."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Final
+
+from pyrepl3_client._execution.queue import Flight
+from pyrepl3_client._launch.worker import Worker
+from pyrepl3_client._text import shortened
+from pyrepl3_client._wire.connection import Connection, End, Interceptor, Route
+from pyrepl3_client._worker.message_guard import Gate
+from pyrepl3_client._worker.requests import Requests, key_of
+from pyrepl3_client.errors import (
+    DeathCertificate,
+    ProtocolError,
+    SpawnError,
+    WorkerDied,
+    fault_stack,
+    likely_cause,
+)
+from pyrepl3_schemas.messages import (
+    Checkpointed,
+    Completions,
+    Error,
+    FromWorker,
+    Hello,
+    Inspect,
+    Inspection,
+    Output,
+    Pong,
+    Ready,
+    Restored,
+    Shutdown,
+    Stats,
+)
+from pyrepl3_schemas.version import MIN_MAX_FRAME_BYTES, PROTOCOL
+
+_logger: Final = logging.getLogger("pyrepl3_client")
+_ANSWERS: Final[tuple[type[FromWorker], ...]] = (
+    Pong, Stats, Completions, Inspection, Checkpointed, Restored,
+)  # fmt: skip
+_MOST_COMPLAINTS: Final = 20
+"""Complaints that answer nothing. Each is a line in the log."""
+
+
+class Incarnation:
+    """A worker that has been greeted, until its end. `wait_ready` gives its answer."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        hello: Hello,
+        flight: Flight,
+        interceptors: list[Interceptor],
+        context: Context,
+        on_end: Callable[["Incarnation"], None],
+        stall_timeout: float | None,
+    ) -> None:
+        """Greet `worker`, which is ours from now on; `on_end` is called after its end, on the loop.
+
+        `stall_timeout`: seconds for which it may stop inside a frame.
+        """
+        self.number = hello.incarnation
+        self.session_id = hello.session_id
+        self.pid = worker.pid
+        self.ready: Ready | None = None
+        self._complaints = 0
+        self._gate = Gate(flight, [spec.name for spec in hello.capabilities])
+        self._routes: dict[type[FromWorker], Route] = {
+            **self._gate.routes,
+            **dict.fromkeys(_ANSWERS, self._route_answer),
+            Ready: self._route_ready,
+            Error: self._route_error,
+        }
+        self._greeted: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._refusal = ""
+        self.connection = Connection(
+            worker,
+            {
+                **dict.fromkeys(self._routes, self._route_early),
+                # A thread of a module that was imported in advance may write at any time.
+                Output: self._gate.output,
+                Ready: self._route_ready,
+                Error: self._route_error,
+            },
+            flight.on_captured,
+            interceptors,
+            hello.config.max_frame_bytes,
+            context,
+            stall_timeout,
+        )
+        self.requests = Requests(lambda: self.connection, flight.busy)
+        # Before anybody else waits for it: what the end means is settled first.
+        self.connection.ended.add_done_callback(lambda _: on_end(self))
+        try:
+            self.connection.greet(hello)
+        except ProtocolError as error:
+            self.connection.end(f"it could not be greeted: {error}", error)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended yet, as far as we know."""
+        return not self.connection.ended.done()
+
+    async def wait_ready(self, seconds: float) -> Ready:
+        """Wait until the worker takes code.
+
+        Raises:
+            SpawnError: it ended before, or took longer than `seconds`.
+        """
+        await asyncio.wait(
+            [self._greeted, self.connection.ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if self._greeted.done():
+            return self._greeted.result()
+        if self.alive:
+            self.connection.end(f"it was not ready within {seconds:g} seconds")
+            await asyncio.wait([self.connection.ended])
+        raise self._spawn_error()
+
+    async def stop(self, reason: str, grace: float) -> None:
+        """Ask the worker to end, and end it when it takes longer than `grace` seconds."""
+        connection = self.connection
+        if not self.alive:
+            return
+        self._gate.dismissed = True
+        connection.insist(urgent=True)
+        connection.send(Shutdown(reason=reason, grace=grace))
+        connection.outbox.close()
+        connection.ring()
+        await asyncio.wait([connection.ended], timeout=grace)
+        if self.alive:
+            connection.end(f"it did not end within {grace:g} seconds ({reason})")
+            await asyncio.wait([connection.ended])
+
+    async def destroy(self, reason: str) -> None:
+        """End the worker at once."""
+        self._gate.dismissed = True
+        self.connection.end(reason)
+        await asyncio.wait([self.connection.ended])
+
+    async def names(self) -> frozenset[str]:
+        """Ask for the names of the namespace."""
+        key = str(self.requests.number())
+        message = Inspect(code="", cursor=0, request_id=key)
+        inspection = await self.requests.ask(message, Inspection, key, None, urgent=True)
+        return frozenset(variable.name for variable in inspection.variables)
+
+    def certificate(self, running: tuple[str, ...], max_memory: int | None) -> DeathCertificate:
+        """Say all that is known of the worker's end, which has come."""
+        end: End = self.connection.ended.result()
+        cause = likely_cause(
+            end.exit_code, end.signal, end.reason, end.stderr, peak_rss=end.peak_rss, max_memory=max_memory
+        )
+        return DeathCertificate(
+            cause=cause,
+            pid=self.pid,
+            incarnation=self.number,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            stack=fault_stack(end.stderr),
+            peak_rss=end.peak_rss,
+            stderr=end.stderr,
+            running=running,
+            reason=end.reason,
+        )
+
+    def death(self, running: tuple[str, ...] = (), reason: str = "") -> WorkerDied:
+        """Say how the worker ended, as an error. Each who waits gets one of their own."""
+        if not self.connection.ended.done():
+            return WorkerDied(self._name("is ended"), running=running, reason=reason, incarnation=self.number)
+        end: End = self.connection.ended.result()
+        error = WorkerDied(
+            self._name("died"),
+            end.exit_code,
+            end.signal,
+            end.stderr,
+            running,
+            reason or end.reason,
+            self.number,
+            certificate=self.certificate(running, None),
+        )
+        error.__cause__ = end.cause
+        return error
+
+    def _spawn_error(self) -> SpawnError:
+        end: End = self.connection.ended.result()
+        error = SpawnError(
+            self._name("ended before it was ready"),
+            end.exit_code,
+            end.signal,
+            end.stderr,
+            reason=self._refusal or end.reason,
+            incarnation=self.number,
+        )
+        error.__cause__ = end.cause
+        return error
+
+    def _name(self, verb: str) -> str:
+        return f"worker {self.pid} of session {self.session_id!r} {verb}"
+
+    def _route_ready(self, message: Ready) -> None:
+        if message.protocol != PROTOCOL:
+            self._refusal = f"it speaks protocol {message.protocol}, and we speak {PROTOCOL}"
+            self.connection.end(self._refusal, ProtocolError(self._refusal))
+            return
+        if self._greeted.done():
+            raise ProtocolError("it said ready twice")
+        if message.max_frame_bytes < MIN_MAX_FRAME_BYTES:
+            raise ProtocolError(f"it agrees to frames of {message.max_frame_bytes} bytes only")
+        self.connection.max_frame_bytes = min(self.connection.max_frame_bytes, message.max_frame_bytes)
+        self.connection.routes = self._routes
+        self.ready = message
+        self._greeted.set_result(message)
+
+    def _route_early(self, message: Any) -> None:
+        raise ProtocolError(f"it sent {type(message).__name__.lower()} before it was ready")
+
+    def _route_answer(self, message: Any) -> None:
+        self.requests.settle(key_of(message), message)
+
+    def _route_error(self, message: Error) -> None:
+        if message.execution_id is not None:
+            self._gate.last(message)
+        elif not self._greeted.done():
+            self._refusal = shortened(message.message)
+        elif not self.requests.refuse(message.message):
+            self._complaints += 1
+            if self._complaints > _MOST_COMPLAINTS:
+                raise ProtocolError(f"it complains without end, as of {shortened(message.message)}")
+            _logger.warning("%s: %s", self._name("complains"), shortened(message.message))

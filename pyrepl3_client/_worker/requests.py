@@ -1,0 +1,133 @@
+"""Questions to a worker, each with one answer: pings, metrics, completions, checkpoints."""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+from pyrepl3_client._text import shown
+from pyrepl3_client._wire.connection import Connection
+from pyrepl3_client.errors import ProtocolError, WorkerUnresponsive
+from pyrepl3_schemas.messages import (
+    Checkpointed,
+    Completions,
+    FromWorker,
+    Inspection,
+    Pong,
+    Restored,
+    Stats,
+    ToWorker,
+)
+
+type Answer = Pong | Stats | Completions | Inspection | Checkpointed | Restored
+
+
+class Requests:
+    """The open questions to one worker, also those that nobody waits for any more: their answers may come."""
+
+    def __init__(self, connection: Callable[[], Connection], busy: Callable[[], str]) -> None:
+        """Ask over `connection()`; `busy` says in words what the worker is doing, or nothing."""
+        self._connection = connection
+        self._busy = busy
+        self._numbers = itertools.count(1)
+        self._open: dict[tuple[type[FromWorker], str], deque[asyncio.Future[Answer]]] = {}
+        """The oldest first: those of one kind and name are answered in order."""
+
+    def number(self) -> int:
+        """Give a number for a request."""
+        return next(self._numbers)
+
+    async def ask[A: Answer](
+        self, message: ToWorker, answer: type[A], key: str, timeout: float | None, *, urgent: bool
+    ) -> A:
+        """Send a question and wait for its answer, at most `timeout` seconds.
+
+        Args:
+            message: the question.
+            answer: the answer's type.
+            key: what tells its answer from others of that type.
+            timeout: seconds, or None for as long as it takes.
+            urgent: the worker answers while code runs, and whether or not we can take its output.
+
+        Raises:
+            WorkerUnresponsive: there was no answer in time.
+            WorkerDied, SessionClosed: there will be none.
+            ProtocolError: the question cannot be sent, or the worker could not answer it.
+        """
+        connection = self._connection()
+        connection.send(message)
+        if urgent:
+            # Also when nothing is running: a background task may hold the worker's loop.
+            connection.ring()
+        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._open.setdefault((answer, key), deque()).append(waiter)
+        if urgent:
+            connection.insist(urgent=True)
+        try:
+            done, _ = await asyncio.wait([waiter], timeout=timeout)
+        finally:
+            if waiter.done() and not waiter.cancelled():
+                # Taken note of, also when this wait is being cancelled.
+                waiter.exception()
+            waiter.cancel()
+            if urgent:
+                connection.insist(urgent=False)
+        if not done:
+            what = self._busy()
+            raise WorkerUnresponsive(
+                f"worker {connection.worker.pid} did not answer {type(message).__name__.lower()} "
+                f"within {timeout:g} s{f' ({what})' if what else ''}"
+            )
+        return cast(A, waiter.result())
+
+    def settle(self, key: str, message: Answer) -> None:
+        """Give an answer to who waits for it; nobody may any more.
+
+        Raises:
+            ProtocolError: nobody has asked.
+        """
+        waiter = self._take(type(message), key)
+        if waiter is None:
+            raise ProtocolError(
+                f"its {type(message).__name__.lower()} {shown(key)} answers nothing that we asked"
+            )
+        if not waiter.done():
+            waiter.set_result(message)
+
+    def refuse(self, complaint: str) -> bool:
+        """Fail the question that a worker's complaint begins with; say whether there was one."""
+        for kind, key in self._open:
+            if complaint.startswith(f"{key}: "):
+                waiter = self._take(kind, key)
+                if waiter is not None and not waiter.done():
+                    waiter.set_exception(ProtocolError(complaint))
+                return True
+        return False
+
+    def _take(self, kind: type[FromWorker], key: str) -> asyncio.Future[Answer] | None:
+        waiters = self._open.get((kind, key))
+        if waiters is None:
+            return None
+        waiter = waiters.popleft()
+        if not waiters:
+            del self._open[kind, key]
+        return waiter
+
+    def fail_all(self, error: Callable[[], BaseException]) -> None:
+        """There will be no answers any more."""
+        for waiters in self._open.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(error())
+
+
+def key_of(message: Any) -> str:
+    """Give what an answer is recognised by."""
+    match message:
+        case Pong():
+            return str(message.nonce)
+        case Checkpointed() | Restored():
+            return message.checkpoint_id
+        case _:
+            return message.request_id

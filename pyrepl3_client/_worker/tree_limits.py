@@ -1,0 +1,90 @@
+"""Holds a worker's whole process tree to the limits that the kernel keeps for each process alone.
+
+A control group would do it better, but only who may write to one has it: root, or a user whom systemd has
+given a subtree. So the parent, whom the code cannot stop, looks: ten times a second while code runs or the
+tree has other processes, ever more rarely while neither is so. It looks at nothing unless memory or CPU time
+are limited, and never spends more than a tenth of the time on it, however large the tree.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from pyrepl3_client._launch.process_tree import Tree
+from pyrepl3_client._wire.connection import Connection
+from pyrepl3_client.config import ResourceLimits, WorkerConfig
+from pyrepl3_client.errors import over_limit
+
+_BUSY_SECONDS: Final = 0.1
+_IDLE_SECONDS: Final = 2.0
+"""Most between two looks at a worker that runs nothing: its code may have left a thread that starts more."""
+_SHARE: Final = 10
+"""A look is followed by a pause of so many times its own length, at least."""
+_WIDE: Final = 10
+"""One look of so many is a wide one."""
+
+
+class TreeWatch:
+    """Looks at one worker's tree until the worker ends."""
+
+    def __init__(
+        self, connection: Connection, tree: Tree, limits: ResourceLimits, busy: Callable[[], str]
+    ) -> None:
+        """Belong to the running loop; `busy` says what the worker is doing, or nothing."""
+        self._loop = asyncio.get_running_loop()
+        self._connection = connection
+        self._tree = tree
+        self._memory = limits.max_memory_bytes
+        self._cpu = limits.max_cpu_seconds
+        self._busy = busy
+        self._looks = 0
+        self._pause = _BUSY_SECONDS
+        self._timer = self._loop.call_later(_BUSY_SECONDS, self._look)
+        connection.outbox.on_write = self.wake
+        connection.ended.add_done_callback(self._on_ended)
+
+    def wake(self) -> None:
+        """Something was sent to the worker: look soon."""
+        if self._pause > _BUSY_SECONDS and not self._connection.ended.done():
+            self._timer.cancel()
+            self._pause = _BUSY_SECONDS
+            self._timer = self._loop.call_later(_BUSY_SECONDS, self._look)
+
+    def _look(self) -> None:
+        began = self._loop.time()
+        self._looks += 1
+        use = self._tree.look(widely=self._looks % _WIDE == 0)
+        if self._cpu is not None and use.cpu_seconds > self._cpu:
+            used = f"{use.cpu_seconds:.1f} s of CPU time"
+            self._end(over_limit("max_cpu_seconds", self._cpu, used, use.processes))
+            return
+        if self._memory is not None and use.memory > self._memory:
+            memory = self._tree.memory()
+            if memory > self._memory:
+                used = f"{memory / 1e6:,.0f} MB of memory"
+                self._end(over_limit("max_memory_bytes", self._memory, used, use.processes))
+                return
+        if use.processes > 1 or self._busy():
+            self._pause = _BUSY_SECONDS
+        else:
+            self._pause = min(self._pause * 2, _IDLE_SECONDS)
+        pause = max(self._pause, _SHARE * (self._loop.time() - began))
+        self._timer = self._loop.call_later(pause, self._look)
+
+    def _end(self, reason: str) -> None:
+        self._connection.end(reason)
+        self._tree.kill()
+
+    def _on_ended(self, _: object) -> None:
+        self._timer.cancel()
+        # Members that had left the worker's group and lost their parent.
+        self._tree.kill()
+
+
+def watch_tree(connection: Connection, config: WorkerConfig, busy: Callable[[], str]) -> None:
+    """Hold a worker's tree to the limits of its configuration, if it has any that a tree can exceed."""
+    limits = config.limits
+    if config.confinement == "none" or (limits.max_memory_bytes is None and limits.max_cpu_seconds is None):
+        return
+    kept = config.confinement == "strict" and config.confinement_required
+    TreeWatch(connection, Tree(connection.worker.pid, kept=kept), limits, busy)

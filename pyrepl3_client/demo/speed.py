@@ -1,0 +1,102 @@
+"""The demo's last step: how fast it is on this machine. `benchmarks/` measures it beside its peers."""
+
+import statistics
+import time
+from pathlib import Path
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_client.demo.printer import Stage, check
+from pyrepl3_schemas.messages import Output
+
+ROUND_TRIPS = 500
+PIPELINED = 10_000
+CANCELS = 15
+SPAWNS = 3
+
+
+def milliseconds(seconds: float) -> str:
+    """Give a duration to three digits or so."""
+    value = seconds * 1e3
+    return f"{value:.2f} ms" if value < 10 else f"{value:.0f} ms"
+
+
+async def round_trip(session: pyrepl3.Session) -> float:
+    """Give the median seconds of a `1+1`, awaited."""
+    samples: list[float] = []
+    for _ in range(ROUND_TRIPS):
+        began = time.perf_counter()
+        result = await session.execute("1+1")
+        samples.append(time.perf_counter() - began)
+        check(result.value == 2, "1+1 is 2")
+    return statistics.median(samples)
+
+
+async def pipelined(session: pyrepl3.Session) -> float:
+    """Give the executions a second when they are submitted without waiting."""
+    await session.execute("n = 0")
+    began = time.perf_counter()
+    executions = [session.start("n = n + 1") for _ in range(PIPELINED)]
+    values = [(await execution.result()).value for execution in executions]
+    seconds = time.perf_counter() - began
+    check(values == list(range(1, PIPELINED + 1)), "pipelined cells run and answer in order")
+    return PIPELINED / seconds
+
+
+async def cancel_latency(session: pyrepl3.Session, code: str) -> float:
+    """Give the median seconds from `cancel()` to the end of code that would run for ever."""
+    samples: list[float] = []
+    for _ in range(CANCELS):
+        execution = session.start(f"print('running')\n{code}")
+        async for event in execution:
+            if isinstance(event, Output):
+                break
+        began = time.perf_counter()
+        await execution.cancel()
+        try:
+            await execution.result()
+        except pyrepl3.ExecutionCancelled:
+            samples.append(time.perf_counter() - began)
+    check(len(samples) == CANCELS, f"every {code!r} is cancelled")
+    return statistics.median(samples)
+
+
+async def cold_start() -> float:
+    """Give the median seconds from nothing to a worker that is ready."""
+    samples: list[float] = []
+    for _ in range(SPAWNS):
+        began = time.perf_counter()
+        async with pyrepl3.open_session():
+            samples.append(time.perf_counter() - began)
+    return statistics.median(samples)
+
+
+async def warm_start() -> float:
+    """Give the seconds that a session takes from a pool with a worker to spare."""
+    async with pyrepl3.WorkerPool(1) as pool:
+        began = time.perf_counter()
+        async with pool.open_session() as session:
+            seconds = time.perf_counter() - began
+            check((await session.execute("6 * 7")).value == 42, "a pooled worker works")
+    return seconds
+
+
+def resident_megabytes(pid: int) -> float:
+    """Give a process's resident memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(kibibytes) * 1024 / 1e6
+
+
+async def show_figures(stage: Stage) -> None:
+    """Measure, and print each figure as it comes."""
+    async with pyrepl3.open_session() as session:
+        await session.execute("1+1")
+        memory = resident_megabytes(session.worker.pid)
+        stage.figure("round trip of 1+1", f"{await round_trip(session) * 1e6:.0f} µs", "median")
+        stage.figure("executions, pipelined", f"{await pipelined(session):,.0f}/s", "of n = n + 1")
+        for code in ("while True: pass", "import time; time.sleep(60)"):
+            latency = await cancel_latency(session, code)
+            stage.figure(f"cancel of {code.rpartition('; ')[2]}", milliseconds(latency), "median")
+    stage.figure("cold start until ready", milliseconds(await cold_start()))
+    stage.figure("session from a warm pool", milliseconds(await warm_start()))
+    stage.figure("memory of an idle worker", f"{memory:.1f} MB", "resident")

@@ -1,0 +1,343 @@
+"""Promises under a lease: the task of a session's root promise, which one owner holds at a time."""
+
+import asyncio
+import base64
+import binascii
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from resonate.error import ServerError
+from resonate.send import Sender, TaskFenceResult, TaskRef
+from resonate.timing import Clock, now_ms
+from resonate.transport import Transport
+from resonate.types import PromiseCreateReq, PromiseRecord, PromiseSettleReq, Value
+from resonate_base import Network, ResonateError
+
+from pyrepl3_client.durable.lease.owner import describe, is_dead, this_owner
+from pyrepl3_client.durable.resonate.engine import is_missing, told
+from pyrepl3_client.durable.resonate.function import FOREVER
+from pyrepl3_client.durable.resonate.ids import session_group, session_root
+from pyrepl3_client.durable.sqlite import LeaseLost, SessionBusy
+from pyrepl3_client.errors import StoreError
+
+_log: Final = logging.getLogger(__name__)
+
+# Seconds between two tries for a lease that is another's: no store tells when one is given up.
+_LOOK: Final = 0.25
+_RENEWALS: Final = 3
+_FENCED: Final = (404, 409)
+
+KEY_TAG: Final = "pyrepl3:key"
+"""The tag that carries a promise's correlation key."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A promise: what it was created with, and what it was settled with, if it was."""
+
+    param: bytes
+    value: bytes | None
+
+
+class _Owner(msgspec.Struct, frozen=True):
+    """Who got the lease, and at which version."""
+
+    name: str
+    version: int
+
+
+class FencedStore:
+    """Reads promises, and writes them for as long as the session is ours.
+
+    Args:
+        network: carries the requests; it is not closed here.
+        session_id: whose promises.
+        target: gives the address of a group.
+        pid: under which the lease is held.
+        ttl: seconds for which it is ours unless renewed.
+        on_lost: called once, when it is another's.
+        clock: gives milliseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        session_id: str,
+        *,
+        target: Callable[[str], str],
+        pid: str,
+        ttl: float,
+        on_lost: Callable[[LeaseLost], None],
+        clock: Clock = now_ms,
+    ) -> None:
+        """Own nothing yet: see `acquire`."""
+        self.session_id: Final = session_id
+        self.root: Final = session_root(session_id)
+        self._sender: Final = Sender(Transport(network), None)
+        # A group of its own, in which nobody listens: this task runs no function.
+        self._target: Final = target(session_group(session_id) + "-owner")
+        self._pid: Final = pid
+        self._ttl: Final = ttl
+        self._on_lost: Final = on_lost
+        self._clock: Final = clock
+        self._name: Final = this_owner()
+        self._version = -1
+        self._entry = b""
+        self._owners = 0
+        """How many owners there have been, this one included."""
+        self._lost: LeaseLost | None = None
+        self._closed = False
+        self._regaining: Final = asyncio.Lock()
+        self._renewing: asyncio.Task[None] | None = None
+
+    # --- the lease -----------------------------------------------------------------------------------
+
+    async def acquire(self, wait: float) -> None:
+        """Become the session's owner, and renew the lease until `give_up`.
+
+        An owner whose process is dead on this machine is not waited for.
+
+        Args:
+            wait: seconds to wait while the session is somebody else's.
+
+        Raises:
+            SessionBusy: it is somebody else's.
+            StoreError: the store failed.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while (version := await self._take()) is None:
+            owner = await self._owner()
+            if owner is not None and is_dead(owner.name, one_machine=False):
+                await self._release(owner.version)
+                if (version := await self._take()) is not None:
+                    break
+            left = deadline - loop.time()
+            if left <= 0:
+                name = "another process" if owner is None else describe(owner.name)
+                expires_at = self._clock() + int(self._ttl * 1000)
+                raise SessionBusy(self.session_id, name, expires_at, self._ttl)
+            await asyncio.sleep(min(left, _LOOK))
+        self._version = version
+        try:
+            self._owners = await last(self._has_owner)
+            await self._enter()
+        except BaseException:
+            await self.give_up()
+            raise
+        self._renewing = loop.create_task(self._renew(), name=f"renew the lease on {self.session_id}")
+
+    async def _take(self) -> int | None:
+        """Get the root's task, if nobody holds it; give its version."""
+        try:
+            taken = await self._sender.task_create_or_conflict(
+                self._pid, int(self._ttl * 1000), self._request(self.root, b"", {})
+            )
+        except ResonateError as error:
+            raise told(error) from error
+        if taken == "conflict":
+            return None
+        if taken.task.state != "acquired":
+            raise StoreError(
+                f"session {self.session_id!r} has ended: its promise {self.root!r} was settled by somebody; "
+                "use another session id"
+            )
+        return taken.task.version
+
+    async def _enter(self) -> None:
+        """Say under which version the session is ours, for the next owner to read."""
+        self._owners += 1
+        self._entry = msgspec.msgpack.encode(_Owner(self._name, self._version))
+        owner_id = self._owner_id(self._owners)
+        request = self._request(owner_id, self._entry, self._tags(owner_id))
+        try:
+            await self._sender.task_fence_create(self.root, self._version, request)
+        except ResonateError as error:
+            raise told(error) from error
+
+    def _owner_id(self, n: int) -> str:
+        return f"{self.root}:owner.{n}"
+
+    async def _has_owner(self, n: int) -> bool:
+        return await self.get(self._owner_id(n)) is not None
+
+    async def _owner(self) -> _Owner | None:
+        found = await self.get(self._owner_id(await last(self._has_owner)))
+        return None if found is None else msgspec.msgpack.decode(found.param, type=_Owner)
+
+    async def _release(self, version: int) -> None:
+        try:
+            await self._sender.task_release(self.root, version)
+        except ServerError as error:
+            if error.code not in _FENCED:
+                raise told(error) from error
+        except ResonateError as error:
+            raise told(error) from error
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._ttl / _RENEWALS)
+            try:
+                try:
+                    await self._sender.task_heartbeat(
+                        self._pid, [TaskRef(id=self.root, version=self._version)]
+                    )
+                except ResonateError as error:
+                    raise told(error) from error
+                # A heartbeat is answered in the same way whether it renewed anything or not.
+                await self.create(self._owner_id(self._owners), self._entry)
+            except LeaseLost:
+                return
+            except StoreError as error:
+                _log.warning("cannot renew the lease on session %r: %s", self.session_id, error)
+
+    async def give_up(self) -> None:
+        """Let the next owner have the session at once. Never raises `StoreError`."""
+        self._closed = True
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait((self._renewing,))
+        if self._lost is None and self._version >= 0:
+            try:
+                await self._release(self._version)
+            except StoreError as error:
+                _log.warning("session %r stays locked until its lease lapses: %s", self.session_id, error)
+
+    # --- promises ------------------------------------------------------------------------------------
+
+    async def get(self, promise_id: str) -> Found | None:
+        """Read a promise.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        try:
+            return _found(await self._sender.promise_get(promise_id))
+        except ResonateError as error:
+            if is_missing(error):
+                return None
+            raise told(error) from error
+
+    async def create(
+        self, promise_id: str, param: bytes, key: str = "", tags: dict[str, str] | None = None
+    ) -> Found:
+        """Create a promise, or give the one of that id.
+
+        Args:
+            promise_id: below the root, unless `tags` say where it belongs.
+            param: what it holds.
+            key: its correlation key, if it has one.
+            tags: instead of those of a promise below the root.
+
+        Raises:
+            LeaseLost: the session is another owner's.
+            StoreError: the store failed.
+        """
+        tags = self._tags(promise_id) if tags is None else tags
+        if key:
+            tags[KEY_TAG] = key
+        request = self._request(promise_id, param, tags)
+        done = await self._fenced(lambda version: self._sender.task_fence_create(self.root, version, request))
+        return _found(done.promise)
+
+    async def resolve(self, promise_id: str, value: bytes) -> Found:
+        """Resolve a promise that exists, and give it with its first value.
+
+        Raises:
+            LeaseLost: the session is another owner's.
+            StoreError: the store failed.
+        """
+        request = PromiseSettleReq(id=promise_id, state="resolved", value=_value(value))
+        return _found(await self.settle(request))
+
+    async def settle(self, request: PromiseSettleReq) -> PromiseRecord:
+        """Settle a promise that exists, as Resonate puts it."""
+        done = await self._fenced(lambda version: self._sender.task_fence_settle(self.root, version, request))
+        return done.promise
+
+    async def _fenced(self, write: Callable[[int], Awaitable[TaskFenceResult]]) -> TaskFenceResult:
+        while True:
+            if self._lost is not None:
+                raise LeaseLost(*self._lost.args)
+            if self._closed:
+                raise StoreError(f"the record of session {self.session_id!r} is closed; open it again")
+            version = self._version
+            try:
+                return await write(version)
+            except ServerError as error:
+                if error.code not in _FENCED:
+                    raise told(error) from error
+            except ResonateError as error:
+                raise told(error) from error
+            await self._regain(version)
+
+    async def _regain(self, version: int) -> None:
+        """Take a lapsed lease up again, unless somebody else has owned the session meanwhile."""
+        async with self._regaining:
+            if self._version != version or self._lost is not None or self._closed:
+                return
+            taken = await self._take()
+            if taken is None or await self._has_owner(self._owners + 1):
+                if taken is not None:
+                    await self._release(taken)
+                owner = await self._owner()
+                self._lost = LeaseLost(self.session_id, None if owner is None else describe(owner.name))
+                self._on_lost(self._lost)
+                return
+            self._version = taken
+            await self._enter()
+
+    def _tags(self, promise_id: str) -> dict[str, str]:
+        # A branch of its own: Resonate sends whole branches along with a task.
+        return {
+            "resonate:scope": "global",
+            "resonate:branch": promise_id,
+            "resonate:parent": self.root,
+            "resonate:origin": self.root,
+        }
+
+    def _request(self, promise_id: str, param: bytes, tags: dict[str, str]) -> PromiseCreateReq:
+        if promise_id == self.root:
+            tags = {**self._tags(self.root), "resonate:target": self._target}
+        timeout_at = self._clock() + int(FOREVER.total_seconds() * 1000)
+        return PromiseCreateReq(id=promise_id, timeout_at=timeout_at, param=_value(param), tags=tags)
+
+
+def _value(data: bytes) -> Value:
+    """Put bytes where Resonate has JSON in base64: they pass through none of its codecs."""
+    return Value(data=base64.b64encode(data).decode())
+
+
+def _found(record: PromiseRecord) -> Found:
+    value = None if record.state == "pending" else _data(record.id, record.value)
+    return Found(_data(record.id, record.param), value)
+
+
+def _data(promise_id: str, value: Value) -> bytes:
+    if value.data is None:
+        return b""
+    try:
+        return base64.b64decode(value.data, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise StoreError(f"promise {promise_id!r} holds what was not written by pyrepl3: {error}") from error
+
+
+async def last(exists: Callable[[int], Awaitable[bool]]) -> int:
+    """Give the largest number from 1 on that exists, 0 when there is none.
+
+    Asks some `2 * log2(n)` times: by doubling steps, then by halving the gap.
+
+    Args:
+        exists: says whether a number exists; if it does, so do all before it.
+    """
+    low, high = 0, 1
+    while await exists(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if await exists(middle):
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,0 +1,233 @@
+"""`ProtocolBridge`: between durable functions, which await promises, and the session, which settles them.
+
+It touches no transport and no store. A durable function hands it the promise that stands for an
+execution; the bridge has the session run that execution, once, and the session, which hears from the
+worker, settles it. Resonate runs a durable function again from the top whenever it resumes it, so a
+submission that comes again is answered by what is known, and by nothing else.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Self
+
+from pyrepl3_client._journal.protocol import BridgeMetrics
+from pyrepl3_client.durable.resonate.ids import execution_key
+from pyrepl3_client.errors import StoreError
+
+
+class BridgeTimeout(StoreError, TimeoutError):  # noqa: N818 - as ExecutionTimeout
+    """An answer did not come in time.
+
+    Args:
+        capability: what was asked for: a host function's name, `input`, or `execute`.
+        execution_id: for which execution.
+        request_id: the correlation key of the request.
+        timeout: seconds that were waited.
+    """
+
+    def __init__(self, capability: str, execution_id: str, request_id: str, timeout: float) -> None:
+        """Say in a note what the text leaves out."""
+        super().__init__(capability, execution_id, request_id, timeout)
+        self.capability = capability
+        self.execution_id = execution_id
+        self.request_id = request_id
+        self.timeout = timeout
+        self.add_note(
+            f"(capability={capability}, execution_id={execution_id}, request_id={request_id}, "
+            f"timeout={timeout:g})"
+        )
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str, float]]:
+        """Pickle by the arguments: a TimeoutError is an OSError, which takes four for something else."""
+        return type(self), (self.capability, self.execution_id, self.request_id, self.timeout)
+
+    def __str__(self) -> str:
+        """Say what did not come, and what to do."""
+        return (
+            f"{self.capability} of execution {self.execution_id!r} was not answered within "
+            f"{self.timeout:g} s; it stays recorded, ask for it again under the same id"
+        )
+
+
+class Correlation:
+    """One execution, its promise, and those who wait for its outcome."""
+
+    __slots__ = ("_outcome", "_submit", "_submitted", "execution_id", "given_up", "promise_id")
+
+    def __init__(self, execution_id: str, submit: Callable[[], None]) -> None:
+        """Have `submit` called once the promise stands."""
+        loop = asyncio.get_running_loop()
+        self.execution_id = execution_id
+        self.promise_id: str | None = None
+        self.given_up = False
+        """Whether whoever waited for its outcome does so no more, and has withdrawn it from the session."""
+        self._submit = submit
+        self._submitted: asyncio.Future[None] = loop.create_future()
+        self._outcome: asyncio.Future[bytes] = loop.create_future()
+
+    @property
+    def submitted(self) -> bool:
+        """Whether the session has it."""
+        return self._submitted.done()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nobody needs to wait for it any more."""
+        return self._outcome.done()
+
+    def submit(self, promise_id: str) -> bool:
+        """Hand it to the session, unless that has happened; say whether it was done now."""
+        self.promise_id = promise_id
+        if self._submitted.done() or self._outcome.done():
+            return False
+        self._submitted.set_result(None)
+        try:
+            self._submit()
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it; Resonate would record it
+            self.fail(error)
+        return True
+
+    def resolve(self, outcome: bytes) -> None:
+        """Give its outcome to those who wait."""
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
+
+    def fail(self, error: Exception) -> None:
+        """Tell those who wait that there is none to be had here."""
+        if not self._outcome.done():
+            self._outcome.set_exception(error)
+            # Perhaps nobody waits any more: that is no reason for asyncio to complain.
+            self._outcome.exception()
+
+    async def until_submitted(self, timeout: float) -> None:
+        """Wait until the session has it, or it has failed.
+
+        Raises:
+            BridgeTimeout: its durable function did not come within `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.wait((self._submitted, self._outcome), return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            raise BridgeTimeout(
+                "execute", self.execution_id, execution_key(self.execution_id), timeout
+            ) from None
+
+    async def outcome(self) -> bytes:
+        """Wait for the outcome; several may.
+
+        Raises:
+            StoreError: there is none to be had here; it says why.
+        """
+        try:
+            return await asyncio.shield(self._outcome)
+        except asyncio.CancelledError:
+            self.given_up = True
+            raise
+
+
+class ProtocolBridge:
+    """Correlates promises and executions, and lets each execution be submitted at most once.
+
+    Args:
+        recall: called with the ids of an execution and its promise when a durable function comes that
+            nobody in this process waits for: left over from another one, or already settled. It sees to
+            it that the promise is settled if the outcome is known.
+    """
+
+    def __init__(self, recall: Callable[[str, str], Awaitable[None]]) -> None:
+        """Know of no execution."""
+        self._recall: Final = recall
+        self._pending: Final[dict[str, Correlation]] = {}
+        self._settled: Final[set[str]] = set()
+        """Ids whose promise was resolved here, and whose function has still to come for it."""
+        self._high_water = 0
+        self._submissions = 0
+        self._replays = 0
+        self._closed: StoreError | None = None
+
+    @property
+    def metrics(self) -> BridgeMetrics:
+        """What it has done so far."""
+        return BridgeMetrics(len(self._pending), self._high_water, self._submissions, self._replays)
+
+    def expect(self, execution_id: str, submit: Callable[[], None]) -> Correlation:
+        """Wait for an execution's outcome; its durable function is about to be started.
+
+        Args:
+            execution_id: of an execution that is recorded, has no outcome, and is not `pending` here.
+            submit: hands the execution to the session. Called at most once.
+
+        Raises:
+            StoreError: the bridge is closed.
+        """
+        if self._closed is not None:
+            raise StoreError(*self._closed.args)
+        correlation = self._pending[execution_id] = Correlation(execution_id, submit)
+        self._high_water = max(self._high_water, len(self._pending))
+        return correlation
+
+    def pending(self, execution_id: str) -> Correlation | None:
+        """Look up an execution that has no outcome yet."""
+        return self._pending.get(execution_id)
+
+    def forget(self, correlation: Correlation) -> None:
+        """Drop an execution that was not submitted: nobody waits for it any more."""
+        if self._pending.get(correlation.execution_id) is correlation:
+            del self._pending[correlation.execution_id]
+
+    async def submit(self, execution_id: str, promise_id: str) -> None:
+        """Have the session run an execution under a promise; a durable function says so each time it runs."""
+        correlation = self._pending.get(execution_id)
+        if correlation is not None:
+            self._hand_over(correlation, promise_id)
+            return
+        self._replays += 1
+        if execution_id in self._settled:
+            self._settled.discard(execution_id)
+        elif self._closed is None:
+            await self._recall(execution_id, promise_id)
+
+    def submit_again(self, execution_id: str, promise_id: str) -> None:
+        """The same, for a function that waits for its promise already, and will not come by itself."""
+        correlation = self._pending.get(execution_id)
+        if correlation is not None:
+            self._hand_over(correlation, promise_id)
+
+    def _hand_over(self, correlation: Correlation, promise_id: str) -> None:
+        if correlation.submit(promise_id):
+            self._submissions += 1
+            if correlation.ended:
+                # The session did not take it: whoever asks again makes a new start.
+                self.forget(correlation)
+        else:
+            self._replays += 1
+
+    def settle(self, execution_id: str, outcome: bytes) -> None:
+        """Give an outcome, which is recorded by now and its promise resolved, to those who wait for it."""
+        correlation = self._pending.pop(execution_id, None)
+        if correlation is None:
+            return
+        if correlation.promise_id is not None:
+            self._settled.add(execution_id)
+        correlation.resolve(outcome)
+
+    def fail(self, execution_id: str, error: Exception) -> None:
+        """Tell those who wait for an execution that its outcome is not to be had here; it stays recorded."""
+        correlation = self._pending.pop(execution_id, None)
+        if correlation is not None:
+            correlation.fail(error)
+
+    def cancel_all(self, reason: StoreError) -> None:
+        """End all waiting, for a reason. The promises stay as they are, for the session's next owner."""
+        pending = list(self._pending.values())
+        self._pending.clear()
+        for correlation in pending:
+            # One object each: a traceback is added to whatever is raised.
+            correlation.fail(type(reason)(*reason.args))
+
+    def close(self, reason: StoreError) -> None:
+        """End all waiting, and wait for nothing from now on."""
+        if self._closed is None:
+            self._closed = reason
+            self.cancel_all(reason)

@@ -1,0 +1,123 @@
+"""Keeps a session ours: takes its lease, renews it, and says once when another owner has taken over."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, Self
+
+from pyrepl3_client.durable.lease.owner import describe, end_owner, is_dead, this_owner
+from pyrepl3_client.durable.sqlite import Lease, LeaseLost, SessionBusy, SqliteConnection
+from pyrepl3_client.errors import StoreError
+
+_log: Final = logging.getLogger(__name__)
+
+# Seconds between two looks at a lease that we wait for: its owner may end or give it up at any time, and
+# no process is told of what others write to a file.
+_LOOK: Final = 0.25
+# So often within its life is a lease renewed.
+_RENEWALS: Final = 3
+
+
+class Ownership:
+    """The lease on a session, renewed until it is given up or lost.
+
+    Make it with `take`. Whatever is written under its `lease` is refused once another owner has come.
+    """
+
+    def __init__(
+        self,
+        connection: SqliteConnection,
+        lease: Lease,
+        ttl: float,
+        on_lost: Callable[[LeaseLost], None],
+    ) -> None:
+        """Renew `lease` from now on; `take` is the way to get one."""
+        self.lease: Final = lease
+        self._connection: Final = connection
+        self._ttl: Final = ttl
+        self._on_lost: Final = on_lost
+        self._lost = False
+        self._renewing: Final = asyncio.get_running_loop().create_task(
+            self._renew(), name=f"renew the lease on {lease.session_id}"
+        )
+
+    @classmethod
+    async def take(
+        cls,
+        connection: SqliteConnection,
+        session_id: str,
+        *,
+        ttl: float,
+        wait: float,
+        on_lost: Callable[[LeaseLost], None],
+    ) -> Self:
+        """Become the owner of a session: of a new one, or one whose owner is gone or let its lease lapse.
+
+        Args:
+            connection: the store. From now on it carries nothing that this lease does not cover.
+            session_id: the session.
+            ttl: seconds for which the session stays ours if this process stops.
+            wait: seconds to wait while it is somebody else's.
+            on_lost: called once, when another owner has taken over.
+
+        Raises:
+            SessionBusy: it is somebody else's.
+            StoreError: the store cannot be read or written.
+        """
+        owner = this_owner()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while True:
+            try:
+                lease = await connection.record(
+                    lambda records: records.leases.acquire(session_id, owner, ttl, _is_dead)
+                )
+                break
+            except SessionBusy as error:
+                left = deadline - loop.time()
+                if left <= 0:
+                    raise SessionBusy(
+                        session_id, describe(error.owner), error.expires_at, error.remaining
+                    ) from None
+                await asyncio.sleep(min(left, _LOOK))
+        connection.fence(lease)
+        return cls(connection, lease, ttl, on_lost)
+
+    def lose(self, error: LeaseLost) -> None:
+        """Take note that somebody else owns the session: whoever is refused for that says so."""
+        if not self._lost:
+            self._lost = True
+            self._on_lost(error)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._ttl / _RENEWALS)
+            try:
+                await self._connection.record(lambda records: records.leases.renew(self.lease, self._ttl))
+            except LeaseLost as error:
+                self.lose(error)
+                return
+            except StoreError as error:
+                # A full disk or a long lock: should the lease lapse and another owner come, then that
+                # owner is right, and the next renewal hears of it.
+                _log.warning("cannot renew the lease on session %r: %s", self.lease.session_id, error)
+
+    async def give_up(self) -> None:
+        """Let the next owner have the session at once. Never raises `StoreError`."""
+        self._renewing.cancel()
+        await asyncio.wait((self._renewing,))
+        try:
+            await self._connection.record(lambda records: records.leases.release(self.lease))
+        except LeaseLost:
+            return
+        except StoreError as error:
+            end_owner(self.lease.owner)
+            _log.warning(
+                "other processes find session %r locked until its lease lapses, or this one ends: %s",
+                self.lease.session_id,
+                error,
+            )
+
+
+def _is_dead(owner: str) -> bool:
+    return is_dead(owner, one_machine=True)

@@ -1,0 +1,77 @@
+"""Addresses, and the messages that one process leaves for another one on the same file."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from pyrepl3_client.durable.sqlite.resonate_server.wire import Message
+from pyrepl3_client.durable.sqlite.tables.database import Database
+
+SCHEME: Final = "sqlite://"
+# Milliseconds after which nobody will come for a message: by then Resonate has registered its listeners
+# anew (every 60 s) and the store has offered the task again (every 30 s).
+MAIL_TTL: Final = 60_000
+
+
+def unicast(group: str, pid: str) -> str:
+    """Give the address of one connection."""
+    return f"{SCHEME}uni@{group}/{pid}"
+
+
+def anycast(group: str) -> str:
+    """Give the address of whichever member of a group comes first."""
+    return f"{SCHEME}any@{group}"
+
+
+class Mail:
+    """Sorts messages: those for this connection are delivered by it, the others wait in the file.
+
+    Args:
+        database: the store; where it is in memory nobody else can come, so everything is ours.
+        addresses: of this connection.
+    """
+
+    def __init__(self, database: Database, addresses: Iterable[str]) -> None:
+        """Sort for the connection at `addresses`."""
+        self._database: Final = database
+        self._addresses: Final = tuple(addresses)
+
+    def sort(self, messages: Sequence[Message], now: int, *, receiving: bool) -> list[str]:
+        """Put the others' messages into the file, within the current transaction.
+
+        Args:
+            messages: in the order in which they were sent.
+            now: milliseconds since the epoch.
+            receiving: whether this connection takes messages at all.
+
+        Returns:
+            The bodies of the messages for this connection. An address of another scheme is one that
+            no process can come for here, so it is ours as well.
+        """
+        ours: list[str] = []
+        for message in messages:
+            foreign = not message.address.startswith(SCHEME)
+            if self._database.in_memory or foreign or (receiving and message.address in self._addresses):
+                ours.append(message.body)
+            else:
+                self._database.execute(
+                    "INSERT INTO mail (address, body, expires_at) VALUES (?, ?, ?)",
+                    (message.address, message.body, now + MAIL_TTL),
+                )
+        return ours
+
+    def waiting(self) -> bool:
+        """Say whether the file holds a message for this connection."""
+        marks = ", ".join("?" * len(self._addresses))
+        sql = f"SELECT 1 FROM mail WHERE address IN ({marks}) LIMIT 1"  # noqa: S608 - only question marks
+        return self._database.execute(sql, self._addresses).fetchone() is not None
+
+    def collect(self) -> list[str]:
+        """Take this connection's messages out of the file, within the current transaction, in order."""
+        marks = ", ".join("?" * len(self._addresses))
+        sql = f"DELETE FROM mail WHERE address IN ({marks}) RETURNING n, body"  # noqa: S608
+        rows: list[tuple[int, str]] = self._database.execute(sql, self._addresses).fetchall()
+        return [body for _n, body in sorted(rows)]
+
+    def expire(self, now: int) -> None:
+        """Throw away, within the current transaction, what nobody has come for."""
+        self._database.execute("DELETE FROM mail WHERE expires_at <= ?", (now,))

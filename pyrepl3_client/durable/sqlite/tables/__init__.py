@@ -1,0 +1,6 @@
+"""The tables of one SQLite file.
+
+database     opens it, runs transactions                schema       its tables and versions
+executions, calls, checkpoints, leases, records         what a session has on record
+retention    deletes what is old                        busy, errors locked files; SQLite's errors as ours
+"""

@@ -1,0 +1,109 @@
+"""What an execution asked of the outside: the intent is recorded before, the outcome after it."""
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from pyrepl3_client.durable.sqlite.tables.database import Database
+from pyrepl3_client.durable.sqlite.tables.leases import Lease, Leases
+from pyrepl3_client.errors import StoreError
+
+type CallState = Literal["intent", "done"]
+
+
+class Call(Struct, frozen=True):
+    """An input or capability call: the intent, then also the outcome."""
+
+    session_id: str
+    execution_id: str
+    call_id: str
+    name: str
+    args_digest: str
+    state: CallState
+    attempt: int
+    outcome: bytes | None
+
+
+_CALL: Final = "SELECT session, execution, id, name, args_digest, state, attempt, outcome FROM calls "
+
+
+class Calls:
+    """The input and capability calls of all sessions in a store; errors as in `SessionRecords`."""
+
+    def __init__(self, database: Database, leases: Leases) -> None:
+        """Work on `database`."""
+        self._database: Final = database
+        self._execute: Final = database.execute
+        self._leases: Final = leases
+
+    def intend(
+        self, lease: Lease, execution_id: str, call_id: str, name: str, args_digest: str
+    ) -> tuple[Call, bool]:
+        """Record that a call is about to be made, before it is.
+
+        Returns:
+            The call and True when it is new; the recorded one, as it stands, and False when it is not.
+        """
+        with self._database.write():
+            self._leases.require(lease)
+            existing = self._get(lease.session_id, execution_id, call_id)
+            if existing is not None:
+                return existing, False
+            self._execute(
+                "INSERT INTO calls (session, execution, id, name, args_digest, state, attempt)"
+                " VALUES (?, ?, ?, ?, ?, 'intent', 1)",
+                (lease.session_id, execution_id, call_id, name, args_digest),
+            )
+        return Call(lease.session_id, execution_id, call_id, name, args_digest, "intent", 1, None), True
+
+    def repeat(self, lease: Lease, execution_id: str, call_id: str) -> int:
+        """Record that a call without outcome is about to be made again; give the number of the attempt.
+
+        Raises:
+            StoreError: there is no such call, or its outcome is known.
+        """
+        with self._database.write():
+            self._leases.require(lease)
+            row = self._execute(
+                "UPDATE calls SET attempt = attempt + 1"
+                " WHERE session = ? AND execution = ? AND id = ? AND state = 'intent' RETURNING attempt",
+                (lease.session_id, execution_id, call_id),
+            ).fetchone()
+            if row is None:
+                raise StoreError(f"there is no open call {call_id!r} in session {lease.session_id!r}")
+        return int(row[0])
+
+    def finish(self, lease: Lease, execution_id: str, call_id: str, outcome: bytes) -> None:
+        """Record the outcome of a call, before anyone sees it. The first one stays.
+
+        Raises:
+            StoreError: its intent was never recorded.
+        """
+        with self._database.write():
+            self._leases.require(lease)
+            changed = self._execute(
+                "UPDATE calls SET state = 'done', outcome = ?"
+                " WHERE session = ? AND execution = ? AND id = ? AND state = 'intent'",
+                (outcome, lease.session_id, execution_id, call_id),
+            ).rowcount
+            if not changed and self._get(lease.session_id, execution_id, call_id) is None:
+                raise StoreError(f"there is no call {call_id!r} in session {lease.session_id!r}")
+
+    def get(self, session_id: str, execution_id: str, call_id: str) -> Call | None:
+        """Look up a call."""
+        with self._database.read():
+            return self._get(session_id, execution_id, call_id)
+
+    def _get(self, session_id: str, execution_id: str, call_id: str) -> Call | None:
+        row = self._execute(
+            _CALL + "WHERE session = ? AND execution = ? AND id = ?", (session_id, execution_id, call_id)
+        ).fetchone()
+        return None if row is None else Call(*row)
+
+    def of(self, session_id: str, execution_id: str) -> list[Call]:
+        """Give all calls of an execution, in the order of their intents."""
+        with self._database.read():
+            rows = self._execute(
+                _CALL + "WHERE session = ? AND execution = ? ORDER BY rowid", (session_id, execution_id)
+            ).fetchall()
+        return [Call(*row) for row in rows]

@@ -1,0 +1,206 @@
+"""One SQLite connection, its transactions, and how it is opened. It knows no table."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Final, Literal, Self
+
+from pyrepl3_client.durable.sqlite.tables.errors import is_busy, store_error
+from pyrepl3_client.errors import StoreError
+
+IN_MEMORY: Final = ":memory:"
+
+type Synchronous = Literal["NORMAL", "FULL"]
+type Value = str | int | bytes | memoryview | None
+
+
+class Database:
+    """A connection to one store, used by one thread, with at most one transaction open.
+
+    Args:
+        path: of the file, or ":memory:".
+        synchronous: what a power cut can cost, see `SqliteConnection`. A killed process costs nothing
+            under either.
+        busy_timeout: seconds that `write()` waits for another process's transaction.
+
+    Raises:
+        StoreError: the file cannot be opened as an SQLite database in WAL mode. A `StoreBusy` when it
+            is locked just now.
+    """
+
+    def __init__(self, path: str, synchronous: Synchronous = "NORMAL", busy_timeout: float = 10.0) -> None:
+        """Open the file, creating it where there is none."""
+        self.in_memory: Final = path == IN_MEMORY
+        self.path: Final = path if self.in_memory else os.path.abspath(path)
+        self._synchronous: Final = synchronous
+        self._busy_ms: Final = int(busy_timeout * 1000)
+        self._inside = False
+        self._open = True
+        if not self.in_memory and not os.path.isdir(os.path.dirname(self.path)):
+            raise StoreError(
+                f"cannot open the store at {self.path!r}: there is no directory "
+                f"{os.path.dirname(self.path)!r} (create it, or choose another path)"
+            )
+        if os.path.isdir(self.path):
+            raise StoreError(f"cannot open the store at {self.path!r}: it is a directory (name a file in it)")
+        try:
+            # isolation_level None: transactions begin and end where we say. timeout 0: a request that
+            # finds the file locked gives the event loop back at once instead of sleeping in C.
+            self._connection = sqlite3.connect(
+                self.path, timeout=0, isolation_level=None, cached_statements=256
+            )
+        except sqlite3.Error as error:
+            raise store_error(error, self.path, "open") from error
+        self.execute: Final = self._connection.execute
+        # A row has to fit as well: its other columns are small.
+        self.max_value: Final = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 65536
+        try:
+            self._configure()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, sqlite3.Error):
+                raise store_error(error, self.path, "open") from error
+            raise
+        self._identity: Final = None if self.in_memory else _identity_of(self.path)
+
+    def _configure(self) -> None:
+        self.execute("PRAGMA temp_store = MEMORY")
+        if self.in_memory:
+            self.execute("PRAGMA synchronous = OFF")
+            return
+        (mode,) = self.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StoreError(
+                f"cannot open the store at {self.path!r}: its file system allows no write-ahead log "
+                f"(journal mode stays {mode!r}); choose a path on a local disk"
+            )
+        self.execute(f"PRAGMA synchronous = {self._synchronous}")
+        # A log of 16 MB between checkpoints: each one syncs the disk, which a request then waits for.
+        self.execute("PRAGMA wal_autocheckpoint = 4000")
+        # Give the space back after a burst.
+        self.execute("PRAGMA journal_size_limit = 67108864")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Generator[None]:
+        """Run the body as one write transaction, beginning now or failing now.
+
+        Raises:
+            sqlite3.Error: SQLite's own, so that a caller who can wait sees that the file is locked.
+            StoreError: the file is not there any more.
+        """
+        self._require_file()
+        self.execute("BEGIN IMMEDIATE")
+        with self._begun():
+            yield
+
+    @contextlib.contextmanager
+    def _begun(self) -> Generator[None]:
+        self._inside = True
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            # After some failures (a full disk) SQLite has rolled back by itself.
+            if self._open and self._connection.in_transaction:
+                self.execute("ROLLBACK")
+            raise
+        finally:
+            self._inside = False
+
+    @contextlib.contextmanager
+    def write(self, *, durable: bool = False) -> Generator[Self]:
+        """Run the body as one transaction; nested ones join the outermost, which alone commits.
+
+        Waits for up to the busy timeout for other processes' transactions, blocking this thread. The
+        body must not await: other requests would come into its transaction.
+
+        Args:
+            durable: have this transaction, and all before it, on the disk before returning, also where
+                the store is opened with `synchronous="NORMAL"` (costs one sync of the disk).
+
+        Raises:
+            StoreBusy: another process held the lock for longer than the busy timeout.
+            StoreError: the store cannot be written; nothing of the transaction was.
+        """
+        if self._inside:
+            # No clean-up of its own: whatever goes wrong in here must undo the outermost.
+            yield self
+            return
+        upgrade = durable and not self.in_memory and self._synchronous == "NORMAL"
+        try:
+            if upgrade:
+                self.execute("PRAGMA synchronous = FULL")
+            try:
+                self._require_file()
+                self._begin_patiently()
+                with self._begun():
+                    yield self
+            finally:
+                if upgrade:
+                    self.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error as error:
+            raise self.failure(error) from error
+
+    def _require_file(self) -> None:
+        """See that what we write is found again (2 µs): a file that was deleted lives on for us alone."""
+        if self.in_memory or self._identity == _identity_of(self.path):
+            return
+        raise StoreError(
+            f"cannot write to the store at {self.path!r}: the file is gone, or another one is in its place "
+            "(put it back, or open the session again to start anew)"
+        )
+
+    def _begin_patiently(self) -> None:
+        try:
+            self.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            # SQLite's own handler waits without the GIL; it is armed only for this one statement.
+            self.execute(f"PRAGMA busy_timeout = {self._busy_ms}")
+            try:
+                self.execute("BEGIN IMMEDIATE")
+            finally:
+                self.execute("PRAGMA busy_timeout = 0")
+
+    @contextlib.contextmanager
+    def read(self) -> Generator[Self]:
+        """Run single statements that only read, with their failures told as `StoreError`."""
+        try:
+            yield self
+        except sqlite3.Error as error:
+            raise self.failure(error, "read") from error
+
+    def failure(self, error: sqlite3.Error, doing: str = "write to") -> StoreError:
+        """Explain an error that SQLite raised while `doing` something with this store."""
+        if not self._open:
+            return StoreError(f"the store at {self.path!r} is closed; open it again")
+        return store_error(error, self.path, doing)
+
+    def write_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        """Run one statement for each of the rows."""
+        self._connection.executemany(sql, rows)
+
+    def trace(self, callback: Callable[[str], None] | None) -> None:
+        """Have `callback` called with each statement that is run, its values filled in; None ends it."""
+        self._connection.set_trace_callback(callback)
+
+    def data_version(self) -> int:
+        """Give a number that changes when another connection commits to this file (a cheap call)."""
+        (version,) = self.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def close(self) -> None:
+        """Close the file; the last one to do so folds the log into it and removes the log."""
+        self._open = False
+        self._connection.close()
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    """Give what tells a file from all others there are; None when there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

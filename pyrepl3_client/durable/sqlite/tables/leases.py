@@ -1,0 +1,154 @@
+"""Who owns a session: one at a time, under a token that grows, so that a former owner is fenced off."""
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+from resonate.timing import Clock
+
+from pyrepl3_client.durable.sqlite.tables.database import Database
+from pyrepl3_client.errors import StoreError
+
+
+class SessionBusy(StoreError):  # noqa: N818 - a state of the session
+    """Somebody else owns the session.
+
+    Args:
+        session_id: the session.
+        owner: who owns it.
+        expires_at: when that lease lapses unless renewed, in milliseconds since the epoch.
+        remaining: seconds until then.
+    """
+
+    def __init__(self, session_id: str, owner: str, expires_at: int, remaining: float) -> None:
+        """Keep every argument in order, so that the error pickles."""
+        super().__init__(session_id, owner, expires_at, remaining)
+        self.session_id = session_id
+        self.owner = owner
+        self.expires_at = expires_at
+        self.remaining = remaining
+
+    def __str__(self) -> str:
+        """Say who owns it, for how long, and what to do."""
+        return (
+            f"session {self.session_id!r} is owned by {self.owner!r}, whose lease lapses in "
+            f"{self.remaining:.1f} s unless renewed; close it there, wait, or use another session id"
+        )
+
+
+class LeaseLost(StoreError):  # noqa: N818 - names what happened, like SessionClosed
+    """The session has another owner by now (or none): this lease no longer counts.
+
+    Args:
+        session_id: the session.
+        owner: who owns it now, or None.
+    """
+
+    def __init__(self, session_id: str, owner: str | None) -> None:
+        """Keep every argument in order, so that the error pickles."""
+        super().__init__(session_id, owner)
+        self.session_id = session_id
+        self.owner = owner
+
+    def __str__(self) -> str:
+        """Say who owns it now."""
+        now = "nobody" if self.owner is None else repr(self.owner)
+        return (
+            f"the lease on session {self.session_id!r} has lapsed and was taken over: it is owned by {now} "
+            "now; nothing more can be recorded from here, open the session again"
+        )
+
+
+class Lease(Struct, frozen=True):
+    """The right to write for a session. `token` grows with each new owner; times are in milliseconds."""
+
+    session_id: str
+    owner: str
+    token: int
+    acquired_at: int
+    expires_at: int
+
+
+class Leases:
+    """The leases on all sessions in a store; errors as in `SessionRecords`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        """Work on `database`; `clock` gives milliseconds since the epoch."""
+        self._database: Final = database
+        self._execute: Final = database.execute
+        self._clock: Final = clock
+
+    def acquire(
+        self, session_id: str, owner: str, ttl: float, dead: Callable[[str], bool] | None = None
+    ) -> Lease:
+        """Become the owner of a session for `ttl` seconds: a new one, or one whose lease has lapsed.
+
+        The same owner gets a new lease at once; its old one no longer counts.
+
+        Args:
+            session_id: the session.
+            owner: who wants it.
+            ttl: seconds, from now.
+            dead: says of the present owner whether it is known to be gone, so that its lease need not
+                lapse first. By default nobody knows.
+
+        Raises:
+            SessionBusy: somebody else owns it.
+        """
+        now = self._clock()
+        with self._database.write():
+            row = self._execute(
+                "SELECT owner, token, expires_at FROM sessions WHERE id = ?", (session_id,)
+            ).fetchone()
+            token = 1
+            if row is not None:
+                other, last, expires_at = row
+                lives = now < expires_at and not (dead is not None and dead(other))
+                if other not in ("", owner) and lives:
+                    raise SessionBusy(session_id, other, expires_at, (expires_at - now) / 1000)
+                token = last + 1
+            lease = Lease(session_id, owner, token, now, now + int(ttl * 1000))
+            self._execute(
+                "INSERT OR REPLACE INTO sessions (id, owner, token, acquired_at, expires_at)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (session_id, owner, token, now, lease.expires_at),
+            )
+        return lease
+
+    def renew(self, lease: Lease, ttl: float) -> Lease:
+        """Own the session for `ttl` seconds from now. A lapsed lease that nobody took over is renewed."""
+        expires_at = self._clock() + int(ttl * 1000)
+        with self._database.write():
+            self.require(lease)
+            self._execute("UPDATE sessions SET expires_at = ? WHERE id = ?", (expires_at, lease.session_id))
+        return Lease(lease.session_id, lease.owner, lease.token, lease.acquired_at, expires_at)
+
+    def release(self, lease: Lease) -> None:
+        """Give the session up, so that the next owner need not wait. A lost lease is no error."""
+        with self._database.write():
+            # The row stays: it keeps the token from starting over.
+            self._execute(
+                "UPDATE sessions SET owner = '', expires_at = 0 WHERE id = ? AND token = ?",
+                (lease.session_id, lease.token),
+            )
+
+    def check(self, lease: Lease) -> None:
+        """Raise `LeaseLost` unless the lease still counts."""
+        with self._database.read():
+            self.require(lease)
+
+    def holder(self, session_id: str) -> Lease | None:
+        """Give the lease on a session, lapsed or not; None when nobody owns it."""
+        with self._database.read():
+            row = self._execute(
+                "SELECT id, owner, token, acquired_at, expires_at FROM sessions WHERE id = ? AND owner <> ''",
+                (session_id,),
+            ).fetchone()
+        return None if row is None else Lease(*row)
+
+    def require(self, lease: Lease) -> None:
+        """Raise `LeaseLost` unless the lease counts, which then holds for the rest of the transaction."""
+        row = self._execute("SELECT token, owner FROM sessions WHERE id = ?", (lease.session_id,)).fetchone()
+        token, owner = (0, "") if row is None else row
+        if token != lease.token or not owner:
+            raise LeaseLost(lease.session_id, owner or None)

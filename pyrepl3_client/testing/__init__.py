@@ -1,0 +1,124 @@
+r"""A worker that does as it is told, for tests of programs that use this library.
+
+    worker = ScriptedWorker()
+
+    @worker.script("greet()")
+    async def greet(run):
+        run.print(f"hello {await run.input('name? ')}\n")
+        return 42
+
+    async with testing.open_session(worker, on_input=lambda prompt: "Ada") as session:
+        result = await session.execute("greet()")
+        assert (result.value, result.stdout) == (42, "hello Ada\n")
+
+It speaks the real protocol over real pipes, from the event loop of the session, so everything of the
+client is exercised and nothing is started.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+from pyrepl3_client._execution.execution import InputHandler, OutputHandler
+from pyrepl3_client._execution.queue import Capabilities
+from pyrepl3_client._launch.worker import Worker
+from pyrepl3_client._session.open import DEFAULT_CONFIG, open_with
+from pyrepl3_client._session.options import Durability, RecoveryHandler
+from pyrepl3_client._session.recovery_report import RecoveryPolicy
+from pyrepl3_client._session.session import Session
+from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client.testing.scripted_process import CallFailed, Life, Run, Script
+from pyrepl3_schemas.messages import (
+    Ready,
+    ToWorker,
+)
+from pyrepl3_schemas.version import PROTOCOL
+
+__all__ = ["CallFailed", "Life", "Run", "Script", "ScriptedWorker", "open_session"]
+
+
+class ScriptedWorker:
+    """Plays scripts instead of running code. One object serves all incarnations of one session."""
+
+    def __init__(self) -> None:
+        """Know no scripts: code without one is a NameError."""
+        self.received: list[ToWorker] = []
+        """Every message from the client, of all incarnations."""
+        self.rings = 0
+        """How often the doorbell was rung."""
+        self.silent: set[type[ToWorker]] = set()
+        """Types of messages that stay without an answer; `Hello` among them."""
+        self.ready = Ready(protocol=PROTOCOL, pid=os.getpid(), python="scripted", max_frame_bytes=2**26)
+        """The answer to `hello`."""
+        self.lives: list[Life] = []
+        """One for each incarnation."""
+        self._scripts: dict[str, Script] = {}
+        self._waiters: list[tuple[type[ToWorker], int, asyncio.Future[None]]] = []
+
+    def script(self, code: str) -> Callable[[Script], Script]:
+        """Say, as a decorator, what happens when `code` is executed."""
+
+        def add(script: Script) -> Script:
+            self._scripts[code] = script
+            return script
+
+        return add
+
+    def script_for(self, code: str) -> Script:
+        """Give what plays `code`."""
+        script = self._scripts.get(code)
+        return _no_script if script is None else script
+
+    @property
+    def life(self) -> "Life":
+        """The present incarnation."""
+        return self.lives[-1]
+
+    def launch(self, config: WorkerConfig) -> Worker:
+        """Begin an incarnation. What a session calls instead of starting a process."""
+        life = Life(self)
+        self.lives.append(life)
+        return life
+
+    async def wait_for[T: ToWorker](self, kind: type[T], count: int = 1) -> T:
+        """Wait until `count` messages of a type have come; give the last of these."""
+        matching = [message for message in self.received if isinstance(message, kind)]
+        if len(matching) < count:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append((kind, count, waiter))
+            await waiter
+            matching = [message for message in self.received if isinstance(message, kind)]
+        return matching[count - 1]
+
+    def note(self, message: ToWorker) -> None:
+        """Keep a message that has come."""
+        self.received.append(message)
+        for kind, count, waiter in list(self._waiters):
+            if not waiter.done() and sum(isinstance(m, kind) for m in self.received) >= count:
+                waiter.set_result(None)
+
+
+async def _no_script(run: Run) -> object:
+    raise NameError(f"no script for {run.message.code!r}")
+
+
+@asynccontextmanager
+async def open_session(
+    worker: ScriptedWorker,
+    session_id: str | None = None,
+    *,
+    config: WorkerConfig = DEFAULT_CONFIG,
+    capabilities: Capabilities | None = None,
+    on_output: OutputHandler | None = None,
+    on_input: InputHandler | None = None,
+    recovery: RecoveryPolicy = "auto",
+    max_attempts: int = 3,
+    on_recovery: RecoveryHandler | None = None,
+) -> AsyncGenerator[Session]:
+    """Give a session whose worker is a scripted one; as `pyrepl3_client.open_session` otherwise."""
+    durability = Durability(recovery=recovery, max_attempts=max_attempts, on_recovery=on_recovery)
+    async with open_with(
+        worker.launch, session_id, config, capabilities, on_output, on_input, durability=durability
+    ) as session:
+        yield session

@@ -1,0 +1,400 @@
+"""One incarnation of a scripted worker: the other end of the pipes, and what it does with what comes."""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from pyrepl3_client._launch.worker import Ending, Ends
+from pyrepl3_client._wire.captured_output import bytes_waiting
+from pyrepl3_schemas.codec import WorkerDecoder, encode, encode_value
+from pyrepl3_schemas.errors import LocalProtocolError
+from pyrepl3_schemas.messages import (
+    Call,
+    CallResponse,
+    Cancel,
+    CancelReason,
+    Checkpoint,
+    Checkpointed,
+    Complete,
+    Completions,
+    Display,
+    Error,
+    Execute,
+    FromWorker,
+    GetStats,
+    Hello,
+    Input,
+    InputResponse,
+    Inspect,
+    Inspection,
+    Metrics,
+    Output,
+    Ping,
+    Pong,
+    Ready,
+    Restore,
+    Restored,
+    Result,
+    Shutdown,
+    Stats,
+    StreamName,
+    ToWorker,
+)
+
+type Script = Callable[["Run"], Awaitable[object]]
+"""Plays one execution; what it returns is the value, what it raises is the code's error."""
+
+_KILLED: Final = 9
+_NO_METRICS: Final = Metrics(
+    total_executions=0,
+    successful_executions=0,
+    failed_executions=0,
+    total_duration=0.0,
+    duration_buckets=[],
+    mode_distribution={},
+    cache_hits=0,
+    cache_misses=0,
+    cache_hit_rate=0.0,
+    ast_transforms=0,
+    active_tasks=0,
+    tasks_created=0,
+    output_bytes=0,
+)
+
+
+class Director(Protocol):
+    """Who says what a scripted worker does."""
+
+    ready: Ready
+    silent: set[type[ToWorker]]
+    rings: int
+
+    def note(self, message: ToWorker) -> None:
+        """Keep a message that has come."""
+        ...
+
+    def script_for(self, code: str) -> Script:
+        """Give what plays `code`."""
+        ...
+
+
+class CallFailed(Exception):  # noqa: N818 - named like the message it stands for
+    """What a script's `call` raises when the host function failed; the text is its message."""
+
+    def __init__(self, exception: str, message: str) -> None:
+        """Keep the exception's type name."""
+        super().__init__(message)
+        self.exception = exception
+
+
+class Run:
+    """One execution, as its script sees it."""
+
+    def __init__(self, life: "Life", message: Execute) -> None:
+        """Made by the worker."""
+        self.message = message
+        self.reason: CancelReason | None = None
+        """Why it is being cancelled, once it is."""
+        self._life = life
+        self._inputs = 0
+        self._calls: dict[str, int] = {}
+
+    def print(self, text: str, stream: StreamName = "stdout", *, captured: bool = False) -> None:
+        """Write text, as `print` does."""
+        out, err = self._life.captured_bytes() if captured else (0, 0)
+        owner = self.message.execution_id
+        self.send(Output(stream, text, owner, captured_stdout=out, captured_stderr=err))
+
+    def write(self, data: bytes, stream: StreamName = "stdout") -> None:
+        """Write to fd 1 or 2, past Python. At most a pipeful."""
+        self._life.write_captured(data, stream)
+
+    def display(self, data: dict[str, str]) -> None:
+        """Show a rich object."""
+        self.send(Display(data=data, execution_id=self.message.execution_id))
+
+    def send(self, message: FromWorker) -> None:
+        """Send any message."""
+        self._life.send(message)
+
+    async def input(self, prompt: str = "", *, password: bool = False) -> str:
+        """Ask a person.
+
+        Raises:
+            EOFError: there is no answer.
+            RuntimeError: whoever should answer failed.
+        """
+        self._inputs += 1
+        execution_id = self.message.execution_id
+        input_id = f"{execution_id}:input:{self._inputs}"
+        answer = await self._life.ask(
+            input_id,
+            Input(input_id=input_id, execution_id=execution_id, prompt=prompt, password=password),
+        )
+        assert isinstance(answer, InputResponse)
+        if answer.error is not None:
+            raise RuntimeError(answer.error)
+        if answer.data is None:
+            raise EOFError("EOF when reading a line")
+        return answer.data
+
+    async def call(self, capability: str, *args: object, **kwargs: object) -> Any:
+        """Call a host function.
+
+        Raises:
+            CallFailed: it failed.
+        """
+        number = self._calls[capability] = self._calls.get(capability, 0) + 1
+        execution_id = self.message.execution_id
+        call_id = f"{execution_id}:{capability}:{number}"
+        call = Call(
+            call_id=call_id,
+            execution_id=execution_id,
+            capability=capability,
+            args=encode_value(args),
+            kwargs=encode_value(kwargs),
+        )
+        answer = await self._life.ask(call_id, call)
+        assert isinstance(answer, CallResponse)
+        if answer.error is not None:
+            raise CallFailed(answer.error.exception, answer.error.message)
+        return msgspec.msgpack.decode(answer.value) if isinstance(answer.value, msgspec.Raw) else None
+
+
+class Life:
+    """One incarnation: the worker's ends of the pipes, and what it does with what comes."""
+
+    def __init__(self, script: Director) -> None:
+        """Listen on the running loop."""
+        self.pid = script.ready.pid
+        self._script = script
+        self._loop = asyncio.get_running_loop()
+        self._pipes = [os.pipe() for _ in range(6)]
+        for ends in self._pipes:
+            for fd in ends:
+                os.set_blocking(fd, False)
+        to_us, from_us, out, err, words, exited = self._pipes
+        self.ends = Ends(to_us[1], from_us[0], out[0], err[0], words[0], exited[0])
+        self._reader, self._writer = to_us[0], from_us[1]
+        self._captured: dict[StreamName, int] = {"stdout": out[1], "stderr": err[1]}
+        self._words, self._exited = words[1], exited[1]
+        self._decoder = WorkerDecoder()
+        self._out = bytearray()
+        self._queue: deque[Execute | Checkpoint | Restore] = deque()
+        self._run: Run | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._asked: dict[str, asyncio.Future[ToWorker]] = {}
+        self._ending: Ending | None = None
+        self.deaf = False
+        """Whether it lives on when its input ends."""
+        self._loop.add_reader(self._reader, self._on_readable)
+
+    # --- for tests -----------------------------------------------------------------------------------
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the pipe to the client had no room for."""
+        return len(self._out)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, by itself or by the client."""
+        return self._ending is not None
+
+    def send(self, message: FromWorker) -> None:
+        """Send a message."""
+        self.send_bytes(encode(message))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send bytes, whatever they are."""
+        if self._ending is not None:
+            return
+        self._out += data
+        self._on_writable()
+        if self._out:
+            self._loop.add_writer(self._writer, self._on_writable)
+
+    def captured_bytes(self) -> tuple[int, int]:
+        stdout, stderr = map(bytes_waiting, self._captured.values())
+        return stdout, stderr
+
+    def write_captured(self, data: bytes, stream: StreamName = "stdout") -> None:
+        """Write to fd 1 or 2, past Python. At most a pipeful."""
+        os.write(self._captured[stream], data)
+
+    def say(self, last_words: str) -> None:
+        """Write to the worker's own stderr."""
+        os.write(self._words, last_words.encode())
+
+    def exit(self, exit_code: int | None = None, signal: int | None = None) -> None:
+        """End, at once, with an exit code or by a signal."""
+        if self._ending is not None:
+            return
+        self._ending = Ending(exit_code, signal)
+        if self._task is not None:
+            self._task.cancel()
+        self._loop.remove_reader(self._reader)
+        self._loop.remove_writer(self._writer)
+        for fd in (self._reader, self._writer, *self._captured.values(), self._words, self._exited):
+            os.close(fd)
+
+    def close_wire(self) -> None:
+        """Close the pipe to the client, and live on."""
+        self._loop.remove_writer(self._writer)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._writer, inheritable=False)
+        os.close(null)
+
+    async def ask(self, key: str, message: FromWorker) -> ToWorker:
+        """Send a question; give the client's answer."""
+        answer = self._asked[key] = self._loop.create_future()
+        self.send(message)
+        try:
+            return await answer
+        finally:
+            del self._asked[key]
+
+    # --- for the client ------------------------------------------------------------------------------
+
+    def ring(self) -> None:
+        """Count."""
+        self._script.rings += 1
+
+    def kill(self) -> None:
+        """End as by SIGKILL, unless it has ended."""
+        self.exit(signal=_KILLED)
+
+    def reap(self) -> Ending:
+        """Say how it ended."""
+        assert self._ending is not None
+        return self._ending
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    def _on_writable(self) -> None:
+        try:
+            written = os.write(self._writer, self._out)
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            written = len(self._out)
+        del self._out[:written]
+        if not self._out:
+            self._loop.remove_writer(self._writer)
+
+    def _on_readable(self) -> None:
+        data = os.read(self._reader, 2**16)
+        if not data:
+            self._loop.remove_reader(self._reader)
+            if not self.deaf:
+                self.exit(0)
+            return
+        for message in self._decoder.feed(data):
+            self._script.note(message)
+            if type(message) not in self._script.silent:
+                self._dispatch(message)
+
+    def _dispatch(self, message: ToWorker) -> None:
+        match message:
+            case Hello():
+                self.send(self._script.ready)
+            case Execute() | Checkpoint() | Restore():
+                self._queue.append(message)
+                self._advance()
+            case InputResponse():
+                self._settle(message.input_id, message)
+            case CallResponse():
+                self._settle(message.call_id, message)
+            case Cancel():
+                self._cancel(message)
+            case Complete():
+                self.send(Completions(request_id=message.request_id))
+            case Inspect():
+                self.send(Inspection(request_id=message.request_id))
+            case Ping():
+                current = None if self._run is None else self._run.message.execution_id
+                self.send(Pong(nonce=message.nonce, queue=len(self._queue), current_execution=current))
+            case GetStats():
+                self.send(Stats(metrics=_NO_METRICS, request_id=message.request_id))
+            case Shutdown():
+                self.exit(0)
+
+    def _settle(self, key: str, message: ToWorker) -> None:
+        answer = self._asked.get(key)
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    def _advance(self) -> None:
+        while self._run is None and self._queue and self._ending is None:
+            match self._queue.popleft():
+                case Execute() as message:
+                    self._run = Run(self, message)
+                    self._task = self._loop.create_task(self._play(self._run))
+                case Checkpoint() as message:
+                    self.send(Checkpointed(checkpoint_id=message.checkpoint_id, data=b"scripted"))
+                case Restore() as message:
+                    self.send(Restored(checkpoint_id=message.checkpoint_id))
+
+    def _cancel(self, message: Cancel) -> None:
+        run = self._run
+        if run is not None and run.message.execution_id == message.execution_id:
+            run.reason = message.reason
+            assert self._task is not None
+            # Not before its first step, which is due already: a task cancelled before that never runs.
+            self._loop.call_soon(self._task.cancel)
+            return
+        for waiting in self._queue:
+            if isinstance(waiting, Execute) and waiting.execution_id == message.execution_id:
+                self._queue.remove(waiting)
+                self._fail(waiting, "cancelled", "CancellationError", "it was cancelled before it began")
+                return
+
+    async def _play(self, run: Run) -> None:
+        message = run.message
+        try:
+            async with asyncio.timeout(message.timeout):
+                value = await self._script.script_for(message.code)(run)
+        except asyncio.CancelledError:
+            if self._ending is not None:
+                raise
+            self._fail(message, "timeout" if run.reason == "timeout" else "cancelled", "CancelledError", "")
+        except TimeoutError as error:
+            self._fail(message, "timeout", "TimeoutError", str(error))
+        except Exception as error:  # noqa: BLE001 - a script's errors are its code's
+            self._fail(message, "exception", type(error).__name__, str(error))
+        else:
+            self.send(_result(message, value))
+        self._run = self._task = None
+        self._advance()
+
+    def _fail(self, message: Execute, kind: Any, exception: str, text: str) -> None:
+        self.send(
+            Error(
+                kind=kind,
+                exception=exception,
+                message=text,
+                execution_id=message.execution_id,
+                traceback=f"Traceback (most recent call last):\n{exception}: {text}\n",
+                mode="scripted",
+            )
+        )
+
+
+def _result(message: Execute, value: object) -> Result:
+    if value is None:
+        return Result(execution_id=message.execution_id, mode="scripted")
+    try:
+        data = encode_value(value)
+    except LocalProtocolError:
+        data = msgspec.UNSET
+    return Result(
+        execution_id=message.execution_id,
+        mode="scripted",
+        value=data,
+        repr=repr(value),
+        type_name=type(value).__name__,
+    )
