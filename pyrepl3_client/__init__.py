@@ -50,7 +50,7 @@ from pyrepl3_client.errors import (
     WorkerUnresponsive,
 )
 from pyrepl3_client.results import ErrorInfo, ExecutionResult
-from pyrepl3_schemas.config import ExecutorConfig
+from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.lifecycle import ExecutionState, SessionState
 from pyrepl3_schemas.messages import (
     Call,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, SupportsFloat, get_args
 
-from pyrepl3_schemas.config import MAX_SECONDS, ExecutorConfig, as_float, as_int
 from pyrepl3_schemas.confinement import DEFAULT_MAX_PROCESSES, DEFAULT_WORK_BYTES, Level
+from pyrepl3_schemas.executor_config import MAX_SECONDS, ExecutorConfig, as_float, as_int
 
 _MOST: Final = 2**62
 _LEAST_WORK_BYTES: Final = 64 * 1024

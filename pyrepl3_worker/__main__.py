@@ -37,7 +37,7 @@ class _Arguments:
                 print(_USAGE, end="")
                 raise SystemExit(0)
             if option == "--version":
-                from pyrepl3_schemas.version import PROTOCOL
+                from pyrepl3_schemas.constants import PROTOCOL
 
                 print(f"pyrepl3-worker, protocol {PROTOCOL}")
                 raise SystemExit(0)

@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from pyrepl3_client._journal.protocol import CallRecord, Record
-from pyrepl3_schemas.density import exceeds, most_objects
 from pyrepl3_schemas.messages import Call, CallError, CallResponse, Input, InputResponse
+from pyrepl3_schemas.object_limit import exceeds, most_objects
 
 type Question = Call | Input
 type Response = CallResponse | InputResponse

@@ -19,7 +19,7 @@ from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Launch, Worker
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
-from pyrepl3_schemas.template import Fit, Forked, NotForked, Unfit
+from pyrepl3_schemas.fork_server import Fit, Forked, NotForked, Unfit
 
 _logger: Final = logging.getLogger("pyrepl3_client")
 _MOST_DEATHS: Final = 3

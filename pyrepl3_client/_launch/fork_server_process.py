@@ -20,7 +20,7 @@ from pyrepl3_client._launch.spawn import WorkerProcess, arguments, starting_envi
 from pyrepl3_client._launch.worker import Ends, open_pipe
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError, describe_ending
-from pyrepl3_schemas.template import (
+from pyrepl3_schemas.fork_server import (
     MOST_BYTES,
     Fit,
     Fork,

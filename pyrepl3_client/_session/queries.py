@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 
 from pyrepl3_client._worker.handle import Incarnation
 from pyrepl3_client.config import checked_seconds
-from pyrepl3_schemas.config import as_int
+from pyrepl3_schemas.constants import MAX_ID_CHARS
+from pyrepl3_schemas.executor_config import as_int
 from pyrepl3_schemas.messages import (
     Complete,
     Completions,
@@ -17,7 +18,6 @@ from pyrepl3_schemas.messages import (
     Stats,
     Variable,
 )
-from pyrepl3_schemas.version import MAX_ID_CHARS
 
 
 class Questions:

@@ -13,9 +13,9 @@ from pyrepl3_client._session.replay import RESET
 from pyrepl3_client._session.supervisor import Survival
 from pyrepl3_client.config import checked_seconds
 from pyrepl3_client.results import ExecutionResult
+from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.lifecycle import SessionState
 from pyrepl3_schemas.messages import CancelReason, Checkpointed, Ready, Restored, ResultMode
-from pyrepl3_schemas.version import PROTOCOL
 
 _RESULT_MODES: Final = frozenset(get_args(ResultMode.__value__))
 _REASONS: Final = frozenset(get_args(CancelReason.__value__))

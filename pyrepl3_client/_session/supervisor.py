@@ -37,9 +37,9 @@ from pyrepl3_client.errors import (
     WorkerUnresponsive,
     died,
 )
+from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.lifecycle import SessionState, move_session
 from pyrepl3_schemas.messages import Hello
-from pyrepl3_schemas.version import PROTOCOL
 
 _logger: Final = logging.getLogger("pyrepl3_client")
 _FINAL_SAVE: Final = 5.0

@@ -20,6 +20,7 @@ from pyrepl3_client.errors import (
     fault_stack,
     likely_cause,
 )
+from pyrepl3_schemas.constants import MIN_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.messages import (
     Checkpointed,
     Completions,
@@ -35,7 +36,6 @@ from pyrepl3_schemas.messages import (
     Shutdown,
     Stats,
 )
-from pyrepl3_schemas.version import MIN_MAX_FRAME_BYTES, PROTOCOL
 
 _logger: Final = logging.getLogger("pyrepl3_client")
 _ANSWERS: Final[tuple[type[FromWorker], ...]] = (

@@ -29,11 +29,11 @@ from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_client._session.session import Session
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.testing.scripted_process import CallFailed, Life, Run, Script
+from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.messages import (
     Ready,
     ToWorker,
 )
-from pyrepl3_schemas.version import PROTOCOL
 
 __all__ = ["CallFailed", "Life", "Run", "Script", "ScriptedWorker", "open_session"]
 

@@ -2,7 +2,7 @@
 
     python -P -m pyrepl3_worker.fork_server PARENT [MODULE ...]
 
-Its stdin is a SOCK_SEQPACKET socket to the client (see `pyrepl3_schemas.template`). It ends with it.
+Its stdin is a SOCK_SEQPACKET socket to the client (see `pyrepl3_schemas.fork_server`). It ends with it.
 """
 
 from pyrepl3_worker.isolation import private_builtins
@@ -20,7 +20,7 @@ import socket
 import sys
 from typing import Final, NamedTuple, NoReturn
 
-from pyrepl3_schemas.template import (
+from pyrepl3_schemas.fork_server import (
     FORK_FDS,
     MOST_BYTES,
     Fit,

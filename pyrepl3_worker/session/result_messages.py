@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from pyrepl3_schemas.codec import encode_value
-from pyrepl3_schemas.density import exceeds, most_objects
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Error, ErrorKind, FromWorker, Result, Value
+from pyrepl3_schemas.object_limit import exceeds, most_objects
 from pyrepl3_worker.code.suggestions import ErrorRecovery
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement.in_force import limit_met

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import (
     CallResponse,
@@ -28,7 +29,6 @@ from pyrepl3_schemas.messages import (
     Shutdown,
     ToWorker,
 )
-from pyrepl3_schemas.version import PROTOCOL
 from pyrepl3_worker.code.import_control import ImportController
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement import in_force

@@ -11,9 +11,9 @@ import sys
 from time import monotonic
 from typing import Final, NoReturn
 
+from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.messages import Error, Hello, ToWorker
-from pyrepl3_schemas.version import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_worker.session.session import Session
 from pyrepl3_worker.wire.stdio import Stdio, low_fds_taken
 from pyrepl3_worker.wire.transport import Reader, Writer

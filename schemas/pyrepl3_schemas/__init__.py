@@ -1,11 +1,12 @@
-"""The contract between a parent and its workers, as Python.
+"""The contract between a client and its workers, as Python.
 
-    messages    every message, as tagged structs          config     limits that travel in `hello`
-    codec       messages <-> bytes                        lifecycle  states and their moves
-    framing     bytes <-> frame bodies                    errors     who broke the rules, and where
-    version     the protocol's number and limits          json_form  messages as JSON
-    schema      the language-neutral files beside this package, made from the structs
+messages       every message, as tagged structs       executor_config  limits that travel in `hello`
+codec          messages <-> bytes                     lifecycle        states, and the moves between them
+framing        bytes <-> frame bodies                 errors           who broke the protocol, and where
+object_limit   how many objects a frame may become    field_types      bounded strings and numbers
+constants      the protocol's number and limits       confinement      what a worker is confined to
+fork_server    messages to a fork server              config, version  public aliases
 
-Depends on the standard library and msgspec alone. `PROTOCOL.md` beside this package says the same
-in prose, for a client in another language.
+Depends on the standard library and msgspec alone. `PROTOCOL.md` beside this package says the same in prose,
+for a client in another language; `tools/` makes the JSON Schema and the vectors.
 """

@@ -4,11 +4,11 @@ from typing import Any, Final
 
 import msgspec
 
-from pyrepl3_schemas.density import SURELY_FEW, exceeds, most_objects
+from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.framing import HEADER, FrameDecoder
 from pyrepl3_schemas.messages import FromWorker, Message, ToWorker
-from pyrepl3_schemas.version import DEFAULT_MAX_FRAME_BYTES
+from pyrepl3_schemas.object_limit import SURELY_FEW, exceeds, most_objects
 
 _to_worker = msgspec.msgpack.Decoder[ToWorker](ToWorker.__value__)
 _from_worker = msgspec.msgpack.Decoder[FromWorker](FromWorker.__value__)

@@ -8,8 +8,8 @@ import struct
 from io import BytesIO
 from typing import Final
 
+from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
-from pyrepl3_schemas.version import DEFAULT_MAX_FRAME_BYTES
 
 HEADER: Final = struct.Struct(">I")
 _unpack_from = HEADER.unpack_from

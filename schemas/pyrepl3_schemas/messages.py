@@ -9,8 +9,8 @@ The file is long since it is a list: whoever looks for a message finds all of th
 
 import msgspec
 
-from pyrepl3_schemas.config import ExecutorConfig
-from pyrepl3_schemas.fields import (
+from pyrepl3_schemas.executor_config import ExecutorConfig
+from pyrepl3_schemas.field_types import (
     Bytes,
     CancelReason,
     ErrorKind,

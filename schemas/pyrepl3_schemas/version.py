@@ -1,14 +1,5 @@
-"""The protocol's version: one integer, raised when an old peer could misread a new one."""
+"""The protocol's numbers by their public import path; they are defined in `constants`."""
 
-from typing import Final
+from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, MAX_ID_CHARS, MIN_MAX_FRAME_BYTES, PROTOCOL
 
-PROTOCOL: Final = 1
-
-DEFAULT_MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
-"""Largest frame body, in bytes, unless the handshake agrees on another figure."""
-
-MAX_ID_CHARS: Final = 256
-"""The longest id that a parent may give to a session, an execution, a checkpoint or a question."""
-
-MIN_MAX_FRAME_BYTES: Final = 4096
-"""The smallest limit that a handshake may agree on: an `error` must always fit."""
+__all__ = ["DEFAULT_MAX_FRAME_BYTES", "MAX_ID_CHARS", "MIN_MAX_FRAME_BYTES", "PROTOCOL"]

@@ -15,8 +15,8 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ResourceLimits, SandboxPolicy, WorkerConfig
 from pyrepl3_schemas.codec import encode
+from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.messages import Hello, Ready
-from pyrepl3_schemas.version import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
 from tests.processes import ended
 
 from .support import PATIENCE, run, strict, value, works

@@ -11,7 +11,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ResourceLimits
 from pyrepl3_client._launch.process_tree import Tree, children_of, kill_all
-from pyrepl3_schemas.config import ExecutorConfig
+from pyrepl3_schemas.executor_config import ExecutorConfig
 from tests.processes import ended
 
 from .support import FORGE, strict, value, works

@@ -19,6 +19,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import testing
 from pyrepl3_client.testing import Run, ScriptedWorker
 from pyrepl3_schemas.codec import encode, encode_value
+from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.messages import (
     Call,
     Checkpoint,
@@ -42,7 +43,6 @@ from pyrepl3_schemas.messages import (
     Result,
     Variable,
 )
-from pyrepl3_schemas.version import PROTOCOL
 
 from .decoders import decode
 from .mutations import Case, Corpus, describe, framed, golden, make_case, mutate_body, rearranged

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from pyrepl3_schemas.json_form import message_types
-from pyrepl3_schemas.schema import read_hex
+from tools.generate_schema import read_hex
+from tools.json_form import message_types
 
 from .messagepack import POISON, Pairs, Tree, Verbatim, pack, parse
 

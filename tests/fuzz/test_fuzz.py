@@ -19,8 +19,8 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import testing
 from pyrepl3_client.testing import Run, ScriptedWorker
 from pyrepl3_schemas.codec import ClientDecoder, WorkerDecoder, encode
-from pyrepl3_schemas.config import ExecutorConfig
 from pyrepl3_schemas.errors import RemoteProtocolError
+from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.messages import (
     Checkpoint,
     Complete,

@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from pyrepl3_schemas.codec import ClientDecoder, WorkerDecoder, encode, encode_value
+from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.messages import (
     Call,
@@ -46,7 +47,6 @@ from pyrepl3_schemas.messages import (
     Shutdown,
     ToWorker,
 )
-from pyrepl3_schemas.version import PROTOCOL
 
 from .mutations import Case, Corpus, describe, framed, golden, make_case, mutate_body
 

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from pyrepl3_schemas.codec import ClientDecoder, encode
-from pyrepl3_schemas.config import ExecutorConfig
+from pyrepl3_schemas.constants import PROTOCOL
+from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.messages import Error, Execute, FromWorker, Hello, Output, Ready, Result, ToWorker
-from pyrepl3_schemas.version import PROTOCOL
 
 PATIENCE = 10.0
 

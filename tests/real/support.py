@@ -5,7 +5,7 @@ from typing import Any
 import anyio
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_schemas.config import ExecutorConfig
+from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.messages import CancelReason, Output
 
 CELL = "<cell "

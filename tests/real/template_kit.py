@@ -61,8 +61,8 @@ def impostor(folder: Path, answer: str) -> str:
     """Give an "interpreter" that says it is a fit template, and then does something else."""
     path = folder / "interpreter"
     path.write_text(
-        f"#!{sys.executable}\nimport os, socket, sys\nfrom pyrepl3_schemas.template import *\n"
-        "from pyrepl3_schemas.template import pack, unpack_request\n"
+        f"#!{sys.executable}\nimport os, socket, sys\nfrom pyrepl3_schemas.fork_server import *\n"
+        "from pyrepl3_schemas.fork_server import pack, unpack_request\n"
         "control = socket.socket(fileno=0)\ncontrol.send(pack(Fit()))\n"
         f"while packet := control.recv(65536):\n    number = unpack_request(packet).number\n    {answer}\n"
     )

@@ -3,7 +3,7 @@
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_schemas.version import MIN_MAX_FRAME_BYTES
+from pyrepl3_schemas.constants import MIN_MAX_FRAME_BYTES
 
 from .support import quick, run, type_of, value, works
 

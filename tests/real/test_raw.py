@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.messages import Cancel, Error, Execute, Hello, Output, Result, Shutdown
-from pyrepl3_schemas.version import PROTOCOL
 
 from .raw import RawWorker
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import pytest
 
 from pyrepl3_schemas.codec import ClientDecoder, encode
-from pyrepl3_schemas.config import ExecutorConfig
+from pyrepl3_schemas.constants import PROTOCOL
+from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.framing import encode_frame
 from pyrepl3_schemas.messages import Error, Execute, FromWorker, Hello, Ping, Pong, Ready, Result, Shutdown
-from pyrepl3_schemas.version import PROTOCOL
 
 HELLO = encode(Hello(PROTOCOL, "by-hand"))
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyrepl3_schemas import density
+from pyrepl3_schemas import object_limit
 from pyrepl3_schemas.codec import ClientDecoder, encode, encode_value
-from pyrepl3_schemas.density import SURELY_FEW, exceeds, most_objects
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import Result
+from pyrepl3_schemas.object_limit import SURELY_FEW, exceeds, most_objects
 
 LENGTHS = (0, 1, 2, 3, 4, 8, 15, 16, 31, 32, 255, 256, 65536)
 
@@ -86,6 +86,6 @@ def test_long_frames_that_are_one_text_or_many_numbers_are_not_looked_at_byte_by
     def count_heads(data: bytes) -> int:
         raise AssertionError(f"{len(data)} bytes were counted")
 
-    monkeypatch.setattr(density, "_heads_in", count_heads)
+    monkeypatch.setattr(object_limit, "_heads_in", count_heads)
     for value in (b"\x90" * 2_000_000, "é" * 1_000_000, [1.5] * 200_000, list(range(500_000))):
         assert not exceeds(msgspec.msgpack.encode(value), SURELY_FEW)

@@ -9,8 +9,8 @@ from hypothesis import given
 from wire_strategies import configs
 
 from pyrepl3_schemas.codec import WorkerDecoder
-from pyrepl3_schemas.config import COUNTS, UPPER_LIMITS, ExecutorConfig
 from pyrepl3_schemas.errors import RemoteProtocolError
+from pyrepl3_schemas.executor_config import COUNTS, UPPER_LIMITS, ExecutorConfig
 from pyrepl3_schemas.framing import encode_frame
 
 NONSENSE: list[tuple[str, Any]] = [

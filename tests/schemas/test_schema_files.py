@@ -13,24 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire_strategies import from_worker, to_worker, validate
 
-from pyrepl3_schemas import schema
-from pyrepl3_schemas.json_form import from_json, message_types, to_json
 from pyrepl3_schemas.messages import Message
+from schemas.tools import generate_schema
+from schemas.tools.json_form import from_json, message_types, to_json
 
 ROOT = Path(__file__).parents[2] / "schemas"
 PROSE = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
-DEFINITIONS: dict[str, Any] = schema.build_schema()["$defs"]
+DEFINITIONS: dict[str, Any] = generate_schema.build_schema()["$defs"]
 
 
-@pytest.mark.parametrize("path", schema.generate(ROOT), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", generate_schema.generate(ROOT), ids=lambda path: path.name)
 def test_the_file_in_the_repository_is_what_the_structs_say(path: Path) -> None:
-    assert path.read_text(encoding="utf-8") == schema.generate(ROOT)[path], (
-        "run `python -m pyrepl3_schemas.schema` and look at what has changed in the contract"
+    assert path.read_text(encoding="utf-8") == generate_schema.generate(ROOT)[path], (
+        "run `python -m schemas.tools.generate_schema` and look at what has changed in the contract"
     )
 
 
 def test_the_schema_is_a_schema() -> None:
-    jsonschema.Draft202012Validator.check_schema(schema.build_schema())
+    jsonschema.Draft202012Validator.check_schema(generate_schema.build_schema())
 
 
 @given(st.one_of(to_worker.map(lambda m: (True, m)), from_worker.map(lambda m: (False, m))))
@@ -81,49 +81,49 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the generated files that the tool works on."""
     root = tmp_path / "schemas"
     root.mkdir()
-    shutil.copy(ROOT / schema.SCHEMA_NAME, root)
-    shutil.copytree(ROOT / schema.VECTORS_NAME, root / schema.VECTORS_NAME)
-    monkeypatch.setattr(schema, "ROOT", root)
+    shutil.copy(ROOT / generate_schema.SCHEMA_NAME, root)
+    shutil.copytree(ROOT / generate_schema.VECTORS_NAME, root / generate_schema.VECTORS_NAME)
+    monkeypatch.setattr(generate_schema, "ROOT", root)
     return root
 
 
 def test_check_says_what_is_stale_and_changes_nothing(
     checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert schema.main(["--check"]) == 0
+    assert generate_schema.main(["--check"]) == 0
     assert capsys.readouterr().out == ""
-    path = checkout / schema.SCHEMA_NAME
+    path = checkout / generate_schema.SCHEMA_NAME
     path.write_text("{}\n")
-    assert schema.main(["--check"]) == 1
+    assert generate_schema.main(["--check"]) == 1
     assert capsys.readouterr().out == "stale: schemas/protocol.schema.json\n"
     assert path.read_text() == "{}\n"
-    assert schema.main([]) == 0
+    assert generate_schema.main([]) == 0
     assert capsys.readouterr().out == "written: schemas/protocol.schema.json\n"
-    assert schema.main(["--check"]) == 0
+    assert generate_schema.main(["--check"]) == 0
 
 
 def test_a_new_vector_gets_its_hex(checkout: Path) -> None:
-    path = checkout / schema.VECTORS_NAME / "to_worker.json"
+    path = checkout / generate_schema.VECTORS_NAME / "to_worker.json"
     file = json.loads(path.read_text(encoding="utf-8"))
     file["vectors"] = [{"name": "new", "direction": "to_worker", "message": {"type": "ping", "nonce": 1}}]
     path.write_text(json.dumps(file))
-    assert schema.main([]) == 0
+    assert generate_schema.main([]) == 0
     assert '"hex": "0000001282a474797065a470696e67a56e6f6e636501"' in path.read_text()
 
 
 def test_without_a_checkout_the_tool_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(schema, "ROOT", tmp_path)
-    assert schema.main([]) == 2
+    monkeypatch.setattr(generate_schema, "ROOT", tmp_path)
+    assert generate_schema.main([]) == 2
     assert "run this in a checkout" in capsys.readouterr().err
 
 
 @given(st.lists(st.tuples(st.integers(0, 255), st.sampled_from([1, 3, 1023, 1024, 3000])), max_size=6))
 def test_hex_with_repetitions_gives_the_bytes_back(runs: list[tuple[int, int]]) -> None:
     data = b"".join(bytes([byte]) * times for byte, times in runs)
-    form = schema.write_hex(data)
-    assert schema.read_hex(json.loads(json.dumps(form))) == data
+    form = generate_schema.write_hex(data)
+    assert generate_schema.read_hex(json.loads(json.dumps(form))) == data
     longest = max(
         (len(part) for part in ([form] if isinstance(form, str) else form) if isinstance(part, str)),
         default=0,

@@ -17,8 +17,8 @@ from wire_strategies import plain_values
 
 from pyrepl3_schemas.codec import ClientDecoder, WorkerDecoder, decode_value, encode, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
-from pyrepl3_schemas.json_form import value_from_json, value_to_json
 from pyrepl3_schemas.messages import CallResponse, Result
+from schemas.tools.json_form import value_from_json, value_to_json
 
 
 @given(plain_values)

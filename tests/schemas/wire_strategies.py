@@ -9,9 +9,9 @@ import msgspec
 from hypothesis import strategies as st
 
 from pyrepl3_schemas.codec import ClientDecoder, WorkerDecoder, encode_value
-from pyrepl3_schemas.config import ExecutorConfig
-from pyrepl3_schemas.json_form import message_types
+from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.messages import FromWorker, Message, ToWorker
+from schemas.tools.json_form import message_types
 
 MESSAGE_TYPES: list[type[Message]] = [
     cls for to_worker in (True, False) for cls in message_types(to_worker=to_worker).values()

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from pyrepl3_schemas.config import MAX_SECONDS
-from pyrepl3_schemas.version import MAX_ID_CHARS
+from pyrepl3_schemas.constants import MAX_ID_CHARS
+from pyrepl3_schemas.executor_config import MAX_SECONDS
 
 type ResultMode = Literal["last_expr_or_assign", "last_expr", "none"]
 type CancelReason = Literal["cancelled", "timeout", "interrupt"]

@@ -1,7 +1,7 @@
 """Makes the language-neutral half of the contract from the Python half.
 
-    python -m pyrepl3_schemas.schema            write `protocol.schema.json` and the vectors' hex
-    python -m pyrepl3_schemas.schema --check    change nothing; exit 1 and say so when they are stale
+    python -m schemas.tools.generate_schema            write `protocol.schema.json` and the vectors' hex
+    python -m schemas.tools.generate_schema --check    change nothing; exit 1 and say so when they are stale
 
 The vectors' messages are written by hand, as JSON; only their bytes come from here. A file that says
 `"by_hand": true` (what a peer may send although we don't, and what it may not) is left as it is.
@@ -19,9 +19,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from pyrepl3_schemas import config, messages, version
+from pyrepl3_schemas import constants, executor_config, messages
 from pyrepl3_schemas.codec import encode
-from pyrepl3_schemas.json_form import from_json
+from schemas.tools.json_form import from_json
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCHEMA_NAME: Final = "protocol.schema.json"
@@ -41,7 +41,7 @@ def build_schema() -> dict[str, Any]:
         for form in definition["properties"].values():
             # msgspec's versions differ in where they put it.
             form.get("anyOf", []).sort(key=_is_null)
-    for module in (messages, config):
+    for module in (messages, executor_config):
         for name, field, text in _field_docs(module):
             definitions[name]["properties"][field]["description"] = text
     _state_limits(definitions["ExecutorConfig"]["properties"])
@@ -57,7 +57,7 @@ def build_schema() -> dict[str, Any]:
             " string here is a bin there, and a property without a type is MessagePack data of any shape."
             " PROTOCOL.md says how messages follow each other."
         ),
-        "protocol": version.PROTOCOL,
+        "protocol": constants.PROTOCOL,
         "anyOf": [{"$ref": f"#/$defs/{name}"} for name in unions],
         "$defs": {
             **{
@@ -88,10 +88,10 @@ def _field_docs(module: ModuleType) -> Iterator[tuple[str, str, str]]:
 
 def _state_limits(properties: dict[str, dict[str, Any]]) -> None:
     """Write into the schema what `ExecutorConfig` checks by itself."""
-    for name, most in config.UPPER_LIMITS.items():
+    for name, most in executor_config.UPPER_LIMITS.items():
         number = next(option for option in properties[name]["anyOf"] if option["type"] != "null")
         number.update(exclusiveMinimum=0, maximum=most)
-    for name, (least, most) in config.COUNTS.items():
+    for name, (least, most) in executor_config.COUNTS.items():
         properties[name].update(minimum=least, maximum=most)
 
 
@@ -161,7 +161,7 @@ def generate(root: Path) -> dict[Path, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the files, or check them; give the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pyrepl3_schemas.schema", description=_ABOUT)
+    parser = argparse.ArgumentParser(prog="python -m schemas.tools.generate_schema", description=_ABOUT)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when a file is stale")
     check: bool = parser.parse_args(arguments).check
     if not (ROOT / VECTORS_NAME).is_dir():

@@ -1,0 +1,135 @@
+"""The executor's limits and choices, as they travel in `hello`."""
+
+import operator
+from typing import Any, Final, SupportsFloat, SupportsIndex
+
+import msgspec
+
+from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, MIN_MAX_FRAME_BYTES
+
+MAX_SECONDS: Final = 10**9
+"""The longest duration that means anything: some thirty years, and no more than timers can take."""
+
+UPPER_LIMITS: Final[dict[str, int]] = {
+    "max_execution_time": MAX_SECONDS,
+    "max_memory_usage": 2**62,
+    "max_output_bytes": 2**62,
+}
+"""Fields that are None or above 0, with the most they may be (what timers and rlimits can take)."""
+
+COUNTS: Final[dict[str, tuple[int, int]]] = {
+    "max_coroutines": (1, 2**32 - 1),
+    "max_repr_chars": (64, 2**32 - 1),
+    "max_frame_bytes": (MIN_MAX_FRAME_BYTES, 2**32 - 1),
+    "cache_size": (0, 2**32 - 1),
+}
+"""The other figures, with the least and the most they may be."""
+
+
+class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Limits and choices of one session's executor. `None` means no limit.
+
+    The names are the specification's where it has one. `denied_modules` is empty by default and the
+    time and memory limits are off: a session is somebody's own code until its owner says otherwise.
+    """
+
+    max_execution_time: float | None = None
+    """Seconds that one execution may take; an execution's own `timeout` overrides it."""
+    max_memory_usage: int | None = None
+    """Bytes of private writable memory (RLIMIT_DATA) the worker may hold beyond what it starts with."""
+    max_coroutines: int = 1000
+    """Tasks that the session's code may have alive at once."""
+    max_output_bytes: int | None = 128 * 1024 * 1024
+    """UTF-8 bytes of output an execution may write; past it, the head and the last part are kept."""
+    max_repr_chars: int = 1024 * 1024
+    """Characters of a result's repr; a longer one keeps head and tail."""
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
+    """Bytes of the longest frame either side may send."""
+    cache_size: int = 1000
+    """Compiled cells that are kept; 0 turns the compilation cache off."""
+    allow_imports: bool = True
+    """False refuses every import that the session's own code makes."""
+    allowed_modules: frozenset[str] | None = None
+    """Module names (with their submodules) the session's own code may import; None means all."""
+    denied_modules: frozenset[str] = frozenset()
+    """Module names (with their submodules) the session's own code may not import."""
+    auto_fix: bool = False
+    """Run the mended code when a cell does not compile but its suggestion does."""
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing, naming the field; give numbers and sets the types that they travel as.
+
+        Raises:
+            ValueError: a figure is out of its range.
+            TypeError: a value is of a wrong type.
+        """
+        for name, most in UPPER_LIMITS.items():
+            given: Any = getattr(self, name)
+            if given is None:
+                continue
+            value = as_float(name, given) if name == "max_execution_time" else as_int(name, given)
+            # The test is written so that a NaN fails it.
+            if not 0 < value <= most:
+                raise ValueError(f"{name} must be None, or above 0 and at most {most}, not {given!r}")
+            self._put(name, value)
+        for name, (least, most) in COUNTS.items():
+            given = getattr(self, name)
+            count = as_int(name, given)
+            if not least <= count <= most:
+                raise ValueError(f"{name} must be between {least} and {most}, not {given!r}")
+            self._put(name, count)
+        for name in ("allow_imports", "auto_fix"):
+            if type(getattr(self, name)) is not bool:
+                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        self._put("denied_modules", _names("denied_modules", self.denied_modules))
+        if self.allowed_modules is not None:
+            self._put("allowed_modules", _names("allowed_modules", self.allowed_modules))
+
+    def _put(self, name: str, value: object) -> None:
+        if value is not getattr(self, name):
+            msgspec.structs.force_setattr(self, name, value)
+
+
+def as_float(what: str, value: SupportsFloat) -> float:
+    """Give any real number as the interpreter's own float (or int): subclasses of it do not travel.
+
+    Raises:
+        TypeError: it is none; names `what`. A bool is none, and neither is a text of digits.
+    """
+    if type(value) is float or type(value) is int:
+        return value
+    if isinstance(value, bool | str | bytes | bytearray):
+        raise TypeError(f"{what} must be a number, not {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+    except TypeError:
+        raise TypeError(f"{what} must be a number, not {value!r}") from None
+
+
+def as_int(what: str, value: SupportsIndex) -> int:
+    """Give any whole number as the interpreter's own int.
+
+    Raises:
+        TypeError: it is none; names `what`. A bool is none.
+    """
+    if type(value) is int:
+        return value
+    try:
+        if isinstance(value, bool):
+            raise TypeError  # noqa: TRY301 - said in one place
+        return int(operator.index(value))
+    except TypeError:
+        raise TypeError(f"{what} must be a whole number, not {value!r}") from None
+
+
+def _names(what: str, names: frozenset[str]) -> frozenset[str]:
+    if type(names) is frozenset and all(type(name) is str for name in names):
+        return names
+    if not isinstance(names, frozenset | set | list | tuple):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        raise TypeError(f"{what} must be a set of module names, not {names!r}")
+    for name in names:
+        if type(name) is not str:
+            raise TypeError(f"{what} must be a set of module names; it holds {name!r}")
+    return frozenset(names)
