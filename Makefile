@@ -39,17 +39,17 @@ test: ## Run the tests
 chaos: ## Kill workers and programs of durable sessions; ARGS="--seed 1 --sessions 8 --cells 1000"
 	@$(BOOTSTRAP) test
 	@$(PYTHON_IN_VENV) $(COMPILE)
-	@$(PYTHON_IN_VENV) -m tests.faults.chaos $(ARGS)
+	@$(PYTHON_IN_VENV) -m tests.stress.chaos $(ARGS)
 
 fuzz: ## Send a million mutated frames to both sides; ARGS="--seed 1 --target worker"
 	@$(BOOTSTRAP) test
 	@$(PYTHON_IN_VENV) $(COMPILE)
-	@$(PYTHON_IN_VENV) -m tests.fuzz $(ARGS)
+	@$(PYTHON_IN_VENV) -m tests.stress.fuzz $(ARGS)
 
 soak: ## Run 100,000 executions in 50 sessions, and look what is left; ARGS="--seed 1 --flood 1000000000"
 	@$(BOOTSTRAP) test
 	@$(PYTHON_IN_VENV) $(COMPILE)
-	@$(PYTHON_IN_VENV) -m tests.soak $(ARGS)
+	@$(PYTHON_IN_VENV) -m tests.stress.soak $(ARGS)
 
 bench: ## Measure beside the peers; ARGS="--quick" for seconds instead of minutes
 	@$(BOOTSTRAP) bench

@@ -3,8 +3,7 @@
 import pytest
 
 from pyrepl3_client.testing import ScriptedWorker
-
-from .support import script_basics
+from tests.helpers.scripted_sessions import script_basics
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ from pyrepl3_client._launch.idle_worker import Spare
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._pool import choose, seconds_until_refill
 from pyrepl3_client.testing import ScriptedWorker
-
-from .support import ONE, script_basics, turns_until
-from .test_spawn import child
+from tests.client.launch.test_spawn import child
+from tests.helpers.scripted_sessions import ONE, script_basics, turns_until
 
 pytestmark = pytest.mark.anyio
 

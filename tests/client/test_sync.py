@@ -20,8 +20,7 @@ from pyrepl3_client._concurrency.loop_thread import LoopThread
 from pyrepl3_client.testing import ScriptedWorker
 from pyrepl3_client.testing import open_session as open_scripted
 from pyrepl3_schemas.messages import Cancel, Execute
-
-from .support import ONE, SLEEP, SWALLOW
+from tests.helpers.scripted_sessions import ONE, SLEEP, SWALLOW
 
 
 @contextmanager

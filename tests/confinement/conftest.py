@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 import pyrepl3_client as pyrepl3
-
-from .escapes import PRELUDE
-from .support import strict
-from .world import SECRET, VARIABLE, World, open_world
+from tests.confinement.escapes import PRELUDE
+from tests.confinement.outside_world import SECRET, VARIABLE, World, open_world
+from tests.confinement.sessions import strict
 
 
 @pytest.fixture(scope="package")

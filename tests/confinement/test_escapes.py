@@ -3,10 +3,9 @@
 import pytest
 
 import pyrepl3_client as pyrepl3
-
-from .escapes import ESCAPES, Escape
-from .support import run, works
-from .world import World
+from tests.confinement.escapes import ESCAPES, Escape
+from tests.confinement.outside_world import World
+from tests.confinement.sessions import run, works
 
 pytestmark = pytest.mark.anyio
 

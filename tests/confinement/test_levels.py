@@ -17,10 +17,9 @@ from pyrepl3_client import ResourceLimits, SandboxPolicy, WorkerConfig
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.messages import Hello, Ready
-from tests.processes import ended
-
-from .support import PATIENCE, run, strict, value, works
-from .world import SECRET, VARIABLE, World
+from tests.confinement.outside_world import SECRET, VARIABLE, World
+from tests.confinement.sessions import PATIENCE, run, strict, value, works
+from tests.helpers.processes import ended
 
 pytestmark = pytest.mark.anyio
 
@@ -284,8 +283,8 @@ def without_namespaces(folder: Path) -> str:
     path.write_text(
         f"#!{sys.executable}\n"
         "import os, sys\n"
-        "from pyrepl3_worker.confinement import kernel, seccomp\n"
-        "kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)\n"
+        "from pyrepl3_worker.confinement import seccomp, syscalls\n"
+        "syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)\n"
         "seccomp.install((1, 2, 10, 16), streams_only=False)\n"
         f"os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])\n"
     )

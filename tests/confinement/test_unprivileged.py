@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .unprivileged import BOUNDED, WHOLE, run_as_nobody
+from tests.confinement.unprivileged import BOUNDED, WHOLE, run_as_nobody
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="these tests run without privileges already")

@@ -9,8 +9,8 @@ from pathlib import Path
 from pyrepl3_worker.confinement import syscalls
 
 NOBODY = 65534
-BOUNDED = ("test_escapes.py", "test_levels.py", "test_payloads.py")
-WHOLE = (*BOUNDED, "test_ruin.py", "test_trees.py")
+BOUNDED = ("test_escapes.py", "test_levels.py", "test_argument_encoding.py")
+WHOLE = (*BOUNDED, "test_damage.py", "test_tree_limits.py")
 HERE = Path(__file__).parent
 ROOT = str(HERE.parent.parent)
 PROGRAM = (

@@ -9,8 +9,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import testing
-
-from .cells import script_all
+from tests.contract.cells import script_all
 
 CONFIG = pyrepl3.WorkerConfig(cancel_grace=0.5, kill_grace=0.5)
 

@@ -7,9 +7,8 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import Call, Input, Output, Result, SessionState
-
-from . import cells
-from .conftest import Opener
+from tests.contract import cells
+from tests.contract.conftest import Opener
 
 pytestmark = pytest.mark.anyio
 

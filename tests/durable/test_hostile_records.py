@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from journal_kit import Submitted, journal_at, run
 from resonate.codec import Codec, NoopEncryptor
 from resonate.resonate import Resonate
 from resonate.types import Value
@@ -19,6 +18,7 @@ from resonate.types import Value
 from pyrepl3_client._journal.protocol import CallRecord, SavedCheckpoint, Spec
 from pyrepl3_client.durable.resonate.ids import awaited_id, root_id
 from pyrepl3_client.durable.sqlite import SqliteConnection, blob_digest
+from tests.helpers.journals import Submitted, journal_at, run
 
 pytestmark = pytest.mark.anyio
 

@@ -6,11 +6,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from journal_kit import SESSION, run
 
 from pyrepl3_client.durable.sqlite.journal import SqliteJournal
 from pyrepl3_client.durable.stores import RemoteLocation, SqliteLocation, open_store, parse_location
 from pyrepl3_client.errors import StoreError
+from tests.helpers.journals import SESSION, run
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_strategies import MESSAGE_TYPES, chunked, decoder_of, from_worker, of_struct, to_worker
 
 from pyrepl3_schemas.codec import ClientDecoder, WorkerDecoder, encode
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
@@ -22,6 +21,14 @@ from pyrepl3_schemas.messages import (
     Ping,
     Pong,
     Result,
+)
+from tests.helpers.wire_strategies import (
+    MESSAGE_TYPES,
+    chunked,
+    decoder_of,
+    from_worker,
+    of_struct,
+    to_worker,
 )
 
 cuts = st.lists(st.integers(0, 100_000), max_size=12)

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given
-from wire_strategies import configs
 
 from pyrepl3_schemas.codec import WorkerDecoder
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.executor_config import COUNTS, UPPER_LIMITS, ExecutorConfig
 from pyrepl3_schemas.framing import encode_frame
+from tests.helpers.wire_strategies import configs
 
 NONSENSE: list[tuple[str, Any]] = [
     *((name, value) for name in UPPER_LIMITS for value in (0, -1)),

@@ -7,10 +7,10 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_strategies import chunked, naive_frames
 
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.framing import FrameDecoder, encode_frame
+from tests.helpers.wire_strategies import chunked, naive_frames
 
 LIMIT = 64
 

@@ -13,12 +13,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_strategies import plain_values
 
 from pyrepl3_schemas.codec import ClientDecoder, WorkerDecoder, decode_value, encode, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import CallResponse, Result
 from schemas.tools.json_form import value_from_json, value_to_json
+from tests.helpers.wire_strategies import plain_values
 
 
 @given(plain_values)

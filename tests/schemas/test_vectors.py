@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from wire_strategies import validate
 
 from pyrepl3_schemas.codec import ClientDecoder, WorkerDecoder, encode
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.messages import Message
 from schemas.tools.generate_schema import expand, read_hex
 from schemas.tools.json_form import from_json, message_types, to_json
+from tests.helpers.wire_strategies import validate
 
 ROOT = Path(__file__).parents[2] / "schemas"
 SCHEMA: dict[str, Any] = json.loads((ROOT / "protocol.schema.json").read_text(encoding="utf-8"))

@@ -1,0 +1,207 @@
+"""A worker that floods its parent: what it sends is bounded in memory, and the other sessions go on."""
+
+import asyncio
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+import pyrepl3_client as pyrepl3
+from tests.helpers.lying_sessions import gone, lying, undisturbed
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_strays_of_an_execution_that_has_just_ended_call_nobody(
+    session: pyrepl3.Session, tmp_path: Path
+) -> None:
+    """A thread may call at the moment in which its execution ends: no lie, and nobody waits for it."""
+    called: list[object] = []
+    async with (
+        undisturbed(session),
+        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": called.append}) as liar,
+    ):
+        assert (await liar.execute("call after the end")).value == 42
+        await liar.ping()
+        assert (await liar.execute("honest")).value == 42
+        assert liar.worker.incarnation == 1
+        assert called == []
+
+
+async def test_strays_without_end_are_a_lie(session: pyrepl3.Session, tmp_path: Path) -> None:
+    called: list[object] = []
+    async with (
+        undisturbed(session),
+        pyrepl3.open_session(
+            config=lying(tmp_path), capabilities={"f": called.append}, recovery="none"
+        ) as liar,
+    ):
+        assert (await liar.execute("call after the end without end")).value == 42
+        with pytest.raises(pyrepl3.WorkerDied, match="again and again after its end"):
+            await liar.execute("honest")
+        assert called == []
+
+
+@pytest.mark.parametrize("lie", ["ask without end", "call a lot"])
+async def test_too_many_questions_to_record_are_a_lie(
+    session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    monkeypatch.setattr("pyrepl3_client._worker.message_guard._MOST_QUESTION_BYTES", 1_000_000)
+
+    async def f() -> None:
+        pass
+
+    async with (
+        undisturbed(session),
+        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}, recovery="none") as liar,
+    ):
+        pid = liar.worker.pid
+        with pytest.raises(
+            pyrepl3.WorkerDied, match=r"asked 1,[67]\d\d times in execution .* too much to record"
+        ):
+            await liar.execute(lie)
+        assert gone(pid)
+
+
+async def test_calls_that_nobody_has_answered_yet_stop_the_reading(
+    session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyrepl3_client._execution.backpressure._MOST_OPEN", 10)
+    called = 0
+    go_on, begun = asyncio.Event(), asyncio.Event()
+
+    async def f() -> None:
+        nonlocal called
+        called += 1
+        begun.set()
+        await go_on.wait()
+
+    async with (
+        undisturbed(session) as sibling,
+        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}) as liar,
+    ):
+        execution = liar.start("call a lot")
+        await begun.wait()
+        for _ in range(20):
+            await sibling.next_answer()
+        assert 0 < called < 5000, "no more than it takes to read once"
+        go_on.set()
+        assert (await execution.result()).value == 42
+        assert called == 20_000
+
+
+async def test_events_that_nobody_iterates_over_are_bounded(session: pyrepl3.Session, tmp_path: Path) -> None:
+    async def f(data: bytes) -> None:
+        assert len(data) == 100_000
+
+    async with (
+        undisturbed(session),
+        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}) as liar,
+    ):
+        execution = liar.start("call a lot at length")
+        assert (await execution.result()).value == 42
+        events = [event async for event in execution]
+        kept = sum(len(bytes(event.args)) for event in events if isinstance(event, pyrepl3.Call))
+        assert 1_000_000 < kept <= 8 * 1024 * 1024
+        assert isinstance(events[-1], pyrepl3.Result)
+
+
+async def test_answers_that_are_not_read_are_bounded(
+    session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyrepl3_client._wire.connection._MOST_UNREAD", 2_000_000)
+
+    async def f() -> bytes:
+        return b"x" * 100_000
+
+    async with (
+        undisturbed(session),
+        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}, recovery="none") as liar,
+    ):
+        pid = liar.worker.pid
+        with pytest.raises(pyrepl3.WorkerDied, match=r"asks and does not read: 2,\d\d\d,\d\d\d bytes"):
+            await liar.execute("call and never read")
+        assert gone(pid)
+
+
+async def test_what_is_read_in_spite_of_a_hold_is_bounded(
+    session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is being stopped a worker is read, whoever holds; it is not for it to use that."""
+    monkeypatch.setattr("pyrepl3_client._wire.connection._MOST_FORCED", 1_000_000)
+    go_on = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def slow(_: pyrepl3.Output) -> None:
+        begun.set()
+        await go_on.wait()
+
+    config = lying(tmp_path)
+    async with (
+        undisturbed(session),
+        pyrepl3.open_session(config=config, recovery="none", on_output=slow) as liar,
+    ):
+        pid = liar.worker.pid
+        execution = liar.start("write late without end")
+        await begun.wait()
+        with pytest.raises(pyrepl3.WorkerDied, match=r"bytes that nobody takes, and did not answer"):
+            await liar.ping(timeout=60.0)
+        go_on.set()
+        with pytest.raises(pyrepl3.WorkerDied):
+            await execution.result()
+        assert gone(pid)
+
+
+async def test_late_output_without_end_disturbs_nobody(session: pyrepl3.Session, tmp_path: Path) -> None:
+    begun = asyncio.Event()
+    async with (
+        undisturbed(session) as sibling,
+        pyrepl3.open_session(config=lying(tmp_path), on_output=lambda _: begun.set()) as liar,
+    ):
+        execution = liar.start("write late without end", check=False)
+        await begun.wait()
+        for _ in range(20):
+            await sibling.next_answer()
+        await execution.cancel()
+        result = await execution.result()
+        assert result.error is not None
+        assert result.stdout == ""
+
+
+async def test_letters_take_the_memory_of_a_text(session: pyrepl3.Session, tmp_path: Path) -> None:
+    async with pyrepl3.open_session(config=lying(tmp_path)) as liar:
+        await liar.execute("honest")
+        tracemalloc.start()
+        try:
+            result = await liar.execute("write letters")
+            size, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert size < 2_000_000, "one object each would take 6 MB"
+        assert result.stdout == "x" * 100_000
+
+
+async def test_displays_have_the_bound_of_output(tmp_path: Path) -> None:
+    config = lying(tmp_path, executor=pyrepl3.ExecutorConfig(max_output_bytes=50_000))
+    async with pyrepl3.open_session(config=config) as liar:
+        result = await liar.execute("show much")
+        assert result.truncated
+        assert 0 < len(result.displays) < 50
+        assert (await liar.execute("honest")).truncated is False
+
+
+async def test_floods_past_python_are_bounded(session: pyrepl3.Session, tmp_path: Path) -> None:
+    config = lying(tmp_path, executor=pyrepl3.ExecutorConfig(max_output_bytes=50_000))
+    async with undisturbed(session), pyrepl3.open_session(config=config) as liar:
+        result = await liar.execute("write past Python")
+        assert result.truncated
+        assert 50_000 <= len(result.stdout) < 60_000
+        assert (await liar.execute("write last words")).value == 42
+
+
+async def test_a_long_reason_is_the_codes_own_affair(session: pyrepl3.Session, tmp_path: Path) -> None:
+    async with undisturbed(session), pyrepl3.open_session(config=lying(tmp_path)) as liar:
+        result = await liar.execute("a reason of a megabyte", check=False)
+        assert result.error is not None
+        assert len(result.error.message) == 10**6
+        assert liar.worker.incarnation == 1

@@ -1,0 +1,278 @@
+"""What a worker's end does to those who wait, and what a restart brings back."""
+
+import asyncio
+import contextvars
+import pickle
+from typing import Any
+
+import pytest
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_client import SessionState
+from pyrepl3_client.testing import Run, ScriptedWorker
+from pyrepl3_schemas.codec import encode
+from pyrepl3_schemas.framing import encode_frame
+from pyrepl3_schemas.messages import Call, Error, Hello, Ping, Pong, Ready, Result, Shutdown
+from tests.helpers.scripted_sessions import ONE, SLEEP, STUBBORN, brief, opened, turns_until, until_output
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_everything_in_flight_is_told(worker: ScriptedWorker) -> None:
+    worker.silent.add(Ping)
+    async with opened(worker) as session:
+        first, second = session.start(SLEEP, execution_id="a"), session.start(ONE, execution_id="b")
+        await until_output(first)
+        ping = asyncio.create_task(session.ping())
+        await worker.wait_for(Ping)
+        worker.life.say("first words\nlast words\n")
+        worker.life.exit(signal=11)
+        errors = await asyncio.gather(first.result(), second.result(), ping, return_exceptions=True)
+        for error in errors:
+            assert isinstance(error, pyrepl3.WorkerDied)
+            assert (error.exit_code, error.signal, error.incarnation) == (None, 11, 1)
+            assert error.running == ("a", "b")
+            assert error.stderr == "first words\nlast words"
+            for part in (
+                "SIGSEGV",
+                "running: a, b",
+                "last words",
+                session.session_id,
+                str(session.worker.pid),
+            ):
+                assert part in str(error)
+        assert len({id(error) for error in errors}) == 3, "each has its own, and its own traceback"
+        assert str(pickle.loads(pickle.dumps(errors[0]))) == str(errors[0])
+
+
+async def test_what_was_said_before_the_end_counts(worker: ScriptedWorker) -> None:
+    @worker.script("says it and dies")
+    async def dies(run: Run) -> None:
+        run.print("printed ")
+        run.write(b"written")
+        run.send(Result(run.message.execution_id, "scripted", repr="done"))
+        worker.life.exit(0)
+        await asyncio.Event().wait()
+
+    async with opened(worker) as session:
+        result = await session.execute("says it and dies")
+        assert (result.repr, result.stdout) == ("done", "printed written")
+        with pytest.raises(pyrepl3.WorkerDied, match="exit code 0"):
+            await session.execute(ONE)
+
+
+async def test_an_idle_workers_death_is_noticed(worker: ScriptedWorker) -> None:
+    async with opened(worker) as session:
+        worker.life.exit(7)
+        await turns_until(lambda: session.state is not SessionState.READY)
+        assert session.state is SessionState.DEAD
+        for asked in (session.ping, session.stats, session.variables, session.checkpoint):
+            with pytest.raises(pyrepl3.WorkerDied, match="exit code 7"):
+                await asked()
+
+
+@pytest.mark.parametrize(
+    ("garbage", "reason"),
+    [
+        (b"\0\0\0\0", "frame length 0"),
+        (b"\xff\xff\xff\xff", "frame length 4294967295"),
+        (encode_frame(b"\x80"), "a frame is no message"),
+        (encode_frame(b"\x81\xa4type\xa5hello"), "Invalid value 'hello'"),
+        (encode(Result("stranger", "m")), "'stranger', which is not in flight"),
+        (encode(Ready(protocol=1, pid=1, python="", max_frame_bytes=5000)), "ready twice"),
+    ],
+    ids=["no length", "too long", "no message", "a message to the worker", "nobody's result", "second ready"],
+)
+async def test_a_worker_that_breaks_the_protocol_is_ended(
+    worker: ScriptedWorker, garbage: bytes, reason: str
+) -> None:
+    async with opened(worker) as session:
+        execution = session.start(SLEEP)
+        await until_output(execution)
+        worker.life.send_bytes(garbage)
+        with pytest.raises(pyrepl3.WorkerDied, match=reason) as death:
+            await execution.result()
+        assert isinstance(death.value.__cause__, pyrepl3.ProtocolError)
+        assert worker.life.reap().signal == 9
+        await session.restart()
+        assert (await session.execute(ONE)).value == 2
+
+
+async def test_whole_messages_before_garbage_count_and_the_garbage_is_noticed_at_once(
+    worker: ScriptedWorker,
+) -> None:
+    async with opened(worker) as session:
+        execution = session.start(SLEEP, execution_id="e")
+        await until_output(execution)
+        worker.life.send_bytes(encode(Result("e", "m", repr="made it")) + b"\0\0\0\0")
+        assert (await execution.result()).repr == "made it"
+        assert worker.life.reap().signal == 9
+
+
+async def test_a_worker_that_closes_its_wire_and_lives_on_is_ended(
+    worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyrepl3_client._wire.connection._WIRELESS_SECONDS", 0.01)
+    async with opened(worker) as session:
+        execution = session.start(SLEEP)
+        await until_output(execution)
+        worker.life.close_wire()
+        with pytest.raises(pyrepl3.WorkerDied, match="closed its end of the connection and lived on"):
+            await execution.result()
+
+
+async def test_an_interceptor_sees_everything_and_may_keep_it(worker: ScriptedWorker) -> None:
+    seen: list[Any] = []
+
+    def intercept(message: Any) -> bool:
+        seen.append(message)
+        return isinstance(message, Call)
+
+    @worker.script("calls")
+    async def calls(run: Run) -> Any:
+        return await run.call("f")
+
+    async with opened(worker, capabilities={"f": lambda: 1}) as session:
+        session.interceptors.append(intercept)
+        execution = session.start("calls")
+        while not any(isinstance(message, Call) for message in seen):
+            await session.ping()
+        await execution.cancel()
+    assert {Call, Pong} <= {type(message) for message in seen}
+    assert all(event.__class__ is not Call for event in [event async for event in execution])
+
+
+async def test_an_interceptor_that_fails_ends_the_worker_with_its_error(worker: ScriptedWorker) -> None:
+    def fails(message: Any) -> bool:
+        raise LookupError("in the bridge")
+
+    async with opened(worker) as session:
+        session.interceptors.append(fails)
+        with pytest.raises(pyrepl3.WorkerDied, match="in the bridge") as death:
+            await session.execute(ONE)
+        assert isinstance(death.value.__cause__, LookupError)
+
+
+# --- restart ------------------------------------------------------------------------------------------
+
+
+async def test_a_restart_gives_a_fresh_worker_and_keeps_the_session(worker: ScriptedWorker) -> None:
+    async with opened(worker, session_id="s") as session:
+        running = session.start(SLEEP)
+        await until_output(running)
+        await session.restart()
+        with pytest.raises(pyrepl3.WorkerDied, match="the session was restarted"):
+            await running.result()
+        assert session.worker.incarnation == 2
+        assert [m.incarnation for m in worker.received if isinstance(m, Hello)] == [1, 2]
+        assert worker.lives[0].ended
+        assert (await session.execute(ONE)).value == 2
+
+
+async def test_what_a_worker_says_of_abandoned_executions_is_no_breach(worker: ScriptedWorker) -> None:
+    worker.silent.add(Shutdown)
+    async with opened(worker) as session:
+        running = session.start(SLEEP, execution_id="e")
+        await until_output(running)
+        life = worker.life
+        life.deaf = True
+        restart = asyncio.create_task(session.restart())
+        await worker.wait_for(Shutdown)
+        life.send(Error("cancelled", "CancelledError", "", execution_id="e"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not life.ended
+        life.exit(0)
+        await restart
+
+
+async def test_host_functions_see_the_first_context_after_a_restart_too(worker: ScriptedWorker) -> None:
+    user = contextvars.ContextVar("user", default="nobody")
+
+    @worker.script("calls")
+    async def calls(run: Run) -> Any:
+        return await run.call("f")
+
+    async def f() -> str:
+        return user.get()
+
+    async def restart_as_another() -> None:
+        user.set("somebody else")
+        await session.restart()
+
+    user.set("Ada")
+    async with opened(worker, capabilities={"f": f}) as session:
+        await asyncio.create_task(restart_as_another())
+        assert (await session.execute("calls")).value == "Ada"
+
+
+async def test_a_worker_that_does_not_end_by_itself_is_ended_for_a_restart(worker: ScriptedWorker) -> None:
+    worker.silent.add(Shutdown)
+    async with opened(worker, config=brief()) as session:
+        running = session.start(STUBBORN)
+        await until_output(running)
+        worker.life.deaf = True
+        await session.restart()
+        assert worker.lives[0].reap().signal == 9
+        assert (await session.execute(ONE)).value == 2
+
+
+async def test_restarts_at_once_are_one_after_the_other(worker: ScriptedWorker) -> None:
+    async with opened(worker) as session:
+        await asyncio.gather(session.restart(), session.restart())
+        assert session.worker.incarnation == 3
+        assert (await session.execute(ONE)).value == 2
+
+
+async def test_nothing_can_be_submitted_during_a_restart(worker: ScriptedWorker) -> None:
+    async with opened(worker) as session:
+        restart = asyncio.create_task(session.restart())
+        await asyncio.sleep(0)
+        with pytest.raises(pyrepl3.WorkerDied, match="getting a new worker"):
+            session.start(ONE)
+        await restart
+
+
+async def test_a_restart_that_fails_leaves_a_dead_session_that_can_try_again(worker: ScriptedWorker) -> None:
+    async with opened(worker, config=brief(spawn_timeout=0.05)) as session:
+        worker.silent.add(Hello)
+        with pytest.raises(pyrepl3.SpawnError, match=r"not ready within 0.05 seconds"):
+            await session.restart()
+        assert session.state is SessionState.DEAD
+        with pytest.raises(pyrepl3.WorkerDied):
+            await session.execute(ONE)
+        worker.silent.clear()
+        await session.restart()
+        assert (await session.execute(ONE)).value == 2
+
+
+async def test_a_cancelled_restart_leaves_a_dead_session(worker: ScriptedWorker) -> None:
+    async with opened(worker) as session:
+        worker.silent.add(Hello)
+        restart = asyncio.create_task(session.restart())
+        await worker.wait_for(Hello, 2)
+        restart.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await restart
+        assert session.state is SessionState.DEAD
+        assert worker.life.ended
+
+
+async def test_a_session_can_be_closed_during_a_restart(worker: ScriptedWorker) -> None:
+    async with opened(worker) as session:
+        worker.silent.add(Hello)
+        restart = asyncio.create_task(session.restart())
+        await worker.wait_for(Hello, 2)
+        await session.close()
+        with pytest.raises((pyrepl3.SessionClosed, pyrepl3.SpawnError)):
+            await restart
+        assert session.state is SessionState.CLOSED
+        with pytest.raises(pyrepl3.SessionClosed):
+            await session.restart()
+
+
+async def test_checkpoints_outlive_a_restart(worker: ScriptedWorker) -> None:
+    async with opened(worker) as session:
+        await session.checkpoint("before")
+        await session.restart()
+        assert (await session.restore("before")).checkpoint_id == "before"

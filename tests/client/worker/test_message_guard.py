@@ -1,0 +1,223 @@
+"""A worker that lies is killed, and says why; the other sessions of its parent never hear of it."""
+
+from pathlib import Path
+
+import pytest
+
+import pyrepl3_client as pyrepl3
+from tests.helpers.lying_sessions import gone, lying, undisturbed
+
+pytestmark = pytest.mark.anyio
+
+SHORT = pyrepl3.ExecutorConfig(max_output_bytes=100_000)
+LIES = {
+    "end a stranger": r"ended execution 'stranger', which is not in flight",
+    "fail a stranger": r"ended execution 'stranger', which is not in flight",
+    "end an ended one": r"ended execution 'first', which is not in flight",
+    "end a long stranger": r"ended execution 's{100}'… \(1,000,000 characters\), which is not",
+    "end b": r"ended execution 'b', which has not begun",
+    "fail b": r"ended execution 'b', which has not begun",
+    "write as a stranger": r"wrote as execution 'stranger', which is not in flight",
+    "write as b": r"wrote as execution 'b', which has not begun",
+    "write without end": r"bytes of output of execution 'a', past max_output_bytes=100000",
+    "show as a stranger": r"showed something as execution 'stranger', which is not",
+    "call what was not offered": r"called 'os.system', which it was not offered; it was: f",
+    "call as a stranger": r"asked as execution 'stranger', which is not in flight",
+    "call as b": r"asked as execution 'b', which has not begun",
+    "call twice": r"asked 'a:f:1' twice",
+    "call twice otherwise": r"asked 'a:f:1' twice",
+    "call under a foreign id": r"'b:f:1' is no id of a call of 'f' in 'a'",
+    "call under a long id": r"'x{100}'… \(1,000,000 characters\) is no id",
+    "call under no number": r"'a:f:1.x' is no id",
+    "call with a map": r"arguments of its call 'a:f:1' are no array and map",
+    "ask twice": r"asked 'a:input:1' twice",
+    "ask as a stranger": r"asked as execution 'stranger', which is not",
+    "pong": r"its pong '7' answers nothing that we asked",
+    "stats": r"its stats '7' answers nothing",
+    "completions": r"its completions '7' answers nothing",
+    "inspection": r"its inspection '7{100}'… \(1,000,000 characters\) answers nothing",
+    "checkpointed": r"its checkpointed 'c' answers nothing",
+    "restored": r"its restored 'c' answers nothing",
+    "ready": r"said ready twice",
+    "complain": r"complains without end, as of woe",
+    "no length": r"frame length 0",
+    "too long": r"frame length 2147483647",
+    "no message": r"a frame is no message",
+    "unknown type": r"Invalid value 'no'",
+    "long unknown type": r"Invalid value 'n{100}",
+    "invalid UTF-8": r"a frame is no message",
+    "deep": r"a frame is no message",
+    "deep value": r"a frame is no message: .*depth",
+    "call with deep data": r"a frame is no message: .*depth",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_lie_ends_the_liar_alone(
+    session: pyrepl3.Session, tmp_path: Path, caplog: pytest.LogCaptureFixture, lie: str
+) -> None:
+    called: list[object] = []
+    async with (
+        undisturbed(session),
+        pyrepl3.open_session(
+            config=lying(tmp_path, executor=SHORT), capabilities={"f": called.append}, recovery="none"
+        ) as liar,
+    ):
+        assert (await liar.execute("honest", execution_id="first")).value == 42
+        pid = liar.worker.pid
+        execution = liar.start(lie, execution_id="a")
+        queued = liar.start("honest", execution_id="b")
+        with pytest.raises(pyrepl3.WorkerDied, match=LIES[lie]) as death:
+            await execution.result()
+        with pytest.raises(pyrepl3.WorkerDied):
+            await queued.result()
+        assert isinstance(death.value.__cause__, pyrepl3.ProtocolError)
+        assert death.value.certificate is not None
+        assert death.value.certificate.cause.startswith("killed by us: it broke the protocol: ")
+        assert len(str(death.value)) < 3000, "a liar does not fill our logs"
+        assert gone(pid)
+        assert len(called) <= 1
+    assert sum(len(record.getMessage()) for record in caplog.records) < 100_000
+
+
+async def test_a_second_end_is_a_lie_and_the_first_one_counts(
+    session: pyrepl3.Session, tmp_path: Path
+) -> None:
+    async with undisturbed(session), pyrepl3.open_session(config=lying(tmp_path), recovery="none") as liar:
+        assert (await liar.execute("end twice", execution_id="a")).value == 42
+        with pytest.raises(pyrepl3.WorkerDied, match="ended execution 'a', which is not in flight"):
+            await liar.execute("honest")
+
+
+STARTS = {
+    "never ready": r"not ready within 0\.5 seconds",
+    "half ready": r"not ready within 0\.5 seconds",
+    "another protocol": r"it speaks protocol 2, and we speak 1",
+    "tiny frames": r"agrees to frames of 100 bytes only",
+    "talks early": r"sent pong before it was ready",
+    "refuses": r"no no no .*… \(3,000,000 characters\)",
+}
+
+
+@pytest.mark.parametrize("how", STARTS)
+async def test_a_worker_that_begins_with_a_lie_is_no_worker(
+    session: pyrepl3.Session, tmp_path: Path, how: str
+) -> None:
+    # Time enough for an honest one to say something, on a machine that is busy.
+    slow = 0.5 if how.endswith("ready") else 30.0
+    async with undisturbed(session):
+        with pytest.raises(pyrepl3.SpawnError, match=STARTS[how]) as death:
+            async with pyrepl3.open_session(config=lying(tmp_path, how, spawn_timeout=slow)):
+                raise AssertionError("it was taken for a worker")
+        assert len(str(death.value)) < 3000
+
+
+STALLS = {
+    "half a length": r"stopped inside a frame, after 2 bytes of it",
+    "a length and nothing": r"stopped inside a frame, after 4 bytes of it",
+    "half a frame": r"stopped inside a frame, after 1,0\d\d,\d\d\d bytes of it, for 0\.2 seconds",
+    "byte by byte": r"stopped inside a frame, after \d+ bytes",
+}
+
+
+@pytest.mark.parametrize("lie", STALLS)
+async def test_a_worker_that_stops_in_the_middle_of_a_frame_is_killed(
+    session: pyrepl3.Session, tmp_path: Path, lie: str
+) -> None:
+    async with (
+        undisturbed(session),
+        pyrepl3.open_session(config=lying(tmp_path, stall_timeout=0.2), recovery="none") as liar,
+    ):
+        pid = liar.worker.pid
+        with pytest.raises(pyrepl3.WorkerDied, match=STALLS[lie]) as death:
+            await liar.execute(lie)
+        assert isinstance(death.value.__cause__, pyrepl3.ProtocolError)
+        assert gone(pid)
+
+
+async def test_an_idle_worker_that_stops_in_the_middle_of_a_frame_is_replaced(
+    session: pyrepl3.Session, tmp_path: Path
+) -> None:
+    back: list[pyrepl3.Recovery] = []
+    config = lying(tmp_path, stall_timeout=0.2)
+    async with (
+        undisturbed(session),
+        pyrepl3.open_session(config=config, recovery="checkpoint", on_recovery=back.append) as liar,
+    ):
+        await liar.execute("half a frame, idle")
+        # Its next message is swallowed by the frame that does not end.
+        assert (await liar.execute("honest")).value == 42
+        assert "stopped inside a frame" in str(back[0].cause)
+        assert liar.worker.incarnation == 2
+
+
+@pytest.mark.parametrize("lie", ["close", "close in a frame"])
+async def test_a_worker_that_closes_its_end_and_lives_on_is_killed(
+    session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    monkeypatch.setattr("pyrepl3_client._wire.connection._WIRELESS_SECONDS", 0.01)
+    async with undisturbed(session), pyrepl3.open_session(config=lying(tmp_path), recovery="none") as liar:
+        pid = liar.worker.pid
+        with pytest.raises(pyrepl3.WorkerDied, match="closed its end of the connection and lived on"):
+            await liar.execute(lie)
+        assert gone(pid)
+
+
+CHECKPOINTS = {
+    "empty parts": r"is empty and not the last",
+    "old parts": r"contents that we have already",
+    "missing parts": r"needs 2 contents that it never sent",
+}
+
+
+@pytest.mark.parametrize("how", CHECKPOINTS)
+async def test_a_checkpoint_that_comes_to_no_end_is_a_lie(
+    session: pyrepl3.Session, tmp_path: Path, how: str
+) -> None:
+    config = lying(tmp_path, how, max_checkpoint_bytes=1_000_000)
+    async with undisturbed(session), pyrepl3.open_session(config=config, recovery="none") as liar:
+        pid = liar.worker.pid
+        with pytest.raises(pyrepl3.ProtocolError, match=CHECKPOINTS[how]):
+            await liar.checkpoint("c")
+        with pytest.raises(pyrepl3.WorkerDied, match=CHECKPOINTS[how]):
+            await liar.execute("honest")
+        assert gone(pid)
+
+
+async def test_a_checkpoint_without_end_is_refused_where_it_is_too_much(
+    session: pyrepl3.Session, tmp_path: Path
+) -> None:
+    """It may be an honest one of a large namespace; nothing more of it comes without being asked for."""
+    config = lying(tmp_path, "endless parts", max_checkpoint_bytes=1_000_000)
+    async with undisturbed(session), pyrepl3.open_session(config=config, recovery="none") as liar:
+        with pytest.raises(pyrepl3.StoreError, match=r"more than 1,000,000 bytes \(max_checkpoint_bytes\)"):
+            await liar.checkpoint("c")
+        assert (await liar.execute("honest")).value == 42
+
+
+async def test_an_execution_may_cost_so_many_liars_and_the_session_goes_on(
+    session: pyrepl3.Session, tmp_path: Path
+) -> None:
+    config = lying(tmp_path)
+    async with undisturbed(session), pyrepl3.open_session(config=config, max_attempts=2) as liar:
+        await liar.execute("honest")
+        with pytest.raises(pyrepl3.WorkerDied, match=r"after 2 attempts") as death:
+            await liar.execute("pong")
+        assert death.value.certificate is not None
+        assert "its pong '7' answers nothing" in death.value.certificate.cause
+        assert (await liar.execute("honest")).value == 42
+        assert [bool(recovery.cause) for recovery in liar.recoveries] == [True, True]
+        assert liar.worker.incarnation == 3
+
+
+async def test_a_worker_that_refuses_to_restore_is_replaced_and_the_session_goes_on(
+    session: pyrepl3.Session, tmp_path: Path
+) -> None:
+    config = lying(tmp_path, "refuses to restore")
+    async with undisturbed(session), pyrepl3.open_session(config=config, max_attempts=2) as liar:
+        await liar.execute("honest")
+        await liar.checkpoint("c")
+        with pytest.raises(pyrepl3.WorkerDied):
+            await liar.execute("pong")
+        assert (await liar.execute("honest")).value == 42
+        assert any("restor" in skipped.reason for skipped in liar.recoveries[-1].skipped)

@@ -1,0 +1,74 @@
+"""What the suites of templates share: how to open sessions from one, and things to warm."""
+
+import stat
+import sys
+import textwrap
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_client import WorkerConfig
+from pyrepl3_client._launch.fork_server import Template
+from pyrepl3_client._launch.spawn import spawn
+from pyrepl3_client._launch.worker import Worker
+from pyrepl3_client._session.open import open_with
+from tests.helpers.real_sessions import quick
+
+
+def opened(
+    template: Template, config: WorkerConfig | None = None, **options: Any
+) -> AbstractAsyncContextManager[pyrepl3.Session]:
+    """Open a session in a worker that a template launches."""
+    return open_with(
+        template.launch,
+        None,
+        config or template.config,
+        options.get("capabilities"),
+        options.get("on_output"),
+        options.get("on_input"),
+    )
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def typed(prompt: str) -> str:
+    return "typed"
+
+
+async def ready(template: Template) -> Template:
+    """Wait until a template forks."""
+    with anyio.fail_after(20):
+        await template.settled()
+    assert template.reason is None, template.reason
+    return template
+
+
+def modules(folder: Path, **sources: str) -> WorkerConfig:
+    """Write warm modules; give the configuration that warms them."""
+    for name, source in sources.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(source))
+    return replace(quick(), env={"PYTHONPATH": str(folder)}, warm=tuple(sources))
+
+
+def impostor(folder: Path, answer: str) -> str:
+    """Give an "interpreter" that says it is a fit template, and then does something else."""
+    path = folder / "interpreter"
+    path.write_text(
+        f"#!{sys.executable}\nimport os, socket, sys\nfrom pyrepl3_schemas.fork_server import *\n"
+        "from pyrepl3_schemas.fork_server import pack, unpack_request\n"
+        "control = socket.socket(fileno=0)\ncontrol.send(pack(Fit()))\n"
+        f"while packet := control.recv(65536):\n    number = unpack_request(packet).number\n    {answer}\n"
+    )
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def spawn_real(config: WorkerConfig) -> Worker:
+    """Spawn with the real interpreter whatever the configuration's is."""
+    return spawn(replace(config, python=sys.executable))

@@ -1,0 +1,151 @@
+"""Sessions that lose their workers again and again: from the third on, these are forked."""
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+
+import anyio
+import pytest
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_client._launch import shared_fork_server
+from pyrepl3_client._launch.shared_fork_server import Standby
+from pyrepl3_client._session.open import open_with
+from pyrepl3_client._session.options import Durability
+from tests.helpers.real_sessions import quick, value
+
+pytestmark = pytest.mark.anyio
+SEED = "hash('a word')"
+"""With a random seed, the same in all processes that were forked from one, and in no others."""
+
+
+def forks(standby: Standby) -> bool:
+    return standby.template is not None
+
+
+async def test_the_next_workers_are_forked_and_sessions_share_a_template(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_fork_server, "_CALM", 0.0)
+    config = replace(quick(), env={"PYTHONHASHSEED": "random"})
+    first, second = Standby(), Standby()
+    try:
+        async with (
+            open_with(first.launch, None, config, None, None, None) as one,
+            open_with(second.launch, None, config, None, None, None) as two,
+        ):
+            await value(one, "kept = 5")
+            seeds = [await value(one, SEED)]
+            assert not forks(first)
+            os.kill(one.worker.pid, signal.SIGKILL)
+            seeds.append(await value(one, SEED))
+            assert first.template is not None
+            with anyio.fail_after(20):
+                await first.template.settled()
+            for _ in range(2):
+                os.kill(one.worker.pid, signal.SIGKILL)
+                seeds.append(await value(one, SEED))
+            await value(two, "kept = 6")
+            os.kill(two.worker.pid, signal.SIGKILL)
+            seeds.append(await value(two, SEED))
+            assert second.template is first.template
+            assert first.template.reason is None
+            assert await value(one, "kept") == 5
+            assert await value(two, "kept") == 6
+            first.close()
+            os.kill(two.worker.pid, signal.SIGKILL)
+            seeds.append(await value(two, SEED))
+        assert len(set(seeds)) == 3
+        assert len(set(seeds[2:])) == 1
+    finally:
+        first.close()
+        second.close()
+
+
+@pytest.mark.parametrize("config", [replace(quick(), warm=("json",)), replace(quick(), confinement="strict")])
+async def test_what_may_not_be_forked_never_is(
+    config: pyrepl3.WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_fork_server, "_CALM", 0.0)
+    standby = Standby()
+    back = asyncio.Queue[pyrepl3.Recovery]()
+    durability = Durability(on_recovery=back.put_nowait)
+    async with open_with(standby.launch, None, config, None, None, None, durability=durability) as session:
+        for _ in range(2):
+            # The pid is that of the outermost process: the one within may answer once more.
+            os.kill(session.worker.pid, signal.SIGKILL)
+            await back.get()
+            assert await value(session, "1 + 1") == 2
+        assert not forks(standby)
+    standby.close()
+
+
+async def test_a_session_that_ends_before_its_template_starts_leaves_none() -> None:
+    async with pyrepl3.open_session(config=quick()) as session:
+        os.kill(session.worker.pid, signal.SIGKILL)
+        assert await value(session, "1 + 1") == 2
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_a_pool_gives_the_next_worker_too(stored: bool, tmp_path: os.PathLike[str]) -> None:
+    store = os.path.join(tmp_path, "state.db") if stored else None
+    deaths: list[pyrepl3.Recovery] = []
+    async with (
+        pyrepl3.WorkerPool(2, quick()) as pool,
+        pool.open_session("kept", store=store, on_recovery=deaths.append) as session,
+    ):
+        assert pool.spawn_reason is None
+        await value(session, "kept = 5")
+        for _ in range(3):
+            os.kill(session.worker.pid, signal.SIGKILL)
+            assert await value(session, "kept") == 5
+        assert pool.spawn_reason is None
+    assert len(deaths) == 3
+
+
+class Counted:
+    """In a template's place: whether it lives."""
+
+    living = 0
+
+    def __init__(self, config: pyrepl3.WorkerConfig) -> None:
+        self.config = config
+
+    def start(self) -> None:
+        Counted.living += 1
+
+    def close(self) -> None:
+        Counted.living -= 1
+
+    def launch(self, config: pyrepl3.WorkerConfig) -> None:
+        launch_nothing(config)
+
+
+def launch_nothing(config: pyrepl3.WorkerConfig) -> None:
+    """Stand in for a `Launch`."""
+
+
+async def test_a_template_found_before_the_own_one_was_due_is_held_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_fork_server, "Template", Counted)
+    monkeypatch.setattr(shared_fork_server, "spawn", launch_nothing)
+    config = quick()
+    first, second = Standby(), Standby()
+    loop = asyncio.get_running_loop()
+    for standby, calm in ((first, 0.0), (second, 0.01)):
+        monkeypatch.setattr(shared_fork_server, "_CALM", calm)
+        for _ in range(2):
+            standby.launch(config)
+    first_was_due, both_were_due = asyncio.Event(), asyncio.Event()
+    loop.call_later(0.0, first_was_due.set)
+    await first_was_due.wait()
+    second.launch(config)
+    loop.call_later(0.01, both_were_due.set)
+    await both_were_due.wait()
+    assert second.template is first.template
+    first.close()
+    assert Counted.living == 1
+    second.close()
+    assert Counted.living == 0

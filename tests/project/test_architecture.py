@@ -1,0 +1,279 @@
+"""The walls of the house: who imports whom, how long a file is, and what is never written."""
+
+import ast
+import importlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+
+from pyrepl3_schemas.codec import ClientDecoder, decode_value, encode
+from pyrepl3_schemas.constants import PROTOCOL
+from pyrepl3_schemas.messages import Execute, Hello, Ready, Result
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "pyrepl3_schemas": ROOT / "schemas" / "pyrepl3_schemas",
+    "pyrepl3_worker": ROOT / "pyrepl3_worker",
+    "pyrepl3_client": ROOT / "pyrepl3_client",
+}
+OTHERS = ("tests", "benchmarks")
+
+MAX_LINES = 600
+"""A longer file is two ideas, or says in its docstring why it is one."""
+
+STDLIB = sys.stdlib_module_names
+MAY_IMPORT = {
+    "pyrepl3_schemas": {"msgspec"},
+    "pyrepl3_worker": {"msgspec", "pyrepl3_schemas"},
+    "pyrepl3_client": {"msgspec", "pyrepl3_schemas", "anyio"},
+    "pyrepl3_client.durable": {"msgspec", "pyrepl3_schemas", "anyio", "resonate", "resonate_base"},
+}
+"""What a room may import beside the standard library and itself, at any time of its life."""
+
+HEAVY = {
+    "anyio",
+    "cloudpickle",
+    "concurrent",
+    "dataclasses",
+    "email",
+    "http",
+    "IPython",
+    "inspect",
+    "jedi",
+    "json",
+    "logging",
+    "multiprocessing",
+    "numpy",
+    "pathlib",
+    "pickle",
+    "pyrepl3_client",
+    "resonate",
+    "resonate_base",
+    "rlcompleter",
+    "subprocess",
+    "tempfile",
+    "typing_extensions",
+    "unittest",
+    "urllib",
+}
+
+
+ANYTHING = {"Exception", "BaseException"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One Python file of the tree."""
+
+    path: Path
+    module: str
+
+    def __str__(self) -> str:
+        return self.module
+
+    @cached_property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, str(self.path))
+
+    @property
+    def package(self) -> str:
+        return self.module.partition(".")[0]
+
+    @property
+    def room(self) -> str:
+        """The room whose walls this file stands in: a package, or `durable`."""
+        return max((room for room in MAY_IMPORT if f"{self.module}.".startswith(f"{room}.")), key=len)
+
+    def imports(self) -> Iterator[tuple[str, int]]:
+        """Give the modules that are imported anywhere in the file, by absolute name, with their lines."""
+        for node in ast.walk(self.tree):
+            match node:
+                case ast.Import(names=names):
+                    yield from ((alias.name, node.lineno) for alias in names)
+                case ast.ImportFrom(module=str(module), level=0, names=names):
+                    yield from ((f"{module}.{alias.name}", node.lineno) for alias in names)
+                case ast.ImportFrom(level=level) if level > 0:
+                    yield self.package, node.lineno
+                case _:
+                    pass
+
+
+def sources(name: str, folder: Path) -> Iterator[Source]:
+    """Give the Python files below a folder, named as they are imported."""
+    for path in sorted(folder.rglob("*.py")):
+        parts = [name, *path.relative_to(folder).with_suffix("").parts]
+        yield Source(path, ".".join(parts).removesuffix(".__init__"))
+
+
+PACKAGED = [source for name, folder in PACKAGES.items() for source in sources(name, folder)]
+EVERYWHERE = PACKAGED + [source for name in OTHERS for source in sources(name, ROOT / name)]
+
+
+def top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_the_tree_is_where_this_file_looks() -> None:
+    modules = {source.module for source in EVERYWHERE}
+    expected = {"pyrepl3_schemas.codec", "pyrepl3_worker.session.session", "pyrepl3_client", "benchmarks"}
+    assert expected <= modules
+
+
+@pytest.mark.parametrize("source", PACKAGED, ids=str)
+def test_a_room_imports_only_what_it_may(source: Source) -> None:
+    allowed = MAY_IMPORT[source.room] | STDLIB | {source.package}
+    wrong = [f"line {line}: {module}" for module, line in source.imports() if top(module) not in allowed]
+    assert not wrong, f"{source.room} may import {sorted(MAY_IMPORT[source.room])} and the standard library"
+
+
+@pytest.mark.parametrize("source", EVERYWHERE, ids=str)
+def test_nobody_imports_another_files_private_names(source: Source) -> None:
+    """Private is a package's own business: `_connection` may be used in the client, and nowhere else."""
+    wrong = [
+        f"line {line}: {module}"
+        for module, line in source.imports()
+        if top(module) in PACKAGES
+        and top(module) != source.package
+        and any(part.startswith("_") and not part.endswith("__") for part in module.split("."))
+        and source.package != "tests"
+    ]
+    assert not wrong
+
+
+def test_imports_between_the_modules_of_a_package_have_no_cycles() -> None:
+    known = {source.module for source in PACKAGED}
+    edges: dict[str, set[str]] = {}
+    for source in PACKAGED:
+        # An import in a function or for the type checker runs later, or never: it makes no cycle.
+        at_import = [node for node in source.tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {name for name, line in source.imports() if line in {node.lineno for node in at_import}}
+        targets = {name if name in known else name.rpartition(".")[0] for name in names} & known
+        edges[source.module] = targets - {source.module, source.package}
+    while leaves := {module for module, targets in edges.items() if not targets & edges.keys()}:
+        for leaf in leaves:
+            del edges[leaf]
+    assert not edges
+
+
+@pytest.mark.parametrize("source", EVERYWHERE, ids=str)
+def test_a_file_can_be_read_in_one_sitting(source: Source) -> None:
+    lines = source.text.count("\n")
+    docstring = ast.get_docstring(source.tree) or ""
+    assert lines <= MAX_LINES or re.search(r"\blong\b", docstring), (
+        f"{lines} lines: more than {MAX_LINES} are two files, or a docstring that says why the file is long"
+    )
+
+
+@pytest.mark.parametrize("source", PACKAGED, ids=str)
+def test_a_module_says_what_it_is(source: Source) -> None:
+    assert ast.get_docstring(source.tree)
+
+
+@pytest.mark.parametrize("source", PACKAGED, ids=str)
+def test_nobody_probes_and_nobody_swallows(source: Source) -> None:
+    wrong: list[str] = []
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.Call(func=ast.Name(id="hasattr")):
+                wrong.append(f"line {node.lineno}: hasattr")
+            case ast.ExceptHandler(type=None):
+                wrong.append(f"line {node.lineno}: a bare except")
+            case ast.ExceptHandler(type=ast.Name(id=name), body=[ast.Pass()]) if name in ANYTHING:
+                wrong.append(f"line {node.lineno}: except {name}: pass")
+            case ast.Call(func=ast.Name(id="suppress") | ast.Attribute(attr="suppress"), args=args):
+                names = {arg.id for arg in args if isinstance(arg, ast.Name)}
+                wrong += [f"line {node.lineno}: suppress({name})" for name in names & ANYTHING]
+            case _:
+                pass
+    assert not wrong
+
+
+# --- what is loaded when ------------------------------------------------------------------------------
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Run an import in a fresh interpreter; give the modules that it brought."""
+    program = f"import sys; before = set(sys.modules); {statement}; print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def modules_of_a_worker() -> set[str]:
+    """Start a worker by hand, and ask it in a cell what it has loaded."""
+    command = [sys.executable, "-P", "-m", "pyrepl3_worker"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(encode(Hello(PROTOCOL, "s")))
+        process.stdin.flush()
+        decoder = ClientDecoder()
+        while data := os.read(process.stdout.fileno(), 65536):
+            for message in decoder.feed(data):
+                if isinstance(message, Ready):
+                    process.stdin.write(encode(Execute("e", "list(__import__('sys').modules)")))
+                    process.stdin.flush()
+                    continue
+                assert isinstance(message, Result), message
+                assert isinstance(message.value, msgspec.Raw)
+                process.stdin.close()
+                return set(decode_value(message.value))
+    raise AssertionError("the worker ended without an answer")
+
+
+def test_a_worker_starts_with_nothing_that_it_does_not_need() -> None:
+    modules = modules_of_a_worker()
+    assert "pyrepl3_worker.session.session" in modules
+    # What asyncio and msgspec load themselves is their own affair: a session needs both.
+    needed = {top(module) for module in loaded_by("import asyncio, msgspec")}
+    assert {top(module) for module in modules} & HEAVY - needed == set()
+
+
+def test_the_heavy_half_of_the_schemas_stays_out_of_worker_and_client() -> None:
+    heavy = {"schemas.tools.generate_schema", "schemas.tools.json_form"}
+    assert not heavy & loaded_by("import pyrepl3_client")
+    assert not heavy & modules_of_a_worker()
+
+
+def test_resonate_is_loaded_only_when_a_session_needs_it() -> None:
+    assert not {"resonate", "resonate_base"} & {top(module) for module in loaded_by("import pyrepl3_client")}
+
+
+def test_the_client_never_loads_the_worker() -> None:
+    assert "pyrepl3_worker" not in {top(module) for module in loaded_by("import pyrepl3_client")}
+
+
+# --- the public face ----------------------------------------------------------------------------------
+
+
+def names_of_the_client() -> dict[str, Any]:
+    return vars(importlib.import_module("pyrepl3_client"))
+
+
+def test_the_clients_all_is_what_is_public() -> None:
+    names = names_of_the_client()
+    public = [
+        name
+        for name, value in names.items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    ]
+    assert sorted(names["__all__"]) == sorted(public)
+
+
+def test_everything_public_says_what_it_is() -> None:
+    names = names_of_the_client()
+    silent = [name for name in names["__all__"] if callable(names[name]) and not names[name].__doc__]
+    assert not silent
