@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, SupportsFloat, get_args
 
 from pyrepl3_schemas.confinement import DEFAULT_MAX_PROCESSES, DEFAULT_WORK_BYTES, Level
+from pyrepl3_schemas.constants import MAX_ID_CHARS
 from pyrepl3_schemas.executor_config import MAX_SECONDS, ExecutorConfig, as_float, as_int
 
 _MOST: Final = 2**62
@@ -253,3 +254,16 @@ def checked_modules(names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
         if not all(part.isidentifier() for part in name.split(".")):
             raise ValueError(f"warm holds {name!r}, which is no module's name")
     return tuple(names)
+
+
+def checked_id(what: str, value: str) -> str:
+    """Give an id as it is.
+
+    Raises:
+        ValueError: it is empty, too long, or holds a colon, which separates ids in keys of calls and inputs.
+    """
+    if not isinstance(value, str) or not value or ":" in value:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        raise ValueError(f"{what} must be a string that is not empty and has no colon, not {value!r}")
+    if len(value) > MAX_ID_CHARS:
+        raise ValueError(f"{what} has {len(value):,} characters; {MAX_ID_CHARS} is the most")
+    return value

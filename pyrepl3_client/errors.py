@@ -15,19 +15,14 @@ PyRepl3Error
     StoreError                the store failed, or cannot be used
 """
 
-import signal as signals
-from typing import TYPE_CHECKING
-
-from pyrepl3_schemas.errors import ProtocolError as WireError
-
-if TYPE_CHECKING:
-    from pyrepl3_client.results import ErrorInfo, ExecutionResult
-
-
 import re
+import signal as signals
 from typing import Final
 
 import msgspec
+
+from pyrepl3_client.results import ErrorInfo, ExecutionResult
+from pyrepl3_schemas.errors import ProtocolError as WireError
 
 
 class PyRepl3Error(Exception):
@@ -41,13 +36,13 @@ class ExecutionFailed(PyRepl3Error):  # noqa: N818 - the contract fixes these na
         result: the whole outcome, with `result.error` set.
     """
 
-    def __init__(self, result: "ExecutionResult") -> None:
+    def __init__(self, result: ExecutionResult) -> None:
         """Keep the outcome as the only argument, so that the error pickles."""
         super().__init__(result)
         self.result = result
 
     @property
-    def error(self) -> "ErrorInfo":
+    def error(self) -> ErrorInfo:
         """What the code raised."""
         error = self.result.error
         if error is None:

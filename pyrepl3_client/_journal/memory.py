@@ -9,8 +9,16 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 
 from pyrepl3_client._journal.assigned_names import bound_names
-from pyrepl3_client._journal.protocol import CallRecord, Entry, History, SavedCheckpoint, Spec, Status
-from pyrepl3_client.errors import ExecutionIdConflict, StoreError
+from pyrepl3_client._journal.protocol import (
+    CallRecord,
+    Entry,
+    History,
+    SavedCheckpoint,
+    Spec,
+    Status,
+    conflict,
+)
+from pyrepl3_client.errors import StoreError
 
 
 class _Kept:
@@ -211,21 +219,3 @@ class MemoryJournal:
             return {digest: self._blobs[digest] for digest in digests}
         except KeyError as error:
             raise StoreError(f"there is no blob {error.args[0]!r} in this session's record") from None
-
-
-def conflict(execution_id: str, recorded: str, given: str) -> ExecutionIdConflict:
-    """Say that an id stands for other code, and from where on."""
-    same = next(
-        (i for i, (a, b) in enumerate(zip(recorded, given, strict=False)) if a != b),
-        min(len(recorded), len(given)),
-    )
-    line = recorded.count("\n", 0, same) + 1
-    return ExecutionIdConflict(
-        f"execution id {execution_id!r} stands for other code in this session (they differ from line {line} "
-        f"on: {_excerpt(recorded, same)} was recorded, {_excerpt(given, same)} was given); use another id"
-    )
-
-
-def _excerpt(code: str, at: int) -> str:
-    start = code.rfind("\n", 0, at) + 1
-    return repr(code[start:].partition("\n")[0][:60])

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 
 from pyrepl3_client._worker.handle import Incarnation
 from pyrepl3_client.config import checked_seconds
-from pyrepl3_schemas.constants import MAX_ID_CHARS
 from pyrepl3_schemas.executor_config import as_int
 from pyrepl3_schemas.messages import (
     Complete,
@@ -76,16 +75,3 @@ def _checked_place(code: str, cursor: int | None) -> int:
     if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
         raise TypeError(f"code must be a string, not {type(code).__name__}")
     return len(code) if cursor is None else min(max(as_int("cursor", cursor), 0), len(code))
-
-
-def checked_id(what: str, value: str) -> str:
-    """Give an id as it is.
-
-    Raises:
-        ValueError: it is empty, too long, or holds a colon, which separates ids in keys of calls and inputs.
-    """
-    if not isinstance(value, str) or not value or ":" in value:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-        raise ValueError(f"{what} must be a string that is not empty and has no colon, not {value!r}")
-    if len(value) > MAX_ID_CHARS:
-        raise ValueError(f"{what} has {len(value):,} characters; {MAX_ID_CHARS} is the most")
-    return value

@@ -8,7 +8,7 @@ from pyrepl3_client._concurrency.task_owner import Nursery
 from pyrepl3_client._execution.cancellation import cancelled_error
 from pyrepl3_client._execution.execution import Execution
 from pyrepl3_client._execution.queue import Flight
-from pyrepl3_client._journal.memory import MemoryJournal, conflict
+from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import (
     Ended,
     Outcome,
@@ -17,7 +17,7 @@ from pyrepl3_client._journal.outcomes import (
     encode_outcome,
     replay_output,
 )
-from pyrepl3_client._journal.protocol import Entry, Journal
+from pyrepl3_client._journal.protocol import Entry, Journal, conflict
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Display, Error, Result
 

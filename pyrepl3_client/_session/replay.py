@@ -10,7 +10,7 @@ import msgspec
 from pyrepl3_client._execution.execution import Execution
 from pyrepl3_client._execution.queue import Flight
 from pyrepl3_client._journal.assigned_names import bound_names
-from pyrepl3_client._journal.protocol import Entry, Record, SavedCheckpoint
+from pyrepl3_client._journal.protocol import RESET, Entry, Record, SavedCheckpoint
 from pyrepl3_client._session.checkpoints import Saver
 from pyrepl3_client._session.recovery_report import RecoveryPolicy, Skipped
 from pyrepl3_client._text import shortened
@@ -21,8 +21,6 @@ from pyrepl3_schemas.messages import Unsaved
 _logger: Final = logging.getLogger("pyrepl3_client")
 SLOW: Final = 10.0
 """Seconds after which the log says what a recovery is waiting for."""
-RESET = "(reset)"
-"""The checkpoint that stands for a `restart` or a `restore`: nothing before it counts any more."""
 
 
 class Rebuild:

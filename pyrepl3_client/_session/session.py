@@ -6,12 +6,10 @@ from typing import Final, get_args
 
 from pyrepl3_client._execution.execution import Execution, InputHandler, OutputHandler
 from pyrepl3_client._journal.memory import MemoryJournal
-from pyrepl3_client._journal.protocol import BridgeMetrics, SavedCheckpoint, Spec
-from pyrepl3_client._session.queries import checked_id
+from pyrepl3_client._journal.protocol import RESET, BridgeMetrics, SavedCheckpoint, Spec
 from pyrepl3_client._session.recovery_report import Recovery
-from pyrepl3_client._session.replay import RESET
 from pyrepl3_client._session.supervisor import Survival
-from pyrepl3_client.config import checked_seconds
+from pyrepl3_client.config import checked_id, checked_seconds
 from pyrepl3_client.results import ExecutionResult
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.lifecycle import SessionState

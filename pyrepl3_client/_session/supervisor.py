@@ -13,19 +13,20 @@ from pyrepl3_client._execution.execution import Execution, InputHandler, OutputH
 from pyrepl3_client._execution.queue import Capabilities, Flight, Hooks, Interrupted
 from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import Rejected
-from pyrepl3_client._journal.protocol import Journal, SavedCheckpoint
+from pyrepl3_client._journal.protocol import RESET, Journal, SavedCheckpoint
 from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._session.checkpoints import Saver
-from pyrepl3_client._session.options import Backoff, Durability
-from pyrepl3_client._session.queries import Questions, checked_id
+from pyrepl3_client._session.death_policy import Backoff
+from pyrepl3_client._session.options import Durability
+from pyrepl3_client._session.queries import Questions
 from pyrepl3_client._session.recorder import Keeper
 from pyrepl3_client._session.recovery_report import Recovery
-from pyrepl3_client._session.replay import RESET, Rebuild
+from pyrepl3_client._session.replay import Rebuild
 from pyrepl3_client._text import shortened
 from pyrepl3_client._wire.connection import Interceptor
 from pyrepl3_client._worker.handle import Incarnation
 from pyrepl3_client._worker.tree_limits import watch_tree
-from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client.config import WorkerConfig, checked_id
 from pyrepl3_client.errors import (
     DeathCertificate,
     ProtocolError,

@@ -13,9 +13,15 @@ from pyrepl3_schemas.messages import CancelReason
 from pyrepl3_worker.execution.blocking_thread import BlockingThread
 from pyrepl3_worker.execution.execution import Execution, current
 from pyrepl3_worker.execution.host import Host
-from pyrepl3_worker.host_calls.calls import wait_readable
 from pyrepl3_worker.interrupts.child_processes import kill_children, living_children
-from pyrepl3_worker.interrupts.signals import Doorbell, Interrupt, Unwinder, hears_by_itself, injected
+from pyrepl3_worker.interrupts.signals import (
+    Doorbell,
+    Interrupt,
+    Unwinder,
+    hears_by_itself,
+    injected,
+    wait_readable,
+)
 from pyrepl3_worker.interrupts.timers import Alarm, AlarmClock
 
 _ESCALATE_AFTER: Final = 1.0

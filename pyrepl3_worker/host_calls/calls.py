@@ -22,7 +22,7 @@ from pyrepl3_schemas.messages import Call, CallResponse, FromWorker, Input, Inpu
 from pyrepl3_worker.errors import AsyncContextError, ExecutionError
 from pyrepl3_worker.execution.execution import Execution, current
 from pyrepl3_worker.host_calls.pending import COROUTINE_FLAGS, Answer, PendingCall, in_coroutine, is_awaited
-from pyrepl3_worker.interrupts.signals import Interrupt, gate
+from pyrepl3_worker.interrupts.signals import Interrupt
 
 _SHORT_SLEEP: Final = 0.002
 
@@ -314,12 +314,6 @@ class _Interruptible:
 
 
 _original_sleep = time.sleep
-
-
-@gate
-def wait_readable(poller: select.poll) -> None:
-    """Wait until something can be read; an interrupt may be raised here."""
-    poller.poll()
 
 
 def _text(value: str) -> str:

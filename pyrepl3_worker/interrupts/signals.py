@@ -13,6 +13,7 @@ half written. So it looks down the stack for the first frame of ours: if that is
 does nothing but run the code), the code is at work.
 """
 
+import select
 import selectors
 import signal
 import sys
@@ -305,3 +306,9 @@ def injected(reason: CancelReason, execution_id: str, timeout: float | None) -> 
             error = CancelledError("cancelled")
     error.add_note(f"raised by the session: execution {execution_id!r}, reason {reason!r}")
     return error
+
+
+@gate
+def wait_readable(poller: select.poll) -> None:
+    """Wait until something can be read; an interrupt may be raised here."""
+    poller.poll()

@@ -29,11 +29,6 @@ class Alarm:
             self.clock.forget()
 
 
-def is_owned(lock: "threading.RLock") -> bool:
-    """Whether the calling thread holds a reentrant lock."""
-    return lock._is_owned()  # pyright: ignore[reportUnknownVariableType, reportAttributeAccessIssue, reportUnknownMemberType] - threading.Condition asks the same way; there is no other
-
-
 class AlarmClock:
     """Runs actions at their time, on a daemon thread of its own. Actions must be short and not raise."""
 

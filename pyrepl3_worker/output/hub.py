@@ -19,7 +19,7 @@ from typing import Final
 from pyrepl3_schemas.messages import Output, StreamName
 from pyrepl3_worker.execution.execution import Execution, Flow, current
 from pyrepl3_worker.interrupts.signals import Doorbell
-from pyrepl3_worker.interrupts.timers import Alarm, AlarmClock, is_owned
+from pyrepl3_worker.interrupts.timers import Alarm, AlarmClock
 from pyrepl3_worker.output.buffer import Segment, head_of, tail_of, trimmed, utf8_decoder
 from pyrepl3_worker.wire.stdio import Stdio
 from pyrepl3_worker.wire.transport import Writer
@@ -105,7 +105,7 @@ class OutputHub:
         the hub's, where a second write would take apart what the first has half done; or while this
         thread holds the lock of the writer or of the clock, for which the hub's owner may be waiting.
         """
-        return is_owned(self._lock) or is_owned(self._writer.lock) or is_owned(self._clock.lock)
+        return _is_owned(self._lock) or _is_owned(self._writer.lock) or _is_owned(self._clock.lock)
 
     def _take_later(self) -> None:
         """Take what could not be taken when it was written. What comes meanwhile waits for its alarm."""
@@ -396,3 +396,8 @@ class OutputHub:
             if final:
                 self._account(self.running, stream, decoder.decode(b"", final=True))
                 decoder.reset()
+
+
+def _is_owned(lock: "threading.RLock") -> bool:
+    """Whether the calling thread holds a reentrant lock."""
+    return lock._is_owned()  # pyright: ignore[reportUnknownVariableType, reportAttributeAccessIssue, reportUnknownMemberType] - threading.Condition asks the same way; there is no other

@@ -37,9 +37,9 @@ from pyrepl3_worker.execution.execution import Execution
 from pyrepl3_worker.execution.host import Outcome
 from pyrepl3_worker.execution.tasks import EventLoopCoordinator
 from pyrepl3_worker.executor import AsyncExecutor
-from pyrepl3_worker.host_calls.calls import Calls, wait_readable
+from pyrepl3_worker.host_calls.calls import Calls
 from pyrepl3_worker.interrupts.child_processes import before_spawning, kill_children
-from pyrepl3_worker.interrupts.signals import Interrupt, loop_gate
+from pyrepl3_worker.interrupts.signals import Interrupt, loop_gate, wait_readable
 from pyrepl3_worker.interrupts.timers import AlarmClock
 from pyrepl3_worker.isolation.builtins_guard import take_note
 from pyrepl3_worker.namespace import NamespaceManager

@@ -15,9 +15,9 @@ from resonate.codec import Codec, NoopEncryptor
 from resonate.resonate import Resonate
 from resonate.types import Value
 
-from pyrepl3_client._journal.protocol import CallRecord, SavedCheckpoint, Spec
+from pyrepl3_client._journal.protocol import CallRecord, SavedCheckpoint, Spec, blob_digest
 from pyrepl3_client.durable.resonate.ids import awaited_id, root_id
-from pyrepl3_client.durable.sqlite import SqliteConnection, blob_digest
+from pyrepl3_client.durable.sqlite import SqliteConnection
 from tests.helpers.journals import Submitted, journal_at, run
 
 pytestmark = pytest.mark.anyio

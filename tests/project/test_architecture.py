@@ -19,6 +19,7 @@ import pytest
 from pyrepl3_schemas.codec import ClientDecoder, decode_value, encode
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.messages import Execute, Hello, Ready, Result
+from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER, TRANSPARENT_FILES
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -38,7 +39,76 @@ MAY_IMPORT = {
     "pyrepl3_client": {"msgspec", "pyrepl3_schemas", "anyio"},
     "pyrepl3_client.durable": {"msgspec", "pyrepl3_schemas", "anyio", "resonate", "resonate_base"},
 }
-"""What a room may import beside the standard library and itself, at any time of its life."""
+"""What a package may import beside the standard library and itself, at any time of its life."""
+
+GROUND = {
+    "pyrepl3_client": {"errors", "config", "results", "_text"},
+    "pyrepl3_worker": {"errors", "config"},
+}
+"""Files that every room of a package may import."""
+
+ARROWS = {
+    "pyrepl3_client": {
+        "_concurrency": set[str](),
+        "_launch": set[str](),
+        "_journal": set[str](),
+        "_wire": {"_launch"},
+        "_execution": {"_concurrency", "_journal", "_wire"},
+        "_worker": {"_execution", "_launch", "_wire"},
+        "_session": {"_concurrency", "_execution", "_journal", "_launch", "_wire", "_worker", "durable"},
+        "_pool": {"_concurrency", "_execution", "_launch", "_session"},
+        "testing": {"_execution", "_launch", "_session", "_wire"},
+        "sync": {"_concurrency", "_execution", "_journal", "_pool", "_session"},
+        "demo": {"sync", "testing"},
+        "durable": {"_journal", "durable.remote", "durable.resonate", "durable.sqlite"},
+        "durable.lease": set[str](),
+        "durable.resonate": {"_journal", "durable.lease"},
+        "durable.remote": {"_journal", "durable.lease", "durable.resonate"},
+        "durable.sqlite": {
+            "_journal",
+            "durable.lease",
+            "durable.resonate",
+            "durable.sqlite.resonate_server",
+            "durable.sqlite.tables",
+        },
+        "durable.sqlite.resonate_server": {"durable.sqlite.tables"},
+        "durable.sqlite.tables": {"_journal", "durable.lease"},
+    },
+    "pyrepl3_worker": {
+        "wire": set[str](),
+        "confinement": set[str](),
+        "isolation": set[str](),
+        "namespace": set[str](),
+        "code": set[str](),
+        "interrupts": {"code"},
+        "rendering": {"code"},
+        "inspection": {"rendering"},
+        "execution": {"code", "interrupts", "isolation", "rendering"},
+        "host_calls": {"execution", "interrupts"},
+        "output": {"execution", "interrupts", "wire"},
+        "executor": {"code", "execution", "interrupts", "isolation", "namespace"},
+        "checkpoint": {"code", "execution", "interrupts", "isolation", "namespace", "rendering"},
+        "session": {
+            "checkpoint",
+            "code",
+            "confinement",
+            "execution",
+            "executor",
+            "host_calls",
+            "inspection",
+            "interrupts",
+            "isolation",
+            "namespace",
+            "output",
+            "rendering",
+            "wire",
+        },
+        "startup": {"session", "wire"},
+        "__main__": {"confinement", "isolation", "startup", "wire"},
+        "fork_server": {"__main__", "isolation", "startup"},
+    },
+}
+"""Which room imports which. A package's own `__init__` may import all of it, the ground itself alone."""
 
 HEAVY = {
     "anyio",
@@ -94,8 +164,8 @@ class Source:
         return self.module.partition(".")[0]
 
     @property
-    def room(self) -> str:
-        """The room whose walls this file stands in: a package, or `durable`."""
+    def outer_room(self) -> str:
+        """The package that this file stands in, or `durable`."""
         return max((room for room in MAY_IMPORT if f"{self.module}.".startswith(f"{room}.")), key=len)
 
     def imports(self) -> Iterator[tuple[str, int]]:
@@ -135,9 +205,60 @@ def test_the_tree_is_where_this_file_looks() -> None:
 
 @pytest.mark.parametrize("source", PACKAGED, ids=str)
 def test_a_room_imports_only_what_it_may(source: Source) -> None:
-    allowed = MAY_IMPORT[source.room] | STDLIB | {source.package}
+    allowed = MAY_IMPORT[source.outer_room] | STDLIB | {source.package}
     wrong = [f"line {line}: {module}" for module, line in source.imports() if top(module) not in allowed]
-    assert not wrong, f"{source.room} may import {sorted(MAY_IMPORT[source.room])} and the standard library"
+    assert not wrong, (
+        f"{source.outer_room} may import {sorted(MAY_IMPORT[source.outer_room])} and the standard library"
+    )
+
+
+def room_of(module: str) -> str:
+    """Return a module's room, such as `_wire` or `durable.sqlite`; empty for a package itself."""
+    package, _, inner = module.partition(".")
+    rooms = [room for room in ARROWS[package] if f"{inner}.".startswith(f"{room}.")]
+    return max(rooms, key=len) if rooms else inner.partition(".")[0]
+
+
+@pytest.mark.parametrize("source", [source for source in PACKAGED if source.package in ARROWS], ids=str)
+def test_arrows_between_rooms_run_one_way(source: Source) -> None:
+    room, ground = room_of(source.module), GROUND[source.package]
+    if not room:
+        return  # the public face, which shows what all rooms have
+    allowed = ground if room in ground else ARROWS[source.package][room] | ground | {room}
+    wrong = [
+        f"line {line}: {module}"
+        for module, line in source.imports()
+        if top(module) == source.package and room_of(module) and room_of(module) not in allowed
+    ]
+    assert not wrong, f"{room} may import {sorted(allowed)}"
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_every_room_exists_and_the_arrows_make_no_circle(package: str) -> None:
+    arrows = {room: set(targets) for room, targets in ARROWS[package].items()}
+    folder = PACKAGES[package]
+    for room in [*arrows, *GROUND[package]]:
+        path = folder / room.replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").is_file(), room
+    while leaves := {room for room, targets in arrows.items() if not targets & arrows.keys()}:
+        for leaf in leaves:
+            del arrows[leaf]
+    assert not arrows
+
+
+def test_a_rooms_init_is_a_map_and_imports_nothing() -> None:
+    public = {"pyrepl3_client", "pyrepl3_client.testing", "pyrepl3_client.durable.sqlite"}
+    rooms = [
+        source for source in PACKAGED if source.path.name == "__init__.py" and source.module not in public
+    ]
+    assert len(rooms) >= len(ARROWS["pyrepl3_client"])
+    assert {room.module: list(room.imports()) for room in rooms if list(room.imports())} == {}
+
+
+def test_every_file_that_an_interrupt_may_pass_exists() -> None:
+    assert [path for path in sorted(TRANSPARENT_FILES) if not Path(path).is_file()] == []
+    assert all(path.startswith(PACKAGE_FOLDER) for path in TRANSPARENT_FILES)
+    assert Path(PACKAGE_FOLDER) == PACKAGES["pyrepl3_worker"]
 
 
 @pytest.mark.parametrize("source", EVERYWHERE, ids=str)

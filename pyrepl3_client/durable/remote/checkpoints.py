@@ -6,10 +6,9 @@ from typing import Final
 
 import msgspec
 
-from pyrepl3_client._journal.protocol import SavedCheckpoint
+from pyrepl3_client._journal.protocol import SavedCheckpoint, blob_digest
 from pyrepl3_client.durable.remote.fenced_store import FencedStore, last
 from pyrepl3_client.durable.remote.large_values import DataStore, Ref
-from pyrepl3_client.durable.sqlite import blob_digest
 from pyrepl3_client.errors import StoreError
 
 

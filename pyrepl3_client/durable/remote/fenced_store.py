@@ -15,11 +15,11 @@ from resonate.transport import Transport
 from resonate.types import PromiseCreateReq, PromiseRecord, PromiseSettleReq, Value
 from resonate_base import Network, ResonateError
 
+from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.lease.owner import describe, is_dead, this_owner
 from pyrepl3_client.durable.resonate.engine import is_missing, told
 from pyrepl3_client.durable.resonate.function import FOREVER
 from pyrepl3_client.durable.resonate.ids import session_group, session_root
-from pyrepl3_client.durable.sqlite import LeaseLost, SessionBusy
 from pyrepl3_client.errors import StoreError
 
 _log: Final = logging.getLogger(__name__)

@@ -6,13 +6,13 @@ from typing import Final, Self
 
 from resonate_base import Network, Source
 
+from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.remote.fenced_store import FencedStore
 from pyrepl3_client.durable.remote.record import PromiseRecord
 from pyrepl3_client.durable.resonate.bridge import ProtocolBridge
 from pyrepl3_client.durable.resonate.engine import Engine
 from pyrepl3_client.durable.resonate.ids import awaited_id, awaited_tags, session_group
 from pyrepl3_client.durable.resonate.journal import ResonateJournal
-from pyrepl3_client.durable.sqlite import LeaseLost
 from pyrepl3_client.errors import StoreError
 
 _log: Final = logging.getLogger(__name__)

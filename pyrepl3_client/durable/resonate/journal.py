@@ -12,13 +12,12 @@ from typing import Final
 
 import msgspec
 
-from pyrepl3_client._journal.memory import conflict
 from pyrepl3_client._journal.outcomes import Ended, decode_outcome
-from pyrepl3_client._journal.protocol import Entry, Spec
+from pyrepl3_client._journal.protocol import Entry, Spec, conflict
+from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.resonate.bridge import BridgeMetrics, Correlation, ProtocolBridge
 from pyrepl3_client.durable.resonate.engine import Engine
 from pyrepl3_client.durable.resonate.ids import awaited_id, code_digest, root_id
-from pyrepl3_client.durable.sqlite import LeaseLost
 from pyrepl3_client.errors import StoreError
 from pyrepl3_schemas.messages import Result
 

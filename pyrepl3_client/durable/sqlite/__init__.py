@@ -2,17 +2,11 @@
 
 from pyrepl3_client.durable.sqlite.connection import SqliteConnection
 from pyrepl3_client.durable.sqlite.tables.calls import Call, Calls
-from pyrepl3_client.durable.sqlite.tables.checkpoints import (
-    PART_BYTES,
-    Checkpoint,
-    Checkpoints,
-    blob_digest,
-    parts_of,
-)
+from pyrepl3_client.durable.sqlite.tables.checkpoints import PART_BYTES, Checkpoint, Checkpoints, parts_of
 from pyrepl3_client.durable.sqlite.tables.database import IN_MEMORY
 from pyrepl3_client.durable.sqlite.tables.errors import StoreBusy
 from pyrepl3_client.durable.sqlite.tables.executions import Execution, Executions
-from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseLost, Leases, SessionBusy
+from pyrepl3_client.durable.sqlite.tables.leases import Lease, Leases
 from pyrepl3_client.durable.sqlite.tables.records import SessionRecords
 from pyrepl3_client.durable.sqlite.tables.retention import Pruned
 
@@ -26,13 +20,10 @@ __all__ = [
     "Execution",
     "Executions",
     "Lease",
-    "LeaseLost",
     "Leases",
     "Pruned",
-    "SessionBusy",
     "SessionRecords",
     "SqliteConnection",
     "StoreBusy",
-    "blob_digest",
     "parts_of",
 ]

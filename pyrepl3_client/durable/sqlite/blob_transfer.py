@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from hashlib import sha256
 from typing import Final, Protocol
 
-from pyrepl3_client.durable.sqlite import PART_BYTES, SessionRecords, blob_digest, parts_of
+from pyrepl3_client._journal.protocol import blob_digest
+from pyrepl3_client.durable.sqlite import PART_BYTES, SessionRecords, parts_of
 from pyrepl3_client.errors import StoreError
 
 # Blobs in one transaction: some 5 ms.

@@ -13,6 +13,7 @@ from msgspec import Raw
 from resonate.timing import Clock, Sleeper, now_ms, sleep
 from resonate_base import ConnectorError
 
+from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.sqlite.resonate_server.mailbox import Mail, anycast, unicast
 from pyrepl3_client.durable.sqlite.resonate_server.requests import I64_MAX, PromiseSettle, Request
 from pyrepl3_client.durable.sqlite.resonate_server.server import Machine
@@ -26,7 +27,7 @@ from pyrepl3_client.durable.sqlite.resonate_server.wire import (
 from pyrepl3_client.durable.sqlite.tables.busy import Waiting
 from pyrepl3_client.durable.sqlite.tables.database import Database, Synchronous
 from pyrepl3_client.durable.sqlite.tables.errors import Complaints
-from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseLost
+from pyrepl3_client.durable.sqlite.tables.leases import Lease
 from pyrepl3_client.durable.sqlite.tables.records import SessionRecords
 from pyrepl3_client.durable.sqlite.tables.retention import Pruned, Pruner
 from pyrepl3_client.durable.sqlite.tables.schema import prepare

@@ -8,19 +8,13 @@ import msgspec
 from resonate.codec import Codec, NoopEncryptor
 
 from pyrepl3_client._journal.protocol import CallRecord, Entry, History, SavedCheckpoint, Spec
+from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.resonate.bridge import ProtocolBridge
 from pyrepl3_client.durable.resonate.engine import Engine
 from pyrepl3_client.durable.resonate.function import Settled
 from pyrepl3_client.durable.resonate.ids import awaited_id, root_id, session_group, session_prefix
 from pyrepl3_client.durable.resonate.journal import Begun, Outcome, ResonateJournal
-from pyrepl3_client.durable.sqlite import (
-    Call,
-    Checkpoint,
-    Execution,
-    LeaseLost,
-    SessionRecords,
-    SqliteConnection,
-)
+from pyrepl3_client.durable.sqlite import Call, Checkpoint, Execution, SessionRecords, SqliteConnection
 from pyrepl3_client.durable.sqlite.blob_transfer import put_blobs, read_blobs
 from pyrepl3_client.durable.sqlite.lease_renewal import Ownership
 from pyrepl3_client.errors import StoreError

@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable
 from typing import Final, Self
 
+from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.lease.owner import describe, end_owner, is_dead, this_owner
-from pyrepl3_client.durable.sqlite import Lease, LeaseLost, SessionBusy, SqliteConnection
+from pyrepl3_client.durable.sqlite import Lease, SqliteConnection
 from pyrepl3_client.errors import StoreError
 
 _log: Final = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ import msgspec
 import pytest
 
 from pyrepl3_client._journal.protocol import CallRecord, Entry, SavedCheckpoint, Spec
+from pyrepl3_client.durable.lease.errors import SessionBusy
 from pyrepl3_client.durable.remote.journal import PromiseJournal
 from pyrepl3_client.durable.resonate.ids import session_group
-from pyrepl3_client.durable.sqlite import SessionBusy, SqliteConnection
+from pyrepl3_client.durable.sqlite import SqliteConnection
 from pyrepl3_client.durable.stores import open_store
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Unsaved

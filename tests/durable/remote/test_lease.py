@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from pyrepl3_client._journal.protocol import CallRecord, Entry, SavedCheckpoint
+from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.remote import journal as promise_journal_module
 from pyrepl3_client.durable.remote import large_values as data_module
 from pyrepl3_client.durable.remote.connect import Bounded, connect_http
 from pyrepl3_client.durable.remote.fenced_store import last
 from pyrepl3_client.durable.resonate import journal as journal_module
-from pyrepl3_client.durable.sqlite import LeaseLost, SessionBusy
 from pyrepl3_client.durable.stores import open_store
 from pyrepl3_client.errors import StoreError
 from tests.helpers.journals import CODE, SESSION, Submitted, blobs, run

@@ -14,9 +14,10 @@ import pytest
 from resonate_base import ConnectorError
 
 from pyrepl3_client._journal.protocol import CallRecord, Entry
+from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.lease.owner import is_dead, this_owner
 from pyrepl3_client.durable.resonate.ids import session_group
-from pyrepl3_client.durable.sqlite import LeaseLost, SessionBusy, SqliteConnection
+from pyrepl3_client.durable.sqlite import SqliteConnection
 from pyrepl3_client.errors import StoreError
 from tests.helpers.journals import CODE, SESSION, Submitted, connected, journal_at, run
 from tests.helpers.sqlite_store import Clock, create, request

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from pyrepl3_client.durable.sqlite import SqliteConnection, blob_digest
+from pyrepl3_client._journal.protocol import blob_digest
+from pyrepl3_client.durable.sqlite import SqliteConnection
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.schema import prepare
 from tests.helpers.sqlite_store import START, Clock, action, ask, create, settle, suspend, task_create

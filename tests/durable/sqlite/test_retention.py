@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
-from pyrepl3_client.durable.sqlite import Pruned, SqliteConnection, blob_digest
+from pyrepl3_client._journal.protocol import blob_digest
+from pyrepl3_client.durable.sqlite import Pruned, SqliteConnection
 from tests.helpers.sqlite_store import Clock, ask, create, settle, task_create
 
 pytestmark = pytest.mark.anyio

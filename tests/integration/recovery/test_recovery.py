@@ -15,7 +15,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client._session import replay, supervisor
-from pyrepl3_client._session.options import Backoff
+from pyrepl3_client._session.supervisor import Backoff
 from tests.helpers.real_sessions import quick
 
 pytestmark = pytest.mark.anyio

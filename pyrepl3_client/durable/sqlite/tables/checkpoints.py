@@ -1,6 +1,5 @@
 """Checkpoints, and the blobs they are made of: each stored once, under its digest, whoever names it."""
 
-import hashlib
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -8,6 +7,7 @@ import msgspec
 from msgspec import Struct
 from resonate.timing import Clock
 
+from pyrepl3_client._journal.protocol import blob_digest
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.leases import Lease, Leases
 from pyrepl3_client.errors import StoreError
@@ -25,11 +25,6 @@ class Checkpoint(Struct, frozen=True):
     created_at: int
     manifest: bytes
     unsaved: bytes = b""
-
-
-def blob_digest(data: bytes | memoryview) -> str:
-    """Give the name under which `data` is stored: its SHA-256, in hex, as the worker names it."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def parts_of(size: int) -> int:
