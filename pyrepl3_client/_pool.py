@@ -8,11 +8,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
-from pyrepl3_client._concurrency.uncancellable import finish
+from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
 from pyrepl3_client._execution.execution import InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities
-from pyrepl3_client._launch.fork_server import Template
-from pyrepl3_client._launch.idle_worker import Spare
+from pyrepl3_client._launch.fork_server import ForkServer
+from pyrepl3_client._launch.idle_worker import IdleWorker
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Launch, Worker
 from pyrepl3_client._session.open import DEFAULT_CONFIG, durability_of, open_with
@@ -29,25 +29,25 @@ _FIRST_BACKOFF: Final = 0.1
 _LONGEST_BACKOFF: Final = 10.0
 
 
-def seconds_until_refill(spares: int, size: int, failures: int) -> float | None:
+def seconds_until_refill(idle_workers: int, size: int, failures: int) -> float | None:
     """Decide when to start the next spare; None for not at all.
 
     Args:
-        spares: how many there are, warm or not.
+        idle_workers: how many there are, warm or not.
         size: how many there should be.
         failures: how many died or could not be started since one last got warm.
     """
-    if spares >= size:
+    if idle_workers >= size:
         return None
     if failures == 0:
         return 0.0
     return min(_FIRST_BACKOFF * 2.0 ** min(failures - 1, 20), _LONGEST_BACKOFF)
 
 
-def choose(spares: Sequence[Spare]) -> Spare | None:
+def choose(idle_workers: Sequence[IdleWorker]) -> IdleWorker | None:
     """Decide which spare the next session gets: the oldest that is warm, else the oldest that lives."""
-    living = [spare for spare in spares if spare.alive]
-    return next((spare for spare in living if spare.warm), living[0] if living else None)
+    living = [idle for idle in idle_workers if idle.alive]
+    return next((idle for idle in living if idle.warm), living[0] if living else None)
 
 
 class WorkerPool:
@@ -93,8 +93,8 @@ class WorkerPool:
         self.config = replace(config, warm=config.warm + checked_modules(tuple(warm)))
         self._spawn = self._launch = launch or spawn
         self._fork = fork and launch is None
-        self._template: Template | None = None
-        self._spares: list[Spare] = []
+        self._fork_server: ForkServer | None = None
+        self._idle_workers: list[IdleWorker] = []
         self._failures = 0
         self._refill: asyncio.TimerHandle | None = None
         self._changed: asyncio.Future[None] | None = None
@@ -105,12 +105,12 @@ class WorkerPool:
         """Why workers are spawned and not forked; None when they are forked."""
         if not self._fork:
             return "the pool was told not to fork"
-        return "the pool is closed" if self._template is None else self._template.reason
+        return "the pool is closed" if self._fork_server is None else self._fork_server.reason
 
     @property
     def waiting(self) -> int:
         """How many warm workers wait for a session."""
-        return sum(spare.warm for spare in self._spares)
+        return sum(idle.warm for idle in self._idle_workers)
 
     async def __aenter__(self) -> Self:
         """Start the workers and wait until all of them are warm.
@@ -137,18 +137,18 @@ class WorkerPool:
     async def _start_template(self) -> None:
         if not self._fork:
             return
-        self._template = await Template(self.config, spawn=self._spawn).__aenter__()
-        self._launch = self._template.launch
-        await self._template.settled()
+        self._fork_server = await ForkServer(self.config, spawn=self._spawn).__aenter__()
+        self._launch = self._fork_server.launch
+        await self._fork_server.settled()
 
     async def _fill_up(self) -> None:
-        if len(self._spares) < self.size:
+        if len(self._idle_workers) < self.size:
             self._add()
             # Starting one holds the loop; let others have a turn in between.
             await asyncio.sleep(0)
             return
         self._changed = asyncio.get_running_loop().create_future()
-        ended = [spare.ended for spare in self._spares]
+        ended = [idle.ended for idle in self._idle_workers]
         await asyncio.wait([self._changed, *ended], return_when=asyncio.FIRST_COMPLETED)
         for future in ended:
             if future.done():
@@ -191,16 +191,16 @@ class WorkerPool:
             yield session
 
     def _take(self, config: WorkerConfig) -> Worker:
-        spare = choose(self._spares)
-        if spare is None:
+        idle = choose(self._idle_workers)
+        if idle is None:
             return self._launch(config)
-        self._spares.remove(spare)
+        self._idle_workers.remove(idle)
         if self._open:
             self._schedule(_AFTER_CHECKOUT)
-        return spare.take()
+        return idle.take()
 
     def _schedule(self, least: float = 0.0) -> None:
-        seconds = seconds_until_refill(len(self._spares), self.size, self._failures)
+        seconds = seconds_until_refill(len(self._idle_workers), self.size, self._failures)
         if seconds is not None and self._refill is None and self._open:
             loop = asyncio.get_running_loop()
             self._refill = loop.call_later(max(seconds, least), self._refill_one)
@@ -215,16 +215,16 @@ class WorkerPool:
         self._schedule()
 
     def _add(self) -> None:
-        self._spares.append(Spare(self._launch(self.config), self._on_warm, self._on_death))
+        self._idle_workers.append(IdleWorker(self._launch(self.config), self._on_warm, self._on_death))
 
     def _on_warm(self) -> None:
         self._failures = 0
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
-    def _on_death(self, spare: Spare) -> None:
-        if spare in self._spares:
-            self._spares.remove(spare)
+    def _on_death(self, idle: IdleWorker) -> None:
+        if idle in self._idle_workers:
+            self._idle_workers.remove(idle)
             self._failures += 1
             self._schedule()
 
@@ -233,16 +233,16 @@ class WorkerPool:
         if self._refill is not None:
             self._refill.cancel()
             self._refill = None
-        if self._template is not None:
-            self._template.close()
-            self._template = None
+        if self._fork_server is not None:
+            self._fork_server.close()
+            self._fork_server = None
             self._launch = self._spawn
-        spares, self._spares = self._spares, []
-        for spare in spares:
-            spare.end()
-        if spares:
-            await finish(asyncio.get_running_loop().create_task(_all_ended(spares)))
+        idle_workers, self._idle_workers = self._idle_workers, []
+        for idle in idle_workers:
+            idle.end()
+        if idle_workers:
+            await wait_uncancelled(asyncio.get_running_loop().create_task(_all_ended(idle_workers)))
 
 
-async def _all_ended(spares: list[Spare]) -> None:
-    await asyncio.wait([spare.ended for spare in spares])
+async def _all_ended(idle_workers: list[IdleWorker]) -> None:
+    await asyncio.wait([idle.ended for idle in idle_workers])

@@ -9,7 +9,7 @@ _TAIL_BYTES = 1024 * 1024
 _SHORT_BYTES = 1024
 
 
-class OutputBound:
+class HeadTailBuffer:
     """What an execution wrote past Python, which its worker cannot count."""
 
     __slots__ = ("_cut", "_last", "_limit", "_over", "_tail", "_tail_bytes", "_tail_limit")
@@ -90,17 +90,17 @@ SHORT: Final = 256
 _MANY: Final = 1024
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """Give an id or a name for a message: escaped, and no longer than a person reads."""
     return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}… ({len(text):,} characters)"
 
 
-def shortened(text: str, most: int = _REASON) -> str:
+def truncated(text: str, most: int = _REASON) -> str:
     """Give a reason or a complaint at a length that logs and records can bear."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
-class Pieces(list[str]):
+class TextBuffer(list[str]):
     """Text in pieces. A piece takes some 60 bytes by itself, so short ones in a row become one."""
 
     __slots__ = ("_row",)

@@ -66,7 +66,7 @@ class Execution:
 
     def result(self) -> ExecutionResult:
         """Wait for the outcome. Ctrl-C cancels the execution."""
-        return self._thread.run(self._execution.run_through)
+        return self._thread.run(self._execution.wait_or_cancel)
 
     def cancel(self, reason: CancelReason = "cancelled") -> None:
         """Stop the execution and wait until it is over."""

@@ -17,26 +17,26 @@ from typing import Any, Final
 
 from pyrepl3_schemas.messages import CancelReason
 from pyrepl3_worker.code.analysis import ExecutionMode
-from pyrepl3_worker.code.compiler import Cell, Compiler
+from pyrepl3_worker.code.compiler import CompiledCell, Compiler
 from pyrepl3_worker.code.suggestions import ErrorRecovery
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.errors import CancellationError, CompilationError
 from pyrepl3_worker.execution.blocking_thread import BlockingThread
-from pyrepl3_worker.execution.canceller import Stopper
-from pyrepl3_worker.execution.execution import Execution, current
-from pyrepl3_worker.execution.host import NO_VALUE, Done, Host, NoHost, Outcome
+from pyrepl3_worker.execution.canceller import Canceller
+from pyrepl3_worker.execution.execution import WorkerExecution, current_path
+from pyrepl3_worker.execution.host import NO_VALUE, CellOutcome, Done, Host, NoHost
 from pyrepl3_worker.execution.metrics import ExecutionMetrics
 from pyrepl3_worker.execution.run_cell import (
     await_cell,
-    call_gated,
+    call_user_code,
     leave_forked_child,
     prepare,
     run_and_show,
 )
 from pyrepl3_worker.execution.tasks import CoroutineManager
-from pyrepl3_worker.interrupts.signals import injected
-from pyrepl3_worker.interrupts.timers import AlarmClock
-from pyrepl3_worker.isolation.builtins_guard import recover
+from pyrepl3_worker.interrupts.signals import make_cancel_error
+from pyrepl3_worker.interrupts.timers import TimerThread
+from pyrepl3_worker.isolation.builtins_guard import remove_user_hooks
 from pyrepl3_worker.namespace import NamespaceManager
 
 
@@ -62,7 +62,7 @@ class AsyncExecutor:
         *,
         config: ExecutorConfig = ExecutorConfig(),
         host: Host | None = None,
-        clock: AlarmClock | None = None,
+        timers: TimerThread | None = None,
     ) -> None:
         """Run code in `namespace`; `session_id` names the session in error notes."""
         self.namespace = namespace
@@ -73,15 +73,15 @@ class AsyncExecutor:
         self.compiler = Compiler(config.cache_size)
         self.forked = False
         self._host: Host = NoHost() if host is None else host
-        self._own_clock = clock is None
-        self._clock = AlarmClock() if clock is None else clock
+        self._own_clock = timers is None
+        self._timers = TimerThread() if timers is None else timers
         self._blocking = BlockingThread()
-        self.stopper = Stopper(self._host, self._clock, self._blocking)
+        self.canceller = Canceller(self._host, self._timers, self._blocking)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = contextvars.copy_context()
-        self._queue: deque[tuple[Execution, Done]] = deque()
+        self._queue: deque[tuple[WorkerExecution, Done]] = deque()
         self._advancing = False
-        self._running: Execution | None = None
+        self._running: WorkerExecution | None = None
         self._done: Done | None = None
         self._number: int | None = None
         self._mode_counts = {mode.value: 0 for mode in ExecutionMode}
@@ -101,7 +101,7 @@ class AsyncExecutor:
         }
 
     @property
-    def running(self) -> Execution | None:
+    def running(self) -> WorkerExecution | None:
         """The execution that has begun and not ended."""
         return self._running
 
@@ -141,9 +141,9 @@ class AsyncExecutor:
         loop = get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._executions_named += 1
-        execution = Execution(f"{self.session_id}-{self._executions_named}", code)
+        execution = WorkerExecution(f"{self.session_id}-{self._executions_named}", code)
 
-        def done(execution: Execution, outcome: Outcome) -> None:
+        def done(execution: WorkerExecution, outcome: CellOutcome) -> None:
             if future.done():
                 return
             if outcome.error is None:
@@ -164,7 +164,7 @@ class AsyncExecutor:
 
     _executions_named = 0
 
-    def submit(self, execution: Execution, done: Done) -> None:
+    def submit(self, execution: WorkerExecution, done: Done) -> None:
         """Run an execution when its turn comes; `done` is called on the loop's thread, exactly once."""
         if self._queue or self._advancing or self._running is not None:
             self._queue.append((execution, done))
@@ -188,18 +188,18 @@ class AsyncExecutor:
                 self._start(*self._queue.popleft())
                 if self.manager.tasks and self._queue and self._running is None and self._loop is not None:
                     # They too have a turn between two cells.
-                    self._host.before_unknown()
+                    self._host.flush_held_results()
                     self._loop.call_soon(self.advance)
                     return
         finally:
             self._advancing = False
 
-    def _start(self, execution: Execution, done: Done) -> None:
+    def _start(self, execution: WorkerExecution, done: Done) -> None:
         if self._loop is None:
             self._loop = get_running_loop()
         self._executions += 1
         self._running, self._done = execution, done
-        self.stopper.begin(execution, self._loop)
+        self.canceller.begin(execution, self._loop)
         self._number = None
         execution.started = perf_counter()
         execution.started_boot = clock_gettime(CLOCK_BOOTTIME)
@@ -218,9 +218,9 @@ class AsyncExecutor:
         timeout = self.config.max_execution_time if execution.timeout is None else execution.timeout
         if timeout is not None:
             execution.timeout = timeout
-            self.stopper.arm(timeout)
+            self.canceller.start_timeout(timeout)
         if not cell.quick:
-            self._host.before_unknown()
+            self._host.flush_held_results()
         mode = execution.mode
         if mode == "top_level_await":
             self._run_as_task(execution, cell)
@@ -229,11 +229,11 @@ class AsyncExecutor:
         else:
             self._run_here(execution, cell)
 
-    def _count(self, execution: Execution, mode: str) -> None:
+    def _count(self, execution: WorkerExecution, mode: str) -> None:
         self._mode_counts[mode] += 1
         execution.mode = mode
 
-    def _compile(self, execution: Execution) -> Cell:
+    def _compile(self, execution: WorkerExecution) -> CompiledCell:
         try:
             return self.compiler.compile(execution.code, execution.result_mode)
         except CompilationError as error:
@@ -242,8 +242,8 @@ class AsyncExecutor:
                 raise
             return self.compiler.compile(error.suggestion, execution.result_mode)
 
-    def _run_here(self, execution: Execution, cell: Cell) -> None:
-        execution.place = "main"
+    def _run_here(self, execution: WorkerExecution, cell: CompiledCell) -> None:
+        execution.where = "main"
         outcome = self._outcome(execution, cell)
         if self.forked:
             leave_forked_child(outcome.error)
@@ -257,36 +257,36 @@ class AsyncExecutor:
         # that the code's frames hold. Here and in the other two routes.
         del outcome
 
-    def _run_as_task(self, execution: Execution, cell: Cell) -> None:
+    def _run_as_task(self, execution: WorkerExecution, cell: CompiledCell) -> None:
         assert self._loop is not None
-        self._context.run(current.set, execution.flow)
+        self._context.run(current_path.set, execution.path)
         # Made by hand: the code's own main flow is not a task that the code created.
-        self.stopper.task = Task(self._drive(execution, cell), loop=self._loop, context=self._context)
+        self.canceller.task = Task(self._drive(execution, cell), loop=self._loop, context=self._context)
 
-    async def _drive(self, execution: Execution, cell: Cell) -> None:
+    async def _drive(self, execution: WorkerExecution, cell: CompiledCell) -> None:
         # Only now: a task that is cancelled before its first step never takes it, and nothing would end.
-        execution.place = "task"
-        self.stopper.deliver()
+        execution.where = "task"
+        self.canceller.deliver()
         try:
             try:
                 value = await await_cell(cell, self.namespace.namespace)
             finally:
-                recover()
-            shown = call_gated(self._host.show, execution, value)
+                remove_user_hooks()
+            shown = call_user_code(self._host.encode_value, execution, value)
             value = None if value is NO_VALUE else value
-            outcome = Outcome(value, None, shown, perf_counter() - execution.started)
+            outcome = CellOutcome(value, None, shown, perf_counter() - execution.started)
         except BaseException as raised:
-            outcome = self._failed(execution, raised, call_gated)
+            outcome = self._failed(execution, raised, call_user_code)
         if self.forked:
             leave_forked_child(outcome.error)
         self.compiler.adopt(cell)
         self._finish(execution, outcome)
         del outcome
 
-    def _run_on_blocking_thread(self, execution: Execution, cell: Cell) -> None:
+    def _run_on_blocking_thread(self, execution: WorkerExecution, cell: CompiledCell) -> None:
         loop = self._loop
         assert loop is not None
-        execution.place = "thread"
+        execution.where = "thread"
 
         def job() -> None:
             outcome = self._outcome(execution, cell)
@@ -295,58 +295,60 @@ class AsyncExecutor:
             loop.call_soon_threadsafe(finish, outcome)
             del outcome
 
-        def finish(outcome: Outcome) -> None:
+        def finish(outcome: CellOutcome) -> None:
             self.compiler.adopt(cell)
             self._finish(execution, outcome)
             self.advance()
 
         self._blocking.run(job)
 
-    def _outcome(self, execution: Execution, cell: Cell) -> Outcome:
+    def _outcome(self, execution: WorkerExecution, cell: CompiledCell) -> CellOutcome:
         """Run, and catch whatever comes, also an interrupt that strikes just outside of the code."""
         try:
             value, shown = self._context.run(
-                run_and_show, cell, self.namespace.namespace, self._host.show, execution
+                run_and_show, cell, self.namespace.namespace, self._host.encode_value, execution
             )
         except BaseException as raised:
-            return self._failed(execution, raised, self._context.run, call_gated)
+            return self._failed(execution, raised, self._context.run, call_user_code)
         value = None if value is NO_VALUE else value
-        return Outcome(value, None, shown, perf_counter() - execution.started)
+        return CellOutcome(value, None, shown, perf_counter() - execution.started)
 
-    def _failed(self, execution: Execution, raised: BaseException, *run: Callable[..., Any]) -> Outcome:
+    def _failed(
+        self, execution: WorkerExecution, raised: BaseException, *run: Callable[..., Any]
+    ) -> CellOutcome:
         """Let the host prepare an error, by way of `run` so that its `__str__` can be stopped too."""
         error = self._as_requested(execution, raised)
         call, *through = run
         shown: Any = None
         try:
-            shown = call(*through, self._host.explain, execution, error)
+            shown = call(*through, self._host.encode_error, execution, error)
         except BaseException:
             # The error's own doing, or a stop; the host says that it could not be described.
             shown = None
-        return Outcome(None, error, shown, perf_counter() - execution.started)
+        return CellOutcome(None, error, shown, perf_counter() - execution.started)
 
-    def _as_requested(self, execution: Execution, error: BaseException) -> BaseException:
+    def _as_requested(self, execution: WorkerExecution, error: BaseException) -> BaseException:
         """Give a cancelled task's CancelledError the form that the reason asks for."""
         reason = execution.reason
         if reason is None or reason == "cancelled" or not issubclass(type(error), CancelledError):
             return error
-        wanted = injected(reason, execution.execution_id, execution.timeout)
+        wanted = make_cancel_error(reason, execution.execution_id, execution.timeout)
         wanted.__cause__ = error
         return wanted
 
-    def _end_with(self, execution: Execution, error: BaseException) -> None:
-        self._finish(execution, self._failed(execution, error, self._context.run, call_gated))
+    def _end_with(self, execution: WorkerExecution, error: BaseException) -> None:
+        self._finish(execution, self._failed(execution, error, self._context.run, call_user_code))
 
-    def _finish(self, execution: Execution, outcome: Outcome) -> None:
-        self.stopper.end()
+    def _finish(self, execution: WorkerExecution, outcome: CellOutcome) -> None:
+        self.canceller.end()
         error = outcome.error
         if error is not None:
             self._errors += 1
             self.namespace.namespace["_last_exception"] = sys.last_exc = error
         self._host.end(execution)
-        in_task = execution.place == "task"
-        execution.place = "ended"
-        del execution.flow
+        in_task = execution.where == "task"
+        execution.where = "ended"
+        del execution.path
         done, self._done = self._done, None
         self._running = None
         if done is not None:
@@ -355,7 +357,7 @@ class AsyncExecutor:
         if error is None and self._number is not None:
             self.namespace.record_output(self._number, outcome.value)
         self.metrics.record_execution(execution.mode, outcome.duration, success=error is None)
-        self._host.tidy()
+        self._host.repair()
         if self._queue and in_task and self._loop is not None:
             # Not from within the task, which the next one would take for its own.
             self._loop.call_soon(self.advance)
@@ -365,24 +367,24 @@ class AsyncExecutor:
     def cancel(self, execution_id: str, reason: CancelReason) -> bool:
         """Stop an execution, running or waiting; asked again, stop it harder. False: it is not here."""
         known = self.request(execution_id, reason)
-        self.stopper.deliver()
+        self.canceller.deliver()
         return known
 
     def request(self, execution_id: str, reason: CancelReason) -> bool:
         """Note the wish to stop an execution; `deliver` carries it out. False: it is not here."""
         running = self._running
         if running is not None and running.execution_id == execution_id:
-            self.stopper.request(running, reason)
+            self.canceller.request(running, reason)
             return True
         for entry in self._queue:
             execution, done = entry
             if execution.execution_id == execution_id:
                 self._queue.remove(entry)
                 execution.reason = reason
-                execution.place = "ended"
+                execution.where = "ended"
                 error = CancellationError(f"execution {execution_id!r} was cancelled before it began")
-                shown = self._host.explain(execution, error)
-                done(execution, Outcome(None, error, shown, 0.0))
+                shown = self._host.encode_error(execution, error)
+                done(execution, CellOutcome(None, error, shown, 0.0))
                 return True
         return False
 
@@ -394,7 +396,7 @@ class AsyncExecutor:
             self.cancel(self._running.execution_id, "cancelled")
         self._blocking.stop()
         if self._own_clock:
-            self._clock.stop()
+            self._timers.stop()
         return self.manager.cleanup()
 
 

@@ -9,10 +9,10 @@ import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from pyrepl3_client._concurrency.thread_pool import Threads
+from pyrepl3_client._concurrency.thread_pool import ThreadPool
 
 
-class Nursery:
+class TaskOwner:
     """Runs host functions for a session, until it is closed."""
 
     def __init__(self, name: str) -> None:
@@ -20,7 +20,7 @@ class Nursery:
         self.loop = asyncio.get_running_loop()
         self._name = name
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._threads = Threads(f"pyrepl3-{name}")
+        self._threads = ThreadPool(f"pyrepl3-{name}")
         self._closed = False
 
     def start[T](self, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:

@@ -36,7 +36,7 @@ def _carried(raised: BaseException) -> CarriedError:
     return error
 
 
-class Threads:
+class ThreadPool:
     """Starts threads as they are needed, up to a number; they end when they have nothing to do."""
 
     def __init__(self, name: str) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 
-async def wait_through(wait: Callable[[], Awaitable[object]], on_cancel: Callable[[], None]) -> None:
+async def wait_and_forward_cancel(
+    wait: Callable[[], Awaitable[object]], on_cancel: Callable[[], None]
+) -> None:
     """Wait until `wait()` is done; each further cancellation calls `on_cancel` and waits on.
 
     The caller is being cancelled, and re-raises that afterwards. A cancelled anyio scope would cancel
@@ -22,7 +24,7 @@ async def wait_through(wait: Callable[[], Awaitable[object]], on_cancel: Callabl
                 return
 
 
-async def finish(task: asyncio.Task[None]) -> None:
+async def wait_uncancelled(task: asyncio.Task[None]) -> None:
     """Wait for a task that must come to its end. A cancellation is raised again afterwards."""
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):

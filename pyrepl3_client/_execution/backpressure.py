@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, Protocol
 
-from pyrepl3_client._concurrency.task_owner import Nursery
+from pyrepl3_client._concurrency.task_owner import TaskOwner
 
 HIGH_BYTES: Final = 8 * 1024 * 1024
 """With more than this waiting, reading stops."""
@@ -16,14 +16,14 @@ MESSAGE_BYTES: Final = 256
 """What a message without text counts for."""
 
 
-class Valve(Protocol):
+class FlowControl(Protocol):
     """Stops and restarts the reading of a worker's messages."""
 
-    def hold(self, who: object) -> None:
+    def pause_reading(self, who: object) -> None:
         """Stop reading."""
         ...
 
-    def release(self, who: object) -> None:
+    def resume_reading(self, who: object) -> None:
         """Take `who`'s hold back, if there is one."""
         ...
 
@@ -31,13 +31,13 @@ class Valve(Protocol):
 type Step = Callable[[], Awaitable[None] | None]
 
 
-class Delivery:
+class OrderedDelivery:
     """A queue of steps that is empty, and costs nothing, unless a step has to be awaited."""
 
-    def __init__(self, nursery: Nursery, valve: Callable[[], Valve]) -> None:
+    def __init__(self, task_owner: TaskOwner, flow_control: Callable[[], FlowControl]) -> None:
         """Await in a task of `nursery`; stop and start reading by `valve()`."""
-        self._nursery = nursery
-        self._valve = valve
+        self._task_owner = task_owner
+        self._flow_control = flow_control
         self._steps: deque[tuple[Step, int]] = deque()
         self._bytes = 0
         self._full = False
@@ -56,12 +56,12 @@ class Delivery:
         self._bytes += size
         if self._bytes > HIGH_BYTES and not self._full:
             self._full = True
-            self._valve().hold(self)
+            self._flow_control().pause_reading(self)
 
     def wait_for(self, awaitable: Awaitable[None]) -> None:
         """Let everything after this wait until `awaitable` is done. Not to be called while busy."""
         self.busy = True
-        task = self._nursery.start(self._run(awaitable), "output")
+        task = self._task_owner.start(self._run(awaitable), "output")
         self._task = task if self.busy else None
 
     async def close(self, grace: float) -> None:
@@ -88,7 +88,7 @@ class Delivery:
                 self._bytes -= size
                 if self._full and self._bytes <= LOW_BYTES:
                     self._full = False
-                    self._valve().release(self)
+                    self._flow_control().resume_reading(self)
                 current = step()
         finally:
             self.busy = False
@@ -105,13 +105,13 @@ _MOST_OPEN: Final = 4096
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
 
-class Throttle:
+class PendingCallLimit:
     """Counts the questions that are being answered, and the bytes that they hold."""
 
-    def __init__(self, valve: Callable[[], Valve]) -> None:
+    def __init__(self, flow_control: Callable[[], FlowControl]) -> None:
         """Stop and start the reading of messages by `valve()`, which is the present worker's."""
-        self._valve = valve
-        self._held: Valve | None = None
+        self._flow_control = flow_control
+        self._held: FlowControl | None = None
         self._open = 0
         self._bytes = 0
 
@@ -121,14 +121,14 @@ class Throttle:
         self._bytes += size
         task.add_done_callback(partial(self._done, size))
         if self._open > _MOST_OPEN or self._bytes > _MOST_BYTES:
-            valve = self._valve()
-            if self._held is not valve:
-                self._held = valve
-                valve.hold(self)
+            flow_control = self._flow_control()
+            if self._held is not flow_control:
+                self._held = flow_control
+                flow_control.pause_reading(self)
 
     def _done(self, size: int, _: asyncio.Task[None]) -> None:
         self._open -= 1
         self._bytes -= size
         if self._held is not None and self._open <= _MOST_OPEN // 2 and self._bytes <= _MOST_BYTES // 2:
-            self._held.release(self)
+            self._held.resume_reading(self)
             self._held = None

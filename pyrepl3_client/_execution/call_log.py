@@ -27,7 +27,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(CallResponse | InputResponse).decode
 
 
-class _Asked:
+class _LoggedCall:
     """A question, and how far it has got."""
 
     __slots__ = ("record", "under_way", "waits")
@@ -40,18 +40,18 @@ class _Asked:
         """Whether the worker that is there now has asked."""
 
 
-class _Questions:
+class _ExecutionCalls:
     """All questions of one execution."""
 
     __slots__ = ("asked", "closed")
 
     def __init__(self) -> None:
-        self.asked: dict[str, _Asked] = {}
+        self.asked: dict[str, _LoggedCall] = {}
         self.closed = False
         """Whether the record is complete: the execution has ended once."""
 
 
-class Recorded:
+class CallLog:
     """The questions of the executions under way."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Recorded:
         self._record = record
         self._send = send
         self._diverged = diverged
-        self._executions: dict[str, _Questions] = {}
+        self._executions: dict[str, _ExecutionCalls] = {}
 
     def expect(self, execution_id: str, calls: dict[str, CallRecord], *, closed: bool) -> None:
         """Know the questions of an execution that is about to be run again.
@@ -79,10 +79,10 @@ class Recorded:
             calls: what is recorded of them.
             closed: whether it asked nothing else: it has ended.
         """
-        questions = self._executions.setdefault(execution_id, _Questions())
+        questions = self._executions.setdefault(execution_id, _ExecutionCalls())
         questions.closed = closed
         for call_id, call in calls.items():
-            questions.asked.setdefault(call_id, _Asked(call, under_way=False))
+            questions.asked.setdefault(call_id, _LoggedCall(call, under_way=False))
 
     def worker_gone(self) -> None:
         """Nobody waits for an answer any more, until somebody asks again."""
@@ -107,7 +107,7 @@ class Recorded:
         """
         execution_id, call_id = question.execution_id, question_id(question)
         name, digest = _name(question), _digest(question)
-        questions = self._executions.setdefault(execution_id, _Questions())
+        questions = self._executions.setdefault(execution_id, _ExecutionCalls())
         asked = questions.asked.get(call_id)
         if asked is not None and (asked.record.name, asked.record.digest) != (name, digest):
             was = f"{asked.record.name}(…) with arguments {asked.record.digest[:12]}…"
@@ -117,9 +117,9 @@ class Recorded:
                 question, f"now it is {name}(…) with arguments {digest[:12]}…, recorded was no such call"
             )
         elif asked is None:
-            asked = questions.asked[call_id] = _Asked(CallRecord(call_id, name, digest), under_way=True)
+            asked = questions.asked[call_id] = _LoggedCall(CallRecord(call_id, name, digest), under_way=True)
             asked.waits = True
-            known = await self._record().intend(execution_id, asked.record)
+            known = await self._record().begin_call(execution_id, asked.record)
             if known is None:
                 await self._put(execution_id, asked, ask, 1)
                 return
@@ -133,12 +133,12 @@ class Recorded:
             asked.waits = True
         elif repeatable:
             asked.under_way = asked.waits = True
-            attempt = await self._record().repeat(execution_id, call_id)
+            attempt = await self._record().retry_call(execution_id, call_id)
             await self._put(execution_id, asked, ask, attempt)
         else:
             self._send(_unknown(question, name))
 
-    async def _put(self, execution_id: str, asked: _Asked, ask: Ask, attempt: int) -> None:
+    async def _put(self, execution_id: str, asked: _LoggedCall, ask: Ask, attempt: int) -> None:
         call_id = asked.record.call_id
         try:
             response = await ask(attempt)
@@ -146,7 +146,7 @@ class Recorded:
             if len(outcome) > self._max_bytes or exceeds(outcome, most_objects(self._max_bytes)):
                 response = _too_long(response, len(outcome), self._max_bytes)
                 outcome = _encode(response)
-            await self._record().answer(execution_id, call_id, outcome)
+            await self._record().finish_call(execution_id, call_id, outcome)
         finally:
             asked.under_way = False
         asked.record = msgspec.structs.replace(asked.record, outcome=outcome, attempt=attempt)

@@ -14,19 +14,19 @@ from pyrepl3_schemas.messages import CancelReason, Error, Result
 
 
 @dataclass(slots=True)
-class _Watch:
+class _Entry:
     """An execution that has a deadline, or is being stopped."""
 
     execution: Execution
     deadline: float | None
     """Seconds from its beginning after which it is stopped."""
     reason: CancelReason = "timeout"
-    rung: int = 0
+    step: int = 0
     timer: asyncio.TimerHandle | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Actions:
+class CancelActions:
     """What stopping does to the world."""
 
     ask: Callable[[Execution, CancelReason], None]
@@ -39,16 +39,16 @@ class Actions:
     """The execution that runs: the oldest that is not over."""
 
 
-class Stopping:
+class CancellationLadder:
     """All ladders and deadlines of one session."""
 
-    def __init__(self, actions: Actions, cancel_grace: float, kill_grace: float) -> None:
+    def __init__(self, actions: CancelActions, cancel_grace: float, kill_grace: float) -> None:
         """Wait `cancel_grace` seconds between rungs 1 and 2, `kill_grace` between 2 and 3."""
         self._loop = asyncio.get_running_loop()
         self._act = actions
         self._cancel_grace = cancel_grace
         self._kill_grace = kill_grace
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, _Entry] = {}
 
     @property
     def idle(self) -> bool:
@@ -58,30 +58,30 @@ class Stopping:
     def is_stopping(self, execution: Execution) -> bool:
         """Whether it has been asked to stop."""
         watch = self._watches.get(execution.execution_id)
-        return watch is not None and watch.rung > 0
+        return watch is not None and watch.step > 0
 
     def reason(self, execution: Execution) -> CancelReason | None:
         """Say why it was asked to stop, None when it was not."""
         watch = self._watches.get(execution.execution_id)
-        return None if watch is None or watch.rung == 0 else watch.reason
+        return None if watch is None or watch.step == 0 else watch.reason
 
     def watch(self, execution: Execution, seconds: float) -> None:
         """Stop an execution when it has run for `seconds`.
 
         The worker keeps the time itself; this is for one that does not get round to it.
         """
-        self._watches[execution.execution_id] = _Watch(execution, seconds + self._cancel_grace)
+        self._watches[execution.execution_id] = _Entry(execution, seconds + self._cancel_grace)
         self.advance()
 
     def stop(self, execution: Execution, reason: CancelReason) -> None:
         """Begin to stop an execution, or climb to the next rung."""
         watch = self._watches.get(execution.execution_id)
         if watch is None:
-            watch = self._watches[execution.execution_id] = _Watch(execution, None)
-        if watch.rung == 0:
+            watch = self._watches[execution.execution_id] = _Entry(execution, None)
+        if watch.step == 0:
             watch.reason = reason
-        if watch.rung < 2:
-            self._climb(watch)
+        if watch.step < 2:
+            self._next_step(watch)
 
     def advance(self) -> None:
         """The execution that runs may be another one now: its clock starts."""
@@ -89,10 +89,10 @@ class Stopping:
         watch = None if first is None else self._watches.get(first.execution_id)
         if watch is None or watch.timer is not None:
             return
-        if watch.rung > 0:
+        if watch.step > 0:
             self._set_timer(watch)
         elif watch.deadline is not None:
-            watch.timer = self._loop.call_later(watch.deadline, self._climb, watch)
+            watch.timer = self._loop.call_later(watch.deadline, self._next_step, watch)
 
     def over(self, execution: Execution) -> None:
         """Forget an execution that is over."""
@@ -100,16 +100,16 @@ class Stopping:
         if watch is not None and watch.timer is not None:
             watch.timer.cancel()
 
-    def _climb(self, watch: _Watch) -> None:
+    def _next_step(self, watch: _Entry) -> None:
         if watch.timer is not None:
             watch.timer.cancel()
             watch.timer = None
         runs = self._act.first() is watch.execution
-        if watch.rung >= 1 and not runs:
+        if watch.step >= 1 and not runs:
             self._act.give_up(watch.execution, watch.reason)
             return
-        watch.rung += 1
-        if watch.rung <= 2:
+        watch.step += 1
+        if watch.step <= 2:
             self._set_timer(watch)
             self._act.ask(watch.execution, watch.reason)
         else:
@@ -118,12 +118,12 @@ class Stopping:
                 f"within {self._cancel_grace:g} + {self._kill_grace:g} seconds"
             )
 
-    def _set_timer(self, watch: _Watch) -> None:
-        grace = self._cancel_grace if watch.rung == 1 else self._kill_grace
-        watch.timer = self._loop.call_later(grace, self._climb, watch)
+    def _set_timer(self, watch: _Entry) -> None:
+        grace = self._cancel_grace if watch.step == 1 else self._kill_grace
+        watch.timer = self._loop.call_later(grace, self._next_step, watch)
 
 
-def is_final(message: Result | Error, seconds: float | None) -> bool:
+def must_not_rerun(message: Result | Error, seconds: float | None) -> bool:
     """Say whether an execution is not to be run again for its effect.
 
     It was stopped, and nobody knows how far it came; or it took longer than its deadline of `seconds`, so
@@ -146,7 +146,7 @@ def cancelled_error(execution_id: str, reason: CancelReason, what: str) -> Error
     )
 
 
-def unbegun(execution: Execution, reason: CancelReason) -> Error:
+def cancelled_before_start(execution: Execution, reason: CancelReason) -> Error:
     """Give the outcome of an execution that was cancelled before it began."""
     again = "" if execution.attempts == 1 else " again: its worker had died"
     return cancelled_error(execution.execution_id, reason, f"was cancelled before it began{again}")

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from pyrepl3_client._execution.backpressure import HIGH_BYTES, LOW_BYTES, MESSAGE_BYTES, Valve
+from pyrepl3_client._execution.backpressure import HIGH_BYTES, LOW_BYTES, MESSAGE_BYTES, FlowControl
 from pyrepl3_schemas.messages import Call, Display, Error, Input, Output, Result
 
 type Event = Output | Display | Input | Call | Result | Error
@@ -22,11 +22,11 @@ class EventLog:
     oldest leave a full log (output is in the result all the same), and a line in their place says so.
     """
 
-    __slots__ = ("_binds", "_dropped", "_events", "_held", "_size", "_valve", "_waiters", "readers")
+    __slots__ = ("_binds", "_dropped", "_events", "_flow_control", "_held", "_size", "_waiters", "readers")
 
-    def __init__(self, valve: Callable[[], Valve]) -> None:
+    def __init__(self, flow_control: Callable[[], FlowControl]) -> None:
         """Stop and start reading by `valve()`."""
-        self._valve = valve
+        self._flow_control = flow_control
         self._events: deque[Event] = deque()
         self._size = 0
         self._dropped = 0
@@ -42,7 +42,7 @@ class EventLog:
         if self._size > HIGH_BYTES:
             if self.readers and self._binds and not self._held:
                 self._held = True
-                self._valve().hold(self)
+                self._flow_control().pause_reading(self)
             limit = HIGH_BYTES * (_HARD_FACTOR if self.readers else 1)
             while self._size > limit and len(self._events) > 1:
                 size = size_of(self._events.popleft())
@@ -73,7 +73,7 @@ class EventLog:
         """Let reading go on."""
         if self._held:
             self._held = False
-            self._valve().release(self)
+            self._flow_control().resume_reading(self)
 
     async def wait(self) -> None:
         """Wait until there may be something to take."""

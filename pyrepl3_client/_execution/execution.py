@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from pyrepl3_client._concurrency.uncancellable import wait_through
-from pyrepl3_client._execution.backpressure import Valve
+from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
+from pyrepl3_client._execution.backpressure import FlowControl
 from pyrepl3_client._execution.event_log import Event, EventLog
-from pyrepl3_client._execution.replay_filter import Echo
-from pyrepl3_client._journal.outcomes import Written, record_written
+from pyrepl3_client._execution.replay_filter import ReplayFilter
+from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
 from pyrepl3_client._journal.protocol import Spec
-from pyrepl3_client._text import Pieces
+from pyrepl3_client._text import TextBuffer
 from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout
 from pyrepl3_client.results import NO_TEXT, ExecutionResult, Text, make_result
 from pyrepl3_schemas.lifecycle import ExecutionState
@@ -22,10 +22,10 @@ type InputHandler = Callable[[str], Awaitable[str | None] | str | None]
 """Answers a prompt; None is the end of input. A synchronous one runs in a thread and may block."""
 
 
-class Owner(Protocol):
+class ExecutionOwner(Protocol):
     """What an execution needs of its session."""
 
-    def valve(self) -> Valve:
+    def flow_control(self) -> FlowControl:
         """Give what stops and restarts the reading of messages."""
         ...
 
@@ -48,13 +48,13 @@ class Execution:
     __slots__ = (
         "_callback_error",
         "_displays",
-        "_echo",
         "_end_waiters",
         "_failure",
         "_keep",
         "_log",
         "_outcome",
         "_owner",
+        "_replay_filter",
         "_result",
         "_result_waiters",
         "_stderr",
@@ -62,24 +62,24 @@ class Execution:
         "attempts",
         "check",
         "code",
-        "cut",
+        "done",
         "execution_id",
+        "is_replay",
         "notices",
+        "number",
         "on_input",
         "on_output",
         "output_bytes",
-        "over",
-        "ready",
+        "recorded",
         "replayed",
         "seconds",
-        "seq",
-        "silent",
         "spec",
+        "truncated",
     )
 
     def __init__(
         self,
-        owner: Owner,
+        owner: ExecutionOwner,
         execution_id: str,
         spec: Spec,
         seconds: float | None,
@@ -88,7 +88,7 @@ class Execution:
         *,
         check: bool | None,
         keep: bool,
-        silent: bool = False,
+        is_replay: bool = False,
     ) -> None:
         """Belong to `owner`.
 
@@ -101,7 +101,7 @@ class Execution:
             on_input: answers its prompts.
             check: whether `result` raises when the code failed; None if whoever asks again is to say.
             keep: whether anybody could iterate.
-            silent: it has ended once and is run again for its effect on the namespace.
+            is_replay: it has ended once and is run again for its effect on the namespace.
         """
         self._owner = owner
         self.execution_id = execution_id
@@ -112,8 +112,8 @@ class Execution:
         self.on_input = on_input
         self.check = check
         self._keep = keep
-        self._stdout: Pieces | None = None
-        self._stderr: Pieces | None = None
+        self._stdout: TextBuffer | None = None
+        self._stderr: TextBuffer | None = None
         self._displays: list[Display] | None = None
         self._log: EventLog | None = None
         self._outcome: Result | Error | None = None
@@ -122,15 +122,15 @@ class Execution:
         self._result: ExecutionResult | None = None
         self._result_waiters: list[asyncio.Future[None]] | None = None
         self._end_waiters: list[asyncio.Future[None]] | None = None
-        self.over = False
+        self.done = False
         """Whether its last message has come, or never will."""
-        self.cut = False
+        self.truncated = False
         """Whether captured output went over the bound."""
         self.output_bytes = 0
-        self.ready = False
+        self.recorded = False
         """Whether it may be sent: it is on record."""
-        self.silent = silent
-        self.seq = 0
+        self.is_replay = is_replay
+        self.number = 0
         """Its number in the session's record; 0 before it has one."""
         self.attempts = 1
         """How many workers have taken it up, the one that is at it now included."""
@@ -138,7 +138,7 @@ class Execution:
         """Whether the outcome was on record already."""
         self.notices: tuple[str, ...] = ()
         """What its owner should know of the session."""
-        self._echo: Echo | None = None
+        self._replay_filter: ReplayFilter | None = None
 
     def __repr__(self) -> str:
         """Show id and state."""
@@ -149,7 +149,7 @@ class Execution:
     @property
     def state(self) -> ExecutionState:
         """Where it stands."""
-        return ExecutionState.FINISHED if self.over else self._owner.state_of(self)
+        return ExecutionState.FINISHED if self.done else self._owner.state_of(self)
 
     async def result(self) -> ExecutionResult:
         """Wait for the outcome.
@@ -184,30 +184,30 @@ class Execution:
             reason: `cancelled` raises asyncio.CancelledError in the code, `interrupt` KeyboardInterrupt,
                 `timeout` TimeoutError.
         """
-        if not self.over:
+        if not self.done:
             self._owner.request_cancel(self, reason)
-            await self.wait_over()
+            await self.wait_done()
 
     def __aiter__(self) -> "Events":
         """Iterate over the messages. Each is given once."""
         if self._log is None:
-            self._log = EventLog(self._owner.valve)
+            self._log = EventLog(self._owner.flow_control)
             if self._outcome is not None:
                 self._log.add(self._outcome)
         return Events(self, self._log)
 
     # --- for the session -----------------------------------------------------------------------------
 
-    async def wait_over(self) -> None:
+    async def wait_done(self) -> None:
         """Wait until the last message has come, or never will."""
-        while not self.over:
+        while not self.done:
             waiter = asyncio.get_running_loop().create_future()
             if self._end_waiters is None:
                 self._end_waiters = []
             self._end_waiters.append(waiter)
             await waiter
 
-    async def run_through(self, *, check: bool | None = None) -> ExecutionResult:
+    async def wait_or_cancel(self, *, check: bool | None = None) -> ExecutionResult:
         """Wait for the outcome; when this wait is cancelled, cancel the execution and see its end.
 
         `check`: whether a failure of the code is raised; None for what it was started with.
@@ -217,71 +217,75 @@ class Execution:
                 await self._next_waiter()
             return self._conclude(check=self.check is not False if check is None else check)
         except asyncio.CancelledError:
-            if not self.over:
+            if not self.done:
                 self._owner.request_cancel(self, "cancelled")
-                await wait_through(self.wait_over, lambda: self._owner.request_cancel(self, "cancelled"))
+                await wait_and_forward_cancel(
+                    self.wait_done, lambda: self._owner.request_cancel(self, "cancelled")
+                )
             raise
 
-    def admit(self, message: Output) -> Output | None:
+    def add_output(self, message: Output) -> Output | None:
         """Take output; give the part of it that nobody has seen yet."""
         if message.stream == "stdout":
             if self._stdout is None:
-                self._stdout = Pieces()
+                self._stdout = TextBuffer()
             self._stdout.add(message.data)
         else:
             if self._stderr is None:
-                self._stderr = Pieces()
+                self._stderr = TextBuffer()
             self._stderr.add(message.data)
-        news = message if self._echo is None else self._echo.news(message)
+        news = message if self._replay_filter is None else self._replay_filter.unseen(message)
         if news is not None:
             self._log_event(news)
         return news
 
-    def accept(self, message: Event) -> None:
+    def add_event(self, message: Event) -> None:
         """Take a message that is neither output nor the last."""
         if isinstance(message, Display):
             if self._displays is None:
                 self._displays = []
             self._displays.append(message)
-            if self._echo is not None and not self._echo.is_news(message):
+            if self._replay_filter is not None and not self._replay_filter.is_unseen(message):
                 return
         self._log_event(message)
 
     def _log_event(self, message: Event) -> None:
         if self._keep:
             if self._log is None:
-                self._log = EventLog(self._owner.valve)
+                self._log = EventLog(self._owner.flow_control)
             self._log.add(message)
 
-    def adopt(self, other: "Execution") -> None:
+    def share_with(self, other: "Execution") -> None:
         """Somebody else has asked for the same: serve both, under the handlers of whoever has some."""
         self.on_output = self.on_output or other.on_output
         self.on_input = self.on_input or other.on_input
         if self.check is None:
             self.check = other.check
 
-    def begin_again(self) -> None:
+    def reset(self) -> None:
         """Its worker died: another one runs it from the top, and what was seen is not shown again."""
         if self._stdout or self._stderr or self._displays:
-            self._echo = Echo("".join(self._stdout or ()), "".join(self._stderr or ()), self._displays or ())
+            self._replay_filter = ReplayFilter(
+                "".join(self._stdout or ()), "".join(self._stderr or ()), self._displays or ()
+            )
         self._stdout = self._stderr = self._displays = None
-        self.cut = False
+        self.truncated = False
         self.output_bytes = 0
 
-    def written(self) -> Written:
+    def recorded_output(self) -> RecordedOutput:
         """Give what was written, as it is recorded."""
         if self._stdout is None and self._stderr is None and self._displays is None:
-            return Written(cut=self.cut)
-        return record_written(
+            return RecordedOutput(truncated=self.truncated)
+        return record_output(
             "".join(self._stdout or ()),
             "".join(self._stderr or ()),
             tuple(self._displays or ()),
-            cut=self.cut,
+            truncated=self.truncated,
         )
 
-    def mark_over(self) -> None:
+    def mark_done(self) -> None:
         """The last message has come; what it says is delivered when its turn is."""
-        self.over = True
+        self.done = True
         if self._log is not None:
             self._log.unbind()
         if self._end_waiters is not None:
@@ -305,7 +309,7 @@ class Execution:
                 self._log.wake()
             self._wake()
 
-    def blame_callback(self, error: Exception) -> None:
+    def set_callback_error(self, error: Exception) -> None:
         """Keep what `on_output` raised, for whoever awaits the result."""
         if self._callback_error is None:
             self._callback_error = error
@@ -329,7 +333,7 @@ class Execution:
                 Text(self._stdout) if self._stdout else NO_TEXT,
                 Text(self._stderr) if self._stderr else NO_TEXT,
                 tuple(self._displays) if self._displays else (),
-                cut=self.cut,
+                cut=self.truncated,
                 replayed=self.replayed,
                 attempts=self.attempts,
                 notices=self.notices,

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyrepl3_client._concurrency.task_owner import Nursery
-from pyrepl3_client._execution.backpressure import Throttle, Valve
-from pyrepl3_client._execution.call_log import Recorded
+from pyrepl3_client._concurrency.task_owner import TaskOwner
+from pyrepl3_client._execution.backpressure import FlowControl, PendingCallLimit
+from pyrepl3_client._execution.call_log import CallLog
 from pyrepl3_client._execution.event_log import size_of
 from pyrepl3_client.config import checked_seconds
 from pyrepl3_client.errors import CapabilityError, ProtocolError, StoreError
@@ -17,7 +17,7 @@ from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import Call, CallError, CallResponse, CapabilitySpec
 
-__all__ = ["CallContext", "Calls", "Capability", "capability", "is_cancelled", "text_of"]
+__all__ = ["CallContext", "Capability", "HostCalls", "capability", "is_cancelled", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +117,16 @@ def _doc(function: Callable[..., Any]) -> str:
     return inspect.getdoc(function) or ""
 
 
-class Calls:
+class HostCalls:
     """Serves the calls of one session's code, all at once."""
 
     def __init__(
         self,
         capabilities: Mapping[str, Capability | Callable[..., Any]],
-        nursery: Nursery,
-        recorded: Recorded,
+        task_owner: TaskOwner,
+        recorded: CallLog,
         on_failure: Callable[[str, StoreError], None],
-        valve: Callable[[], Valve],
+        flow_control: Callable[[], FlowControl],
     ) -> None:
         """Offer `capabilities`; answer by way of `recorded`.
 
@@ -137,10 +137,10 @@ class Calls:
             CapabilityError: a name or a function cannot be used; names it.
         """
         self._offers = {name: _offer(name, given) for name, given in capabilities.items()}
-        self._nursery = nursery
+        self._task_owner = task_owner
         self._recorded = recorded
         self._on_failure = on_failure
-        self._throttle = Throttle(valve)
+        self._limit = PendingCallLimit(flow_control)
         self._running: dict[str, set[asyncio.Task[None]]] = {}
 
     @property
@@ -151,12 +151,12 @@ class Calls:
     def serve(self, call: Call) -> None:
         """Call the host function, which is one of those that are offered; answer now or later."""
         offer = self._offers[call.capability]
-        task = self._nursery.start(self._serve(offer, call), f"capability {offer.name!r}")
+        task = self._task_owner.start(self._serve(offer, call), f"capability {offer.name!r}")
         if not task.done():
             running = self._running.setdefault(call.execution_id, set())
             running.add(task)
             task.add_done_callback(running.discard)
-            self._throttle.add(task, size_of(call))
+            self._limit.add(task, size_of(call))
 
     def end(self, execution_id: str) -> None:
         """Cancel the calls of an execution that is over: nobody waits for their answers."""
@@ -209,7 +209,7 @@ class Calls:
     async def _invoke(self, offer: _Offer, args: list[Any], kwargs: dict[str, Any]) -> Any:
         if offer.is_async:
             return await offer.call(*args, **kwargs)
-        value = await self._nursery.run_in_thread(
+        value = await self._task_owner.run_in_thread(
             f"capability {offer.name!r}", lambda: offer.call(*args, **kwargs)
         )
         if inspect.isawaitable(value):

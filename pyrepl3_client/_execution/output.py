@@ -4,11 +4,11 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import Final
 
-from pyrepl3_client._concurrency.task_owner import Nursery
-from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, Delivery
+from pyrepl3_client._concurrency.task_owner import TaskOwner
+from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, OrderedDelivery
 from pyrepl3_client._execution.event_log import size_of
 from pyrepl3_client._execution.execution import Execution, OutputHandler
-from pyrepl3_client._text import OutputBound
+from pyrepl3_client._text import HeadTailBuffer
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.messages import Display, Output, StreamName
 
@@ -16,28 +16,32 @@ _MARKS_BYTES: Final = 64 * 1024
 """What a worker may add to say that it has cut something."""
 
 
-class Outlet:
+class OutputDispatcher:
     """Hands one session's output on."""
 
     def __init__(
-        self, nursery: Nursery, delivery: Delivery, on_output: OutputHandler | None, max_bytes: int | None
+        self,
+        task_owner: TaskOwner,
+        delivery: OrderedDelivery,
+        on_output: OutputHandler | None,
+        max_bytes: int | None,
     ) -> None:
         """Hand over by `delivery`, to `on_output` too.
 
         Args:
-            nursery: has the loop that hears of a handler's failure.
+            task_owner: has the loop that hears of a handler's failure.
             delivery: keeps the order where a handler has to be awaited.
             on_output: the session's own handler.
             max_bytes: most bytes that one execution's output may take, captured output included.
         """
-        self._loop = nursery.loop
+        self._loop = task_owner.loop
         self._delivery = delivery
         self._on_output = on_output
         self._max_bytes = max_bytes
         # The worker keeps what it prints within the bound, we what comes past Python.
         self._most = float("inf") if max_bytes is None else 2 * max_bytes + _MARKS_BYTES
         self._shown: dict[str, int] = {}
-        self._bounds: dict[str, OutputBound] = {}
+        self._bounds: dict[str, HeadTailBuffer] = {}
         self.filling = False
         """Whether a namespace is being brought back: what that writes has been seen."""
 
@@ -49,7 +53,7 @@ class Outlet:
         if self._max_bytes is not None:
             bound = self._bounds.get(execution.execution_id)
             if bound is None:
-                bound = self._bounds[execution.execution_id] = OutputBound(self._max_bytes)
+                bound = self._bounds[execution.execution_id] = HeadTailBuffer(self._max_bytes)
             text = bound.admit(stream, text, size, execution.output_bytes)
             if not text:
                 return
@@ -61,7 +65,7 @@ class Outlet:
         Raises:
             ProtocolError: the worker does not keep the bound.
         """
-        if self.filling and (execution is None or execution.silent):
+        if self.filling and (execution is None or execution.is_replay):
             return
         if execution is not None:
             data = message.data
@@ -85,7 +89,7 @@ class Outlet:
             return True
         size = self._shown.get(execution.execution_id, 0) + size_of(message)
         if size > self._max_bytes:
-            execution.cut = True
+            execution.truncated = True
             return False
         self._shown[execution.execution_id] = size
         return True
@@ -98,7 +102,7 @@ class Outlet:
         if bound is None:
             return
         parts, cut = bound.finish()
-        execution.cut = execution.cut or cut
+        execution.truncated = execution.truncated or cut
         for stream, text in parts:
             self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
 
@@ -111,7 +115,7 @@ class Outlet:
         """Give output to those who want it; what is given back is to be awaited before the next."""
         own: OutputHandler | None = None
         if execution is not None:
-            news = execution.admit(message)
+            news = execution.add_output(message)
             if news is None:
                 return None
             message = news
@@ -141,7 +145,7 @@ class Outlet:
     def _blame(self, execution: Execution | None, error: Exception) -> None:
         if execution is not None:
             error.add_note(f"raised by on_output while execution {execution.execution_id!r} ran")
-            execution.blame_callback(error)
+            execution.set_callback_error(error)
         else:
             self._loop.call_exception_handler(
                 {"message": "on_output failed for output outside any execution", "exception": error}

@@ -5,9 +5,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from pyrepl3_client._concurrency.task_owner import Nursery
-from pyrepl3_client._execution.backpressure import Throttle, Valve
-from pyrepl3_client._execution.call_log import Recorded
+from pyrepl3_client._concurrency.task_owner import TaskOwner
+from pyrepl3_client._execution.backpressure import FlowControl, PendingCallLimit
+from pyrepl3_client._execution.call_log import CallLog
 from pyrepl3_client._execution.event_log import size_of
 from pyrepl3_client._execution.execution import InputHandler
 from pyrepl3_client._execution.host_calls import is_cancelled, text_of
@@ -35,34 +35,34 @@ class Prompt(str):
         return prompt
 
 
-class Inputs:
+class Prompts:
     """Has the prompts of one session's code answered."""
 
     def __init__(
         self,
-        nursery: Nursery,
-        recorded: Recorded,
+        task_owner: TaskOwner,
+        recorded: CallLog,
         on_failure: Callable[[str, StoreError], None],
-        valve: Callable[[], Valve],
+        flow_control: Callable[[], FlowControl],
     ) -> None:
         """Answer by way of `recorded`; `on_failure` gets the execution whose prompt could not be recorded.
 
         `valve()` is closed while too many prompts are open.
         """
-        self._nursery = nursery
+        self._task_owner = task_owner
         self._recorded = recorded
         self._on_failure = on_failure
-        self._throttle = Throttle(valve)
+        self._limit = PendingCallLimit(flow_control)
         self._running: dict[str, set[asyncio.Task[None]]] = {}
 
     def ask(self, message: Input, handler: InputHandler | None) -> None:
         """Have `handler` answer; without one it is the end of input."""
-        task = self._nursery.start(self._serve(message, handler), "on_input")
+        task = self._task_owner.start(self._serve(message, handler), "on_input")
         if not task.done():
             running = self._running.setdefault(message.execution_id, set())
             running.add(task)
             task.add_done_callback(running.discard)
-            self._throttle.add(task, size_of(message))
+            self._limit.add(task, size_of(message))
 
     def end(self, execution_id: str) -> None:
         """Withdraw the prompts of an execution that is over; a late answer is dropped."""
@@ -92,7 +92,7 @@ class Inputs:
     async def _answer(self, prompt: Prompt, handler: InputHandler) -> Any:
         if inspect.iscoroutinefunction(handler):
             return await handler(prompt)
-        answer = await self._nursery.run_in_thread("on_input", lambda: handler(prompt))
+        answer = await self._task_owner.run_in_thread("on_input", lambda: handler(prompt))
         if inspect.isawaitable(answer):
             return await answer
         return answer

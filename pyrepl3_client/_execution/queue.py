@@ -5,15 +5,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pyrepl3_client._concurrency.task_owner import Nursery
-from pyrepl3_client._execution.backpressure import Delivery, Valve
-from pyrepl3_client._execution.call_log import Recorded
-from pyrepl3_client._execution.cancellation import Actions, Stopping, is_final, unbegun
+from pyrepl3_client._concurrency.task_owner import TaskOwner
+from pyrepl3_client._execution.backpressure import FlowControl, OrderedDelivery
+from pyrepl3_client._execution.call_log import CallLog
+from pyrepl3_client._execution.cancellation import (
+    CancelActions,
+    CancellationLadder,
+    cancelled_before_start,
+    must_not_rerun,
+)
 from pyrepl3_client._execution.event_log import Event, size_of
 from pyrepl3_client._execution.execution import Execution, InputHandler, OutputHandler
-from pyrepl3_client._execution.host_calls import Calls, Capability
-from pyrepl3_client._execution.output import Outlet
-from pyrepl3_client._execution.prompts import Inputs
+from pyrepl3_client._execution.host_calls import Capability, HostCalls
+from pyrepl3_client._execution.output import OutputDispatcher
+from pyrepl3_client._execution.prompts import Prompts
 from pyrepl3_client._journal.protocol import Record
 from pyrepl3_client._wire.connection import Connection, Route
 from pyrepl3_client.config import WorkerConfig
@@ -37,20 +42,20 @@ from pyrepl3_schemas.messages import (
     StreamName,
 )
 
-type Ended = Callable[[Execution, Result | Error, bool], None]
+type OnEnded = Callable[[Execution, Result | Error, bool], None]
 """Takes the last message of an execution, in its turn, and whether it is not to be run again for its effect;
 sees to it that the execution is finished."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hooks:
+class SessionCallbacks:
     """What the executions' session does for them."""
 
     wire: Callable[[], Connection]
     """Gives the connection to the worker that is there now."""
     record: Callable[[], Record]
     """Gives what calls and prompts are recorded in."""
-    ended: Ended
+    ended: OnEnded
     on_failure: Callable[[str, StoreError], None]
     """Takes the execution whose call or prompt could not be recorded."""
     diverged: Callable[[str, str], None]
@@ -70,7 +75,7 @@ class Interrupted:
     """The executions that were being stopped, and why."""
 
 
-class Flight:
+class ExecutionQueue:
     """Executions in the order in which they were submitted, which is the order in which they run.
 
     One that is submitted waits until it is `ready` (on record), those before it are, and a worker takes
@@ -80,11 +85,11 @@ class Flight:
     def __init__(
         self,
         config: WorkerConfig,
-        nursery: Nursery,
+        task_owner: TaskOwner,
         capabilities: Capabilities,
         on_output: OutputHandler | None,
         on_input: InputHandler | None,
-        hooks: Hooks,
+        hooks: SessionCallbacks,
     ) -> None:
         """Have no executions yet.
 
@@ -103,19 +108,21 @@ class Flight:
         """The number of the last execution that was sent."""
         self.ending: dict[str, bool] = {}
         """Executions whose last message has come and is not recorded; whether not to run them again."""
-        self._delivery = Delivery(nursery, self.valve)
-        self._outlet = Outlet(nursery, self._delivery, on_output, config.executor.max_output_bytes)
-        self.recorded = Recorded(hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes)
-        self._inputs = Inputs(nursery, self.recorded, hooks.on_failure, self.valve)
-        self.calls = Calls(capabilities, nursery, self.recorded, hooks.on_failure, self.valve)
-        self._stopping = Stopping(
-            Actions(
+        self._delivery = OrderedDelivery(task_owner, self.flow_control)
+        self._output = OutputDispatcher(
+            task_owner, self._delivery, on_output, config.executor.max_output_bytes
+        )
+        self.recorded = CallLog(hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes)
+        self._inputs = Prompts(task_owner, self.recorded, hooks.on_failure, self.flow_control)
+        self.calls = HostCalls(capabilities, task_owner, self.recorded, hooks.on_failure, self.flow_control)
+        self._cancellation = CancellationLadder(
+            CancelActions(
                 self._ask_to_stop, self._give_up, lambda reason: self._wire().end(reason), lambda: self.first
             ),
             config.cancel_grace,
             config.kill_grace,
         )
-        self._stopping_urgently: set[str] = set()
+        self._cancelling_urgently: set[str] = set()
 
     @property
     def routes(self) -> dict[type[FromWorker], Route]:
@@ -155,7 +162,7 @@ class Flight:
     def is_stopping(self, execution_id: str) -> bool:
         """Whether the worker has an execution and was asked to stop it."""
         execution = self._executions.get(execution_id)
-        return execution is not None and self._stopping.is_stopping(execution)
+        return execution is not None and self._cancellation.is_stopping(execution)
 
     def busy(self) -> str:
         """Say in words what the worker is doing; empty when that is nothing."""
@@ -173,10 +180,10 @@ class Flight:
             self._refuse_taken(execution.execution_id)
             self.send(execution)
             return
-        self.enroll(execution)
+        self.reserve(execution)
         self.release(execution)
 
-    def enroll(self, execution: Execution) -> None:
+    def reserve(self, execution: Execution) -> None:
         """Give an execution its place among those that wait; `release` lets it go on.
 
         Raises:
@@ -192,37 +199,37 @@ class Flight:
 
     def release(self, execution: Execution) -> None:
         """An execution is on record: it may be sent when its turn comes."""
-        execution.ready = True
+        execution.recorded = True
         self._pump()
 
     def drop(self, execution: Execution) -> None:
         """Forget an execution that has not been sent."""
         if self._waiting.pop(execution.execution_id, None) is not None:
-            self._stopping.over(execution)
-            execution.mark_over()
+            self._cancellation.over(execution)
+            execution.mark_done()
             self._pump()
 
     def open(self) -> None:
         """A worker takes executions: send those that wait."""
         self._open = True
-        self._outlet.filling = False
+        self._output.filling = False
         self._pump()
 
     def suspend(self) -> Interrupted:
         """The worker is gone: what was sent waits again, in order. Say what was interrupted."""
         self._open = False
-        self._outlet.filling = True
+        self._output.filling = True
         first = self.first
         stopped: list[tuple[Execution, CancelReason]] = [
             (execution, reason)
             for execution in self._executions.values()
-            if not execution.over and (reason := self._stopping.reason(execution)) is not None
+            if not execution.done and (reason := self._cancellation.reason(execution)) is not None
         ]
         self._lose_worker()
         # One that was given up while it was queued is over for its owner: nobody wants it to run.
-        again = {key: execution for key, execution in self._executions.items() if not execution.over}
+        again = {key: execution for key, execution in self._executions.items() if not execution.done}
         for execution in again.values():
-            execution.begin_again()
+            execution.reset()
         self._waiting = {**again, **self._waiting}
         self._executions.clear()
         return Interrupted(first, stopped)
@@ -233,19 +240,19 @@ class Flight:
         for execution in list(self._executions.values()):
             del self._executions[execution.execution_id]
             self.recorded.forget(execution.execution_id)
-            execution.mark_over()
+            execution.mark_done()
             execution.fail(error())
 
     def _lose_worker(self) -> None:
         self.recorded.worker_gone()
-        self._stopping_urgently.clear()
-        self._outlet.forget()
+        self._cancelling_urgently.clear()
+        self._output.forget()
         for execution in self._executions.values():
-            self._stopping.over(execution)
+            self._cancellation.over(execution)
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
         """Every execution in flight ends with an error of its own."""
-        self._open = self._outlet.filling = False
+        self._open = self._output.filling = False
         self._lose_worker()
         for execution in [*self._executions.values(), *self._waiting.values()]:
             self.fail(execution, error())
@@ -262,8 +269,8 @@ class Flight:
         self._executions.pop(execution.execution_id, None)
         self._waiting.pop(execution.execution_id, None)
         self._end_asking(execution.execution_id)
-        self._stopping.over(execution)
-        execution.mark_over()
+        self._cancellation.over(execution)
+        execution.mark_done()
         self._delivery.add(last)
 
     async def close(self, grace: float) -> None:
@@ -277,7 +284,7 @@ class Flight:
     def _pump(self) -> None:
         while self._open and self._waiting:
             execution = next(iter(self._waiting.values()))
-            if not execution.ready:
+            if not execution.recorded:
                 return
             del self._waiting[execution.execution_id]
             self.send(execution)
@@ -288,14 +295,14 @@ class Flight:
         frame = connection.encode(_message(execution))
         if self._executions:
             # The worker is busy with another: what is submitted in one turn of the loop goes in one write.
-            connection.outbox.put(frame)
+            connection.writer.write_batched(frame)
         else:
-            connection.outbox.write(frame)
-        execution.ready = True
+            connection.writer.write_now(frame)
+        execution.recorded = True
         self._executions[execution.execution_id] = execution
-        self.last_seq = max(self.last_seq, execution.seq)
+        self.last_seq = max(self.last_seq, execution.number)
         if execution.seconds is not None:
-            self._stopping.watch(execution, execution.seconds)
+            self._cancellation.watch(execution, execution.seconds)
 
     def _end_asking(self, execution_id: str) -> None:
         self.calls.end(execution_id)
@@ -304,41 +311,43 @@ class Flight:
 
     # --- what executions ask of us -------------------------------------------------------------------
 
-    def valve(self) -> Valve:
+    def flow_control(self) -> FlowControl:
         """Give what stops and restarts the reading of messages."""
         return self._wire()
 
     def state_of(self, execution: Execution) -> ExecutionState:
         """Say where an execution stands that is not over."""
-        if self._stopping.is_stopping(execution):
+        if self._cancellation.is_stopping(execution):
             return ExecutionState.CANCELLING
         return ExecutionState.RUNNING if self.first is execution else ExecutionState.QUEUED
 
     def request_cancel(self, execution: Execution, reason: CancelReason) -> None:
         """Take the next step towards an execution's end."""
-        if execution.over:
+        if execution.done:
             return
         if execution.execution_id in self._executions:
-            self._stopping.stop(execution, reason)
+            self._cancellation.stop(execution, reason)
         elif execution.execution_id in self._waiting:
-            self.end(execution, unbegun(execution, reason))
+            self.end(execution, cancelled_before_start(execution, reason))
             self._pump()
 
     # --- stopping ------------------------------------------------------------------------------------
 
     def _ask_to_stop(self, execution: Execution, reason: CancelReason) -> None:
         connection = self._wire()
-        if execution.execution_id not in self._stopping_urgently:
-            self._stopping_urgently.add(execution.execution_id)
+        if execution.execution_id not in self._cancelling_urgently:
+            self._cancelling_urgently.add(execution.execution_id)
             # A worker that is stuck in a full pipe, since an iteration is slow, could not stop.
             connection.insist(urgent=True)
         connection.send(Cancel(execution_id=execution.execution_id, reason=reason))
-        connection.ring()
+        connection.wake()
 
     def _give_up(self, execution: Execution, reason: CancelReason) -> None:
-        if not execution.over:
-            execution.mark_over()
-            self._delivery.add(partial(self._ended, execution, unbegun(execution, reason), True))
+        if not execution.done:
+            execution.mark_done()
+            self._delivery.add(
+                partial(self._ended, execution, cancelled_before_start(execution, reason), True)
+            )
 
     # --- routes --------------------------------------------------------------------------------------
 
@@ -347,17 +356,17 @@ class Flight:
 
     def on_captured(self, stream: StreamName, text: str, size: int) -> None:
         """Take text that came past Python: it belongs to what runs now."""
-        self._outlet.captured(self.first, stream, text, size)
+        self._output.captured(self.first, stream, text, size)
 
     def _route_output(self, message: Output) -> None:
         execution = None
         if not message.late and message.execution_id is not None:
             execution = self._executions.get(message.execution_id)
-        self._outlet.deliver(execution, message)
+        self._output.deliver(execution, message)
 
     def _route_event(self, message: Display) -> None:
         execution = self._executions.get(message.execution_id or "")
-        if execution is not None and self._outlet.has_room(execution, message):
+        if execution is not None and self._output.has_room(execution, message):
             self._accept(execution, message)
 
     def _route_question(self, message: Input | Call) -> None:
@@ -367,7 +376,7 @@ class Flight:
         self._delivery.add(partial(self._serve, execution, message), size_of(message))
 
     def _serve(self, execution: Execution, message: Input | Call) -> None:
-        if execution.over or execution.execution_id not in self._executions:
+        if execution.done or execution.execution_id not in self._executions:
             return  # it has not waited
         if isinstance(message, Call):
             self.calls.serve(message)
@@ -375,30 +384,30 @@ class Flight:
             self._inputs.ask(message, execution.on_input or self._on_input)
 
     def _accept(self, execution: Execution, message: Event) -> None:
-        if not execution.silent:
-            self._delivery.add(partial(execution.accept, message), size_of(message))
+        if not execution.is_replay:
+            self._delivery.add(partial(execution.add_event, message), size_of(message))
 
     def _route_last(self, message: Result | Error) -> None:
         execution_id = message.execution_id or ""
         execution = self._executions.get(execution_id)
         if execution is None:
             return  # its worker was told to end, and is only about to
-        self._outlet.finish(execution)
+        self._output.finish(execution)
         del self._executions[execution_id]
-        final = is_final(message, execution.seconds)
-        if not self._stopping.idle:
+        final = must_not_rerun(message, execution.seconds)
+        if not self._cancellation.idle:
             # Whatever it made of that: run again, nobody would stop it.
-            final = final or self._stopping.is_stopping(execution)
-            self._stopping.over(execution)
-            self._stopping.advance()
-            if execution_id in self._stopping_urgently:
-                self._stopping_urgently.discard(execution_id)
+            final = final or self._cancellation.is_stopping(execution)
+            self._cancellation.over(execution)
+            self._cancellation.advance()
+            if execution_id in self._cancelling_urgently:
+                self._cancelling_urgently.discard(execution_id)
                 self._wire().insist(urgent=False)
         self._end_asking(execution_id)
-        if execution.over:
+        if execution.done:
             return  # given up before its turn came
-        execution.mark_over()
-        if execution.silent:
+        execution.mark_done()
+        if execution.is_replay:
             execution.finish(message)
         elif self._delivery.busy:
             self.ending[execution_id] = final
@@ -414,6 +423,6 @@ def _message(execution: Execution) -> Execute:
         code=spec.code,
         timeout=spec.timeout,
         result_mode=spec.result_mode,
-        replay=execution.silent,
+        replay=execution.is_replay,
         store_history=spec.store_history,
     )

@@ -11,7 +11,7 @@ import msgspec
 from pyrepl3_schemas.messages import Display, Output
 
 
-class Echo:
+class ReplayFilter:
     """Compares what comes with what was delivered."""
 
     __slots__ = ("_displays", "_expected")
@@ -21,7 +21,7 @@ class Echo:
         self._expected = {"stdout": stdout, "stderr": stderr}
         self._displays = list(displays)
 
-    def news(self, output: Output) -> Output | None:
+    def unseen(self, output: Output) -> Output | None:
         """Give the part of an output that nobody has seen, None when it is all known."""
         expected = self._expected[output.stream]
         if not expected:
@@ -35,7 +35,7 @@ class Echo:
             return msgspec.structs.replace(output, data=data[len(expected) :])
         return output
 
-    def is_news(self, display: Display) -> bool:
+    def is_unseen(self, display: Display) -> bool:
         """Say whether a display is one that nobody has seen."""
         if self._displays and self._displays[0] == display:
             del self._displays[0]

@@ -6,7 +6,7 @@ from typing import Final
 _SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
-def bound_names(code: str) -> frozenset[str]:
+def assigned_names(code: str) -> frozenset[str]:
     """Give the names that code binds at its top level, and those its functions declare global.
 
     Code that does not parse binds nothing. What is bound by other means (`globals()["x"] = …`, a star

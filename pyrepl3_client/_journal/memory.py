@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
-from pyrepl3_client._journal.assigned_names import bound_names
+from pyrepl3_client._journal.assigned_names import assigned_names
 from pyrepl3_client._journal.protocol import (
     CallRecord,
     Entry,
@@ -21,7 +21,7 @@ from pyrepl3_client._journal.protocol import (
 from pyrepl3_client.errors import StoreError
 
 
-class _Kept:
+class _MemoryEntry:
     """An execution, its outcome where somebody may ask for it again, and its calls."""
 
     __slots__ = ("attempts", "calls", "execution_id", "named", "outcome", "seq", "spec", "status", "well")
@@ -57,9 +57,9 @@ class MemoryJournal:
         """
         self._keep_all = keep_all
         self._keep_none = keep_none
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _MemoryEntry] = {}
         """In order: what a recovery may have to run again."""
-        self._covered: dict[str, _Kept] = {}
+        self._covered: dict[str, _MemoryEntry] = {}
         """Named executions that a checkpoint has covered: only their outcomes matter."""
         self._last_seq = 0
         self._checkpoints: dict[str, SavedCheckpoint] = {}
@@ -70,7 +70,7 @@ class MemoryJournal:
     def begin(self, execution_id: str, spec: Spec, *, named: bool) -> int:
         """Record an execution that is new; give its number."""
         seq = self._last_seq = self._last_seq + 1
-        self._kept[execution_id] = _Kept(seq, execution_id, spec, named=named)
+        self._kept[execution_id] = _MemoryEntry(seq, execution_id, spec, named=named)
         return seq
 
     def find(self, execution_id: str, code: str) -> bytes | None:
@@ -105,11 +105,11 @@ class MemoryJournal:
         """Forget an execution that could not be sent."""
         self._kept.pop(execution_id, None)
 
-    async def ended_well(self, execution_id: str) -> bool | None:
+    async def succeeded(self, execution_id: str) -> bool | None:
         """Say whether an execution ran to its end without an error."""
         return self._require(execution_id).well
 
-    async def count_attempt(self, execution_id: str) -> int:
+    async def add_death(self, execution_id: str) -> int:
         """Count a death."""
         kept = self._require(execution_id)
         kept.attempts += 1
@@ -135,20 +135,20 @@ class MemoryJournal:
         """Give an execution's calls."""
         return dict(self._require(execution_id).calls or {})
 
-    async def intend(self, execution_id: str, call: CallRecord) -> None:
+    async def begin_call(self, execution_id: str, call: CallRecord) -> None:
         """Record a call before it is made."""
         kept = self._require(execution_id)
         if kept.calls is None:
             kept.calls = {}
         kept.calls[call.call_id] = call
 
-    async def repeat(self, execution_id: str, call_id: str) -> int:
+    async def retry_call(self, execution_id: str, call_id: str) -> int:
         """Count another attempt at a call."""
         attempt = self._call(execution_id, call_id).attempt + 1
         self._change(execution_id, call_id, attempt=attempt)
         return attempt
 
-    async def answer(self, execution_id: str, call_id: str, outcome: bytes) -> None:
+    async def finish_call(self, execution_id: str, call_id: str, outcome: bytes) -> None:
         """Record a call's outcome."""
         if self._call(execution_id, call_id).outcome is None:
             self._change(execution_id, call_id, outcome=outcome)
@@ -164,7 +164,7 @@ class MemoryJournal:
         if calls is not None:
             calls[call_id] = msgspec.structs.replace(calls[call_id], **changes)
 
-    def _require(self, execution_id: str) -> _Kept:
+    def _require(self, execution_id: str) -> _MemoryEntry:
         kept = self._kept.get(execution_id)
         if kept is None:
             raise StoreError(f"there is no execution {execution_id!r} in this session's record")
@@ -189,12 +189,12 @@ class MemoryJournal:
         if self._keep_all:
             return
         lost = {unsaved.name for unsaved in checkpoint.unsaved}
-        covered: list[_Kept] = []
+        covered: list[_MemoryEntry] = []
         for kept in reversed(self._kept.values()):
             if kept.seq > checkpoint.after_seq or kept.status == "started":
                 continue
             # Of the cells that made a lost name, a recovery runs the newest again (see `Rebuild`).
-            made = lost & bound_names(kept.spec.code) if lost and kept.status == "finished" else None
+            made = lost & assigned_names(kept.spec.code) if lost and kept.status == "finished" else None
             if made:
                 lost -= made
             else:

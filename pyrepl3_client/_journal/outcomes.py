@@ -16,7 +16,7 @@ RECORDED_BYTES: Final = 256 * 1024
 """Most bytes of each stream, and of the displays together, that a record keeps."""
 
 
-class Written(msgspec.Struct, frozen=True, omit_defaults=True):
+class RecordedOutput(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an execution wrote, as far as the record keeps it."""
 
     stdout: str = ""
@@ -24,7 +24,7 @@ class Written(msgspec.Struct, frozen=True, omit_defaults=True):
     displays: list[Display] = []
     bound: int = RECORDED_BYTES
     """Bytes of each stream that are kept at most: their head and their tail."""
-    cut: bool = False
+    truncated: bool = False
     """Whether anything is missing, here or already in what the worker sent."""
 
 
@@ -32,7 +32,7 @@ class Ended(msgspec.Struct, frozen=True, omit_defaults=True, tag="ended"):
     """It ran to its end, well or not."""
 
     last: Result | Error
-    written: Written = Written()
+    written: RecordedOutput = RecordedOutput()
     attempts: int = 1
 
 
@@ -74,9 +74,9 @@ def decode_outcome(data: bytes) -> Outcome:
         raise StoreError(f"the store holds a damaged outcome: {error}; restore a backup") from error
 
 
-def record_written(
-    stdout: str, stderr: str, displays: tuple[Display, ...], *, cut: bool, bound: int = RECORDED_BYTES
-) -> Written:
+def record_output(
+    stdout: str, stderr: str, displays: tuple[Display, ...], *, truncated: bool, bound: int = RECORDED_BYTES
+) -> RecordedOutput:
     """Keep what was written, within `bound` bytes a stream."""
     out, out_cut = head_and_tail(stdout, bound)
     err, err_cut = head_and_tail(stderr, bound)
@@ -87,10 +87,10 @@ def record_written(
         if size > bound:
             break
         kept.append(display)
-    return Written(out, err, kept, bound, cut or out_cut or err_cut or len(kept) < len(displays))
+    return RecordedOutput(out, err, kept, bound, truncated or out_cut or err_cut or len(kept) < len(displays))
 
 
-def replay_output(execution_id: str, written: Written) -> list[Output | Display]:
+def replay_output(execution_id: str, written: RecordedOutput) -> list[Output | Display]:
     """Give what was written as messages again: displays, then both streams, each in one piece."""
     messages: list[Output | Display] = list(written.displays)
     if written.stdout:

@@ -106,11 +106,11 @@ class Record(Protocol):
         """Give all executions up to a number, in order."""
         ...
 
-    async def ended_well(self, execution_id: str) -> bool | None:
+    async def succeeded(self, execution_id: str) -> bool | None:
         """Say whether an execution ran to its end without an error; None if it did not run to its end."""
         ...
 
-    async def count_attempt(self, execution_id: str) -> int:
+    async def add_death(self, execution_id: str) -> int:
         """Count a death that cost an execution its run; give the count so far."""
         ...
 
@@ -120,15 +120,15 @@ class Record(Protocol):
         """Give the recorded calls of an execution by their ids, in the order of their intents."""
         ...
 
-    async def intend(self, execution_id: str, call: CallRecord) -> CallRecord | None:
+    async def begin_call(self, execution_id: str, call: CallRecord) -> CallRecord | None:
         """Record that a call is about to be made; give the call of that id that is on record already."""
         ...
 
-    async def repeat(self, execution_id: str, call_id: str) -> int:
+    async def retry_call(self, execution_id: str, call_id: str) -> int:
         """Record that a call without outcome is made again; give the number of the attempt."""
         ...
 
-    async def answer(self, execution_id: str, call_id: str, outcome: bytes) -> None:
+    async def finish_call(self, execution_id: str, call_id: str, outcome: bytes) -> None:
         """Record a call's outcome, before the worker sees it."""
         ...
 
@@ -190,7 +190,7 @@ class Journal(Record, Protocol):
         """Record an outcome, which lets its `execute` return. The first one stays."""
         ...
 
-    async def excuse(self, execution_id: str) -> None:
+    async def exempt_next_death(self, execution_id: str) -> None:
         """Record that the next death costs an execution nothing: it is only its session that is closed."""
         ...
 

@@ -20,14 +20,14 @@ PASSED_ON_FAMILIES: Final = ("PYTHON", "LC_")
 """Beginnings of names that are passed on too."""
 
 
-def environment(config: WorkerConfig, surroundings: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(config: WorkerConfig, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
     """Give a worker's environment: what of ours is no secret (or all of it, unconfined), and `config.env`.
 
     Args:
         config: names the level, and variables of its own.
-        surroundings: our environment, `os.environ` by default.
+        inherited: our environment, `os.environ` by default.
     """
-    ours = os.environ if surroundings is None else surroundings
+    ours = os.environ if inherited is None else inherited
     if config.confinement != "none":
         ours = {
             name: value

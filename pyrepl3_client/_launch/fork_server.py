@@ -10,16 +10,16 @@ from types import TracebackType
 from typing import Final, Self
 
 from pyrepl3_client._launch.fork_server_process import (
-    Surroundings,
-    TemplateGoneError,
-    TemplateProcess,
-    start_template,
+    ForkServerGoneError,
+    ForkServerProcess,
+    SpawnEnvironment,
+    start_fork_server,
 )
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Launch, Worker
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
-from pyrepl3_schemas.fork_server import Fit, Forked, NotForked, Unfit
+from pyrepl3_schemas.fork_server import CanFork, CannotFork, Forked, NotForked
 
 _logger: Final = logging.getLogger("pyrepl3_client")
 _MOST_DEATHS: Final = 3
@@ -27,7 +27,7 @@ _MOST_DEATHS: Final = 3
 _STARTING: Final = "the template is not ready yet"
 
 
-class Template:
+class ForkServer:
     """Launches workers of one configuration by forking them from a process that has imported its modules.
 
     A forked worker is like a spawned one: a child of this process in a session of its own, with the same
@@ -59,7 +59,7 @@ class Template:
         """
         self.config = config
         self._spawn = spawn
-        self._process: TemplateProcess | None = None
+        self._process: ForkServerProcess | None = None
         self._open = False
         self._fit = False
         self._refusal = ""
@@ -119,16 +119,16 @@ class Template:
             return None
         if config.confinement == "strict":
             return self._spawning(_STRICT)
-        now = Surroundings.of(config)
-        difference = now.difference(process.surroundings)
+        now = SpawnEnvironment.of(config)
+        difference = now.difference(process.spawn_environment)
         if difference:
-            if Surroundings.of(self.config) != process.surroundings:
+            if SpawnEnvironment.of(self.config) != process.spawn_environment:
                 # The program has changed its own since: another template for what comes.
                 self._restart()
             return self._spawning(f"the worker's {difference} differ{'' if ',' in difference else 's'}")
         try:
             worker = process.fork(config)
-        except TemplateGoneError as error:
+        except ForkServerGoneError as error:
             self._died(str(error))
             return None
         except SpawnError as error:
@@ -150,7 +150,7 @@ class Template:
             self._settled.set()
             return
         try:
-            process = start_template(self.config)
+            process = start_fork_server(self.config)
         except SpawnError as error:
             self._refuse(str(error))
             return
@@ -158,8 +158,8 @@ class Template:
         self.reason = _STARTING
         loop = asyncio.get_running_loop()
         loop.add_reader(process.control, self._on_message)
-        loop.add_reader(process.words, self._on_words)
-        loop.add_reader(process.exited, self._on_exited)
+        loop.add_reader(process.stderr, self._on_words)
+        loop.add_reader(process.exit_fd, self._on_exited)
 
     def _drop(self) -> str:
         """Let go of the process; say how it ended."""
@@ -168,7 +168,7 @@ class Template:
         if process is None:
             return ""
         loop = asyncio.get_running_loop()
-        for fd in (process.control, process.words, process.exited):
+        for fd in (process.control, process.stderr, process.exit_fd):
             loop.remove_reader(fd)
         return process.end()
 
@@ -181,24 +181,24 @@ class Template:
         assert process is not None
         try:
             message = process.receive()
-        except TemplateGoneError:
+        except ForkServerGoneError:
             # Its end comes by the other fd.
             asyncio.get_running_loop().remove_reader(process.control)
             return
         match message:
-            case Fit():
+            case CanFork():
                 self._fit = True
                 self.reason = None
                 self._settled.set()
-            case Unfit(reason):
+            case CannotFork(reason):
                 self._refuse(reason)
             case Forked() | NotForked() | None:
                 return  # an answer that comes twice
 
     def _on_words(self) -> None:
         assert self._process is not None
-        if not self._process.read_words():
-            asyncio.get_running_loop().remove_reader(self._process.words)
+        if not self._process.read_stderr():
+            asyncio.get_running_loop().remove_reader(self._process.stderr)
 
     def _on_exited(self) -> None:
         # What it said before it ended is what it ended for.

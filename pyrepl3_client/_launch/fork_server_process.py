@@ -17,17 +17,17 @@ from typing import Final, Self
 import msgspec
 
 from pyrepl3_client._launch.spawn import WorkerProcess, arguments, starting_environment
-from pyrepl3_client._launch.worker import Ends, open_pipe
+from pyrepl3_client._launch.worker import WorkerPipes, open_pipe
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError, describe_ending
 from pyrepl3_schemas.fork_server import (
     MOST_BYTES,
-    Fit,
+    CanFork,
+    CannotFork,
     Fork,
     Forked,
-    FromTemplate,
+    FromForkServer,
     NotForked,
-    Unfit,
     pack,
     unpack_answer,
 )
@@ -37,12 +37,12 @@ _ANSWER_SECONDS: Final = 5.0
 _WORDS_BYTES: Final = 16 * 1024
 
 
-class TemplateGoneError(Exception):
+class ForkServerGoneError(Exception):
     """The template has ended, or was ended since it did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class SpawnEnvironment:
     """What a process has from its start on; a worker forked later has that of its template."""
 
     python: str
@@ -65,7 +65,7 @@ class Surroundings:
         place = (directory.st_dev, directory.st_ino)
         return cls(config.python, config.warm, starting_environment(config), place)
 
-    def difference(self, other: "Surroundings") -> str:
+    def difference(self, other: "SpawnEnvironment") -> str:
         """Name what differs, or nothing."""
         pairs = (
             ("interpreter", self.python == other.python),
@@ -76,17 +76,21 @@ class Surroundings:
         return ", ".join(name for name, same in pairs if not same)
 
 
-class TemplateProcess:
+class ForkServerProcess:
     """A running template. Made by `start_template`; `end` it."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], control: socket.socket, surroundings: Surroundings, words: int
+        self,
+        process: subprocess.Popen[bytes],
+        control: socket.socket,
+        spawn_environment: SpawnEnvironment,
+        words: int,
     ) -> None:
         """Take over the process, our end of its socket, and of its stderr."""
-        self.surroundings = surroundings
+        self.spawn_environment = spawn_environment
         self.control = control
-        self.words = words
-        self.exited = os.pidfd_open(process.pid)
+        self.stderr = words
+        self.exit_fd = os.pidfd_open(process.pid)
         """Becomes readable when it has ended."""
         self._process = process
         self._number = 0
@@ -117,11 +121,11 @@ class TemplateProcess:
             self._send(Fork(self._number, arguments(config)), theirs)
             pid = self._wait_for_fork()
             exited = os.pidfd_open(pid)
-        except (OSError, TemplateGoneError) as error:
+        except (OSError, ForkServerGoneError) as error:
             # A worker of which nobody heard, if there is one, ends at the end of its input.
             for fd in opened:
                 os.close(fd)
-            if isinstance(error, TemplateGoneError):
+            if isinstance(error, ForkServerGoneError):
                 raise
             raise SpawnError(f"no worker could be forked: {error}") from error
         for fd in theirs:
@@ -129,9 +133,9 @@ class TemplateProcess:
         ours = (writer, reader, stdout, stderr, words)
         for fd in ours:
             os.set_blocking(fd, False)
-        return WorkerProcess(pid, Ends(*ours, exited))
+        return WorkerProcess(pid, WorkerPipes(*ours, exited))
 
-    def receive(self) -> FromTemplate | None:
+    def receive(self) -> FromForkServer | None:
         """Give the next message that has come, or None.
 
         Raises:
@@ -142,19 +146,19 @@ class TemplateProcess:
         except BlockingIOError:
             return None
         except OSError as error:
-            raise TemplateGoneError(str(error)) from error
+            raise ForkServerGoneError(str(error)) from error
         if not packet:
-            raise TemplateGoneError("it has ended")
+            raise ForkServerGoneError("it has ended")
         try:
             return unpack_answer(packet)
         except msgspec.DecodeError as error:
             self.kill()
-            raise TemplateGoneError(f"its message makes no sense: {error}") from error
+            raise ForkServerGoneError(f"its message makes no sense: {error}") from error
 
-    def read_words(self) -> bool:
+    def read_stderr(self) -> bool:
         """Read what it has written to its stderr; say whether there may be more later."""
         try:
-            data = os.read(self.words, _WORDS_BYTES)
+            data = os.read(self.stderr, _WORDS_BYTES)
         except BlockingIOError:
             return True
         self._text += data
@@ -163,19 +167,19 @@ class TemplateProcess:
 
     def kill(self) -> None:
         """End it at once. Idempotent."""
-        if self.exited >= 0:
+        if self.exit_fd >= 0:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.exited, signal.SIGKILL)
+                signal.pidfd_send_signal(self.exit_fd, signal.SIGKILL)
 
     def end(self) -> str:
         """End it, wait for that, and let go of everything; say how it ended. Once only."""
         self.kill()
         code = self._process.wait()
-        self.read_words()
+        self.read_stderr()
         self.control.close()
-        os.close(self.words)
-        os.close(self.exited)
-        self.exited = -1
+        os.close(self.stderr)
+        os.close(self.exit_fd)
+        self.exit_fd = -1
         words = self._text.decode("utf-8", "replace").strip()
         ending = describe_ending(code, None) if code >= 0 else describe_ending(None, -code)
         return f"{ending}\nlast lines of its stderr:\n{words}" if words else ending
@@ -186,7 +190,7 @@ class TemplateProcess:
             self.control.sendmsg([pack(message)], [rights], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except (BlockingIOError, BrokenPipeError, ConnectionResetError) as error:
             self.kill()
-            raise TemplateGoneError(str(error)) from error
+            raise ForkServerGoneError(str(error)) from error
 
     def _wait_for_fork(self) -> int:
         """Give the pid of the worker asked for last.
@@ -202,7 +206,7 @@ class TemplateProcess:
             if not poller.poll(_ANSWER_SECONDS * 1000):
                 patience -= 1
                 if not patience:
-                    raise TemplateGoneError("it did not answer")
+                    raise ForkServerGoneError("it did not answer")
                 # Once it is dead there is a worker who speaks for itself, or the end of the stream.
                 self.kill()
             match self.receive():
@@ -210,11 +214,11 @@ class TemplateProcess:
                     return pid
                 case NotForked(number, reason) if number == self._number:
                     raise OSError(reason)
-                case Forked() | NotForked() | Fit() | Unfit() | None:
+                case Forked() | NotForked() | CanFork() | CannotFork() | None:
                     continue  # of an earlier request, whose answer comes twice
 
 
-def start_template(config: WorkerConfig) -> TemplateProcess:
+def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
     """Start a template for workers of this configuration. Blocks for some milliseconds.
 
     The calling thread must live as long as the template and its workers may.
@@ -222,7 +226,7 @@ def start_template(config: WorkerConfig) -> TemplateProcess:
     Raises:
         SpawnError: there is no such interpreter or directory, or no room for another process or fd.
     """
-    surroundings = Surroundings.of(config)
+    spawn_environment = SpawnEnvironment.of(config)
     ours = theirs = process = None
     words = words_write = -1
     try:
@@ -236,9 +240,9 @@ def start_template(config: WorkerConfig) -> TemplateProcess:
             stderr=words_write,
             start_new_session=True,
             cwd=config.cwd,
-            env=surroundings.environment,
+            env=spawn_environment.environment,
         )
-        return TemplateProcess(process, ours, surroundings, words)
+        return ForkServerProcess(process, ours, spawn_environment, words)
     except (OSError, ValueError) as error:
         if process is not None:
             process.kill()

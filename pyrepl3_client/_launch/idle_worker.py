@@ -20,11 +20,11 @@ _DEFAULT_PIPE_BYTES: Final = 64 * 1024
 _WORDS_BYTES: Final = 16 * 1024
 
 
-class Spare:
+class IdleWorker:
     """A worker without a session, watched on the loop until it is taken or ended."""
 
     def __init__(
-        self, worker: Worker, on_warm: Callable[[], None], on_death: Callable[["Spare"], None]
+        self, worker: Worker, on_warm: Callable[[], None], on_death: Callable[["IdleWorker"], None]
     ) -> None:
         """Watch a worker that has just been started."""
         self.worker = worker
@@ -33,12 +33,12 @@ class Spare:
         self._loop = asyncio.get_running_loop()
         self._on_warm = on_warm
         self._on_death = on_death
-        ends = worker.ends
+        ends = worker.pipes
         set_pipe_size(ends.writer, _ONE_PAGE)
         os.write(ends.writer, FIRST_BYTE)
         ends.sent = FIRST_BYTE
         self._loop.add_writer(ends.writer, self._on_read)
-        self._loop.add_reader(ends.exited, self._on_exited)
+        self._loop.add_reader(ends.exit_fd, self._on_exited)
 
     @property
     def alive(self) -> bool:
@@ -46,7 +46,7 @@ class Spare:
         if self.ended.done():
             return False
         poller = select.poll()
-        poller.register(self.worker.ends.exited, select.POLLIN)
+        poller.register(self.worker.pipes.exit_fd, select.POLLIN)
         return not poller.poll(0)
 
     def take(self) -> Worker:
@@ -59,7 +59,7 @@ class Spare:
         self.worker.kill()
 
     def _on_read(self) -> None:
-        writer = self.worker.ends.writer
+        writer = self.worker.pipes.writer
         self._loop.remove_writer(writer)
         poller = select.poll()
         poller.register(writer, select.POLLOUT)
@@ -71,8 +71,8 @@ class Spare:
         self._on_warm()
 
     def _unwatch(self) -> None:
-        ends = self.worker.ends
-        self._loop.remove_reader(ends.exited)
+        ends = self.worker.pipes
+        self._loop.remove_reader(ends.exit_fd)
         if not self.warm:
             self._loop.remove_writer(ends.writer)
             if not set_pipe_size(ends.writer, PIPE_BYTES):
@@ -80,9 +80,9 @@ class Spare:
 
     def _on_exited(self) -> None:
         self._unwatch()
-        ends = self.worker.ends
+        ends = self.worker.pipes
         try:
-            words = os.read(ends.last_words, _WORDS_BYTES).decode("utf-8", "replace").strip()
+            words = os.read(ends.stderr, _WORDS_BYTES).decode("utf-8", "replace").strip()
         except BlockingIOError:
             words = ""
         ending = self.worker.reap()

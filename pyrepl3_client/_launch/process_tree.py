@@ -19,7 +19,7 @@ _ROUNDS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class Usage:
     """What a tree uses now."""
 
     processes: int
@@ -43,7 +43,7 @@ class _Member:
     """Or is a zombie."""
 
 
-class Tree:
+class ProcessTree:
     """A worker's process tree, which remembers its members."""
 
     def __init__(self, root: int, *, kept: bool) -> None:
@@ -54,7 +54,7 @@ class Tree:
         self._init = 0
         self._ended_ticks = 0
 
-    def look(self, *, widely: bool) -> Use:
+    def sample(self, *, widely: bool) -> Usage:
         """See who is there; `widely`: also whoever is of the session and has lost its parent unseen.
 
         Costs some 50 microseconds for a worker alone, and 100 for each other process.
@@ -65,7 +65,7 @@ class Tree:
         self._count_ended(before)
         used = sum(member.cpu + member.waited for member in self._members.values()) + self._ended_ticks
         code = self._of_the_code()
-        return Use(len(code), sum(map(_most_memory, code)), used / _TICKS)
+        return Usage(len(code), sum(map(_most_memory, code)), used / _TICKS)
 
     def memory(self) -> int:
         """Give the bytes that the members hold, each page shared out among those who map it.

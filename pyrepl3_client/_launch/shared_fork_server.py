@@ -11,7 +11,7 @@ import asyncio
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from pyrepl3_client._launch.fork_server import Template
+from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client.config import WorkerConfig
@@ -20,7 +20,7 @@ _CALM: Final = 0.5
 """Seconds after the start of a second worker: the session is filling it, and comes first."""
 
 
-class Standby:
+class SharedForkServer:
     """Launches the workers of one session. To be used on one event loop, and closed there."""
 
     def __init__(self) -> None:
@@ -30,9 +30,9 @@ class Standby:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def template(self) -> Template | None:
+    def fork_server(self) -> ForkServer | None:
         """What the next worker is forked from, once the session has lost one."""
-        return None if self._shared is None else self._shared.template
+        return None if self._shared is None else self._shared.fork_server
 
     def launch(self, config: WorkerConfig) -> Worker:
         """Start a worker, by a fork if there is a template. A `Launch`.
@@ -46,7 +46,7 @@ class Standby:
             if self._shared is None and self._timer is None:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(_CALM, self._prepare, config)
-        return spawn(config) if self._shared is None else self._shared.template.launch(config)
+        return spawn(config) if self._shared is None else self._shared.fork_server.launch(config)
 
     def _prepare(self, config: WorkerConfig) -> None:
         self._timer = None
@@ -68,11 +68,11 @@ class _Shared:
     """A template and how many sessions hold it."""
 
     def __init__(self, config: WorkerConfig, all_of_loop: "list[_Shared]") -> None:
-        self.template = Template(config)
+        self.fork_server = ForkServer(config)
         self._holders = 1
         self._all = all_of_loop
         self._all.append(self)
-        self.template.start()
+        self.fork_server.start()
 
     def hold(self) -> "_Shared":
         self._holders += 1
@@ -82,7 +82,7 @@ class _Shared:
         self._holders -= 1
         if not self._holders:
             self._all.remove(self)
-            self.template.close()
+            self.fork_server.close()
 
 
 def _may_fork(config: WorkerConfig) -> bool:
@@ -95,7 +95,7 @@ _of_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Shared]]] = 
 def _shared(config: WorkerConfig) -> _Shared | None:
     """Find this loop's template for a configuration, and hold it."""
     for shared in _of_loops.get(asyncio.get_running_loop(), ()):
-        if shared.template.config == config:
+        if shared.fork_server.config == config:
             return shared.hold()
     return None
 

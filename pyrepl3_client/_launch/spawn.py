@@ -8,11 +8,11 @@ from typing import Final
 
 from pyrepl3_client._launch.environment import confinement_argument, environment
 from pyrepl3_client._launch.process_tree import children_of, kill_all
-from pyrepl3_client._launch.worker import Ending, Ends, open_pipe
+from pyrepl3_client._launch.worker import ExitStatus, WorkerPipes, open_pipe
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
 
-DOORBELL: Final = signal.SIGURG
+WAKEUP_SIGNAL: Final = signal.SIGURG
 """Ignored by default, so it does no harm to a process that is not ready for it yet."""
 HASH_SEED: Final = "0"
 """The same for all workers: a set of texts has the same order when a cell is run again in another one.
@@ -25,10 +25,15 @@ _KIB: Final = 1024
 class WorkerProcess:
     """A worker that is our child. Made by `spawn`, or by a template; leads its own session and group."""
 
-    __slots__ = ("_kept", "_process", "_reaped", "ends", "pid")
+    __slots__ = ("_kept", "_process", "_reaped", "pid", "pipes")
 
     def __init__(
-        self, pid: int, ends: Ends, process: subprocess.Popen[bytes] | None = None, *, kept: bool = False
+        self,
+        pid: int,
+        ends: WorkerPipes,
+        process: subprocess.Popen[bytes] | None = None,
+        *,
+        kept: bool = False,
     ) -> None:
         """Take over the process and our ends of its pipes.
 
@@ -39,11 +44,11 @@ class WorkerProcess:
         self._kept = kept
         self._reaped = False
         self.pid = pid
-        self.ends = ends
+        self.pipes = ends
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Send the doorbell signal."""
-        self._signal(DOORBELL)
+        self._signal(WAKEUP_SIGNAL)
 
     def kill(self) -> None:
         """Kill the worker and every process of its group."""
@@ -63,7 +68,7 @@ class WorkerProcess:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def reap(self) -> Ending:
+    def reap(self) -> ExitStatus:
         """Collect the exit status; ends what is left of the group before the number is given up."""
         self.kill()
         code = peak = None
@@ -78,14 +83,16 @@ class WorkerProcess:
             # Popen must not wait for it again, nor warn that nobody did.
             self._process.returncode = code or 0
         self._reaped = True
-        return Ending(None, -code, peak) if code is not None and code < 0 else Ending(code, None, peak)
+        return (
+            ExitStatus(None, -code, peak) if code is not None and code < 0 else ExitStatus(code, None, peak)
+        )
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._reaped or self.ends.exited < 0:
+        if self._reaped or self.pipes.exit_fd < 0:
             return
         # It may have ended, and wait to be reaped.
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.ends.exited, number)
+            signal.pidfd_send_signal(self.pipes.exit_fd, number)
 
 
 def arguments(config: WorkerConfig) -> list[str]:
@@ -149,5 +156,5 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
         os.set_blocking(fd, False)
     # Elsewhere the process may be the worker itself, whose code can ignore SIGTERM.
     kept = config.confinement == "strict" and config.confinement_required
-    ends = Ends(writer, reader, stdout, stderr, words, exited)
+    ends = WorkerPipes(writer, reader, stdout, stderr, words, exited)
     return WorkerProcess(process.pid, ends, process, kept=kept)

@@ -13,7 +13,7 @@ _LOWEST_FD: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ExitStatus:
     """How a process ended: an exit code or the number of a signal."""
 
     exit_code: int | None
@@ -23,20 +23,20 @@ class Ending:
 
 
 @dataclass(slots=True)
-class Ends:
+class WorkerPipes:
     """The parent's ends of a worker's pipes, all non-blocking; -1 once closed."""
 
     writer: int
     """Frames to the worker."""
     reader: int
     """Frames from it."""
-    stdout: int
+    captured_stdout: int
     """What its code writes to fd 1 past Python."""
-    stderr: int
+    captured_stderr: int
     """What its code writes to fd 2 past Python."""
-    last_words: int
+    stderr: int
     """What the worker itself writes to its stderr."""
-    exited: int
+    exit_fd: int
     """Becomes readable when the process has ended; a pidfd for a real one."""
     sent: bytes = b""
     """What has been written of the greeting already."""
@@ -50,10 +50,10 @@ class Ends:
     def close(self) -> None:
         """Close everything. Idempotent."""
         self.close_writer()
-        for fd in (self.reader, self.stdout, self.stderr, self.last_words, self.exited):
+        for fd in (self.reader, self.captured_stdout, self.captured_stderr, self.stderr, self.exit_fd):
             if fd >= 0:
                 os.close(fd)
-        self.reader = self.stdout = self.stderr = self.last_words = self.exited = -1
+        self.reader = self.captured_stdout = self.captured_stderr = self.stderr = self.exit_fd = -1
 
 
 class Worker(Protocol):
@@ -65,11 +65,11 @@ class Worker(Protocol):
         ...
 
     @property
-    def ends(self) -> Ends:
+    def pipes(self) -> WorkerPipes:
         """Our ends of its pipes."""
         ...
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Make it read its mailbox, whatever it is doing."""
         ...
 
@@ -77,7 +77,7 @@ class Worker(Protocol):
         """End it and its process group at once. Idempotent; allowed until it is reaped."""
         ...
 
-    def reap(self) -> Ending:
+    def reap(self) -> ExitStatus:
         """Say how it ended. Allowed once `ends.exited` is readable."""
         ...
 

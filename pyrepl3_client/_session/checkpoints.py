@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from pyrepl3_client._concurrency.task_owner import Nursery
+from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._journal.protocol import Record, SavedCheckpoint
-from pyrepl3_client._worker.handle import Incarnation
+from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.errors import (
     ProtocolError,
     PyRepl3Error,
@@ -44,14 +44,14 @@ _MARGIN: Final = 1024
 _BLOB_MARGIN: Final = 16
 
 
-class Saver:
+class CheckpointScheduler:
     """Takes and restores the checkpoints of one session."""
 
     def __init__(
         self,
-        nursery: Nursery,
+        task_owner: TaskOwner,
         record: Record,
-        worker: Callable[[], Incarnation | None],
+        worker: Callable[[], WorkerHandle | None],
         position: Callable[[], tuple[int, bool]],
         *,
         on_trouble: Callable[[str], None],
@@ -62,7 +62,7 @@ class Saver:
         """Record in `record`.
 
         Args:
-            nursery: owns the task that saves.
+            task_owner: owns the task that saves.
             record: where checkpoints go.
             worker: gives the worker that takes executions now, if there is one.
             position: gives the number of the last execution that was sent, and whether one is under way.
@@ -72,7 +72,7 @@ class Saver:
             max_bytes: most bytes that one may bring.
         """
         self._max_bytes = max_bytes
-        self._nursery = nursery
+        self._task_owner = task_owner
         self._record = record
         self._worker = worker
         self._position = position
@@ -87,7 +87,7 @@ class Saver:
         self._stirred = False
         self._troubles = 0
         """Checkpoints in a row, unasked for, that have ended their worker or were too large."""
-        self._liar: Incarnation | None = None
+        self._liar: WorkerHandle | None = None
         """The worker that was ended for a checkpoint that broke the protocol."""
         self._waived = 0
         """Cells that have to end before the next one is tried."""
@@ -121,7 +121,7 @@ class Saver:
         if urgent or self._eager or self._is_due():
             self._begin()
         elif self._timer is None:
-            self._timer = self._nursery.loop.call_later(max(_IDLE, 2 * self._cost), self._on_timer)
+            self._timer = self._task_owner.loop.call_later(max(_IDLE, 2 * self._cost), self._on_timer)
 
     def _may_begin(self) -> bool:
         # One that is under way plans again when it is done; one that is waived, when enough cells have ended.
@@ -149,11 +149,11 @@ class Saver:
         self._stirred = False
         if not busy:
             # The end of what runs stirs again; without it nobody would.
-            self._timer = self._nursery.loop.call_later(max(_IDLE, 2 * self._cost), self._on_timer)
+            self._timer = self._task_owner.loop.call_later(max(_IDLE, 2 * self._cost), self._on_timer)
 
     def _begin(self) -> None:
         if self._worker() is not None:
-            task = self._nursery.start(self._save_unasked(), "checkpoint")
+            task = self._task_owner.start(self._save_unasked(), "checkpoint")
             if not task.done():
                 self._task = task
 
@@ -171,7 +171,7 @@ class Saver:
             return
         except SessionClosed:
             return
-        except TooLargeError as error:
+        except CheckpointTooLarge as error:
             self._put_off(f"no automatic checkpoint was taken ({error})")
             return
         except PyRepl3Error as error:
@@ -234,25 +234,25 @@ class Saver:
             seq, _ = self._position()
             cells, work = self._cells, self._work
             self._cells, self._work = 0, 0.0
-            started = self._nursery.loop.time()
+            started = self._task_owner.loop.time()
             try:
                 saved = await self._take(worker, checkpoint_id, seq, timeout, code_seconds)
             except BaseException:
                 self._cells += cells
                 self._work += work
                 raise
-            self._cost = self._nursery.loop.time() - started
+            self._cost = self._task_owner.loop.time() - started
             return saved
 
     async def _take(
         self,
-        worker: Incarnation,
+        worker: WorkerHandle,
         checkpoint_id: str,
         seq: int,
         timeout: float | None,
         code_seconds: float | None,
     ) -> Checkpointed:
-        parts = Parts(self._known, self._max_bytes)
+        parts = CheckpointAssembler(self._known, self._max_bytes)
         while True:
             # One that is longer than a frame comes in parts; the last one has the data.
             known = [*self._known, *parts.blobs]
@@ -276,7 +276,7 @@ class Saver:
 
     async def restore(
         self,
-        worker: Incarnation,
+        worker: WorkerHandle,
         checkpoint: SavedCheckpoint,
         timeout: float | None = _ALL_SECONDS,
         *,
@@ -320,11 +320,11 @@ class Saver:
         self._work = 0.0
 
 
-class TooLargeError(StoreError):
+class CheckpointTooLarge(StoreError):  # noqa: N818 - names what happened, like SessionClosed
     """A namespace takes more than one checkpoint may."""
 
 
-class Parts:
+class CheckpointAssembler:
     """Collects the contents of one checkpoint.
 
     Whether they are what their digests say is the store's to check, where it keeps them for others, and a
@@ -351,7 +351,7 @@ class Parts:
                 raise ProtocolError("a part of its checkpoint brings contents that we have already")
             self._bytes += len(blob) + len(digest)
         if self._bytes > self._most:
-            raise TooLargeError(
+            raise CheckpointTooLarge(
                 f"the checkpoint takes more than {self._most:,} bytes (max_checkpoint_bytes): raise that in "
                 "the WorkerConfig, or keep less in the namespace"
             )

@@ -8,7 +8,7 @@ from typing import Final, get_args
 from pyrepl3_client._execution.execution import InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._journal.protocol import Journal
-from pyrepl3_client._launch.shared_fork_server import Standby
+from pyrepl3_client._launch.shared_fork_server import SharedForkServer
 from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._session.options import Durability, OpenJournal, RecoveryHandler
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
@@ -70,7 +70,7 @@ async def open_session(
             assert result.value == 2
     """
     durability = durability_of(store, recovery, max_attempts, on_recovery)
-    standby = Standby()
+    standby = SharedForkServer()
     try:
         async with open_with(
             standby.launch, session_id, config, capabilities, on_output, on_input, durability=durability

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from pyrepl3_client._worker.handle import Incarnation
+from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.config import checked_seconds
 from pyrepl3_schemas.executor_config import as_int
 from pyrepl3_schemas.messages import (
@@ -19,13 +19,13 @@ from pyrepl3_schemas.messages import (
 )
 
 
-class Questions:
+class WorkerQueries:
     """The part of a session that asks and runs nothing.
 
     Arguments that mean nothing are a ValueError or a TypeError, and nothing is asked then.
     """
 
-    def __init__(self, ready: Callable[[], Awaitable[Incarnation]]) -> None:
+    def __init__(self, ready: Callable[[], Awaitable[WorkerHandle]]) -> None:
         """Ask `await ready()`, the worker that is there now; it raises when there is none to come."""
         self._ready = ready
 

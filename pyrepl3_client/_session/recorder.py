@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from pyrepl3_client._concurrency.task_owner import Nursery
+from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.cancellation import cancelled_error
 from pyrepl3_client._execution.execution import Execution
-from pyrepl3_client._execution.queue import Flight
+from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import (
     Ended,
@@ -21,23 +21,23 @@ from pyrepl3_client._journal.protocol import Entry, Journal, conflict
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Display, Error, Result
 
-DOOMED: Final = "it did not stop, so its worker was ended; the namespace is as it was before it began"
+STOP_KILLED: Final = "it did not stop, so its worker was ended; the namespace is as it was before it began"
 
 
-class Keeper:
+class ExecutionRecorder:
     """Sees the executions of one session through, from the record's point of view."""
 
     def __init__(
         self,
-        nursery: Nursery,
+        task_owner: TaskOwner,
         record: MemoryJournal | Journal,
-        flight: Flight,
+        queue: ExecutionQueue,
         on_ended: Callable[[float, bool], None],
     ) -> None:
         """Record in `record`; `on_ended` gets each cell's duration and whether it cannot be run again."""
-        self._nursery = nursery
+        self._task_owner = task_owner
         self._record = record
-        self._flight = flight
+        self._queue = queue
         self._on_ended = on_ended
         self._live: dict[str, Execution] = {}
         """Executions somebody may ask for again that have no recorded outcome yet."""
@@ -52,7 +52,7 @@ class Keeper:
 
     # --- taking executions ---------------------------------------------------------------------------
 
-    def admit(self, execution: Execution, *, named: bool) -> Execution:
+    def submit(self, execution: Execution, *, named: bool) -> Execution:
         """Take an execution; give it, or the one of that id that is under way already.
 
         Raises:
@@ -64,24 +64,24 @@ class Keeper:
         if live is not None:
             if live.code != execution.code:
                 raise conflict(execution_id, live.code, execution.code)
-            live.adopt(execution)
+            live.share_with(execution)
             return live
         record = self._record
         if not isinstance(record, MemoryJournal):
-            self._flight.enroll(execution)
+            self._queue.reserve(execution)
             self._live[execution_id] = execution
             self._see_through(record, execution)
             return execution
         if named:
             outcome = record.find(execution_id, execution.code)
             if outcome is not None:
-                execution.mark_over()
+                execution.mark_done()
                 self._deliver(execution, decode_outcome(outcome), before=True)
                 return execution
             self._live[execution_id] = execution
-        execution.seq = record.begin(execution_id, execution.spec, named=named)
+        execution.number = record.begin(execution_id, execution.spec, named=named)
         try:
-            self._flight.submit(execution)
+            self._queue.submit(execution)
         except BaseException:
             record.discard(execution_id)
             self._live.pop(execution_id, None)
@@ -94,19 +94,19 @@ class Keeper:
         assert not isinstance(record, MemoryJournal)
         attempts = entry.attempts
         if ran:
-            attempts = await record.count_attempt(entry.execution_id)
-            self._flight.recorded.expect(
+            attempts = await record.add_death(entry.execution_id)
+            self._queue.recorded.expect(
                 entry.execution_id, await record.calls(entry.execution_id), closed=False
             )
         if attempts >= max_attempts:
             text = f"execution {entry.execution_id!r} was given up: its process ended {attempts} times"
             self._early[entry.execution_id] = Rejected("worker_died", text, attempts=attempts), True
-        self._flight.enroll(execution)
+        self._queue.reserve(execution)
         self._live[entry.execution_id] = execution
         self._see_through(record, execution)
 
     def _see_through(self, journal: Journal, execution: Execution) -> None:
-        task = self._nursery.start(self._run(journal, execution), f"execution {execution.execution_id!r}")
+        task = self._task_owner.start(self._run(journal, execution), f"execution {execution.execution_id!r}")
         if not task.done():
             self._tasks[execution.execution_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(execution.execution_id, None))
@@ -115,25 +115,25 @@ class Keeper:
         execution_id = execution.execution_id
 
         def submit(entry: Entry) -> None:
-            execution.seq = entry.seq
+            execution.number = entry.seq
             execution.attempts = max(execution.attempts, entry.attempts + 1)
             early = self._early.pop(execution_id, None)
             if early is not None:
-                self._flight.drop(execution)
+                self._queue.drop(execution)
                 self._settle(execution, early[0], final=early[1])
             else:
-                self._flight.release(execution)
+                self._queue.release(execution)
 
         try:
             data, before = await journal.execute(execution_id, execution.spec, submit)
             outcome = decode_outcome(data)
         except (StoreError, ExecutionIdConflict) as error:
-            self._flight.drop(execution)
-            execution.mark_over()
+            self._queue.drop(execution)
+            execution.mark_done()
             execution.fail(error)
         else:
-            self._flight.drop(execution)
-            execution.mark_over()
+            self._queue.drop(execution)
+            execution.mark_done()
             self._deliver(execution, outcome, before=before)
         finally:
             self._live.pop(execution_id, None)
@@ -154,8 +154,8 @@ class Keeper:
             record.end(
                 execution_id, lambda: encode_outcome(_ended(execution, last)), rejected=final, well=well
             )
-            if self._flight.ending:
-                self._flight.ending.pop(execution_id, None)
+            if self._queue.ending:
+                self._queue.ending.pop(execution_id, None)
             if self._live:
                 self._live.pop(execution_id, None)
             if self.notices:
@@ -172,28 +172,28 @@ class Keeper:
 
     def reject(self, execution: Execution, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker, for good."""
-        self._flight.drop(execution)
+        self._queue.drop(execution)
         self._settle(execution, rejection, final=True)
 
     def stop(self, execution: Execution, reason: str) -> None:
         """End an execution that was being stopped when its worker was ended."""
         why = "timeout" if reason == "timeout" else "cancelled"
-        self._flight.end(execution, cancelled_error(execution.execution_id, why, DOOMED))
+        self._queue.end(execution, cancelled_error(execution.execution_id, why, STOP_KILLED))
 
     def _settle(self, execution: Execution, outcome: Outcome, *, final: bool) -> None:
         execution_id = execution.execution_id
         record = self._record
         if isinstance(record, MemoryJournal):
             record.end(execution_id, lambda: encode_outcome(outcome), rejected=final)
-            self._flight.ending.pop(execution_id, None)
+            self._queue.ending.pop(execution_id, None)
             self._live.pop(execution_id, None)
             self._deliver(execution, outcome, before=False)
             return
-        if execution.seq == 0:
+        if execution.number == 0:
             self._early[execution_id] = outcome, final
             return
-        self._flight.ending[execution_id] = final
-        self._nursery.start(
+        self._queue.ending[execution_id] = final
+        self._task_owner.start(
             self._record_outcome(record, execution_id, encode_outcome(outcome), final=final), "outcome"
         )
 
@@ -204,7 +204,7 @@ class Keeper:
             # Its `execute` tells the caller; the journal keeps the outcome and records it when it can.
             self.notices.append(f"the outcome of {execution_id!r} could not be recorded at once: {error}")
         finally:
-            self._flight.ending.pop(execution_id, None)
+            self._queue.ending.pop(execution_id, None)
 
     def _deliver(self, execution: Execution, outcome: Outcome, *, before: bool) -> None:
         self._tell(execution)
@@ -214,12 +214,12 @@ class Keeper:
             execution.fail(outcome.error(execution.execution_id))
             return
         if before:
-            execution.cut = outcome.written.cut
+            execution.truncated = outcome.written.truncated
             for message in replay_output(execution.execution_id, outcome.written):
                 if isinstance(message, Display):
-                    execution.accept(message)
+                    execution.add_event(message)
                 else:
-                    execution.admit(message)
+                    execution.add_output(message)
         execution.finish(outcome.last)
 
     def _tell(self, execution: Execution) -> None:
@@ -237,15 +237,15 @@ class Keeper:
         """Give the error that an execution has to end with, if there is one."""
         return self._failures.pop(execution.execution_id, None)
 
-    def forsake(self, execution: Execution, error: Exception) -> None:
+    def abandon(self, execution: Execution, error: Exception) -> None:
         """End an execution for its owner; in the record it stays without an outcome."""
         self._live.pop(execution.execution_id, None)
         task = self._tasks.get(execution.execution_id)
         if task is not None:
             task.cancel()
-        self._flight.fail(execution, error)
+        self._queue.fail(execution, error)
 
-    async def excuse(self) -> None:
+    async def exempt_next_death(self) -> None:
         """The session is closed: that costs nothing to what is taken up when it is opened again.
 
         Raises:
@@ -254,13 +254,13 @@ class Keeper:
         record = self._record
         if isinstance(record, MemoryJournal):
             return
-        for execution_id in self._flight.running:
-            execution = self._flight.find(execution_id)
-            if execution is not None and execution.seq and not execution.silent:
-                await record.excuse(execution_id)
+        for execution_id in self._queue.running:
+            execution = self._queue.find(execution_id)
+            if execution is not None and execution.number and not execution.is_replay:
+                await record.exempt_next_death(execution_id)
                 return
 
-    def forsake_all(self) -> None:
+    def abandon_all(self) -> None:
         """The session ends: nobody waits for outcomes any more."""
         self._live.clear()
         for task in list(self._tasks.values()):
@@ -268,4 +268,4 @@ class Keeper:
 
 
 def _ended(execution: Execution, last: Result | Error) -> Ended:
-    return Ended(last, execution.written(), execution.attempts)
+    return Ended(last, execution.recorded_output(), execution.attempts)

@@ -8,13 +8,13 @@ from typing import Final
 import msgspec
 
 from pyrepl3_client._execution.execution import Execution
-from pyrepl3_client._execution.queue import Flight
-from pyrepl3_client._journal.assigned_names import bound_names
+from pyrepl3_client._execution.queue import ExecutionQueue
+from pyrepl3_client._journal.assigned_names import assigned_names
 from pyrepl3_client._journal.protocol import RESET, Entry, Record, SavedCheckpoint
-from pyrepl3_client._session.checkpoints import Saver
+from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.recovery_report import RecoveryPolicy, Skipped
-from pyrepl3_client._text import shortened
-from pyrepl3_client._worker.handle import Incarnation
+from pyrepl3_client._text import truncated
+from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.messages import Unsaved
 
@@ -23,27 +23,27 @@ SLOW: Final = 10.0
 """Seconds after which the log says what a recovery is waiting for."""
 
 
-class Rebuild:
+class Replay:
     """One recovery. When a worker dies under it, it is run anew in the next one, and learns from that."""
 
     def __init__(
         self,
-        flight: Flight,
+        queue: ExecutionQueue,
         record: Record,
-        saver: Saver,
+        checkpoints: CheckpointScheduler,
         policy: RecoveryPolicy,
         max_attempts: int,
         diverged: dict[str, str],
     ) -> None:
         """Prepare; `diverged` is filled, while cells run again, with those that asked for something else."""
-        self._flight = flight
+        self._queue = queue
         self._record = record
-        self._saver = saver
+        self._checkpoints = checkpoints
         self._policy = policy
         self._max_attempts = max_attempts
         self._diverged = diverged
         self._deaths: Counter[str] = Counter()
-        self._at_it = ""
+        self._running = ""
         self._unrestorable = ""
         """Why the newest checkpoint cannot be brought back."""
         self._forget()
@@ -60,13 +60,13 @@ class Rebuild:
         """What was left out."""
         return tuple(Skipped(key, reason) for key, reason in self.skipped.items())
 
-    def blame(self) -> None:
+    def count_failure(self) -> None:
         """The worker died under us: count it against what it was at."""
-        self._deaths[self._at_it] += 1
-        if self._at_it == "" and self._deaths[""] >= self._max_attempts:
+        self._deaths[self._running] += 1
+        if self._running == "" and self._deaths[""] >= self._max_attempts:
             self._unrestorable = "restoring it ended its worker each time"
 
-    async def run(self, incarnation: Incarnation) -> None:
+    async def run(self, incarnation: WorkerHandle) -> None:
         """Bring the namespace back in a worker that is ready and empty.
 
         Raises:
@@ -76,16 +76,16 @@ class Rebuild:
             StoreError: the record cannot be read.
         """
         self._forget()
-        self._at_it = ""
+        self._running = ""
         checkpoint, entries = await self._plan()
         if checkpoint is not None and checkpoint.manifest:
             await self._restore(incarnation, checkpoint)
         for entry in entries:
-            await self._again(entry)
-        self._at_it = ""
+            await self._run_again(entry)
+        self._running = ""
         # What was sent to the last worker and has not ended is not in this namespace.
         start = 0 if checkpoint is None else checkpoint.after_seq
-        self._flight.last_seq = max([start, *(entry.seq for entry in entries)])
+        self._queue.last_seq = max([start, *(entry.seq for entry in entries)])
 
     async def _plan(self) -> tuple[SavedCheckpoint | None, list[Entry]]:
         """Give what to restore, and which executions to run again after that."""
@@ -144,19 +144,19 @@ class Rebuild:
         for entry in entries:
             if entry.status != "rejected":
                 continue
-            if await self._record.ended_well(entry.execution_id) is not None:
+            if await self._record.succeeded(entry.execution_id) is not None:
                 self.skipped[entry.execution_id] = (
                     "it was stopped, or took longer than it had; what it had done by then is not made again"
                 )
 
     def _has_ended(self, entry: Entry) -> bool:
         if entry.status == "started":
-            return self._flight.ending.get(entry.execution_id) is False
+            return self._queue.ending.get(entry.execution_id) is False
         return entry.status == "finished"
 
-    async def _restore(self, incarnation: Incarnation, checkpoint: SavedCheckpoint) -> None:
+    async def _restore(self, incarnation: WorkerHandle, checkpoint: SavedCheckpoint) -> None:
         try:
-            restored = await self._saver.restore(incarnation, checkpoint)
+            restored = await self._checkpoints.restore(incarnation, checkpoint)
         except ProtocolError as error:
             if not incarnation.connection.ended.done():
                 # Its worker has said so, and so would the next one.
@@ -165,9 +165,9 @@ class Rebuild:
         self.restored_from = checkpoint.checkpoint_id
         self.lost = {unsaved.name: unsaved for unsaved in restored.unsaved}
         if self.lost and self._policy == "auto":
-            await self._make_again(incarnation, checkpoint)
+            await self._remake_names(incarnation, checkpoint)
 
-    async def _make_again(self, incarnation: Incarnation, checkpoint: SavedCheckpoint) -> None:
+    async def _remake_names(self, incarnation: WorkerHandle, checkpoint: SavedCheckpoint) -> None:
         """Run again the cells that made what the checkpoint could not hold.
 
         They see the namespace as it was saved, and afterwards it is restored once more, so that only those
@@ -180,7 +180,7 @@ class Rebuild:
         for entry in reversed(await self._record.entries(checkpoint.after_seq)):
             if not wanted or entry.seq <= first:
                 break
-            made = wanted & bound_names(entry.spec.code) if entry.status == "finished" else set[str]()
+            made = wanted & assigned_names(entry.spec.code) if entry.status == "finished" else set[str]()
             if made:
                 makers.append(entry)
                 wanted -= made
@@ -188,8 +188,8 @@ class Rebuild:
         if not makers:
             return
         for entry in reversed(makers):
-            await self._again(entry)
-        self._at_it = ""
+            await self._run_again(entry)
+        self._running = ""
         there = await incarnation.names()
         # What needs another name that was made again has a value in the checkpoint, and can have it now.
         keep = [
@@ -197,12 +197,12 @@ class Rebuild:
             for name, unsaved in self.lost.items()
             if name in there and not unsaved.reason.startswith("it needs ")
         ]
-        await self._saver.restore(incarnation, checkpoint, keep=keep)
+        await self._checkpoints.restore(incarnation, checkpoint, keep=keep)
         there = await incarnation.names()
         self.lost = {name: unsaved for name, unsaved in self.lost.items() if name not in there}
         self.remade = {name: maker for name, maker in self.remade.items() if name in there}
 
-    async def _again(self, entry: Entry) -> None:
+    async def _run_again(self, entry: Entry) -> None:
         """Run an execution again, silently; its questions are answered from the record."""
         execution_id = entry.execution_id
         if self._deaths[execution_id] >= self._max_attempts:
@@ -210,14 +210,14 @@ class Rebuild:
                 f"it ended its worker {self._deaths[execution_id]} times when run again"
             )
             return
-        self._at_it = execution_id
-        self._flight.recorded.expect(execution_id, await self._record.calls(execution_id), closed=True)
+        self._running = execution_id
+        self._queue.recorded.expect(execution_id, await self._record.calls(execution_id), closed=True)
         execution = Execution(
-            self._flight, execution_id, entry.spec, entry.spec.timeout, None, None,
-            check=False, keep=False, silent=True,
+            self._queue, execution_id, entry.spec, entry.spec.timeout, None, None,
+            check=False, keep=False, is_replay=True,
         )  # fmt: skip
-        self._flight.send(execution)
-        slow = asyncio.get_running_loop().call_later(SLOW, _tell, execution_id)
+        self._queue.send(execution)
+        slow = asyncio.get_running_loop().call_later(SLOW, _warn_slow, execution_id)
         try:
             result = await execution.result()
         finally:
@@ -227,13 +227,13 @@ class Rebuild:
             self.skipped[execution_id] = self._diverged.pop(execution_id)
         elif result.error is not None and result.error.kind in ("cancelled", "timeout"):
             self.skipped[execution_id] = f"it did not end by itself when run again: {result.error.message}"
-        elif result.error is not None and await self._record.ended_well(execution_id):
+        elif result.error is not None and await self._record.succeeded(execution_id):
             self.skipped[execution_id] = (
-                f"it failed when run again: {shortened(f'{result.error.type}: {result.error.message}')}"
+                f"it failed when run again: {truncated(f'{result.error.type}: {result.error.message}')}"
             )
 
 
-def _tell(execution_id: str) -> None:
+def _warn_slow(execution_id: str) -> None:
     _logger.warning(
         "a session that comes back has been running %r again for %g s; session.cancel() leaves it out, and "
         "so does opening it with recovery='checkpoint'",

@@ -133,7 +133,7 @@ class Session(Survival):
         execution = self._submit(
             code, execution_id, timeout, result_mode, on_output, on_input, check=check, keep=False
         )
-        return await execution.run_through(check=check)
+        return await execution.wait_or_cancel(check=check)
 
     def _submit(
         self,
@@ -147,7 +147,7 @@ class Session(Survival):
         check: bool,
         keep: bool,
     ) -> Execution:
-        if self._state is not SessionState.READY and self._coming_back is None:
+        if self._state is not SessionState.READY and self._recovery_task is None:
             raise self._unusable()
         if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
             raise TypeError(f"code must be a string, not {type(code).__name__}")
@@ -162,7 +162,7 @@ class Session(Survival):
         if result_mode not in _RESULT_MODES:
             raise ValueError(f"result_mode must be one of {sorted(_RESULT_MODES)}, not {result_mode!r}")
         execution = Execution(
-            self._flight,
+            self._queue,
             execution_id,
             Spec(code, timeout, result_mode),
             self._config.executor.max_execution_time if timeout is None else timeout,
@@ -171,13 +171,13 @@ class Session(Survival):
             check=check,
             keep=keep,
         )
-        return self._keeper.admit(execution, named=named)
+        return self._recorder.submit(execution, named=named)
 
     async def cancel(self, reason: CancelReason = "cancelled") -> bool:
         """Stop what runs now and wait until it is over; say whether anything ran. See `Execution.cancel`."""
         if reason not in _REASONS:
             raise ValueError(f"reason must be one of {sorted(_REASONS)}, not {reason!r}")
-        execution = self._flight.oldest
+        execution = self._queue.oldest
         if execution is None:
             return False
         await execution.cancel(reason)
@@ -203,7 +203,7 @@ class Session(Survival):
         if checkpoint_id is None:
             checkpoint_id = f"checkpoint-{secrets.token_hex(4)}"
         checked_id("checkpoint_id", checkpoint_id)
-        return await self._saver.save(checkpoint_id, timeout)
+        return await self._checkpoints.save(checkpoint_id, timeout)
 
     async def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
         """Make the namespace what it was at a checkpoint of this session; `restart` does not lose them.
@@ -225,12 +225,12 @@ class Session(Survival):
         if checkpoint is None:
             known = ", ".join(repr(name) for name in await self._record.checkpoint_ids()) or "none"
             raise ValueError(f"there is no checkpoint {checkpoint_id!r} in this session; there are: {known}")
-        restored = await self._saver.restore(worker, checkpoint, timeout, history=False)
+        restored = await self._checkpoints.restore(worker, checkpoint, timeout, history=False)
         # From here on this is what the session's history starts from.
         start = SavedCheckpoint(
-            RESET, self._flight.last_seq, checkpoint.manifest, checkpoint.digests, checkpoint.unsaved
+            RESET, self._queue.last_seq, checkpoint.manifest, checkpoint.digests, checkpoint.unsaved
         )
         await self._record.save(start, {})
         # That has the history of then; the next one, of now.
-        self._saver.ended(0.0, urgent=True)
+        self._checkpoints.ended(0.0, urgent=True)
         return restored

@@ -7,24 +7,24 @@ import secrets
 from collections.abc import Callable
 from typing import Final, Self
 
-from pyrepl3_client._concurrency.task_owner import Nursery
-from pyrepl3_client._concurrency.uncancellable import finish
+from pyrepl3_client._concurrency.task_owner import TaskOwner
+from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
 from pyrepl3_client._execution.execution import Execution, InputHandler, OutputHandler
-from pyrepl3_client._execution.queue import Capabilities, Flight, Hooks, Interrupted
+from pyrepl3_client._execution.queue import Capabilities, ExecutionQueue, Interrupted, SessionCallbacks
 from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import Rejected
 from pyrepl3_client._journal.protocol import RESET, Journal, SavedCheckpoint
 from pyrepl3_client._launch.worker import Launch
-from pyrepl3_client._session.checkpoints import Saver
+from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.death_policy import Backoff
 from pyrepl3_client._session.options import Durability
-from pyrepl3_client._session.queries import Questions
-from pyrepl3_client._session.recorder import Keeper
+from pyrepl3_client._session.queries import WorkerQueries
+from pyrepl3_client._session.recorder import ExecutionRecorder
 from pyrepl3_client._session.recovery_report import Recovery
-from pyrepl3_client._session.replay import Rebuild
-from pyrepl3_client._text import shortened
+from pyrepl3_client._session.replay import Replay
+from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Interceptor
-from pyrepl3_client._worker.handle import Incarnation
+from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client._worker.tree_limits import watch_tree
 from pyrepl3_client.config import WorkerConfig, checked_id
 from pyrepl3_client.errors import (
@@ -47,7 +47,7 @@ _FINAL_SAVE: Final = 5.0
 """Most seconds that a last checkpoint may take at a session's end."""
 
 
-class Life(Questions):
+class Life(WorkerQueries):
     """Starts workers, notices their deaths, ends the session."""
 
     def __init__(
@@ -75,32 +75,32 @@ class Life(Questions):
         self._durability = durability
         self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
-        self._nursery = Nursery(self.session_id)
+        self._task_owner = TaskOwner(self.session_id)
         self._record: MemoryJournal | Journal = MemoryJournal(
             keep_all=durability.recovery == "replay", keep_none=durability.recovery == "none"
         )
-        self._flight = Flight(
+        self._queue = ExecutionQueue(
             config,
-            self._nursery,
+            self._task_owner,
             capabilities or {},
             on_output,
             on_input,
-            Hooks(
+            SessionCallbacks(
                 lambda: self._worker().connection,
                 lambda: self._record,
-                lambda execution, last, final: self._keeper.ended(execution, last, final),  # noqa: PLW0108 - none yet
+                lambda execution, last, final: self._recorder.ended(execution, last, final),  # noqa: PLW0108 - none yet
                 self._on_record_failure,
-                lambda execution_id, text: self._keeper.diverged.update({execution_id: text}),
+                lambda execution_id, text: self._recorder.diverged.update({execution_id: text}),
             ),
         )
         self._keep(self._record)
         self._state = SessionState.STARTING
-        self._incarnation: Incarnation | None = None
+        self._incarnation: WorkerHandle | None = None
         self._incarnations = 0
         self._prefix = f"{secrets.token_hex(4)}-"
         self._submitted = 0
         self._starting = asyncio.Lock()
-        self._coming_back: asyncio.Task[None] | None = None
+        self._recovery_task: asyncio.Task[None] | None = None
         self._backoff = Backoff()
         self._recoveries: list[Recovery] = []
         self._why_dead: Exception | None = None
@@ -109,21 +109,21 @@ class Life(Questions):
     def _keep(self, record: MemoryJournal | Journal) -> None:
         policy = self._durability.recovery
         self._record = record
-        self._saver = Saver(
-            self._nursery,
+        self._checkpoints = CheckpointScheduler(
+            self._task_owner,
             record,
             lambda: self._incarnation if self._state is SessionState.READY else None,
-            lambda: (self._flight.last_seq, self._flight.oldest is not None),
-            on_trouble=lambda text: self._keeper.notices.append(text),  # noqa: PLW0108 - there is none yet
+            lambda: (self._queue.last_seq, self._queue.oldest is not None),
+            on_trouble=lambda text: self._recorder.notices.append(text),  # noqa: PLW0108 - there is none yet
             automatic=policy in ("auto", "checkpoint"),
             eager=policy == "checkpoint",
             max_bytes=self._config.max_checkpoint_bytes,
         )
-        self._keeper = Keeper(
-            self._nursery,
+        self._recorder = ExecutionRecorder(
+            self._task_owner,
             record,
-            self._flight,
-            lambda duration, final: self._saver.ended(duration, urgent=final),
+            self._queue,
+            lambda duration, final: self._checkpoints.ended(duration, urgent=final),
         )
 
     # --- beginning -----------------------------------------------------------------------------------
@@ -156,13 +156,13 @@ class Life(Questions):
             session_id=self.session_id,
             incarnation=self._incarnations,
             config=self._config.executor,
-            capabilities=self._flight.calls.specs,
+            capabilities=self._queue.calls.specs,
         )
         try:
             while not await self._greet(hello):
                 pass
         except BaseException:
-            if self._coming_back is None:
+            if self._recovery_task is None:
                 self._give_up_start()
             raise
         self._expect_starting()
@@ -174,11 +174,11 @@ class Life(Questions):
         """
         self._expect_starting()
         worker = self._launch(self._config)
-        waited = bool(worker.ends.sent)
-        incarnation = self._incarnation = Incarnation(
+        waited = bool(worker.pipes.sent)
+        incarnation = self._incarnation = WorkerHandle(
             worker,
             hello,
-            self._flight,
+            self._queue,
             self.interceptors,
             self._context,
             self._on_end,
@@ -191,55 +191,55 @@ class Life(Questions):
                 raise
             return False
         except BaseException:
-            await finish(self._loop.create_task(incarnation.destroy("its start was given up")))
+            await wait_uncancelled(self._loop.create_task(incarnation.destroy("its start was given up")))
             raise
-        watch_tree(incarnation.connection, self._config, self._flight.busy)
+        watch_tree(incarnation.connection, self._config, self._queue.busy)
         return True
 
     def _serve(self) -> None:
         self._move(SessionState.READY)
-        self._flight.open()
+        self._queue.open()
 
     # --- its worker's death --------------------------------------------------------------------------
 
-    def _on_end(self, incarnation: Incarnation) -> None:
+    def _on_end(self, incarnation: WorkerHandle) -> None:
         if incarnation is not self._incarnation:
             return
         if self._state is SessionState.STARTING:
             # It died while it was being filled; whoever fills it hears of it.
-            incarnation.requests.fail_all(incarnation.death)
-            self._flight.abandon(incarnation.death)
+            incarnation.requests.fail_all(incarnation.died_error)
+            self._queue.abandon(incarnation.died_error)
             return
         if self._state is not SessionState.READY:
             return
         self._lost(incarnation)
 
-    def _lost(self, incarnation: Incarnation) -> None:
+    def _lost(self, incarnation: WorkerHandle) -> None:
         """The worker has died: so has the session, here. See `Survival`."""
         self._move(SessionState.DEAD)
-        self._abandon(incarnation.death)
+        self._abandon(incarnation.died_error)
 
     def _die(self, error: PyRepl3Error) -> None:
         self._why_dead = error
-        if self._coming_back is asyncio.current_task():
+        if self._recovery_task is asyncio.current_task():
             # It does not come back, and nobody is to wait for that.
-            self._coming_back = None
+            self._recovery_task = None
         if self._state in (SessionState.STARTING, SessionState.READY):
             self._move(SessionState.DEAD)
-        self._keeper.forsake_all()
-        self._abandon(lambda _: _again(error))
+        self._recorder.abandon_all()
+        self._abandon(lambda _: _fresh_copy(error))
 
     def _on_record_failure(self, execution_id: str, error: StoreError) -> None:
-        if self._flight.find(execution_id) is not None and self._incarnation is not None:
-            self._keeper.fail(execution_id, error)
+        if self._queue.find(execution_id) is not None and self._incarnation is not None:
+            self._recorder.fail(execution_id, error)
             self._incarnation.connection.end(f"what execution {execution_id!r} asked could not be recorded")
 
     def _on_lost(self, error: StoreError) -> None:
         """Another process owns the session now: nothing more may happen here."""
         if self._state in (SessionState.STARTING, SessionState.READY):
-            if self._coming_back is not None:
-                self._coming_back.cancel()
-            self._saver.stop()
+            if self._recovery_task is not None:
+                self._recovery_task.cancel()
+            self._checkpoints.stop()
             self._die(error)
             if self._incarnation is not None:
                 self._incarnation.connection.end("its session has another owner now")
@@ -258,8 +258,8 @@ class Life(Questions):
             StoreError: the restart cannot be recorded.
         """
         async with self._starting:
-            if self._coming_back is not None:
-                await _cancelled(self._coming_back)
+            if self._recovery_task is not None:
+                await _cancelled(self._recovery_task)
             if self._state not in (SessionState.READY, SessionState.DEAD, SessionState.STARTING):
                 raise self._unusable()
             if self._state is not SessionState.STARTING:
@@ -269,31 +269,31 @@ class Life(Questions):
             try:
                 await old.stop("restart", self._config.close_grace)
             except BaseException:
-                await finish(self._loop.create_task(old.destroy("a restart was given up")))
+                await wait_uncancelled(self._loop.create_task(old.destroy("a restart was given up")))
                 self._give_up_start()
                 raise
             self._expect_starting()
-            self._saver.forget()
+            self._checkpoints.forget()
             try:
-                await self._record.save(SavedCheckpoint(RESET, self._flight.last_seq, b"", ()), {})
+                await self._record.save(SavedCheckpoint(RESET, self._queue.last_seq, b"", ()), {})
             except StoreError as error:
                 self._die(error)
                 raise
             await self._start_worker()
             self._serve()
 
-    def _give_up_flight(self, old: Incarnation) -> None:
+    def _give_up_flight(self, old: WorkerHandle) -> None:
         """End what is in flight for good: it does not come back with the session."""
-        running = self._flight.running
+        running = self._queue.running
         why = "the session was restarted"
-        old.requests.fail_all(lambda: old.death(running, why))
-        self._flight.suspend()
+        old.requests.fail_all(lambda: old.died_error(running, why))
+        self._queue.suspend()
         certificate = DeathCertificate(
             cause=why, pid=old.pid, incarnation=old.number, running=running, reason=why
         )
-        rejection = Rejected("worker_died", old.death(running, why).what, certificate)
-        for execution in self._flight.waiting:
-            self._keeper.reject(execution, rejection)
+        rejection = Rejected("worker_died", old.died_error(running, why).what, certificate)
+        for execution in self._queue.waiting:
+            self._recorder.reject(execution, rejection)
 
     # --- ending --------------------------------------------------------------------------------------
 
@@ -306,30 +306,30 @@ class Life(Questions):
         """
         if self._closing is None:
             self._closing = self._loop.create_task(self._close(), name=f"close {self.session_id}")
-        await finish(self._closing)
+        await wait_uncancelled(self._closing)
 
     async def _close(self) -> None:
         grace = self._config.close_grace
-        if self._coming_back is not None:
-            await _cancelled(self._coming_back)
+        if self._recovery_task is not None:
+            await _cancelled(self._recovery_task)
         await self._save_last()
-        if self._coming_back is not None:
+        if self._recovery_task is not None:
             # The worker died under the last checkpoint.
-            await _cancelled(self._coming_back)
+            await _cancelled(self._recovery_task)
         if self._state is not SessionState.DEAD:
             try:
-                await self._keeper.excuse()
+                await self._recorder.exempt_next_death()
             except StoreError as error:
                 _logger.warning("session %r: its close counts as a death: %s", self.session_id, error)
         self._move(SessionState.CLOSING)
-        self._saver.stop()
-        self._keeper.forsake_all()
+        self._checkpoints.stop()
+        self._recorder.abandon_all()
         self._abandon(lambda _: SessionClosed(f"session {self.session_id!r} was closed"))
         try:
             if self._incarnation is not None:
                 await self._incarnation.stop("the session was closed", grace)
-            await self._flight.close(grace)
-            await self._nursery.close(grace)
+            await self._queue.close(grace)
+            await self._task_owner.close(grace)
         finally:
             try:
                 if not isinstance(self._record, MemoryJournal):
@@ -339,12 +339,12 @@ class Life(Questions):
 
     async def _save_last(self) -> None:
         """Save what ran since the last checkpoint, so that nothing has to be run again next time."""
-        idle = self._state is SessionState.READY and self._flight.oldest is None
+        idle = self._state is SessionState.READY and self._queue.oldest is None
         automatic = self._durability.recovery in ("auto", "checkpoint")
-        if isinstance(self._record, MemoryJournal) or not (idle and automatic and self._saver.dirty):
+        if isinstance(self._record, MemoryJournal) or not (idle and automatic and self._checkpoints.dirty):
             return
         try:
-            await self._saver.save_last(_FINAL_SAVE)
+            await self._checkpoints.save_last(_FINAL_SAVE)
         except PyRepl3Error as error:
             _logger.warning("session %r has no checkpoint of its end: %s", self.session_id, error)
 
@@ -362,15 +362,15 @@ class Life(Questions):
         if self._state is not SessionState.STARTING:
             raise self._unusable()
 
-    def _worker(self) -> Incarnation:
+    def _worker(self) -> WorkerHandle:
         if self._incarnation is None:
             raise SpawnError(f"session {self.session_id!r} has no worker")
         return self._incarnation
 
-    async def _available(self) -> Incarnation:
+    async def _available(self) -> WorkerHandle:
         """Give the worker; while the session is coming back, wait for it."""
-        while self._coming_back is not None:
-            await asyncio.wait([self._coming_back])
+        while self._recovery_task is not None:
+            await asyncio.wait([self._recovery_task])
         if self._state is not SessionState.READY:
             raise self._unusable()
         return self._worker()
@@ -379,22 +379,22 @@ class Life(Questions):
         if self._state in (SessionState.CLOSING, SessionState.CLOSED):
             return SessionClosed(f"session {self.session_id!r} is closed")
         if self._why_dead is not None and self._state is SessionState.DEAD:
-            return _again(self._why_dead)
+            return _fresh_copy(self._why_dead)
         if self._state is SessionState.STARTING:
             return WorkerDied(f"session {self.session_id!r} is getting a new worker and has none yet")
         if self._incarnation is None:
             return WorkerDied(f"session {self.session_id!r} has no worker")
-        return self._incarnation.death(reason="restart() gives the session a fresh one")
+        return self._incarnation.died_error(reason="restart() gives the session a fresh one")
 
     def _abandon(self, error: Callable[[tuple[str, ...]], BaseException]) -> None:
         """Fail all that waits for the worker, each with an error of its own."""
-        running = self._flight.running
+        running = self._queue.running
         if self._incarnation is not None:
             self._incarnation.requests.fail_all(lambda: error(running))
-        self._flight.fail_all(lambda: error(running))
+        self._queue.fail_all(lambda: error(running))
 
 
-def _again(error: Exception) -> Exception:
+def _fresh_copy(error: Exception) -> Exception:
     """Give an error for another who waits: one exception object must not be raised twice at once."""
     return type(error)(*error.args)
 
@@ -411,7 +411,7 @@ _IN_A_ROW: Final = 60.0
 """Seconds from one such death to the next; what comes later has nothing to do with it."""
 
 
-def _for_good(error: SpawnError | StoreError) -> SpawnError | StoreError:
+def _final_error(error: SpawnError | StoreError) -> SpawnError | StoreError:
     """Say of a store's failure, which may be over soon, that it is too late for this session object."""
     if not isinstance(error, StoreError):
         return error
@@ -437,13 +437,13 @@ class Survival(Life):
         history = await self._record.load()
         pending = [entry for entry in history.entries if entry.status == "started"]
         if history.checkpoint is not None or len(pending) < len(history.entries):
-            self._flight.suspend()
-            await self._come_back(None, started, fresh=True)
+            self._queue.suspend()
+            await self._recover_into(None, started, fresh=True)
         else:
             self._serve()
         for index, entry in enumerate(pending):
             execution = Execution(
-                self._flight,
+                self._queue,
                 entry.execution_id,
                 entry.spec,
                 entry.spec.timeout or self._config.executor.max_execution_time,
@@ -452,27 +452,27 @@ class Survival(Life):
                 check=None,
                 keep=True,
             )
-            await self._keeper.resume(entry, execution, self._durability.max_attempts, ran=index == 0)
+            await self._recorder.resume(entry, execution, self._durability.max_attempts, ran=index == 0)
 
-    def _lost(self, incarnation: Incarnation) -> None:
+    def _lost(self, incarnation: WorkerHandle) -> None:
         """The worker has died: begin to come back in another."""
         if self._durability.recovery == "none":
             super()._lost(incarnation)
             return
-        running = self._flight.running
-        certificate = incarnation.certificate(running, self._config.executor.max_memory_usage)
+        running = self._queue.running
+        certificate = incarnation.exit_report(running, self._config.executor.max_memory_usage)
         self._move(SessionState.STARTING)
-        incarnation.requests.fail_all(lambda: incarnation.death(running))
-        interrupted = self._flight.suspend()
+        incarnation.requests.fail_all(lambda: incarnation.died_error(running))
+        interrupted = self._queue.suspend()
         task = self._loop.create_task(
             self._recover(certificate, interrupted), name=f"recovery of {self.session_id}"
         )
-        self._coming_back = task
-        task.add_done_callback(self._on_back)
+        self._recovery_task = task
+        task.add_done_callback(self._recovery_done)
 
-    def _on_back(self, task: asyncio.Task[None]) -> None:
-        if self._coming_back is task:
-            self._coming_back = None
+    def _recovery_done(self, task: asyncio.Task[None]) -> None:
+        if self._recovery_task is task:
+            self._recovery_task = None
         if not task.cancelled() and task.exception() is not None:
             self._loop.call_exception_handler(
                 {"message": "a session could not come back", "exception": task.exception(), "task": task}
@@ -480,7 +480,7 @@ class Survival(Life):
 
     async def _recover(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
         started = self._loop.time()
-        if self._dies_for_nothing(certificate):
+        if self._too_many_idle_deaths(certificate):
             what = (
                 f"{self._idle_deaths} workers of session {self.session_id!r} died one after the other while "
                 "nothing ran, so it gets no other; restart() gives it one with an empty namespace"
@@ -490,57 +490,57 @@ class Survival(Life):
             self._die(died(what, certificate))
             return
         try:
-            await self._judge(certificate, interrupted)
-            await self._come_back(certificate, started)
+            await self._decide_interrupted(certificate, interrupted)
+            await self._recover_into(certificate, started)
         except (SpawnError, StoreError) as error:
             _logger.error(  # noqa: TRY400 - the error says it all
                 "session %r could not come back: %s", self.session_id, error
             )
             if self._state is SessionState.STARTING:
-                self._die(_for_good(error))
+                self._die(_final_error(error))
 
-    def _dies_for_nothing(self, certificate: DeathCertificate) -> bool:
+    def _too_many_idle_deaths(self, certificate: DeathCertificate) -> bool:
         """Count a worker that has died; say whether too many have while there was nothing to do."""
         (seq, then), now = self._last_death, self._loop.time()
-        if seq != self._flight.last_seq or now - then > _IN_A_ROW:
+        if seq != self._queue.last_seq or now - then > _IN_A_ROW:
             self._idle_deaths = 0
         self._idle_deaths = 0 if certificate.running else self._idle_deaths + 1
-        self._last_death = self._flight.last_seq, now
+        self._last_death = self._queue.last_seq, now
         return self._idle_deaths >= _IDLE_DEATHS
 
-    async def _judge(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
+    async def _decide_interrupted(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
         """Decide about what the death has interrupted: it ends here, or is run again."""
         ended: set[str] = set()
         for execution, reason in interrupted.stopped:
             ended.add(execution.execution_id)
-            self._keeper.stop(execution, reason)
+            self._recorder.stop(execution, reason)
         first = interrupted.first
         if first is None or first.execution_id in ended:
             return
-        failure = self._keeper.failure_of(first)
+        failure = self._recorder.failure_of(first)
         if failure is not None:
-            self._keeper.forsake(first, failure)
+            self._recorder.abandon(first, failure)
             return
-        attempts = await self._record.count_attempt(first.execution_id)
+        attempts = await self._record.add_death(first.execution_id)
         # Over a limit in a fresh worker too, it needs no third: it was not what ran before it.
         most = self._durability.max_attempts
         if attempts >= (min(most, 2) if certificate.over_limit else most):
             what = f"worker {certificate.pid} of session {self.session_id!r} died"
-            self._keeper.reject(first, Rejected("worker_died", what, certificate, attempts))
+            self._recorder.reject(first, Rejected("worker_died", what, certificate, attempts))
         else:
             first.attempts = attempts + 1
 
-    async def _come_back(
+    async def _recover_into(
         self, certificate: DeathCertificate | None, started: float, *, fresh: bool = False
     ) -> None:
         """Fill a new worker (`fresh`: the one that is there) until one holds, and go on in it."""
-        rebuild = Rebuild(
-            self._flight,
+        replay = Replay(
+            self._queue,
             self._record,
-            self._saver,
+            self._checkpoints,
             self._durability.recovery,
             self._durability.max_attempts,
-            self._keeper.diverged,
+            self._recorder.diverged,
         )
         failed_spawns = 0
         while True:
@@ -556,32 +556,32 @@ class Survival(Life):
             fresh = False
             incarnation = self._worker()
             try:
-                await rebuild.run(incarnation)
+                await replay.run(incarnation)
             except (WorkerDied, WorkerUnresponsive, ProtocolError) as error:
                 # It died under it, is stuck, or could not bring back what it was given: another one may.
-                await incarnation.destroy(f"it did not bring the namespace back: {shortened(str(error))}")
-                rebuild.blame()
+                await incarnation.destroy(f"it did not bring the namespace back: {truncated(str(error))}")
+                replay.count_failure()
                 continue
             break
         self._expect_starting()
         report = Recovery(
             cause=certificate,
             incarnation=incarnation.number,
-            restored_from=rebuild.restored_from,
-            replayed=tuple(rebuild.replayed),
-            lost=tuple(rebuild.lost.values()),
-            skipped=rebuild.skips,
-            remade=tuple(rebuild.remade.items()),
+            restored_from=replay.restored_from,
+            replayed=tuple(replay.replayed),
+            lost=tuple(replay.lost.values()),
+            skipped=replay.skips,
+            remade=tuple(replay.remade.items()),
             seconds=self._loop.time() - started,
         )
         self._recoveries.append(report)
         if certificate is not None or report.lost or report.skipped or report.remade:
-            self._keeper.notices.append(str(report))
-        if rebuild.replayed:
-            self._saver.refilled()
+            self._recorder.notices.append(str(report))
+        if replay.replayed:
+            self._checkpoints.refilled()
         self._serve()
         # A task of its own: the handler may ask the session something, which has come back by now.
-        self._nursery.start(self._report(report), "on_recovery")
+        self._task_owner.start(self._report(report), "on_recovery")
 
     async def _report(self, report: Recovery) -> None:
         handler = self._durability.on_recovery

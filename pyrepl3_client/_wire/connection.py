@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pyrepl3_client._launch.worker import PIPE_BYTES, Worker
-from pyrepl3_client._text import shortened
+from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.captured_output import CapturePipes, Chunk
-from pyrepl3_client._wire.stall import FrameWatch
-from pyrepl3_client._wire.writer import Outbox
+from pyrepl3_client._wire.stall import StallDetector
+from pyrepl3_client._wire.writer import FrameWriter
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.codec import ClientDecoder, encode
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
@@ -59,7 +59,7 @@ _TERMINAL: Final = (Result, Error)
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class WorkerExit:
     """How a worker's life ended, as far as the wire room knows."""
 
     exit_code: int | None
@@ -95,19 +95,19 @@ class Connection:
         self.max_frame_bytes = max_frame_bytes
         """Longest frame that may be sent; the handshake may lower it."""
         loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[End] = loop.create_future()
+        self.ended: asyncio.Future[WorkerExit] = loop.create_future()
         self._loop = loop
         self._context = context
-        self._ends = worker.ends
-        self.outbox = Outbox(self._ends, context)
+        self._ends = worker.pipes
+        self.writer = FrameWriter(self._ends, context)
         self.routes = routes
         """Where messages go, by type; holds from the next batch on."""
         self._forced = 0
         self._on_captured = on_captured
         self._decoder = ClientDecoder(max_frame_bytes)
-        self._watch = FrameWatch(self._decoder.frames, stall_timeout, self._break)
+        self._watch = StallDetector(self._decoder.frames, stall_timeout, self._break)
         self._read_bytes = _READ_BYTES
-        self._capture = CapturePipes(self._ends.stdout, self._ends.stderr)
+        self._capture = CapturePipes(self._ends.captured_stdout, self._ends.captured_stderr)
         self._reading = False
         self._reader_open = True
         self._holds: set[object] = set()
@@ -116,8 +116,8 @@ class Connection:
         self._wireless: asyncio.TimerHandle | None = None
         self._reason = ""
         self._cause: BaseException | None = None
-        self._add_reader(self._ends.exited, self._on_exited)
-        self._add_reader(self._ends.last_words, self._on_last_words)
+        self._add_reader(self._ends.exit_fd, self._on_exited)
+        self._add_reader(self._ends.stderr, self._on_last_words)
         self._set_reading()
 
     def _add_reader(self, fd: int, callback: Callable[[], None]) -> None:
@@ -147,7 +147,7 @@ class Connection:
         sent = self._ends.sent
         if not frame.startswith(sent):
             raise ProtocolError(f"the greeting takes {len(frame)} bytes, too long for a worker from a pool")
-        self.outbox.write(frame[len(sent) :])
+        self.writer.write_now(frame[len(sent) :])
 
     def send(self, message: ToWorker) -> None:
         """Send a message now. To a worker that is gone it says nothing: its end tells.
@@ -155,7 +155,7 @@ class Connection:
         Raises:
             ProtocolError: as `encode`.
         """
-        self.outbox.write(self.encode(message))
+        self.writer.write_now(self.encode(message))
 
     def answer(self, message: CallResponse | InputResponse) -> None:
         """Send what the worker has asked for. One that asks and does not read the answers is ended.
@@ -163,13 +163,13 @@ class Connection:
         Raises:
             ProtocolError: as `encode`.
         """
-        waiting = self.outbox.write_answer(self.encode(message))
+        waiting = self.writer.write_answer(self.encode(message))
         if waiting > _MOST_UNREAD:
             self.end(f"it asks and does not read: {waiting:,} bytes of answers wait for it")
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Make the worker read, whatever holds its loop."""
-        self.worker.ring()
+        self.worker.wake()
 
     def end(self, reason: str, cause: BaseException | None = None) -> None:
         """Kill the worker; `reason` says why. Idempotent: the first reason stays."""
@@ -182,7 +182,7 @@ class Connection:
 
     # --- when to read --------------------------------------------------------------------------------
 
-    def hold(self, who: object) -> None:
+    def pause_reading(self, who: object) -> None:
         """Stop reading until `who` releases: it has more than it can take.
 
         The pipes fill up then, and the worker waits.
@@ -190,7 +190,7 @@ class Connection:
         self._holds.add(who)
         self._set_reading()
 
-    def release(self, who: object) -> None:
+    def resume_reading(self, who: object) -> None:
         """Take a hold back, if there is one."""
         self._holds.discard(who)
         self._set_reading()
@@ -222,7 +222,7 @@ class Connection:
 
     def _stop_reading(self) -> None:
         self._watch.stop()
-        for fd in (self._ends.reader, self._ends.stdout, self._ends.stderr):
+        for fd in (self._ends.reader, self._ends.captured_stdout, self._ends.captured_stderr):
             self._loop.remove_reader(fd)
 
     # --- from the worker -----------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class Connection:
         try:
             data = os.read(self._ends.reader, size)
         except BlockingIOError:
-            self._watch.emptied = True
+            self._watch.drained = True
             return 0
         if not data:
             self._on_eof()
@@ -248,8 +248,8 @@ class Connection:
             return 0
         full = len(data) == size
         watch = self._watch
-        watch.emptied = not full
-        if not watch.armed and self._decoder.frames.buffered:
+        watch.drained = not full
+        if not watch.running and self._decoder.frames.buffered:
             watch.begin()
         if self._holds and self._is_too_much(len(data)):
             return 0
@@ -331,19 +331,19 @@ class Connection:
         self._loop.remove_reader(self._ends.reader)
         if isinstance(error, RemoteProtocolError):
             # Not with its cause, whose text may be as long as a frame.
-            error = ProtocolError(shortened(error.reason), error.offset)
+            error = ProtocolError(truncated(error.reason), error.offset)
         if isinstance(error, ProtocolError):
             self.end(f"it broke the protocol: {error}", error)
         else:
-            self.end(f"its message could not be handled: {shortened(repr(error))}", error)
+            self.end(f"its message could not be handled: {truncated(repr(error))}", error)
 
     def _on_last_words(self) -> None:
         try:
-            data = os.read(self._ends.last_words, _READ_BYTES)
+            data = os.read(self._ends.stderr, _READ_BYTES)
         except BlockingIOError:
             return
         if not data:
-            self._loop.remove_reader(self._ends.last_words)
+            self._loop.remove_reader(self._ends.stderr)
         self._words += data
         del self._words[:-_WORDS_BYTES]
 
@@ -355,17 +355,19 @@ class Connection:
         self._drain_rest()
         self._on_last_words()
         ending = self.worker.reap()
-        for fd in (self._ends.exited, self._ends.last_words):
+        for fd in (self._ends.exit_fd, self._ends.stderr):
             self._loop.remove_reader(fd)
         self._stop_reading()
         self._reading = False
         if self._wireless is not None:
             self._wireless.cancel()
-        self.outbox.close_now()
+        self.writer.close_now()
         self._ends.close()
         words = self._words.decode("utf-8", "replace").splitlines()[-_WORDS_LINES:]
         self.ended.set_result(
-            End(ending.exit_code, ending.signal, "\n".join(words), self._reason, self._cause, ending.peak_rss)
+            WorkerExit(
+                ending.exit_code, ending.signal, "\n".join(words), self._reason, self._cause, ending.peak_rss
+            )
         )
 
     def _drain_rest(self) -> None:

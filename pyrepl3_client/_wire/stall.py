@@ -16,14 +16,14 @@ _LEAST_PROGRESS: Final = 64 * 1024
 """Bytes of a frame that have to come within the time; less is as good as nothing."""
 
 
-class FrameWatch:
+class StallDetector:
     """Looks, every so many seconds, whether a frame that has begun goes on.
 
     It costs a timer where a chunk ends inside a frame and none is set, and nothing elsewhere: it is not
     stopped when the frame has ended, but looked at when the time is up.
     """
 
-    __slots__ = ("_frames", "_loop", "_mark", "_on_stall", "_seconds", "_timer", "armed", "emptied")
+    __slots__ = ("_frames", "_loop", "_mark", "_on_stall", "_seconds", "_timer", "drained", "running")
 
     def __init__(
         self, frames: FrameDecoder, seconds: float | None, on_stall: Callable[[ProtocolError], None]
@@ -35,15 +35,15 @@ class FrameWatch:
         self._on_stall = on_stall
         self._mark = (0, 0)
         self._timer: asyncio.TimerHandle | None = None
-        self.armed = seconds is None
+        self.running = seconds is None
         """Whether `begin` need not be called."""
-        self.emptied = True
+        self.drained = True
         """Whether the last read has taken all that was there; else we are the slow ones."""
 
     def begin(self) -> None:
         """The stream goes on now, or stands inside a frame: if it does, begin to count."""
         if self._frames.buffered and self._seconds is not None:
-            self.armed = True
+            self.running = True
             self._mark = (self._frames.offset, self._frames.buffered)
             self._timer = self._loop.call_later(self._seconds, self._look)
 
@@ -52,15 +52,15 @@ class FrameWatch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self.armed = False
+            self.running = False
 
     def _look(self) -> None:
         # A loop that was held up reads first and looks at timers then, so what was there has been read.
         self._timer = None
-        self.armed = False
+        self.running = False
         offset, before = self._mark
         held = self._frames.buffered
-        if held and self._frames.offset == offset and self.emptied and held - before < _LEAST_PROGRESS:
+        if held and self._frames.offset == offset and self.drained and held - before < _LEAST_PROGRESS:
             text = f"it stopped inside a frame, after {held:,} bytes of it, for {self._seconds:g} seconds"
             self._on_stall(ProtocolError(f"{text} (stall_timeout)", offset))
         else:

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Final
 
-from pyrepl3_client._launch.worker import Ends
+from pyrepl3_client._launch.worker import WorkerPipes
 
 _CORK_BYTES: Final = 32 * 1024
 
 
-class Outbox:
+class FrameWriter:
     """The way to one worker, on the loop. To a worker that is gone it says nothing: its end tells."""
 
-    def __init__(self, ends: Ends, context: Context) -> None:
+    def __init__(self, ends: WorkerPipes, context: Context) -> None:
         """Write to `ends.writer`; be called back in a copy of `context`."""
         self._loop = asyncio.get_running_loop()
         self._context = context
@@ -29,11 +29,11 @@ class Outbox:
 
     def write_answer(self, frame: bytes) -> int:
         """Send, now, what the worker has asked for; give how many bytes of such it has not taken."""
-        self.write(frame)
+        self.write_now(frame)
         self._answers = self._answers + len(frame) if self._frames else 0
         return self._answers
 
-    def write(self, frame: bytes) -> None:
+    def write_now(self, frame: bytes) -> None:
         """Send a frame now, after those that were put."""
         if self.on_write is not None:
             self.on_write()
@@ -44,7 +44,7 @@ class Outbox:
         else:
             self._write(frame)
 
-    def put(self, frame: bytes) -> None:
+    def write_batched(self, frame: bytes) -> None:
         """Send a frame together with others of this turn of the loop, in one write."""
         if self.on_write is not None:
             self.on_write()

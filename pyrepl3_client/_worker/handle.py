@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
 
-from pyrepl3_client._execution.queue import Flight
+from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._launch.worker import Worker
-from pyrepl3_client._text import shortened
-from pyrepl3_client._wire.connection import Connection, End, Interceptor, Route
-from pyrepl3_client._worker.message_guard import Gate
+from pyrepl3_client._text import truncated
+from pyrepl3_client._wire.connection import Connection, Interceptor, Route, WorkerExit
+from pyrepl3_client._worker.message_guard import MessageGuard
 from pyrepl3_client._worker.requests import Requests, key_of
 from pyrepl3_client.errors import (
     DeathCertificate,
@@ -45,17 +45,17 @@ _MOST_COMPLAINTS: Final = 20
 """Complaints that answer nothing. Each is a line in the log."""
 
 
-class Incarnation:
+class WorkerHandle:
     """A worker that has been greeted, until its end. `wait_ready` gives its answer."""
 
     def __init__(
         self,
         worker: Worker,
         hello: Hello,
-        flight: Flight,
+        queue: ExecutionQueue,
         interceptors: list[Interceptor],
         context: Context,
-        on_end: Callable[["Incarnation"], None],
+        on_end: Callable[["WorkerHandle"], None],
         stall_timeout: float | None,
     ) -> None:
         """Greet `worker`, which is ours from now on; `on_end` is called after its end, on the loop.
@@ -67,9 +67,9 @@ class Incarnation:
         self.pid = worker.pid
         self.ready: Ready | None = None
         self._complaints = 0
-        self._gate = Gate(flight, [spec.name for spec in hello.capabilities])
+        self._guard = MessageGuard(queue, [spec.name for spec in hello.capabilities])
         self._routes: dict[type[FromWorker], Route] = {
-            **self._gate.routes,
+            **self._guard.routes,
             **dict.fromkeys(_ANSWERS, self._route_answer),
             Ready: self._route_ready,
             Error: self._route_error,
@@ -81,17 +81,17 @@ class Incarnation:
             {
                 **dict.fromkeys(self._routes, self._route_early),
                 # A thread of a module that was imported in advance may write at any time.
-                Output: self._gate.output,
+                Output: self._guard.output,
                 Ready: self._route_ready,
                 Error: self._route_error,
             },
-            flight.on_captured,
+            queue.on_captured,
             interceptors,
             hello.config.max_frame_bytes,
             context,
             stall_timeout,
         )
-        self.requests = Requests(lambda: self.connection, flight.busy)
+        self.requests = Requests(lambda: self.connection, queue.busy)
         # Before anybody else waits for it: what the end means is settled first.
         self.connection.ended.add_done_callback(lambda _: on_end(self))
         try:
@@ -125,11 +125,11 @@ class Incarnation:
         connection = self.connection
         if not self.alive:
             return
-        self._gate.dismissed = True
+        self._guard.shutting_down = True
         connection.insist(urgent=True)
         connection.send(Shutdown(reason=reason, grace=grace))
-        connection.outbox.close()
-        connection.ring()
+        connection.writer.close()
+        connection.wake()
         await asyncio.wait([connection.ended], timeout=grace)
         if self.alive:
             connection.end(f"it did not end within {grace:g} seconds ({reason})")
@@ -137,7 +137,7 @@ class Incarnation:
 
     async def destroy(self, reason: str) -> None:
         """End the worker at once."""
-        self._gate.dismissed = True
+        self._guard.shutting_down = True
         self.connection.end(reason)
         await asyncio.wait([self.connection.ended])
 
@@ -148,9 +148,9 @@ class Incarnation:
         inspection = await self.requests.ask(message, Inspection, key, None, urgent=True)
         return frozenset(variable.name for variable in inspection.variables)
 
-    def certificate(self, running: tuple[str, ...], max_memory: int | None) -> DeathCertificate:
+    def exit_report(self, running: tuple[str, ...], max_memory: int | None) -> DeathCertificate:
         """Say all that is known of the worker's end, which has come."""
-        end: End = self.connection.ended.result()
+        end: WorkerExit = self.connection.ended.result()
         cause = likely_cause(
             end.exit_code, end.signal, end.reason, end.stderr, peak_rss=end.peak_rss, max_memory=max_memory
         )
@@ -167,11 +167,11 @@ class Incarnation:
             reason=end.reason,
         )
 
-    def death(self, running: tuple[str, ...] = (), reason: str = "") -> WorkerDied:
+    def died_error(self, running: tuple[str, ...] = (), reason: str = "") -> WorkerDied:
         """Say how the worker ended, as an error. Each who waits gets one of their own."""
         if not self.connection.ended.done():
             return WorkerDied(self._name("is ended"), running=running, reason=reason, incarnation=self.number)
-        end: End = self.connection.ended.result()
+        end: WorkerExit = self.connection.ended.result()
         error = WorkerDied(
             self._name("died"),
             end.exit_code,
@@ -180,13 +180,13 @@ class Incarnation:
             running,
             reason or end.reason,
             self.number,
-            certificate=self.certificate(running, None),
+            certificate=self.exit_report(running, None),
         )
         error.__cause__ = end.cause
         return error
 
     def _spawn_error(self) -> SpawnError:
-        end: End = self.connection.ended.result()
+        end: WorkerExit = self.connection.ended.result()
         error = SpawnError(
             self._name("ended before it was ready"),
             end.exit_code,
@@ -223,11 +223,11 @@ class Incarnation:
 
     def _route_error(self, message: Error) -> None:
         if message.execution_id is not None:
-            self._gate.last(message)
+            self._guard.last(message)
         elif not self._greeted.done():
-            self._refusal = shortened(message.message)
+            self._refusal = truncated(message.message)
         elif not self.requests.refuse(message.message):
             self._complaints += 1
             if self._complaints > _MOST_COMPLAINTS:
-                raise ProtocolError(f"it complains without end, as of {shortened(message.message)}")
-            _logger.warning("%s: %s", self._name("complains"), shortened(message.message))
+                raise ProtocolError(f"it complains without end, as of {truncated(message.message)}")
+            _logger.warning("%s: %s", self._name("complains"), truncated(message.message))

@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
-from pyrepl3_client._execution.queue import Flight
-from pyrepl3_client._text import shown
+from pyrepl3_client._execution.queue import ExecutionQueue
+from pyrepl3_client._text import quoted
 from pyrepl3_client._wire.connection import Route
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.messages import Call, Display, Error, FromWorker, Input, Output, Result
@@ -29,20 +29,20 @@ _MOST_QUESTION_BYTES: Final = 512 * 1024 * 1024
 """What the records of one execution's calls and prompts may take: a million of them."""
 
 
-class Gate:
+class MessageGuard:
     """Stands between one worker and the executions of its session."""
 
-    def __init__(self, flight: Flight, capabilities: Collection[str]) -> None:
+    def __init__(self, queue: ExecutionQueue, capabilities: Collection[str]) -> None:
         """Let through to `flight` what a worker may say that knows these `capabilities`."""
-        self._flight = flight
+        self._queue = queue
         self._capabilities = frozenset(capabilities)
-        self._inner = flight.routes
+        self._inner = queue.routes
         self._output = self._inner[Output]
         self._lately: deque[str] = deque(maxlen=_REMEMBERED)
         self._strays = 0
         self._asked: set[str] = set()
         self._asked_bytes = 0
-        self.dismissed = False
+        self.shutting_down = False
         """Whether the worker has been told to end: its executions are over for us, and it asks no more."""
 
     @property
@@ -60,16 +60,16 @@ class Gate:
         """Take output: of the execution that runs, late output, or nobody's."""
         execution_id = message.execution_id
         if execution_id is not None and not message.late and not self._runs(execution_id):
-            self._expect_stray(execution_id, "wrote as")
+            self._count_late(execution_id, "wrote as")
         self._output(message)
 
     def last(self, message: Result | Error) -> None:
         """Take the end of the execution that runs, or of one that was stopped before its turn came."""
         execution_id = message.execution_id or ""
-        if not self._runs(execution_id) and not self.dismissed:
-            stopped = isinstance(message, Error) and self._flight.is_stopping(execution_id)
+        if not self._runs(execution_id) and not self.shutting_down:
+            stopped = isinstance(message, Error) and self._queue.is_stopping(execution_id)
             if not stopped:
-                raise self._lie(execution_id, "ended")
+                raise self._violation(execution_id, "ended")
         self._inner[Result](message)
         self._lately.append(execution_id)
         self._strays = 0
@@ -80,7 +80,7 @@ class Gate:
     def _display(self, message: Display) -> None:
         execution_id = message.execution_id
         if execution_id is not None and not self._runs(execution_id):
-            self._expect_stray(execution_id, "showed something as")
+            self._count_late(execution_id, "showed something as")
             return
         self._inner[Display](message)
 
@@ -92,26 +92,26 @@ class Gate:
         name = message.capability
         if name not in self._capabilities:
             known = ", ".join(sorted(self._capabilities)) or "none"
-            raise ProtocolError(f"it called {shown(name)}, which it was not offered; it was: {known}")
+            raise ProtocolError(f"it called {quoted(name)}, which it was not offered; it was: {known}")
         if not self._may_ask(message.execution_id, message.call_id, name):
             return
         if not (_is_array(message.args) and _is_map(message.kwargs)):
-            raise ProtocolError(f"the arguments of its call {shown(message.call_id)} are no array and map")
+            raise ProtocolError(f"the arguments of its call {quoted(message.call_id)} are no array and map")
         self._inner[Call](message)
 
     def _may_ask(self, execution_id: str, question_id: str, name: str) -> bool:
-        if self.dismissed:
+        if self.shutting_down:
             return False
         if not self._runs(execution_id):
-            self._expect_stray(execution_id, "asked as")
+            self._count_late(execution_id, "asked as")
             return False
         prefix = f"{execution_id}:{name}:"
         place = question_id[len(prefix) :]
         numbers = place.isascii() and all(part.isdigit() for part in place.split("."))
         if not (numbers and question_id.startswith(prefix)):
-            raise ProtocolError(f"{shown(question_id)} is no id of a call of {name!r} in {execution_id!r}")
+            raise ProtocolError(f"{quoted(question_id)} is no id of a call of {name!r} in {execution_id!r}")
         if question_id in self._asked:
-            raise ProtocolError(f"it asked {shown(question_id)} twice")
+            raise ProtocolError(f"it asked {quoted(question_id)} twice")
         self._asked.add(question_id)
         # In the record, in the set here, and in what knows it as open: about four times.
         self._asked_bytes += _QUESTION_BYTES + 4 * len(question_id)
@@ -121,22 +121,22 @@ class Gate:
         return True
 
     def _runs(self, execution_id: str) -> bool:
-        first = self._flight.first
+        first = self._queue.first
         return first is not None and first.execution_id == execution_id
 
-    def _expect_stray(self, execution_id: str, what: str) -> None:
-        if self.dismissed:
+    def _count_late(self, execution_id: str, what: str) -> None:
+        if self.shutting_down:
             return
         if execution_id not in self._lately:
-            raise self._lie(execution_id, what)
+            raise self._violation(execution_id, what)
         self._strays += 1
         if self._strays > _MOST_STRAYS:
-            raise ProtocolError(f"it {what} execution {shown(execution_id)} again and again after its end")
+            raise ProtocolError(f"it {what} execution {quoted(execution_id)} again and again after its end")
 
-    def _lie(self, execution_id: str, what: str) -> ProtocolError:
-        waits = self._flight.find(execution_id) is not None
+    def _violation(self, execution_id: str, what: str) -> ProtocolError:
+        waits = self._queue.find(execution_id) is not None
         state = "has not begun" if waits else "is not in flight"
-        return ProtocolError(f"it {what} execution {shown(execution_id)}, which {state}")
+        return ProtocolError(f"it {what} execution {quoted(execution_id)}, which {state}")
 
 
 def _is_array(raw: msgspec.Raw) -> bool:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from pyrepl3_client._text import shown
+from pyrepl3_client._text import quoted
 from pyrepl3_client._wire.connection import Connection
 from pyrepl3_client.errors import ProtocolError, WorkerUnresponsive
 from pyrepl3_schemas.messages import (
@@ -59,7 +59,7 @@ class Requests:
         connection.send(message)
         if urgent:
             # Also when nothing is running: a background task may hold the worker's loop.
-            connection.ring()
+            connection.wake()
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._open.setdefault((answer, key), deque()).append(waiter)
         if urgent:
@@ -90,7 +90,7 @@ class Requests:
         waiter = self._take(type(message), key)
         if waiter is None:
             raise ProtocolError(
-                f"its {type(message).__name__.lower()} {shown(key)} answers nothing that we asked"
+                f"its {type(message).__name__.lower()} {quoted(key)} answers nothing that we asked"
             )
         if not waiter.done():
             waiter.set_result(message)

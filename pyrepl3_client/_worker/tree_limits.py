@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from pyrepl3_client._launch.process_tree import Tree
+from pyrepl3_client._launch.process_tree import ProcessTree
 from pyrepl3_client._wire.connection import Connection
 from pyrepl3_client.config import ResourceLimits, WorkerConfig
 from pyrepl3_client.errors import over_limit
@@ -28,7 +28,7 @@ class TreeWatch:
     """Looks at one worker's tree until the worker ends."""
 
     def __init__(
-        self, connection: Connection, tree: Tree, limits: ResourceLimits, busy: Callable[[], str]
+        self, connection: Connection, tree: ProcessTree, limits: ResourceLimits, busy: Callable[[], str]
     ) -> None:
         """Belong to the running loop; `busy` says what the worker is doing, or nothing."""
         self._loop = asyncio.get_running_loop()
@@ -40,7 +40,7 @@ class TreeWatch:
         self._looks = 0
         self._pause = _BUSY_SECONDS
         self._timer = self._loop.call_later(_BUSY_SECONDS, self._look)
-        connection.outbox.on_write = self.wake
+        connection.writer.on_write = self.wake
         connection.ended.add_done_callback(self._on_ended)
 
     def wake(self) -> None:
@@ -53,7 +53,7 @@ class TreeWatch:
     def _look(self) -> None:
         began = self._loop.time()
         self._looks += 1
-        use = self._tree.look(widely=self._looks % _WIDE == 0)
+        use = self._tree.sample(widely=self._looks % _WIDE == 0)
         if self._cpu is not None and use.cpu_seconds > self._cpu:
             used = f"{use.cpu_seconds:.1f} s of CPU time"
             self._end(over_limit("max_cpu_seconds", self._cpu, used, use.processes))
@@ -87,4 +87,4 @@ def watch_tree(connection: Connection, config: WorkerConfig, busy: Callable[[], 
     if config.confinement == "none" or (limits.max_memory_bytes is None and limits.max_cpu_seconds is None):
         return
     kept = config.confinement == "strict" and config.confinement_required
-    TreeWatch(connection, Tree(connection.worker.pid, kept=kept), limits, busy)
+    TreeWatch(connection, ProcessTree(connection.worker.pid, kept=kept), limits, busy)

@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 from textwrap import dedent
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client.demo.printer import DemoError, Stage, check
+from pyrepl3_client.demo.printer import DemoError, DemoPrinter, check
 from pyrepl3_client.demo.speed import milliseconds, show_figures
-from pyrepl3_client.demo.survival import killed_parent, killed_worker
+from pyrepl3_client.demo.survival import killed_program, killed_worker
 from pyrepl3_schemas.messages import Output
 
-type Step = Callable[[Stage, pyrepl3.Session], Awaitable[None]]
+type Step = Callable[[DemoPrinter, pyrepl3.Session], Awaitable[None]]
 
 LOOKUP_SECONDS = 0.3
 
@@ -35,7 +35,7 @@ async def lookup(city: str) -> dict[str, object]:
     return {"city": city, "degrees": {"Oslo": 4, "Lima": 19, "Pune": 31}[city], "answered by": os.getpid()}
 
 
-async def follow(stage: Stage, execution: pyrepl3.Execution) -> pyrepl3.ExecutionResult:
+async def follow(stage: DemoPrinter, execution: pyrepl3.Execution) -> pyrepl3.ExecutionResult:
     """Show what a cell writes as it comes, and its value."""
     async for event in execution:
         if isinstance(event, Output):
@@ -46,13 +46,13 @@ async def follow(stage: Stage, execution: pyrepl3.Execution) -> pyrepl3.Executio
     return result
 
 
-async def run(stage: Stage, session: pyrepl3.Session, code: str) -> pyrepl3.ExecutionResult:
+async def run(stage: DemoPrinter, session: pyrepl3.Session, code: str) -> pyrepl3.ExecutionResult:
     """Show a cell, run it, show what it does."""
     stage.code(code)
     return await follow(stage, session.start(code))
 
 
-async def top_level_await(stage: Stage, session: pyrepl3.Session) -> None:
+async def top_level_await(stage: DemoPrinter, session: pyrepl3.Session) -> None:
     """Await at the top level, in another process."""
     result = await run(
         stage,
@@ -67,7 +67,7 @@ async def top_level_await(stage: Stage, session: pyrepl3.Session) -> None:
     stage.remark(f"this program is process {os.getpid()}; the value came back as a Python object")
 
 
-async def state(stage: Stage, session: pyrepl3.Session) -> None:
+async def state(stage: DemoPrinter, session: pyrepl3.Session) -> None:
     """Keep a function and a running task from cell to cell."""
     await run(
         stage,
@@ -87,7 +87,7 @@ async def state(stage: Stage, session: pyrepl3.Session) -> None:
     check(result.value == "the task lived on between the cells", "a background task lives on")
 
 
-async def live_output(stage: Stage, session: pyrepl3.Session) -> None:
+async def live_output(stage: DemoPrinter, session: pyrepl3.Session) -> None:
     """See lines while the code still runs."""
     code = cell("""
         import time
@@ -110,7 +110,7 @@ async def live_output(stage: Stage, session: pyrepl3.Session) -> None:
     stage.remark(f"the cell ended after {seconds:.2f} s, with everything printed in its result, too")
 
 
-async def questions(stage: Stage, session: pyrepl3.Session) -> None:
+async def questions(stage: DemoPrinter, session: pyrepl3.Session) -> None:
     """Answer the code's input()."""
     code = cell("""
         name = input("Who are you? ")
@@ -127,7 +127,7 @@ async def questions(stage: Stage, session: pyrepl3.Session) -> None:
     check("Hello, Ada: that took 3 characters\n" in result.stdout, "input() gives the program's answer")
 
 
-async def host_functions(stage: Stage, session: pyrepl3.Session) -> None:
+async def host_functions(stage: DemoPrinter, session: pyrepl3.Session) -> None:
     """Let the cell call a function of this program: awaited, several at once, and plainly."""
     began = time.perf_counter()
     result = await run(
@@ -147,7 +147,7 @@ async def host_functions(stage: Stage, session: pyrepl3.Session) -> None:
     check(result.value == 4, "without await, a call blocks and returns")
 
 
-async def cancel(stage: Stage, session: pyrepl3.Session) -> None:
+async def cancel(stage: DemoPrinter, session: pyrepl3.Session) -> None:
     """Stop a busy loop, and find what it left."""
     code = cell("""
         rounds = 0
@@ -175,7 +175,7 @@ async def cancel(stage: Stage, session: pyrepl3.Session) -> None:
     check(isinstance(result.value, int) and result.value > 1000, "the namespace outlives a cancel")
 
 
-async def deadline(stage: Stage, session: pyrepl3.Session) -> None:
+async def deadline(stage: DemoPrinter, session: pyrepl3.Session) -> None:
     """Let a blocking call run into its timeout."""
     code = "time.sleep(60)"
     stage.code(code)
@@ -191,7 +191,7 @@ async def deadline(stage: Stage, session: pyrepl3.Session) -> None:
     stage.remark(f"timeout=0.4, over after {seconds:.3f} s")
 
 
-async def failure(stage: Stage, session: pyrepl3.Session) -> None:
+async def failure(stage: DemoPrinter, session: pyrepl3.Session) -> None:
     """Read an error: the user's own lines, as text and as data."""
     code = cell("""
         def parse(text):
@@ -222,7 +222,7 @@ async def failure(stage: Stage, session: pyrepl3.Session) -> None:
     check("pyrepl3_worker" not in error.traceback, "the traceback shows none of ours")
 
 
-async def crash(stage: Stage, session: pyrepl3.Session) -> None:
+async def crash(stage: DemoPrinter, session: pyrepl3.Session) -> None:
     """Crash every worker that takes a cell, and go on."""
     code = "import ctypes; ctypes.string_at(0)"
     stage.code(code)
@@ -254,7 +254,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
 )
 
 
-async def tour(stage: Stage) -> None:
+async def tour(stage: DemoPrinter) -> None:
     """Show all steps."""
     began = time.perf_counter()
     async with pyrepl3.open_session(capabilities={"lookup": lookup}) as session:
@@ -266,7 +266,7 @@ async def tour(stage: Stage) -> None:
     stage.step("A worker killed in mid-cell: nobody is asked twice")
     await killed_worker(stage)
     stage.step("This library's own program killed, and started again")
-    await killed_parent(stage)
+    await killed_program(stage)
     stage.step("Figures of this machine, just now")
     await show_figures(stage)
     stage.title(f"\nThat was all of it, checked at every step, in {time.perf_counter() - began:.1f} s.")
@@ -275,7 +275,7 @@ async def tour(stage: Stage) -> None:
 def main() -> int:
     """Run the demo; give its exit status: 0, 1 when something was not as shown, 130 after Ctrl-C."""
     argparse.ArgumentParser(prog="python -m pyrepl3_client.demo", description=__doc__).parse_args()
-    stage = Stage.of_terminal()
+    stage = DemoPrinter.of_terminal()
     try:
         asyncio.run(tour(stage))
     except DemoError as error:

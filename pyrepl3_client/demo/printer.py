@@ -21,7 +21,7 @@ def check(holds: object, claim: str) -> None:
         raise DemoError(f"not as shown: {claim}")
 
 
-class Stage:
+class DemoPrinter:
     """Prints the tour, each piece at once: what happens live is seen live, also through a pipe."""
 
     def __init__(self, stream: TextIO, *, colours: bool) -> None:
@@ -32,7 +32,7 @@ class Stage:
         self._fresh = True
 
     @classmethod
-    def of_terminal(cls) -> "Stage":
+    def of_terminal(cls) -> "DemoPrinter":
         """Print to standard output; with colours on a terminal, unless NO_COLOR is set."""
         return cls(sys.stdout, colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client.demo.printer import Stage, check
+from pyrepl3_client.demo.printer import DemoPrinter, check
 from pyrepl3_schemas.messages import Output
 
 ROUND_TRIPS = 500
@@ -87,7 +87,7 @@ def resident_megabytes(pid: int) -> float:
     return int(kibibytes) * 1024 / 1e6
 
 
-async def show_figures(stage: Stage) -> None:
+async def show_figures(stage: DemoPrinter) -> None:
     """Measure, and print each figure as it comes."""
     async with pyrepl3.open_session() as session:
         await session.execute("1+1")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client.demo.killed_program import CODE
-from pyrepl3_client.demo.printer import Stage, check
+from pyrepl3_client.demo.printer import DemoPrinter, check
 
 _DYING = """
 import os
@@ -20,7 +20,7 @@ f'{city}: {weather}'
 """.strip()
 
 
-async def killed_worker(stage: Stage) -> None:
+async def killed_worker(stage: DemoPrinter) -> None:
     """Kill a worker in the middle of a cell that has asked and called."""
     prompts: list[str] = []
     calls: list[str] = []
@@ -50,7 +50,7 @@ async def killed_worker(stage: Stage) -> None:
             )
 
 
-async def killed_parent(stage: Stage) -> None:
+async def killed_program(stage: DemoPrinter) -> None:
     """Kill a program that drives a session with a store, and start it again."""
     stage.code(f'session.execute("{CODE}", execution_id="step-1")')
     with tempfile.TemporaryDirectory(prefix="pyrepl3-demo-") as folder:

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 import msgspec
 
 from pyrepl3_client._journal.protocol import Journal
-from pyrepl3_client.durable.remote.connect import ANSWER_TIMEOUT, Link, connect_http, connect_postgres
+from pyrepl3_client.durable.remote.connect import ANSWER_TIMEOUT, RemoteStore, connect_http, connect_postgres
 from pyrepl3_client.durable.remote.journal import PromiseJournal
 from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.durable.sqlite import IN_MEMORY, SqliteConnection
@@ -47,7 +47,7 @@ class RemoteLocation(msgspec.Struct, frozen=True):
     token: str | None = None
     """For a server: what it lets us in by."""
 
-    def connect(self, session_id: str, timeout: float = ANSWER_TIMEOUT) -> Link:
+    def connect(self, session_id: str, timeout: float = ANSWER_TIMEOUT) -> RemoteStore:
         """Connect for a session, with so many seconds for an answer.
 
         Raises:

@@ -28,14 +28,14 @@ from pyrepl3_client._session.options import Durability, RecoveryHandler
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_client._session.session import Session
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.testing.scripted_process import CallFailed, Life, Run, Script
+from pyrepl3_client.testing.scripted_process import CallFailed, Run, Script, ScriptedProcess
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.messages import (
     Ready,
     ToWorker,
 )
 
-__all__ = ["CallFailed", "Life", "Run", "Script", "ScriptedWorker", "open_session"]
+__all__ = ["CallFailed", "Run", "Script", "ScriptedProcess", "ScriptedWorker", "open_session"]
 
 
 class ScriptedWorker:
@@ -51,7 +51,7 @@ class ScriptedWorker:
         """Types of messages that stay without an answer; `Hello` among them."""
         self.ready = Ready(protocol=PROTOCOL, pid=os.getpid(), python="scripted", max_frame_bytes=2**26)
         """The answer to `hello`."""
-        self.lives: list[Life] = []
+        self.lives: list[ScriptedProcess] = []
         """One for each incarnation."""
         self._scripts: dict[str, Script] = {}
         self._waiters: list[tuple[type[ToWorker], int, asyncio.Future[None]]] = []
@@ -71,13 +71,13 @@ class ScriptedWorker:
         return _no_script if script is None else script
 
     @property
-    def life(self) -> "Life":
+    def life(self) -> "ScriptedProcess":
         """The present incarnation."""
         return self.lives[-1]
 
     def launch(self, config: WorkerConfig) -> Worker:
         """Begin an incarnation. What a session calls instead of starting a process."""
-        life = Life(self)
+        life = ScriptedProcess(self)
         self.lives.append(life)
         return life
 

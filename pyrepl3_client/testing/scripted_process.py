@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from pyrepl3_client._launch.worker import Ending, Ends
+from pyrepl3_client._launch.worker import ExitStatus, WorkerPipes
 from pyrepl3_client._wire.captured_output import bytes_waiting
 from pyrepl3_schemas.codec import WorkerDecoder, encode, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError
@@ -94,7 +94,7 @@ class CallFailed(Exception):  # noqa: N818 - named like the message it stands fo
 class Run:
     """One execution, as its script sees it."""
 
-    def __init__(self, life: "Life", message: Execute) -> None:
+    def __init__(self, life: "ScriptedProcess", message: Execute) -> None:
         """Made by the worker."""
         self.message = message
         self.reason: CancelReason | None = None
@@ -165,7 +165,7 @@ class Run:
         return msgspec.msgpack.decode(answer.value) if isinstance(answer.value, msgspec.Raw) else None
 
 
-class Life:
+class ScriptedProcess:
     """One incarnation: the worker's ends of the pipes, and what it does with what comes."""
 
     def __init__(self, script: Director) -> None:
@@ -178,7 +178,7 @@ class Life:
             for fd in ends:
                 os.set_blocking(fd, False)
         to_us, from_us, out, err, words, exited = self._pipes
-        self.ends = Ends(to_us[1], from_us[0], out[0], err[0], words[0], exited[0])
+        self.pipes = WorkerPipes(to_us[1], from_us[0], out[0], err[0], words[0], exited[0])
         self._reader, self._writer = to_us[0], from_us[1]
         self._captured: dict[StreamName, int] = {"stdout": out[1], "stderr": err[1]}
         self._words, self._exited = words[1], exited[1]
@@ -188,7 +188,7 @@ class Life:
         self._run: Run | None = None
         self._task: asyncio.Task[None] | None = None
         self._asked: dict[str, asyncio.Future[ToWorker]] = {}
-        self._ending: Ending | None = None
+        self._ending: ExitStatus | None = None
         self.deaf = False
         """Whether it lives on when its input ends."""
         self._loop.add_reader(self._reader, self._on_readable)
@@ -234,7 +234,7 @@ class Life:
         """End, at once, with an exit code or by a signal."""
         if self._ending is not None:
             return
-        self._ending = Ending(exit_code, signal)
+        self._ending = ExitStatus(exit_code, signal)
         if self._task is not None:
             self._task.cancel()
         self._loop.remove_reader(self._reader)
@@ -260,7 +260,7 @@ class Life:
 
     # --- for the client ------------------------------------------------------------------------------
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Count."""
         self._script.rings += 1
 
@@ -268,7 +268,7 @@ class Life:
         """End as by SIGKILL, unless it has ended."""
         self.exit(signal=_KILLED)
 
-    def reap(self) -> Ending:
+    def reap(self) -> ExitStatus:
         """Say how it ended."""
         assert self._ending is not None
         return self._ending

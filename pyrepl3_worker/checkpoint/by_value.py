@@ -26,7 +26,7 @@ type Reduced = tuple[Any, ...]
 """What `__reduce__` gives."""
 
 
-class Token:
+class Sentinel:
     """Something of the restoring session that a pickle refers to; its loader has the real one."""
 
     __slots__ = ("_name",)
@@ -40,9 +40,9 @@ class Token:
         return self._name
 
 
-LIVE: Final = Token("LIVE")
+LIVE_NAMESPACE: Final = Sentinel("LIVE_NAMESPACE")
 """The namespace."""
-NAMES: Final = Token("NAMES")
+LAZY_NAMES: Final = Sentinel("LAZY_NAMES")
 """What names are bound to, restored when it is first asked for."""
 
 _IN_EVERY_CLASS: Final = frozenset(
@@ -66,7 +66,7 @@ _OF_MEMBER: Final = frozenset({"_value_", "_name_", "__objclass__", "_sort_order
 
 def named(name: str, path: Iterable[str] = ()) -> Reduced:
     """Refer to a name of the session, or to something in the class that it is bound to."""
-    reference: Reduced = (operator.getitem, (NAMES, name))
+    reference: Reduced = (operator.getitem, (LAZY_NAMES, name))
     path = ".".join(path)
     return (member_of, (Reference(reference), path)) if path else reference
 

@@ -25,12 +25,12 @@ from pyrepl3_schemas.messages import Checkpointed, Restore, Restored
 from pyrepl3_worker.checkpoint import manifest
 from pyrepl3_worker.checkpoint.fingerprints import fingerprint
 from pyrepl3_worker.checkpoint.grouping import Names
-from pyrepl3_worker.checkpoint.history import History
-from pyrepl3_worker.checkpoint.manifest import CHUNK, Group, Manifest, Outgoing, Past
-from pyrepl3_worker.checkpoint.restore import Restoring
-from pyrepl3_worker.checkpoint.save import Pickled, Saving, Slow
+from pyrepl3_worker.checkpoint.history import CellHistory
+from pyrepl3_worker.checkpoint.manifest import CHUNK, Manifest, NameGroup, Outgoing, SavedHistory
+from pyrepl3_worker.checkpoint.restore import CheckpointReader
+from pyrepl3_worker.checkpoint.save import CheckpointWriter, OverTime, Pickled
 from pyrepl3_worker.checkpoint.scope import is_provided
-from pyrepl3_worker.checkpoint.time_budget import Patience
+from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.rendering.reprs import type_name
 
 _OWN: Final = frozenset({"__warningregistry__"})
@@ -47,7 +47,7 @@ class _Constant:
 
     value: object
     fingerprint: object
-    group: Group
+    group: NameGroup
 
 
 class Checkpointer:
@@ -59,8 +59,8 @@ class Checkpointer:
         hidden: frozenset[str],
         max_bytes: int | None = None,
         *,
-        history: History | None = None,
-        patience: Patience | None = None,
+        history: CellHistory | None = None,
+        budget: TimeBudget | None = None,
     ) -> None:
         """Watch over `namespace`, but for the `hidden` names, which are the session's own.
 
@@ -70,15 +70,15 @@ class Checkpointer:
             max_bytes: most bytes of one answer. A checkpoint that takes more comes in parts: an answer
                 without `data` wants to be asked for again. None puts everything into one answer.
             history: is saved and restored too.
-            patience: bounds what objects' own code may take; None waits for it.
+            budget: bounds what objects' own code may take; None waits for it.
         """
         self._namespace = namespace
         self._hidden = hidden | _OWN
         self._max_bytes = max_bytes
         self._chunk = CHUNK if max_bytes is None else min(CHUNK, max_bytes // 2)
         self._history = history
-        self._patience = Patience() if patience is None else patience
-        self._slow: dict[str, Slow] = {}
+        self._budget = TimeBudget() if budget is None else budget
+        self._slow: dict[str, OverTime] = {}
         self._together: list[Names] = []
         """Groups of more than one name, as they were last time."""
         self._constants: dict[str, _Constant] = {}
@@ -89,7 +89,9 @@ class Checkpointer:
         self._classes: dict[str, type] = {}
         """Those that the last restore has made, or left as they were."""
 
-    def take(self, checkpoint_id: str, known: Collection[str], timeout: float | None = None) -> Checkpointed:
+    def create_checkpoint(
+        self, checkpoint_id: str, known: Collection[str], timeout: float | None = None
+    ) -> Checkpointed:
         """Save the namespace.
 
         Args:
@@ -106,13 +108,13 @@ class Checkpointer:
         hidden, results = self._hidden, dict[str, object]()
         if history is not None:
             hidden, results = history.names(hidden), history.values()
-        self._patience.begin(timeout)
-        saving = Saving(self._namespace, hidden, results, self._patience, self._slow)
+        self._budget.begin(timeout)
+        saving = CheckpointWriter(self._namespace, hidden, results, self._budget, self._slow)
         outgoing = Outgoing(known, self._chunk)
         try:
             saved = self._save(saving, outgoing)
         finally:
-            self._patience.close()
+            self._budget.close()
             saving.close()
         answer = Checkpointed(
             checkpoint_id=checkpoint_id,
@@ -130,9 +132,9 @@ class Checkpointer:
         self._sent = frozenset(part.blobs)
         return part
 
-    def _save(self, saving: Saving, outgoing: Outgoing) -> Manifest:
-        past: Past | None = None
-        unchanged: dict[str, Group] = {}
+    def _save(self, saving: CheckpointWriter, outgoing: Outgoing) -> Manifest:
+        past: SavedHistory | None = None
+        unchanged: dict[str, NameGroup] = {}
         for name, value in saving.values.items():
             constant = self._constants.get(name)
             if (
@@ -154,7 +156,7 @@ class Checkpointer:
         }
         position = {name: index for index, name in enumerate(saving.values)}
 
-        def rank(group: Group) -> tuple[bool, int]:
+        def rank(group: NameGroup) -> tuple[bool, int]:
             # Objects may look for constants and functions while they are being restored.
             first = group.names[0]
             early = first in self._constants or saving.scope.is_definition(saving.values[first])
@@ -176,7 +178,7 @@ class Checkpointer:
                 if (lines := linecache.getlines(filename))
             },
             unsaved=saving.unsaved(),
-            past=past,
+            history=past,
         )
 
     def _in_parts(self, answer: Checkpointed) -> list[Checkpointed]:
@@ -223,21 +225,21 @@ class Checkpointer:
                 name for name, known in self._classes.items() if self._namespace.get(name) is known
             )
         self._forget(found, keep)
-        restoring = Restoring(self._namespace, found, blobs, self._patience, keep)
-        self._patience.begin(message.timeout)
+        restoring = CheckpointReader(self._namespace, found, blobs, self._budget, keep)
+        self._budget.begin(message.timeout)
         try:
             restoring.run()
         finally:
-            self._patience.close()
+            self._budget.close()
         names = (name for group in found.groups for name in group.names)
         self._classes = {name: kind for name in names if isinstance(kind := self._namespace.get(name), type)}
         lost = [unsaved for unsaved in found.unsaved if unsaved.name not in keep]
         lost += restoring.unsaved()
-        results = frozenset(() if found.past is None else found.past.results)
+        results = frozenset(() if found.history is None else found.history.results)
         if not message.history:
             lost = [unsaved for unsaved in lost if unsaved.name not in results]
-        elif self._history is not None and found.past is not None:
-            self._history.restore(found.past, restoring.results(), blobs)
+        elif self._history is not None and found.history is not None:
+            self._history.restore(found.history, restoring.results(), blobs)
         self._together = [tuple(group.names) for group in found.groups if len(group.names) > 1]
         self._constants = {}
         self._rest = {}
@@ -261,8 +263,8 @@ class Checkpointer:
                 del self._namespace[name]
 
 
-def _put(pickled: Pickled, saving: Saving, outgoing: Outgoing) -> Group:
-    return Group(
+def _put(pickled: Pickled, saving: CheckpointWriter, outgoing: Outgoing) -> NameGroup:
+    return NameGroup(
         names=list(pickled.names),
         type_names=[type_name(saving.values[name]) for name in pickled.names],
         pickle=outgoing.put(pickled.data),

@@ -32,7 +32,7 @@ class Partition:
         return [tuple(names) for names in found.values()]
 
 
-def groups_by_sharing(
+def groups_sharing_objects(
     objects: Mapping[str, Iterable[int]], needs: Mapping[str, Iterable[str]]
 ) -> list[Names]:
     """Give the groups of names that share objects, or that need each other in a circle.

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from pyrepl3_worker.checkpoint.manifest import Outgoing, Past, take
+from pyrepl3_worker.checkpoint.manifest import Outgoing, SavedHistory, take
 from pyrepl3_worker.namespace import RESULTS, NamespaceManager
 
 _BLOCK: Final = 100
@@ -18,7 +18,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
-class History:
+class CellHistory:
     """What the session's engine knows of earlier cells."""
 
     def __init__(self, namespace: NamespaceManager) -> None:
@@ -42,7 +42,7 @@ class History:
                 found[_own(name)] = value
         return found
 
-    def save(self, values: Mapping[str, object], aliases: dict[str, str], outgoing: Outgoing) -> Past:
+    def save(self, values: Mapping[str, object], aliases: dict[str, str], outgoing: Outgoing) -> SavedHistory:
         """Give what stands in the manifest.
 
         Args:
@@ -53,7 +53,7 @@ class History:
         inputs = self._namespace.inputs
         first = next((at for at, source in enumerate(inputs) if source), len(inputs)) // _BLOCK * _BLOCK
         by_id = {id(value): name for name, value in values.items()}
-        return Past(
+        return SavedHistory(
             count=len(inputs),
             first=first,
             inputs=[
@@ -69,7 +69,7 @@ class History:
             aliases=aliases,
         )
 
-    def restore(self, past: Past, values: Mapping[str, object], blobs: Mapping[str, bytes]) -> None:
+    def restore(self, past: SavedHistory, values: Mapping[str, object], blobs: Mapping[str, bytes]) -> None:
         """Go on from there; `values` has the results that could be restored."""
         inputs = [""] * past.first
         for content in past.inputs:

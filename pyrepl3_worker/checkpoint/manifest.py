@@ -22,34 +22,34 @@ CHUNK: Final = 4 * 1024 * 1024
 type Buffer = bytes | bytearray | memoryview
 
 
-class Content(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class BlobRefs(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """Some bytes: right here, or by the digests (SHA-256, hexadecimal) of their chunks."""
 
     inline: bytes = b""
     chunks: list[str] = []
 
 
-class Group(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class NameGroup(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """Names that are saved together, since they share objects."""
 
     names: list[str]
     """In the order in which they were written."""
     type_names: list[str]
-    pickle: Content
-    buffers: list[Content] = []
+    pickle: BlobRefs
+    buffers: list[BlobRefs] = []
     """What the pickle refers to as out-of-band buffers: large arrays."""
     sources: list[str] = []
     """Filenames of the cells that its functions came from."""
 
 
-class Past(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class SavedHistory(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """The history of the session: what was run, and what came of it."""
 
     count: int
     """How many inputs there were."""
     first: int
     """The first of them that is kept here."""
-    inputs: list[Content] = []
+    inputs: list[BlobRefs] = []
     results: list[str] = []
     """Names among those of the groups, modules and globals that are results, not variables."""
     recent: dict[str, str] = {}
@@ -63,16 +63,16 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 
     version: int
     python: str
-    groups: list[Group] = []
+    groups: list[NameGroup] = []
     """In the order in which they are best restored."""
     modules: dict[str, str] = {}
     """Names bound to modules, with the modules' own names."""
     globals: list[str] = []
     """Names bound to the namespace itself."""
-    sources: dict[str, Content] = {}
+    sources: dict[str, BlobRefs] = {}
     """Cells' source code by filename, for tracebacks."""
     unsaved: list[Unsaved] = []
-    past: Past | None = None
+    history: SavedHistory | None = None
 
 
 def python_version() -> str:
@@ -84,8 +84,8 @@ def digests(manifest: Manifest) -> list[str]:
     """Give the digests of all blobs that a restore takes, each once."""
     contents = [content for group in manifest.groups for content in (group.pickle, *group.buffers)]
     contents.extend(manifest.sources.values())
-    if manifest.past is not None:
-        contents.extend(manifest.past.inputs)
+    if manifest.history is not None:
+        contents.extend(manifest.history.inputs)
     return list(dict.fromkeys(digest for content in contents for digest in content.chunks))
 
 
@@ -98,11 +98,11 @@ class Outgoing:
         self._chunk = chunk
         self.blobs: dict[str, bytes] = {}
 
-    def put(self, data: Buffer) -> Content:
+    def put(self, data: Buffer) -> BlobRefs:
         """Give what stands in the manifest for some bytes."""
         view = memoryview(data).cast("B")
         if len(view) <= INLINE:
-            return Content(inline=bytes(view))
+            return BlobRefs(inline=bytes(view))
         chunks: list[str] = []
         for start in range(0, len(view), self._chunk):
             chunk = view[start : start + self._chunk]
@@ -110,14 +110,14 @@ class Outgoing:
             chunks.append(digest)
             if digest not in self.known and digest not in self.blobs:
                 self.blobs[digest] = bytes(chunk)
-        return Content(chunks=chunks)
+        return BlobRefs(chunks=chunks)
 
-    def has(self, content: Content) -> bool:
+    def has(self, content: BlobRefs) -> bool:
         """Whether the parent has, or will have, all of a content."""
         return all(digest in self.known or digest in self.blobs for digest in content.chunks)
 
 
-def take(content: Content, blobs: Mapping[str, bytes]) -> bytearray:
+def take(content: BlobRefs, blobs: Mapping[str, bytes]) -> bytearray:
     """Put a content's bytes together again.
 
     Raises:

@@ -29,8 +29,8 @@ from typing import Any, Final, NewType, ParamSpec, TypeAliasType, TypeVar, TypeV
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from pyrepl3_worker.checkpoint import by_value, reducers
-from pyrepl3_worker.checkpoint.by_value import Reduced, Reference, Token, named
-from pyrepl3_worker.checkpoint.scope import Scope, in_worker, is_ndarray, is_static, is_workers
+from pyrepl3_worker.checkpoint.by_value import Reduced, Reference, Sentinel, named
+from pyrepl3_worker.checkpoint.scope import PicklerContext, in_worker, is_ndarray, is_static, is_workers
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, refusal
 from pyrepl3_worker.code.compiler import CELL_PREFIX
 from pyrepl3_worker.rendering.static_lookup import in_mro
@@ -49,7 +49,7 @@ _VALUE_MODULES: Final = frozenset(
 )
 
 
-type How = Callable[["Saver", Any], Any] | None
+type How = Callable[["NamespacePickler", Any], Any] | None
 """Gives an object's reduction; None leaves it to pickle."""
 
 
@@ -66,10 +66,10 @@ class _Sink:
         self.parts.append(data if type(data) is bytes else bytes(data))
 
 
-class Saver(Pickler):
+class NamespacePickler(Pickler):
     """Pickles the values of one group, one after the other, with one memo."""
 
-    def __init__(self, scope: Scope, members: frozenset[str]) -> None:
+    def __init__(self, scope: PicklerContext, members: frozenset[str]) -> None:
         """Save what is bound to `members`; refer to other definitions by name."""
         self._file = _Sink()
         self.buffers: list[memoryview] = []
@@ -220,7 +220,7 @@ def identity_matters(kind: type) -> bool:
     """Whether it can be told if two names share an instance, or each have an equal one."""
     if kind in _TYPE_VARIABLES:
         return True
-    if kind in _VALUES or kind is Token or kind is Reference:
+    if kind in _VALUES or kind is Sentinel or kind is Reference:
         return False
     if issubclass(kind, type | FunctionType | BuiltinFunctionType | ModuleType | Enum):
         return False
@@ -229,15 +229,15 @@ def identity_matters(kind: type) -> bool:
 
 def _how_to_save(kind: type[Any]) -> How:
     """Give how instances of a type are saved; None leaves it to pickle."""
-    if kind is Token or kind is BuiltinFunctionType:
+    if kind is Sentinel or kind is BuiltinFunctionType:
         return None
     if issubclass(kind, type):
-        return Saver.definition
+        return NamespacePickler.definition
     if kind in _SPECIAL:
         return _SPECIAL[kind]
     reason = refusal(kind)
     if in_worker(kind.__module__):
-        return Saver.workers
+        return NamespacePickler.workers
     if reason is not None:
         return _refuse(reason)
     if issubclass(kind, BaseException):
@@ -245,14 +245,14 @@ def _how_to_save(kind: type[Any]) -> How:
         own = type(in_mro(kind, "__init__")) is FunctionType or type(in_mro(kind, "__new__")) is FunctionType
         return (lambda _, error: by_value.exception_parts(error)) if plain and own else None
     if is_ndarray(kind):
-        return Saver.array
+        return NamespacePickler.array
     if reducers.overrides_filling(kind):
         return lambda _, value: reducers.container_parts(value)
-    return None if kind.__module__ in ("__main__", "builtins") else Saver.instance
+    return None if kind.__module__ in ("__main__", "builtins") else NamespacePickler.instance
 
 
 def _refuse(reason: str) -> How:
-    def refuse(_: Saver, value: Any) -> Any:
+    def refuse(_: NamespacePickler, value: Any) -> Any:
         raise Unsaveable(reason)
 
     return refuse
@@ -261,7 +261,7 @@ def _refuse(reason: str) -> How:
 def _by_name_or(parts: Callable[[Any], Reduced]) -> How:
     """Save by value, but for a library's own, which goes by name."""
 
-    def save(saver: Saver, value: Any) -> Any:
+    def save(saver: NamespacePickler, value: Any) -> Any:
         if not saver.scope.is_global(value):
             return parts(value)
         saver.by_name.add(id(value))
@@ -271,9 +271,9 @@ def _by_name_or(parts: Callable[[Any], Reduced]) -> How:
 
 
 _SPECIAL: Final[dict[type, How]] = {
-    FunctionType: Saver.function,
-    MethodType: Saver.method,
-    ModuleType: Saver.module,
+    FunctionType: NamespacePickler.function,
+    MethodType: NamespacePickler.method,
+    ModuleType: NamespacePickler.module,
     CellType: lambda _, cell: by_value.cell_parts(cell),
     CodeType: lambda _, code: (marshal.loads, (by_value.code_bytes(code),)),
     Reference: lambda _, reference: reference.__reduce__(),
@@ -293,8 +293,8 @@ _SPECIAL: Final[dict[type, How]] = {
 }
 
 
-class Loader(Unpickler):
-    """Loads what a `Saver` has written."""
+class NamespaceUnpickler(Unpickler):
+    """Loads what a `NamespacePickler` has written."""
 
     def __init__(
         self,
@@ -305,10 +305,10 @@ class Loader(Unpickler):
     ) -> None:
         """Bind functions to `namespace`, and look names up in `names`."""
         super().__init__(BytesIO(data), buffers=buffers)
-        self._tokens = {"LIVE": namespace, "NAMES": names}
+        self._sentinels = {"LIVE_NAMESPACE": namespace, "LAZY_NAMES": names}
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         """Give what a pickle refers to by module and name."""
-        if module_name == by_value.__name__ and global_name in self._tokens:
-            return self._tokens[global_name]
+        if module_name == by_value.__name__ and global_name in self._sentinels:
+            return self._sentinels[global_name]
         return super().find_class(module_name, global_name)

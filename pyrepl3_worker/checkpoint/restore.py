@@ -7,14 +7,14 @@ from typing import Any
 
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.checkpoint import manifest
-from pyrepl3_worker.checkpoint.manifest import Content, Group, Manifest
-from pyrepl3_worker.checkpoint.pickler import Loader
-from pyrepl3_worker.checkpoint.time_budget import Patience
+from pyrepl3_worker.checkpoint.manifest import BlobRefs, Manifest, NameGroup
+from pyrepl3_worker.checkpoint.pickler import NamespaceUnpickler
+from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import describe
 from pyrepl3_worker.rendering.reprs import type_name
 
 
-class Restoring(Mapping[str, object]):
+class CheckpointReader(Mapping[str, object]):
     """A checkpoint on its way back; as a mapping, it restores what is asked for first."""
 
     def __init__(
@@ -22,21 +22,21 @@ class Restoring(Mapping[str, object]):
         namespace: dict[str, Any],
         found: Manifest,
         blobs: Mapping[str, bytes],
-        patience: Patience,
+        budget: TimeBudget,
         keep: Collection[str] = (),
     ) -> None:
         """Be about to fill `namespace`; objects' own code may take as long as `patience` has it.
 
         The variables in `keep` are left as they are, whatever was saved for them.
         """
-        past = found.past
+        past = found.history
         self._aside = frozenset(() if past is None else past.results)
         """Names of results: they are no variables."""
         self._kept = frozenset(keep) - self._aside
         self._untouched = self._aside | self._kept
         """Names that are not bound, nor removed."""
         self._aliases = dict[str, str]() if past is None else past.aliases
-        self._patience = patience
+        self._budget = budget
         self._loaded_modules: dict[str, object] = {}
         self._namespace = namespace
         self._manifest = found
@@ -94,7 +94,7 @@ class Restoring(Mapping[str, object]):
                 break
             waiting = left
 
-    def _add_source(self, filename: str, content: Content) -> None:
+    def _add_source(self, filename: str, content: BlobRefs) -> None:
         # Also if it is there: it would go with the code that it is kept for now (see `sources`).
         try:
             source = manifest.take(content, self._blobs).decode("utf-8", "surrogatepass")
@@ -104,7 +104,7 @@ class Restoring(Mapping[str, object]):
 
     def _import(self, name: str, module: str) -> None:
         try:
-            found = self._patience.run(import_module, module)
+            found = self._budget.run(import_module, module)
         except BaseException as error:  # the module's code may raise SystemExit as well
             if name not in self._untouched:
                 self._namespace.pop(name, None)
@@ -114,7 +114,7 @@ class Restoring(Mapping[str, object]):
             if name not in self._untouched:
                 self._namespace[name] = found
 
-    def _load(self, group: Group) -> bool:
+    def _load(self, group: NameGroup) -> bool:
         """Restore a group unless it is there; tell whether it is."""
         first = group.names[0]
         if first in self._values:
@@ -125,8 +125,8 @@ class Restoring(Mapping[str, object]):
         try:
             data = manifest.take(group.pickle, self._blobs)
             buffers = [manifest.take(content, self._blobs) for content in group.buffers]
-            loader = Loader(data, buffers, self._namespace, self)
-            values = {name: self._patience.run(loader.load) for name in group.names}
+            loader = NamespaceUnpickler(data, buffers, self._namespace, self)
+            values = {name: self._budget.run(loader.load) for name in group.names}
         except BaseException as error:  # its code may raise SystemExit as well; nobody else's stands here
             self._reasons |= dict.fromkeys(group.names, self._describe(error))
             for name in group.names:
@@ -145,7 +145,7 @@ class Restoring(Mapping[str, object]):
 
     def _describe(self, error: BaseException) -> str:
         try:
-            return self._patience.run(describe, error)
+            return self._budget.run(describe, error)
         except BaseException:  # its text does not come, for whatever reason
             return type_name(error)
 

@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Final, cast
 
 from pyrepl3_schemas.messages import Unsaved
-from pyrepl3_worker.checkpoint.grouping import Names, groups_by_sharing
-from pyrepl3_worker.checkpoint.pickler import Saver, identity_matters
-from pyrepl3_worker.checkpoint.scope import Scope, is_provided
-from pyrepl3_worker.checkpoint.time_budget import Impatience, Patience
+from pyrepl3_worker.checkpoint.grouping import Names, groups_sharing_objects
+from pyrepl3_worker.checkpoint.pickler import NamespacePickler, identity_matters
+from pyrepl3_worker.checkpoint.scope import PicklerContext, is_provided
+from pyrepl3_worker.checkpoint.time_budget import BudgetExceeded, TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import explain
 from pyrepl3_worker.rendering.reprs import encodable, type_name
 
@@ -38,7 +38,7 @@ class Pickled:
 
 
 @dataclass(frozen=True, slots=True)
-class Slow:
+class OverTime:
     """An object that had to be stopped."""
 
     value: object
@@ -56,7 +56,7 @@ class _Failure(Exception):  # noqa: N818 - it is a finding, and reported as one
         self.reason = reason
 
 
-class _Matters(dict[type, bool]):
+class _IdentityMatters(dict[type, bool]):
     """Whether the identity of a type's instances matters, looked up at the speed of a dict."""
 
     def __missing__(self, kind: type) -> bool:
@@ -64,7 +64,7 @@ class _Matters(dict[type, bool]):
         return found
 
 
-_matters: Final = _Matters()
+_matters: Final = _IdentityMatters()
 _LONGEST_REASON: Final = 1000
 
 
@@ -72,7 +72,7 @@ def _short(reason: str) -> str:
     return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…"
 
 
-class Saving:
+class CheckpointWriter:
     """What is in a namespace, sorted out by how it is saved."""
 
     def __init__(
@@ -80,8 +80,8 @@ class Saving:
         namespace: dict[str, object],
         hidden: frozenset[str],
         results: Mapping[str, object],
-        patience: Patience,
-        slow: dict[str, Slow],
+        budget: TimeBudget,
+        slow: dict[str, OverTime],
     ) -> None:
         """Look at the namespace as it is now.
 
@@ -89,11 +89,11 @@ class Saving:
             namespace: the live dict.
             hidden: names to look past.
             results: what is saved beside, under names that are no variables.
-            patience: bounds what objects' own code may take.
+            budget: bounds what objects' own code may take.
             slow: what had to be stopped earlier, by name; kept up to date.
         """
         self._namespace = namespace
-        self._patience = patience
+        self._budget = budget
         self._slow = slow
         self.results = results
         self.values: dict[str, object] = {}
@@ -118,7 +118,7 @@ class Saving:
             elif monotonic() < known.again:
                 del self.values[name]
                 self.failed[name] = known.reason
-        self.scope = Scope(namespace, self.values)
+        self.scope = PicklerContext(namespace, self.values)
 
     def _sort_out(self, name: str, value: object) -> None:
         if encodable(name) != name:
@@ -184,7 +184,7 @@ class Saving:
         ordered = {name: objects[name] for name in names if name in objects}
         inside = {name: found & ordered.keys() for name, found in needs.items() if found}
         found: list[Pickled] = []
-        for group in groups_by_sharing(ordered, inside):
+        for group in groups_sharing_objects(ordered, inside):
             if group not in self._pickled:
                 self._try(group)
             whole = self._pickled.get(group)
@@ -211,7 +211,7 @@ class Saving:
         order = names
         if len(names) > 1:
             order = tuple(sorted(names, key=lambda name: not is_definition(self.values[name])))
-        saver = Saver(self.scope, frozenset(names))
+        saver = NamespacePickler(self.scope, frozenset(names))
         self._alive.append(saver.seen)
         objects: dict[str, set[int]] = {}
         needs: dict[str, set[str]] = {}
@@ -227,22 +227,22 @@ class Saving:
         # The pickler itself is not kept: each holds several KiB.
         return Pickled(order, saver.data, saver.buffers, saver.sources, objects, needs)
 
-    def _dump(self, saver: Saver, name: str) -> None:
+    def _dump(self, saver: NamespacePickler, name: str) -> None:
         value = self.values[name]
         before = len(saver.seen)
         started = monotonic()
         try:
-            self._patience.run(saver.dump, value)
-        except Impatience as error:
+            self._budget.run(saver.dump, value)
+        except BudgetExceeded as error:
             culprit = saver.seen[-1] if len(saver.seen) > before else value
             reason = encodable(explain(error, culprit, value))
             now = monotonic()
-            self._slow[name] = Slow(value, reason, now + 100 * (now - started))
+            self._slow[name] = OverTime(value, reason, now + 100 * (now - started))
             raise _Failure(name, reason) from None
         except BaseException as error:  # its code may raise SystemExit as well; nobody else's stands here
             culprit = saver.seen[-1] if len(saver.seen) > before else value
             try:
-                reason = self._patience.run(explain, error, culprit, value)
+                reason = self._budget.run(explain, error, culprit, value)
             except BaseException:  # its text does not come, for whatever reason
                 reason = type_name(error)
             raise _Failure(name, encodable(reason)) from None

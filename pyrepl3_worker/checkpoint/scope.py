@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import FunctionType, MethodType
 from typing import Any, Final, cast
 
-from pyrepl3_worker.checkpoint.by_value import LIVE
+from pyrepl3_worker.checkpoint.by_value import LIVE_NAMESPACE
 from pyrepl3_worker.rendering.static_lookup import in_mro
 
 _WORKER: Final = "pyrepl3_worker"
@@ -24,7 +24,7 @@ def in_worker(module: object) -> bool:
     return type(module) is str and (module == _WORKER or module.startswith(_WORKER + "."))
 
 
-class Scope:
+class PicklerContext:
     """What a pickler has to know of the namespace; made anew for each checkpoint."""
 
     def __init__(self, namespace: dict[str, object], saved: Mapping[str, object]) -> None:
@@ -108,7 +108,7 @@ class Scope:
         """Give what a function's globals are saved as."""
         found = function.__globals__
         if found is self.namespace:
-            return LIVE
+            return LIVE_NAMESPACE
         module = sys.modules.get(cast(str, found.get("__name__")))
         if module is not None and vars(module) is found:
             return module

@@ -9,7 +9,7 @@ from types import (
 )
 from typing import Any, Final
 
-from pyrepl3_worker.checkpoint.time_budget import Impatience
+from pyrepl3_worker.checkpoint.time_budget import BudgetExceeded
 from pyrepl3_worker.rendering.reprs import encodable, type_name
 
 _LOCK: Final = "a lock belongs to the threads of one process"
@@ -83,7 +83,7 @@ def explain(error: BaseException, culprit: object, value: object) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     where = "" if culprit is value else f" (inside, at a {type_name(culprit)})"
-    if isinstance(error, Unsaveable | Impatience):
+    if isinstance(error, Unsaveable | BudgetExceeded):
         return f"{error}{where}"
     try:
         text = str(error)
@@ -94,7 +94,11 @@ def explain(error: BaseException, culprit: object, value: object) -> str:
 
 def describe(error: BaseException) -> str:
     """Give the reason that an exception is, also when its own text fails."""
-    if isinstance(error, LookupError | Unsaveable | Impatience) and error.args and type(error.args[0]) is str:
+    if (
+        isinstance(error, LookupError | Unsaveable | BudgetExceeded)
+        and error.args
+        and type(error.args[0]) is str
+    ):
         return encodable(error.args[0])
     try:
         return encodable(f"{type_name(error)}: {error}")

@@ -14,7 +14,7 @@ from typing import Final, cast
 type _Entry = tuple[int, float | None, list[str], str]
 
 
-class _Watch(ref[CodeType]):
+class _CodeReference(ref[CodeType]):
     """A code object of a cell, seen to its end."""
 
     __slots__ = ("filename",)
@@ -22,7 +22,7 @@ class _Watch(ref[CodeType]):
     filename: str
 
 
-class Sources:
+class CellSources:
     """What `linecache` holds of one session's cells. For the thread that compiles."""
 
     def __init__(self) -> None:
@@ -30,8 +30,8 @@ class Sources:
         self._entries: dict[str, _Entry] = {}
         self._watches: dict[str, set[int]] = {}
         """By filename, the ids of the watches on code that is there."""
-        self._kept: Final[dict[int, _Watch]] = {}
-        self._gone: Final[deque[_Watch]] = deque()
+        self._kept: Final[dict[int, _CodeReference]] = {}
+        self._gone: Final[deque[_CodeReference]] = deque()
         """Watches whose code has ended. No Python runs at that end: an interrupt that struck there would
         be lost, and it may be any thread's."""
         self._at_end: Final = self._gone.append
@@ -56,7 +56,7 @@ class Sources:
         waiting = list(codes)
         while waiting:
             code = waiting.pop()
-            watch = _Watch(code, self._at_end)
+            watch = _CodeReference(code, self._at_end)
             watch.filename = filename
             ids.add(id(watch))
             self._kept[id(watch)] = watch

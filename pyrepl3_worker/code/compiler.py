@@ -11,7 +11,7 @@ import msgspec
 
 from pyrepl3_schemas.messages import ResultMode
 from pyrepl3_worker.code.analysis import Analysis, ExecutionMode, analyze, resolves_to_blocking
-from pyrepl3_worker.code.cell_sources import Sources
+from pyrepl3_worker.code.cell_sources import CellSources
 from pyrepl3_worker.code.function_wrapper import wrap_in_function
 from pyrepl3_worker.errors import CompilationError
 
@@ -27,7 +27,7 @@ _MOST_CHARS: Final = 16 * 1024 * 1024
 """Characters of source that are kept compiled; their code takes several times that in memory."""
 
 
-class Cell(msgspec.Struct):
+class CompiledCell(msgspec.Struct):
     """Code, ready to run. `body` runs first, then `last` gives the value."""
 
     source: str
@@ -78,11 +78,11 @@ class CompilationCache:
         """Keep at most `max_size` cells; 0 keeps none. Of long ones it keeps fewer."""
         self.max_size = max_size
         self._chars = 0
-        self._cells: dict[tuple[str, str, int], Cell] = {}
+        self._cells: dict[tuple[str, str, int], CompiledCell] = {}
         self.hits = 0
         self.misses = 0
 
-    def get_compiled(self, code: str, mode: str, flags: int) -> Cell | None:
+    def get_compiled(self, code: str, mode: str, flags: int) -> CompiledCell | None:
         """Give the cell compiled from just this source, result mode and flags."""
         key = (code, mode, flags)
         cell = self._cells.get(key)
@@ -95,7 +95,7 @@ class CompilationCache:
             self._cells[key] = self._cells.pop(key)
         return cell
 
-    def store_compiled(self, code: str, mode: str, flags: int, compiled: Cell) -> None:
+    def store_compiled(self, code: str, mode: str, flags: int, compiled: CompiledCell) -> None:
         """Keep a cell; the one unused for longest goes when there are too many."""
         if self.max_size == 0 or len(code) > _MOST_CHARS:
             return
@@ -119,11 +119,11 @@ class Compiler:
     def __init__(self, cache_size: int = 1000) -> None:
         """Keep `cache_size` compiled cells."""
         self.cache = CompilationCache(cache_size)
-        self._sources = Sources()
+        self._sources = CellSources()
         self.ast_transforms = 0
         self._flags = 0
 
-    def compile(self, source: str, result_mode: ResultMode = "last_expr_or_assign") -> Cell:
+    def compile(self, source: str, result_mode: ResultMode = "last_expr_or_assign") -> CompiledCell:
         """Give the cell of a source, from the cache if it was compiled before.
 
         Raises:
@@ -140,11 +140,11 @@ class Compiler:
             self.ast_transforms += 1
         return cell
 
-    def adopt(self, cell: Cell) -> None:
+    def adopt(self, cell: CompiledCell) -> None:
         """Let a cell that ran switch its `__future__` features on for those after it, as the REPL does."""
         self._flags |= cell.flags
 
-    def _compile(self, source: str, result_mode: ResultMode) -> Cell:
+    def _compile(self, source: str, result_mode: ResultMode) -> CompiledCell:
         filename = filename_of(source)
         self._sources.add(filename, source)
         try:
@@ -166,7 +166,7 @@ class Compiler:
 
     def _direct(
         self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
-    ) -> Cell:
+    ) -> CompiledCell:
         body = tree.body
         last, pops_last = _split_last(body, result_mode)
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self._flags
@@ -183,7 +183,7 @@ class Compiler:
 
     def _from_source(
         self, source: str, filename: str, statement: ast.stmt, analysis: Analysis, result_mode: ResultMode
-    ) -> Cell:
+    ) -> CompiledCell:
         """Compile text and no tree; `statement` is the last one.
 
         What was assigned to `a.b` or `a[i]` is no value then: to catch it takes a tree.
@@ -205,12 +205,12 @@ class Compiler:
 
     def _wrap(
         self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
-    ) -> Cell:
+    ) -> CompiledCell:
         """The AST fallback: the body of an (async) function that binds its names globally."""
         last, _ = _split_last(tree.body, "none" if result_mode == "none" else "last_expr")
         wrapped = wrap_in_function(tree, last, WRAPPER, is_async=analysis.awaits)
         code = compile(wrapped, filename, "exec", self._flags, dont_inherit=True)
-        return Cell(
+        return CompiledCell(
             source=source,
             filename=filename,
             analysis=analysis,
@@ -232,8 +232,8 @@ def _cell_of(
     flags: int,
     *,
     pops_last: bool,
-) -> Cell:
-    return Cell(
+) -> CompiledCell:
+    return CompiledCell(
         source=source,
         filename=filename,
         analysis=analysis,

@@ -25,7 +25,7 @@ def add_limit(name: str, most: int) -> None:
         _in_force.append(name)
 
 
-def in_force() -> list[str]:
+def active() -> list[str]:
     """Give all of it, in the order in which it came into force."""
     return list(_in_force)
 

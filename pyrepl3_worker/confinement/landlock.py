@@ -32,7 +32,7 @@ _SCOPE_ABI: Final = 6
 _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 
 
-class Access(msgspec.Struct, frozen=True):
+class LandlockRules(msgspec.Struct, frozen=True):
     """What stays within reach."""
 
     readable: Iterable[str]
@@ -64,7 +64,7 @@ def version() -> int:
         return 0
 
 
-def restrict(access: Access) -> list[str]:
+def restrict(access: LandlockRules) -> list[str]:
     """Give up all but `access`, for this process (of one thread, without new privileges) and its children.
 
     Returns:

@@ -10,7 +10,7 @@ from typing import Final
 
 from pyrepl3_schemas.confinement import WORK_DIRECTORY
 from pyrepl3_worker.confinement import in_force, syscalls
-from pyrepl3_worker.confinement.visible_paths import DEVICES, View
+from pyrepl3_worker.confinement.visible_paths import DEVICES, VisiblePaths
 
 STAGE: Final = WORK_DIRECTORY
 """A directory that every machine has, to build on; only this process sees it covered."""
@@ -20,7 +20,7 @@ _LEAST_PID_MAX: Final = 301
 """The kernel keeps 300 numbers to itself."""
 
 
-def build(view: View, work_bytes: int, max_processes: int | None) -> None:
+def build(view: VisiblePaths, work_bytes: int, max_processes: int | None) -> None:
     """Replace the root by one that shows `view`, a work directory, devices, and one's own processes.
 
     The process must have mount, PID and user namespaces of its own, and be a child in the former.
@@ -49,7 +49,9 @@ def build(view: View, work_bytes: int, max_processes: int | None) -> None:
         _make_read_only(path)
 
 
-def _furnish(trees: list[tuple[str, int]], view: View, work_bytes: int, max_processes: int | None) -> None:
+def _furnish(
+    trees: list[tuple[str, int]], view: VisiblePaths, work_bytes: int, max_processes: int | None
+) -> None:
     """Put everything into the new root, which becomes the current directory."""
     os.chdir(STAGE)
     for name in ("proc", "dev", "etc"):

@@ -65,7 +65,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _FAR: Final = 255
 
 
-class Program:
+class FilterProgram:
     """A filter under construction, made of tests that each either answer or fall through."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Program:
         self._code.append((test, 1, 0, value))
         self.answer(action)
 
-    def when_number(self, number: int, block: "Program") -> None:
+    def when_number(self, number: int, block: "FilterProgram") -> None:
         """Go through a block, which ends with an answer, for one system call."""
         if len(block._code) > _FAR:
             raise ValueError("a block is too long to be jumped over")
@@ -120,7 +120,7 @@ def build(column: int, families: Iterable[int], *, streams_only: bool) -> bytes:
         streams_only: whether sockets of the internet families may be TCP alone, and pairs of unix sockets
             streams (one of datagrams can send to any other).
     """
-    program = Program()
+    program = FilterProgram()
     program.load(_ARCHITECTURE)
     program.answer_unless(_EQUAL, _ARCHITECTURES[column], _KILL)
     program.load(_NUMBER)
@@ -141,16 +141,16 @@ def build(column: int, families: Iterable[int], *, streams_only: bool) -> bytes:
     return program.assemble()
 
 
-def _clone() -> Program:
-    block = Program()
+def _clone() -> FilterProgram:
+    block = FilterProgram()
     block.load(_ARGUMENTS)
     block.answer_if(_ANY, _NEW_NAMESPACES, refuse())
     block.answer(_ALLOW)
     return block
 
 
-def _ioctl() -> Program:
-    block = Program()
+def _ioctl() -> FilterProgram:
+    block = FilterProgram()
     block.load(_ARGUMENTS + 8)
     # Both type into a terminal as if its user had.
     block.answer_if(_EQUAL, _TIOCSTI, refuse())
@@ -159,8 +159,8 @@ def _ioctl() -> Program:
     return block
 
 
-def _socket(families: Iterable[int], *, streams_only: bool) -> Program:
-    block = Program()
+def _socket(families: Iterable[int], *, streams_only: bool) -> FilterProgram:
+    block = FilterProgram()
     block.load(_ARGUMENTS + 8)
     block.mask(_SOCK_TYPE)
     # SOCK_RAW and stranger ones.
@@ -169,7 +169,7 @@ def _socket(families: Iterable[int], *, streams_only: bool) -> Program:
         # IPPROTO_IP is the type's own; others make streams that Landlock does not know (MPTCP, SCTP).
         block.load(_ARGUMENTS + 16)
         for harmless in (0, 6):
-            inner = Program()
+            inner = FilterProgram()
             inner.load(_ARGUMENTS)
             for family in families:
                 inner.answer_if(_EQUAL, family, _ALLOW)
@@ -184,8 +184,8 @@ def _socket(families: Iterable[int], *, streams_only: bool) -> Program:
     return block
 
 
-def _pair() -> Program:
-    block = Program()
+def _pair() -> FilterProgram:
+    block = FilterProgram()
     block.load(_ARGUMENTS + 8)
     block.mask(_SOCK_TYPE)
     block.answer_unless(_EQUAL, _SOCK_STREAM, refuse(errno.EACCES))

@@ -95,7 +95,7 @@ def confine(order: Confinement, parent: int | None, refusal: OSError | None) -> 
     left = [
         name
         for name in REQUIRED
-        if name not in in_force.in_force() and not (name == "network" and order.network)
+        if name not in in_force.active() and not (name == "network" and order.network)
     ]
     if left and order.required:
         why = "; ".join(missing.reasons.values()) or "the kernel did not do what it said"
@@ -110,7 +110,7 @@ def _accept(refusal: OSError | None) -> None:
         raise refusal
 
 
-def _landlock(order: Confinement, view: visible_paths.View, *, apart: bool, rooted: bool) -> None:
+def _landlock(order: Confinement, view: visible_paths.VisiblePaths, *, apart: bool, rooted: bool) -> None:
     writable = [*view.writable, *(path for path in visible_paths.DEVICES if os.path.exists(path))]
     if rooted:
         # All that is there is meant to be seen; what the kernel may yet let slip in is not.
@@ -121,7 +121,7 @@ def _landlock(order: Confinement, view: visible_paths.View, *, apart: bool, root
         readable = [*view.readable, *(path for path, _ in view.links), "/proc"]
     private = apart and not order.tcp_ports
     ports = None if order.network or private else order.tcp_ports
-    access = landlock.Access(readable, writable, ports, scoped=True)
+    access = landlock.LandlockRules(readable, writable, ports, scoped=True)
     for name in landlock.restrict(access):
         in_force.add(f"landlock_{name}")
 
@@ -148,7 +148,7 @@ def _report(
         in_force.add("system_calls")
     if all(int(status[name], 16) == 0 for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")):
         in_force.add("no_capabilities")
-    walled = set(in_force.in_force())
+    walled = set(in_force.active())
     stranger = parent or 1
     alone = apart and rooted and _processes() == {1, os.getpid()}
     if rooted:

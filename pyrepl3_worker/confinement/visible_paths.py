@@ -27,7 +27,7 @@ DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/ur
 _NIX: Final = "/nix/store"
 
 
-class View(msgspec.Struct, frozen=True):
+class VisiblePaths(msgspec.Struct, frozen=True):
     """Absolute paths that exist, none below another of its kind."""
 
     readable: tuple[str, ...]
@@ -40,13 +40,13 @@ class View(msgspec.Struct, frozen=True):
         return any(is_below(path, top) for top in shown)
 
 
-def view(readable: Iterable[str], writable: Iterable[str], *, network: bool) -> View:
+def view(readable: Iterable[str], writable: Iterable[str], *, network: bool) -> VisiblePaths:
     """Find out what exists of all that is to be seen."""
     links = tuple((path, os.readlink(path)) for path in SYSTEM if os.path.islink(path))
     linked = {path for path, _ in links}
     wanted = [path for path in SYSTEM if path not in linked]
     wanted += [*SETTINGS, *python_paths(), *(NAME_SERVICE if network else ()), *_both(readable)]
-    return View(outermost(wanted), outermost(_both(writable)), links)
+    return VisiblePaths(outermost(wanted), outermost(_both(writable)), links)
 
 
 def python_paths() -> Iterator[str]:

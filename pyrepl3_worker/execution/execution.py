@@ -16,23 +16,21 @@ from typing import Literal
 
 from pyrepl3_schemas.messages import CancelReason, ResultMode, StreamName
 
-type Place = Literal["queued", "main", "task", "thread", "ended"]
+type RunsOn = Literal["queued", "main", "task", "thread", "ended"]
 
 
-class Execution:
+class WorkerExecution:
     """One run of one piece of code, from the moment it is queued."""
 
     __slots__ = (
         "cancels",
         "captured",
         "code",
-        "cut_bytes",
         "execution_id",
-        "flow",
         "late_marked",
         "mode",
         "output_bytes",
-        "place",
+        "path",
         "reason",
         "result_mode",
         "started",
@@ -41,7 +39,9 @@ class Execution:
         "tail",
         "tail_bytes",
         "timeout",
+        "truncated_bytes",
         "undrained",
+        "where",
     )
 
     def __init__(
@@ -59,17 +59,17 @@ class Execution:
         self.timeout = timeout
         self.result_mode: ResultMode = result_mode
         self.store_history = store_history
-        self.place: Place = "queued"
+        self.where: RunsOn = "queued"
         self.mode = ""
         self.started = 0.0
         self.started_boot = 0.0
         self.cancels = 0
         self.reason: CancelReason | None = None
-        self.flow = Flow(self, "")
+        self.path = CallPath(self, "")
         """The main one. Gone when the execution has ended: the two would keep each other alive."""
         # Output accounting, kept by `output`: bytes seen, and the end of what is over the bound.
         self.output_bytes = 0
-        self.cut_bytes = 0
+        self.truncated_bytes = 0
         self.tail: deque[tuple[StreamName, str, int]] = deque()
         self.tail_bytes = 0
         self.late_marked = False
@@ -81,26 +81,26 @@ class Execution:
     @property
     def ended(self) -> bool:
         """Whether its `result` or `error` is on the way; what it still writes is late."""
-        return self.place == "ended"
+        return self.where == "ended"
 
 
-class Flow:
+class CallPath:
     """One line of control inside an execution."""
 
     __slots__ = ("_calls", "_children", "execution", "prefix")
 
-    def __init__(self, execution: Execution, prefix: str) -> None:
+    def __init__(self, execution: WorkerExecution, prefix: str) -> None:
         """`prefix` is empty for the main flow, else its place with a dot, such as `2.` or `2.1.`."""
         self.execution = execution
         self.prefix = prefix
         self._children: count[int] | None = None
         self._calls: dict[str, int] | None = None
 
-    def child(self) -> "Flow":
+    def child(self) -> "CallPath":
         """Give the flow of the next task or thread created here."""
         if self._children is None:
             self._children = count(1)
-        return Flow(self.execution, f"{self.prefix}{next(self._children)}.")
+        return CallPath(self.execution, f"{self.prefix}{next(self._children)}.")
 
     def number(self, name: str) -> str:
         """Give the number of this flow's next call of `name`."""
@@ -122,4 +122,4 @@ class Flow:
         return f"0.{zlib.crc32(self.execution.execution_id.encode())}.{self.number(name)}"
 
 
-current: ContextVar[Flow | None] = ContextVar("pyrepl3_flow", default=None)
+current_path: ContextVar[CallPath | None] = ContextVar("pyrepl3_flow", default=None)

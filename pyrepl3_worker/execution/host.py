@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from pyrepl3_worker.execution.execution import Execution
+from pyrepl3_worker.execution.execution import WorkerExecution
 from pyrepl3_worker.interrupts.signals import Interrupt
 
 
@@ -19,7 +19,7 @@ NO_VALUE: Final = _NoValue()
 """What a cell gives that ends in a statement without a value. Not None, which is a value."""
 
 
-class Outcome(msgspec.Struct):
+class CellOutcome(msgspec.Struct):
     """How an execution ended."""
 
     value: Any
@@ -29,62 +29,62 @@ class Outcome(msgspec.Struct):
     duration: float
 
 
-type Done = Callable[[Execution, Outcome], None]
+type Done = Callable[[WorkerExecution, CellOutcome], None]
 
 
 class Host(Protocol):
     """What surrounds an executor: a session, or nothing (`NoHost`)."""
 
-    def begin(self, execution: Execution) -> None:
+    def begin(self, execution: WorkerExecution) -> None:
         """An execution starts."""
 
-    def show(self, execution: Execution, value: Any) -> Any:
+    def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
         """Prepare a value for sending. Runs where the code runs: its `__repr__` may need stopping."""
 
-    def explain(self, execution: Execution, error: BaseException) -> Any:
+    def encode_error(self, execution: WorkerExecution, error: BaseException) -> Any:
         """Prepare an error for sending. Runs where the code runs."""
 
     def interrupt_blocking(self, interrupt: Interrupt) -> bool:
         """Raise in the blocking thread if it waits for something of ours; say whether it will."""
         ...
 
-    def end(self, execution: Execution) -> None:
+    def end(self, execution: WorkerExecution) -> None:
         """An execution is over; what it wrote must be on its way before this returns."""
 
-    def tidy(self) -> None:
+    def repair(self) -> None:
         """The outcome has been handed over: put right what the code may have broken, before more runs."""
 
-    def before_unknown(self) -> None:
+    def flush_held_results(self) -> None:
         """Code is about to run that may take its time: whatever is held back must go out now."""
 
-    def listen(self) -> None:
+    def read_messages(self) -> None:
         """Code holds the loop's thread, and somebody rang: read what has arrived."""
 
 
 class NoHost:
     """An executor on its own."""
 
-    def begin(self, execution: Execution) -> None:
+    def begin(self, execution: WorkerExecution) -> None:
         """Nothing to do."""
 
-    def show(self, execution: Execution, value: Any) -> Any:
+    def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
         """Nothing to show."""
 
-    def explain(self, execution: Execution, error: BaseException) -> Any:
+    def encode_error(self, execution: WorkerExecution, error: BaseException) -> Any:
         """Nothing to explain."""
 
     def interrupt_blocking(self, interrupt: Interrupt) -> bool:
         """Nothing waits."""
         return False
 
-    def end(self, execution: Execution) -> None:
+    def end(self, execution: WorkerExecution) -> None:
         """Nothing to do."""
 
-    def tidy(self) -> None:
+    def repair(self) -> None:
         """Nothing to do."""
 
-    def before_unknown(self) -> None:
+    def flush_held_results(self) -> None:
         """Nothing is held back."""
 
-    def listen(self) -> None:
+    def read_messages(self) -> None:
         """Nobody to hear."""

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-from pyrepl3_worker.code.compiler import CO_COROUTINE, LAST, WRAPPER, Cell
-from pyrepl3_worker.execution.execution import Execution, current
+from pyrepl3_worker.code.compiler import CO_COROUTINE, LAST, WRAPPER, CompiledCell
+from pyrepl3_worker.execution.execution import WorkerExecution, current_path
 from pyrepl3_worker.execution.host import NO_VALUE
-from pyrepl3_worker.interrupts.signals import gate
-from pyrepl3_worker.isolation.builtins_guard import recover, resume
+from pyrepl3_worker.interrupts.signals import runs_user_code
+from pyrepl3_worker.isolation.builtins_guard import install_user_hooks, remove_user_hooks
 
-_set_current: Final = current.set
+_set_current: Final = current_path.set
 
 
 def runner_of(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
@@ -24,7 +24,7 @@ def runner_of(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
     return FunctionType(code, namespace)
 
 
-def prepare(cell: Cell, namespace: dict[str, Any]) -> None:
+def prepare(cell: CompiledCell, namespace: dict[str, Any]) -> None:
     """Make what runs the cell's code, before it is run first."""
     if cell.body is not None:
         cell.run_body = runner_of(cell.body, namespace)
@@ -33,13 +33,13 @@ def prepare(cell: Cell, namespace: dict[str, Any]) -> None:
     cell.prepared = True
 
 
-@gate
+@runs_user_code
 def run_and_show(
-    cell: Cell, namespace: dict[str, Any], show: Callable[..., Any], execution: Execution
+    cell: CompiledCell, namespace: dict[str, Any], show: Callable[..., Any], execution: WorkerExecution
 ) -> Any:
     """Run code that is no coroutine; give its value, and what the host makes of it."""
-    _set_current(execution.flow)
-    resume()
+    _set_current(execution.path)
+    install_user_hooks()
     try:
         if cell.run_body is not None:
             cell.run_body()
@@ -52,15 +52,15 @@ def run_and_show(
         else:
             value = NO_VALUE
     finally:
-        recover()
+        remove_user_hooks()
     return value, show(execution, value)
 
 
-@gate
-async def await_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
+@runs_user_code
+async def await_cell(cell: CompiledCell, namespace: dict[str, Any]) -> Any:
     """Run code of which a part is a coroutine; give its value."""
     value = None
-    resume()
+    install_user_hooks()
     if cell.run_body is not None:
         value = cell.run_body()
         if value is not None:
@@ -77,8 +77,8 @@ async def await_cell(cell: Cell, namespace: dict[str, Any]) -> Any:
     return value
 
 
-@gate
-def call_gated(function: Callable[..., Any], *arguments: Any) -> Any:
+@runs_user_code
+def call_user_code(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run what runs code of the user's in passing."""
     return function(*arguments)
 

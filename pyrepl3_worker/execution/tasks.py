@@ -20,8 +20,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from pyrepl3_worker.errors import AsyncContextError, LimitExceeded
-from pyrepl3_worker.execution.execution import current
-from pyrepl3_worker.interrupts.signals import gate
+from pyrepl3_worker.execution.execution import current_path
+from pyrepl3_worker.interrupts.signals import runs_user_code
 
 type Loop = asyncio.AbstractEventLoop
 
@@ -43,13 +43,13 @@ class _Unnamed:
         self.named = True
 
 
-def _names_all() -> bool:
+def _names_every_task() -> bool:
     loop: Any = _Unnamed()
     base_events.BaseEventLoop.create_task(loop, loop)
     return loop.named
 
 
-_NAMES_ALL: Final = _names_all()
+_NAMES_ALL: Final = _names_every_task()
 """Whether `create_task` names a factory's tasks even when no name is given (3.13.0 does): 'None', that is."""
 
 
@@ -79,8 +79,8 @@ class CoroutineManager:
         Raises:
             LimitExceeded: too many tasks are alive.
         """
-        flow = current.get()
-        if flow is None:
+        path = current_path.get()
+        if path is None:
             task = Task[Any](coro, loop=loop, **options)
             if _NAMES_ALL:
                 _keep_name(task)
@@ -94,7 +94,7 @@ class CoroutineManager:
         context = options.pop("context", None)
         if context is None:
             context = contextvars.copy_context()
-            context.run(current.set, flow.child())
+            context.run(current_path.set, path.child())
         task = Task(coro, loop=loop, context=context, **options)
         if _NAMES_ALL:
             _keep_name(task)
@@ -184,7 +184,7 @@ class EventLoopCoordinator:
             # The nested runner has unset the thread's loop on its way out.
             asyncio.set_event_loop(self.loop)
 
-    @gate
+    @runs_user_code
     def _run_on_own_loop(
         self, main: Coroutine[Any, Any, Any], *, debug: bool | None, loop_factory: Callable[[], Loop] | None
     ) -> Any:
@@ -199,6 +199,6 @@ class EventLoopCoordinator:
                     undo()
 
 
-@gate
+@runs_user_code
 def _run_plainly(original: Callable[..., Any], main: Coroutine[Any, Any, Any], **options: Any) -> Any:
     return original(main, **options)

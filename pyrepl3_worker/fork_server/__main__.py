@@ -23,17 +23,17 @@ from typing import Final, NamedTuple, NoReturn
 from pyrepl3_schemas.fork_server import (
     FORK_FDS,
     MOST_BYTES,
-    Fit,
+    CanFork,
+    CannotFork,
     Forked,
-    FromTemplate,
+    FromForkServer,
     NotForked,
-    Unfit,
     pack,
     unpack_request,
 )
 from pyrepl3_worker import __main__ as worker
 from pyrepl3_worker.fork_server.clone import CannotCloneError, Cloner
-from pyrepl3_worker.fork_server.fork_safety import Belongings, quiet, threads
+from pyrepl3_worker.fork_server.fork_safety import ProcessResources, stop_native_threads, threads
 from pyrepl3_worker.startup.serve import die_with
 
 _HIGH: Final = 512
@@ -46,11 +46,11 @@ _LIKELY: Final = (
 _INT_BYTES: Final = 4
 
 
-class UnfitError(Exception):
+class CannotForkError(Exception):
     """This process must not be copied; the text says why."""
 
 
-class Order(NamedTuple):
+class ForkOrder(NamedTuple):
     """What a worker that has just been forked is to be."""
 
     fds: list[int]
@@ -69,13 +69,13 @@ def main() -> NoReturn:
     try:
         cloner = Cloner()
         warm_up(modules)
-    except (UnfitError, CannotCloneError) as error:
-        _tell(control, Unfit(str(error)))
+    except (CannotForkError, CannotCloneError) as error:
+        _tell(control, CannotFork(str(error)))
         os._exit(0)
     # What is there now stays: no collection is to touch, and so to copy, the pages of all workers.
     gc.collect()
     gc.freeze()
-    _tell(control, Fit())
+    _tell(control, CanFork())
     order = wait_for_orders(control, cloner)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, interrupt)
@@ -90,26 +90,26 @@ def warm_up(modules: list[str]) -> None:
     """
     for name in _LIKELY:
         importlib.import_module(name)
-    before = Belongings.now()
+    before = ProcessResources.now()
     # As in a worker: modules beside the code come first.
     sys.path.insert(0, "")
     for name in modules:
         try:
             importlib.import_module(name)
         except Exception as error:
-            raise UnfitError(
+            raise CannotForkError(
                 f"warm module {name!r} cannot be imported: {type(error).__name__}: {error}"
             ) from error
-        left = quiet() or Belongings.now().left_since(before)
+        left = stop_native_threads() or ProcessResources.now().left_since(before)
         if left:
-            raise UnfitError(f"warm module {name!r} {left}")
+            raise CannotForkError(f"warm module {name!r} {left}")
     with contextlib.suppress(ValueError):
         sys.path.remove("")  # each worker puts it there itself
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
 
 
-def wait_for_orders(control: socket.socket, cloner: Cloner) -> Order:
+def wait_for_orders(control: socket.socket, cloner: Cloner) -> ForkOrder:
     """Fork a worker for each request; return in those alone. Ends the process with the client."""
     while True:
         packet, fds = _receive(control)
@@ -126,12 +126,12 @@ def wait_for_orders(control: socket.socket, cloner: Cloner) -> Order:
             _tell(control, Forked(request.number, pid or os.getpid()))
             if pid == 0:
                 control.close()
-                return Order(fds, request.arguments)
+                return ForkOrder(fds, request.arguments)
         for fd in fds:
             os.close(fd)
 
 
-def become_worker(order: Order) -> NoReturn:
+def become_worker(order: ForkOrder) -> NoReturn:
     """Go on as a process that was started as a worker."""
     os.setsid()
     freshen()
@@ -166,7 +166,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return packet, fds
 
 
-def _tell(control: socket.socket, message: FromTemplate) -> None:
+def _tell(control: socket.socket, message: FromForkServer) -> None:
     # The client may have gone, and then nobody waits for it.
     with contextlib.suppress(OSError):
         control.send(pack(message), socket.MSG_NOSIGNAL)

@@ -16,7 +16,7 @@ _HARMLESS: Final = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 _PATIENCE_MS: Final = 1000
 
 
-class Belongings(NamedTuple):
+class ProcessResources(NamedTuple):
     """What the process holds beside its memory."""
 
     fds: dict[int, str]
@@ -26,7 +26,7 @@ class Belongings(NamedTuple):
     children: bool
 
     @classmethod
-    def now(cls) -> "Belongings":
+    def now(cls) -> "ProcessResources":
         """Look."""
         fds: dict[int, str] = {}
         for name in os.listdir("/proc/self/fd"):
@@ -36,7 +36,7 @@ class Belongings(NamedTuple):
                 continue  # the list's own
         return cls(fds, frozenset(_shared_maps()), _has_children())
 
-    def left_since(self, before: "Belongings") -> str:
+    def left_since(self, before: "ProcessResources") -> str:
         """Say what is there now that was not `before` and must not be copied; empty for nothing."""
         for fd, target in self.fds.items():
             if before.fds.get(fd) != target and target not in _HARMLESS:
@@ -51,7 +51,7 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def quiet() -> str:
+def stop_native_threads() -> str:
     """End the threads of libraries that know about forks; say which are left, or nothing.
 
     OpenBLAS (NumPy, SciPy) ends its threads before a fork, by pthread_atfork, and starts them again when

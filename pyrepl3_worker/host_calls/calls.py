@@ -20,7 +20,7 @@ from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import Call, CallResponse, FromWorker, Input, InputResponse
 from pyrepl3_worker.errors import AsyncContextError, ExecutionError
-from pyrepl3_worker.execution.execution import Execution, current
+from pyrepl3_worker.execution.execution import WorkerExecution, current_path
 from pyrepl3_worker.host_calls.pending import COROUTINE_FLAGS, Answer, PendingCall, in_coroutine, is_awaited
 from pyrepl3_worker.interrupts.signals import Interrupt
 
@@ -31,7 +31,7 @@ class CapabilityError(ExecutionError, RuntimeError):
     """A host function failed with an exception type that does not exist here; the class bears its name."""
 
 
-class Calls:
+class HostCaller:
     """Sends calls, waits for their answers in whichever way the caller can, and delivers them."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Calls:
         self._reader_fd = reader_fd
         self._loop_thread = threading.get_ident()
         self._blocking_thread = blocking_thread
-        self.running: Execution | None = None
+        self.running: WorkerExecution | None = None
         self._pending: dict[str, Answer] = {}
         self._error_types: dict[str, type[CapabilityError]] = {}
         self._interrupt: Interrupt | None = None
@@ -84,7 +84,7 @@ class Calls:
     def _ask(self, prompt: str, *, password: bool) -> Answer:
         if self.forked:
             raise EOFError("a forked child of the worker has nobody to ask")
-        place = self._place("input")
+        place = self._path("input")
         if place is None:
             raise EOFError("no execution is running that could ask")
         execution_id, number = place
@@ -117,7 +117,7 @@ class Calls:
             raw_args, raw_kwargs = encode_value(args), encode_value(kwargs)
         except LocalProtocolError as error:
             raise TypeError(f"{name}() takes plain data alone: {error.reason}") from None
-        place = self._place(name)
+        place = self._path(name)
         if place is None:
             raise AsyncContextError(f"{name}() was called when no execution was running")
         execution_id, number = place
@@ -139,18 +139,18 @@ class Calls:
             raise ValueError(f"the arguments of {name}() are too large to send: {error.reason}") from None
         return answer
 
-    def _place(self, name: str) -> tuple[str, str] | None:
+    def _path(self, name: str) -> tuple[str, str] | None:
         """Say for which execution a call of `name` is made here, and its number in that; None: for none."""
-        flow = current.get()
-        if flow is not None and not flow.execution.ended:
-            return flow.execution.execution_id, flow.number(name)
+        path = current_path.get()
+        if path is not None and not path.execution.ended:
+            return path.execution.execution_id, path.number(name)
         running = self.running
         if running is None:
             return None
-        if flow is not None:
-            return running.execution_id, flow.late_number(name)
+        if path is not None:
+            return running.execution_id, path.late_number(name)
         try:
-            return running.execution_id, running.flow.number(name)
+            return running.execution_id, running.path.number(name)
         except AttributeError:
             return None  # it has ended just now, on the loop's thread
 
@@ -189,8 +189,8 @@ class Calls:
             answer.settle(error=ExecutionError("nobody waits any more"))
             os.close(wake)
 
-    def _interruptible(self, answer: Answer) -> "_Interruptible":
-        return _Interruptible(self, lambda error: answer.settle(error=error))
+    def _interruptible(self, answer: Answer) -> "_InterruptibleWait":
+        return _InterruptibleWait(self, lambda error: answer.settle(error=error))
 
     def sleep(self, seconds: object) -> None:
         """Sleep on the blocking thread, where no signal could wake `time.sleep`.
@@ -210,7 +210,7 @@ class Calls:
             wake.release()
             return True
 
-        with _Interruptible(self, interrupt):
+        with _InterruptibleWait(self, interrupt):
             wake.acquire(timeout=seconds)
         if woken:
             raise woken[0]
@@ -258,13 +258,13 @@ class Calls:
         else:
             answer.settle(None)
 
-    def end(self, execution: Execution) -> None:
+    def end(self, execution: WorkerExecution) -> None:
         """An execution is over: forget its calls, and an interrupt that nobody has taken."""
         self._interrupt = None
         if self._pending:
             self._drop(execution)
 
-    def _drop(self, execution: Execution) -> None:
+    def _drop(self, execution: WorkerExecution) -> None:
         prefix = f"{execution.execution_id}:"
         for call_id in [call_id for call_id in self._pending if call_id.startswith(prefix)]:
             self._pending.pop(call_id).settle(error=ExecutionError("the execution is over"))
@@ -283,10 +283,10 @@ class Calls:
         return made(message)
 
 
-class _Interruptible:
+class _InterruptibleWait:
     """While entered by the blocking thread, an interrupt wakes it by `wake(error)`, unless that is false."""
 
-    def __init__(self, calls: Calls, wake: Callable[[BaseException], bool]) -> None:
+    def __init__(self, calls: HostCaller, wake: Callable[[BaseException], bool]) -> None:
         self._calls = calls
         self._wake = wake
 

@@ -27,9 +27,9 @@ from typing import Any, Final
 from pyrepl3_schemas.messages import CancelReason
 from pyrepl3_worker.code.compiler import CELL_PREFIX
 from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER, TRANSPARENT_FILES
-from pyrepl3_worker.interrupts.timers import AlarmClock
+from pyrepl3_worker.interrupts.timers import TimerThread
 
-DOORBELL: Final = signal.SIGURG
+WAKEUP_SIGNAL: Final = signal.SIGURG
 """Ignored by default, so it does no harm to a process that is not ready for it yet."""
 
 _RETRY: Final = 0.001
@@ -41,50 +41,50 @@ _LOOP_FILES: Final = frozenset(
 _CALLBACK_FILES: Final = _LOOP_FILES | {futures.__file__}
 _RUN_CALLBACK: Final = events.Handle._run.__code__  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - where callbacks' exceptions end
 
-_gates: set[CodeType] = set()
-_loop_gates: set[CodeType] = set()
+_user_code_runners: set[CodeType] = set()
+_loop_runners: set[CodeType] = set()
 
 
-def gate[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+def runs_user_code[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     """Mark a function of ours as one in which only the code runs, so that raising in it is safe."""
-    _gates.add(function.__code__)  # pyright: ignore[reportFunctionMemberAccess, reportUnknownMemberType, reportUnknownArgumentType] - only plain functions are marked
+    _user_code_runners.add(function.__code__)  # pyright: ignore[reportFunctionMemberAccess, reportUnknownMemberType, reportUnknownArgumentType] - only plain functions are marked
     return function
 
 
-def loop_gate[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+def runs_loop[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     """Mark the function that runs the session's loop: a gate, but for when the loop is at rest."""
-    _loop_gates.add(function.__code__)  # pyright: ignore[reportFunctionMemberAccess, reportUnknownMemberType, reportUnknownArgumentType] - as above
-    return gate(function)
+    _loop_runners.add(function.__code__)  # pyright: ignore[reportFunctionMemberAccess, reportUnknownMemberType, reportUnknownArgumentType] - as above
+    return runs_user_code(function)
 
 
-class _NoGate:
+class _NoFrame:
     """What `innermost_gate` gives when it is not safe to raise."""
 
     __slots__ = ()
 
 
-BUSY: Final = _NoGate()
+BUSY: Final = _NoFrame()
 """Code of ours is at work; it will be out again in no time."""
-ELSEWHERE: Final = _NoGate()
+ELSEWHERE: Final = _NoFrame()
 """Nothing of ours is on the stack at all."""
 
 
-def innermost_gate(frame: FrameType | None) -> CodeType | _NoGate:
+def innermost_user_code_frame(frame: FrameType | None) -> CodeType | _NoFrame:
     """Give the first of our own functions up the stack when it is a gate."""
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith(PACKAGE_FOLDER) and code.co_filename not in TRANSPARENT_FILES:
-            return code if code in _gates else BUSY
+            return code if code in _user_code_runners else BUSY
         frame = frame.f_back
     return ELSEWHERE
 
 
-def hears_by_itself(found: CodeType, frame: FrameType | None) -> bool:
+def loop_is_idle(found: CodeType, frame: FrameType | None) -> bool:
     """Whether the session's loop is waiting or between two callbacks, so that nothing needs to be done.
 
     Raising would be wrong there too: nobody would catch it but the session itself.
     """
-    if found not in _loop_gates:
+    if found not in _loop_runners:
         return False
     while frame is not None and frame.f_code is not found:
         if frame.f_code.co_filename not in _LOOP_FILES:
@@ -94,7 +94,7 @@ def hears_by_itself(found: CodeType, frame: FrameType | None) -> bool:
     return frame is not None
 
 
-def would_be_lost(frame: FrameType | None) -> bool:
+def inside_callback(frame: FrameType | None) -> bool:
     """Whether a loop's own code is at work for one of its callbacks: the loop would log what is raised."""
     while frame is not None and frame.f_code.co_filename in _CALLBACK_FILES:
         if frame.f_code is _RUN_CALLBACK:
@@ -110,12 +110,12 @@ def _nothing() -> None:
 _SAFE: Final = _nothing.__code__
 
 
-class Doorbell:
+class WakeupSignal:
     """The signal handler: finds out whether the code holds the thread, and lets the session listen."""
 
-    def __init__(self, clock: AlarmClock, answer: Callable[[CodeType, FrameType | None], None]) -> None:
+    def __init__(self, timers: TimerThread, answer: Callable[[CodeType, FrameType | None], None]) -> None:
         """Call `answer` with the gate and the interrupted frame when the code is at work."""
-        self._clock = clock
+        self._timers = timers
         self._answer = answer
         self._thread = threading.main_thread().ident
         self._installed: Any = None
@@ -127,36 +127,36 @@ class Doorbell:
     def install(self) -> None:
         """Hang it up, again if the code has replaced it. Main thread only."""
         # Not signal.getsignal, which takes ten times as long for turning numbers into enums.
-        if self._installed is None or _getsignal(DOORBELL) is not self._installed:
+        if self._installed is None or _getsignal(WAKEUP_SIGNAL) is not self._installed:
             self._installed = self._on_signal
-            signal.signal(DOORBELL, self._installed)
+            signal.signal(WAKEUP_SIGNAL, self._installed)
 
     def install_if_main(self) -> None:
         """Hang it up if this is the main thread: handlers can be set, and run, there alone."""
         if threading.get_ident() == self._thread:
             self.install()
 
-    def ring(self) -> None:
+    def send(self) -> None:
         """Ring from any thread of this process. Rings nowhere when it does not hang."""
         if self._thread is not None and self._installed is not None:
-            signal.pthread_kill(self._thread, DOORBELL)
+            signal.pthread_kill(self._thread, WAKEUP_SIGNAL)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         del signum
-        found = innermost_gate(frame)
+        found = innermost_user_code_frame(frame)
         if isinstance(found, CodeType):
-            if self._retries < _MOST_RETRIES and found not in _loop_gates and would_be_lost(frame):
+            if self._retries < _MOST_RETRIES and found not in _loop_runners and inside_callback(frame):
                 self._retries += 1
-                self._clock.set(_RETRY, self.ring)
+                self._timers.set(_RETRY, self.send)
                 return
             self._retries = 0
             self._answer(found, frame)
         elif found is BUSY:
             self.waiting = True
             self.on_busy()
-            self._clock.set(_RETRY, self.ring)
+            self._timers.set(_RETRY, self.send)
 
-    def answer_now(self) -> None:
+    def handle_now(self) -> None:
         """Called by a function of ours that the code has called, where raising is safe, if `waiting`.
 
         Ringing again is not enough for code that calls us all the time (a loop of prints): the thread
@@ -167,7 +167,7 @@ class Doorbell:
             self._answer(_SAFE, None)
 
 
-class Unwinder:
+class LineInterrupter:
     """Raises in a thread's Python code from outside, by `sys.monitoring`.
 
     `PyThreadState_SetAsyncExc` would raise anywhere, also inside this package; and a swallowed
@@ -192,7 +192,7 @@ class Unwinder:
         """Raise what `make` gives, if anything, at the next line of Python code, not ours, in `thread`."""
         self._start(thread, make, once=True)
 
-    def unwind(self, thread: int, make: Callable[[], BaseException | None]) -> None:
+    def raise_at_every_line(self, thread: int, make: Callable[[], BaseException | None]) -> None:
         """Raise at every line of the session's own code in `thread`, until `stop`."""
         self._start(thread, make, once=False)
 
@@ -223,7 +223,7 @@ class Unwinder:
         if filename.startswith(PACKAGE_FOLDER):
             return False
         # Nor in what carries the code, such as the thread's own bootstrap: nobody there would catch it.
-        return isinstance(innermost_gate(frame), CodeType)
+        return isinstance(innermost_user_code_frame(frame), CodeType)
 
     def _on_event(self, code: CodeType, *details: object) -> None:
         del details
@@ -293,7 +293,7 @@ class Interrupt:
             self._error = error
 
 
-def injected(reason: CancelReason, execution_id: str, timeout: float | None) -> BaseException:
+def make_cancel_error(reason: CancelReason, execution_id: str, timeout: float | None) -> BaseException:
     """Give the exception that the code sees, with a note that says where it comes from."""
     error: BaseException
     match reason:
@@ -308,7 +308,7 @@ def injected(reason: CancelReason, execution_id: str, timeout: float | None) -> 
     return error
 
 
-@gate
+@runs_user_code
 def wait_readable(poller: select.poll) -> None:
     """Wait until something can be read; an interrupt may be raised here."""
     poller.poll()

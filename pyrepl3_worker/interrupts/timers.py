@@ -12,30 +12,30 @@ from typing import Final
 _COMPACT_ABOVE: Final = 64
 
 
-class Alarm:
+class Timer:
     """An action that is due at a time, unless it is cancelled before."""
 
-    __slots__ = ("action", "clock")
+    __slots__ = ("action", "timers")
 
-    def __init__(self, action: Callable[[], None], clock: "AlarmClock") -> None:
+    def __init__(self, action: Callable[[], None], timers: "TimerThread") -> None:
         """Made by `AlarmClock.set` alone."""
         self.action: Callable[[], None] | None = action
-        self.clock = clock
+        self.timers = timers
 
     def cancel(self) -> None:
         """Make sure the action does not start any more. It may be running already."""
         if self.action is not None:
             self.action = None
-            self.clock.forget()
+            self.timers.forget()
 
 
-class AlarmClock:
+class TimerThread:
     """Runs actions at their time, on a daemon thread of its own. Actions must be short and not raise."""
 
     def __init__(self) -> None:
         """No thread yet."""
         self.lock = threading.RLock()
-        self._heap: list[tuple[float, int, Alarm]] = []
+        self._heap: list[tuple[float, int, Timer]] = []
         self._order = count()
         self._cancelled = 0
         self._wake = threading.Lock()
@@ -44,18 +44,18 @@ class AlarmClock:
         self._running = False
         self._generation = 0
 
-    def set(self, delay: float, action: Callable[[], None]) -> Alarm:
+    def set(self, delay: float, action: Callable[[], None]) -> Timer:
         """Run `action` in `delay` seconds."""
         when = monotonic() + delay
-        alarm = Alarm(action, self)
+        timer = Timer(action, self)
         with self.lock:
-            heappush(self._heap, (when, next(self._order), alarm))
+            heappush(self._heap, (when, next(self._order), timer))
             if not self._running:
                 self.start()
             elif when < self._next:
                 self._next = when
                 self._ring()
-        return alarm
+        return timer
 
     def start(self) -> None:
         """Have the thread ready. Done by the first alarm too, but then memory may be too short for one.

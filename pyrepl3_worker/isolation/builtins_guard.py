@@ -11,18 +11,18 @@ from typing import Any, Final
 _now: Final = builtins.__dict__
 _then: Final[dict[str, Any]] = dict(builtins.__dict__)
 _module: Final = builtins
-_doorbell: Final = (SIGURG,)  # pyright: ignore[reportUnknownVariableType]
+_wakeup: Final = (SIGURG,)  # pyright: ignore[reportUnknownVariableType]
 _hooks: list[Any] = [None, None]
 """Trace and profile functions that the code has set; they are for its own frames, not for ours."""
 
 
-def take_note() -> None:
+def snapshot() -> None:
     """Remember the builtins as they are now, stand-ins included."""
     _then.clear()
     _then.update(_now)
 
 
-def resume() -> None:
+def install_user_hooks() -> None:
     """Give the code its hooks back, just before it runs."""
     trace, profile = _hooks
     if trace is not None:
@@ -31,7 +31,7 @@ def resume() -> None:
         sys.setprofile(profile)
 
 
-def recover(
+def remove_user_hooks(
     now: dict[str, Any] = _now,
     then: dict[str, Any] = _then,
     hooks: list[Any] = _hooks,
@@ -52,12 +52,12 @@ def recover(
             now.setdefault(name, value)
 
 
-def recover_in_passing() -> None:
+def remove_user_hooks_in_passing() -> None:
     """Do the same after code that is no cell's, and ran without the cells' hooks: those it has set go."""
-    recover(hooks=[None, None])
+    remove_user_hooks(hooks=[None, None])
 
 
-class Sound:
+class PristineBuiltins:
     """A time in which the builtins are as they were: importing, and much of the library, need them.
 
     What the code has put in their place is back afterwards.
@@ -75,12 +75,12 @@ class Sound:
         _now.update(self._theirs)
 
 
-def mend_namespace(namespace: dict[str, Any]) -> None:
+def repair_namespace(namespace: dict[str, Any]) -> None:
     """Put back a namespace's `__builtins__`, without which no cell runs."""
     if namespace.get("__builtins__") is not _module:
         namespace["__builtins__"] = _module
 
 
-def hear_doorbell() -> None:
+def unblock_wakeup_signal() -> None:
     """Unblock the doorbell's signal, if the code has blocked it."""
-    pthread_sigmask(SIG_UNBLOCK, _doorbell)
+    pthread_sigmask(SIG_UNBLOCK, _wakeup)

@@ -1,6 +1,6 @@
 """What the code writes: in order, to the right execution, within bounds.
 
-hub       collects, attributes (late output too), bounds and flushes
+collector collects, attributes (late output too), bounds and flushes
 streams   `sys.stdout` and `sys.stderr` of the code
 buffer    pieces of text, head and tail
 """

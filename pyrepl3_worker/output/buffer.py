@@ -4,24 +4,24 @@ import codecs
 from collections.abc import Reversible
 
 from pyrepl3_schemas.messages import StreamName
-from pyrepl3_worker.execution.execution import Execution, Flow
+from pyrepl3_worker.execution.execution import CallPath, WorkerExecution
 
 
-class Segment:
+class StreamBuffer:
     """Text of one execution, written in one go to one stream and not sent yet.
 
     Each stream has one for good, and its list of pieces stays the same, so that a short piece finds its
     way whoever empties it meanwhile.
     """
 
-    __slots__ = ("flow", "owner", "pieces", "room", "stream")
+    __slots__ = ("owner", "path", "pieces", "room", "stream")
 
     def __init__(self, stream: StreamName) -> None:
         """Nothing written."""
-        self.owner: Execution | None = None
+        self.owner: WorkerExecution | None = None
         self.stream: StreamName = stream
         self.pieces: list[str] = []
-        self.flow: Flow | None = None
+        self.path: CallPath | None = None
         """Who wrote last, and may take the short way."""
         self.room = 0
         """How many more short pieces it may add without asking anybody."""

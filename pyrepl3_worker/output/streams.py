@@ -5,9 +5,9 @@ from collections.abc import Buffer, Callable, Iterable
 from typing import Any, Final
 
 from pyrepl3_schemas.messages import StreamName
-from pyrepl3_worker.execution.execution import current
-from pyrepl3_worker.output.buffer import Segment
-from pyrepl3_worker.output.hub import SHORT, OutputHub
+from pyrepl3_worker.execution.execution import current_path
+from pyrepl3_worker.output.buffer import StreamBuffer
+from pyrepl3_worker.output.collector import SHORT, OutputCollector
 
 # As they are now, whatever the code makes of its builtins.
 _type: Final = type
@@ -18,9 +18,9 @@ _len: Final = len
 class _Sink(io.BufferedIOBase):
     """`sys.stdout.buffer`: bytes in, text out."""
 
-    def __init__(self, hub: OutputHub, stream: StreamName, fd: int) -> None:
+    def __init__(self, output: OutputCollector, stream: StreamName, fd: int) -> None:
         super().__init__()
-        self._hub = hub
+        self._output = output
         self._stream: StreamName = stream
         self._fd = fd
 
@@ -35,26 +35,26 @@ class _Sink(io.BufferedIOBase):
 
     def write(self, data: Buffer, /) -> int:
         data = bytes(data)
-        self._hub.write_bytes(self._stream, data)
+        self._output.write_bytes(self._stream, data)
         return len(data)
 
     def close(self) -> None:
         """Stay open: code that closes its stdout has still more to say."""
 
 
-def _short_way(segment: Segment, long_way: Callable[[object], int]) -> Callable[[object], int]:
+def _short_way(segment: StreamBuffer, long_way: Callable[[object], int]) -> Callable[[object], int]:
     """Give a `write` for a `print` in a loop: the same flow writes on, a few characters, where it wrote last.
 
     Everything is at hand: this runs several times for each line that is printed.
     """
-    flow_of, pieces = current.get, segment.pieces
+    flow_of, pieces = current_path.get, segment.pieces
 
     def write(text: object, /) -> int:
         """Write text; give its length."""
-        flow = flow_of()
+        path = flow_of()
         # From the length on no other thread gets its turn, and no signal handler either: both only do
         # after calls.
-        if _type(text) is _str and (length := _len(text)) < SHORT and segment.flow is flow and segment.room:
+        if _type(text) is _str and (length := _len(text)) < SHORT and segment.path is path and segment.room:
             segment.room -= 1
             pieces.append(text)
             return length
@@ -66,19 +66,19 @@ def _short_way(segment: Segment, long_way: Callable[[object], int]) -> Callable[
 class OutputStream(io.TextIOWrapper):
     """`sys.stdout` and `sys.stderr` of the code: text goes to the hub as it is, bytes by way of the sink."""
 
-    def __init__(self, hub: OutputHub, stream: StreamName, fd: int) -> None:
+    def __init__(self, output: OutputCollector, stream: StreamName, fd: int) -> None:
         """Stand for the file descriptor `fd`."""
-        sink: Any = _Sink(hub, stream, fd)
+        sink: Any = _Sink(output, stream, fd)
         super().__init__(
             sink,
             encoding="utf-8",
             errors="backslashreplace",
             newline="",
         )
-        self._hub = hub
+        self._output = output
         self._stream: StreamName = stream
         # `print` finds it here first, and saves making a bound method each time.
-        self.write = _short_way(hub.segments[stream], self.write)
+        self.write = _short_way(output.segments[stream], self.write)
 
     @property
     def mode(self) -> str:
@@ -101,10 +101,10 @@ class OutputStream(io.TextIOWrapper):
         if type(text) is not str:
             # A subclass may lie about its length and more.
             text = str.__str__(text)
-        self._hub.write(self._stream, text)
-        doorbell = self._hub.doorbell
-        if doorbell is not None and doorbell.waiting:
-            doorbell.answer_now()
+        self._output.write(self._stream, text)
+        wakeup = self._output.wakeup
+        if wakeup is not None and wakeup.waiting:
+            wakeup.handle_now()
         return len(text)
 
     def writelines(self, lines: Iterable[str], /) -> None:
@@ -114,8 +114,8 @@ class OutputStream(io.TextIOWrapper):
 
     def flush(self) -> None:
         """Send what has been written."""
-        self._hub.flush()
+        self._output.flush()
 
     def close(self) -> None:
         """Send what has been written, and stay open."""
-        self._hub.flush()
+        self._output.flush()

@@ -16,11 +16,11 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any, Final
 
-from pyrepl3_worker.execution.execution import Flow, current
+from pyrepl3_worker.execution.execution import CallPath, current_path
 from pyrepl3_worker.execution.tasks import EventLoopCoordinator
-from pyrepl3_worker.host_calls.calls import Calls
-from pyrepl3_worker.interrupts.signals import gate
-from pyrepl3_worker.output.hub import OutputHub
+from pyrepl3_worker.host_calls.calls import HostCaller
+from pyrepl3_worker.interrupts.signals import runs_user_code
+from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.output.streams import OutputStream
 
 _OUTPUT_FDS: Final = (1, 2)
@@ -84,24 +84,24 @@ class StdinStream(io.TextIOBase):
         """Stay open: `exit()` closes stdin on its way."""
 
 
-def make_input(calls: Calls, hub: OutputHub) -> Callable[..., Any]:
+def make_input(calls: HostCaller, output: OutputCollector) -> Callable[..., Any]:
     """`input`: asks the parent, for there is no terminal."""
 
     def input(prompt: object = "", /) -> Any:  # noqa: A001 - its name in tracebacks and help()
         """Ask for a line. In a coroutine, `await input(...)` lets other tasks go on meanwhile."""
-        hub.flush()
+        output.flush()
         return calls.ask(str(prompt), password=False, frame=sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
 
     return input
 
 
-def make_getpass(calls: Calls, hub: OutputHub) -> Callable[..., Any]:
+def make_getpass(calls: HostCaller, output: OutputCollector) -> Callable[..., Any]:
     """`getpass.getpass`: the original would warn that it can't switch the echo off."""
 
     def getpass(prompt: str = "Password: ", stream: object = None, **options: object) -> Any:
         """Ask for a line that should not be shown while it is typed."""
         del stream, options
-        hub.flush()
+        output.flush()
         return calls.ask(prompt, password=True, frame=sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
 
     return getpass
@@ -110,12 +110,12 @@ def make_getpass(calls: Calls, hub: OutputHub) -> Callable[..., Any]:
 _sleep = time.sleep
 
 
-@gate
+@runs_user_code
 def _sleep_on_loop_thread(seconds: float) -> None:
     _sleep(seconds)
 
 
-def make_sleep(calls: Calls) -> Callable[[float], None]:
+def make_sleep(calls: HostCaller) -> Callable[[float], None]:
     """`time.sleep`: on the blocking thread the original can't be woken, for signals reach the main one."""
 
     @wraps(_sleep)
@@ -128,7 +128,7 @@ def make_sleep(calls: Calls) -> Callable[[float], None]:
     return sleep
 
 
-def make_write(hub: OutputHub) -> Callable[[int, Any], int]:
+def make_write(output: OutputCollector) -> Callable[[int, Any], int]:
     """`os.write`: to fds 1 and 2, it keeps its place among what is printed."""
     original = os.write
 
@@ -136,33 +136,33 @@ def make_write(hub: OutputHub) -> Callable[[int, Any], int]:
     def write(fd: int, data: Any, /) -> int:
         if fd in _OUTPUT_FDS:
             data = bytes(data)
-            if hub.write_fd(fd, data):
+            if output.write_fd(fd, data):
                 return len(data)
-            hub.flush()
+            output.flush()
         return original(fd, data)
 
     return write
 
 
-def inherit_flow() -> None:
+def inherit_call_path() -> None:
     """`threading.Thread`: a thread belongs to the flow that started it (as tasks do already)."""
     original = threading.Thread.start
 
     @wraps(original)
     def start(self: threading.Thread) -> None:
-        flow = current.get()
-        if flow is not None and "run" not in self.__dict__:
-            self.run = _ThreadInFlow(flow.child(), self)  # pyright: ignore[reportAttributeAccessIssue] - its `__call__` is a property
+        path = current_path.get()
+        if path is not None and "run" not in self.__dict__:
+            self.run = _ThreadInCallPath(path.child(), self)  # pyright: ignore[reportAttributeAccessIssue] - its `__call__` is a property
         if not pools and _POOLS in sys.modules:
             with suppress(AttributeError):  # that module is only just being imported
-                pools.append(_inherit_flow_in_pools())
+                pools.append(_inherit_call_path_in_pools())
         original(self)
 
     pools: list[object] = []
     threading.Thread.start = start
 
 
-def _inherit_flow_in_pools() -> object:
+def _inherit_call_path_in_pools() -> object:
     """`ThreadPoolExecutor.submit`: a piece of work belongs to the flow that submits it, not to its thread.
 
     That thread may be from an earlier cell, and which one takes the work is a matter of chance. Called when
@@ -174,60 +174,60 @@ def _inherit_flow_in_pools() -> object:
 
     @wraps(original)
     def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        flow = current.get()
-        if flow is None or type(self).__module__ == _INTERPRETER_POOLS:
+        path = current_path.get()
+        if path is None or type(self).__module__ == _INTERPRETER_POOLS:
             return original(self, fn, *args, **kwargs)
-        work = _InFlow(flow.child(), fn)
+        work = _InCallPath(path.child(), fn)
         # A thread that this may start has no place: another time, one that is there takes the work.
-        token = current.set(None)
+        token = current_path.set(None)
         try:
             return original(self, work, *args, **kwargs)
         finally:
-            current.reset(token)
+            current_path.reset(token)
 
     pool.submit = submit
     return original
 
 
-class _InFlow:
+class _InCallPath:
     """A function that sets its flow first. A class, so that it shows what it is and holds no closure."""
 
-    def __init__(self, flow: Flow, function: Callable[..., Any]) -> None:
-        self._flow = flow
+    def __init__(self, path: CallPath, function: Callable[..., Any]) -> None:
+        self._flow = path
         self._function = function
 
     @property
     def __call__(self) -> Callable[..., Any]:
         """What is called in place of this, where it is called: so no frame of ours is in tracebacks."""
-        current.set(self._flow)
+        current_path.set(self._flow)
         return self._function
 
 
-class _ThreadInFlow:
+class _ThreadInCallPath:
     """A thread's `run`, with its flow set."""
 
-    def __init__(self, flow: Flow, thread: threading.Thread) -> None:
-        self._flow = flow
+    def __init__(self, path: CallPath, thread: threading.Thread) -> None:
+        self._flow = path
         self._thread = thread
 
     @property
     def __call__(self) -> Callable[[], None]:
         """As above."""
         del self._thread.run  # the class's own again, and no reference cycle left
-        current.set(self._flow)
+        current_path.set(self._flow)
         return self._thread.run
 
 
-def provide(calls: Calls, hub: OutputHub, coordinator: EventLoopCoordinator) -> None:
+def install_patches(calls: HostCaller, output: OutputCollector, coordinator: EventLoopCoordinator) -> None:
     """Put all of them in their places."""
-    builtins.input = make_input(calls, hub)
-    getpass_module.getpass = make_getpass(calls, hub)
+    builtins.input = make_input(calls, output)
+    getpass_module.getpass = make_getpass(calls, output)
     time.sleep = make_sleep(calls)
-    os.write = make_write(hub)
+    os.write = make_write(output)
     asyncio.run = coordinator.run
-    inherit_flow()
+    inherit_call_path()
     sys.stdin = sys.__stdin__ = StdinStream(
         lambda prompt, password: calls.block_for_line(prompt, password=password)
     )
-    sys.stdout = sys.__stdout__ = OutputStream(hub, "stdout", 1)
-    sys.stderr = sys.__stderr__ = OutputStream(hub, "stderr", 2)
+    sys.stdout = sys.__stdout__ = OutputStream(output, "stdout", 1)
+    sys.stderr = sys.__stderr__ = OutputStream(output, "stderr", 2)

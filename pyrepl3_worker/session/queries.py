@@ -15,11 +15,11 @@ from pyrepl3_schemas.messages import (
     Stats,
 )
 from pyrepl3_worker.executor import AsyncExecutor
-from pyrepl3_worker.isolation.builtins_guard import Sound
+from pyrepl3_worker.isolation.builtins_guard import PristineBuiltins
 from pyrepl3_worker.namespace import ENGINE_INTERNALS, MODULE_KEYS, NamespaceManager
-from pyrepl3_worker.output.hub import OutputHub
+from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.session.process_limits import cpu_seconds, resident_bytes
-from pyrepl3_worker.wire.transport import Writer
+from pyrepl3_worker.wire.transport import FrameSender
 
 HIDDEN: Final = MODULE_KEYS | ENGINE_INTERNALS | {"_last_exception", "exit", "quit", "display"}
 """Names of the namespace that are not the code's own."""
@@ -32,20 +32,20 @@ class Queries:
         self,
         namespace: NamespaceManager,
         executor: AsyncExecutor,
-        hub: OutputHub,
-        writer: Writer,
+        output: OutputCollector,
+        writer: FrameSender,
         waiting: Callable[[], int],
     ) -> None:
         """`waiting` gives how many requests have not reached the executor yet."""
         self._namespace = namespace
         self._executor = executor
-        self._hub = hub
+        self._output = output
         self._writer = writer
         self._waiting = waiting
 
     def complete(self, message: Complete) -> None:
         """Say what could stand at the cursor."""
-        with Sound():
+        with PristineBuiltins():
             try:
                 # Not loaded before it is asked for, here and below: start-up stays lean.
                 from pyrepl3_worker.inspection.completion import complete
@@ -57,7 +57,7 @@ class Queries:
 
     def inspect(self, message: Inspect) -> None:
         """Say what is known of a name, or of all."""
-        with Sound():
+        with PristineBuiltins():
             try:
                 from pyrepl3_worker.inspection.completion import inspect
 
@@ -103,7 +103,7 @@ class Queries:
                     ast_transforms=self._executor.compiler.ast_transforms,
                     active_tasks=len(manager.tasks),
                     tasks_created=manager.created,
-                    output_bytes=self._hub.total_bytes,
+                    output_bytes=self._output.total_bytes,
                 ),
             )
         )

@@ -15,9 +15,9 @@ from pyrepl3_worker.code.suggestions import ErrorRecovery
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement.in_force import limit_met
 from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
-from pyrepl3_worker.execution.execution import Execution
-from pyrepl3_worker.execution.host import NO_VALUE, Outcome
-from pyrepl3_worker.interrupts.signals import gate
+from pyrepl3_worker.execution.execution import WorkerExecution
+from pyrepl3_worker.execution.host import NO_VALUE, CellOutcome
+from pyrepl3_worker.interrupts.signals import runs_user_code
 from pyrepl3_worker.rendering.exceptions import bounded, describe, describe_plainly, message_of, shortened
 from pyrepl3_worker.rendering.reprs import bounded_repr, type_name
 
@@ -31,7 +31,7 @@ _NUMBERS: Final[dict[type, str]] = {int: "int", float: "float", bool: "bool"}
 _LARGE: Final = 2**63
 
 
-class Shown(NamedTuple):
+class EncodedValue(NamedTuple):
     """A value, prepared for its `result`."""
 
     value: Value
@@ -40,11 +40,11 @@ class Shown(NamedTuple):
     truncated: bool
 
 
-_SHOWN_NONE: Final = Shown(encode_value(None), "None", "NoneType", False)
-_SHOWN_NOTHING: Final = Shown(msgspec.UNSET, "", "", False)
+_SHOWN_NONE: Final = EncodedValue(encode_value(None), "None", "NoneType", False)
+_SHOWN_NOTHING: Final = EncodedValue(msgspec.UNSET, "", "", False)
 
 
-class Presenter:
+class ResultEncoder:
     """Makes the `result` or `error` of an execution."""
 
     def __init__(self, config: ExecutorConfig) -> None:
@@ -65,8 +65,8 @@ class Presenter:
             with suppress(MemoryError):
                 self._reserve = bytearray(_RESERVE)
 
-    @gate
-    def show(self, execution: Execution, value: Any) -> "Shown":
+    @runs_user_code
+    def encode_value(self, execution: WorkerExecution, value: Any) -> "EncodedValue":
         """Prepare a value: MessagePack where it has that form, and always a repr."""
         if value is None:
             return _SHOWN_NONE
@@ -76,22 +76,22 @@ class Presenter:
         name = _NUMBERS.get(kind)
         if name is not None and -_LARGE < value < _LARGE:
             # What `bounded_repr` would say too: even the least bound has room for it.
-            return Shown(encode_value(value), repr(value), name, False)
+            return EncodedValue(encode_value(value), repr(value), name, False)
         text, truncated = bounded_repr(value, self._most_chars)
         name = bounded(type_name(value), self._most_name_chars)
         try:
             raw = encode_value(value)
         except LocalProtocolError:
-            return Shown(msgspec.UNSET, text, name, truncated)
+            return EncodedValue(msgspec.UNSET, text, name, truncated)
         frame = self._config.max_frame_bytes
         room = frame - _OTHER_BYTES - _size(text) - _size(name) - _size(execution.execution_id)
         most = most_objects(frame) - _OTHER_OBJECTS
         if len(memoryview(raw)) > room or exceeds(memoryview(raw), most):
-            return Shown(msgspec.UNSET, text, name, True)
-        return Shown(raw, text, name, truncated)
+            return EncodedValue(msgspec.UNSET, text, name, True)
+        return EncodedValue(raw, text, name, truncated)
 
-    @gate
-    def explain(self, execution: Execution, error: BaseException) -> Error:
+    @runs_user_code
+    def encode_error(self, execution: WorkerExecution, error: BaseException) -> Error:
         """Make the `error` of an exception."""
         kind = self._kind(execution, error)
         if issubclass(type(error), MemoryError):
@@ -120,7 +120,7 @@ class Presenter:
                 message_of(error),
             )
 
-    def _kind(self, execution: Execution, error: BaseException) -> ErrorKind:
+    def _kind(self, execution: WorkerExecution, error: BaseException) -> ErrorKind:
         # By its type alone: isinstance asks the object itself for its __class__, and runs its code.
         kind = type(error)
         asked = execution.reason
@@ -137,13 +137,13 @@ class Presenter:
             return "cancelled"
         return "exception"
 
-    def message(self, execution: Execution, outcome: Outcome) -> Result | Error:
+    def message(self, execution: WorkerExecution, outcome: CellOutcome) -> Result | Error:
         """Give the one message that ends an execution."""
         if self._reserve is None and self._config.max_memory_usage is not None:
             self._refill()
-        shown: Shown | Error | None = outcome.shown
-        truncated = execution.cut_bytes > 0
-        if isinstance(shown, Shown):
+        shown: EncodedValue | Error | None = outcome.shown
+        truncated = execution.truncated_bytes > 0
+        if isinstance(shown, EncodedValue):
             return Result(
                 execution_id=execution.execution_id,
                 mode=execution.mode,
@@ -168,7 +168,7 @@ class Presenter:
             captured=execution.undrained,
         )
 
-    def too_large(self, execution: Execution, outcome: Outcome, error: LocalProtocolError) -> Error:
+    def too_large(self, execution: WorkerExecution, outcome: CellOutcome, error: LocalProtocolError) -> Error:
         """Give what fits even a small `max_frame_bytes` when an outcome does not: an error, shortened."""
         message = self.message(execution, outcome)
         if isinstance(message, Error):

@@ -33,27 +33,27 @@ from pyrepl3_worker.code.import_control import ImportController
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement import in_force
 from pyrepl3_worker.errors import CancellationError
-from pyrepl3_worker.execution.execution import Execution
-from pyrepl3_worker.execution.host import Outcome
+from pyrepl3_worker.execution.execution import WorkerExecution
+from pyrepl3_worker.execution.host import CellOutcome
 from pyrepl3_worker.execution.tasks import EventLoopCoordinator
 from pyrepl3_worker.executor import AsyncExecutor
-from pyrepl3_worker.host_calls.calls import Calls
+from pyrepl3_worker.host_calls.calls import HostCaller
 from pyrepl3_worker.interrupts.child_processes import before_spawning, kill_children
-from pyrepl3_worker.interrupts.signals import Interrupt, loop_gate, wait_readable
-from pyrepl3_worker.interrupts.timers import AlarmClock
-from pyrepl3_worker.isolation.builtins_guard import take_note
+from pyrepl3_worker.interrupts.signals import Interrupt, runs_loop, wait_readable
+from pyrepl3_worker.interrupts.timers import TimerThread
+from pyrepl3_worker.isolation.builtins_guard import snapshot
 from pyrepl3_worker.namespace import NamespaceManager
-from pyrepl3_worker.output.hub import OutputHub
+from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.rendering.exceptions import describe
 from pyrepl3_worker.session import patched_functions
-from pyrepl3_worker.session.checkpoint_requests import Keeping
+from pyrepl3_worker.session.checkpoint_requests import CheckpointRequests
 from pyrepl3_worker.session.process_limits import limit_memory
 from pyrepl3_worker.session.queries import Queries
-from pyrepl3_worker.session.repair import Health
-from pyrepl3_worker.session.result_messages import Presenter, display_for
-from pyrepl3_worker.wire.busy_poll import Linger
+from pyrepl3_worker.session.repair import Repair
+from pyrepl3_worker.session.result_messages import ResultEncoder, display_for
+from pyrepl3_worker.wire.busy_poll import BusyPoll
 from pyrepl3_worker.wire.stdio import Stdio
-from pyrepl3_worker.wire.transport import Reader, Writer
+from pyrepl3_worker.wire.transport import FrameReader, FrameSender
 
 FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
 _MOST_STRAYS: Final = 1000
@@ -62,7 +62,7 @@ _LAST_GRACE: Final = 2.0
 _FOR_CODE: Final = 0.9  # of the grace; what is left is for exit handlers
 
 
-class Session:
+class WorkerSession:
     """Serves one parent. Made by `open_session` in `__main__`, once `hello` has come."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Session:
         hello: Hello,
         loop: asyncio.AbstractEventLoop,
         stdio: Stdio,
-        reader: Reader,
+        reader: FrameReader,
         waiting: list[ToWorker],
     ) -> None:
         """Get everything ready and say so. `waiting` came together with `hello`."""
@@ -79,35 +79,42 @@ class Session:
         self._stdio = stdio
         self._reader = reader
         self._config: ExecutorConfig = config
-        self._writer = Writer(stdio.writer, config.max_frame_bytes)
+        self._writer = FrameSender(stdio.writer, config.max_frame_bytes)
         self._stopping = False
         self._strays = 0
         self._advancing = False
-        self._linger = Linger(reader.fd)
+        self._busy_poll = BusyPoll(reader.fd)
         self._namespace = NamespaceManager()
         self._namespace.install()
-        clock = AlarmClock()
-        self._clock = clock
-        self._hub = OutputHub(self._writer, stdio, clock, config.max_output_bytes)
+        timers = TimerThread()
+        self._timers = timers
+        self._output = OutputCollector(self._writer, stdio, timers, config.max_output_bytes)
         self._executor = AsyncExecutor(
-            self._namespace, hello.session_id, config=config, host=self, clock=clock
+            self._namespace, hello.session_id, config=config, host=self, timers=timers
         )
-        self._calls = Calls(
+        self._calls = HostCaller(
             self._send_in_order,
             self._pump,
-            self._executor.stopper.doorbell.ring,
+            self._executor.canceller.wakeup.send,
             lambda: self._executor.blocking_thread,
             reader.fd,
         )
         self._coordinator = EventLoopCoordinator(loop, self._executor.manager)
         self._coordinator.on_nested = self._read_on_nested_loop
-        self._hub.use_doorbell(self._executor.stopper.doorbell)
-        self._health = Health(stdio, self._executor.stopper.doorbell, self._namespace.namespace)
-        self._presenter = Presenter(config)
-        self._keeping = Keeping(
-            self._namespace, self._executor.stopper, clock, self._health, self._writer, config.max_frame_bytes
+        self._output.use_wakeup(self._executor.canceller.wakeup)
+        self._repair = Repair(stdio, self._executor.canceller.wakeup, self._namespace.namespace)
+        self._encoder = ResultEncoder(config)
+        self._checkpoint_requests = CheckpointRequests(
+            self._namespace,
+            self._executor.canceller,
+            timers,
+            self._repair,
+            self._writer,
+            config.max_frame_bytes,
         )
-        self._queries = Queries(self._namespace, self._executor, self._hub, self._writer, self._count_waiting)
+        self._queries = Queries(
+            self._namespace, self._executor, self._output, self._writer, self._count_waiting
+        )
         self._ordered: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
             Execute: self._ordered.append,
@@ -131,19 +138,19 @@ class Session:
     def _prepare(self, hello: Hello) -> None:
         config, loop, names = self._config, self._loop, self._namespace.namespace
         loop.set_task_factory(self._executor.manager.factory)
-        patched_functions.provide(self._calls, self._hub, self._coordinator)
-        before_spawning(self._hub.flush, self._executor.stopper.before_spawning)
+        patched_functions.install_patches(self._calls, self._output, self._coordinator)
+        before_spawning(self._output.flush, self._executor.canceller.before_spawning)
         self._display = names["display"] = display_for(self._send_in_order, self._current_id)
         for spec in hello.capabilities:
             names[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
         os.register_at_fork(after_in_child=self._after_fork)
-        self._executor.stopper.doorbell.install()
+        self._executor.canceller.wakeup.install()
         ImportController(config, names).install()
-        take_note()
-        confinement = in_force.in_force()
+        snapshot()
+        confinement = in_force.active()
         if config.max_memory_usage is not None:
             # A thread's stack counts too, so it must be there before memory can run short.
-            self._clock.start()
+            self._timers.start()
             limit_memory(config.max_memory_usage)
             confinement.append("memory")
         self._writer.send(
@@ -160,7 +167,7 @@ class Session:
 
     # --- the loop ------------------------------------------------------------------------------------
 
-    @loop_gate
+    @runs_loop
     def run(self) -> None:
         """Serve until the session ends."""
         while not self._stopping:
@@ -175,27 +182,27 @@ class Session:
                 self._strays += 1
                 if self._strays > _MOST_STRAYS:
                     raise
-                self._hub.write("stderr", describe(error, "exception", None).traceback)
-                self._hub.flush()
+                self._output.write("stderr", describe(error, "exception", None).traceback)
+                self._output.flush()
 
     def finish(self) -> None:
         """Let go: exit handlers run, for a moment, and all output goes out."""
         import atexit
 
-        self._clock.set(_LAST_GRACE, lambda: os._exit(0))
+        self._timers.set(_LAST_GRACE, lambda: os._exit(0))
         kill_children(0.0)
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportAttributeAccessIssue] - the interpreter's own finalization would wait for the code's threads
         # The parent may have gone already.
         with suppress(OSError):
-            self._hub.flush()
+            self._output.flush()
 
     def _on_readable(self) -> None:
-        self._linger.came()
+        self._busy_poll.message_arrived()
         self._read()
-        self._executor.stopper.deliver()
+        self._executor.canceller.deliver()
         self._advance()
         if self._executor.at_rest and not self._stopping:
-            self._linger.wait()
+            self._busy_poll.poll()
 
     def _read(self) -> None:
         """Read what has arrived and dispatch it."""
@@ -217,7 +224,7 @@ class Session:
         for message in messages:
             self._handlers[type(message)](message)
 
-    def listen(self) -> None:
+    def read_messages(self) -> None:
         """In the doorbell's handler, while code holds this thread: read, and start nothing now."""
         self._read()
         if self._ordered:
@@ -226,10 +233,10 @@ class Session:
 
     def _pump(self) -> None:
         """Block this thread, in a call of the code's, until something has come; dispatch it."""
-        self._executor.stopper.raise_here()
+        self._executor.canceller.raise_here()
         wait_readable(self._reader.poller)
         self._read()
-        self._executor.stopper.raise_here()
+        self._executor.canceller.raise_here()
 
     def _read_on_nested_loop(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         loop.add_reader(self._reader.fd, self._on_nested_readable)
@@ -241,7 +248,7 @@ class Session:
 
     def _on_nested_readable(self) -> None:
         self._read()
-        self._executor.stopper.deliver()
+        self._executor.canceller.deliver()
 
     # --- handlers ------------------------------------------------------------------------------------
 
@@ -267,7 +274,7 @@ class Session:
         message = ordered[0]
         if isinstance(message, Execute):
             ordered.popleft()
-            execution = Execution(
+            execution = WorkerExecution(
                 message.execution_id,
                 message.code,
                 message.timeout,
@@ -278,7 +285,7 @@ class Session:
             return True
         if executor.running is None and not executor.queued:
             ordered.popleft()
-            self._keeping.answer(message)
+            self._checkpoint_requests.answer(message)
             return True
         return False
 
@@ -288,11 +295,11 @@ class Session:
         for waiting in self._ordered:
             if isinstance(waiting, Execute) and waiting.execution_id == message.execution_id:
                 self._ordered.remove(waiting)
-                self._executor.stopper.stop_holder()
-                execution = Execution(waiting.execution_id, waiting.code)
+                self._executor.canceller.cancel_loop_holder()
+                execution = WorkerExecution(waiting.execution_id, waiting.code)
                 error = CancellationError(f"execution {message.execution_id!r} was cancelled before it began")
                 execution.reason = message.reason
-                self._on_done(execution, Outcome(None, error, self.explain(execution, error), 0.0))
+                self._on_done(execution, CellOutcome(None, error, self.encode_error(execution, error), 0.0))
                 return
 
     def _on_shutdown(self, message: Shutdown) -> None:
@@ -306,7 +313,7 @@ class Session:
 
     async def _wind_down(self, cancelled: set[Task[Any]]) -> None:
         """Wait for what was cancelled, then stop the loop."""
-        await self._executor.stopper.over()
+        await self._executor.canceller.over()
         self._executor.manager.cleanup(cancelled)  # what the execution has started while it cleaned up
         while tasks := list(self._executor.manager.tasks):
             await asyncio.wait(tasks)
@@ -314,34 +321,36 @@ class Session:
         self._loop.stop()
 
     def _on_second_hello(self, message: Hello) -> None:
-        self._complain(f"a second hello, for session {message.session_id!r}: a worker has one session")
+        self._send_protocol_error(
+            f"a second hello, for session {message.session_id!r}: a worker has one session"
+        )
 
     def _give_up(self, error: RemoteProtocolError) -> None:
         """End, and say why once: code that waits for an answer here would read on for ever."""
         if self._loop.remove_reader(self._reader.fd):
-            self._complain(f"unreadable: {error}")
-            self._clock.set(_LAST_GRACE, lambda: os._exit(0))  # whatever the code does
+            self._send_protocol_error(f"unreadable: {error}")
+            self._timers.set(_LAST_GRACE, lambda: os._exit(0))  # whatever the code does
             self._on_shutdown(Shutdown(reason="unreadable", grace=0.0))
 
-    def _complain(self, text: str) -> None:
+    def _send_protocol_error(self, text: str) -> None:
         self._writer.send(Error("protocol", "RemoteProtocolError", text, traceback=text))
 
     # --- the executor's host -------------------------------------------------------------------------
 
-    def begin(self, execution: Execution) -> None:
+    def begin(self, execution: WorkerExecution) -> None:
         """Attribute what is written without a flow of its own."""
-        self._hub.begin(execution)
+        self._output.begin(execution)
         self._calls.running = execution
 
-    def show(self, execution: Execution, value: Any) -> Any:
+    def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
         """Prepare a value for its `result`."""
-        return self._presenter.show(execution, value)
+        return self._encoder.encode_value(execution, value)
 
-    def explain(self, execution: Execution, error: BaseException) -> Any:
+    def encode_error(self, execution: WorkerExecution, error: BaseException) -> Any:
         """Prepare an exception for its `error`."""
-        return self._presenter.explain(execution, error)
+        return self._encoder.encode_error(execution, error)
 
-    def before_unknown(self) -> None:
+    def flush_held_results(self) -> None:
         """Let go of the results that were held back for those after them."""
         self._writer.flush()
 
@@ -349,43 +358,43 @@ class Session:
         """Wake the blocking thread from an `input()`, a call or a sleep; say whether it was in one."""
         return self._calls.interrupt_blocking(interrupt)
 
-    def end(self, execution: Execution) -> None:
+    def end(self, execution: WorkerExecution) -> None:
         """Send what was written, and see whether more waits in the capture pipes."""
-        self._health.make_room()
+        self._repair.recursion_limit()
         if "matplotlib.pyplot" in sys.modules:
             from pyrepl3_worker.rendering.display import flush_figures
 
             flush_figures(self._display)
         self._calls.end(execution)
-        self._hub.finish(execution)
-        if self._health.mend_fds():
+        self._output.finish(execution)
+        if self._repair.standard_fds():
             execution.captured = True
             # A parent that has sent nothing more drains when it takes the result, and so before it can.
             followed = self._ordered or self._executor.queued or self._reader.has_more()
-            execution.undrained = not (followed and self._hub.wait_drained())
-        self._hub.running = self._calls.running = None
+            execution.undrained = not (followed and self._output.wait_drained())
+        self._output.running = self._calls.running = None
 
-    def tidy(self) -> None:
+    def repair(self) -> None:
         """Mend what the code may have broken; send what finalizers wrote while its outcome was sent."""
-        self._health.mend()
-        self._hub.settle()
+        self._repair.builtins()
+        self._output.flush_deferred()
 
-    def _on_done(self, execution: Execution, outcome: Outcome) -> None:
+    def _on_done(self, execution: WorkerExecution, outcome: CellOutcome) -> None:
         """Send the one `result` or `error` of an execution; held for the next one's if that follows now."""
-        message = self._presenter.message(execution, outcome)
+        message = self._encoder.message(execution, outcome)
         hold = not execution.captured and self._executor.running is None
         hold = hold and bool(self._ordered or self._executor.queued)
         try:
             self._writer.send(message, hold=hold)
         except LocalProtocolError as error:
-            self._writer.send(self._presenter.too_large(execution, outcome, error))
+            self._writer.send(self._encoder.too_large(execution, outcome, error))
         if self._ordered and not self._advancing and self._executor.running is None:
             self._loop.call_soon(self._advance)
 
     # --- odds and ends -------------------------------------------------------------------------------
 
     def _send_in_order(self, message: FromWorker) -> None:
-        self._hub.flush()
+        self._output.flush()
         self._writer.send(message)
 
     def _current_id(self) -> str | None:
@@ -397,4 +406,4 @@ class Session:
         self._stdio.abandon()
         self._executor.forked = True
         self._calls.forked = True
-        self._hub.after_fork()
+        self._output.after_fork()

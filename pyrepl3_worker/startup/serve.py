@@ -14,9 +14,9 @@ from typing import Final, NoReturn
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.messages import Error, Hello, ToWorker
-from pyrepl3_worker.session.session import Session
+from pyrepl3_worker.session.session import WorkerSession
 from pyrepl3_worker.wire.stdio import Stdio, low_fds_taken
-from pyrepl3_worker.wire.transport import Reader, Writer
+from pyrepl3_worker.wire.transport import FrameReader, FrameSender
 
 _PR_SET_PDEATHSIG: Final = 1
 _EXIT_PROTOCOL: Final = 70
@@ -48,11 +48,11 @@ def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
     # Code that sets time still for a test (`time.monotonic`) is not to stop us too.
     vars(loop)["time"] = monotonic
     asyncio.set_event_loop(loop)
-    reader = Reader(stdio.reader, DEFAULT_MAX_FRAME_BYTES)
+    reader = FrameReader(stdio.reader, DEFAULT_MAX_FRAME_BYTES)
     hello, waiting = _wait_for_hello(reader, stdio)
     if hello.config.max_frame_bytes != DEFAULT_MAX_FRAME_BYTES:
         reader.decoder.frames.max_frame_bytes = hello.config.max_frame_bytes
-    session = Session(hello, loop, stdio, reader, waiting)
+    session = WorkerSession(hello, loop, stdio, reader, waiting)
     session.run()
     session.finish()
     os._exit(0)
@@ -67,7 +67,7 @@ def _warm_up(modules: list[str], stdio: Stdio) -> None:
             os._exit(1)
 
 
-def _wait_for_hello(reader: Reader, stdio: Stdio) -> tuple[Hello, list[ToWorker]]:
+def _wait_for_hello(reader: FrameReader, stdio: Stdio) -> tuple[Hello, list[ToWorker]]:
     poller = select.poll()
     poller.register(reader.fd, select.POLLIN)
     while True:
@@ -89,7 +89,7 @@ def _wait_for_hello(reader: Reader, stdio: Stdio) -> tuple[Hello, list[ToWorker]
 
 
 def _refuse(stdio: Stdio, reason: str) -> NoReturn:
-    Writer(stdio.writer, DEFAULT_MAX_FRAME_BYTES).send(
+    FrameSender(stdio.writer, DEFAULT_MAX_FRAME_BYTES).send(
         Error(kind="protocol", exception="RemoteProtocolError", message=reason, traceback=reason)
     )
     os.write(stdio.last_words, f"pyrepl3-worker: {reason}\n".encode())

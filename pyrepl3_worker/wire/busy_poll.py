@@ -11,7 +11,7 @@ _SOON: Final = 2 * _PATIENCE
 """How soon a message has to come for the next one to be waited for; being woken takes a part of that."""
 
 
-class Linger:
+class BusyPoll:
     """Looks out for the next message as long as messages come one upon the other.
 
     A process that sleeps is awake again some 20 µs after a byte has come for it, which is a quarter of
@@ -30,11 +30,11 @@ class Linger:
         self._waited = False
         self._quick = False
 
-    def came(self) -> None:
+    def message_arrived(self) -> None:
         """Something can be read."""
         self._quick = perf_counter() - self._since < (_PATIENCE if self._waited else _SOON)
 
-    def wait(self) -> None:
+    def poll(self) -> None:
         """All is done: wait for a moment, if that has been worth it, until something can be read."""
         self._since = now = perf_counter()
         self._waited = self._quick

@@ -15,7 +15,7 @@ _HOLD_BYTES: Final = 32 * 1024
 _BULK_BYTES: Final = 1024 * 1024
 
 
-class Writer:
+class FrameSender:
     """Writes frames whole and in order, from any thread.
 
     A blocked pipe blocks the writer: that is the backpressure. The lock is reentrant since a garbage
@@ -99,7 +99,7 @@ class Writer:
                 continue
 
 
-class Reader:
+class FrameReader:
     """Reads what has arrived, without blocking. Used by the session alone."""
 
     def __init__(self, fd: int, max_frame_bytes: int) -> None:

@@ -34,29 +34,29 @@ class NotForked(msgspec.Struct, frozen=True, tag_field="type", tag="not_forked")
     reason: str
 
 
-class Fit(msgspec.Struct, frozen=True, tag_field="type", tag="fit"):
+class CanFork(msgspec.Struct, frozen=True, tag_field="type", tag="fit"):
     """Everything is imported, and a fork of this process is as good as a fresh one."""
 
 
-class Unfit(msgspec.Struct, frozen=True, tag_field="type", tag="unfit"):
+class CannotFork(msgspec.Struct, frozen=True, tag_field="type", tag="unfit"):
     """No worker may be forked from this process; it ends."""
 
     reason: str
 
 
-type FromTemplate = Forked | NotForked | Fit | Unfit
+type FromForkServer = Forked | NotForked | CanFork | CannotFork
 
 MOST_BYTES: Final = 64 * 1024
 """Longest message."""
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _requests: Final = msgspec.msgpack.Decoder(Fork)
-_answers: Final[msgspec.msgpack.Decoder[FromTemplate]] = msgspec.msgpack.Decoder(
-    Forked | NotForked | Fit | Unfit
+_answers: Final[msgspec.msgpack.Decoder[FromForkServer]] = msgspec.msgpack.Decoder(
+    Forked | NotForked | CanFork | CannotFork
 )
 
 
-def pack(message: Fork | FromTemplate) -> bytes:
+def pack(message: Fork | FromForkServer) -> bytes:
     """Give a message's packet."""
     return _encoder.encode(message)
 
@@ -66,7 +66,7 @@ def unpack_request(packet: bytes) -> Fork:
     return _requests.decode(packet)
 
 
-def unpack_answer(packet: bytes) -> FromTemplate:
+def unpack_answer(packet: bytes) -> FromForkServer:
     """Read what a template, or a worker just forked, sent.
 
     Raises:

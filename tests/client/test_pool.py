@@ -9,7 +9,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import SessionState, WorkerConfig, WorkerPool
-from pyrepl3_client._launch.idle_worker import Spare
+from pyrepl3_client._launch.idle_worker import IdleWorker
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._pool import choose, seconds_until_refill
 from pyrepl3_client.testing import ScriptedWorker
@@ -53,7 +53,7 @@ class Starter:
 
 async def test_the_oldest_warm_one_is_chosen_and_a_dead_one_never() -> None:
     starter = Starter()
-    spares = [Spare(starter(WorkerConfig()), lambda: None, lambda spare: None) for _ in range(3)]
+    spares = [IdleWorker(starter(WorkerConfig()), lambda: None, lambda spare: None) for _ in range(3)]
     assert choose([]) is None
     assert choose(spares) is spares[0]
     spares[1].warm = spares[2].warm = True
@@ -179,8 +179,8 @@ async def test_a_worker_that_cannot_start_fails_the_entry_with_its_words() -> No
 async def test_an_end_is_not_taken_for_warmth() -> None:
     """A pipe that nobody reads from any more counts as writable too."""
     worker = ScriptedWorker()
-    deaths: list[Spare] = []
-    spare = Spare(worker.launch(WorkerConfig()), lambda: None, deaths.append)
+    deaths: list[IdleWorker] = []
+    spare = IdleWorker(worker.launch(WorkerConfig()), lambda: None, deaths.append)
     worker.life.exit(1)
     await spare.ended
     assert not spare.warm
@@ -205,7 +205,7 @@ async def test_a_cancelled_entry_leaves_nothing(tmp_path: Path) -> None:
 
 async def test_a_real_spare_that_is_killed_is_replaced() -> None:
     async with WorkerPool(1) as pool:
-        os.kill(pool._spares[0].worker.pid, signal.SIGKILL)  # pyright: ignore[reportPrivateUsage]
+        os.kill(pool._idle_workers[0].worker.pid, signal.SIGKILL)  # pyright: ignore[reportPrivateUsage]
         async with pool.open_session() as session:
             assert (await session.execute("1 + 1")).value == 2
             assert session.state is SessionState.READY

@@ -66,8 +66,8 @@ async def test_no_payload_of_a_workers_is_ever_unpickled(tmp_path: Path) -> None
                 if await run(journal, f"e{n}", shape, spec) == (shape, False):
                     await submitted.next()
                     name = shape.hex()
-                    await journal.intend(f"r{n}", CallRecord(name, "search", name))
-                    await journal.answer(f"r{n}", name, shape)
+                    await journal.begin_call(f"r{n}", CallRecord(name, "search", name))
+                    await journal.finish_call(f"r{n}", name, shape)
                     await journal.settle(f"r{n}", shape, rejected=True)
                 assert (await executing)[0] == shape
                 assert [call.outcome for call in (await journal.calls(f"r{n}")).values()] == [shape]

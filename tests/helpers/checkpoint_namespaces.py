@@ -40,7 +40,7 @@ class Worker:
 
     def take(self) -> Checkpointed:
         """Take a checkpoint, as a parent does that keeps all blobs."""
-        answer = self.checkpointer.take("c", list(self.store))
+        answer = self.checkpointer.create_checkpoint("c", list(self.store))
         self.store.update(answer.blobs)
         return answer
 

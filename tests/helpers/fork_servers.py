@@ -12,7 +12,7 @@ import anyio
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import WorkerConfig
-from pyrepl3_client._launch.fork_server import Template
+from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._session.open import open_with
@@ -20,7 +20,7 @@ from tests.helpers.real_sessions import quick
 
 
 def opened(
-    template: Template, config: WorkerConfig | None = None, **options: Any
+    template: ForkServer, config: WorkerConfig | None = None, **options: Any
 ) -> AbstractAsyncContextManager[pyrepl3.Session]:
     """Open a session in a worker that a template launches."""
     return open_with(
@@ -41,7 +41,7 @@ def typed(prompt: str) -> str:
     return "typed"
 
 
-async def ready(template: Template) -> Template:
+async def ready(template: ForkServer) -> ForkServer:
     """Wait until a template forks."""
     with anyio.fail_after(20):
         await template.settled()
@@ -62,7 +62,7 @@ def impostor(folder: Path, answer: str) -> str:
     path.write_text(
         f"#!{sys.executable}\nimport os, socket, sys\nfrom pyrepl3_schemas.fork_server import *\n"
         "from pyrepl3_schemas.fork_server import pack, unpack_request\n"
-        "control = socket.socket(fileno=0)\ncontrol.send(pack(Fit()))\n"
+        "control = socket.socket(fileno=0)\ncontrol.send(pack(CanFork()))\n"
         f"while packet := control.recv(65536):\n    number = unpack_request(packet).number\n    {answer}\n"
     )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)

@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from resonate.connections.local import ServerState, unwrap_request_envelope, wrap_response_envelope
 from resonate.error import ServerError
 
-from pyrepl3_client.durable.sqlite.resonate_server.server import Machine
-from pyrepl3_client.durable.sqlite.resonate_server.wire import Message
+from pyrepl3_client.durable.sqlite.resonate_server.server import ResonateServer
+from pyrepl3_client.durable.sqlite.resonate_server.wire import OutgoingMessage
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.schema import prepare
 from tests.helpers.sqlite_store import START, action, apply, request, suspend
@@ -78,7 +78,7 @@ class SameAsServerState(RuleBasedStateMachine):
     def open(self) -> None:
         self.database = Database(str(self.folder / "state.db"))
         prepare(self.database)
-        self.machine = Machine(self.database)
+        self.machine = ResonateServer(self.database)
 
     def teardown(self) -> None:
         self.database.close()
@@ -96,7 +96,7 @@ class SameAsServerState(RuleBasedStateMachine):
         self.model.outgoing = []
         return sorted_messages(sent)
 
-    def our_messages(self, messages: list[Message]) -> list[Any]:
+    def our_messages(self, messages: list[OutgoingMessage]) -> list[Any]:
         return sorted_messages([[message.address, json.loads(message.body)] for message in messages])
 
     def both(self, kind: str, data: dict[str, Any]) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from pyrepl3_client.durable.sqlite import SqliteConnection
-from pyrepl3_client.durable.sqlite.resonate_server.server import Machine
-from pyrepl3_client.durable.sqlite.resonate_server.wire import Message, encode_answer, parse_request
+from pyrepl3_client.durable.sqlite.resonate_server.server import ResonateServer
+from pyrepl3_client.durable.sqlite.resonate_server.wire import OutgoingMessage, encode_answer, parse_request
 from pyrepl3_client.durable.sqlite.tables.database import Database
 
 START = 1_700_000_000_000
@@ -77,7 +77,9 @@ def suspend(task_id: str, awaited: Sequence[str], version: int | None = None) ->
     return body if version is None else {**body, "version": version}
 
 
-def apply(database: Database, machine: Machine, now: int, text: str) -> tuple[Any, list[Message]]:
+def apply(
+    database: Database, machine: ResonateServer, now: int, text: str
+) -> tuple[Any, list[OutgoingMessage]]:
     """Apply a request as the connection does; give the decoded answer, and the messages."""
     envelope, body = parse_request(text)
     with database.transaction():

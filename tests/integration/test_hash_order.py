@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client._launch.fork_server import Template
+from pyrepl3_client._launch.fork_server import ForkServer
 from tests.helpers.fork_servers import opened, ready
 from tests.helpers.real_sessions import quick, value
 
@@ -75,7 +75,7 @@ async def test_workers_of_a_pool_have_the_order_of_all_others(fork: bool) -> Non
 
 
 async def test_forked_workers_have_the_order_of_spawned_ones() -> None:
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         async with opened(template) as session:
             assert template.reason is None

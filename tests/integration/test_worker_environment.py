@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client._launch.fork_server import Template
+from pyrepl3_client._launch.fork_server import ForkServer
 from tests.helpers.fork_servers import modules, opened, ready
 from tests.helpers.real_sessions import quick, run, value
 
@@ -38,7 +38,7 @@ async def test_a_warm_module_sees_no_command_line(tmp_path: Path) -> None:
     asked = "import arguments, sys\n[arguments.seen, arguments.later, sys.argv]"
     async with pyrepl3.open_session(config=config) as session:
         assert await value(session, asked) == [[""]] * 3
-    async with Template(config) as template:
+    async with ForkServer(config) as template:
         await ready(template)
         async with opened(template) as session:
             assert await value(session, asked) == [[""]] * 3

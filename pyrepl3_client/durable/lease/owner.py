@@ -17,7 +17,7 @@ _gone: Final[set[str]] = set()
 """Owners of this process that have ended, and could not say so in their store."""
 
 
-def this_owner() -> str:
+def current_owner() -> str:
     """Name a new owner: `{host}/{pid}/{start time}/{boot}/{pid namespace}/{random}`."""
     pid = os.getpid()
     parts = (

@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 
 from pyrepl3_client._journal.protocol import SavedCheckpoint, blob_digest
-from pyrepl3_client.durable.remote.fenced_store import FencedStore, last
-from pyrepl3_client.durable.remote.large_values import DataStore, Ref
+from pyrepl3_client.durable.remote.fenced_store import FencedStore, find_newest
+from pyrepl3_client.durable.remote.large_values import LargeValueRef, LargeValueStore
 from pyrepl3_client.errors import StoreError
 
 
@@ -17,7 +17,7 @@ class _Listed(msgspec.Struct, frozen=True):
 
     number: int
     after_seq: int
-    body: Ref
+    body: LargeValueRef
 
 
 class _List(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class _Body(msgspec.Struct, frozen=True):
 
     checkpoint: SavedCheckpoint
     blobs: dict[str, _Place]
-    packs: dict[str, Ref]
+    packs: dict[str, LargeValueRef]
     """By their names."""
 
 
@@ -55,13 +55,13 @@ _PACK_BYTES: Final = 4 * 1024 * 1024
 class CheckpointStore:
     """The checkpoints of one session. `prepare` reads the list."""
 
-    def __init__(self, store: FencedStore, data: DataStore) -> None:
+    def __init__(self, store: FencedStore, data: LargeValueStore) -> None:
         """Write through `store`, the large parts through `data`."""
         self._store: Final = store
         self._data: Final = data
         self._number = 0
         self._list = _List()
-        self._list_ref = Ref()
+        self._list_ref = LargeValueRef()
         self._bodies: Final[dict[int, _Body]] = {}
         """Those that were read or written here, by the number of their save."""
         self._saving: Final = asyncio.Lock()
@@ -80,11 +80,11 @@ class CheckpointStore:
         async def exists(number: int) -> bool:
             return await self._store.get(self._id(number)) is not None
 
-        self._number = await last(exists)
+        self._number = await find_newest(exists)
         if self._number:
             found = await self._store.get(self._id(self._number))
             if found is not None:
-                self._list_ref = _decode(found.param, Ref)
+                self._list_ref = _decode(found.param, LargeValueRef)
                 self._list = _decode(await self._data.get(self._list_ref), _List)
 
     async def save(
@@ -120,7 +120,11 @@ class CheckpointStore:
                 await self._data.drop(packs[pack])
 
     async def _pack(
-        self, blobs: Mapping[str, bytes], what: str, places: dict[str, _Place], packs: dict[str, Ref]
+        self,
+        blobs: Mapping[str, bytes],
+        what: str,
+        places: dict[str, _Place],
+        packs: dict[str, LargeValueRef],
     ) -> None:
         """Store blobs, and enter where they are."""
         parts: list[bytes] = []

@@ -17,7 +17,7 @@ from pyrepl3_client.errors import StoreError
 ANSWER_TIMEOUT: Final = 15.0
 
 
-class Link(msgspec.Struct, frozen=True):
+class RemoteStore(msgspec.Struct, frozen=True):
     """What a journal needs of a store."""
 
     network: Network
@@ -25,7 +25,7 @@ class Link(msgspec.Struct, frozen=True):
     pid: str
 
 
-class Bounded:
+class TimeLimitedNetwork:
     """A `Network` whose requests are answered in time, or fail.
 
     Args:
@@ -72,7 +72,7 @@ class Bounded:
             ) from None
 
 
-def connect_http(url: str, shown: str, token: str | None, session_id: str, timeout: float) -> Link:
+def connect_http(url: str, shown: str, token: str | None, session_id: str, timeout: float) -> RemoteStore:
     """Connect to a Resonate server.
 
     Args:
@@ -85,10 +85,10 @@ def connect_http(url: str, shown: str, token: str | None, session_id: str, timeo
     pid = uuid.uuid4().hex
     network = HttpConnection(url, auth=token)
     source = SSEConnection(url, pid=pid, group=session_group(session_id), auth=token)
-    return Link(Bounded(network, shown, timeout), source, pid)
+    return RemoteStore(TimeLimitedNetwork(network, shown, timeout), source, pid)
 
 
-def connect_postgres(dsn: str, shown: str, session_id: str, timeout: float) -> Link:
+def connect_postgres(dsn: str, shown: str, session_id: str, timeout: float) -> RemoteStore:
     """Connect to PostgreSQL with resonate-pg's schema.
 
     Raises:
@@ -105,4 +105,4 @@ def connect_postgres(dsn: str, shown: str, session_id: str, timeout: float) -> L
     connection = connection_type(dsn, pid=pid, group=session_group(session_id))
     if not isinstance(connection, Source):
         raise StoreError(f"cannot open the store at {shown}: this resonate-pg brings no messages; update it")
-    return Link(Bounded(connection, shown, timeout), connection, pid)
+    return RemoteStore(TimeLimitedNetwork(connection, shown, timeout), connection, pid)

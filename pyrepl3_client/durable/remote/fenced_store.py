@@ -16,8 +16,8 @@ from resonate.types import PromiseCreateReq, PromiseRecord, PromiseSettleReq, Va
 from resonate_base import Network, ResonateError
 
 from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
-from pyrepl3_client.durable.lease.owner import describe, is_dead, this_owner
-from pyrepl3_client.durable.resonate.engine import is_missing, told
+from pyrepl3_client.durable.lease.owner import current_owner, describe, is_dead
+from pyrepl3_client.durable.resonate.engine import is_missing, translate_error
 from pyrepl3_client.durable.resonate.function import FOREVER
 from pyrepl3_client.durable.resonate.ids import session_group, session_root
 from pyrepl3_client.errors import StoreError
@@ -81,7 +81,7 @@ class FencedStore:
         self._ttl: Final = ttl
         self._on_lost: Final = on_lost
         self._clock: Final = clock
-        self._name: Final = this_owner()
+        self._name: Final = current_owner()
         self._version = -1
         self._entry = b""
         self._owners = 0
@@ -121,7 +121,7 @@ class FencedStore:
             await asyncio.sleep(min(left, _LOOK))
         self._version = version
         try:
-            self._owners = await last(self._has_owner)
+            self._owners = await find_newest(self._has_owner)
             await self._enter()
         except BaseException:
             await self.give_up()
@@ -135,7 +135,7 @@ class FencedStore:
                 self._pid, int(self._ttl * 1000), self._request(self.root, b"", {})
             )
         except ResonateError as error:
-            raise told(error) from error
+            raise translate_error(error) from error
         if taken == "conflict":
             return None
         if taken.task.state != "acquired":
@@ -154,7 +154,7 @@ class FencedStore:
         try:
             await self._sender.task_fence_create(self.root, self._version, request)
         except ResonateError as error:
-            raise told(error) from error
+            raise translate_error(error) from error
 
     def _owner_id(self, n: int) -> str:
         return f"{self.root}:owner.{n}"
@@ -163,7 +163,7 @@ class FencedStore:
         return await self.get(self._owner_id(n)) is not None
 
     async def _owner(self) -> _Owner | None:
-        found = await self.get(self._owner_id(await last(self._has_owner)))
+        found = await self.get(self._owner_id(await find_newest(self._has_owner)))
         return None if found is None else msgspec.msgpack.decode(found.param, type=_Owner)
 
     async def _release(self, version: int) -> None:
@@ -171,9 +171,9 @@ class FencedStore:
             await self._sender.task_release(self.root, version)
         except ServerError as error:
             if error.code not in _FENCED:
-                raise told(error) from error
+                raise translate_error(error) from error
         except ResonateError as error:
-            raise told(error) from error
+            raise translate_error(error) from error
 
     async def _renew(self) -> None:
         while True:
@@ -184,7 +184,7 @@ class FencedStore:
                         self._pid, [TaskRef(id=self.root, version=self._version)]
                     )
                 except ResonateError as error:
-                    raise told(error) from error
+                    raise translate_error(error) from error
                 # A heartbeat is answered in the same way whether it renewed anything or not.
                 await self.create(self._owner_id(self._owners), self._entry)
             except LeaseLost:
@@ -217,7 +217,7 @@ class FencedStore:
         except ResonateError as error:
             if is_missing(error):
                 return None
-            raise told(error) from error
+            raise translate_error(error) from error
 
     async def create(
         self, promise_id: str, param: bytes, key: str = "", tags: dict[str, str] | None = None
@@ -267,9 +267,9 @@ class FencedStore:
                 return await write(version)
             except ServerError as error:
                 if error.code not in _FENCED:
-                    raise told(error) from error
+                    raise translate_error(error) from error
             except ResonateError as error:
-                raise told(error) from error
+                raise translate_error(error) from error
             await self._regain(version)
 
     async def _regain(self, version: int) -> None:
@@ -323,7 +323,7 @@ def _data(promise_id: str, value: Value) -> bytes:
         raise StoreError(f"promise {promise_id!r} holds what was not written by pyrepl3: {error}") from error
 
 
-async def last(exists: Callable[[int], Awaitable[bool]]) -> int:
+async def find_newest(exists: Callable[[int], Awaitable[bool]]) -> int:
     """Give the largest number from 1 on that exists, 0 when there is none.
 
     Asks some `2 * log2(n)` times: by doubling steps, then by halving the gap.

@@ -20,7 +20,7 @@ MAX_BYTES: Final = 1024**3
 _ABREAST: Final = 4
 
 
-class Ref(msgspec.Struct, frozen=True, omit_defaults=True):
+class LargeValueRef(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where bytes are: here, or in the promises of a name."""
 
     inline: bytes = b""
@@ -28,7 +28,7 @@ class Ref(msgspec.Struct, frozen=True, omit_defaults=True):
     size: int = 0
 
 
-class DataStore:
+class LargeValueStore:
     """Stores bytes for as long as anything refers to them."""
 
     def __init__(self, store: FencedStore) -> None:
@@ -44,7 +44,7 @@ class DataStore:
                 f"{MAX_BYTES:,}; make it smaller, or keep it in a file of its own"
             )
 
-    async def put(self, data: bytes, what: str, *, apart: bool = False) -> Ref:
+    async def put(self, data: bytes, what: str, *, apart: bool = False) -> LargeValueRef:
         """Store bytes.
 
         Args:
@@ -56,10 +56,10 @@ class DataStore:
             StoreError: there are more of them, or the store failed.
         """
         if len(data) <= INLINE_BYTES and not apart:
-            return Ref(data)
+            return LargeValueRef(data)
         self.check_size(what, data)
         # A new name each time: a part that an owner left when it was killed is in nobody's way.
-        ref = Ref(b"", secrets.token_hex(8), len(data))
+        ref = LargeValueRef(b"", secrets.token_hex(8), len(data))
         limit = asyncio.Semaphore(_ABREAST)
 
         async def put_part(n: int) -> None:
@@ -72,7 +72,7 @@ class DataStore:
         await _all(*(put_part(n) for n in range(_parts(ref))))
         return ref
 
-    async def get(self, ref: Ref) -> bytes:
+    async def get(self, ref: LargeValueRef) -> bytes:
         """Read bytes.
 
         Raises:
@@ -96,7 +96,7 @@ class DataStore:
         await _all(*(get_part(n) for n in range(len(parts))))
         return b"".join(parts)
 
-    async def drop(self, ref: Ref) -> None:
+    async def drop(self, ref: LargeValueRef) -> None:
         """Let the store's retention have the parts. What fails is left, and is logged."""
         try:
             for n in range(_parts(ref) if ref.name else 0):
@@ -104,11 +104,11 @@ class DataStore:
         except StoreError as error:
             _log.warning("cannot let go of %r in session %r: %s", ref.name, self._store.session_id, error)
 
-    def _part(self, ref: Ref, n: int) -> str:
+    def _part(self, ref: LargeValueRef, n: int) -> str:
         return f"{self._store.root}:data.{ref.name}.{n}"
 
 
-def _parts(ref: Ref) -> int:
+def _parts(ref: LargeValueRef) -> int:
     return max(1, -(-ref.size // PART_BYTES))
 
 

@@ -10,11 +10,11 @@ from resonate.types import PromiseSettleReq
 
 from pyrepl3_client._journal.protocol import CallRecord, Entry, History, SavedCheckpoint, Spec, Status
 from pyrepl3_client.durable.remote.checkpoints import CheckpointStore
-from pyrepl3_client.durable.remote.fenced_store import FencedStore, Found, last
-from pyrepl3_client.durable.remote.large_values import DataStore, Ref
+from pyrepl3_client.durable.remote.fenced_store import FencedStore, Found, find_newest
+from pyrepl3_client.durable.remote.large_values import LargeValueRef, LargeValueStore
 from pyrepl3_client.durable.resonate.function import Settled
 from pyrepl3_client.durable.resonate.ids import awaited_id, escaped, execution_key, root_id
-from pyrepl3_client.durable.resonate.journal import Begun, Outcome
+from pyrepl3_client.durable.resonate.journal import BegunExecution, RecordedOutcome
 from pyrepl3_client.errors import StoreError
 from pyrepl3_schemas.messages import ResultMode
 
@@ -26,7 +26,7 @@ class _Logged(msgspec.Struct, frozen=True, omit_defaults=True):
     """The parameter of `log.{n}`."""
 
     execution_id: str
-    code: Ref
+    code: LargeValueRef
     digest: str
     timeout: float | None = None
     result_mode: ResultMode = "last_expr_or_assign"
@@ -36,7 +36,7 @@ class _Logged(msgspec.Struct, frozen=True, omit_defaults=True):
 class _Ended(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of `log.{n}`."""
 
-    outcome: Ref
+    outcome: LargeValueRef
     rejected: bool = False
     attempts: int = 0
 
@@ -79,15 +79,15 @@ class PromiseRecord:
     def __init__(self, store: FencedStore) -> None:
         """Record through `store`, which is ours; `prepare` reads where it stands."""
         self._store: Final = store
-        self._data: Final = DataStore(store)
+        self._data: Final = LargeValueStore(store)
         self._saved: Final = CheckpointStore(store, self._data)
         self._executions: Final[dict[str, _Known]] = {}
         self._last_seq = 0
-        self._unrecorded: Final[dict[str, tuple[Outcome, str | None]]] = {}
+        self._unrecorded: Final[dict[str, tuple[RecordedOutcome, str | None]]] = {}
 
     async def prepare(self) -> None:
         """Find the newest execution and checkpoint, and mend what a killed owner left half done."""
-        self._last_seq = await last(self._has_log)
+        self._last_seq = await find_newest(self._has_log)
         await self._saved.prepare()
         if self._last_seq:
             newest = await self._read(self._last_seq)
@@ -103,7 +103,7 @@ class PromiseRecord:
 
     # --- executions ----------------------------------------------------------------------------------
 
-    async def _begin(self, execution_id: str, digest: str, spec: Spec) -> Begun:
+    async def _begin(self, execution_id: str, digest: str, spec: Spec) -> BegunExecution:
         await self._catch_up()
         remembered = execution_id in self._executions
         execution = await self._find(execution_id)
@@ -121,7 +121,7 @@ class PromiseRecord:
             execution.calls = {}
             self._executions[execution_id] = execution
         outcome = None if execution.ended is None else await self._data.get(execution.ended.outcome)
-        return Begun(execution.entry, execution.digest, new, outcome)
+        return BegunExecution(execution.entry, execution.digest, new, outcome)
 
     def _index_id(self, execution_id: str) -> str:
         return f"{self._store.root}:exec.{escaped(execution_id)}"
@@ -196,9 +196,9 @@ class PromiseRecord:
         async def exists(n: int) -> bool:
             return await self._store.get(f"{self._log(seq)}.{what}.{n}") is not None
 
-        return await last(exists)
+        return await find_newest(exists)
 
-    async def count_attempt(self, execution_id: str) -> int:
+    async def add_death(self, execution_id: str) -> int:
         """Count a death that cost an execution its run."""
         await self._catch_up()
         execution = await self._require(execution_id)
@@ -206,7 +206,7 @@ class PromiseRecord:
         execution.deaths += 1
         return self._counted(execution)
 
-    async def excuse(self, execution_id: str) -> None:
+    async def exempt_next_death(self, execution_id: str) -> None:
         """Record that the next death costs an execution nothing."""
         execution = await self._require(execution_id)
         await self._store.create(f"{self._log(execution.entry.seq)}.excuse.{execution.excuses + 1}", b"")
@@ -220,14 +220,16 @@ class PromiseRecord:
 
     # --- outcomes ------------------------------------------------------------------------------------
 
-    async def _end(self, execution_id: str, outcome: Outcome, promise_id: str | None, *, keep: bool) -> bytes:
+    async def _end(
+        self, execution_id: str, outcome: RecordedOutcome, promise_id: str | None, *, keep: bool
+    ) -> bytes:
         self._data.check_size(f"the outcome of execution {execution_id!r}", outcome.data)
         if keep:
             # From here on it is not lost for as long as this process lives.
             self._unrecorded.setdefault(execution_id, (outcome, promise_id))
         return await self._record(execution_id, outcome, promise_id)
 
-    async def _record(self, execution_id: str, outcome: Outcome, promise_id: str | None) -> bytes:
+    async def _record(self, execution_id: str, outcome: RecordedOutcome, promise_id: str | None) -> bytes:
         execution = await self._require(execution_id)
         recorded = outcome.data
         if execution.ended is None:
@@ -254,7 +256,7 @@ class PromiseRecord:
         promise_id = awaited_id(root_id(self._store.session_id, execution_id))
         found = await self._store.get(promise_id)
         if ended is not None and found is not None and found.value is None:
-            outcome = Outcome(await self._data.get(ended.outcome), ended.rejected)
+            outcome = RecordedOutcome(await self._data.get(ended.outcome), ended.rejected)
             await self._record(execution_id, outcome, promise_id)
             await self._mended(promise_id)
 
@@ -266,11 +268,11 @@ class PromiseRecord:
         for execution_id, (outcome, promise_id) in list(self._unrecorded.items()):
             await self._record(execution_id, outcome, promise_id)
 
-    async def _known(self, execution_id: str) -> Outcome | None:
+    async def _known(self, execution_id: str) -> RecordedOutcome | None:
         execution = await self._find(execution_id)
         if execution is None or execution.ended is None:
             return None
-        return Outcome(await self._data.get(execution.ended.outcome), execution.ended.rejected)
+        return RecordedOutcome(await self._data.get(execution.ended.outcome), execution.ended.rejected)
 
     # --- calls ---------------------------------------------------------------------------------------
 
@@ -290,13 +292,13 @@ class PromiseRecord:
     async def _read_call(self, execution: _Known, n: int, found: Found) -> CallRecord:
         intent = _decode(found.param, _Intent)
         if found.value is not None:
-            outcome = await self._data.get(_decode(found.value, Ref))
+            outcome = await self._data.get(_decode(found.value, LargeValueRef))
             return CallRecord(intent.call_id, intent.name, intent.digest, outcome)
 
         async def again(k: int) -> bool:
             return await self._store.get(f"{self._call(execution, n)}.again.{k}") is not None
 
-        return CallRecord(intent.call_id, intent.name, intent.digest, None, 1 + await last(again))
+        return CallRecord(intent.call_id, intent.name, intent.digest, None, 1 + await find_newest(again))
 
     async def calls(self, execution_id: str) -> dict[str, CallRecord]:
         """Give an execution's calls, in the order of their intents."""
@@ -306,7 +308,7 @@ class PromiseRecord:
         async with execution.intending:
             return {call_id: call for call_id, (_, call) in (await self._calls(execution)).items()}
 
-    async def intend(self, execution_id: str, call: CallRecord) -> CallRecord | None:
+    async def begin_call(self, execution_id: str, call: CallRecord) -> CallRecord | None:
         """Record that a call is about to be made, or give the one that is on record."""
         await self._catch_up()
         execution = await self._require(execution_id)
@@ -320,7 +322,7 @@ class PromiseRecord:
             calls[call.call_id] = (n, CallRecord(call.call_id, call.name, call.digest))
         return None
 
-    async def repeat(self, execution_id: str, call_id: str) -> int:
+    async def retry_call(self, execution_id: str, call_id: str) -> int:
         """Record that a call without outcome is made again."""
         await self._catch_up()
         execution, n, call = await self._open_call(execution_id, call_id)
@@ -331,7 +333,7 @@ class PromiseRecord:
         (await self._calls(execution))[call_id] = (n, again)
         return again.attempt
 
-    async def answer(self, execution_id: str, call_id: str, outcome: bytes) -> None:
+    async def finish_call(self, execution_id: str, call_id: str, outcome: bytes) -> None:
         """Record a call's outcome. The first one stays."""
         await self._catch_up()
         execution, n, call = await self._open_call(execution_id, call_id)

@@ -49,7 +49,7 @@ class BridgeTimeout(StoreError, TimeoutError):  # noqa: N818 - as ExecutionTimeo
         )
 
 
-class Correlation:
+class PendingExecution:
     """One execution, its promise, and those who wait for its outcome."""
 
     __slots__ = ("_outcome", "_submit", "_submitted", "execution_id", "given_up", "promise_id")
@@ -130,15 +130,15 @@ class ProtocolBridge:
     """Correlates promises and executions, and lets each execution be submitted at most once.
 
     Args:
-        recall: called with the ids of an execution and its promise when a durable function comes that
+        settle_orphan: called with the ids of an execution and its promise when a durable function comes that
             nobody in this process waits for: left over from another one, or already settled. It sees to
             it that the promise is settled if the outcome is known.
     """
 
-    def __init__(self, recall: Callable[[str, str], Awaitable[None]]) -> None:
+    def __init__(self, settle_orphan: Callable[[str, str], Awaitable[None]]) -> None:
         """Know of no execution."""
-        self._recall: Final = recall
-        self._pending: Final[dict[str, Correlation]] = {}
+        self._settle_orphan: Final = settle_orphan
+        self._pending: Final[dict[str, PendingExecution]] = {}
         self._settled: Final[set[str]] = set()
         """Ids whose promise was resolved here, and whose function has still to come for it."""
         self._high_water = 0
@@ -151,7 +151,7 @@ class ProtocolBridge:
         """What it has done so far."""
         return BridgeMetrics(len(self._pending), self._high_water, self._submissions, self._replays)
 
-    def expect(self, execution_id: str, submit: Callable[[], None]) -> Correlation:
+    def expect(self, execution_id: str, submit: Callable[[], None]) -> PendingExecution:
         """Wait for an execution's outcome; its durable function is about to be started.
 
         Args:
@@ -163,68 +163,68 @@ class ProtocolBridge:
         """
         if self._closed is not None:
             raise StoreError(*self._closed.args)
-        correlation = self._pending[execution_id] = Correlation(execution_id, submit)
+        pending = self._pending[execution_id] = PendingExecution(execution_id, submit)
         self._high_water = max(self._high_water, len(self._pending))
-        return correlation
+        return pending
 
-    def pending(self, execution_id: str) -> Correlation | None:
+    def pending(self, execution_id: str) -> PendingExecution | None:
         """Look up an execution that has no outcome yet."""
         return self._pending.get(execution_id)
 
-    def forget(self, correlation: Correlation) -> None:
+    def forget(self, pending: PendingExecution) -> None:
         """Drop an execution that was not submitted: nobody waits for it any more."""
-        if self._pending.get(correlation.execution_id) is correlation:
-            del self._pending[correlation.execution_id]
+        if self._pending.get(pending.execution_id) is pending:
+            del self._pending[pending.execution_id]
 
     async def submit(self, execution_id: str, promise_id: str) -> None:
         """Have the session run an execution under a promise; a durable function says so each time it runs."""
-        correlation = self._pending.get(execution_id)
-        if correlation is not None:
-            self._hand_over(correlation, promise_id)
+        pending = self._pending.get(execution_id)
+        if pending is not None:
+            self._hand_over(pending, promise_id)
             return
         self._replays += 1
         if execution_id in self._settled:
             self._settled.discard(execution_id)
         elif self._closed is None:
-            await self._recall(execution_id, promise_id)
+            await self._settle_orphan(execution_id, promise_id)
 
     def submit_again(self, execution_id: str, promise_id: str) -> None:
         """The same, for a function that waits for its promise already, and will not come by itself."""
-        correlation = self._pending.get(execution_id)
-        if correlation is not None:
-            self._hand_over(correlation, promise_id)
+        pending = self._pending.get(execution_id)
+        if pending is not None:
+            self._hand_over(pending, promise_id)
 
-    def _hand_over(self, correlation: Correlation, promise_id: str) -> None:
-        if correlation.submit(promise_id):
+    def _hand_over(self, pending: PendingExecution, promise_id: str) -> None:
+        if pending.submit(promise_id):
             self._submissions += 1
-            if correlation.ended:
+            if pending.ended:
                 # The session did not take it: whoever asks again makes a new start.
-                self.forget(correlation)
+                self.forget(pending)
         else:
             self._replays += 1
 
     def settle(self, execution_id: str, outcome: bytes) -> None:
         """Give an outcome, which is recorded by now and its promise resolved, to those who wait for it."""
-        correlation = self._pending.pop(execution_id, None)
-        if correlation is None:
+        pending = self._pending.pop(execution_id, None)
+        if pending is None:
             return
-        if correlation.promise_id is not None:
+        if pending.promise_id is not None:
             self._settled.add(execution_id)
-        correlation.resolve(outcome)
+        pending.resolve(outcome)
 
     def fail(self, execution_id: str, error: Exception) -> None:
         """Tell those who wait for an execution that its outcome is not to be had here; it stays recorded."""
-        correlation = self._pending.pop(execution_id, None)
-        if correlation is not None:
-            correlation.fail(error)
+        pending = self._pending.pop(execution_id, None)
+        if pending is not None:
+            pending.fail(error)
 
     def cancel_all(self, reason: StoreError) -> None:
         """End all waiting, for a reason. The promises stay as they are, for the session's next owner."""
         pending = list(self._pending.values())
         self._pending.clear()
-        for correlation in pending:
+        for one in pending:
             # One object each: a traceback is added to whatever is raised.
-            correlation.fail(type(reason)(*reason.args))
+            one.fail(type(reason)(*reason.args))
 
     def close(self, reason: StoreError) -> None:
         """End all waiting, and wait for nothing from now on."""

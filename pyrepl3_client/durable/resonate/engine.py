@@ -83,7 +83,7 @@ class Engine:
         try:
             await handle.id()
         except ResonateError as error:
-            raise told(error) from error
+            raise translate_error(error) from error
         self._started[root] = handle
 
     async def follow(self, root: str) -> None:
@@ -95,7 +95,7 @@ class Engine:
         try:
             self._started[root] = await self.resonate.get(root)
         except ResonateError as error:
-            raise told(error) from error
+            raise translate_error(error) from error
         self.ended(root)
 
     def ended(self, root: str) -> None:
@@ -123,7 +123,7 @@ class Engine:
 
     def _observe(self, event: Event) -> None:
         if isinstance(event, BackgroundTaskFailed) and self._wire.failure is not None:
-            self._on_failure(told(self._wire.failure))
+            self._on_failure(translate_error(self._wire.failure))
         else:
             logging_observer(event)
 
@@ -137,7 +137,7 @@ class Engine:
         try:
             await self.resonate.promises.create(awaited_id(root), timeout_at, Value(), awaited_tags(root))
         except ResonateError as error:
-            raise told(error) from error
+            raise translate_error(error) from error
 
     async def stop(self) -> None:
         """Let functions under way come to their next wait, and disconnect. Never raises `StoreError`."""
@@ -174,7 +174,7 @@ def is_missing(error: ResonateError) -> bool:
     return isinstance(error, ServerError) and error.code == 404
 
 
-def told(error: ResonateError) -> StoreError:
+def translate_error(error: ResonateError) -> StoreError:
     """Give a failure of Resonate's as a `StoreError`: the one within, where our own store failed."""
     if isinstance(error, ConnectorError):
         inner = error.error

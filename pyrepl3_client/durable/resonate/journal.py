@@ -15,7 +15,7 @@ import msgspec
 from pyrepl3_client._journal.outcomes import Ended, decode_outcome
 from pyrepl3_client._journal.protocol import Entry, Spec, conflict
 from pyrepl3_client.durable.lease.errors import LeaseLost
-from pyrepl3_client.durable.resonate.bridge import BridgeMetrics, Correlation, ProtocolBridge
+from pyrepl3_client.durable.resonate.bridge import BridgeMetrics, PendingExecution, ProtocolBridge
 from pyrepl3_client.durable.resonate.engine import Engine
 from pyrepl3_client.durable.resonate.ids import awaited_id, code_digest, root_id
 from pyrepl3_client.errors import StoreError
@@ -27,14 +27,14 @@ _log: Final = logging.getLogger(__name__)
 SUBMIT_TIMEOUT: Final = 30.0
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class RecordedOutcome(msgspec.Struct, frozen=True):
     """An outcome that is to be recorded."""
 
     data: bytes
     rejected: bool
 
 
-class Begun(msgspec.Struct, frozen=True):
+class BegunExecution(msgspec.Struct, frozen=True):
     """An execution as it is recorded, with its outcome if it has one."""
 
     entry: Entry
@@ -56,10 +56,10 @@ class ResonateJournal(ABC):
         """Connect Resonate to a new bridge; the loop must be running."""
         self.session_id: Final = session_id
         self._on_lost: Final = on_lost
-        self._bridge: Final = ProtocolBridge(self._recall)
+        self._bridge: Final = ProtocolBridge(self._settle_orphan)
         self._engine: Final = connect(self._bridge)
         self._order: Final = asyncio.Lock()
-        self._starting: Correlation | None = None
+        self._starting: PendingExecution | None = None
         """The execution whose function is being waited for."""
         self._replays = 0
         self._closing: asyncio.Task[None] | None = None
@@ -77,11 +77,13 @@ class ResonateJournal(ABC):
     # --- what a store does ---------------------------------------------------------------------------
 
     @abstractmethod
-    async def _begin(self, execution_id: str, digest: str, spec: Spec) -> Begun:
+    async def _begin(self, execution_id: str, digest: str, spec: Spec) -> BegunExecution:
         """Record an execution, or look up the one of that id."""
 
     @abstractmethod
-    async def _end(self, execution_id: str, outcome: Outcome, promise_id: str | None, *, keep: bool) -> bytes:
+    async def _end(
+        self, execution_id: str, outcome: RecordedOutcome, promise_id: str | None, *, keep: bool
+    ) -> bytes:
         """Record an outcome and resolve its promise; give the outcome that is on record, the first one.
 
         Args:
@@ -92,7 +94,7 @@ class ResonateJournal(ABC):
         """
 
     @abstractmethod
-    async def _known(self, execution_id: str) -> Outcome | None:
+    async def _known(self, execution_id: str) -> RecordedOutcome | None:
         """Look up a recorded outcome."""
 
     @abstractmethod
@@ -121,30 +123,30 @@ class ResonateJournal(ABC):
             if begun.outcome is not None:
                 self._replays += 1
                 return begun.outcome, True
-            correlation = self._bridge.pending(execution_id)
-            if correlation is not None and correlation.given_up:
+            pending = self._bridge.pending(execution_id)
+            if pending is not None and pending.given_up:
                 # The session has it no more (the store had failed under it): it is to be run again.
-                self._bridge.forget(correlation)
-                correlation = None
-            if correlation is None:
-                correlation = self._bridge.expect(execution_id, lambda: submit(begun.entry))
-                await self._start(correlation, root, digest, new=begun.new)
-        return await correlation.outcome(), False
+                self._bridge.forget(pending)
+                pending = None
+            if pending is None:
+                pending = self._bridge.expect(execution_id, lambda: submit(begun.entry))
+                await self._start(pending, root, digest, new=begun.new)
+        return await pending.outcome(), False
 
-    async def _start(self, correlation: Correlation, root: str, digest: str, *, new: bool) -> None:
-        self._starting = correlation
+    async def _start(self, pending: PendingExecution, root: str, digest: str, *, new: bool) -> None:
+        self._starting = pending
         try:
-            await self._engine.start(root, correlation.execution_id, digest)
-            if not new and not correlation.submitted:
+            await self._engine.start(root, pending.execution_id, digest)
+            if not new and not pending.submitted:
                 # Its function was run before, and sleeps; or it failed with the store and holds its task
                 # until that lapses, or an earlier owner does. When it comes, it finds its promise there.
                 await self._create_awaited(root)
-                self._bridge.submit_again(correlation.execution_id, awaited_id(root))
-            await correlation.until_submitted(SUBMIT_TIMEOUT)
+                self._bridge.submit_again(pending.execution_id, awaited_id(root))
+            await pending.until_submitted(SUBMIT_TIMEOUT)
         except BaseException as error:
-            if not correlation.submitted:
-                self._bridge.forget(correlation)
-            correlation.given_up = True
+            if not pending.submitted:
+                self._bridge.forget(pending)
+            pending.given_up = True
             if isinstance(error, LeaseLost):
                 self._bridge.close(error)
             raise
@@ -156,7 +158,7 @@ class ResonateJournal(ABC):
         if self._starting is not None and not self._starting.submitted:
             self._bridge.fail(self._starting.execution_id, error)
 
-    async def _recall(self, execution_id: str, promise_id: str) -> None:
+    async def _settle_orphan(self, execution_id: str, promise_id: str) -> None:
         """A function came for which nobody waits: have its promise resolved, if the outcome is known."""
         try:
             known = await self._known(execution_id)
@@ -167,7 +169,7 @@ class ResonateJournal(ABC):
             # what counts is the record.
             _log.warning("cannot look up the outcome of execution %r: %s", execution_id, error)
 
-    async def ended_well(self, execution_id: str) -> bool | None:
+    async def succeeded(self, execution_id: str) -> bool | None:
         """Say whether an execution ran to its end without an error."""
         known = await self._known(execution_id)
         outcome = None if known is None else decode_outcome(known.data)
@@ -180,7 +182,7 @@ class ResonateJournal(ABC):
         promise_id = None if pending is None else pending.promise_id
         try:
             recorded = await self._end(
-                execution_id, Outcome(outcome, rejected), promise_id, keep=pending is not None
+                execution_id, RecordedOutcome(outcome, rejected), promise_id, keep=pending is not None
             )
         except BaseException as error:
             self._bridge.fail(

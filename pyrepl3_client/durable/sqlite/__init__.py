@@ -1,26 +1,31 @@
 """A durable store in one SQLite file (or in memory): Resonate's promises, and the records of sessions."""
 
 from pyrepl3_client.durable.sqlite.connection import SqliteConnection
-from pyrepl3_client.durable.sqlite.tables.calls import Call, Calls
-from pyrepl3_client.durable.sqlite.tables.checkpoints import PART_BYTES, Checkpoint, Checkpoints, parts_of
+from pyrepl3_client.durable.sqlite.tables.calls import CallRow, CallTable
+from pyrepl3_client.durable.sqlite.tables.checkpoints import (
+    PART_BYTES,
+    CheckpointRow,
+    CheckpointTable,
+    parts_of,
+)
 from pyrepl3_client.durable.sqlite.tables.database import IN_MEMORY
 from pyrepl3_client.durable.sqlite.tables.errors import StoreBusy
-from pyrepl3_client.durable.sqlite.tables.executions import Execution, Executions
-from pyrepl3_client.durable.sqlite.tables.leases import Lease, Leases
+from pyrepl3_client.durable.sqlite.tables.executions import ExecutionRow, ExecutionTable
+from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseTable
 from pyrepl3_client.durable.sqlite.tables.records import SessionRecords
 from pyrepl3_client.durable.sqlite.tables.retention import Pruned
 
 __all__ = [
     "IN_MEMORY",
     "PART_BYTES",
-    "Call",
-    "Calls",
-    "Checkpoint",
-    "Checkpoints",
-    "Execution",
-    "Executions",
+    "CallRow",
+    "CallTable",
+    "CheckpointRow",
+    "CheckpointTable",
+    "ExecutionRow",
+    "ExecutionTable",
     "Lease",
-    "Leases",
+    "LeaseTable",
     "Pruned",
     "SessionRecords",
     "SqliteConnection",

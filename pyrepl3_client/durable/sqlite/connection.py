@@ -14,19 +14,19 @@ from resonate.timing import Clock, Sleeper, now_ms, sleep
 from resonate_base import ConnectorError
 
 from pyrepl3_client.durable.lease.errors import LeaseLost
-from pyrepl3_client.durable.sqlite.resonate_server.mailbox import Mail, anycast, unicast
+from pyrepl3_client.durable.sqlite.resonate_server.mailbox import Mailbox, anycast, unicast
 from pyrepl3_client.durable.sqlite.resonate_server.requests import I64_MAX, PromiseSettle, Request
-from pyrepl3_client.durable.sqlite.resonate_server.server import Machine
+from pyrepl3_client.durable.sqlite.resonate_server.server import ResonateServer
 from pyrepl3_client.durable.sqlite.resonate_server.wire import (
     Answer,
-    Message,
+    OutgoingMessage,
     encode_answer,
     parse_request,
     too_large,
 )
-from pyrepl3_client.durable.sqlite.tables.busy import Waiting
+from pyrepl3_client.durable.sqlite.tables.busy import RetryOnBusy
 from pyrepl3_client.durable.sqlite.tables.database import Database, Synchronous
-from pyrepl3_client.durable.sqlite.tables.errors import Complaints
+from pyrepl3_client.durable.sqlite.tables.errors import LogOnce
 from pyrepl3_client.durable.sqlite.tables.leases import Lease
 from pyrepl3_client.durable.sqlite.tables.records import SessionRecords
 from pyrepl3_client.durable.sqlite.tables.retention import Pruned, Pruner
@@ -75,12 +75,12 @@ class SqliteConnection:
         """Serve an opened and prepared database; `open` is the usual way, and describes the arguments."""
         self.pid: Final = uuid.uuid4().hex if pid is None else pid
         self._database: Final = database
-        self._machine: Final = Machine(database)
+        self._server: Final = ResonateServer(database)
         self._unicast: Final = unicast(group, self.pid)
-        self._mail: Final = Mail(database, (self._unicast, anycast(group)))
+        self._mailbox: Final = Mailbox(database, (self._unicast, anycast(group)))
         self._pruner: Final = Pruner(database)
         self.records: Final = SessionRecords(database, clock)
-        self._waiting: Final = Waiting(busy_timeout, sleeper)
+        self._waiting: Final = RetryOnBusy(busy_timeout, sleeper)
         self._tick_interval: Final = tick_interval
         self._max_request_bytes: Final = max_request_bytes
         self._clock: Final = clock
@@ -89,7 +89,7 @@ class SqliteConnection:
         self._timer: asyncio.TimerHandle | None = None
         self._due = I64_MAX
         self._seen_version = -1
-        self._complaints: Final = Complaints()
+        self._log_once: Final = LogOnce()
         self._guard: Callable[[], None] = lambda: None
 
     @classmethod
@@ -135,7 +135,7 @@ class SqliteConnection:
             return database
 
         return cls(
-            await Waiting(busy_timeout, sleeper).until_free(prepared),
+            await RetryOnBusy(busy_timeout, sleeper).until_free(prepared),
             pid=pid,
             group=group,
             busy_timeout=busy_timeout,
@@ -221,10 +221,10 @@ class SqliteConnection:
         now = self._clock()
         with self._database.transaction():
             self._guard()
-            answer, messages = self._machine.apply(now, request, body)
+            answer, messages = self._server.apply(now, request, body)
             ours = self._sort(messages, now)
         self._deliver(ours)
-        self._plan(self._machine.due)
+        self._plan(self._server.due)
         return answer
 
     async def patiently[T](self, work: Callable[[], T]) -> T:
@@ -280,17 +280,17 @@ class SqliteConnection:
             for promise_id, value in resolve.items():
                 now = self._clock()
                 body = msgspec.json.encode(PromiseSettle(promise_id, "resolved", Raw(value)))
-                _, messages = self._machine.apply(now, Request("promise.settle"), Raw(body))
+                _, messages = self._server.apply(now, Request("promise.settle"), Raw(body))
                 ours += self._sort(messages, now)
-                due = min(due, self._machine.due)
+                due = min(due, self._server.due)
         self._deliver(ours)
         self._plan(due)
         return done
 
     # --- messages ---
 
-    def _sort(self, messages: Sequence[Message], now: int) -> list[str]:
-        return self._mail.sort(messages, now, receiving=bool(self._receivers)) if messages else []
+    def _sort(self, messages: Sequence[OutgoingMessage], now: int) -> list[str]:
+        return self._mailbox.sort(messages, now, receiving=bool(self._receivers)) if messages else []
 
     def _deliver(self, bodies: list[str]) -> None:
         """Hand over messages in the loop's next turn: whoever sent the request gets its answer first."""
@@ -321,21 +321,21 @@ class SqliteConnection:
             version = self._database.data_version()
             if version != self._seen_version:
                 self._fetch_mail()
-                self._due = self._machine.next_due()
+                self._due = self._server.next_due()
                 self._seen_version = version  # only now: had the file been locked, we would look again
         if now >= self._due:
             with self._database.transaction():
-                ours = self._sort(self._machine.tick(now), now)
-                self._mail.expire(now)
+                ours = self._sort(self._server.tick(now), now)
+                self._mailbox.expire(now)
             self._deliver(ours)
-            self._due = self._machine.next_due()
+            self._due = self._server.next_due()
 
     def _fetch_mail(self) -> None:
-        if self._receivers and self._mail.waiting():
+        if self._receivers and self._mailbox.waiting():
             bodies: list[str] = []
             with suppress(LeaseLost), self._database.transaction():
                 self._guard()
-                bodies = self._mail.collect()
+                bodies = self._mailbox.collect()
             self._deliver(bodies)
 
     def _on_timer(self) -> None:
@@ -343,10 +343,10 @@ class SqliteConnection:
             self._tick()
         except (sqlite3.Error, StoreError) as error:
             # Nobody awaits a timer. What is due stays due, and requests tell of the same trouble.
-            self._complaints.tell(error, self._database.path)
+            self._log_once.tell(error, self._database.path)
             self._arm(self._tick_interval)
         else:
-            self._complaints.over()
+            self._log_once.over()
             self._arm()
 
     def _plan(self, due: int) -> None:
@@ -383,9 +383,9 @@ class SqliteConnection:
     def _reclaim(self, prefix: str) -> None:
         now = self._clock()
         with self._database.transaction():
-            ours = self._sort(self._machine.reclaim(now, prefix), now)
+            ours = self._sort(self._server.reclaim(now, prefix), now)
         self._deliver(ours)
-        self._plan(self._machine.due)
+        self._plan(self._server.due)
 
     async def prune(self, older_than: float) -> Pruned:
         """Delete promises that settled more than `older_than` seconds ago, and blobs that nothing names.

@@ -13,15 +13,21 @@ from pyrepl3_client.durable.resonate.bridge import ProtocolBridge
 from pyrepl3_client.durable.resonate.engine import Engine
 from pyrepl3_client.durable.resonate.function import Settled
 from pyrepl3_client.durable.resonate.ids import awaited_id, root_id, session_group, session_prefix
-from pyrepl3_client.durable.resonate.journal import Begun, Outcome, ResonateJournal
-from pyrepl3_client.durable.sqlite import Call, Checkpoint, Execution, SessionRecords, SqliteConnection
+from pyrepl3_client.durable.resonate.journal import BegunExecution, RecordedOutcome, ResonateJournal
+from pyrepl3_client.durable.sqlite import (
+    CallRow,
+    CheckpointRow,
+    ExecutionRow,
+    SessionRecords,
+    SqliteConnection,
+)
 from pyrepl3_client.durable.sqlite.blob_transfer import put_blobs, read_blobs
-from pyrepl3_client.durable.sqlite.lease_renewal import Ownership
+from pyrepl3_client.durable.sqlite.lease_renewal import LeaseRenewal
 from pyrepl3_client.errors import StoreError
 from pyrepl3_schemas.messages import ResultMode, Unsaved
 
 
-class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+class SpecOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a `Spec` says beside the code."""
 
     timeout: float | None = None
@@ -30,7 +36,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_options: Final = msgspec.msgpack.Decoder(Options)
+_options: Final = msgspec.msgpack.Decoder(SpecOptions)
 _unsaved: Final = msgspec.msgpack.Decoder(tuple[Unsaved, ...])
 _codec: Final = Codec(NoopEncryptor())
 
@@ -43,18 +49,18 @@ class SqliteRecord:
     recorded before anything else once it takes them again.
     """
 
-    def __init__(self, connection: SqliteConnection, ownership: Ownership) -> None:
+    def __init__(self, connection: SqliteConnection, lease_renewal: LeaseRenewal) -> None:
         """Record in the store of `connection`."""
         self._connection: Final = connection
-        self._ownership: Final = ownership
-        self._lease: Final = ownership.lease
-        self._session_id: Final = ownership.lease.session_id
-        self._unrecorded: Final[dict[str, Outcome]] = {}
+        self._lease_renewal: Final = lease_renewal
+        self._lease: Final = lease_renewal.lease
+        self._session_id: Final = lease_renewal.lease.session_id
+        self._unrecorded: Final[dict[str, RecordedOutcome]] = {}
 
     # --- transactions --------------------------------------------------------------------------------
 
     async def _write[T](
-        self, work: Callable[[SessionRecords], T], outcomes: Mapping[str, Outcome] | None = None
+        self, work: Callable[[SessionRecords], T], outcomes: Mapping[str, RecordedOutcome] | None = None
     ) -> T:
         """Do `work` as one transaction, after recording what an earlier one could not.
 
@@ -76,7 +82,7 @@ class SqliteRecord:
         try:
             done = await self._connection.record(all_of_it, promises)
         except LeaseLost as error:
-            self._ownership.lose(error)
+            self._lease_renewal.lose(error)
             raise
         for execution_id, outcome in kept.items():
             if self._unrecorded.get(execution_id) is outcome:
@@ -108,13 +114,13 @@ class SqliteRecord:
         found = await self._read(lambda records: records.executions.up_to(self._session_id, up_to_seq))
         return [entry_of(execution) for execution in found]
 
-    async def count_attempt(self, execution_id: str) -> int:
+    async def add_death(self, execution_id: str) -> int:
         """Count a death that cost an execution its run."""
-        return await self._write(lambda records: records.executions.count_attempt(self._lease, execution_id))
+        return await self._write(lambda records: records.executions.add_death(self._lease, execution_id))
 
-    async def excuse(self, execution_id: str) -> None:
+    async def exempt_next_death(self, execution_id: str) -> None:
         """Record that the next death costs an execution nothing."""
-        await self._write(lambda records: records.executions.count_attempt(self._lease, execution_id, -1))
+        await self._write(lambda records: records.executions.add_death(self._lease, execution_id, -1))
 
     # --- calls ---------------------------------------------------------------------------------------
 
@@ -123,23 +129,25 @@ class SqliteRecord:
         found = await self._read(lambda records: records.calls.of(self._session_id, execution_id))
         return {call.call_id: _call_record(call) for call in found}
 
-    async def intend(self, execution_id: str, call: CallRecord) -> CallRecord | None:
+    async def begin_call(self, execution_id: str, call: CallRecord) -> CallRecord | None:
         """Record that a call is about to be made, or give the one that is on record."""
         known, new = await self._write(
-            lambda records: records.calls.intend(
+            lambda records: records.calls.begin_call(
                 self._lease, execution_id, call.call_id, call.name, call.digest
             )
         )
         return None if new else _call_record(known)
 
-    async def repeat(self, execution_id: str, call_id: str) -> int:
+    async def retry_call(self, execution_id: str, call_id: str) -> int:
         """Record that a call without outcome is made again."""
-        return await self._write(lambda records: records.calls.repeat(self._lease, execution_id, call_id))
+        return await self._write(lambda records: records.calls.retry_call(self._lease, execution_id, call_id))
 
-    async def answer(self, execution_id: str, call_id: str, outcome: bytes) -> None:
+    async def finish_call(self, execution_id: str, call_id: str, outcome: bytes) -> None:
         """Record a call's outcome."""
         self._check_size(f"the outcome of call {call_id!r}", outcome)
-        await self._write(lambda records: records.calls.finish(self._lease, execution_id, call_id, outcome))
+        await self._write(
+            lambda records: records.calls.finish_call(self._lease, execution_id, call_id, outcome)
+        )
 
     # --- checkpoints ---------------------------------------------------------------------------------
 
@@ -182,7 +190,7 @@ class SqliteRecord:
         """Read blobs."""
         return await read_blobs(self._read, digests)
 
-    def _saved(self, records: SessionRecords, checkpoint: Checkpoint) -> SavedCheckpoint:
+    def _saved(self, records: SessionRecords, checkpoint: CheckpointRow) -> SavedCheckpoint:
         return SavedCheckpoint(
             checkpoint.checkpoint_id,
             checkpoint.after_seq,
@@ -201,10 +209,10 @@ class SqliteRecord:
 
 def spec_options(spec: Spec) -> bytes:
     """Give what stands beside the code in an execution's row."""
-    return _encode(Options(spec.timeout, spec.result_mode, spec.store_history))
+    return _encode(SpecOptions(spec.timeout, spec.result_mode, spec.store_history))
 
 
-def entry_of(execution: Execution) -> Entry:
+def entry_of(execution: ExecutionRow) -> Entry:
     """Give a row of the log as a history's entry."""
     options = _options.decode(execution.options)
     return Entry(
@@ -216,11 +224,11 @@ def entry_of(execution: Execution) -> Entry:
     )
 
 
-def _call_record(call: Call) -> CallRecord:
+def _call_record(call: CallRow) -> CallRecord:
     return CallRecord(call.call_id, call.name, call.args_digest, call.outcome, call.attempt)
 
 
-def _settled(execution_id: str, outcome: Outcome) -> bytes:
+def _settled(execution_id: str, outcome: RecordedOutcome) -> bytes:
     value = _codec.encode(Settled.of(execution_id, outcome.data, rejected=outcome.rejected))
     return msgspec.json.encode(value)
 
@@ -232,10 +240,10 @@ class SqliteJournal(SqliteRecord, ResonateJournal):
     """Implements `Journal` on a `SqliteConnection`, which it owns. Make it with `open`."""
 
     def __init__(
-        self, connection: SqliteConnection, ownership: Ownership, on_lost: Callable[[StoreError], None]
+        self, connection: SqliteConnection, lease_renewal: LeaseRenewal, on_lost: Callable[[StoreError], None]
     ) -> None:
         """Be the record of the session that `ownership` is of; the loop must be running."""
-        session_id = ownership.lease.session_id
+        session_id = lease_renewal.lease.session_id
 
         def connect(bridge: ProtocolBridge) -> Engine:
             return Engine(
@@ -247,7 +255,7 @@ class SqliteJournal(SqliteRecord, ResonateJournal):
                 on_failure=self._on_function_failure,
             )
 
-        SqliteRecord.__init__(self, connection, ownership)
+        SqliteRecord.__init__(self, connection, lease_renewal)
         ResonateJournal.__init__(self, session_id, connect, on_lost)
 
     @classmethod
@@ -280,11 +288,11 @@ class SqliteJournal(SqliteRecord, ResonateJournal):
             journal.lose(error)
 
         try:
-            ownership = await Ownership.take(connection, session_id, ttl=ttl, wait=wait, on_lost=lost)
+            lease_renewal = await LeaseRenewal.take(connection, session_id, ttl=ttl, wait=wait, on_lost=lost)
         except BaseException:
             connection.close()
             raise
-        journal = cls(connection, ownership, on_lost)
+        journal = cls(connection, lease_renewal, on_lost)
         try:
             # What the last owner held, and what was on its way to it, comes to us.
             await connection.reclaim(session_prefix(session_id))
@@ -293,19 +301,21 @@ class SqliteJournal(SqliteRecord, ResonateJournal):
             raise
         return journal
 
-    async def _begin(self, execution_id: str, digest: str, spec: Spec) -> Begun:
-        def begin(records: SessionRecords) -> Begun:
+    async def _begin(self, execution_id: str, digest: str, spec: Spec) -> BegunExecution:
+        def begin(records: SessionRecords) -> BegunExecution:
             execution, new = records.executions.start(
                 self._lease, execution_id, digest, spec.code, spec_options(spec)
             )
             outcome = None
             if execution.status != "started":
                 outcome = records.executions.outcome(self.session_id, execution_id)
-            return Begun(entry_of(execution), execution.code_digest, new, outcome)
+            return BegunExecution(entry_of(execution), execution.code_digest, new, outcome)
 
         return await self._write(begin)
 
-    async def _end(self, execution_id: str, outcome: Outcome, promise_id: str | None, *, keep: bool) -> bytes:
+    async def _end(
+        self, execution_id: str, outcome: RecordedOutcome, promise_id: str | None, *, keep: bool
+    ) -> bytes:
         self._check_size(f"the outcome of execution {execution_id!r}", outcome.data)
         if keep:
             # From here on it is not lost for as long as this process lives.
@@ -317,13 +327,13 @@ class SqliteJournal(SqliteRecord, ResonateJournal):
         )
         return outcome.data if recorded is None else recorded
 
-    async def _known(self, execution_id: str) -> Outcome | None:
-        def read(records: SessionRecords) -> Outcome | None:
+    async def _known(self, execution_id: str) -> RecordedOutcome | None:
+        def read(records: SessionRecords) -> RecordedOutcome | None:
             execution = records.executions.get(self.session_id, execution_id)
             data = records.executions.outcome(self.session_id, execution_id)
             if execution is None or data is None:
                 return None
-            return Outcome(data, execution.status == "rejected")
+            return RecordedOutcome(data, execution.status == "rejected")
 
         return await self._read(read)
 
@@ -337,5 +347,5 @@ class SqliteJournal(SqliteRecord, ResonateJournal):
         except StoreError as error:
             _log.error("outcomes of executions %s are lost: %s", sorted(self._unrecorded), error)
         await self._engine.stop()
-        await self._ownership.give_up()
+        await self._lease_renewal.give_up()
         self._connection.close()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Self
 
 from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
-from pyrepl3_client.durable.lease.owner import describe, end_owner, is_dead, this_owner
+from pyrepl3_client.durable.lease.owner import current_owner, describe, end_owner, is_dead
 from pyrepl3_client.durable.sqlite import Lease, SqliteConnection
 from pyrepl3_client.errors import StoreError
 
@@ -19,7 +19,7 @@ _LOOK: Final = 0.25
 _RENEWALS: Final = 3
 
 
-class Ownership:
+class LeaseRenewal:
     """The lease on a session, renewed until it is given up or lost.
 
     Make it with `take`. Whatever is written under its `lease` is refused once another owner has come.
@@ -65,7 +65,7 @@ class Ownership:
             SessionBusy: it is somebody else's.
             StoreError: the store cannot be read or written.
         """
-        owner = this_owner()
+        owner = current_owner()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         while True:

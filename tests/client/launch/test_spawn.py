@@ -141,14 +141,14 @@ async def test_reaping_ends_what_is_left_of_the_group(tmp_path: Path) -> None:
     body = "import subprocess\nprint(subprocess.Popen(['sleep', '600']).pid, flush=True)"
     process = spawn(WorkerConfig(python=child(tmp_path, body)))
     try:
-        await anyio.wait_readable(process.ends.exited)
-        orphan = os.pidfd_open(int(os.read(process.ends.reader, 100)))
+        await anyio.wait_readable(process.pipes.exit_fd)
+        orphan = os.pidfd_open(int(os.read(process.pipes.reader, 100)))
         assert process.reap().exit_code == 0
         with anyio.fail_after(5):
             await anyio.wait_readable(orphan)
         os.close(orphan)
     finally:
-        process.ends.close()
+        process.pipes.close()
 
 
 async def test_a_child_that_holds_every_pipe_open_does_not_hold_up_the_end() -> None:

@@ -4,16 +4,16 @@ import asyncio
 
 import pytest
 
-from pyrepl3_client._concurrency.task_owner import Nursery
+from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._journal.memory import MemoryJournal
-from pyrepl3_client._session.checkpoints import Saver
+from pyrepl3_client._session.checkpoints import CheckpointScheduler
 
 # pyright: reportPrivateUsage=false
 
 pytestmark = pytest.mark.anyio
 
 
-class Counting(Saver):
+class Counting(CheckpointScheduler):
     begun = 0
 
     def _begin(self) -> None:
@@ -25,7 +25,7 @@ async def test_a_timer_that_was_set_earlier_begins_no_second_and_no_waived_one(
     under_way: bool, waived: int, begun: int
 ) -> None:
     saver = Counting(
-        Nursery("session"),
+        TaskOwner("session"),
         MemoryJournal(),
         lambda: None,
         lambda: (1, False),

@@ -11,7 +11,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import SessionState
-from pyrepl3_client._concurrency.task_owner import Nursery
+from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client.testing import Run, ScriptedWorker
 from pyrepl3_schemas.messages import Execute, Hello, Ready, Shutdown
 from tests.helpers.scripted_sessions import ONE, SLEEP, STUBBORN, brief, opened, until_output
@@ -224,7 +224,7 @@ async def test_a_host_function_that_will_not_be_cancelled_is_named(worker: Scrip
 
 
 async def test_a_call_that_comes_during_the_end_is_cancelled_at_its_first_wait() -> None:
-    nursery = Nursery("s")
+    nursery = TaskOwner("s")
     await nursery.close(1.0)
     cancelled: list[bool] = []
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ExecutorConfig
-from pyrepl3_client._text import OutputBound
+from pyrepl3_client._text import HeadTailBuffer
 from pyrepl3_client._wire.captured_output import CapturePipes
 from pyrepl3_client.testing import Run, ScriptedWorker
 from tests.helpers.scripted_sessions import ONE, opened
@@ -165,7 +165,7 @@ def test_characters_survive_every_way_of_cutting(text: str, cuts: list[int]) -> 
 def test_a_bound_loses_nothing_untold(limit: int, texts: list[str]) -> None:
     """Head, cut and tail are all that was written; no more than the limit is kept."""
     texts = [text.encode("utf-8", "replace").decode() for text in texts]
-    bound = OutputBound(limit)
+    bound = HeadTailBuffer(limit)
     used = 0
     head = ""
     for text in texts:

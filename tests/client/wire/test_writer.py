@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ErrorInfo, ExecutionResult, ExecutorConfig, WorkerConfig, errors
-from pyrepl3_client._launch.worker import Ends
-from pyrepl3_client._wire.writer import Outbox
+from pyrepl3_client._launch.worker import WorkerPipes
+from pyrepl3_client._wire.writer import FrameWriter
 from pyrepl3_client.results import Text
 
 # --- configuration ------------------------------------------------------------------------------------
@@ -142,13 +142,13 @@ def test_a_result_cannot_be_changed() -> None:
 
 
 @pytest.fixture
-async def way_out() -> AsyncIterator[tuple[Outbox, int]]:
+async def way_out() -> AsyncIterator[tuple[FrameWriter, int]]:
     """Give an outbox and the end that a worker reads from."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
-    ends = Ends(writer, -1, -1, -1, -1, -1)
-    outbox = Outbox(ends, contextvars.copy_context())
+    ends = WorkerPipes(writer, -1, -1, -1, -1, -1)
+    outbox = FrameWriter(ends, contextvars.copy_context())
     yield outbox, reader
     outbox.close_now()
     os.close(reader)
@@ -163,36 +163,36 @@ def read(fd: int) -> bytes:
 
 
 @pytest.mark.anyio
-async def test_a_lone_frame_goes_out_at_once(way_out: tuple[Outbox, int]) -> None:
+async def test_a_lone_frame_goes_out_at_once(way_out: tuple[FrameWriter, int]) -> None:
     outbox, reader = way_out
-    outbox.write(b"frame")
+    outbox.write_now(b"frame")
     assert read(reader) == b"frame"
 
 
 @pytest.mark.anyio
 async def test_frames_of_one_turn_go_out_together_and_before_what_is_written_after(
-    way_out: tuple[Outbox, int],
+    way_out: tuple[FrameWriter, int],
 ) -> None:
     outbox, reader = way_out
-    outbox.put(b"1")
-    outbox.put(b"2")
+    outbox.write_batched(b"1")
+    outbox.write_batched(b"2")
     assert read(reader) == b""
     await asyncio.sleep(0)
     assert read(reader) == b"12"
-    outbox.put(b"3")
-    outbox.write(b"4")
+    outbox.write_batched(b"3")
+    outbox.write_now(b"4")
     assert read(reader) == b"34"
     await asyncio.sleep(0)
     assert read(reader) == b""
 
 
 @pytest.mark.anyio
-async def test_a_full_pipe_delays_and_loses_nothing(way_out: tuple[Outbox, int]) -> None:
+async def test_a_full_pipe_delays_and_loses_nothing(way_out: tuple[FrameWriter, int]) -> None:
     outbox, reader = way_out
     sent = bytes(range(256)) * 4096
-    outbox.write(sent)
-    outbox.put(b"put")
-    outbox.write(b"written")
+    outbox.write_now(sent)
+    outbox.write_batched(b"put")
+    outbox.write_now(b"written")
     outbox.close()
     got = b""
     while len(got) < len(sent) + 10:
@@ -204,12 +204,12 @@ async def test_a_full_pipe_delays_and_loses_nothing(way_out: tuple[Outbox, int])
 
 
 @pytest.mark.anyio
-async def test_nobody_reads_any_more(way_out: tuple[Outbox, int]) -> None:
+async def test_nobody_reads_any_more(way_out: tuple[FrameWriter, int]) -> None:
     outbox, reader = way_out
-    outbox.write(b"x" * (1 << 20))
+    outbox.write_now(b"x" * (1 << 20))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, reader)
     os.close(null)
     await asyncio.sleep(0.01)
-    outbox.write(b"more")
+    outbox.write_now(b"more")
     outbox.close()

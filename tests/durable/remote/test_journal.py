@@ -106,7 +106,7 @@ async def test_executions_keep_their_order_and_what_they_are_run_with(store: Ope
                 await submitted.next()
             for n in reversed(range(5)):
                 await journal.settle(f"e{n}", b"%d" % n, rejected=n == 3)
-        assert await journal.count_attempt("e4") == 1
+        assert await journal.add_death("e4") == 1
     async with store() as journal:
         assert submitted.ids == [f"e{n}" for n in range(5)]
         statuses = ["finished", "finished", "finished", "rejected", "finished"]
@@ -124,19 +124,19 @@ async def test_what_was_in_flight_goes_on_with_its_calls(store: Opened) -> None:
         await submitted.next()
         async with asyncio.TaskGroup() as tasks:
             for n in range(5):
-                tasks.create_task(journal.intend("e", CallRecord(f"e:search:{n}", "search", f"d{n}")))
-        await journal.answer("e", "e:search:1", b"large" * 20_000)
-        await journal.answer("e", "e:search:1", b"too late")
-        assert await journal.repeat("e", "e:search:3") == 2
-        assert await journal.repeat("e", "e:search:3") == 3
-        assert await journal.count_attempt("e") == 1
-        await journal.excuse("e")
-        assert await journal.count_attempt("e") == 1
-        assert await journal.count_attempt("e") == 2
+                tasks.create_task(journal.begin_call("e", CallRecord(f"e:search:{n}", "search", f"d{n}")))
+        await journal.finish_call("e", "e:search:1", b"large" * 20_000)
+        await journal.finish_call("e", "e:search:1", b"too late")
+        assert await journal.retry_call("e", "e:search:3") == 2
+        assert await journal.retry_call("e", "e:search:3") == 3
+        assert await journal.add_death("e") == 1
+        await journal.exempt_next_death("e")
+        assert await journal.add_death("e") == 1
+        assert await journal.add_death("e") == 2
         with pytest.raises(StoreError, match="no open call"):
-            await journal.repeat("e", "e:search:1")
+            await journal.retry_call("e", "e:search:1")
         with pytest.raises(StoreError, match="there is no call"):
-            await journal.answer("e", "e:search:9", b"")
+            await journal.finish_call("e", "e:search:9", b"")
         calls = await journal.calls("e")
     await asyncio.wait((executing,))
     assert isinstance(executing.exception(), StoreError)
@@ -235,7 +235,7 @@ async def test_no_payload_is_ever_unpickled(store: Opened, tmp_path: Path) -> No
                 spec = Spec(msgspec.json.encode(bomb).decode())
                 assert await run(journal, f"e{n}", shape, spec) == (shape, turn == 1)
                 if turn == 0:
-                    await journal.intend(f"e{n}", CallRecord(shape.hex(), "search", "d"))
-                    await journal.answer(f"e{n}", shape.hex(), shape)
+                    await journal.begin_call(f"e{n}", CallRecord(shape.hex(), "search", "d"))
+                    await journal.finish_call(f"e{n}", shape.hex(), shape)
                 assert (await journal.calls(f"e{n}"))[shape.hex()].outcome == shape
     assert not (tmp_path / "marker").exists()

@@ -14,8 +14,8 @@ from pyrepl3_client._journal.protocol import CallRecord, Entry, SavedCheckpoint
 from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.remote import journal as promise_journal_module
 from pyrepl3_client.durable.remote import large_values as data_module
-from pyrepl3_client.durable.remote.connect import Bounded, connect_http
-from pyrepl3_client.durable.remote.fenced_store import last
+from pyrepl3_client.durable.remote.connect import TimeLimitedNetwork, connect_http
+from pyrepl3_client.durable.remote.fenced_store import find_newest
 from pyrepl3_client.durable.resonate import journal as journal_module
 from pyrepl3_client.durable.stores import open_store
 from pyrepl3_client.errors import StoreError
@@ -112,7 +112,7 @@ async def test_a_paused_owner_is_fenced_off() -> None:
             for writing in (
                 first.settle("e", b"of the paused owner", rejected=False),
                 first.execute("f", CODE, submitted),
-                first.intend("e", CallRecord("c", "search", "d")),
+                first.begin_call("e", CallRecord("c", "search", "d")),
                 first.save(SavedCheckpoint("auto", 9, b"", ()), {}),
             ):
                 with pytest.raises(LeaseLost, match=f"owned by 'process {os.getpid()} on "):
@@ -181,7 +181,7 @@ async def test_a_server_that_does_not_answer_is_not_waited_for_for_ever() -> Non
 
     link = Silent(Server(), "g", "p")
     with pytest.raises(StoreError, match=r"the store at http://host did not answer within 0\.01 s"):
-        async with opened(Bounded(link, "http://host", 0.01), link, pid="p"):
+        async with opened(TimeLimitedNetwork(link, "http://host", 0.01), link, pid="p"):
             pass
 
 
@@ -297,5 +297,5 @@ async def test_the_newest_is_found_in_few_questions(size: int) -> None:
         asked.append(n)
         return n <= size
 
-    assert await last(exists) == size
+    assert await find_newest(exists) == size
     assert len(asked) <= 2 * size.bit_length() + 1

@@ -61,7 +61,7 @@ async def test_what_an_execution_is_run_with_comes_back(path: Path) -> None:
     async with journal_at(path) as journal:
         await run(journal, "first")
         await run(journal, "second", spec=spec)
-        await journal.count_attempt("second")
+        await journal.add_death("second")
     async with journal_at(path) as journal:
         assert await journal.entries(9) == [
             Entry(1, "first", CODE, "finished"),
@@ -189,13 +189,13 @@ async def test_calls_come_back_in_the_order_of_their_intents(path: Path) -> None
     async with journal_at(path) as journal:
         executing = asyncio.create_task(journal.execute("e", CODE, submitted))
         await submitted.next()
-        await journal.intend("e", CallRecord("e:search:2.1", "search", "d1"))
-        await journal.intend("e", CallRecord("e:input:1", "input", "d2"))
-        await journal.answer("e", "e:input:1", b"yes")
-        await journal.answer("e", "e:input:1", b"no")
-        assert await journal.repeat("e", "e:search:2.1") == 2
+        await journal.begin_call("e", CallRecord("e:search:2.1", "search", "d1"))
+        await journal.begin_call("e", CallRecord("e:input:1", "input", "d2"))
+        await journal.finish_call("e", "e:input:1", b"yes")
+        await journal.finish_call("e", "e:input:1", b"no")
+        assert await journal.retry_call("e", "e:search:2.1") == 2
         with pytest.raises(StoreError, match="no open call"):
-            await journal.repeat("e", "e:input:1")
+            await journal.retry_call("e", "e:input:1")
     await asyncio.wait((executing,))
     assert isinstance(executing.exception(), StoreError)
     async with journal_at(path) as journal:

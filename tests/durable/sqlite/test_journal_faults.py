@@ -58,7 +58,7 @@ async def test_an_outcome_that_a_full_disk_did_not_take_is_recorded_when_there_i
     with pytest.raises(StoreError, match="the disk is full"):
         await executing
     with pytest.raises(StoreError, match="the disk is full"):
-        await journal.intend("e", CallRecord("e:input:1", "input", "d"))
+        await journal.begin_call("e", CallRecord("e:input:1", "input", "d"))
     database.execute("PRAGMA max_page_count = 1000000")
     assert await journal.execute("e", CODE, submitted) == (outcome, True)
     assert submitted.ids == ["e"]
@@ -158,14 +158,14 @@ async def test_an_execution_that_was_given_up_is_submitted_again_and_keeps_its_c
         submitted = Submitted()
         executing = asyncio.create_task(journal.execute("e", CODE, submitted))
         await submitted.next()
-        assert await journal.intend("e", CallRecord("e:search:1", "search", "d")) is None
-        await journal.answer("e", "e:search:1", b"found")
+        assert await journal.begin_call("e", CallRecord("e:search:1", "search", "d")) is None
+        await journal.finish_call("e", "e:search:1", b"found")
         executing.cancel()
         await asyncio.wait((executing,))
         executing = asyncio.create_task(journal.execute("e", CODE, submitted))
         await submitted.next()
         known = CallRecord("e:search:1", "search", "d", b"found")
-        assert await journal.intend("e", CallRecord("e:search:1", "search", "d")) == known
+        assert await journal.begin_call("e", CallRecord("e:search:1", "search", "d")) == known
         await journal.settle("e", b"done", rejected=False)
         assert await executing == (b"done", False)
         assert submitted.ids == ["e", "e"]
@@ -201,7 +201,7 @@ async def test_a_function_that_fails_with_the_store_is_not_waited_for(path: Path
 
 
 def test_what_the_timer_cannot_do_is_complained_of_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    complaints = errors.Complaints()
+    complaints = errors.LogOnce()
     full = StoreError("the disk is full")
     for error in (full, full, StoreBusy("locked"), full):
         complaints.tell(error, str(path))

@@ -15,7 +15,7 @@ from resonate_base import ConnectorError
 
 from pyrepl3_client._journal.protocol import CallRecord, Entry
 from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
-from pyrepl3_client.durable.lease.owner import is_dead, this_owner
+from pyrepl3_client.durable.lease.owner import current_owner, is_dead
 from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.durable.sqlite import SqliteConnection
 from pyrepl3_client.errors import StoreError
@@ -175,7 +175,7 @@ async def main():
             await refused(journal.settle("e", b"of the paused owner", rejected=False)),
             await refused(executing),
             await refused(journal.execute("f", CODE, submitted)),
-            await refused(journal.intend("e", CallRecord("c", "search", "d"))),
+            await refused(journal.begin_call("e", CallRecord("c", "search", "d"))),
             await refused(journal.save(SavedCheckpoint("auto", 9, b"", ()), {})),
             len(lost),
             flush=True,
@@ -216,7 +216,7 @@ async def test_renewing_notices_that_another_owner_has_come(tmp_path: Path) -> N
             with pytest.raises(LeaseLost):
                 await executing
             with pytest.raises(LeaseLost):
-                await journal.intend("e", CallRecord("c", "search", "d"))
+                await journal.begin_call("e", CallRecord("c", "search", "d"))
         assert lost.empty()
     async with await SqliteConnection.open(str(path)) as other:
         # Closing the first owner's journal took nothing from the second.
@@ -250,7 +250,7 @@ async def test_a_fenced_connection_makes_no_promise_and_takes_no_message(tmp_pat
 
 
 def test_this_owner_lives_and_one_of_another_start_does_not() -> None:
-    owner = this_owner()
+    owner = current_owner()
     host, pid, started, boot, namespace, nonce = owner.split("/")
 
     def named(**changes: str) -> str:

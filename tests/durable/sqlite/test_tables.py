@@ -116,10 +116,10 @@ class Records(RuleBasedStateMachine):
         entry = self.log[lease.session_id].get(name)
         if entry is None:
             with pytest.raises(StoreError, match="no execution"):
-                self.records.executions.count_attempt(lease, name)
+                self.records.executions.add_death(lease, name)
         else:
             entry[3] += 1
-            assert self.records.executions.count_attempt(lease, name) == entry[3]
+            assert self.records.executions.add_death(lease, name) == entry[3]
 
     @rule(data=st.data(), name=names, outcome=blobs, rejected=st.booleans())
     def finish(self, data: st.DataObject, name: str, outcome: bytes, *, rejected: bool) -> None:
@@ -140,7 +140,7 @@ class Records(RuleBasedStateMachine):
         lease = self.lease(data)
         if lease is not None:
             key = lease.session_id, execution, call
-            found, new = self.records.calls.intend(lease, execution, call, "search", "args")
+            found, new = self.records.calls.begin_call(lease, execution, call, "search", "args")
             assert new == (key not in self.calls)
             entry = self.calls.setdefault(key, ["intent", 1, None])
             assert [found.state, found.attempt, found.outcome] == entry
@@ -153,10 +153,10 @@ class Records(RuleBasedStateMachine):
         entry = self.calls.get((lease.session_id, execution, call))
         if entry is None or entry[0] == "done":
             with pytest.raises(StoreError, match="no open call"):
-                self.records.calls.repeat(lease, execution, call)
+                self.records.calls.retry_call(lease, execution, call)
         else:
             entry[1] += 1
-            assert self.records.calls.repeat(lease, execution, call) == entry[1]
+            assert self.records.calls.retry_call(lease, execution, call) == entry[1]
 
     @rule(data=st.data(), execution=names, call=names, outcome=blobs)
     def answer(self, data: st.DataObject, execution: str, call: str, outcome: bytes) -> None:
@@ -166,9 +166,9 @@ class Records(RuleBasedStateMachine):
         entry = self.calls.get((lease.session_id, execution, call))
         if entry is None:
             with pytest.raises(StoreError, match="no call"):
-                self.records.calls.finish(lease, execution, call, outcome)
+                self.records.calls.finish_call(lease, execution, call, outcome)
             return
-        self.records.calls.finish(lease, execution, call, outcome)
+        self.records.calls.finish_call(lease, execution, call, outcome)
         if entry[0] == "intent":
             entry[0], entry[2] = "done", outcome
 
@@ -320,8 +320,8 @@ def test_several_records_are_one_transaction(records: SessionRecords) -> None:
     lease = records.leases.acquire("s", "me", 10.0)
     with pytest.raises(StoreError, match="no open call"), records.transaction(durable=True):  # noqa: PT012 - as one
         records.executions.start(lease, "e", "d", "code")
-        records.calls.intend(lease, "e", "c", "search", "args")
-        records.calls.repeat(lease, "e", "another")
+        records.calls.begin_call(lease, "e", "c", "search", "args")
+        records.calls.retry_call(lease, "e", "another")
     assert records.executions.get("s", "e") is None
     assert records.calls.get("s", "e", "c") is None
     with records.transaction(durable=True):

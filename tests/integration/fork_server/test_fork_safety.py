@@ -14,7 +14,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import WorkerConfig
 from pyrepl3_client._launch import fork_server_process
-from pyrepl3_client._launch.fork_server import Template
+from pyrepl3_client._launch.fork_server import ForkServer
 from tests.helpers.fork_servers import impostor, modules, opened, ready, spawn_real
 from tests.helpers.processes import ended
 from tests.helpers.real_sessions import lives, quick, value, works
@@ -52,7 +52,7 @@ async def test_a_module_that_may_not_be_copied_has_workers_spawned(
     caplog.set_level(logging.INFO, "pyrepl3_client")
     orphan = "subprocess" in source
     config = modules(tmp_path, fine="", unsafe=source)
-    async with Template(config) as template:
+    async with ForkServer(config) as template:
         await template.settled()
         assert template.reason is not None
         assert reason in template.reason
@@ -85,7 +85,7 @@ def pids_of(command: str) -> list[int]:
 
 
 async def test_a_module_that_is_not_there_is_named() -> None:
-    async with Template(replace(quick(), warm=("no_such_module",))) as template:
+    async with ForkServer(replace(quick(), warm=("no_such_module",))) as template:
         await template.settled()
         assert "'no_such_module' cannot be imported" in str(template.reason)
         with pytest.raises(pyrepl3.SpawnError, match="no_such_module"):
@@ -95,11 +95,11 @@ async def test_a_module_that_is_not_there_is_named() -> None:
 
 async def test_strict_confinement_is_never_forked_into() -> None:
     strict = WorkerConfig(confinement="strict", confinement_required=False, warm=("json",))
-    async with Template(strict) as template:
+    async with ForkServer(strict) as template:
         await template.settled()
         assert template.pid is None
         assert "behind their own boundary" in str(template.reason)
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         async with opened(template, replace(strict, warm=())) as session:
             assert await value(session, "1 + 1") == 2
@@ -107,7 +107,7 @@ async def test_strict_confinement_is_never_forked_into() -> None:
 
 
 async def test_another_configuration_is_spawned_and_says_what_differs(tmp_path: Path) -> None:
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         others: list[tuple[WorkerConfig, str]] = [
             (replace(quick(), env={"GREETING": "hello"}), "environment differs"),
@@ -126,7 +126,7 @@ async def test_another_configuration_is_spawned_and_says_what_differs(tmp_path: 
 
 async def test_surroundings_that_change_are_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = replace(quick(), confinement="none")
-    async with Template(config) as template:
+    async with ForkServer(config) as template:
         await ready(template)
         first = template.pid
         monkeypatch.setenv("GREETING", "hello")
@@ -144,7 +144,7 @@ async def test_surroundings_that_change_are_followed(monkeypatch: pytest.MonkeyP
 
 
 async def test_workers_live_on_when_their_template_is_killed_and_another_comes() -> None:
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         async with opened(template) as session:
             await session.execute("x = 42")
@@ -165,7 +165,7 @@ async def test_workers_live_on_when_their_template_is_killed_and_another_comes()
 
 
 async def test_templates_that_die_again_and_again_are_given_up() -> None:
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         for _ in range(3):
             await ready(template)
             assert template.pid is not None
@@ -181,7 +181,7 @@ async def test_templates_that_die_again_and_again_are_given_up() -> None:
 
 async def test_a_stopped_template_is_ended_and_the_worker_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fork_server_process, "_ANSWER_SECONDS", 0.1)
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         pid = template.pid
         assert pid is not None
@@ -205,7 +205,7 @@ async def test_a_fork_that_fails_has_the_worker_spawned(
 ) -> None:
     caplog.set_level(logging.INFO, "pyrepl3_client")
     config = replace(quick(), python=impostor(tmp_path, answer))
-    async with Template(config, spawn=spawn_real) as template:
+    async with ForkServer(config, spawn=spawn_real) as template:
         await ready(template)
         async with opened(template) as session:
             assert await value(session, "1 + 1") == 2
@@ -221,7 +221,7 @@ async def test_a_fork_that_fails_has_the_worker_spawned(
     ],
 )
 async def test_a_template_that_cannot_start_says_why(config: WorkerConfig, reason: str) -> None:
-    async with Template(config) as template:
+    async with ForkServer(config) as template:
         await template.settled()
         assert reason in str(template.reason)
         with pytest.raises(pyrepl3.SpawnError):
@@ -230,7 +230,7 @@ async def test_a_template_that_cannot_start_says_why(config: WorkerConfig, reaso
 
 
 async def test_sessions_outlive_a_template_that_is_closed() -> None:
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         session_context = opened(template)
         session = await session_context.__aenter__()
@@ -247,7 +247,7 @@ async def test_sessions_outlive_a_template_that_is_closed() -> None:
 
 
 async def test_a_template_that_is_left_while_it_imports_leaves_nothing(tmp_path: Path) -> None:
-    async with Template(modules(tmp_path, slow="import time\ntime.sleep(600)")) as template:
+    async with ForkServer(modules(tmp_path, slow="import time\ntime.sleep(600)")) as template:
         assert template.reason == "the template is not ready yet"
         pid = template.pid
     assert pid is not None
@@ -259,7 +259,7 @@ import asyncio, sys
 import pyrepl3_client as pyrepl3
 async def main():
     async with pyrepl3.WorkerPool(1) as pool, pool.open_session() as session:
-        print(session.worker.pid, pool._template.pid, flush=True)
+        print(session.worker.pid, pool._fork_server.pid, flush=True)
         await session.execute("while True: pass")
 asyncio.run(main())
 """

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client._launch.fork_server import Template
+from pyrepl3_client._launch.fork_server import ForkServer
 from tests.helpers.fork_servers import double, modules, opened, ready, typed
 from tests.helpers.hanging_code import HANG
 from tests.helpers.processes import ended
@@ -35,7 +35,7 @@ sorted(kinds)
 
 
 async def test_a_forked_worker_does_what_workers_do() -> None:
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         async with opened(template, capabilities={"double": double}, on_input=typed) as session:
             assert await works(session)
@@ -61,7 +61,7 @@ async def test_it_is_our_child_and_looks_like_a_spawned_one() -> None:
         " signal.getsignal(signal.SIGINT) is signal.default_int_handler, signal.pthread_sigmask(0, []) == set(),\n"
         " os.getcwd(), __name__]"
     )
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         async with opened(template) as forked, pyrepl3.open_session(config=quick()) as spawned:
             facts = await value(forked, question)
@@ -83,14 +83,14 @@ async def test_code_in_it_forks_and_starts_threads() -> None:
         "with multiprocessing.get_context('fork').Pool(2) as pool: squares = pool.map(square, range(4))\n"
         "[len(found), squares, subprocess.run(['echo', 'hello'], capture_output=True, text=True).stdout]"
     )
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         async with opened(template) as session:
             assert await value(session, code) == [1, [0, 1, 4, 9], "hello\n"]
 
 
 async def test_cancelling_climbs_its_ladder() -> None:
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         async with opened(template) as session:
             spinning = session.start("print('ready')\nwhile True: pass")
@@ -118,7 +118,7 @@ async def test_cancelling_climbs_its_ladder() -> None:
     ],
 )
 async def test_its_death_is_told_with_its_cause(code: str, exit_code: int | None, number: int | None) -> None:
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         async with opened(template) as session, opened(template) as other:
             with pytest.raises(pyrepl3.WorkerDied) as death:
@@ -131,7 +131,7 @@ async def test_its_death_is_told_with_its_cause(code: str, exit_code: int | None
 
 
 async def test_children_of_the_code_end_with_it() -> None:
-    async with Template(quick()) as template:
+    async with ForkServer(quick()) as template:
         await ready(template)
         async with opened(template) as session:
             pid = await value(session, "import subprocess\nsubprocess.Popen(['sleep', '600']).pid")
@@ -149,7 +149,7 @@ async def test_many_at_once_share_nothing_that_is_random(tmp_path: Path) -> None
         " bytes(multiprocessing.current_process().authkey).hex(), os.getpid()]"
     )
     config = replace(quick(), warm=("random", "tempfile", "uuid", "multiprocessing"))
-    async with Template(config) as template:
+    async with ForkServer(config) as template:
         await ready(template)
 
         async def one() -> list[Any]:
@@ -165,7 +165,7 @@ async def test_many_at_once_share_nothing_that_is_random(tmp_path: Path) -> None
 async def test_numpy_is_copied_without_its_threads_and_with_other_random_numbers() -> None:
     pytest.importorskip("numpy")
     config = replace(quick(), warm=("numpy", "numpy.random"))
-    async with Template(config) as template:
+    async with ForkServer(config) as template:
         await ready(template)
         numbers: set[float] = set()
         for _ in range(2):
@@ -181,7 +181,7 @@ async def test_numpy_is_copied_without_its_threads_and_with_other_random_numbers
 async def test_modules_are_imported_once(tmp_path: Path) -> None:
     config = modules(tmp_path, told="import os\nprint('dropped')\npid = os.getpid()")
     output: list[pyrepl3.Output] = []
-    async with Template(config) as template:
+    async with ForkServer(config) as template:
         await ready(template)
         for _ in range(2):
             async with opened(template, on_output=output.append) as session:

@@ -10,7 +10,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client._launch import shared_fork_server
-from pyrepl3_client._launch.shared_fork_server import Standby
+from pyrepl3_client._launch.shared_fork_server import SharedForkServer
 from pyrepl3_client._session.open import open_with
 from pyrepl3_client._session.options import Durability
 from tests.helpers.real_sessions import quick, value
@@ -20,8 +20,8 @@ SEED = "hash('a word')"
 """With a random seed, the same in all processes that were forked from one, and in no others."""
 
 
-def forks(standby: Standby) -> bool:
-    return standby.template is not None
+def forks(standby: SharedForkServer) -> bool:
+    return standby.fork_server is not None
 
 
 async def test_the_next_workers_are_forked_and_sessions_share_a_template(
@@ -29,7 +29,7 @@ async def test_the_next_workers_are_forked_and_sessions_share_a_template(
 ) -> None:
     monkeypatch.setattr(shared_fork_server, "_CALM", 0.0)
     config = replace(quick(), env={"PYTHONHASHSEED": "random"})
-    first, second = Standby(), Standby()
+    first, second = SharedForkServer(), SharedForkServer()
     try:
         async with (
             open_with(first.launch, None, config, None, None, None) as one,
@@ -40,17 +40,17 @@ async def test_the_next_workers_are_forked_and_sessions_share_a_template(
             assert not forks(first)
             os.kill(one.worker.pid, signal.SIGKILL)
             seeds.append(await value(one, SEED))
-            assert first.template is not None
+            assert first.fork_server is not None
             with anyio.fail_after(20):
-                await first.template.settled()
+                await first.fork_server.settled()
             for _ in range(2):
                 os.kill(one.worker.pid, signal.SIGKILL)
                 seeds.append(await value(one, SEED))
             await value(two, "kept = 6")
             os.kill(two.worker.pid, signal.SIGKILL)
             seeds.append(await value(two, SEED))
-            assert second.template is first.template
-            assert first.template.reason is None
+            assert second.fork_server is first.fork_server
+            assert first.fork_server.reason is None
             assert await value(one, "kept") == 5
             assert await value(two, "kept") == 6
             first.close()
@@ -68,7 +68,7 @@ async def test_what_may_not_be_forked_never_is(
     config: pyrepl3.WorkerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_fork_server, "_CALM", 0.0)
-    standby = Standby()
+    standby = SharedForkServer()
     back = asyncio.Queue[pyrepl3.Recovery]()
     durability = Durability(on_recovery=back.put_nowait)
     async with open_with(standby.launch, None, config, None, None, None, durability=durability) as session:
@@ -129,10 +129,10 @@ def launch_nothing(config: pyrepl3.WorkerConfig) -> None:
 async def test_a_template_found_before_the_own_one_was_due_is_held_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shared_fork_server, "Template", Counted)
+    monkeypatch.setattr(shared_fork_server, "ForkServer", Counted)
     monkeypatch.setattr(shared_fork_server, "spawn", launch_nothing)
     config = quick()
-    first, second = Standby(), Standby()
+    first, second = SharedForkServer(), SharedForkServer()
     loop = asyncio.get_running_loop()
     for standby, calm in ((first, 0.0), (second, 0.01)):
         monkeypatch.setattr(shared_fork_server, "_CALM", calm)
@@ -144,7 +144,7 @@ async def test_a_template_found_before_the_own_one_was_due_is_held_once(
     second.launch(config)
     loop.call_later(0.01, both_were_due.set)
     await both_were_due.wait()
-    assert second.template is first.template
+    assert second.fork_server is first.fork_server
     first.close()
     assert Counted.living == 1
     second.close()

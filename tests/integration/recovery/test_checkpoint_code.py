@@ -22,7 +22,7 @@ async def asked() -> AsyncIterator[pyrepl3.Session]:
 
 async def taken(session: pyrepl3.Session, seconds: float = 0.2) -> Checkpointed:
     """Have the worker take a checkpoint in at most so many seconds."""
-    worker = session._saver._worker()  # pyright: ignore[reportPrivateUsage]
+    worker = session._checkpoints._worker()  # pyright: ignore[reportPrivateUsage]
     assert worker is not None
     request = Checkpoint(checkpoint_id="c", timeout=seconds)
     with anyio.fail_after(PATIENCE):
@@ -220,7 +220,7 @@ async def test_an_object_that_misbehaves_on_its_way_back_costs_itself_alone(
         saved = await session.checkpoint("here")
         pid = session.worker.pid
         request = await in_one_frame(session, saved)
-        worker = session._saver._worker()  # pyright: ignore[reportPrivateUsage]
+        worker = session._checkpoints._worker()  # pyright: ignore[reportPrivateUsage]
         assert worker is not None
         with anyio.fail_after(PATIENCE):
             restored = await worker.requests.ask(request, Restored, "here", None, urgent=False)
@@ -243,7 +243,7 @@ async def test_a_checkpoint_that_ends_its_worker_is_tried_again_ever_more_rarely
         back = anyio.Event()
 
     async with pyrepl3.open_session(config=quick(), on_recovery=on_recovery) as session:
-        saver = session._saver  # pyright: ignore[reportPrivateUsage]
+        saver = session._checkpoints  # pyright: ignore[reportPrivateUsage]
         with anyio.fail_after(3 * PATIENCE):
             await session.execute("x = 1")
             first = back

@@ -202,13 +202,13 @@ async def test_a_checkpoint_that_another_python_has_left_is_done_without_and_kep
     async with opened(session_id="s", store=store, recovery=policy) as session:
         await session.execute("x = 41", execution_id="one")
         await session.checkpoint("here")
-    from pyrepl3_client._session.checkpoints import Saver
+    from pyrepl3_client._session.checkpoints import CheckpointScheduler
 
     async def restore(*_: object, **__: object) -> None:
         raise pyrepl3.ProtocolError("it was taken by Python 2.7", None)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Saver, "restore", restore)
+        patch.setattr(CheckpointScheduler, "restore", restore)
         async with opened(session_id="s", store=store, recovery=policy) as session:
             (report,) = session.recoveries
             assert "Python 2.7" in report.skipped[0].reason

@@ -263,9 +263,9 @@ def test_a_class_that_was_also_the_last_result_goes_by_its_own_name() -> None:
 
 def provide(worker: Worker) -> None:
     """Give the namespace a capability, as a session does."""
-    from pyrepl3_worker.host_calls.calls import Calls
+    from pyrepl3_worker.host_calls.calls import HostCaller
 
-    worker.names["search"] = Calls.capability(object.__new__(Calls), "search", "(query)", "")
+    worker.names["search"] = HostCaller.capability(object.__new__(HostCaller), "search", "(query)", "")
 
 
 def test_capabilities_are_the_new_workers_own() -> None:
@@ -295,10 +295,10 @@ def test_a_capability_that_is_not_offered_any_more_is_reported() -> None:
 def test_the_workers_stand_ins_go_by_the_name_they_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    from pyrepl3_worker.host_calls.calls import Calls
+    from pyrepl3_worker.host_calls.calls import HostCaller
     from pyrepl3_worker.session.patched_functions import make_sleep
 
-    monkeypatch.setattr(time, "sleep", make_sleep(object.__new__(Calls)))
+    monkeypatch.setattr(time, "sleep", make_sleep(object.__new__(HostCaller)))
     worker = Worker("from time import sleep\nwait = sleep").reborn()
     assert worker.value("sleep is wait is __import__('time').sleep")
 

@@ -5,36 +5,39 @@ from itertools import pairwise, product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyrepl3_worker.checkpoint.grouping import groups_by_sharing
+from pyrepl3_worker.checkpoint.grouping import groups_sharing_objects
 
 names = st.sampled_from("abcdefg")
 
 
 def test_names_that_share_nothing_stay_alone() -> None:
-    assert groups_by_sharing({"a": [1], "b": [2]}, {"a": ["b"]}) == [("a",), ("b",)]
+    assert groups_sharing_objects({"a": [1], "b": [2]}, {"a": ["b"]}) == [("a",), ("b",)]
 
 
 def test_names_that_share_an_object_are_together_in_their_order() -> None:
-    assert groups_by_sharing({"b": [1], "x": [9], "a": [2, 1], "c": [2]}, {}) == [("b", "a", "c"), ("x",)]
+    assert groups_sharing_objects({"b": [1], "x": [9], "a": [2, 1], "c": [2]}, {}) == [
+        ("b", "a", "c"),
+        ("x",),
+    ]
 
 
 def test_names_that_need_each_other_are_together() -> None:
     needs = {"a": ["b"], "b": ["c"], "c": ["a", "d"]}
-    assert groups_by_sharing({"a": [], "b": [], "c": [], "d": []}, needs) == [("a", "b", "c"), ("d",)]
+    assert groups_sharing_objects({"a": [], "b": [], "c": [], "d": []}, needs) == [("a", "b", "c"), ("d",)]
 
 
 def test_a_circle_through_a_shared_object_is_one_too() -> None:
     objects = {"a": [1], "b": [], "c": [1]}
-    assert groups_by_sharing(objects, {"a": ["b"], "b": ["c"]}) == [("a", "b", "c")]
+    assert groups_sharing_objects(objects, {"a": ["b"], "b": ["c"]}) == [("a", "b", "c")]
 
 
 def test_a_long_chain_of_needs_is_no_matter() -> None:
     chain = [f"n{number}" for number in range(5000)]
     needs = {name: [other] for name, other in pairwise(chain)}
     objects: dict[str, list[int]] = {name: [] for name in chain}
-    assert len(groups_by_sharing(objects, needs)) == 5000
+    assert len(groups_sharing_objects(objects, needs)) == 5000
     needs[chain[-1]] = [chain[0]]
-    assert groups_by_sharing(objects, needs) == [tuple(chain)]
+    assert groups_sharing_objects(objects, needs) == [tuple(chain)]
 
 
 @given(
@@ -45,7 +48,7 @@ def test_groups_are_what_a_slow_search_finds(
     objects: dict[str, set[int]], needs: dict[str, set[str]]
 ) -> None:
     needs = {name: {o for o in others if o in objects} for name, others in needs.items() if name in objects}
-    groups = groups_by_sharing(objects, needs)
+    groups = groups_sharing_objects(objects, needs)
     assert sorted(name for group in groups for name in group) == sorted(objects)
     # Joining by shared objects and by "each needs the other", until nothing changes.
     label = {name: name for name in objects}

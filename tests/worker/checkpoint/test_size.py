@@ -139,7 +139,7 @@ def test_a_namespace_that_changes_while_it_is_saved_is_saved_all_the_same() -> N
 
 def test_hidden_names_may_be_given_to_a_checkpointer_of_any_dict() -> None:
     names: dict[str, Any] = {"x": 1, "secret": object()}
-    answer = Checkpointer(names, frozenset({"secret"})).take("c", [])
+    answer = Checkpointer(names, frozenset({"secret"})).create_checkpoint("c", [])
     other: dict[str, Any] = {}
     Checkpointer(other, frozenset({"secret"})).restore(Restore(checkpoint_id="c", data=answer.data))
     assert other == {"x": 1}

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pyrepl3_worker.errors import AsyncContextError, LimitExceeded
-from pyrepl3_worker.execution.execution import Execution, current
+from pyrepl3_worker.execution.execution import WorkerExecution, current_path
 from pyrepl3_worker.execution.tasks import CoroutineManager, EventLoopCoordinator
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +51,7 @@ async def test_tasks_are_counted_limited_and_cancelled() -> None:
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
     loop.set_task_factory(manager.factory)
-    token = current.set(Execution("e", "").flow)
+    token = current_path.set(WorkerExecution("e", "").path)
     try:
         tasks = [loop.create_task(asyncio.sleep(60)) for _ in range(2)]
         with pytest.raises(LimitExceeded, match="max_coroutines=2"):
@@ -60,7 +60,7 @@ async def test_tasks_are_counted_limited_and_cancelled() -> None:
         assert manager.cleanup() == 2
         done = await asyncio.gather(*tasks, return_exceptions=True)
     finally:
-        current.reset(token)
+        current_path.reset(token)
         loop.set_task_factory(before)
     assert [type(outcome) for outcome in done] == [asyncio.CancelledError] * 2
     assert manager.cleanup() == 0
@@ -72,10 +72,10 @@ async def test_a_task_knows_its_place() -> None:
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
     loop.set_task_factory(manager.factory)
-    token = current.set(Execution("e", "").flow)
+    token = current_path.set(WorkerExecution("e", "").path)
 
     async def place() -> str:
-        flow = current.get()
+        flow = current_path.get()
         assert flow is not None
         return flow.prefix
 
@@ -85,6 +85,6 @@ async def test_a_task_knows_its_place() -> None:
     try:
         places = [await loop.create_task(place()), await loop.create_task(inner())]
     finally:
-        current.reset(token)
+        current_path.reset(token)
         loop.set_task_factory(before)
     assert places == ["1.", "2.1."]

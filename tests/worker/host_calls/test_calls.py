@@ -6,19 +6,21 @@ from typing import Any
 
 import pytest
 
-from pyrepl3_worker.host_calls.calls import Calls
+from pyrepl3_worker.host_calls.calls import HostCaller
 from pyrepl3_worker.interrupts.signals import Interrupt
 
 
 class _Blocking:
     """Runs a function on a thread that counts as the one for blocking code."""
 
-    def __init__(self, job: Callable[[Calls], Any]) -> None:
-        self.calls = Calls(lambda message: None, lambda: None, lambda: None, lambda: self._thread.ident, 0)
+    def __init__(self, job: Callable[[HostCaller], Any]) -> None:
+        self.calls = HostCaller(
+            lambda message: None, lambda: None, lambda: None, lambda: self._thread.ident, 0
+        )
         self.raised: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, args=(job,))
 
-    def _run(self, job: Callable[[Calls], Any]) -> None:
+    def _run(self, job: Callable[[HostCaller], Any]) -> None:
         try:
             job(self.calls)
         except BaseException as error:

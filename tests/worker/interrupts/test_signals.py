@@ -4,10 +4,10 @@ import asyncio
 import sys
 from types import FrameType
 
-from pyrepl3_worker.interrupts.signals import hears_by_itself, loop_gate, would_be_lost
+from pyrepl3_worker.interrupts.signals import inside_callback, loop_is_idle, runs_loop
 
 
-@loop_gate
+@runs_loop
 def serve(loop: asyncio.AbstractEventLoop) -> None:
     """Run a loop as the session does."""
     loop.run_forever()
@@ -23,7 +23,7 @@ def test_the_loops_own_code_is_at_rest_and_what_it_calls_is_not() -> None:
 
     def note(frame: FrameType, event: str, argument: object) -> None:
         del event, argument
-        answer = hears_by_itself(serve.__code__, frame)  # type: ignore[attr-defined]
+        answer = loop_is_idle(serve.__code__, frame)  # type: ignore[attr-defined]
         at_rest.setdefault(frame.f_code.co_name, set()).add(answer)
 
     loop.call_later(0.001, callback)
@@ -45,7 +45,7 @@ def test_what_is_raised_in_the_loops_own_code_for_a_callback_would_be_lost() -> 
 
     def note(frame: FrameType, event: str, argument: object) -> None:
         del event, argument
-        lost.setdefault(frame.f_code.co_name, set()).add(would_be_lost(frame))
+        lost.setdefault(frame.f_code.co_name, set()).add(inside_callback(frame))
 
     async def main() -> None:
         asyncio.get_running_loop().call_later(0.0, print)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from pyrepl3_worker.wire import busy_poll
-from pyrepl3_worker.wire.busy_poll import Linger
+from pyrepl3_worker.wire.busy_poll import BusyPoll
 
 STEP = 1e-6
 
@@ -37,30 +37,30 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-def waited(linger: Linger, clock: Clock) -> float:
+def waited(linger: BusyPoll, clock: Clock) -> float:
     before = clock.now
-    linger.wait()
+    linger.poll()
     return clock.now - before
 
 
 def test_the_first_message_is_not_waited_for(clock: Clock, pipe: tuple[int, int]) -> None:
-    linger = Linger(pipe[0])
-    linger.came()
+    linger = BusyPoll(pipe[0])
+    linger.message_arrived()
     assert waited(linger, clock) < 2 * STEP
 
 
 def test_after_a_quick_one_the_next_is_for_a_moment(clock: Clock, pipe: tuple[int, int]) -> None:
-    linger = Linger(pipe[0])
-    linger.wait()
+    linger = BusyPoll(pipe[0])
+    linger.poll()
     clock.now += 150e-6
-    linger.came()
+    linger.message_arrived()
     assert waited(linger, clock) == pytest.approx(100e-6, rel=0.1)
 
 
 def test_what_has_come_already_ends_the_wait(clock: Clock, pipe: tuple[int, int]) -> None:
-    linger = Linger(pipe[0])
-    linger.wait()
-    linger.came()
+    linger = BusyPoll(pipe[0])
+    linger.poll()
+    linger.message_arrived()
     os.write(pipe[1], b"x")
     assert waited(linger, clock) < 3 * STEP
 
@@ -69,21 +69,21 @@ def test_what_has_come_already_ends_the_wait(clock: Clock, pipe: tuple[int, int]
 def test_a_wait_in_vain_is_not_repeated(
     clock: Clock, pipe: tuple[int, int], pause: float, again: bool
 ) -> None:
-    linger = Linger(pipe[0])
-    linger.wait()
-    linger.came()
+    linger = BusyPoll(pipe[0])
+    linger.poll()
+    linger.message_arrived()
     began = clock.now
-    linger.wait()
+    linger.poll()
     clock.now = max(clock.now, began + pause) if pause else began + 50e-6
-    linger.came()
+    linger.message_arrived()
     assert (waited(linger, clock) > 50e-6) is again
 
 
 def test_a_parent_that_is_gone_ends_the_wait(clock: Clock) -> None:
     reader, writer = os.pipe()
-    linger = Linger(reader)
-    linger.wait()
-    linger.came()
+    linger = BusyPoll(reader)
+    linger.poll()
+    linger.message_arrived()
     os.close(writer)
     assert waited(linger, clock) < 3 * STEP
     os.close(reader)

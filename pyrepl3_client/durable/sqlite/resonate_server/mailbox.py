@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from pyrepl3_client.durable.sqlite.resonate_server.wire import Message
+from pyrepl3_client.durable.sqlite.resonate_server.wire import OutgoingMessage
 from pyrepl3_client.durable.sqlite.tables.database import Database
 
 SCHEME: Final = "sqlite://"
@@ -22,7 +22,7 @@ def anycast(group: str) -> str:
     return f"{SCHEME}any@{group}"
 
 
-class Mail:
+class Mailbox:
     """Sorts messages: those for this connection are delivered by it, the others wait in the file.
 
     Args:
@@ -35,7 +35,7 @@ class Mail:
         self._database: Final = database
         self._addresses: Final = tuple(addresses)
 
-    def sort(self, messages: Sequence[Message], now: int, *, receiving: bool) -> list[str]:
+    def sort(self, messages: Sequence[OutgoingMessage], now: int, *, receiving: bool) -> list[str]:
         """Put the others' messages into the file, within the current transaction.
 
         Args:

@@ -9,14 +9,19 @@ from pyrepl3_client.durable.sqlite.resonate_server.requests import (
     PromiseSettle,
     RegisterListener,
 )
-from pyrepl3_client.durable.sqlite.resonate_server.state import PENDING_RETRY, PromiseRow, State, delay_of
+from pyrepl3_client.durable.sqlite.resonate_server.state import (
+    PENDING_RETRY,
+    PromiseRow,
+    PromiseTables,
+    delay_of,
+)
 from pyrepl3_client.durable.sqlite.resonate_server.wire import Answer, Data, required
 
 
 class Promises:
     """Creates, reads, settles and watches promises."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: PromiseTables) -> None:
         """Work on `state`."""
         self._state: Final = state
 

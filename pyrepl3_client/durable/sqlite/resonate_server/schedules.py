@@ -10,7 +10,7 @@ from pyrepl3_client.durable.sqlite.resonate_server.requests import (
     ScheduleCreate,
     ScheduleSearch,
 )
-from pyrepl3_client.durable.sqlite.resonate_server.state import State
+from pyrepl3_client.durable.sqlite.resonate_server.state import PromiseTables
 from pyrepl3_client.durable.sqlite.resonate_server.wire import (
     Answer,
     Data,
@@ -28,7 +28,7 @@ _SCHEDULE: Final = (
 class Schedules:
     """Creates, reads and deletes schedules."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: PromiseTables) -> None:
         """Work on `state`."""
         self._execute: Final = state.execute
 

@@ -29,12 +29,12 @@ from pyrepl3_client.durable.sqlite.resonate_server.schedules import Schedules
 from pyrepl3_client.durable.sqlite.resonate_server.state import (
     PENDING_RETRY,
     PromiseRow,
-    State,
+    PromiseTables,
     delay_of,
     timeout_state,
 )
 from pyrepl3_client.durable.sqlite.resonate_server.tasks import Tasks
-from pyrepl3_client.durable.sqlite.resonate_server.wire import Answer, Message, parse_tags
+from pyrepl3_client.durable.sqlite.resonate_server.wire import Answer, OutgoingMessage, parse_tags
 from pyrepl3_client.durable.sqlite.tables.database import Database
 
 type _Handler = Callable[[int, Raw | str], Answer]
@@ -49,7 +49,7 @@ def _route[B: Struct](body: type[B], handle: Callable[[int, B], Answer]) -> _Han
     return handler
 
 
-class Machine:
+class ResonateServer:
     """Applies requests and the passing of time to a store. Does no I/O but SQL, and reads no clock.
 
     Every method is to be called inside a transaction of its own.
@@ -57,7 +57,7 @@ class Machine:
 
     def __init__(self, database: Database) -> None:
         """Work on the tables of `database`."""
-        self._state: Final = State(database)
+        self._state: Final = PromiseTables(database)
         promises = Promises(self._state)
         tasks = Tasks(self._state, promises)
         schedules = Schedules(self._state)
@@ -84,7 +84,7 @@ class Machine:
         """The earliest deadline that the last call has set, in milliseconds since the epoch."""
         return self._state.due
 
-    def apply(self, now: int, request: Request, body: Raw | str) -> tuple[Answer, Sequence[Message]]:
+    def apply(self, now: int, request: Request, body: Raw | str) -> tuple[Answer, Sequence[OutgoingMessage]]:
         """Do what one request asks for.
 
         Args:
@@ -114,7 +114,7 @@ class Machine:
         ).fetchone()
         return int(due)
 
-    def tick(self, now: int) -> Sequence[Message]:
+    def tick(self, now: int) -> Sequence[OutgoingMessage]:
         """Do what is due by `now`: settle what has timed out, take lapsed leases back, offer tasks again."""
         state = self._state
         state.begin()
@@ -153,7 +153,7 @@ class Machine:
             version, target = row
             self._state.offer(target, task_id, version)
 
-    def reclaim(self, now: int, prefix: str) -> Sequence[Message]:
+    def reclaim(self, now: int, prefix: str) -> Sequence[OutgoingMessage]:
         """Take back the leases of all tasks whose id begins with `prefix`, and offer those tasks at once.
 
         For the rightful owner of a session whose last one has died: it need not wait for leases to

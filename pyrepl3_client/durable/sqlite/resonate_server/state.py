@@ -8,7 +8,7 @@ from msgspec import UNSET, Raw, Struct
 
 from pyrepl3_client.durable.sqlite.resonate_server.requests import I64_MAX, NULL, PromiseCreate, Settled
 from pyrepl3_client.durable.sqlite.resonate_server.wire import (
-    Message,
+    OutgoingMessage,
     Promise,
     PromiseState,
     Task,
@@ -82,7 +82,7 @@ _PROMISE: Final = (
 )
 
 
-class State:
+class PromiseTables:
     """The tables, within one transaction at a time.
 
     `messages` are what the transaction sends; `due` is the earliest deadline that it has set.
@@ -91,7 +91,7 @@ class State:
     def __init__(self, database: Database) -> None:
         """Work on the tables of `database`."""
         self.execute: Final = database.execute
-        self._messages: dict[tuple[str, str, str], Message] = {}
+        self._messages: dict[tuple[str, str, str], OutgoingMessage] = {}
         self.due = I64_MAX
 
     # --- messages and deadlines ---
@@ -101,7 +101,7 @@ class State:
         self._messages.clear()
         self.due = I64_MAX
 
-    def take_messages(self) -> Sequence[Message]:
+    def take_messages(self) -> Sequence[OutgoingMessage]:
         """Hand over the messages, in order."""
         messages = list(self._messages.values())
         self._messages.clear()
@@ -267,7 +267,7 @@ class State:
         if rows:
             body = unblock_body(promise.record())
             for (address,) in rows:
-                self._messages["unblock", address, promise.id] = Message(address, body)
+                self._messages["unblock", address, promise.id] = OutgoingMessage(address, body)
 
     # --- tasks ---
 

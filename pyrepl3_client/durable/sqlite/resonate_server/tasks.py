@@ -27,7 +27,7 @@ from pyrepl3_client.durable.sqlite.resonate_server.requests import (
     TaskRelease,
     TaskSuspend,
 )
-from pyrepl3_client.durable.sqlite.resonate_server.state import PromiseRow, State, TaskRow
+from pyrepl3_client.durable.sqlite.resonate_server.state import PromiseRow, PromiseTables, TaskRow
 from pyrepl3_client.durable.sqlite.resonate_server.wire import (
     Answer,
     Data,
@@ -54,7 +54,7 @@ _subject: Final = Decoder(PromiseGet)
 class Tasks:
     """Leases tasks to workers, and has their outcomes."""
 
-    def __init__(self, state: State, promises: Promises) -> None:
+    def __init__(self, state: PromiseTables, promises: Promises) -> None:
         """Work on `state`; fenced actions are done by `promises`."""
         self._state: Final = state
         self._promises: Final = promises
@@ -211,5 +211,5 @@ def _holds(task: TaskRow, version: int | None) -> bool:
     return task.state == "acquired" and version in (None, task.version)
 
 
-def _held(status: int, task: TaskRow, promise: PromiseRow, state: State) -> Answer:
+def _held(status: int, task: TaskRow, promise: PromiseRow, state: PromiseTables) -> Answer:
     return Answer(status, Data(task=task.record(), promise=promise.record(), preload=state.preload(promise)))

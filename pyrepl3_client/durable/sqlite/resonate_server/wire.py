@@ -127,7 +127,7 @@ class ExecuteData(Struct, frozen=True):
     task: ExecuteTask
 
 
-class Execute(Struct, frozen=True, tag_field="kind", tag="execute"):
+class ExecuteMessage(Struct, frozen=True, tag_field="kind", tag="execute"):
     """Tells a worker that a task waits for it."""
 
     data: ExecuteData
@@ -139,13 +139,13 @@ class UnblockData(Struct, frozen=True):
     promise: Promise
 
 
-class Unblock(Struct, frozen=True, tag_field="kind", tag="unblock"):
+class UnblockMessage(Struct, frozen=True, tag_field="kind", tag="unblock"):
     """Tells a listener that a promise has settled."""
 
     data: UnblockData
 
 
-class Message(Struct, frozen=True):
+class OutgoingMessage(Struct, frozen=True):
     """A message, ready for the wire, and whom it is for."""
 
     address: str
@@ -203,15 +203,15 @@ def too_large(length: int, limit: int) -> Answer:
     )
 
 
-def execute_message(address: str, task_id: str, version: int) -> Message:
+def execute_message(address: str, task_id: str, version: int) -> OutgoingMessage:
     """Make the message that has a worker at `address` execute the task."""
-    message = Execute(ExecuteData(ExecuteTask(task_id, version)))
-    return Message(address, _encoder.encode(message).decode())
+    message = ExecuteMessage(ExecuteData(ExecuteTask(task_id, version)))
+    return OutgoingMessage(address, _encoder.encode(message).decode())
 
 
 def unblock_body(promise: Promise) -> str:
     """Make the message that tells of the promise's settlement."""
-    return _encoder.encode(Unblock(UnblockData(promise))).decode()
+    return _encoder.encode(UnblockMessage(UnblockData(promise))).decode()
 
 
 def encode_tags(tags: dict[str, str]) -> bytes:

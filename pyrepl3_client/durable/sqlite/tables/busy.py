@@ -13,7 +13,7 @@ _FIRST_WAIT: Final = 0.001
 _LONGEST_WAIT: Final = 0.05
 
 
-class Waiting:
+class RetryOnBusy:
     """Tries again, for as long as it was told to wait.
 
     Args:

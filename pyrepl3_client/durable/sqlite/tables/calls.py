@@ -5,13 +5,13 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from pyrepl3_client.durable.sqlite.tables.database import Database
-from pyrepl3_client.durable.sqlite.tables.leases import Lease, Leases
+from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseTable
 from pyrepl3_client.errors import StoreError
 
 type CallState = Literal["intent", "done"]
 
 
-class Call(Struct, frozen=True):
+class CallRow(Struct, frozen=True):
     """An input or capability call: the intent, then also the outcome."""
 
     session_id: str
@@ -27,18 +27,18 @@ class Call(Struct, frozen=True):
 _CALL: Final = "SELECT session, execution, id, name, args_digest, state, attempt, outcome FROM calls "
 
 
-class Calls:
+class CallTable:
     """The input and capability calls of all sessions in a store; errors as in `SessionRecords`."""
 
-    def __init__(self, database: Database, leases: Leases) -> None:
+    def __init__(self, database: Database, leases: LeaseTable) -> None:
         """Work on `database`."""
         self._database: Final = database
         self._execute: Final = database.execute
         self._leases: Final = leases
 
-    def intend(
+    def begin_call(
         self, lease: Lease, execution_id: str, call_id: str, name: str, args_digest: str
-    ) -> tuple[Call, bool]:
+    ) -> tuple[CallRow, bool]:
         """Record that a call is about to be made, before it is.
 
         Returns:
@@ -54,9 +54,9 @@ class Calls:
                 " VALUES (?, ?, ?, ?, ?, 'intent', 1)",
                 (lease.session_id, execution_id, call_id, name, args_digest),
             )
-        return Call(lease.session_id, execution_id, call_id, name, args_digest, "intent", 1, None), True
+        return CallRow(lease.session_id, execution_id, call_id, name, args_digest, "intent", 1, None), True
 
-    def repeat(self, lease: Lease, execution_id: str, call_id: str) -> int:
+    def retry_call(self, lease: Lease, execution_id: str, call_id: str) -> int:
         """Record that a call without outcome is about to be made again; give the number of the attempt.
 
         Raises:
@@ -73,7 +73,7 @@ class Calls:
                 raise StoreError(f"there is no open call {call_id!r} in session {lease.session_id!r}")
         return int(row[0])
 
-    def finish(self, lease: Lease, execution_id: str, call_id: str, outcome: bytes) -> None:
+    def finish_call(self, lease: Lease, execution_id: str, call_id: str, outcome: bytes) -> None:
         """Record the outcome of a call, before anyone sees it. The first one stays.
 
         Raises:
@@ -89,21 +89,21 @@ class Calls:
             if not changed and self._get(lease.session_id, execution_id, call_id) is None:
                 raise StoreError(f"there is no call {call_id!r} in session {lease.session_id!r}")
 
-    def get(self, session_id: str, execution_id: str, call_id: str) -> Call | None:
+    def get(self, session_id: str, execution_id: str, call_id: str) -> CallRow | None:
         """Look up a call."""
         with self._database.read():
             return self._get(session_id, execution_id, call_id)
 
-    def _get(self, session_id: str, execution_id: str, call_id: str) -> Call | None:
+    def _get(self, session_id: str, execution_id: str, call_id: str) -> CallRow | None:
         row = self._execute(
             _CALL + "WHERE session = ? AND execution = ? AND id = ?", (session_id, execution_id, call_id)
         ).fetchone()
-        return None if row is None else Call(*row)
+        return None if row is None else CallRow(*row)
 
-    def of(self, session_id: str, execution_id: str) -> list[Call]:
+    def of(self, session_id: str, execution_id: str) -> list[CallRow]:
         """Give all calls of an execution, in the order of their intents."""
         with self._database.read():
             rows = self._execute(
                 _CALL + "WHERE session = ? AND execution = ? ORDER BY rowid", (session_id, execution_id)
             ).fetchall()
-        return [Call(*row) for row in rows]
+        return [CallRow(*row) for row in rows]

@@ -9,14 +9,14 @@ from resonate.timing import Clock
 
 from pyrepl3_client._journal.protocol import blob_digest
 from pyrepl3_client.durable.sqlite.tables.database import Database
-from pyrepl3_client.durable.sqlite.tables.leases import Lease, Leases
+from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseTable
 from pyrepl3_client.errors import StoreError
 
 # Written in some 3 ms, for which the event loop waits.
 PART_BYTES: Final = 1024 * 1024
 
 
-class Checkpoint(Struct, frozen=True):
+class CheckpointRow(Struct, frozen=True):
     """A namespace as it was after execution number `after_seq`; `created_at` is in milliseconds."""
 
     session_id: str
@@ -35,10 +35,10 @@ def parts_of(size: int) -> int:
 _CHECKPOINT: Final = "SELECT session, id, after_seq, created_at, manifest, unsaved FROM checkpoints "
 
 
-class Checkpoints:
+class CheckpointTable:
     """The checkpoints of all sessions in a store; errors as in `SessionRecords`."""
 
-    def __init__(self, database: Database, clock: Clock, leases: Leases) -> None:
+    def __init__(self, database: Database, clock: Clock, leases: LeaseTable) -> None:
         """Work on `database`; `clock` gives milliseconds since the epoch."""
         self._database: Final = database
         self._execute: Final = database.execute
@@ -166,7 +166,7 @@ class Checkpoints:
         manifest: bytes,
         digests: Collection[str],
         unsaved: bytes = b"",
-    ) -> Checkpoint:
+    ) -> CheckpointRow:
         """Store a checkpoint, in place of one of the same id, once all of its blobs are there.
 
         Blobs that only the replaced one had are deleted with it.
@@ -209,7 +209,7 @@ class Checkpoints:
                 (n, names),
             )
             self._drop(set(replaced).difference(digests))
-        return Checkpoint(lease.session_id, checkpoint_id, after_seq, now, manifest, unsaved)
+        return CheckpointRow(lease.session_id, checkpoint_id, after_seq, now, manifest, unsaved)
 
     def _drop(self, digests: Iterable[str]) -> None:
         """Delete those of the blobs that no checkpoint of any session names.
@@ -223,29 +223,29 @@ class Checkpoints:
             ((digest,) for digest in digests),
         )
 
-    def get(self, session_id: str, checkpoint_id: str) -> Checkpoint | None:
+    def get(self, session_id: str, checkpoint_id: str) -> CheckpointRow | None:
         """Look up a checkpoint."""
         with self._database.read():
             row = self._execute(
                 _CHECKPOINT + "WHERE session = ? AND id = ?", (session_id, checkpoint_id)
             ).fetchone()
-        return None if row is None else Checkpoint(*row)
+        return None if row is None else CheckpointRow(*row)
 
-    def newest(self, session_id: str) -> Checkpoint | None:
+    def newest(self, session_id: str) -> CheckpointRow | None:
         """Give the checkpoint that is furthest in the session's history, and of those the last saved."""
         with self._database.read():
             row = self._execute(
                 _CHECKPOINT + "WHERE session = ? ORDER BY after_seq DESC, n DESC LIMIT 1", (session_id,)
             ).fetchone()
-        return None if row is None else Checkpoint(*row)
+        return None if row is None else CheckpointRow(*row)
 
-    def of(self, session_id: str) -> list[Checkpoint]:
+    def of(self, session_id: str) -> list[CheckpointRow]:
         """Give all checkpoints of a session, from the earliest point of its history on."""
         with self._database.read():
             rows = self._execute(
                 _CHECKPOINT + "WHERE session = ? ORDER BY after_seq, n", (session_id,)
             ).fetchall()
-        return [Checkpoint(*row) for row in rows]
+        return [CheckpointRow(*row) for row in rows]
 
     def digests(self, session_id: str, checkpoint_id: str) -> list[str]:
         """Give the digests of a checkpoint's blobs, sorted; none for a checkpoint that is not there."""

@@ -58,7 +58,7 @@ def store_error(error: sqlite3.Error, path: str, doing: str) -> StoreError:
     return kind(f"cannot {doing} the store at {path!r}: {error} ({remedy})")
 
 
-class Complaints:
+class LogOnce:
     """Logs the troubles of work that nobody awaits: each once, for as long as it lasts."""
 
     def __init__(self) -> None:

@@ -6,13 +6,13 @@ from msgspec import Struct
 from resonate.timing import Clock
 
 from pyrepl3_client.durable.sqlite.tables.database import Database
-from pyrepl3_client.durable.sqlite.tables.leases import Lease, Leases
+from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseTable
 from pyrepl3_client.errors import StoreError
 
 type ExecutionStatus = Literal["started", "finished", "rejected"]
 
 
-class Execution(Struct, frozen=True):
+class ExecutionRow(Struct, frozen=True):
     """One execution of a session's log; `seq` counts from 1. Its outcome is read by `outcome`."""
 
     session_id: str
@@ -33,10 +33,10 @@ _EXECUTION: Final = (
 )
 
 
-class Executions:
+class ExecutionTable:
     """The executions of all sessions in a store; errors as in `SessionRecords`."""
 
-    def __init__(self, database: Database, clock: Clock, leases: Leases) -> None:
+    def __init__(self, database: Database, clock: Clock, leases: LeaseTable) -> None:
         """Work on `database`; `clock` gives milliseconds since the epoch."""
         self._database: Final = database
         self._execute: Final = database.execute
@@ -45,7 +45,7 @@ class Executions:
 
     def start(
         self, lease: Lease, execution_id: str, code_digest: str, code: str, options: bytes = b""
-    ) -> tuple[Execution, bool]:
+    ) -> tuple[ExecutionRow, bool]:
         """Log an execution as started, or look up the one of that id, whatever its code and status.
 
         The caller compares the digests, and replays what is finished.
@@ -73,12 +73,12 @@ class Executions:
                 " ?, ?, ?, ?, 'started', 0, ?) RETURNING seq",
                 (lease.session_id, lease.session_id, execution_id, code_digest, code, options, now),
             ).fetchone()
-        started = Execution(
+        started = ExecutionRow(
             lease.session_id, seq, execution_id, code_digest, code, options, "started", 0, now, None
         )
         return started, True
 
-    def count_attempt(self, lease: Lease, execution_id: str, by: int = 1) -> int:
+    def add_death(self, lease: Lease, execution_id: str, by: int = 1) -> int:
         """Count one more attempt at an execution, or `by` more, and give the count."""
         with self._database.write():
             self._leases.require(lease)
@@ -115,41 +115,41 @@ class Executions:
                 raise _no_execution(lease.session_id, execution_id)
         return changed > 0
 
-    def get(self, session_id: str, execution_id: str) -> Execution | None:
+    def get(self, session_id: str, execution_id: str) -> ExecutionRow | None:
         """Look up an execution."""
         with self._database.read():
             return self._get(session_id, execution_id)
 
-    def _get(self, session_id: str, execution_id: str) -> Execution | None:
+    def _get(self, session_id: str, execution_id: str) -> ExecutionRow | None:
         row = self._execute(
             _EXECUTION + "WHERE session = ? AND id = ?", (session_id, execution_id)
         ).fetchone()
-        return None if row is None else Execution(*row)
+        return None if row is None else ExecutionRow(*row)
 
-    def after(self, session_id: str, seq: int = 0) -> list[Execution]:
+    def after(self, session_id: str, seq: int = 0) -> list[ExecutionRow]:
         """Give the executions after number `seq`, in order: what a recovery has to run again."""
         with self._database.read():
             rows = self._execute(
                 _EXECUTION + "WHERE session = ? AND seq > ? ORDER BY seq", (session_id, seq)
             ).fetchall()
-        return [Execution(*row) for row in rows]
+        return [ExecutionRow(*row) for row in rows]
 
-    def up_to(self, session_id: str, seq: int) -> list[Execution]:
+    def up_to(self, session_id: str, seq: int) -> list[ExecutionRow]:
         """Give the executions up to number `seq`, in order."""
         with self._database.read():
             rows = self._execute(
                 _EXECUTION + "WHERE session = ? AND seq <= ? ORDER BY seq", (session_id, seq)
             ).fetchall()
-        return [Execution(*row) for row in rows]
+        return [ExecutionRow(*row) for row in rows]
 
-    def unfinished(self, session_id: str, seq: int) -> list[Execution]:
+    def unfinished(self, session_id: str, seq: int) -> list[ExecutionRow]:
         """Give the executions up to number `seq` that have not ended, in order."""
         with self._database.read():
             rows = self._execute(
                 _EXECUTION + "WHERE session = ? AND seq <= ? AND status = 'started' ORDER BY seq",
                 (session_id, seq),
             ).fetchall()
-        return [Execution(*row) for row in rows]
+        return [ExecutionRow(*row) for row in rows]
 
     def outcome(self, session_id: str, execution_id: str) -> bytes | None:
         """Give the recorded outcome of an execution, None when it has none."""

@@ -20,7 +20,7 @@ class Lease(Struct, frozen=True):
     expires_at: int
 
 
-class Leases:
+class LeaseTable:
     """The leases on all sessions in a store; errors as in `SessionRecords`."""
 
     def __init__(self, database: Database, clock: Clock) -> None:

@@ -6,11 +6,11 @@ from typing import Final
 
 from resonate.timing import Clock
 
-from pyrepl3_client.durable.sqlite.tables.calls import Calls
-from pyrepl3_client.durable.sqlite.tables.checkpoints import Checkpoints
+from pyrepl3_client.durable.sqlite.tables.calls import CallTable
+from pyrepl3_client.durable.sqlite.tables.checkpoints import CheckpointTable
 from pyrepl3_client.durable.sqlite.tables.database import Database
-from pyrepl3_client.durable.sqlite.tables.executions import Executions
-from pyrepl3_client.durable.sqlite.tables.leases import Leases
+from pyrepl3_client.durable.sqlite.tables.executions import ExecutionTable
+from pyrepl3_client.durable.sqlite.tables.leases import LeaseTable
 
 
 class SessionRecords:
@@ -38,10 +38,10 @@ class SessionRecords:
     def __init__(self, database: Database, clock: Clock) -> None:
         """Work on `database`."""
         self._database: Final = database
-        self.leases: Final = Leases(database, clock)
-        self.executions: Final = Executions(database, clock, self.leases)
-        self.calls: Final = Calls(database, self.leases)
-        self.checkpoints: Final = Checkpoints(database, clock, self.leases)
+        self.leases: Final = LeaseTable(database, clock)
+        self.executions: Final = ExecutionTable(database, clock, self.leases)
+        self.calls: Final = CallTable(database, self.leases)
+        self.checkpoints: Final = CheckpointTable(database, clock, self.leases)
 
     @contextlib.contextmanager
     def transaction(self, *, durable: bool = False) -> Generator[None]:

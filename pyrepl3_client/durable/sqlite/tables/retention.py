@@ -17,7 +17,7 @@ class Pruned(Struct, frozen=True):
     blobs: int = 0
 
 
-class Step(Struct, frozen=True):
+class PruneStep(Struct, frozen=True):
     """Where pruning stands: everything up to `(settled_at, n)` has been looked at."""
 
     cutoff: int
@@ -35,11 +35,11 @@ class Pruner:
         self._database: Final = database
         self._execute: Final = database.execute
 
-    def begin(self, cutoff: int) -> Step:
+    def begin(self, cutoff: int) -> PruneStep:
         """Start with what settled at or before `cutoff`, in milliseconds since the epoch."""
-        return Step(cutoff)
+        return PruneStep(cutoff)
 
-    def go_on(self, step: Step) -> Step:
+    def go_on(self, step: PruneStep) -> PruneStep:
         """Do one batch, in a transaction, and say where it has come to."""
         with self._database.transaction():
             rows: list[tuple[int, str, int]] = self._execute(
@@ -49,7 +49,7 @@ class Pruner:
             ).fetchall()
             if not rows:
                 blobs = self._sweep_blobs(step.cutoff)
-                return Step(step.cutoff, pruned=Pruned(step.pruned.promises, blobs), done=True)
+                return PruneStep(step.cutoff, pruned=Pruned(step.pruned.promises, blobs), done=True)
             live: dict[str, bool] = {}
             deleted = 0
             for n, promise_id, _settled_at in rows:
@@ -62,7 +62,7 @@ class Pruner:
                     deleted += 1
         n, _id, settled_at = rows[-1]
         pruned = Pruned(step.pruned.promises + deleted, step.pruned.blobs)
-        return Step(step.cutoff, settled_at, n, pruned)
+        return PruneStep(step.cutoff, settled_at, n, pruned)
 
     def _lives(self, root: str) -> bool:
         """Say whether a promise of this lineage is pending."""

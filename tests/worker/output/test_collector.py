@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pyrepl3_schemas.messages import Output
-from pyrepl3_worker.execution.execution import Execution
-from pyrepl3_worker.output.hub import OutputHub
+from pyrepl3_worker.execution.execution import WorkerExecution
+from pyrepl3_worker.output.collector import OutputCollector
 
 
 class SlowWriter:
@@ -44,13 +44,13 @@ class NoClock:
 
 
 @contextmanager
-def hub_on(writer: SlowWriter) -> Generator[OutputHub]:
+def hub_on(writer: SlowWriter) -> Generator[OutputCollector]:
     ends = os.pipe()
     with closing(open(ends[0], "rb")), closing(open(ends[1], "wb")):
         stdio: Any = SimpleNamespace(drained=None, captured=(ends[0], ends[0]))
         clock: Any = NoClock()
         slow: Any = writer
-        yield OutputHub(slow, stdio, clock, None)
+        yield OutputCollector(slow, stdio, clock, None)
 
 
 @pytest.mark.parametrize("how", ["finish", "flush"])
@@ -58,7 +58,7 @@ def test_what_another_thread_is_about_to_send_comes_before_what_follows(how: str
     """Seen as a line that was printed just before the end of a cell and was not in its result."""
     writer = SlowWriter()
     with hub_on(writer) as hub:
-        execution = Execution("e", "")
+        execution = WorkerExecution("e", "")
         hub.running = execution
         hub.write("stdout", "no newline")
 
@@ -84,7 +84,7 @@ def test_a_finalizer_that_prints_in_the_middle_of_a_send_waits_for_nobody() -> N
     """The alarm's thread has the hub and wants the writer; this thread has the writer and prints."""
     writer = SlowWriter()
     with hub_on(writer) as hub:
-        hub.running = Execution("e", "")
+        hub.running = WorkerExecution("e", "")
         hub.write("stdout", "no newline")
         alarm = threading.Thread(target=hub.flush)
         alarm.start()
@@ -103,9 +103,9 @@ def test_a_finalizer_that_prints_in_the_middle_of_a_write_takes_nothing_apart() 
     writer = SlowWriter()
     writer.go_on.set()
     with hub_on(writer) as hub:
-        execution = Execution("e", "")
+        execution = WorkerExecution("e", "")
         hub.running = execution
-        clock: Any = hub._clock  # pyright: ignore[reportPrivateUsage] - stands where a collection may strike
+        clock: Any = hub._timers  # pyright: ignore[reportPrivateUsage] - stands where a collection may strike
         clock.finalizers.append(lambda: hub.write("stderr", "from a finalizer"))
         hub.write("stdout", "on")
         hub.finish(execution)

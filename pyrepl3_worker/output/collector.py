@@ -17,12 +17,12 @@ from time import monotonic, sleep
 from typing import Final
 
 from pyrepl3_schemas.messages import Output, StreamName
-from pyrepl3_worker.execution.execution import Execution, Flow, current
-from pyrepl3_worker.interrupts.signals import Doorbell
-from pyrepl3_worker.interrupts.timers import Alarm, AlarmClock
-from pyrepl3_worker.output.buffer import Segment, head_of, tail_of, trimmed, utf8_decoder
+from pyrepl3_worker.execution.execution import CallPath, WorkerExecution, current_path
+from pyrepl3_worker.interrupts.signals import WakeupSignal
+from pyrepl3_worker.interrupts.timers import Timer, TimerThread
+from pyrepl3_worker.output.buffer import StreamBuffer, head_of, tail_of, trimmed, utf8_decoder
 from pyrepl3_worker.wire.stdio import Stdio
-from pyrepl3_worker.wire.transport import Writer
+from pyrepl3_worker.wire.transport import FrameSender
 
 _FLUSH_DELAY: Final = 0.004
 """Seconds for which text may wait for more."""
@@ -48,32 +48,34 @@ _STREAMS: Final[tuple[StreamName, StreamName]] = ("stdout", "stderr")
 _sleep: Final = sleep
 
 
-class OutputHub:
+class OutputCollector:
     """Collects text, attributes it, bounds it and sends it, from any thread."""
 
-    def __init__(self, writer: Writer, stdio: Stdio, clock: AlarmClock, max_output_bytes: int | None) -> None:
+    def __init__(
+        self, writer: FrameSender, stdio: Stdio, timers: TimerThread, max_output_bytes: int | None
+    ) -> None:
         """Send through `writer`; delays come from `clock`."""
         self._writer = writer
         self._stdio = stdio
-        self._clock = clock
+        self._timers = timers
         self._max = max_output_bytes
         self._tail_limit = 0 if max_output_bytes is None else min(max_output_bytes // 2, _TAIL_BYTES)
         self._chunk = min(_CHUNK_CHARS, max(1024, writer.max_frame_bytes // 8))
         self._lock = threading.RLock()
-        self.segments: Final = {stream: Segment(stream) for stream in _STREAMS}
+        self.segments: Final = {stream: StreamBuffer(stream) for stream in _STREAMS}
         self.segment = self.segments["stdout"]
         """The one that was written to last; only this one holds text."""
-        self._later: deque[tuple[Execution | None, StreamName, str]] = deque()
+        self._later: deque[tuple[WorkerExecution | None, StreamName, str]] = deque()
         """Text that was written where nobody could wait for the lock."""
         self._chars = 0
-        self._alarm: Alarm | None = None
+        self._timer: Timer | None = None
         self._last_flush = 0.0
         self._at_once = False
         self.total_bytes = 0
-        self.running: Execution | None = None
+        self.running: WorkerExecution | None = None
         """What text without a flow of its own is attributed to."""
         self.forked = False
-        self.doorbell: Doorbell | None = None
+        self.wakeup: WakeupSignal | None = None
         """Answered at the end of a `write`, a place where code that prints all the time can be stopped."""
         self._decoders = (utf8_decoder(), utf8_decoder())
         self._byte_decoders = (utf8_decoder(), utf8_decoder())
@@ -86,26 +88,26 @@ class OutputHub:
         if self.forked:
             self._write_raw(stream, text.encode("utf-8", "backslashreplace"))
             return
-        flow = current.get()
-        owner = self.running if flow is None else flow.execution
-        if self._is_amid():
+        path = current_path.get()
+        owner = self.running if path is None else path.execution
+        if self._is_reentrant():
             self._later.append((owner, stream, text))
             return
         with self._lock:
             if self._later:
                 self._take_later()
-            self._take(flow, owner, stream, text)
+            self._take(path, owner, stream, text)
             if self._later:
                 self._take_later()
 
-    def _is_amid(self) -> bool:
+    def _is_reentrant(self) -> bool:
         """Whether this thread is in the middle of something that a write may not come between.
 
         A garbage collection may run a finalizer that prints anywhere in our own code: in the middle of
         the hub's, where a second write would take apart what the first has half done; or while this
         thread holds the lock of the writer or of the clock, for which the hub's owner may be waiting.
         """
-        return _is_owned(self._lock) or _is_owned(self._writer.lock) or _is_owned(self._clock.lock)
+        return _is_owned(self._lock) or _is_owned(self._writer.lock) or _is_owned(self._timers.lock)
 
     def _take_later(self) -> None:
         """Take what could not be taken when it was written. What comes meanwhile waits for its alarm."""
@@ -113,7 +115,9 @@ class OutputHub:
             owner, stream, text = self._later.popleft()
             self._take(None, owner, stream, text)
 
-    def _take(self, flow: Flow | None, owner: Execution | None, stream: StreamName, text: str) -> None:
+    def _take(
+        self, path: CallPath | None, owner: WorkerExecution | None, stream: StreamName, text: str
+    ) -> None:
         segment = self.segment
         if segment.owner is not owner or segment.stream != stream:
             self._send_pending()
@@ -121,8 +125,8 @@ class OutputHub:
             segment.owner = owner
         if not segment.pieces:
             self._at_once = monotonic() - self._last_flush > _FLUSH_DELAY
-            if self._alarm is None:
-                self._alarm = self._clock.set(_FLUSH_DELAY, self._alarm_flush)
+            if self._timer is None:
+                self._timer = self._timers.set(_FLUSH_DELAY, self._timed_flush)
             self._chars = 0
         segment.pieces.append(text)
         self._chars += len(text)
@@ -132,8 +136,8 @@ class OutputHub:
             or (self._at_once and text.endswith("\n"))
         ):
             self._send_now()
-        elif not self._at_once and flow is not None:
-            segment.flow = flow
+        elif not self._at_once and path is not None:
+            segment.path = path
             segment.room = _SHORT_PIECES
 
     def write_bytes(self, stream: StreamName, data: bytes) -> None:
@@ -141,15 +145,15 @@ class OutputHub:
         if self.forked:
             self._write_raw(stream, data)
             return
-        if self._is_amid():
+        if self._is_reentrant():
             self.write(stream, data.decode("utf-8", "replace"))
             return
         with self._lock:
             self._bytes_came = True
             text = self._byte_decoders[stream == "stderr"].decode(data)
             if text:
-                flow = current.get()
-                self._take(flow, self.running if flow is None else flow.execution, stream, text)
+                path = current_path.get()
+                self._take(path, self.running if path is None else path.execution, stream, text)
             if self._later:
                 self._take_later()
 
@@ -181,18 +185,18 @@ class OutputHub:
         self.flush()
         return True
 
-    def use_doorbell(self, doorbell: Doorbell) -> None:
+    def use_wakeup(self, wakeup: WakeupSignal) -> None:
         """Answer `doorbell` from now on; when it waits, no text takes the short way past it."""
-        self.doorbell = doorbell
+        self.wakeup = wakeup
 
         def look_up() -> None:
             self.segment.room = 0
 
-        doorbell.on_busy = look_up
+        wakeup.on_busy = look_up
 
     def flush(self) -> None:
         """Send what has been collected, or see it sent: another thread may be about to."""
-        if self._is_amid():
+        if self._is_reentrant():
             return
         with self._lock:
             if self._later:
@@ -207,14 +211,14 @@ class OutputHub:
         self._last_flush = monotonic()
         self._at_once = False
 
-    def settle(self) -> None:
+    def flush_deferred(self) -> None:
         """Take care of what could not be taken when it was written."""
         if self._later:
             self.flush()
 
-    def _alarm_flush(self) -> None:
+    def _timed_flush(self) -> None:
         # Whoever writes from here on sets another.
-        self._alarm = None
+        self._timer = None
         try:
             self.flush()
         except OSError:
@@ -246,7 +250,7 @@ class OutputHub:
         return int.from_bytes(stdout, byteorder), int.from_bytes(stderr, byteorder)
 
     def _account(
-        self, owner: Execution | None, stream: StreamName, text: str, captured: tuple[int, int] = _NONE
+        self, owner: WorkerExecution | None, stream: StreamName, text: str, captured: tuple[int, int] = _NONE
     ) -> None:
         if not text:
             return
@@ -261,7 +265,7 @@ class OutputHub:
                 text = kept
         self._send(owner, stream, text, captured)
 
-    def _keep_tail(self, owner: Execution, stream: StreamName, text: str) -> None:
+    def _keep_tail(self, owner: WorkerExecution, stream: StreamName, text: str) -> None:
         if owner.ended:
             # Its tail has been sent; what is over the bound now can only be counted.
             if not owner.late_marked:
@@ -274,13 +278,13 @@ class OutputHub:
         while owner.tail_bytes - owner.tail[0][2] >= self._tail_limit and len(owner.tail) > 1:
             _, _, gone = owner.tail.popleft()
             owner.tail_bytes -= gone
-            owner.cut_bytes += gone
+            owner.truncated_bytes += gone
         if owner.tail_bytes > 2 * self._tail_limit:
             # A single long text: keep its end.
             first_stream, first, first_size = owner.tail.popleft()
             end = tail_of(first, max(self._tail_limit - (owner.tail_bytes - first_size), 0))
             end_size = len(end.encode("utf-8", "backslashreplace"))
-            owner.cut_bytes += first_size - end_size
+            owner.truncated_bytes += first_size - end_size
             owner.tail_bytes -= first_size - end_size
             owner.tail.appendleft((first_stream, end, end_size))
 
@@ -288,7 +292,7 @@ class OutputHub:
         return f"\n… {what} output cut (max_output_bytes={self._max}) …\n"
 
     def _send(
-        self, owner: Execution | None, stream: StreamName, text: str, captured: tuple[int, int] = _NONE
+        self, owner: WorkerExecution | None, stream: StreamName, text: str, captured: tuple[int, int] = _NONE
     ) -> None:
         if not text:
             return
@@ -305,7 +309,7 @@ class OutputHub:
             )  # fmt: skip
             out = err = 0
 
-    def finish(self, execution: Execution) -> None:
+    def finish(self, execution: WorkerExecution) -> None:
         """Send everything that `execution` has written, the kept tail included. It ends after this."""
         if self._bytes_came:
             self._end_bytes()
@@ -323,12 +327,12 @@ class OutputHub:
             if execution.tail:
                 self._send_tail(execution)
 
-    def _send_tail(self, execution: Execution) -> None:
+    def _send_tail(self, execution: WorkerExecution) -> None:
         tail, size = trimmed(execution.tail, self._tail_limit)
-        execution.cut_bytes += execution.tail_bytes - size
+        execution.truncated_bytes += execution.tail_bytes - size
         execution.tail.clear()
-        if execution.cut_bytes:
-            self._send(execution, tail[0][0], self._marker(f"{execution.cut_bytes:,} bytes of"))
+        if execution.truncated_bytes:
+            self._send(execution, tail[0][0], self._marker(f"{execution.truncated_bytes:,} bytes of"))
         for stream, text in tail:
             self._send(execution, stream, text)
 
@@ -346,7 +350,7 @@ class OutputHub:
         while view:
             view = view[os.write(1 if stream == "stdout" else 2, view) :]
 
-    def begin(self, execution: Execution) -> None:
+    def begin(self, execution: WorkerExecution) -> None:
         """An execution starts: its first line goes out at once, whatever the one before it wrote last."""
         self._last_flush = 0.0
         self.running = execution
