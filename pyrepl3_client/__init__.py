@@ -32,6 +32,7 @@ from pyrepl3_client._session.open import open_session
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy, Skipped
 from pyrepl3_client._session.session import Session, WorkerInfo
+from pyrepl3_client._version import __version__ as __version__
 from pyrepl3_client.config import ResourceLimits, SandboxPolicy, WorkerConfig
 from pyrepl3_client.errors import (
     CapabilityError,

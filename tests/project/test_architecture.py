@@ -42,7 +42,7 @@ MAY_IMPORT = {
 """What a package may import beside the standard library and itself, at any time of its life."""
 
 GROUND = {
-    "pyrepl3_client": {"errors", "config", "results", "_text"},
+    "pyrepl3_client": {"errors", "config", "results", "_text", "_version"},
     "pyrepl3_worker": {"errors", "config"},
 }
 """Files that every room of a package may import."""
