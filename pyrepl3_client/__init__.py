@@ -22,6 +22,14 @@ The smallest complete program:
     asyncio.run(main())
 """
 
+import sys
+
+if sys.platform != "linux":  # before anything is imported that needs it
+    raise ImportError(
+        f"pyrepl3 runs on Linux only, and this system is {sys.platform!r}: it needs pidfd, PR_SET_PDEATHSIG "
+        "and /proc. Use WSL2 on Windows, or a Linux container or virtual machine."
+    )
+
 from pyrepl3_client._execution.event_log import Event
 from pyrepl3_client._execution.execution import Execution, InputHandler, OutputHandler
 from pyrepl3_client._execution.host_calls import CallContext, Capability, capability
