@@ -139,7 +139,7 @@ class WorkerPool:
             return
         self._fork_server = await ForkServer(self.config, spawn=self._spawn).__aenter__()
         self._launch = self._fork_server.launch
-        await self._fork_server.settled()
+        await self._fork_server.wait_started()
 
     async def _fill_up(self) -> None:
         if len(self._idle_workers) < self.size:
@@ -197,7 +197,7 @@ class WorkerPool:
         self._idle_workers.remove(idle)
         if self._open:
             self._schedule(_AFTER_CHECKOUT)
-        return idle.take()
+        return idle.detach()
 
     def _schedule(self, least: float = 0.0) -> None:
         seconds = seconds_until_refill(len(self._idle_workers), self.size, self._failures)
@@ -239,7 +239,7 @@ class WorkerPool:
             self._launch = self._spawn
         idle_workers, self._idle_workers = self._idle_workers, []
         for idle in idle_workers:
-            idle.end()
+            idle.kill()
         if idle_workers:
             await wait_uncancelled(asyncio.get_running_loop().create_task(_all_ended(idle_workers)))
 

@@ -7,7 +7,7 @@ from typing import Final
 from pyrepl3_client.config import WorkerConfig, strict_processes
 from pyrepl3_schemas.confinement import Confinement, pack_confinement
 
-PASSED_ON: Final = frozenset(
+INHERITED_NAMES: Final = frozenset(
     {
         "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM", "COLORTERM", "NO_COLOR",
         "TMPDIR", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -16,11 +16,11 @@ PASSED_ON: Final = frozenset(
     }
 )  # fmt: skip
 """Variables that hold no secret and that programs miss."""
-PASSED_ON_FAMILIES: Final = ("PYTHON", "LC_")
+INHERITED_PREFIXES: Final = ("PYTHON", "LC_")
 """Beginnings of names that are passed on too."""
 
 
-def environment(config: WorkerConfig, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
+def worker_environment(config: WorkerConfig, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
     """Give a worker's environment: what of ours is no secret (or all of it, unconfined), and `config.env`.
 
     Args:
@@ -32,7 +32,7 @@ def environment(config: WorkerConfig, inherited: Mapping[str, str] | None = None
         ours = {
             name: value
             for name, value in ours.items()
-            if name in PASSED_ON or name.startswith(PASSED_ON_FAMILIES)
+            if name in INHERITED_NAMES or name.startswith(INHERITED_PREFIXES)
         }
     return {**ours, **(config.env or {})}
 

@@ -22,9 +22,9 @@ from pyrepl3_client.errors import SpawnError
 from pyrepl3_schemas.fork_server import CanFork, CannotFork, Forked, NotForked
 
 _logger: Final = logging.getLogger("pyrepl3_client")
-_MOST_DEATHS: Final = 3
+_MAX_DEATHS_IN_A_ROW: Final = 3
 """Templates that may end in a row without a worker from them, before no more are started."""
-_STARTING: Final = "the template is not ready yet"
+_NOT_READY_YET: Final = "the template is not ready yet"
 
 
 class ForkServer:
@@ -61,12 +61,12 @@ class ForkServer:
         self._spawn = spawn
         self._process: ForkServerProcess | None = None
         self._open = False
-        self._fit = False
-        self._refusal = ""
-        self._deaths = 0
-        self._settled = asyncio.Event()
-        self._logged: set[str] = set()
-        self.reason: str | None = _STARTING
+        self._can_fork = False
+        self._final_reason = ""
+        self._deaths_in_a_row = 0
+        self._start_finished = asyncio.Event()
+        self._logged_reasons: set[str] = set()
+        self.reason: str | None = _NOT_READY_YET
         """Why workers are spawned and not forked, as far as is known; None when they are forked."""
 
     @property
@@ -88,18 +88,18 @@ class ForkServer:
     def start(self) -> None:
         """Start the process, which imports meanwhile; `close` ends it. Never fails."""
         self._open = True
-        self._refusal = self._unforkable()
-        self._start()
+        self._final_reason = self._reason_never_to_fork()
+        self._start_process()
 
     def close(self) -> None:
         """End the process. Idempotent; `launch` spawns from now on."""
         self._open = False
-        self._drop()
-        self._spawning("the template is closed")
+        self._end_process()
+        self._set_spawn_reason("the template is closed")
 
-    async def settled(self) -> None:
+    async def wait_started(self) -> None:
         """Wait until it is known whether workers are forked."""
-        await self._settled.wait()
+        await self._start_finished.wait()
 
     def launch(self, config: WorkerConfig) -> Worker:
         """Start a worker: by a fork in a millisecond or two, else by `spawn`. A `Launch`.
@@ -107,74 +107,76 @@ class ForkServer:
         Raises:
             SpawnError: as `spawn` does.
         """
-        worker = self._fork(config)
+        worker = self._try_fork(config)
         if worker is None:
             return self._spawn(config)
         self.reason = None
         return worker
 
-    def _fork(self, config: WorkerConfig) -> Worker | None:
+    def _try_fork(self, config: WorkerConfig) -> Worker | None:
         process = self._process
-        if process is None or not self._fit:
+        if process is None or not self._can_fork:
             return None
         if config.confinement == "strict":
-            return self._spawning(_STRICT)
-        now = SpawnEnvironment.of(config)
-        difference = now.difference(process.spawn_environment)
+            return self._set_spawn_reason(_STRICT_NEVER_FORKS)
+        now = SpawnEnvironment.from_config(config)
+        difference = now.differences(process.spawn_environment)
         if difference:
-            if SpawnEnvironment.of(self.config) != process.spawn_environment:
+            if SpawnEnvironment.from_config(self.config) != process.spawn_environment:
                 # The program has changed its own since: another template for what comes.
-                self._restart()
-            return self._spawning(f"the worker's {difference} differ{'' if ',' in difference else 's'}")
+                self._restart_process()
+            return self._set_spawn_reason(
+                f"the worker's {difference} differ{'' if ',' in difference else 's'}"
+            )
         try:
             worker = process.fork(config)
         except ForkServerGoneError as error:
-            self._died(str(error))
+            self._handle_death(str(error))
             return None
         except SpawnError as error:
             # What is short for a fork may do for a spawn, which says what is missing otherwise.
-            return self._spawning(str(error))
-        self._deaths = 0
+            return self._set_spawn_reason(str(error))
+        self._deaths_in_a_row = 0
         return worker
 
     # --- its life ------------------------------------------------------------------------------------
 
-    def _unforkable(self) -> str:
-        return _STRICT if self.config.confinement == "strict" else ""
+    def _reason_never_to_fork(self) -> str:
+        return _STRICT_NEVER_FORKS if self.config.confinement == "strict" else ""
 
-    def _start(self) -> None:
-        self._fit = False
-        self._settled.clear()
-        if self._refusal:
-            self._spawning(self._refusal)
-            self._settled.set()
+    def _start_process(self) -> None:
+        self._can_fork = False
+        self._start_finished.clear()
+        if self._final_reason:
+            self._set_spawn_reason(self._final_reason)
+            self._start_finished.set()
             return
         try:
             process = start_fork_server(self.config)
         except SpawnError as error:
-            self._refuse(str(error))
+            self._give_up(str(error))
             return
         self._process = process
-        self.reason = _STARTING
+        self.reason = _NOT_READY_YET
         loop = asyncio.get_running_loop()
         loop.add_reader(process.control, self._on_message)
-        loop.add_reader(process.stderr, self._on_words)
+        loop.add_reader(process.stderr, self._on_stderr)
         loop.add_reader(process.exit_fd, self._on_exited)
 
-    def _drop(self) -> str:
+    def _end_process(self) -> str:
         """Let go of the process; say how it ended."""
         process, self._process = self._process, None
-        self._fit = False
+        self._can_fork = False
         if process is None:
             return ""
         loop = asyncio.get_running_loop()
         for fd in (process.control, process.stderr, process.exit_fd):
             loop.remove_reader(fd)
-        return process.end()
+        return process.close()
 
-    def _restart(self) -> None:
-        self._drop()
-        self._start()
+    def _restart_process(self) -> None:
+        self._end_process()
+        self._start_process()
 
     def _on_message(self) -> None:
         process = self._process
@@ -187,15 +189,15 @@ class ForkServer:
             return
         match message:
             case CanFork():
-                self._fit = True
+                self._can_fork = True
                 self.reason = None
-                self._settled.set()
+                self._start_finished.set()
             case CannotFork(reason):
-                self._refuse(reason)
+                self._give_up(reason)
             case Forked() | NotForked() | None:
                 return  # an answer that comes twice
 
-    def _on_words(self) -> None:
+    def _on_stderr(self) -> None:
         assert self._process is not None
         if not self._process.read_stderr():
             asyncio.get_running_loop().remove_reader(self._process.stderr)
@@ -204,31 +206,31 @@ class ForkServer:
         # What it said before it ended is what it ended for.
         self._on_message()
         if self._process is not None:
-            self._died("it has ended")
+            self._handle_death("it has ended")
 
-    def _died(self, how: str) -> None:
+    def _handle_death(self, how: str) -> None:
         """Have another template, unless they end again and again."""
-        ready = self._fit
-        reason = f"the template died: {how}: {self._drop()}"
-        self._deaths += 1
-        if not ready or self._deaths >= _MOST_DEATHS:
-            self._refuse(reason)
+        ready = self._can_fork
+        reason = f"the template died: {how}: {self._end_process()}"
+        self._deaths_in_a_row += 1
+        if not ready or self._deaths_in_a_row >= _MAX_DEATHS_IN_A_ROW:
+            self._give_up(reason)
         else:
-            self._spawning(reason)
-            self._start()
+            self._set_spawn_reason(reason)
+            self._start_process()
 
-    def _refuse(self, reason: str) -> None:
+    def _give_up(self, reason: str) -> None:
         """Do without a template from now on."""
-        self._refusal = reason
-        self._drop()
-        self._spawning(reason)
-        self._settled.set()
+        self._final_reason = reason
+        self._end_process()
+        self._set_spawn_reason(reason)
+        self._start_finished.set()
 
-    def _spawning(self, reason: str) -> None:
+    def _set_spawn_reason(self, reason: str) -> None:
         self.reason = reason
-        if reason not in self._logged and self._open:
-            self._logged.add(reason)
+        if reason not in self._logged_reasons and self._open:
+            self._logged_reasons.add(reason)
             _logger.info("workers are spawned, not forked: %s", reason)
 
 
-_STRICT: Final = "strictly confined workers import their modules behind their own boundary"
+_STRICT_NEVER_FORKS: Final = "strictly confined workers import their modules behind their own boundary"

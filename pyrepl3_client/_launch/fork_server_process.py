@@ -16,7 +16,7 @@ from typing import Final, Self
 
 import msgspec
 
-from pyrepl3_client._launch.spawn import WorkerProcess, arguments, starting_environment
+from pyrepl3_client._launch.spawn import WorkerProcess, interpreter_environment, worker_arguments
 from pyrepl3_client._launch.worker import WorkerPipes, open_pipe
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError, describe_ending
@@ -34,7 +34,7 @@ from pyrepl3_schemas.fork_server import (
 
 _ANSWER_SECONDS: Final = 5.0
 """How long a fork may take, which takes a millisecond, before the template is ended as stuck."""
-_WORDS_BYTES: Final = 16 * 1024
+_STDERR_BYTES: Final = 16 * 1024
 
 
 class ForkServerGoneError(Exception):
@@ -52,7 +52,7 @@ class SpawnEnvironment:
     """Device and inode."""
 
     @classmethod
-    def of(cls, config: WorkerConfig) -> Self:
+    def from_config(cls, config: WorkerConfig) -> Self:
         """Give what a process started now would have.
 
         Raises:
@@ -63,9 +63,9 @@ class SpawnEnvironment:
         except OSError as error:
             raise SpawnError(f"no worker could be started in {config.cwd or '.'!r}: {error}") from error
         place = (directory.st_dev, directory.st_ino)
-        return cls(config.python, config.warm, starting_environment(config), place)
+        return cls(config.python, config.warm, interpreter_environment(config), place)
 
-    def difference(self, other: "SpawnEnvironment") -> str:
+    def differences(self, other: "SpawnEnvironment") -> str:
         """Name what differs, or nothing."""
         pairs = (
             ("interpreter", self.python == other.python),
@@ -84,17 +84,17 @@ class ForkServerProcess:
         process: subprocess.Popen[bytes],
         control: socket.socket,
         spawn_environment: SpawnEnvironment,
-        words: int,
+        stderr: int,
     ) -> None:
         """Take over the process, our end of its socket, and of its stderr."""
         self.spawn_environment = spawn_environment
         self.control = control
-        self.stderr = words
+        self.stderr = stderr
         self.exit_fd = os.pidfd_open(process.pid)
         """Becomes readable when it has ended."""
         self._process = process
-        self._number = 0
-        self._text = bytearray()
+        self._request_number = 0
+        self._stderr_tail = bytearray()
 
     @property
     def pid(self) -> int:
@@ -109,7 +109,7 @@ class ForkServerProcess:
             SpawnError: there is no room for another process or fd.
         """
         opened: list[int] = []
-        self._number += 1
+        self._request_number += 1
         try:
             for _ in range(5):
                 opened.extend(open_pipe())
@@ -118,7 +118,7 @@ class ForkServerProcess:
             )
             (stdout, stdout_write), (stderr, stderr_write) = captured
             theirs = [in_read, out_write, words_write, stdout_write, stderr_write]
-            self._send(Fork(self._number, arguments(config)), theirs)
+            self._send(Fork(self._request_number, worker_arguments(config)), theirs)
             pid = self._wait_for_fork()
             exited = os.pidfd_open(pid)
         except (OSError, ForkServerGoneError) as error:
@@ -158,11 +158,11 @@ class ForkServerProcess:
     def read_stderr(self) -> bool:
         """Read what it has written to its stderr; say whether there may be more later."""
         try:
-            data = os.read(self.stderr, _WORDS_BYTES)
+            data = os.read(self.stderr, _STDERR_BYTES)
         except BlockingIOError:
             return True
-        self._text += data
-        del self._text[:-_WORDS_BYTES]
+        self._stderr_tail += data
+        del self._stderr_tail[:-_STDERR_BYTES]
         return bool(data)
 
     def kill(self) -> None:
@@ -171,7 +171,7 @@ class ForkServerProcess:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.exit_fd, signal.SIGKILL)
 
-    def end(self) -> str:
+    def close(self) -> str:
         """End it, wait for that, and let go of everything; say how it ended. Once only."""
         self.kill()
         code = self._process.wait()
@@ -180,7 +180,7 @@ class ForkServerProcess:
         os.close(self.stderr)
         os.close(self.exit_fd)
         self.exit_fd = -1
-        words = self._text.decode("utf-8", "replace").strip()
+        words = self._stderr_tail.decode("utf-8", "replace").strip()
         ending = describe_ending(code, None) if code >= 0 else describe_ending(None, -code)
         return f"{ending}\nlast lines of its stderr:\n{words}" if words else ending
 
@@ -210,9 +210,9 @@ class ForkServerProcess:
                 # Once it is dead there is a worker who speaks for itself, or the end of the stream.
                 self.kill()
             match self.receive():
-                case Forked(number, pid) if number == self._number:
+                case Forked(number, pid) if number == self._request_number:
                     return pid
-                case NotForked(number, reason) if number == self._number:
+                case NotForked(number, reason) if number == self._request_number:
                     raise OSError(reason)
                 case Forked() | NotForked() | CanFork() | CannotFork() | None:
                     continue  # of an earlier request, whose answer comes twice
@@ -226,7 +226,7 @@ def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
     Raises:
         SpawnError: there is no such interpreter or directory, or no room for another process or fd.
     """
-    spawn_environment = SpawnEnvironment.of(config)
+    spawn_environment = SpawnEnvironment.from_config(config)
     ours = theirs = process = None
     words = words_write = -1
     try:

@@ -14,10 +14,10 @@ from typing import Final
 from pyrepl3_client._launch.worker import PIPE_BYTES, Worker, set_pipe_size
 from pyrepl3_client.errors import SpawnError, WorkerDied
 
-FIRST_BYTE: Final = b"\0"
+GREETING_FIRST_BYTE: Final = b"\0"
 _ONE_PAGE: Final = 4096
 _DEFAULT_PIPE_BYTES: Final = 64 * 1024
-_WORDS_BYTES: Final = 16 * 1024
+_STDERR_BYTES: Final = 16 * 1024
 
 
 class IdleWorker:
@@ -35,9 +35,9 @@ class IdleWorker:
         self._on_death = on_death
         ends = worker.pipes
         set_pipe_size(ends.writer, _ONE_PAGE)
-        os.write(ends.writer, FIRST_BYTE)
-        ends.sent = FIRST_BYTE
-        self._loop.add_writer(ends.writer, self._on_read)
+        os.write(ends.writer, GREETING_FIRST_BYTE)
+        ends.greeting_sent = GREETING_FIRST_BYTE
+        self._loop.add_writer(ends.writer, self._on_writable)
         self._loop.add_reader(ends.exit_fd, self._on_exited)
 
     @property
@@ -49,16 +49,16 @@ class IdleWorker:
         poller.register(self.worker.pipes.exit_fd, select.POLLIN)
         return not poller.poll(0)
 
-    def take(self) -> Worker:
+    def detach(self) -> Worker:
         """Give the worker away."""
-        self._unwatch()
+        self._stop_watching()
         return self.worker
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """Kill it; `ended` has a result afterwards."""
         self.worker.kill()
 
-    def _on_read(self) -> None:
+    def _on_writable(self) -> None:
         writer = self.worker.pipes.writer
         self._loop.remove_writer(writer)
         poller = select.poll()
@@ -70,7 +70,7 @@ class IdleWorker:
             set_pipe_size(writer, _DEFAULT_PIPE_BYTES)
         self._on_warm()
 
-    def _unwatch(self) -> None:
+    def _stop_watching(self) -> None:
         ends = self.worker.pipes
         self._loop.remove_reader(ends.exit_fd)
         if not self.warm:
@@ -79,10 +79,10 @@ class IdleWorker:
                 set_pipe_size(ends.writer, _DEFAULT_PIPE_BYTES)
 
     def _on_exited(self) -> None:
-        self._unwatch()
+        self._stop_watching()
         ends = self.worker.pipes
         try:
-            words = os.read(ends.stderr, _WORDS_BYTES).decode("utf-8", "replace").strip()
+            words = os.read(ends.stderr, _STDERR_BYTES).decode("utf-8", "replace").strip()
         except BlockingIOError:
             words = ""
         ending = self.worker.reap()

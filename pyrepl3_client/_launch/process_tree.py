@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _KIB: Final = 1024
-_ROUNDS: Final = 8
+_STOP_ROUNDS: Final = 8
 """How often new members are looked for before all are killed; each is stopped when it is found."""
 
 
@@ -34,63 +34,71 @@ class Usage:
 class _Member:
     """A process, by its number and the time of its beginning: together they name one process alone."""
 
-    began: int
-    cpu: int
+    start_time: int
+    own_ticks: int
     """Ticks that it has used itself."""
-    waited: int
+    reaped_ticks: int
     """Ticks that its children had used, theirs included, which it has waited for."""
-    lives: bool
+    alive: bool
     """Or is a zombie."""
 
 
 class ProcessTree:
     """A worker's process tree, which remembers its members."""
 
-    def __init__(self, root: int, *, kept: bool) -> None:
+    def __init__(self, root: int, *, has_pid_namespace: bool) -> None:
         """Begin at a process. `kept`: it keeps a PID namespace, and its own first child is the init there."""
         self._root = root
-        self._kept = kept
+        self._has_pid_namespace = has_pid_namespace
         self._members: dict[int, _Member] = {}
-        self._init = 0
+        self._init_pid = 0
         self._ended_ticks = 0
 
-    def sample(self, *, widely: bool) -> Usage:
+    def sample(self, *, full: bool) -> Usage:
         """See who is there; `widely`: also whoever is of the session and has lost its parent unseen.
 
         Costs some 50 microseconds for a worker alone, and 100 for each other process.
         """
         before = self._members
         self._members = {}
-        self._visit([self._root, *before, *(self._session() if widely and not self._kept else ())], before)
-        self._count_ended(before)
-        used = sum(member.cpu + member.waited for member in self._members.values()) + self._ended_ticks
-        code = self._of_the_code()
-        return Usage(len(code), sum(map(_most_memory, code)), used / _TICKS)
+        self._add_members(
+            [self._root, *before, *(self._session_pids() if full and not self._has_pid_namespace else ())],
+            before,
+        )
+        self._add_ended_ticks(before)
+        used = (
+            sum(member.own_ticks + member.reaped_ticks for member in self._members.values())
+            + self._ended_ticks
+        )
+        code = self._user_processes()
+        return Usage(len(code), sum(map(_resident_bytes, code)), used / _TICKS_PER_SECOND)
 
-    def memory(self) -> int:
+    def proportional_memory(self) -> int:
         """Give the bytes that the members hold, each page shared out among those who map it.
 
         Anonymous and shared memory, in the machine's memory or swapped out; not files, which the kernel can
         drop. Costs a walk through all page tables: milliseconds for each gigabyte.
         """
-        return sum(map(_exact_memory, self._of_the_code()))
+        return sum(map(_proportional_bytes, self._user_processes()))
 
     def kill(self) -> None:
         """Kill every member that is still there, and what those have started."""
-        kill_all(pid for pid, member in self._members.items() if _began(pid) == member.began)
+        kill_all(pid for pid, member in self._members.items() if _began(pid) == member.start_time)
 
-    def _of_the_code(self) -> list[int]:
+    def _user_processes(self) -> list[int]:
         """Give the members that live, without those that are ours."""
-        return [pid for pid, member in self._members.items() if member.lives and not self._is_ours(pid)]
+        return [
+            pid for pid, member in self._members.items() if member.alive and not self._is_keeper_or_init(pid)
+        ]
 
-    def _is_ours(self, pid: int) -> bool:
-        if not self._kept:
+    def _is_keeper_or_init(self, pid: int) -> bool:
+        if not self._has_pid_namespace:
             return False
-        if not self._init and _status(pid).get(b"NSpid", b"").split()[-1:] == [b"1"]:
-            self._init = pid
-        return pid in (self._root, self._init)
+        if not self._init_pid and _status(pid).get(b"NSpid", b"").split()[-1:] == [b"1"]:
+            self._init_pid = pid
+        return pid in (self._root, self._init_pid)
 
-    def _visit(self, todo: list[int], before: dict[int, _Member]) -> None:
+    def _add_members(self, todo: list[int], before: dict[int, _Member]) -> None:
         seen: set[int] = set()
         while todo:
             pid = todo.pop()
@@ -102,23 +110,23 @@ class ProcessTree:
                 continue
             began = int(fields[19])
             earlier = before.get(pid)
-            if earlier is not None and earlier.began != began:
+            if earlier is not None and earlier.start_time != began:
                 continue  # the number is another's now, of whom we know nothing; a child is found again
             own, waited = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
-            self._members[pid] = _Member(began, own, waited, lives=fields[0] != b"Z")
+            self._members[pid] = _Member(began, own, waited, alive=fields[0] != b"Z")
             todo.extend(children_of(pid))
 
-    def _count_ended(self, before: dict[int, _Member]) -> None:
+    def _add_ended_ticks(self, before: dict[int, _Member]) -> None:
         """Keep what those had used that are gone, as far as nobody has waited for them."""
         now = self._members
-        gone = sum(member.cpu + member.waited for pid, member in before.items() if pid not in now)
+        gone = sum(member.own_ticks + member.reaped_ticks for pid, member in before.items() if pid not in now)
         if gone:
             inherited = sum(
-                member.waited - before[pid].waited for pid, member in now.items() if pid in before
+                member.reaped_ticks - before[pid].reaped_ticks for pid, member in now.items() if pid in before
             )
             self._ended_ticks += max(0, gone - inherited)
 
-    def _session(self) -> Iterable[int]:
+    def _session_pids(self) -> Iterable[int]:
         for entry in os.listdir("/proc"):
             if entry.isdigit():
                 with suppress(ProcessLookupError, PermissionError):
@@ -141,7 +149,7 @@ def kill_all(pids: Iterable[int]) -> None:
     try:
         todo = list(pids)
         # Stopped, none can start another, but one whose fork was under way: hence several rounds.
-        for _ in range(_ROUNDS):
+        for _ in range(_STOP_ROUNDS):
             found = False
             while todo:
                 pid = todo.pop()
@@ -163,15 +171,17 @@ def kill_all(pids: Iterable[int]) -> None:
             os.close(fd)
 
 
-def _most_memory(pid: int) -> int:
+def _resident_bytes(pid: int) -> int:
     status = _status(pid)
     return sum(_kilobytes(status.get(name, b"")) for name in (b"RssAnon", b"RssShmem", b"VmSwap"))
 
 
-def _exact_memory(pid: int) -> int:
+def _proportional_bytes(pid: int) -> int:
     rollup = _fields(_read(f"/proc/{pid}/smaps_rollup"))
     if b"Pss_Anon" not in rollup:
-        return _most_memory(pid)  # it hides itself (PR_SET_DUMPABLE), has ended, or Linux is older than 5.4
+        return _resident_bytes(
+            pid
+        )  # it hides itself (PR_SET_DUMPABLE), has ended, or Linux is older than 5.4
     return sum(_kilobytes(rollup.get(name, b"")) for name in (b"Pss_Anon", b"Pss_Shmem", b"SwapPss"))
 
 

@@ -16,7 +16,7 @@ from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client.config import WorkerConfig
 
-_CALM: Final = 0.5
+_START_DELAY: Final = 0.5
 """Seconds after the start of a second worker: the session is filling it, and comes first."""
 
 
@@ -26,13 +26,13 @@ class SharedForkServer:
     def __init__(self) -> None:
         """Start nothing yet."""
         self._launched = 0
-        self._shared: _Shared | None = None
+        self._counted: _CountedForkServer | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def fork_server(self) -> ForkServer | None:
         """What the next worker is forked from, once the session has lost one."""
-        return None if self._shared is None else self._shared.fork_server
+        return None if self._counted is None else self._counted.fork_server
 
     def launch(self, config: WorkerConfig) -> Worker:
         """Start a worker, by a fork if there is a template. A `Launch`.
@@ -41,64 +41,66 @@ class SharedForkServer:
             SpawnError: as `spawn` does.
         """
         self._launched += 1
-        if self._launched > 1 and self._shared is None and _may_fork(config):
-            self._shared = _shared(config)
-            if self._shared is None and self._timer is None:
+        if self._launched > 1 and self._counted is None and _is_forkable(config):
+            self._counted = _find(config)
+            if self._counted is None and self._timer is None:
                 loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(_CALM, self._prepare, config)
-        return spawn(config) if self._shared is None else self._shared.fork_server.launch(config)
+                self._timer = loop.call_later(_START_DELAY, self._acquire_fork_server, config)
+        return spawn(config) if self._counted is None else self._counted.fork_server.launch(config)
 
-    def _prepare(self, config: WorkerConfig) -> None:
+    def _acquire_fork_server(self, config: WorkerConfig) -> None:
         self._timer = None
-        if self._shared is None:
+        if self._counted is None:
             # It may have found another session's meanwhile.
-            self._shared = _shared(config) or _new(config)
+            self._counted = _find(config) or _create(config)
 
     def close(self) -> None:
         """Let go of the template; the last session that does ends it. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        shared, self._shared = self._shared, None
+        shared, self._counted = self._counted, None
         if shared is not None:
             shared.release()
 
 
-class _Shared:
+class _CountedForkServer:
     """A template and how many sessions hold it."""
 
-    def __init__(self, config: WorkerConfig, all_of_loop: "list[_Shared]") -> None:
+    def __init__(self, config: WorkerConfig, all_of_loop: "list[_CountedForkServer]") -> None:
         self.fork_server = ForkServer(config)
-        self._holders = 1
-        self._all = all_of_loop
-        self._all.append(self)
+        self._users = 1
+        self._all_of_loop = all_of_loop
+        self._all_of_loop.append(self)
         self.fork_server.start()
 
-    def hold(self) -> "_Shared":
-        self._holders += 1
+    def acquire(self) -> "_CountedForkServer":
+        self._users += 1
         return self
 
     def release(self) -> None:
-        self._holders -= 1
-        if not self._holders:
-            self._all.remove(self)
+        self._users -= 1
+        if not self._users:
+            self._all_of_loop.remove(self)
             self.fork_server.close()
 
 
-def _may_fork(config: WorkerConfig) -> bool:
+def _is_forkable(config: WorkerConfig) -> bool:
     return config.confinement != "strict" and not config.warm
 
 
-_of_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Shared]]] = WeakKeyDictionary()
+_servers_of_loop: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[_CountedForkServer]]] = (
+    WeakKeyDictionary()
+)
 
 
-def _shared(config: WorkerConfig) -> _Shared | None:
+def _find(config: WorkerConfig) -> _CountedForkServer | None:
     """Find this loop's template for a configuration, and hold it."""
-    for shared in _of_loops.get(asyncio.get_running_loop(), ()):
+    for shared in _servers_of_loop.get(asyncio.get_running_loop(), ()):
         if shared.fork_server.config == config:
-            return shared.hold()
+            return shared.acquire()
     return None
 
 
-def _new(config: WorkerConfig) -> _Shared:
-    return _Shared(config, _of_loops.setdefault(asyncio.get_running_loop(), []))
+def _create(config: WorkerConfig) -> _CountedForkServer:
+    return _CountedForkServer(config, _servers_of_loop.setdefault(asyncio.get_running_loop(), []))

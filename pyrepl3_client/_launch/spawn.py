@@ -6,7 +6,7 @@ import subprocess
 from contextlib import suppress
 from typing import Final
 
-from pyrepl3_client._launch.environment import confinement_argument, environment
+from pyrepl3_client._launch.environment import confinement_argument, worker_environment
 from pyrepl3_client._launch.process_tree import children_of, kill_all
 from pyrepl3_client._launch.worker import ExitStatus, WorkerPipes, open_pipe
 from pyrepl3_client.config import WorkerConfig
@@ -25,15 +25,15 @@ _KIB: Final = 1024
 class WorkerProcess:
     """A worker that is our child. Made by `spawn`, or by a template; leads its own session and group."""
 
-    __slots__ = ("_kept", "_process", "_reaped", "pid", "pipes")
+    __slots__ = ("_has_pid_namespace", "_process", "_reaped", "pid", "pipes")
 
     def __init__(
         self,
         pid: int,
-        ends: WorkerPipes,
+        pipes: WorkerPipes,
         process: subprocess.Popen[bytes] | None = None,
         *,
-        kept: bool = False,
+        has_pid_namespace: bool = False,
     ) -> None:
         """Take over the process and our ends of its pipes.
 
@@ -41,29 +41,29 @@ class WorkerProcess:
         `kept`: the process is the keeper of a worker in a PID namespace, which SIGTERM tells to end it all.
         """
         self._process = process
-        self._kept = kept
+        self._has_pid_namespace = has_pid_namespace
         self._reaped = False
         self.pid = pid
-        self.pipes = ends
+        self.pipes = pipes
 
     def wake(self) -> None:
         """Send the doorbell signal."""
-        self._signal(WAKEUP_SIGNAL)
+        self._send_signal(WAKEUP_SIGNAL)
 
     def kill(self) -> None:
         """Kill the worker and every process of its group."""
         if self._reaped:
             return
-        if self._kept:
+        if self._has_pid_namespace:
             # Out of the code's reach, and it ends when the last process of its namespace has.
-            self._signal(signal.SIGTERM)
+            self._send_signal(signal.SIGTERM)
             return
         if children_of(self.pid):
             # Those in sessions of their own are in no group of ours, and nobody's children once it is dead.
             kill_all([self.pid])
         # The worker first, by pidfd: it leads the group, and its number stays taken until it is reaped,
         # so neither signal can hit a stranger.
-        self._signal(signal.SIGKILL)
+        self._send_signal(signal.SIGKILL)
         # Nobody may be left in the group, or nobody but setuid children of the code, out of our reach.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -87,7 +87,7 @@ class WorkerProcess:
             ExitStatus(None, -code, peak) if code is not None and code < 0 else ExitStatus(code, None, peak)
         )
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _send_signal(self, number: signal.Signals) -> None:
         if self._reaped or self.pipes.exit_fd < 0:
             return
         # It may have ended, and wait to be reaped.
@@ -95,19 +95,22 @@ class WorkerProcess:
             signal.pidfd_send_signal(self.pipes.exit_fd, number)
 
 
-def arguments(config: WorkerConfig) -> list[str]:
+def worker_arguments(config: WorkerConfig) -> list[str]:
     """Give a worker's command line, without the fds."""
     given = ["--parent", str(os.getpid()), "--confine", confinement_argument(config)]
     return [*given, "--warm", ",".join(config.warm)] if config.warm else given
 
 
-def starting_environment(config: WorkerConfig) -> dict[str, str]:
+def interpreter_environment(config: WorkerConfig) -> dict[str, str]:
     """Give the environment that an interpreter starts with: a worker's, with the hash seed of all workers.
 
     Only `config.env` can give another one. Ours cannot: a session may be opened again by a program with
     another.
     """
-    return {**environment(config), "PYTHONHASHSEED": (config.env or {}).get("PYTHONHASHSEED", HASH_SEED)}
+    return {
+        **worker_environment(config),
+        "PYTHONHASHSEED": (config.env or {}).get("PYTHONHASHSEED", HASH_SEED),
+    }
 
 
 def spawn(config: WorkerConfig) -> WorkerProcess:
@@ -129,7 +132,7 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
     try:
         (in_read, writer), (reader, out_write), (words, words_write) = pipe(), pipe(), pipe()
         (stdout, stdout_write), (stderr, stderr_write) = pipe(), pipe()
-        command = [config.python, "-P", "-m", "pyrepl3_worker", *arguments(config)]
+        command = [config.python, "-P", "-m", "pyrepl3_worker", *worker_arguments(config)]
         command += ["--capture", f"{stdout_write},{stderr_write}"]
         # No preexec_fn and no user or group: so the child comes by vfork, whatever our size.
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
@@ -140,7 +143,7 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
             pass_fds=(stdout_write, stderr_write),
             start_new_session=True,
             cwd=config.cwd,
-            env=starting_environment(config),
+            env=interpreter_environment(config),
         )
         exited = os.pidfd_open(process.pid)
     except (OSError, ValueError) as error:
@@ -157,4 +160,4 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
     # Elsewhere the process may be the worker itself, whose code can ignore SIGTERM.
     kept = config.confinement == "strict" and config.confinement_required
     ends = WorkerPipes(writer, reader, stdout, stderr, words, exited)
-    return WorkerProcess(process.pid, ends, process, kept=kept)
+    return WorkerProcess(process.pid, ends, process, has_pid_namespace=kept)

@@ -38,7 +38,7 @@ class WorkerPipes:
     """What the worker itself writes to its stderr."""
     exit_fd: int
     """Becomes readable when the process has ended; a pidfd for a real one."""
-    sent: bytes = b""
+    greeting_sent: bytes = b""
     """What has been written of the greeting already."""
 
     def close_writer(self) -> None:

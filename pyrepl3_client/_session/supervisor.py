@@ -174,7 +174,7 @@ class Life(WorkerQueries):
         """
         self._expect_starting()
         worker = self._launch(self._config)
-        waited = bool(worker.pipes.sent)
+        waited = bool(worker.pipes.greeting_sent)
         incarnation = self._incarnation = WorkerHandle(
             worker,
             hello,

@@ -144,7 +144,7 @@ class Connection:
             ProtocolError: as `encode`.
         """
         frame = self.encode(hello)
-        sent = self._ends.sent
+        sent = self._ends.greeting_sent
         if not frame.startswith(sent):
             raise ProtocolError(f"the greeting takes {len(frame)} bytes, too long for a worker from a pool")
         self.writer.write_now(frame[len(sent) :])

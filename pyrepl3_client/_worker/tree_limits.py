@@ -53,13 +53,13 @@ class TreeWatch:
     def _look(self) -> None:
         began = self._loop.time()
         self._looks += 1
-        use = self._tree.sample(widely=self._looks % _WIDE == 0)
+        use = self._tree.sample(full=self._looks % _WIDE == 0)
         if self._cpu is not None and use.cpu_seconds > self._cpu:
             used = f"{use.cpu_seconds:.1f} s of CPU time"
             self._end(over_limit("max_cpu_seconds", self._cpu, used, use.processes))
             return
         if self._memory is not None and use.memory > self._memory:
-            memory = self._tree.memory()
+            memory = self._tree.proportional_memory()
             if memory > self._memory:
                 used = f"{memory / 1e6:,.0f} MB of memory"
                 self._end(over_limit("max_memory_bytes", self._memory, used, use.processes))
@@ -87,4 +87,4 @@ def watch_tree(connection: Connection, config: WorkerConfig, busy: Callable[[], 
     if config.confinement == "none" or (limits.max_memory_bytes is None and limits.max_cpu_seconds is None):
         return
     kept = config.confinement == "strict" and config.confinement_required
-    TreeWatch(connection, ProcessTree(connection.worker.pid, kept=kept), limits, busy)
+    TreeWatch(connection, ProcessTree(connection.worker.pid, has_pid_namespace=kept), limits, busy)

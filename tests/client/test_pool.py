@@ -62,7 +62,7 @@ async def test_the_oldest_warm_one_is_chosen_and_a_dead_one_never() -> None:
     assert choose(spares) is spares[2]
     for spare in spares:
         spare.warm = False
-        spare.end()
+        spare.kill()
         await spare.ended
     assert choose(spares) is None
 

@@ -207,19 +207,19 @@ async def test_a_tree_counts_those_that_have_ended_once() -> None:
     assert root.stdin is not None
     assert root.stdout is not None
     await root.stdout.readline()
-    tree = ProcessTree(root.pid, kept=False)
-    before = tree.sample(widely=False).cpu_seconds
+    tree = ProcessTree(root.pid, has_pid_namespace=False)
+    before = tree.sample(full=False).cpu_seconds
     root.stdin.write(b"wait\n")
     await root.stdout.readline()
-    waited = tree.sample(widely=False)
+    waited = tree.sample(full=False)
     assert waited.processes == 1
     assert waited.cpu_seconds - before >= 0.25
-    again = tree.sample(widely=False)
+    again = tree.sample(full=False)
     assert again.cpu_seconds == waited.cpu_seconds
     root.stdin.write_eof()
     await root.wait()
-    assert tree.sample(widely=False).processes == 0
-    assert tree.sample(widely=False).cpu_seconds >= again.cpu_seconds, "what was used does not come back"
+    assert tree.sample(full=False).processes == 0
+    assert tree.sample(full=False).cpu_seconds >= again.cpu_seconds, "what was used does not come back"
 
 
 async def test_a_tree_is_killed_with_all_its_branches() -> None:
@@ -228,14 +228,14 @@ async def test_a_tree_is_killed_with_all_its_branches() -> None:
     try:
         assert root.stdout is not None
         assert await root.stdout.readline() == b"ready\n"
-        tree = ProcessTree(root.pid, kept=False)
-        assert tree.sample(widely=True).processes == 4
+        tree = ProcessTree(root.pid, has_pid_namespace=False)
+        assert tree.sample(full=True).processes == 4
         children = children_of(root.pid)
         assert len(children) == 3
         kill_all([root.pid])
         for pid in (root.pid, *children):
             assert await ended(pid)
-        assert tree.sample(widely=True).processes == 0
+        assert tree.sample(full=True).processes == 0
         assert stranger.returncode is None
     finally:
         kill_all([stranger.pid])

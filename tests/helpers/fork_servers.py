@@ -44,7 +44,7 @@ def typed(prompt: str) -> str:
 async def ready(template: ForkServer) -> ForkServer:
     """Wait until a template forks."""
     with anyio.fail_after(20):
-        await template.settled()
+        await template.wait_started()
     assert template.reason is None, template.reason
     return template
 

@@ -53,7 +53,7 @@ async def test_a_module_that_may_not_be_copied_has_workers_spawned(
     orphan = "subprocess" in source
     config = modules(tmp_path, fine="", unsafe=source)
     async with ForkServer(config) as template:
-        await template.settled()
+        await template.wait_started()
         assert template.reason is not None
         assert reason in template.reason
         assert template.pid is None
@@ -86,7 +86,7 @@ def pids_of(command: str) -> list[int]:
 
 async def test_a_module_that_is_not_there_is_named() -> None:
     async with ForkServer(replace(quick(), warm=("no_such_module",))) as template:
-        await template.settled()
+        await template.wait_started()
         assert "'no_such_module' cannot be imported" in str(template.reason)
         with pytest.raises(pyrepl3.SpawnError, match="no_such_module"):
             async with opened(template):
@@ -96,7 +96,7 @@ async def test_a_module_that_is_not_there_is_named() -> None:
 async def test_strict_confinement_is_never_forked_into() -> None:
     strict = WorkerConfig(confinement="strict", confinement_required=False, warm=("json",))
     async with ForkServer(strict) as template:
-        await template.settled()
+        await template.wait_started()
         assert template.pid is None
         assert "behind their own boundary" in str(template.reason)
     async with ForkServer(quick()) as template:
@@ -174,7 +174,7 @@ async def test_templates_that_die_again_and_again_are_given_up() -> None:
             assert await ended(pid)
             async with opened(template) as session:
                 assert await value(session, "1 + 1") == 2
-        await template.settled()
+        await template.wait_started()
         assert template.pid is None
         assert "the template died" in str(template.reason)
 
@@ -222,7 +222,7 @@ async def test_a_fork_that_fails_has_the_worker_spawned(
 )
 async def test_a_template_that_cannot_start_says_why(config: WorkerConfig, reason: str) -> None:
     async with ForkServer(config) as template:
-        await template.settled()
+        await template.wait_started()
         assert reason in str(template.reason)
         with pytest.raises(pyrepl3.SpawnError):
             async with opened(template):

@@ -27,7 +27,7 @@ def forks(standby: SharedForkServer) -> bool:
 async def test_the_next_workers_are_forked_and_sessions_share_a_template(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shared_fork_server, "_CALM", 0.0)
+    monkeypatch.setattr(shared_fork_server, "_START_DELAY", 0.0)
     config = replace(quick(), env={"PYTHONHASHSEED": "random"})
     first, second = SharedForkServer(), SharedForkServer()
     try:
@@ -42,7 +42,7 @@ async def test_the_next_workers_are_forked_and_sessions_share_a_template(
             seeds.append(await value(one, SEED))
             assert first.fork_server is not None
             with anyio.fail_after(20):
-                await first.fork_server.settled()
+                await first.fork_server.wait_started()
             for _ in range(2):
                 os.kill(one.worker.pid, signal.SIGKILL)
                 seeds.append(await value(one, SEED))
@@ -67,7 +67,7 @@ async def test_the_next_workers_are_forked_and_sessions_share_a_template(
 async def test_what_may_not_be_forked_never_is(
     config: pyrepl3.WorkerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_fork_server, "_CALM", 0.0)
+    monkeypatch.setattr(shared_fork_server, "_START_DELAY", 0.0)
     standby = SharedForkServer()
     back = asyncio.Queue[pyrepl3.Recovery]()
     durability = Durability(on_recovery=back.put_nowait)
@@ -135,7 +135,7 @@ async def test_a_template_found_before_the_own_one_was_due_is_held_once(
     first, second = SharedForkServer(), SharedForkServer()
     loop = asyncio.get_running_loop()
     for standby, calm in ((first, 0.0), (second, 0.01)):
-        monkeypatch.setattr(shared_fork_server, "_CALM", calm)
+        monkeypatch.setattr(shared_fork_server, "_START_DELAY", calm)
         for _ in range(2):
             standby.launch(config)
     first_was_due, both_were_due = asyncio.Event(), asyncio.Event()
