@@ -10,9 +10,9 @@ from pyrepl3_schemas.confinement import DEFAULT_MAX_PROCESSES, DEFAULT_WORK_BYTE
 from pyrepl3_schemas.constants import MAX_ID_CHARS
 from pyrepl3_schemas.executor_config import MAX_SECONDS, ExecutorConfig, as_float, as_int
 
-_MOST: Final = 2**62
-_LEAST_WORK_BYTES: Final = 64 * 1024
-_MOST_PORT: Final = 65535
+_MAX_LIMIT: Final = 2**62
+_MIN_WORK_BYTES: Final = 64 * 1024
+_MAX_PORT: Final = 65535
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,14 +47,14 @@ class SandboxPolicy:
             object.__setattr__(self, name, checked_paths(name, getattr(self, name)))
         object.__setattr__(self, "tcp_ports", tuple(as_int("tcp_ports", port) for port in self.tcp_ports))
         for port in self.tcp_ports:
-            if not 0 < port <= _MOST_PORT:
-                raise ValueError(f"tcp_ports holds {port!r}, which is no port (1 to {_MOST_PORT})")
+            if not 0 < port <= _MAX_PORT:
+                raise ValueError(f"tcp_ports holds {port!r}, which is no port (1 to {_MAX_PORT})")
         if self.network and self.tcp_ports:
             raise ValueError("tcp_ports narrows the network that network=True opens: give one of them")
         object.__setattr__(self, "work_bytes", as_int("work_bytes", self.work_bytes))
-        if not _LEAST_WORK_BYTES <= self.work_bytes <= _MOST:
+        if not _MIN_WORK_BYTES <= self.work_bytes <= _MAX_LIMIT:
             raise ValueError(
-                f"work_bytes must be between {_LEAST_WORK_BYTES} and {_MOST}, not {self.work_bytes!r}"
+                f"work_bytes must be between {_MIN_WORK_BYTES} and {_MAX_LIMIT}, not {self.work_bytes!r}"
             )
 
 
@@ -100,11 +100,11 @@ class ResourceLimits:
             if value is None:
                 continue
             object.__setattr__(self, name, as_int(name, value))
-            if not 0 < value <= _MOST:
-                raise ValueError(f"{name} must be None, or above 0 and at most {_MOST}, not {value!r}")
+            if not 0 < value <= _MAX_LIMIT:
+                raise ValueError(f"{name} must be None, or above 0 and at most {_MAX_LIMIT}, not {value!r}")
 
 
-def strict_processes(limits: ResourceLimits) -> int:
+def max_strict_processes(limits: ResourceLimits) -> int:
     """Give how many processes a strictly confined worker may have: never any number."""
     return DEFAULT_MAX_PROCESSES if limits.max_processes is None else limits.max_processes
 
@@ -127,7 +127,7 @@ def checked_paths(name: str, paths: tuple[str, ...]) -> tuple[str, ...]:
 
 __all__ = ["ExecutorConfig", "ResourceLimits", "SandboxPolicy", "WorkerConfig"]
 
-_KINDS: Final[dict[str, type]] = {
+_FIELD_TYPES: Final[dict[str, type]] = {
     "executor": ExecutorConfig,
     "python": str,
     "sandbox": SandboxPolicy,
@@ -180,7 +180,7 @@ class WorkerConfig:
 
     def __post_init__(self) -> None:
         """Refuse what could not work."""
-        for name, kind in _KINDS.items():
+        for name, kind in _FIELD_TYPES.items():
             value: object = getattr(self, name)
             if not isinstance(value, kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, not {value!r}")

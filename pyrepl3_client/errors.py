@@ -104,7 +104,7 @@ class WorkerDied(PyRepl3Error):  # noqa: N818
     def __str__(self) -> str:
         """Say what happened, how it ended, what was running, and its last words."""
         text = self.what
-        ending = describe_ending(self.exit_code, self.signal)
+        ending = describe_exit(self.exit_code, self.signal)
         if ending:
             text += f" ({ending})"
         if self.reason:
@@ -159,7 +159,7 @@ class StoreError(PyRepl3Error):
     """The durable store failed, cannot be opened, or cannot be used."""
 
 
-def describe_ending(exit_code: int | None, signal: int | None) -> str:
+def describe_exit(exit_code: int | None, signal: int | None) -> str:
     """Put a process's end into words: `killed by SIGKILL`, `exit code 3`, or nothing."""
     if signal is not None:
         try:
@@ -170,11 +170,11 @@ def describe_ending(exit_code: int | None, signal: int | None) -> str:
     return "" if exit_code is None else f"exit code {exit_code}"
 
 
-_FAULT: Final = re.compile(
+_FAULT_LINES: Final = re.compile(
     r"^(Fatal Python error: .*|Current thread 0x.*|Thread 0x.*|  File \".*)$", re.MULTILINE
 )
-_LIMIT: Final = "limit: "
-_SPARED: Final = 0.9
+_LIMIT_PREFIX: Final = "limit: "
+_NEAR_LIMIT: Final = 0.9
 """A peak of this share of the limit is taken as having met it."""
 
 
@@ -201,7 +201,7 @@ class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def over_limit(self) -> bool:
         """Whether it had used more than its limits allow: what it ran would do so again."""
-        return self.reason.startswith(_LIMIT) or self.signal == signals.SIGXCPU
+        return self.reason.startswith(_LIMIT_PREFIX) or self.signal == signals.SIGXCPU
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -210,17 +210,20 @@ class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"worker {self.pid} (incarnation {self.incarnation}) died: {self.cause}{memory}{running}"
 
 
-def over_limit(name: str, most: int, used: str, processes: int) -> str:
+def limit_reason(name: str, limit: int, used: str, processes: int) -> str:
     """Give the reason for ending a worker whose processes, together, have used more than one is allowed.
 
     Args:
         name: of the field of `ResourceLimits`.
-        most: the figure there.
+        limit: the figure there.
         used: what they have used, in words.
         processes: how many they are.
     """
     whose = "its process" if processes == 1 else f"its {processes} processes together"
-    return f"{_LIMIT}{used} in {whose}, over {name}={most}; raise it in the ResourceLimits if that is too low"
+    return (
+        f"{_LIMIT_PREFIX}{used} in {whose}, over {name}={limit}; "
+        "raise it in the ResourceLimits if that is too low"
+    )
 
 
 def likely_cause(
@@ -243,13 +246,13 @@ def likely_cause(
         max_memory: most bytes that it was allowed.
     """
     if reason:
-        return reason if reason.startswith(_LIMIT) else f"killed by us: {reason}"
-    near_limit = max_memory is not None and peak_rss is not None and peak_rss > _SPARED * max_memory
+        return reason if reason.startswith(_LIMIT_PREFIX) else f"killed by us: {reason}"
+    near_limit = max_memory is not None and peak_rss is not None and peak_rss > _NEAR_LIMIT * max_memory
     if "MemoryError" in stderr or "Cannot allocate memory" in stderr or near_limit:
         limit = "" if max_memory is None else f" (limit {max_memory / 1e6:,.0f} MB; raise max_memory_usage)"
         return f"out of memory{limit}"
     if signal is not None:
-        return _of_signal(signal)
+        return _cause_of_signal(signal)
     if exit_code == 0:
         return "exit code 0: the code ended its own process (os._exit(0)), or its stream was closed"
     if exit_code is not None and "Traceback (most recent call last)" in stderr:
@@ -259,7 +262,7 @@ def likely_cause(
     return f"exit code {exit_code}: the code ended its own process (os._exit)"
 
 
-def _of_signal(number: int) -> str:
+def _cause_of_signal(number: int) -> str:
     match number:
         case signals.SIGSEGV:
             return "segmentation fault (SIGSEGV)"
@@ -289,10 +292,10 @@ def _of_signal(number: int) -> str:
 
 def fault_stack(stderr: str) -> str:
     """Give the part of a worker's last words that faulthandler wrote; empty when it wrote nothing."""
-    return "\n".join(match.group(0) for match in _FAULT.finditer(stderr))
+    return "\n".join(match.group(0) for match in _FAULT_LINES.finditer(stderr))
 
 
-def died(
+def make_worker_died(
     what: str, certificate: DeathCertificate | None, running: tuple[str, ...] = (), attempts: int = 1
 ) -> WorkerDied:
     """Give a death as an error of its own."""

@@ -36,7 +36,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
-class Text:
+class LazyText:
     """Text that came in pieces; joined when somebody wants the whole. 64 MB take 40 ms to join."""
 
     __slots__ = ("_pieces",)
@@ -53,7 +53,7 @@ class Text:
 
     def __eq__(self, other: object) -> bool:
         """Compare the whole."""
-        return str(self) == str(other) if isinstance(other, Text) else NotImplemented
+        return str(self) == str(other) if isinstance(other, LazyText) else NotImplemented
 
     def __hash__(self) -> int:
         """Hash the whole."""
@@ -62,11 +62,15 @@ class Text:
     def __repr__(self) -> str:
         """Show the beginning: a result in a traceback or a debugger stays readable."""
         whole = str(self)
-        return repr(whole) if len(whole) <= _SHOWN else f"{whole[:_SHOWN]!r}… ({len(whole):,} characters)"
+        return (
+            repr(whole)
+            if len(whole) <= _REPR_CHARS
+            else f"{whole[:_REPR_CHARS]!r}… ({len(whole):,} characters)"
+        )
 
 
-_SHOWN: Final = 200
-NO_TEXT: Final = Text()
+_REPR_CHARS: Final = 200
+EMPTY_TEXT: Final = LazyText()
 
 
 class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,8 +100,8 @@ class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
     """What has happened to the session since the last result: a recovery, and names that it lost."""
     displays: tuple[Display, ...] = ()
     """Rich objects that the code showed, in order."""
-    stdout_text: Text = NO_TEXT
-    stderr_text: Text = NO_TEXT
+    stdout_text: LazyText = EMPTY_TEXT
+    stderr_text: LazyText = EMPTY_TEXT
 
     @property
     def stdout(self) -> str:
@@ -112,11 +116,11 @@ class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_result(
     outcome: Result | Error,
-    stdout: Text,
-    stderr: Text,
+    stdout: LazyText,
+    stderr: LazyText,
     displays: tuple[Display, ...],
     *,
-    cut: bool,
+    output_truncated: bool,
     replayed: bool = False,
     attempts: int = 1,
     notices: tuple[str, ...] = (),
@@ -127,7 +131,7 @@ def make_result(
             execution_id=outcome.execution_id or "",
             mode=outcome.mode,
             duration=outcome.duration,
-            truncated=outcome.truncated or cut,
+            truncated=outcome.truncated or output_truncated,
             error=make_error(outcome),
             replayed=replayed,
             attempts=attempts,
@@ -137,7 +141,7 @@ def make_result(
             stderr_text=stderr,
         )
     value: Any = None
-    truncated = outcome.truncated or cut
+    truncated = outcome.truncated or output_truncated
     if isinstance(outcome.value, msgspec.Raw):
         try:
             value = decode_value(outcome.value)
@@ -170,19 +174,19 @@ def make_error(error: Error) -> ErrorInfo:
         notes=tuple(error.notes),
         frames=tuple(error.frames),
         traceback=error.traceback,
-        cause=None if error.cause is None else _chained(error.cause),
-        members=tuple(_chained(member) for member in error.members),
+        cause=None if error.cause is None else _make_chained(error.cause),
+        members=tuple(_make_chained(member) for member in error.members),
         suggestion=error.suggestion,
     )
 
 
-def _chained(data: ExceptionData) -> ErrorInfo:
+def _make_chained(data: ExceptionData) -> ErrorInfo:
     return ErrorInfo(
         kind="exception",
         type=data.exception,
         message=data.message,
         notes=tuple(data.notes),
         frames=tuple(data.frames),
-        cause=None if data.cause is None else _chained(data.cause),
-        members=tuple(_chained(member) for member in data.members),
+        cause=None if data.cause is None else _make_chained(data.cause),
+        members=tuple(_make_chained(member) for member in data.members),
     )

@@ -12,7 +12,7 @@ from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
 from pyrepl3_client._journal.protocol import Spec
 from pyrepl3_client._text import TextBuffer
 from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout
-from pyrepl3_client.results import NO_TEXT, ExecutionResult, Text, make_result
+from pyrepl3_client.results import EMPTY_TEXT, ExecutionResult, LazyText, make_result
 from pyrepl3_schemas.lifecycle import ExecutionState
 from pyrepl3_schemas.messages import CancelReason, Display, Error, Output, Result
 
@@ -330,10 +330,10 @@ class Execution:
         if result is None:
             result = self._result = make_result(
                 outcome,
-                Text(self._stdout) if self._stdout else NO_TEXT,
-                Text(self._stderr) if self._stderr else NO_TEXT,
+                LazyText(self._stdout) if self._stdout else EMPTY_TEXT,
+                LazyText(self._stderr) if self._stderr else EMPTY_TEXT,
                 tuple(self._displays) if self._displays else (),
-                cut=self.truncated,
+                output_truncated=self.truncated,
                 replayed=self.replayed,
                 attempts=self.attempts,
                 notices=self.notices,

@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from pyrepl3_client._text import head_and_tail
-from pyrepl3_client.errors import DeathCertificate, ReplayDivergence, StoreError, died
+from pyrepl3_client.errors import DeathCertificate, ReplayDivergence, StoreError, make_worker_died
 from pyrepl3_schemas.messages import Display, Error, Output, Result
 
 RECORDED_BYTES: Final = 256 * 1024
@@ -48,7 +48,7 @@ class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag="rejected"):
         """Give it as the error that the caller gets."""
         if self.kind == "replay_divergence":
             return ReplayDivergence(self.what)
-        return died(self.what, self.certificate, (execution_id,), self.attempts)
+        return make_worker_died(self.what, self.certificate, (execution_id,), self.attempts)
 
 
 type Outcome = Ended | Rejected

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from pyrepl3_client.config import WorkerConfig, strict_processes
+from pyrepl3_client.config import WorkerConfig, max_strict_processes
 from pyrepl3_schemas.confinement import Confinement, pack_confinement
 
 INHERITED_NAMES: Final = frozenset(
@@ -49,7 +49,7 @@ def confinement_argument(config: WorkerConfig) -> str:
             network=policy.network,
             tcp_ports=policy.tcp_ports,
             work_bytes=policy.work_bytes,
-            max_processes=strict_processes(limits)
+            max_processes=max_strict_processes(limits)
             if config.confinement == "strict"
             else limits.max_processes,
             max_memory_bytes=limits.max_memory_bytes,

@@ -19,7 +19,7 @@ import msgspec
 from pyrepl3_client._launch.spawn import WorkerProcess, interpreter_environment, worker_arguments
 from pyrepl3_client._launch.worker import WorkerPipes, open_pipe
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import SpawnError, describe_ending
+from pyrepl3_client.errors import SpawnError, describe_exit
 from pyrepl3_schemas.fork_server import (
     MOST_BYTES,
     CanFork,
@@ -181,7 +181,7 @@ class ForkServerProcess:
         os.close(self.exit_fd)
         self.exit_fd = -1
         words = self._stderr_tail.decode("utf-8", "replace").strip()
-        ending = describe_ending(code, None) if code >= 0 else describe_ending(None, -code)
+        ending = describe_exit(code, None) if code >= 0 else describe_exit(None, -code)
         return f"{ending}\nlast lines of its stderr:\n{words}" if words else ending
 
     def _send(self, message: Fork, fds: list[int]) -> None:

@@ -36,7 +36,7 @@ from pyrepl3_client.errors import (
     StoreError,
     WorkerDied,
     WorkerUnresponsive,
-    died,
+    make_worker_died,
 )
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.lifecycle import SessionState, move_session
@@ -487,7 +487,7 @@ class Survival(Life):
                 f"{', opening it again one with what is on record' if self._durability.open_journal else ''}"
             )
             self._idle_deaths = 0
-            self._die(died(what, certificate))
+            self._die(make_worker_died(what, certificate))
             return
         try:
             await self._decide_interrupted(certificate, interrupted)

@@ -13,7 +13,7 @@ from typing import Final
 from pyrepl3_client._launch.process_tree import ProcessTree
 from pyrepl3_client._wire.connection import Connection
 from pyrepl3_client.config import ResourceLimits, WorkerConfig
-from pyrepl3_client.errors import over_limit
+from pyrepl3_client.errors import limit_reason
 
 _BUSY_SECONDS: Final = 0.1
 _IDLE_SECONDS: Final = 2.0
@@ -56,13 +56,13 @@ class TreeWatch:
         use = self._tree.sample(full=self._looks % _WIDE == 0)
         if self._cpu is not None and use.cpu_seconds > self._cpu:
             used = f"{use.cpu_seconds:.1f} s of CPU time"
-            self._end(over_limit("max_cpu_seconds", self._cpu, used, use.processes))
+            self._end(limit_reason("max_cpu_seconds", self._cpu, used, use.processes))
             return
         if self._memory is not None and use.memory > self._memory:
             memory = self._tree.proportional_memory()
             if memory > self._memory:
                 used = f"{memory / 1e6:,.0f} MB of memory"
-                self._end(over_limit("max_memory_bytes", self._memory, used, use.processes))
+                self._end(limit_reason("max_memory_bytes", self._memory, used, use.processes))
                 return
         if use.processes > 1 or self._busy():
             self._pause = _BUSY_SECONDS

@@ -15,7 +15,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import ErrorInfo, ExecutionResult, ExecutorConfig, WorkerConfig, errors
 from pyrepl3_client._launch.worker import WorkerPipes
 from pyrepl3_client._wire.writer import FrameWriter
-from pyrepl3_client.results import Text
+from pyrepl3_client.results import LazyText
 
 # --- configuration ------------------------------------------------------------------------------------
 
@@ -65,7 +65,7 @@ def test_no_grace_at_all_is_allowed() -> None:
 RESULT = ExecutionResult(
     execution_id="e",
     error=ErrorInfo(kind="exception", type="ValueError", message="m"),
-    stdout_text=Text(["a", "b"]),
+    stdout_text=LazyText(["a", "b"]),
 )
 EXAMPLES: dict[type[BaseException], tuple[object, ...]] = {
     errors.ExecutionFailed: (RESULT,),
@@ -107,7 +107,7 @@ def test_what_is_about_time_is_a_timeout_error(kind: type[Exception]) -> None:
     ],
 )
 def test_endings_in_words(exit_code: int | None, signal: int | None, words: str) -> None:
-    assert errors.describe_ending(exit_code, signal) == words
+    assert errors.describe_exit(exit_code, signal) == words
 
 
 def test_a_death_with_much_running_names_a_few() -> None:
@@ -120,15 +120,15 @@ def test_a_death_with_much_running_names_a_few() -> None:
 
 @given(st.lists(st.text()))
 def test_text_in_pieces_is_the_text(pieces: list[str]) -> None:
-    text = Text(list(pieces))
+    text = LazyText(list(pieces))
     assert str(text) == "".join(pieces)
     assert str(text) == "".join(pieces)
-    assert text == Text(["".join(pieces)])
-    assert hash(text) == hash(Text(["".join(pieces)]))
+    assert text == LazyText(["".join(pieces)])
+    assert hash(text) == hash(LazyText(["".join(pieces)]))
 
 
 def test_a_result_with_much_output_has_a_short_repr() -> None:
-    result = ExecutionResult(execution_id="e", stdout_text=Text(["x" * 1_000_000]))
+    result = ExecutionResult(execution_id="e", stdout_text=LazyText(["x" * 1_000_000]))
     assert len(repr(result)) < 1000
     assert len(result.stdout) == 1_000_000
 
