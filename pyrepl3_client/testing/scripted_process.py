@@ -48,7 +48,7 @@ from pyrepl3_schemas.messages import (
 type Script = Callable[["Run"], Awaitable[object]]
 """Plays one execution; what it returns is the value, what it raises is the code's error."""
 
-_KILLED: Final = 9
+_SIGKILL: Final = 9
 _NO_METRICS: Final = Metrics(
     total_executions=0,
     successful_executions=0,
@@ -66,7 +66,7 @@ _NO_METRICS: Final = Metrics(
 )
 
 
-class Director(Protocol):
+class ScriptedBehaviour(Protocol):
     """Who says what a scripted worker does."""
 
     ready: Ready
@@ -94,24 +94,24 @@ class CallFailed(Exception):  # noqa: N818 - named like the message it stands fo
 class Run:
     """One execution, as its script sees it."""
 
-    def __init__(self, life: "ScriptedProcess", message: Execute) -> None:
+    def __init__(self, process: "ScriptedProcess", message: Execute) -> None:
         """Made by the worker."""
         self.message = message
         self.reason: CancelReason | None = None
         """Why it is being cancelled, once it is."""
-        self._life = life
+        self._process = process
         self._inputs = 0
         self._calls: dict[str, int] = {}
 
     def print(self, text: str, stream: StreamName = "stdout", *, captured: bool = False) -> None:
         """Write text, as `print` does."""
-        out, err = self._life.captured_bytes() if captured else (0, 0)
+        out, err = self._process.unread_captured_bytes() if captured else (0, 0)
         owner = self.message.execution_id
         self.send(Output(stream, text, owner, captured_stdout=out, captured_stderr=err))
 
     def write(self, data: bytes, stream: StreamName = "stdout") -> None:
         """Write to fd 1 or 2, past Python. At most a pipeful."""
-        self._life.write_captured(data, stream)
+        self._process.write_captured(data, stream)
 
     def display(self, data: dict[str, str]) -> None:
         """Show a rich object."""
@@ -119,7 +119,7 @@ class Run:
 
     def send(self, message: FromWorker) -> None:
         """Send any message."""
-        self._life.send(message)
+        self._process.send(message)
 
     async def input(self, prompt: str = "", *, password: bool = False) -> str:
         """Ask a person.
@@ -131,7 +131,7 @@ class Run:
         self._inputs += 1
         execution_id = self.message.execution_id
         input_id = f"{execution_id}:input:{self._inputs}"
-        answer = await self._life.ask(
+        answer = await self._process.request(
             input_id,
             Input(input_id=input_id, execution_id=execution_id, prompt=prompt, password=password),
         )
@@ -158,7 +158,7 @@ class Run:
             args=encode_value(args),
             kwargs=encode_value(kwargs),
         )
-        answer = await self._life.ask(call_id, call)
+        answer = await self._process.request(call_id, call)
         assert isinstance(answer, CallResponse)
         if answer.error is not None:
             raise CallFailed(answer.error.exception, answer.error.message)
@@ -168,10 +168,10 @@ class Run:
 class ScriptedProcess:
     """One incarnation: the worker's ends of the pipes, and what it does with what comes."""
 
-    def __init__(self, script: Director) -> None:
+    def __init__(self, behaviour: ScriptedBehaviour) -> None:
         """Listen on the running loop."""
-        self.pid = script.ready.pid
-        self._script = script
+        self.pid = behaviour.ready.pid
+        self._behaviour = behaviour
         self._loop = asyncio.get_running_loop()
         self._pipes = [os.pipe() for _ in range(6)]
         for ends in self._pipes:
@@ -181,29 +181,29 @@ class ScriptedProcess:
         self.pipes = WorkerPipes(to_us[1], from_us[0], out[0], err[0], words[0], exited[0])
         self._reader, self._writer = to_us[0], from_us[1]
         self._captured: dict[StreamName, int] = {"stdout": out[1], "stderr": err[1]}
-        self._words, self._exited = words[1], exited[1]
+        self._stderr, self._exit_fd = words[1], exited[1]
         self._decoder = WorkerDecoder()
-        self._out = bytearray()
+        self._unsent = bytearray()
         self._queue: deque[Execute | Checkpoint | Restore] = deque()
-        self._run: Run | None = None
+        self._running: Run | None = None
         self._task: asyncio.Task[None] | None = None
-        self._asked: dict[str, asyncio.Future[ToWorker]] = {}
-        self._ending: ExitStatus | None = None
-        self.deaf = False
+        self._answers: dict[str, asyncio.Future[ToWorker]] = {}
+        self._exit_status: ExitStatus | None = None
+        self.ignores_eof = False
         """Whether it lives on when its input ends."""
         self._loop.add_reader(self._reader, self._on_readable)
 
     # --- for tests -----------------------------------------------------------------------------------
 
     @property
-    def backlog(self) -> int:
+    def unsent_bytes(self) -> int:
         """Bytes that the pipe to the client had no room for."""
-        return len(self._out)
+        return len(self._unsent)
 
     @property
     def ended(self) -> bool:
         """Whether it has ended, by itself or by the client."""
-        return self._ending is not None
+        return self._exit_status is not None
 
     def send(self, message: FromWorker) -> None:
         """Send a message."""
@@ -211,14 +211,14 @@ class ScriptedProcess:
 
     def send_bytes(self, data: bytes) -> None:
         """Send bytes, whatever they are."""
-        if self._ending is not None:
+        if self._exit_status is not None:
             return
-        self._out += data
+        self._unsent += data
         self._on_writable()
-        if self._out:
+        if self._unsent:
             self._loop.add_writer(self._writer, self._on_writable)
 
-    def captured_bytes(self) -> tuple[int, int]:
+    def unread_captured_bytes(self) -> tuple[int, int]:
         stdout, stderr = map(bytes_waiting, self._captured.values())
         return stdout, stderr
 
@@ -226,89 +226,89 @@ class ScriptedProcess:
         """Write to fd 1 or 2, past Python. At most a pipeful."""
         os.write(self._captured[stream], data)
 
-    def say(self, last_words: str) -> None:
+    def write_stderr(self, text: str) -> None:
         """Write to the worker's own stderr."""
-        os.write(self._words, last_words.encode())
+        os.write(self._stderr, text.encode())
 
     def exit(self, exit_code: int | None = None, signal: int | None = None) -> None:
         """End, at once, with an exit code or by a signal."""
-        if self._ending is not None:
+        if self._exit_status is not None:
             return
-        self._ending = ExitStatus(exit_code, signal)
+        self._exit_status = ExitStatus(exit_code, signal)
         if self._task is not None:
             self._task.cancel()
         self._loop.remove_reader(self._reader)
         self._loop.remove_writer(self._writer)
-        for fd in (self._reader, self._writer, *self._captured.values(), self._words, self._exited):
+        for fd in (self._reader, self._writer, *self._captured.values(), self._stderr, self._exit_fd):
             os.close(fd)
 
-    def close_wire(self) -> None:
+    def close_output(self) -> None:
         """Close the pipe to the client, and live on."""
         self._loop.remove_writer(self._writer)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self._writer, inheritable=False)
         os.close(null)
 
-    async def ask(self, key: str, message: FromWorker) -> ToWorker:
+    async def request(self, key: str, message: FromWorker) -> ToWorker:
         """Send a question; give the client's answer."""
-        answer = self._asked[key] = self._loop.create_future()
+        answer = self._answers[key] = self._loop.create_future()
         self.send(message)
         try:
             return await answer
         finally:
-            del self._asked[key]
+            del self._answers[key]
 
     # --- for the client ------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Count."""
-        self._script.rings += 1
+        self._behaviour.rings += 1
 
     def kill(self) -> None:
         """End as by SIGKILL, unless it has ended."""
-        self.exit(signal=_KILLED)
+        self.exit(signal=_SIGKILL)
 
     def reap(self) -> ExitStatus:
         """Say how it ended."""
-        assert self._ending is not None
-        return self._ending
+        assert self._exit_status is not None
+        return self._exit_status
 
     # --- inside --------------------------------------------------------------------------------------
 
     def _on_writable(self) -> None:
         try:
-            written = os.write(self._writer, self._out)
+            written = os.write(self._writer, self._unsent)
         except BlockingIOError:
             return
         except BrokenPipeError:
-            written = len(self._out)
-        del self._out[:written]
-        if not self._out:
+            written = len(self._unsent)
+        del self._unsent[:written]
+        if not self._unsent:
             self._loop.remove_writer(self._writer)
 
     def _on_readable(self) -> None:
         data = os.read(self._reader, 2**16)
         if not data:
             self._loop.remove_reader(self._reader)
-            if not self.deaf:
+            if not self.ignores_eof:
                 self.exit(0)
             return
         for message in self._decoder.feed(data):
-            self._script.note(message)
-            if type(message) not in self._script.silent:
+            self._behaviour.note(message)
+            if type(message) not in self._behaviour.silent:
                 self._dispatch(message)
 
     def _dispatch(self, message: ToWorker) -> None:
         match message:
             case Hello():
-                self.send(self._script.ready)
+                self.send(self._behaviour.ready)
             case Execute() | Checkpoint() | Restore():
                 self._queue.append(message)
-                self._advance()
+                self._start_next()
             case InputResponse():
-                self._settle(message.input_id, message)
+                self._set_answer(message.input_id, message)
             case CallResponse():
-                self._settle(message.call_id, message)
+                self._set_answer(message.call_id, message)
             case Cancel():
                 self._cancel(message)
             case Complete():
@@ -316,31 +316,31 @@ class ScriptedProcess:
             case Inspect():
                 self.send(Inspection(request_id=message.request_id))
             case Ping():
-                current = None if self._run is None else self._run.message.execution_id
+                current = None if self._running is None else self._running.message.execution_id
                 self.send(Pong(nonce=message.nonce, queue=len(self._queue), current_execution=current))
             case GetStats():
                 self.send(Stats(metrics=_NO_METRICS, request_id=message.request_id))
             case Shutdown():
                 self.exit(0)
 
-    def _settle(self, key: str, message: ToWorker) -> None:
-        answer = self._asked.get(key)
+    def _set_answer(self, key: str, message: ToWorker) -> None:
+        answer = self._answers.get(key)
         if answer is not None and not answer.done():
             answer.set_result(message)
 
-    def _advance(self) -> None:
-        while self._run is None and self._queue and self._ending is None:
+    def _start_next(self) -> None:
+        while self._running is None and self._queue and self._exit_status is None:
             match self._queue.popleft():
                 case Execute() as message:
-                    self._run = Run(self, message)
-                    self._task = self._loop.create_task(self._play(self._run))
+                    self._running = Run(self, message)
+                    self._task = self._loop.create_task(self._run_script(self._running))
                 case Checkpoint() as message:
                     self.send(Checkpointed(checkpoint_id=message.checkpoint_id, data=b"scripted"))
                 case Restore() as message:
                     self.send(Restored(checkpoint_id=message.checkpoint_id))
 
     def _cancel(self, message: Cancel) -> None:
-        run = self._run
+        run = self._running
         if run is not None and run.message.execution_id == message.execution_id:
             run.reason = message.reason
             assert self._task is not None
@@ -350,28 +350,32 @@ class ScriptedProcess:
         for waiting in self._queue:
             if isinstance(waiting, Execute) and waiting.execution_id == message.execution_id:
                 self._queue.remove(waiting)
-                self._fail(waiting, "cancelled", "CancellationError", "it was cancelled before it began")
+                self._send_error(
+                    waiting, "cancelled", "CancellationError", "it was cancelled before it began"
+                )
                 return
 
-    async def _play(self, run: Run) -> None:
+    async def _run_script(self, run: Run) -> None:
         message = run.message
         try:
             async with asyncio.timeout(message.timeout):
-                value = await self._script.script_for(message.code)(run)
+                value = await self._behaviour.script_for(message.code)(run)
         except asyncio.CancelledError:
-            if self._ending is not None:
+            if self._exit_status is not None:
                 raise
-            self._fail(message, "timeout" if run.reason == "timeout" else "cancelled", "CancelledError", "")
+            self._send_error(
+                message, "timeout" if run.reason == "timeout" else "cancelled", "CancelledError", ""
+            )
         except TimeoutError as error:
-            self._fail(message, "timeout", "TimeoutError", str(error))
+            self._send_error(message, "timeout", "TimeoutError", str(error))
         except Exception as error:  # noqa: BLE001 - a script's errors are its code's
-            self._fail(message, "exception", type(error).__name__, str(error))
+            self._send_error(message, "exception", type(error).__name__, str(error))
         else:
             self.send(_result(message, value))
-        self._run = self._task = None
-        self._advance()
+        self._running = self._task = None
+        self._start_next()
 
-    def _fail(self, message: Execute, kind: Any, exception: str, text: str) -> None:
+    def _send_error(self, message: Execute, kind: Any, exception: str, text: str) -> None:
         self.send(
             Error(
                 kind=kind,

@@ -118,8 +118,8 @@ async def test_a_slow_iteration_counts_again_after_a_cancel(worker: ScriptedWork
 async def settled_backlog(worker: ScriptedWorker) -> int:
     """Let the loop read as much as it wants to; give what the worker could not get rid of."""
     backlog = -1
-    while worker.life.backlog != backlog:
-        backlog = worker.life.backlog
+    while worker.life.unsent_bytes != backlog:
+        backlog = worker.life.unsent_bytes
         for _ in range(100):
             await asyncio.sleep(0)
     return backlog

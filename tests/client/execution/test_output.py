@@ -62,8 +62,8 @@ async def test_a_slow_asynchronous_handler_makes_the_worker_wait(worker: Scripte
     async with opened(worker, on_output=handler) as session:
         execution = session.start("prints")
         backlog = -1
-        while worker.life.backlog != backlog:
-            backlog = worker.life.backlog
+        while worker.life.unsent_bytes != backlog:
+            backlog = worker.life.unsent_bytes
             for _ in range(100):
                 await asyncio.sleep(0)
         assert backlog > 20 * MIB

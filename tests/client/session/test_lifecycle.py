@@ -61,7 +61,7 @@ async def test_a_cancelled_scope_of_anyio_closes_its_session(worker: ScriptedWor
 async def test_closing_goes_on_when_it_is_cancelled(worker: ScriptedWorker) -> None:
     worker.silent.add(Shutdown)
     async with opened(worker, config=brief()) as session:
-        worker.life.deaf = True
+        worker.life.ignores_eof = True
         closing = asyncio.create_task(session.close())
         await worker.wait_for(Shutdown)
         closing.cancel()

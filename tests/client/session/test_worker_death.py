@@ -25,7 +25,7 @@ async def test_everything_in_flight_is_told(worker: ScriptedWorker) -> None:
         await until_output(first)
         ping = asyncio.create_task(session.ping())
         await worker.wait_for(Ping)
-        worker.life.say("first words\nlast words\n")
+        worker.life.write_stderr("first words\nlast words\n")
         worker.life.exit(signal=11)
         errors = await asyncio.gather(first.result(), second.result(), ping, return_exceptions=True)
         for error in errors:
@@ -116,7 +116,7 @@ async def test_a_worker_that_closes_its_wire_and_lives_on_is_ended(
     async with opened(worker) as session:
         execution = session.start(SLEEP)
         await until_output(execution)
-        worker.life.close_wire()
+        worker.life.close_output()
         with pytest.raises(pyrepl3.WorkerDied, match="closed its end of the connection and lived on"):
             await execution.result()
 
@@ -175,7 +175,7 @@ async def test_what_a_worker_says_of_abandoned_executions_is_no_breach(worker: S
         running = session.start(SLEEP, execution_id="e")
         await until_output(running)
         life = worker.life
-        life.deaf = True
+        life.ignores_eof = True
         restart = asyncio.create_task(session.restart())
         await worker.wait_for(Shutdown)
         life.send(Error("cancelled", "CancelledError", "", execution_id="e"))
@@ -211,7 +211,7 @@ async def test_a_worker_that_does_not_end_by_itself_is_ended_for_a_restart(worke
     async with opened(worker, config=brief()) as session:
         running = session.start(STUBBORN)
         await until_output(running)
-        worker.life.deaf = True
+        worker.life.ignores_eof = True
         await session.restart()
         assert worker.lives[0].reap().signal == 9
         assert (await session.execute(ONE)).value == 2

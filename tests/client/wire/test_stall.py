@@ -44,7 +44,7 @@ async def test_a_frame_that_is_not_read_to_its_end_is_not_late(worker: ScriptedW
         over = loop.create_future()
         loop.call_later(4 * TIMEOUT, over.set_result, None)
         await over
-        assert worker.life.backlog > 0, "it was read to its end, which shows nothing"
+        assert worker.life.unsent_bytes > 0, "it was read to its end, which shows nothing"
         go_on.set()
         assert len((await execution.result()).stdout) == 20_000_005
 
