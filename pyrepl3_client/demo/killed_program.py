@@ -14,7 +14,7 @@ import pyrepl3_client as pyrepl3
 CODE = "name = input('name? '); paid = pay(21); sure = input('sure? '); f'{name} paid {paid}, {sure}'"
 
 
-async def main(store: str, log: Path, how: str) -> None:
+async def main(store: str, log: Path, mode: str) -> None:
     """Run, or go on with, the payment."""
 
     def note(line: str) -> None:
@@ -23,7 +23,7 @@ async def main(store: str, log: Path, how: str) -> None:
 
     async def answer(prompt: str) -> str:
         note(f"asked {prompt.strip()}")
-        if prompt == "sure? " and how == "hold":
+        if prompt == "sure? " and mode == "hold":
             print("waiting", flush=True)
             await asyncio.Event().wait()
         return "yes" if prompt == "sure? " else "Ada"

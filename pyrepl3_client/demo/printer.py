@@ -11,13 +11,13 @@ class DemoError(Exception):
     """The product did not do what the demo shows."""
 
 
-def check(holds: object, claim: str) -> None:
+def check(condition: object, claim: str) -> None:
     """Hold the product to a claim.
 
     Raises:
         DemoError: the claim does not hold.
     """
-    if not holds:
+    if not condition:
         raise DemoError(f"not as shown: {claim}")
 
 
@@ -28,11 +28,11 @@ class DemoPrinter:
         """Print to `stream`."""
         self._stream = stream
         self._colours = colours
-        self._steps = 0
-        self._fresh = True
+        self._step_number = 0
+        self._at_line_start = True
 
     @classmethod
-    def of_terminal(cls) -> "DemoPrinter":
+    def for_stdout(cls) -> "DemoPrinter":
         """Print to standard output; with colours on a terminal, unless NO_COLOR is set."""
         return cls(sys.stdout, colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
@@ -42,28 +42,30 @@ class DemoPrinter:
 
     def step(self, title: str) -> None:
         """Begin the next step."""
-        self._steps += 1
+        self._step_number += 1
         self._line()
-        self._line(self._paint("1;36", f"{self._steps:2}. {title}"))
+        self._line(self._paint("1;36", f"{self._step_number:2}. {title}"))
 
     def code(self, code: str) -> None:
         """Print a cell, before it runs."""
         for line in code.splitlines():
             self._line(f"{INDENT}{self._paint('2', '|')} {line}")
 
-    def live(self, text: str) -> None:
+    def output(self, text: str) -> None:
         """Print what a cell writes, in the pieces in which it comes."""
         for piece in text.splitlines(keepends=True):
-            start = INDENT + "  " if self._fresh else ""
-            self._fresh = piece.endswith("\n")
-            self._stream.write(start + self._paint("32", piece.removesuffix("\n")) + "\n" * self._fresh)
+            start = INDENT + "  " if self._at_line_start else ""
+            self._at_line_start = piece.endswith("\n")
+            self._stream.write(
+                start + self._paint("32", piece.removesuffix("\n")) + "\n" * self._at_line_start
+            )
         self._stream.flush()
 
     def answer(self, text: str) -> None:
         """Print what the demo types, behind the prompt that the cell has written."""
         self._stream.write(self._paint("33", text) + "\n")
         self._stream.flush()
-        self._fresh = True
+        self._at_line_start = True
 
     def value(self, text: str) -> None:
         """Print a cell's value."""
@@ -78,15 +80,15 @@ class DemoPrinter:
         """Say what has just been seen."""
         self._line(f"{INDENT}{self._paint('2', '# ' + text)}")
 
-    def figure(self, what: str, value: str, remark: str = "") -> None:
+    def measurement(self, what: str, value: str, remark: str = "") -> None:
         """Print a measured figure."""
         line = f"{INDENT}{what:<36}{self._paint('1', f'{value:>12}')}"
         self._line(f"{line}  {self._paint('2', remark)}" if remark else line)
 
     def _line(self, text: str = "") -> None:
-        if not self._fresh:
+        if not self._at_line_start:
             self._stream.write("\n")
-            self._fresh = True
+            self._at_line_start = True
         self._stream.write(text + "\n")
         self._stream.flush()
 

@@ -20,7 +20,7 @@ def milliseconds(seconds: float) -> str:
     return f"{value:.2f} ms" if value < 10 else f"{value:.0f} ms"
 
 
-async def round_trip(session: pyrepl3.Session) -> float:
+async def measure_round_trip(session: pyrepl3.Session) -> float:
     """Give the median seconds of a `1+1`, awaited."""
     samples: list[float] = []
     for _ in range(ROUND_TRIPS):
@@ -31,7 +31,7 @@ async def round_trip(session: pyrepl3.Session) -> float:
     return statistics.median(samples)
 
 
-async def pipelined(session: pyrepl3.Session) -> float:
+async def measure_pipelined(session: pyrepl3.Session) -> float:
     """Give the executions a second when they are submitted without waiting."""
     await session.execute("n = 0")
     began = time.perf_counter()
@@ -42,7 +42,7 @@ async def pipelined(session: pyrepl3.Session) -> float:
     return PIPELINED / seconds
 
 
-async def cancel_latency(session: pyrepl3.Session, code: str) -> float:
+async def measure_cancel(session: pyrepl3.Session, code: str) -> float:
     """Give the median seconds from `cancel()` to the end of code that would run for ever."""
     samples: list[float] = []
     for _ in range(CANCELS):
@@ -60,7 +60,7 @@ async def cancel_latency(session: pyrepl3.Session, code: str) -> float:
     return statistics.median(samples)
 
 
-async def cold_start() -> float:
+async def measure_cold_start() -> float:
     """Give the median seconds from nothing to a worker that is ready."""
     samples: list[float] = []
     for _ in range(SPAWNS):
@@ -70,7 +70,7 @@ async def cold_start() -> float:
     return statistics.median(samples)
 
 
-async def warm_start() -> float:
+async def measure_warm_start() -> float:
     """Give the seconds that a session takes from a pool with a worker to spare."""
     async with pyrepl3.WorkerPool(1) as pool:
         began = time.perf_counter()
@@ -87,16 +87,20 @@ def resident_megabytes(pid: int) -> float:
     return int(kibibytes) * 1024 / 1e6
 
 
-async def show_figures(stage: DemoPrinter) -> None:
+async def show_measurements(printer: DemoPrinter) -> None:
     """Measure, and print each figure as it comes."""
     async with pyrepl3.open_session() as session:
         await session.execute("1+1")
         memory = resident_megabytes(session.worker.pid)
-        stage.figure("round trip of 1+1", f"{await round_trip(session) * 1e6:.0f} µs", "median")
-        stage.figure("executions, pipelined", f"{await pipelined(session):,.0f}/s", "of n = n + 1")
+        printer.measurement(
+            "round trip of 1+1", f"{await measure_round_trip(session) * 1e6:.0f} µs", "median"
+        )
+        printer.measurement(
+            "executions, pipelined", f"{await measure_pipelined(session):,.0f}/s", "of n = n + 1"
+        )
         for code in ("while True: pass", "import time; time.sleep(60)"):
-            latency = await cancel_latency(session, code)
-            stage.figure(f"cancel of {code.rpartition('; ')[2]}", milliseconds(latency), "median")
-    stage.figure("cold start until ready", milliseconds(await cold_start()))
-    stage.figure("session from a warm pool", milliseconds(await warm_start()))
-    stage.figure("memory of an idle worker", f"{memory:.1f} MB", "resident")
+            latency = await measure_cancel(session, code)
+            printer.measurement(f"cancel of {code.rpartition('; ')[2]}", milliseconds(latency), "median")
+    printer.measurement("cold start until ready", milliseconds(await measure_cold_start()))
+    printer.measurement("session from a warm pool", milliseconds(await measure_warm_start()))
+    printer.measurement("memory of an idle worker", f"{memory:.1f} MB", "resident")

@@ -9,7 +9,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client.demo.killed_program import CODE
 from pyrepl3_client.demo.printer import DemoPrinter, check
 
-_DYING = """
+_KILLING_CELL = """
 import os
 city = input('city? ')
 weather = lookup(city)
@@ -20,7 +20,7 @@ f'{city}: {weather}'
 """.strip()
 
 
-async def killed_worker(stage: DemoPrinter) -> None:
+async def show_killed_worker(printer: DemoPrinter) -> None:
     """Kill a worker in the middle of a cell that has asked and called."""
     prompts: list[str] = []
     calls: list[str] = []
@@ -34,25 +34,25 @@ async def killed_worker(stage: DemoPrinter) -> None:
         return "snow"
 
     with tempfile.TemporaryDirectory(prefix="pyrepl3-demo-") as folder:
-        stage.code(_DYING)
+        printer.code(_KILLING_CELL)
         async with pyrepl3.open_session(capabilities={"lookup": lookup}, on_input=answer) as session:
             await session.execute(f"kept = ['from before']; flag = {str(Path(folder, 'died'))!r}")
-            result = await session.execute(_DYING)
+            result = await session.execute(_KILLING_CELL)
             kept = await session.execute("kept")
-            stage.value(result.repr)
+            printer.value(result.repr)
             check(result.value == "Bern: snow" and result.attempts == 2, "the cell ended in a second worker")
             check((len(prompts), len(calls)) == (1, 1), "nobody was asked or called twice")
             check(kept.value == ["from before"], "the namespace came back")
             report = session.recoveries[-1]
-            stage.remark(str(report).splitlines()[0])
-            stage.remark(
+            printer.remark(str(report).splitlines()[0])
+            printer.remark(
                 f"asked {len(prompts)} time, called {len(calls)} time, in {result.attempts} attempts"
             )
 
 
-async def killed_program(stage: DemoPrinter) -> None:
+async def show_killed_program(printer: DemoPrinter) -> None:
     """Kill a program that drives a session with a store, and start it again."""
-    stage.code(f'session.execute("{CODE}", execution_id="step-1")')
+    printer.code(f'session.execute("{CODE}", execution_id="step-1")')
     with tempfile.TemporaryDirectory(prefix="pyrepl3-demo-") as folder:
         log = Path(folder, "log")
         store = Path(folder, "state.db")
@@ -63,12 +63,12 @@ async def killed_program(stage: DemoPrinter) -> None:
         await first.stdout.readline()
         first.kill()
         await first.wait()
-        stage.remark("the program was killed while the cell waited for its second answer")
+        printer.remark("the program was killed while the cell waited for its second answer")
         second = await asyncio.create_subprocess_exec(*command, "go", stdout=asyncio.subprocess.PIPE)
         printed, _ = await second.communicate()
-        stage.value(printed.decode().strip())
+        printer.value(printed.decode().strip())
         lines = log.read_text().splitlines()  # noqa: ASYNC240 - a few lines, in a demo
         check(printed == b"Ada paid 42, yes\n", "the next run of the program ends what the first began")
         check(lines.count("asked name?") == 1, "the person was not asked again")
         check(lines.count("paid 21") == 1, "the host function was not called again")
-        stage.remark(f"what the outside saw, both runs together: {'; '.join(lines)}")
+        printer.remark(f"what the outside saw, both runs together: {'; '.join(lines)}")
