@@ -8,8 +8,8 @@ from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, OrderedDelivery
 from pyrepl3_client._execution.event_log import size_of
 from pyrepl3_client._execution.execution import Execution, OutputHandler
-from pyrepl3_client._text import HeadTailBuffer
 from pyrepl3_client.errors import ProtocolError
+from pyrepl3_schemas.head_tail import HeadTail
 from pyrepl3_schemas.messages import Display, Output, StreamName
 
 _MARKS_BYTES: Final = 64 * 1024
@@ -41,7 +41,7 @@ class OutputDispatcher:
         # The worker keeps what it prints within the bound, we what comes past Python.
         self._most = float("inf") if max_bytes is None else 2 * max_bytes + _MARKS_BYTES
         self._shown: dict[str, int] = {}
-        self._bounds: dict[str, HeadTailBuffer] = {}
+        self._bounds: dict[str, HeadTail[StreamName]] = {}
         self.filling = False
         """Whether a namespace is being brought back: what that writes has been seen."""
 
@@ -53,8 +53,8 @@ class OutputDispatcher:
         if self._max_bytes is not None:
             bound = self._bounds.get(execution.execution_id)
             if bound is None:
-                bound = self._bounds[execution.execution_id] = HeadTailBuffer(self._max_bytes)
-            text = bound.admit(stream, text, size, execution.output_bytes)
+                bound = self._bounds[execution.execution_id] = HeadTail(self._max_bytes)
+            text = bound.add(stream, text, size, execution.output_bytes)
             if not text:
                 return
         self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
@@ -101,8 +101,8 @@ class OutputDispatcher:
         bound = self._bounds.pop(execution.execution_id, None) if self._bounds else None
         if bound is None:
             return
-        parts, cut = bound.finish()
-        execution.truncated = execution.truncated or cut
+        parts = bound.finish()
+        execution.truncated = execution.truncated or bound.missing > 0
         for stream, text in parts:
             self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
 

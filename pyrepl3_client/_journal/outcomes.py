@@ -8,8 +8,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from pyrepl3_client._text import head_and_tail
 from pyrepl3_client.errors import DeathCertificate, ReplayDivergence, StoreError, make_worker_died
+from pyrepl3_schemas.head_tail import shorten_to_bytes
 from pyrepl3_schemas.messages import Display, Error, Output, Result
 
 RECORDED_BYTES: Final = 256 * 1024
@@ -78,8 +78,9 @@ def record_output(
     stdout: str, stderr: str, displays: tuple[Display, ...], *, truncated: bool, bound: int = RECORDED_BYTES
 ) -> RecordedOutput:
     """Keep what was written, within `bound` bytes a stream."""
-    out, out_cut = head_and_tail(stdout, bound)
-    err, err_cut = head_and_tail(stderr, bound)
+    reason = f"the record keeps {bound:,}"
+    out, out_cut = shorten_to_bytes(stdout, bound, reason)
+    err, err_cut = shorten_to_bytes(stderr, bound, reason)
     kept: list[Display] = []
     size = 0
     for display in displays:

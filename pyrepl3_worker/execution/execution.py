@@ -9,11 +9,11 @@ by the one that runs.
 """
 
 import zlib
-from collections import deque
 from contextvars import ContextVar
 from itertools import count
 from typing import Literal
 
+from pyrepl3_schemas.head_tail import HeadTail
 from pyrepl3_schemas.messages import CancelReason, ResultMode, StreamName
 
 type RunsOn = Literal["queued", "main", "task", "thread", "ended"]
@@ -27,7 +27,7 @@ class WorkerExecution:
         "captured",
         "code",
         "execution_id",
-        "late_marked",
+        "head_tail",
         "mode",
         "output_bytes",
         "path",
@@ -36,10 +36,7 @@ class WorkerExecution:
         "started",
         "started_boot",
         "store_history",
-        "tail",
-        "tail_bytes",
         "timeout",
-        "truncated_bytes",
         "undrained",
         "where",
     )
@@ -67,16 +64,20 @@ class WorkerExecution:
         self.reason: CancelReason | None = None
         self.path = CallPath(self, "")
         """The main one. Gone when the execution has ended: the two would keep each other alive."""
-        # Output accounting, kept by `output`: bytes seen, and the end of what is over the bound.
+        # Kept by the room `output`.
         self.output_bytes = 0
-        self.truncated_bytes = 0
-        self.tail: deque[tuple[StreamName, str, int]] = deque()
-        self.tail_bytes = 0
-        self.late_marked = False
+        """Bytes of output that it has written, those that were cut included."""
+        self.head_tail: HeadTail[StreamName] | None = None
+        """What its output is cut by; None while all of it goes through."""
         self.captured = False
         """Whether something was found in the capture pipes when it ended."""
         self.undrained = False
         """Whether that may still be there: its outcome says so."""
+
+    @property
+    def output_was_cut(self) -> bool:
+        """Whether bytes of its output are missing. Final when it has ended."""
+        return self.head_tail is not None and self.head_tail.missing > 0
 
     @property
     def ended(self) -> bool:

@@ -2,5 +2,5 @@
 
 collector collects, attributes (late output too), bounds and flushes
 streams   `sys.stdout` and `sys.stderr` of the code
-buffer    pieces of text, head and tail
+buffer    pieces of text that wait to be sent
 """

@@ -16,11 +16,12 @@ from sys import byteorder
 from time import monotonic, sleep
 from typing import Final
 
+from pyrepl3_schemas.head_tail import HeadTail, tail_bytes
 from pyrepl3_schemas.messages import Output, StreamName
 from pyrepl3_worker.execution.execution import CallPath, WorkerExecution, current_path
 from pyrepl3_worker.interrupts.signals import WakeupSignal
 from pyrepl3_worker.interrupts.timers import Timer, TimerThread
-from pyrepl3_worker.output.buffer import StreamBuffer, head_of, tail_of, trimmed, utf8_decoder
+from pyrepl3_worker.output.buffer import StreamBuffer, utf8_decoder
 from pyrepl3_worker.wire.stdio import Stdio
 from pyrepl3_worker.wire.transport import FrameSender
 
@@ -35,8 +36,6 @@ _MOST_PIECES: Final = 8000
 _CHUNK_CHARS: Final = 96 * 1024
 """Longest text of one frame. Buffers for it stay below malloc's mmap threshold of 128 KiB, past which
 each costs page faults."""
-_TAIL_BYTES: Final = 1024 * 1024
-"""How much of the end is kept when an execution writes more than its bound."""
 _DRAIN_BYTES: Final = 64 * 1024
 _DRAIN_PATIENCE: Final = 0.25
 _DRAIN_LOOK: Final = 0.0002
@@ -58,8 +57,10 @@ class OutputCollector:
         self._writer = writer
         self._stdio = stdio
         self._timers = timers
-        self._max = max_output_bytes
-        self._tail_limit = 0 if max_output_bytes is None else min(max_output_bytes // 2, _TAIL_BYTES)
+        self._limit = max_output_bytes
+        self._head_limit = (
+            None if max_output_bytes is None else max_output_bytes - tail_bytes(max_output_bytes)
+        )
         self._chunk = min(_CHUNK_CHARS, max(1024, writer.max_frame_bytes // 8))
         self._lock = threading.RLock()
         self.segments: Final = {stream: StreamBuffer(stream) for stream in _STREAMS}
@@ -257,39 +258,18 @@ class OutputCollector:
         size = len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
         self.total_bytes += size
         if owner is not None:
-            head = None if self._max is None else self._max - self._tail_limit - owner.output_bytes
-            owner.output_bytes += size
-            if head is not None and size > head:
-                kept = head_of(text, max(head, 0))
-                self._keep_tail(owner, stream, text[len(kept) :])
-                text = kept
+            used = owner.output_bytes
+            owner.output_bytes = used + size
+            if self._head_limit is not None and used + size > self._head_limit:
+                text = self._head_part(owner, stream, text, size, used)
         self._send(owner, stream, text, captured)
 
-    def _keep_tail(self, owner: WorkerExecution, stream: StreamName, text: str) -> None:
-        if owner.ended:
-            # Its tail has been sent; what is over the bound now can only be counted.
-            if not owner.late_marked:
-                owner.late_marked = True
-                self._send(owner, stream, self._marker("more late"))
-            return
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
-        owner.tail.append((stream, text, size))
-        owner.tail_bytes += size
-        while owner.tail_bytes - owner.tail[0][2] >= self._tail_limit and len(owner.tail) > 1:
-            _, _, gone = owner.tail.popleft()
-            owner.tail_bytes -= gone
-            owner.truncated_bytes += gone
-        if owner.tail_bytes > 2 * self._tail_limit:
-            # A single long text: keep its end.
-            first_stream, first, first_size = owner.tail.popleft()
-            end = tail_of(first, max(self._tail_limit - (owner.tail_bytes - first_size), 0))
-            end_size = len(end.encode("utf-8", "backslashreplace"))
-            owner.truncated_bytes += first_size - end_size
-            owner.tail_bytes -= first_size - end_size
-            owner.tail.appendleft((first_stream, end, end_size))
-
-    def _marker(self, what: str) -> str:
-        return f"\n… {what} output cut (max_output_bytes={self._max}) …\n"
+    def _head_part(self, owner: WorkerExecution, stream: StreamName, text: str, size: int, used: int) -> str:
+        """Return what of a text may go out now; the rest is kept back until the execution's end, or cut."""
+        if owner.head_tail is None:
+            assert self._limit is not None
+            owner.head_tail = HeadTail(self._limit, finished=owner.ended)
+        return owner.head_tail.add(stream, text, size, used)
 
     def _send(
         self, owner: WorkerExecution | None, stream: StreamName, text: str, captured: tuple[int, int] = _NONE
@@ -324,17 +304,9 @@ class OutputCollector:
             if self._later:
                 self._take_later()
                 self._send_pending()
-            if execution.tail:
-                self._send_tail(execution)
-
-    def _send_tail(self, execution: WorkerExecution) -> None:
-        tail, size = trimmed(execution.tail, self._tail_limit)
-        execution.truncated_bytes += execution.tail_bytes - size
-        execution.tail.clear()
-        if execution.truncated_bytes:
-            self._send(execution, tail[0][0], self._marker(f"{execution.truncated_bytes:,} bytes of"))
-        for stream, text in tail:
-            self._send(execution, stream, text)
+            if execution.head_tail is not None:
+                for stream, text in execution.head_tail.finish():
+                    self._send(execution, stream, text)
 
     def after_fork(self) -> None:
         """In a forked child: what is printed goes to fds 1 and 2 at once, as from any child process."""

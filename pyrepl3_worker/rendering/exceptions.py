@@ -16,11 +16,12 @@ import msgspec
 
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.errors import LocalProtocolError
+from pyrepl3_schemas.head_tail import shorten_to_characters
 from pyrepl3_schemas.messages import Error, ErrorKind, ExceptionData, Frame
 from pyrepl3_worker.code.compiler import CELL_PREFIX, WRAPPER
 from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER
 from pyrepl3_worker.errors import CompilationError
-from pyrepl3_worker.rendering.reprs import type_name
+from pyrepl3_worker.rendering.reprs import encodable, type_name
 
 _MESSAGE_CHARS: Final = 64 * 1024
 _TRACEBACK_CHARS: Final = 256 * 1024
@@ -42,10 +43,7 @@ _STOPS: Final[dict[type, str]] = {
 
 def bounded(text: str, limit: int) -> str:
     """Keep head and tail of a text over `limit` characters; make it encodable."""
-    if len(text) > limit:
-        half = limit // 2
-        text = f"{text[:half]}… {len(text) - 2 * half:,} characters cut …{text[-half:]}"
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    return encodable(text if len(text) <= limit else shorten_to_characters(text, limit))
 
 
 def describe(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:

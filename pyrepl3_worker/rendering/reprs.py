@@ -14,6 +14,8 @@ from itertools import islice
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final, cast
 
+from pyrepl3_schemas.head_tail import cut_marker, shorten_to_characters
+
 _DEPTH: Final = 20
 """Levels of containers that are too heavy for `repr`; what is deeper shows as an ellipsis."""
 _PLAIN: Final = frozenset(
@@ -27,7 +29,7 @@ _BRACKETS: Final[dict[type, tuple[str, str, str]]] = {
     set: ("{", "}", "set()"),
     frozenset: ("frozenset({", "})", "frozenset()"),
 }
-_ITEMS_CUT: Final = "… {:,} items cut …"
+_ITEMS_CUT: Final = cut_marker("{:,} items")
 _NO_ROOM: Final = "…"
 _LEAST: Final = 8
 """Characters of a text that are worth showing beside a marker."""
@@ -147,13 +149,8 @@ class _Writer:
     def shorten(self, text: str, room: int, missing: int = 0) -> str:
         """Keep head and tail of a text, and say in between how much is gone (and was not even written)."""
         self.cut = True
-        longest = f"… {len(text) + missing:,} characters cut …"
-        kept = room - len(longest)
-        if kept < _LEAST:
-            return _NO_ROOM
-        tail = kept // 2
-        marker = f"… {len(text) + missing - kept:,} characters cut …"
-        return f"{text[: kept - tail]}{marker}{text[len(text) - tail :]}"
+        kept = room - len(cut_marker(f"{len(text) + missing:,} characters"))
+        return _NO_ROOM if kept < _LEAST else shorten_to_characters(text, kept, missing)
 
     def _show_text(self, value: Any, room: int) -> str:
         room = max(room, 0)

@@ -142,7 +142,7 @@ class ResultEncoder:
         if self._reserve is None and self._config.max_memory_usage is not None:
             self._refill()
         shown: EncodedValue | Error | None = outcome.shown
-        truncated = execution.truncated_bytes > 0
+        truncated = execution.output_was_cut
         if isinstance(shown, EncodedValue):
             return Result(
                 execution_id=execution.execution_id,

@@ -5,7 +5,8 @@ codec          messages <-> bytes                     lifecycle        states, a
 framing        bytes <-> frame bodies                 errors           who broke the protocol, and where
 object_limit   how many objects a frame may become    field_types      bounded strings and numbers
 constants      the protocol's number and limits       confinement      what a worker is confined to
-fork_server    messages to a fork server              config, version  public aliases
+head_tail      long texts: head, tail, and a marker   fork_server      messages to a fork server
+config, version  public aliases
 
 Depends on the standard library and msgspec alone. `PROTOCOL.md` beside this package says the same in prose,
 for a client in another language; `tools/` makes the JSON Schema and the vectors.

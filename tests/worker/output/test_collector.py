@@ -44,13 +44,13 @@ class NoClock:
 
 
 @contextmanager
-def hub_on(writer: SlowWriter) -> Generator[OutputCollector]:
+def hub_on(writer: SlowWriter, max_output_bytes: int | None = None) -> Generator[OutputCollector]:
     ends = os.pipe()
     with closing(open(ends[0], "rb")), closing(open(ends[1], "wb")):
         stdio: Any = SimpleNamespace(drained=None, captured=(ends[0], ends[0]))
         clock: Any = NoClock()
         slow: Any = writer
-        yield OutputCollector(slow, stdio, clock, None)
+        yield OutputCollector(slow, stdio, clock, max_output_bytes)
 
 
 @pytest.mark.parametrize("how", ["finish", "flush"])
@@ -111,3 +111,31 @@ def test_a_finalizer_that_prints_in_the_middle_of_a_write_takes_nothing_apart() 
         hub.finish(execution)
     assert not clock.finalizers
     assert writer.sent == ["on", "from a finalizer"]
+
+
+def test_a_limit_of_one_byte_is_kept_and_told() -> None:
+    """Seen as a crash of the worker: there was no tail whose stream the marker could have."""
+    writer = SlowWriter()
+    writer.go_on.set()
+    with hub_on(writer, max_output_bytes=1) as hub:
+        execution = WorkerExecution("e", "")
+        hub.running = execution
+        hub.write("stdout", "abc")
+        hub.finish(execution)
+    assert writer.sent == ["a", "\n… 2 bytes of output cut (max_output_bytes=1) …\n"]
+    assert execution.output_was_cut
+
+
+def test_late_output_over_the_limit_is_cut_behind_what_still_fits() -> None:
+    writer = SlowWriter()
+    writer.go_on.set()
+    with hub_on(writer, max_output_bytes=20) as hub:
+        execution = WorkerExecution("e", "")
+        hub.running = execution
+        hub.write("stdout", "12345")
+        hub.finish(execution)
+        execution.where = "ended"
+        for text in ("late 12345", "more"):
+            hub.write("stdout", text)
+            hub.flush()
+    assert writer.sent == ["12345", "late \n… more late output cut (max_output_bytes=20) …\n"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pyrepl3_worker.code.compiler import filename_of
-from pyrepl3_worker.rendering.exceptions import describe
+from pyrepl3_worker.rendering.exceptions import bounded, describe
 
 STOPS = [CancelledError, KeyboardInterrupt, TimeoutError]
 
@@ -80,3 +80,8 @@ def test_what_a_stop_came_from_is_told_too() -> None:
     assert described.cause is not None
     assert described.cause.exception == "ZeroDivisionError"
     assert "division by zero" in described.traceback
+
+
+def test_a_text_without_any_room_is_only_told_of() -> None:
+    """Deep chains leave their innermost errors no character; then the whole text stood there, cut or not."""
+    assert bounded("some text", 0) == "… 9 characters cut …"
