@@ -17,8 +17,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 import msgspec
 
 from pyrepl3_client._journal.protocol import Journal
-from pyrepl3_client.durable.remote.connect import ANSWER_TIMEOUT, RemoteStore, connect_http, connect_postgres
-from pyrepl3_client.durable.remote.journal import PromiseJournal
+from pyrepl3_client.durable.remote.connect import ANSWER_TIMEOUT, connect_http, connect_postgres
+from pyrepl3_client.durable.remote.journal import RemoteJournal
+from pyrepl3_client.durable.resonate.engine import ResonateConnection
 from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.durable.sqlite import IN_MEMORY, SqliteConnection
 from pyrepl3_client.durable.sqlite.journal import SqliteJournal
@@ -47,7 +48,7 @@ class RemoteLocation(msgspec.Struct, frozen=True):
     token: str | None = None
     """For a server: what it lets us in by."""
 
-    def connect(self, session_id: str, timeout: float = ANSWER_TIMEOUT) -> RemoteStore:
+    def connect(self, session_id: str, timeout: float = ANSWER_TIMEOUT) -> ResonateConnection:
         """Connect for a session, with so many seconds for an answer.
 
         Raises:
@@ -94,9 +95,8 @@ async def open_store(
         raise StoreError(f"the session's id {session_id!r} is no Unicode text: {error}") from error
     location = parse_location(url)
     if isinstance(location, RemoteLocation):
-        link = location.connect(session_id)
-        return await PromiseJournal.open(
-            link.network, (link.source,), session_id, pid=link.pid, on_lost=on_lost, ttl=ttl, wait=wait
+        return await RemoteJournal.open(
+            location.connect(session_id), session_id, on_lost=on_lost, ttl=ttl, wait=wait
         )
     connection = await SqliteConnection.open(
         location.path,

@@ -6,7 +6,9 @@ from typing import Any
 
 from resonate_base import Network, Source
 
-from pyrepl3_client.durable.remote.journal import PromiseJournal
+from pyrepl3_client.durable.remote.connect import REFRESH
+from pyrepl3_client.durable.remote.journal import RemoteJournal
+from pyrepl3_client.durable.resonate.engine import ResonateConnection
 from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.errors import StoreError
 from tests.helpers.journals import SESSION, nobody_is_told
@@ -26,10 +28,9 @@ async def opened(
     on_lost: Callable[[StoreError], None] = nobody_is_told,
     ttl: float = 10.0,
     wait: float = 0.0,
-) -> AsyncGenerator[PromiseJournal]:
-    journal = await PromiseJournal.open(
-        network, (source,), session, pid=pid, on_lost=on_lost, ttl=ttl, wait=wait
-    )
+) -> AsyncGenerator[RemoteJournal]:
+    connection = ResonateConnection(network, (source,), pid, REFRESH)
+    journal = await RemoteJournal.open(connection, session, on_lost=on_lost, ttl=ttl, wait=wait)
     try:
         yield journal
     finally:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from pyrepl3_client._journal.protocol import SavedCheckpoint, blob_digest
-from pyrepl3_client.durable.remote.fenced_store import FencedStore, find_newest
+from pyrepl3_client.durable.remote.fenced_store import FencedStore, decode_record, find_newest
 from pyrepl3_client.durable.remote.large_values import LargeValueRef, LargeValueStore
 from pyrepl3_client.errors import StoreError
 
@@ -84,8 +84,8 @@ class CheckpointStore:
         if self._number:
             found = await self._store.get(self._id(self._number))
             if found is not None:
-                self._list_ref = _decode(found.param, LargeValueRef)
-                self._list = _decode(await self._data.get(self._list_ref), _List)
+                self._list_ref = decode_record(found.param, LargeValueRef, "checkpoint")
+                self._list = decode_record(await self._data.get(self._list_ref), _List, "checkpoint")
 
     async def save(
         self, checkpoint: SavedCheckpoint, blobs: Mapping[str, bytes], unfinished: Collection[int]
@@ -201,13 +201,6 @@ class CheckpointStore:
     async def _body(self, listed: _Listed) -> _Body:
         body = self._bodies.get(listed.number)
         if body is None:
-            body = _decode(await self._data.get(listed.body), _Body)
+            body = decode_record(await self._data.get(listed.body), _Body, "checkpoint")
             self._bodies[listed.number] = body
         return body
-
-
-def _decode[T](data: bytes, type_: type[T]) -> T:
-    try:
-        return msgspec.msgpack.decode(data, type=type_)
-    except msgspec.MsgspecError as error:
-        raise StoreError(f"the store holds a damaged checkpoint: {error}; restore a backup") from error

@@ -6,23 +6,17 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Final
 
-import msgspec
 from resonate.connections import HttpConnection, SSEConnection
 from resonate_base import ConnectorError, Network, Source
 
+from pyrepl3_client.durable.resonate.engine import ResonateConnection
 from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.errors import StoreError
 
 # Seconds for an answer: connections try again for ever, sessions do not wait for ever.
 ANSWER_TIMEOUT: Final = 15.0
-
-
-class RemoteStore(msgspec.Struct, frozen=True):
-    """What a journal needs of a store."""
-
-    network: Network
-    source: Source
-    pid: str
+# Seconds between two reads of what is pending: a message can be lost on its way.
+REFRESH: Final = 60.0
 
 
 class TimeLimitedNetwork:
@@ -72,7 +66,9 @@ class TimeLimitedNetwork:
             ) from None
 
 
-def connect_http(url: str, shown: str, token: str | None, session_id: str, timeout: float) -> RemoteStore:
+def connect_http(
+    url: str, shown: str, token: str | None, session_id: str, timeout: float
+) -> ResonateConnection:
     """Connect to a Resonate server.
 
     Args:
@@ -85,10 +81,10 @@ def connect_http(url: str, shown: str, token: str | None, session_id: str, timeo
     pid = uuid.uuid4().hex
     network = HttpConnection(url, auth=token)
     source = SSEConnection(url, pid=pid, group=session_group(session_id), auth=token)
-    return RemoteStore(TimeLimitedNetwork(network, shown, timeout), source, pid)
+    return ResonateConnection(TimeLimitedNetwork(network, shown, timeout), (source,), pid, REFRESH)
 
 
-def connect_postgres(dsn: str, shown: str, session_id: str, timeout: float) -> RemoteStore:
+def connect_postgres(dsn: str, shown: str, session_id: str, timeout: float) -> ResonateConnection:
     """Connect to PostgreSQL with resonate-pg's schema.
 
     Raises:
@@ -105,4 +101,4 @@ def connect_postgres(dsn: str, shown: str, session_id: str, timeout: float) -> R
     connection = connection_type(dsn, pid=pid, group=session_group(session_id))
     if not isinstance(connection, Source):
         raise StoreError(f"cannot open the store at {shown}: this resonate-pg brings no messages; update it")
-    return RemoteStore(TimeLimitedNetwork(connection, shown, timeout), connection, pid)
+    return ResonateConnection(TimeLimitedNetwork(connection, shown, timeout), (connection,), pid, REFRESH)

@@ -341,3 +341,15 @@ async def find_newest(exists: Callable[[int], Awaitable[bool]]) -> int:
         else:
             high = middle
     return low
+
+
+def decode_record[T](data: bytes, type_: type[T], what: str = "record") -> T:
+    """Return what a promise's parameter or value holds, as MessagePack of a type.
+
+    Raises:
+        StoreError: the bytes are of no such type; the text calls them `what`.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=type_)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"the store holds a damaged {what}: {error}; restore a backup") from error

@@ -1,65 +1,46 @@
-"""`PromiseJournal`: a session's record on a Resonate server, or in PostgreSQL with resonate-pg."""
+"""`RemoteJournal`: a session's record on a Resonate server, or in PostgreSQL with resonate-pg."""
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, Self
 
-from resonate_base import Network, Source
-
+from pyrepl3_client._journal.protocol import (
+    BridgeMetrics,
+    CallRecord,
+    Entry,
+    History,
+    SavedCheckpoint,
+    Spec,
+)
 from pyrepl3_client.durable.lease.errors import LeaseLost
+from pyrepl3_client.durable.remote.calls import RemoteCallStore
+from pyrepl3_client.durable.remote.checkpoints import CheckpointStore
+from pyrepl3_client.durable.remote.executions import RemoteExecutionStore
 from pyrepl3_client.durable.remote.fenced_store import FencedStore
-from pyrepl3_client.durable.remote.record import PromiseRecord
-from pyrepl3_client.durable.resonate.bridge import ProtocolBridge
-from pyrepl3_client.durable.resonate.engine import Engine
-from pyrepl3_client.durable.resonate.ids import awaited_id, awaited_tags, session_group
-from pyrepl3_client.durable.resonate.journal import ResonateJournal
+from pyrepl3_client.durable.remote.large_values import LargeValueStore
+from pyrepl3_client.durable.resonate.engine import ResonateConnection
+from pyrepl3_client.durable.resonate.runner import ResonateRunner
 from pyrepl3_client.errors import StoreError
 
-_log: Final = logging.getLogger(__name__)
 
-# Seconds between two looks at what is pending: a message can be lost on its way.
-_REFRESH: Final = 60.0
-# Seconds for which closing waits until the last functions have returned. What remains does so when the
-# session is next opened.
-FINISH_TIMEOUT: Final = 5.0
-
-
-class PromiseJournal(PromiseRecord, ResonateJournal):
+class RemoteJournal:
     """Implements `Journal` on promises alone. Make it with `open`."""
 
     def __init__(
-        self,
-        network: Network,
-        sources: Sequence[Source],
-        store: FencedStore,
-        *,
-        pid: str,
-        on_lost: Callable[[StoreError], None],
+        self, connection: ResonateConnection, store: FencedStore, on_lost: Callable[[StoreError], None]
     ) -> None:
         """Be the record of the session that `store` is of; the loop must be running."""
-
-        def connect(bridge: ProtocolBridge) -> Engine:
-            return Engine(
-                network,
-                sources,
-                group=session_group(store.session_id),
-                pid=pid,
-                bridge=bridge,
-                on_failure=self._on_function_failure,
-                refresh=_REFRESH,
-            )
-
-        PromiseRecord.__init__(self, store)
-        ResonateJournal.__init__(self, store.session_id, connect, on_lost)
+        data = LargeValueStore(store)
+        self._executions: Final = RemoteExecutionStore(store, data)
+        self._calls: Final = RemoteCallStore(store, data, self._executions)
+        self._checkpoints: Final = CheckpointStore(store, data)
+        self._runner: Final = ResonateRunner(store.session_id, self._executions, connection, on_lost)
 
     @classmethod
     async def open(
         cls,
-        network: Network,
-        sources: Sequence[Source],
+        connection: ResonateConnection,
         session_id: str,
         *,
-        pid: str,
         on_lost: Callable[[StoreError], None],
         ttl: float,
         wait: float,
@@ -67,52 +48,149 @@ class PromiseJournal(PromiseRecord, ResonateJournal):
         """Take the session over, and be its record.
 
         Args:
-            network: carries requests. It is stopped with the journal, and also when this fails.
-            sources: bring messages; the first one knows what an address looks like. They are stopped too.
+            connection: a new one. Its network and sources are stopped with the journal, and also when this
+                fails.
             session_id: the session.
-            pid: a new name for this process's connection.
             on_lost: called once when another owner has taken over: nothing can be recorded any more.
             ttl: seconds for which the session stays ours if this process stops.
-            wait: seconds to wait while it is somebody else's.
+            wait: seconds to wait while the session has another owner.
 
         Raises:
-            SessionBusy: somebody else owns the session.
+            SessionBusy: the session has another owner.
             StoreError: the store cannot be reached, read or written.
         """
         journal: Self
 
         def lost(error: LeaseLost) -> None:
-            journal.lose(error)
+            journal._runner.lose_session(error)
 
         store = FencedStore(
-            network, session_id, target=sources[0].resolve_target, pid=pid, ttl=ttl, on_lost=lost
+            connection.network,
+            session_id,
+            target=connection.sources[0].resolve_target,
+            pid=connection.pid,
+            ttl=ttl,
+            on_lost=lost,
         )
         # No sooner does Resonate listen: the session's tasks are the present owner's.
         try:
             await store.acquire(wait)
         except BaseException:
-            for connection in (*sources, network):
-                await connection.stop()
+            for one in (*connection.sources, connection.network):
+                await one.stop()
             raise
-        journal = cls(network, sources, store, pid=pid, on_lost=on_lost)
+        journal = cls(connection, store, on_lost)
         try:
-            await journal.prepare()
+            await journal._prepare()
         except BaseException:
             await journal.close()
             raise
         return journal
 
-    async def _create_awaited(self, root: str) -> None:
-        await self._store.create(awaited_id(root), b"", tags=awaited_tags(root))
+    async def _prepare(self) -> None:
+        """Find the newest execution and checkpoint, and complete what a killed owner left half recorded."""
+        newest = await self._executions.prepare()
+        await self._checkpoints.prepare()
+        if newest is not None:
+            await self._settle_orphan(newest)
 
-    async def _mended(self, promise_id: str) -> None:
-        await self._engine.follow(promise_id.partition(":")[0])
+    async def _settle_orphan(self, execution_id: str) -> None:
+        if await self._executions.settle_orphan(execution_id):
+            await self._runner.follow(execution_id)
 
-    async def _give_up(self) -> None:
-        try:
-            await self._catch_up()
-        except StoreError as error:
-            _log.error("outcomes of executions %s are lost: %s", sorted(self._unrecorded), error)
-        await self._engine.finish(FINISH_TIMEOUT)
-        await self._store.give_up()
-        await self._engine.stop()
+    # --- executions ----------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> BridgeMetrics:
+        """What the bridge has done."""
+        return self._runner.metrics
+
+    @property
+    def replays(self) -> int:
+        """How many executions were answered from the record."""
+        return self._runner.replays
+
+    async def execute(
+        self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
+    ) -> tuple[bytes, bool]:
+        """Run an execution once and return its outcome."""
+        return await self._runner.execute(execution_id, spec, submit)
+
+    async def settle(self, execution_id: str, outcome: bytes, *, rejected: bool) -> None:
+        """Record an outcome, and let its `execute` return."""
+        await self._runner.settle(execution_id, outcome, rejected=rejected)
+
+    async def succeeded(self, execution_id: str) -> bool | None:
+        """Return whether an execution ran to its end without an error."""
+        return await self._runner.succeeded(execution_id)
+
+    async def load(self) -> History:
+        """Return the newest checkpoint and what came after it."""
+        await self._executions.record_kept()
+        checkpoint = await self._checkpoints.newest()
+        after = 0 if checkpoint is None else checkpoint.after_seq
+        numbers = {*self._checkpoints.unfinished, *range(after + 1, self._executions.last_seq + 1)}
+        entries = await self._executions.entries(numbers)
+        for execution_id in self._executions.ended_ids():
+            await self._settle_orphan(execution_id)
+        return History(
+            checkpoint, tuple(entry for entry in entries if entry.seq > after or entry.status == "started")
+        )
+
+    async def entries(self, up_to_seq: int) -> list[Entry]:
+        """Return all executions up to a number, in order."""
+        return await self._executions.entries(range(1, min(up_to_seq, self._executions.last_seq) + 1))
+
+    async def add_death(self, execution_id: str) -> int:
+        """Count a death that cost an execution its run."""
+        return await self._executions.add_death(execution_id)
+
+    async def exempt_next_death(self, execution_id: str) -> None:
+        """Record that the next death costs an execution nothing."""
+        await self._executions.exempt_next_death(execution_id)
+
+    # --- calls ---------------------------------------------------------------------------------------
+
+    async def calls(self, execution_id: str) -> dict[str, CallRecord]:
+        """Return an execution's calls, in the order of their intents."""
+        return await self._calls.of(execution_id)
+
+    async def begin_call(self, execution_id: str, call: CallRecord) -> CallRecord | None:
+        """Record that a call is about to be made, or return the one that is on record."""
+        return await self._calls.begin(execution_id, call)
+
+    async def retry_call(self, execution_id: str, call_id: str) -> int:
+        """Record that a call without outcome is made again."""
+        return await self._calls.retry(execution_id, call_id)
+
+    async def finish_call(self, execution_id: str, call_id: str, outcome: bytes) -> None:
+        """Record a call's outcome. The first one stays."""
+        await self._calls.finish(execution_id, call_id, outcome)
+
+    # --- checkpoints ---------------------------------------------------------------------------------
+
+    async def save(self, checkpoint: SavedCheckpoint, blobs: Mapping[str, bytes]) -> None:
+        """Store a checkpoint, after those of its blobs that are new."""
+        await self._executions.record_kept()
+        after = checkpoint.after_seq
+        unfinished = self._executions.unfinished(after, self._checkpoints.unfinished)
+        await self._checkpoints.save(checkpoint, blobs, unfinished)
+        self._executions.forget_ended(after)
+
+    async def checkpoint(self, checkpoint_id: str) -> SavedCheckpoint | None:
+        """Look up a checkpoint."""
+        return await self._checkpoints.get(checkpoint_id)
+
+    async def checkpoint_ids(self) -> list[str]:
+        """Return the names of all checkpoints, from the earliest point of the history on."""
+        return self._checkpoints.ids()
+
+    async def blobs(self, digests: Collection[str]) -> dict[str, bytes]:
+        """Read blobs."""
+        return await self._checkpoints.blobs(digests)
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Give the session up; executions under way stay recorded."""
+        await self._runner.close()

@@ -1,17 +1,21 @@
 """One session's Resonate: its instance, its function, and its failures told as ours."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
+import msgspec
+from resonate.codec import Codec, NoopEncryptor
 from resonate.error import ServerError
 from resonate.handle import ResonateHandle
 from resonate.heartbeat import NoopHeartbeat
 from resonate.observability import BackgroundTaskFailed, Event, logging_observer
 from resonate.resonate import Resonate
 from resonate.retry import Never
+from resonate.send import Sender
 from resonate.timing import now_ms
-from resonate.types import Value
+from resonate.transport import Transport
+from resonate.types import PromiseCreateReq
 from resonate_base import ConnectorError, Network, ResonateError, Source
 
 from pyrepl3_client.durable.resonate.bridge import ProtocolBridge
@@ -20,45 +24,52 @@ from pyrepl3_client.durable.resonate.ids import FUNCTION, VERSION, awaited_id, a
 from pyrepl3_client.errors import StoreError
 
 
+class ResonateConnection(msgspec.Struct, frozen=True):
+    """What reaches a store."""
+
+    network: Network
+    """Carries requests."""
+    sources: tuple[Source, ...]
+    """Bring messages; the first one knows the form of an address."""
+    pid: str
+    """This process's name there, under which it holds tasks."""
+    refresh: float = 0.0
+    """Seconds between two reads of what is pending, for a source that may lose messages; 0 for one that
+    does not."""
+
+
 class Engine:
     """Starts the durable function of executions, and lets it come to its end.
 
     Args:
-        network: carries requests to the store.
-        sources: bring its messages.
+        connection: reaches the store.
         group: to which the session's tasks are addressed.
-        pid: under which they are held.
         bridge: to which the durable function hands executions.
-        refresh: seconds between two looks at what is pending, for a source that may lose messages; 0 for
-            one that does not.
         on_failure: called when a function of ours, or what Resonate does around it, failed with the store:
             it does not come to its end by itself.
     """
 
     def __init__(
         self,
-        network: Network,
-        sources: Sequence[Source],
+        connection: ResonateConnection,
         *,
         group: str,
-        pid: str,
         bridge: ProtocolBridge,
         on_failure: Callable[[StoreError], None],
-        refresh: float = 0.0,
     ) -> None:
         """Connect; the loop must be running."""
         self._on_failure: Final = on_failure
-        self._wire: Final = _Wire(network)
+        self._wire: Final = _Wire(connection.network)
         self.resonate: Final = Resonate(
             network=self._wire,
-            sources=sources,
+            sources=connection.sources,
             group=group,
-            pid=pid,
+            pid=connection.pid,
             # The function fails only where the store does, and that is no outcome.
             retry_policy=Never(),
             # It holds its task for as long as one promise takes to be created: no lease needs renewing.
             heartbeat=NoopHeartbeat(),
-            subscription_refresh_secs=refresh,
+            subscription_refresh_secs=connection.refresh,
             observer=self._observe,
             # What the environment says of other programs' servers is not about this store.
             env={},
@@ -127,18 +138,6 @@ class Engine:
         else:
             logging_observer(event)
 
-    async def create_awaited(self, root: str) -> None:
-        """Create the promise that stands for an execution's outcome, unless its function has.
-
-        Raises:
-            StoreError: the store failed.
-        """
-        timeout_at = now_ms() + int(FOREVER.total_seconds() * 1000)
-        try:
-            await self.resonate.promises.create(awaited_id(root), timeout_at, Value(), awaited_tags(root))
-        except ResonateError as error:
-            raise translate_error(error) from error
-
     async def stop(self) -> None:
         """Let functions under way come to their next wait, and disconnect. Never raises `StoreError`."""
         # A message that was just sent is handed over in the loop's next turn: let its function begin.
@@ -167,6 +166,24 @@ class _Wire:
         except ConnectorError as error:
             self.failure = error
             raise
+
+
+async def create_awaited(network: Network, root: str) -> None:
+    """Create the promise that stands for an execution's outcome, unless its function has created it.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    request = PromiseCreateReq(
+        id=awaited_id(root),
+        timeout_at=now_ms() + int(FOREVER.total_seconds() * 1000),
+        param=Codec(NoopEncryptor()).encode(None),
+        tags=awaited_tags(root),
+    )
+    try:
+        await Sender(Transport(network), None).promise_create(request)
+    except ResonateError as error:
+        raise translate_error(error) from error
 
 
 def is_missing(error: ResonateError) -> bool:

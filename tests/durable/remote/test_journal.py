@@ -15,7 +15,7 @@ import pytest
 
 from pyrepl3_client._journal.protocol import CallRecord, Entry, SavedCheckpoint, Spec
 from pyrepl3_client.durable.lease.errors import SessionBusy
-from pyrepl3_client.durable.remote.journal import PromiseJournal
+from pyrepl3_client.durable.remote.journal import RemoteJournal
 from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.durable.sqlite import SqliteConnection
 from pyrepl3_client.durable.stores import open_store
@@ -52,7 +52,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         elif request.param == "sqlite":
 
             @asynccontextmanager
-            async def in_a_file(session: str = SESSION, **options: Any) -> AsyncGenerator[PromiseJournal]:
+            async def in_a_file(session: str = SESSION, **options: Any) -> AsyncGenerator[RemoteJournal]:
                 path = str(tmp_path / "state.db")
                 async with (
                     await SqliteConnection.open(path, group=session_group(session)) as link,
@@ -68,9 +68,9 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             unique = os.urandom(4).hex()
 
             @asynccontextmanager
-            async def by_url(session: str = SESSION, **options: Any) -> AsyncGenerator[PromiseJournal]:
+            async def by_url(session: str = SESSION, **options: Any) -> AsyncGenerator[RemoteJournal]:
                 journal = await open_store(url, f"{session}-{unique}", **options)
-                assert isinstance(journal, PromiseJournal)
+                assert isinstance(journal, RemoteJournal)
                 try:
                     yield journal
                 finally:

@@ -12,11 +12,11 @@ import pytest
 
 from pyrepl3_client._journal.protocol import CallRecord, Entry, SavedCheckpoint
 from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
-from pyrepl3_client.durable.remote import journal as promise_journal_module
-from pyrepl3_client.durable.remote import large_values as data_module
+from pyrepl3_client.durable.remote import executions as executions_module
+from pyrepl3_client.durable.remote import large_values as large_values_module
 from pyrepl3_client.durable.remote.connect import TimeLimitedNetwork, connect_http
 from pyrepl3_client.durable.remote.fenced_store import find_newest
-from pyrepl3_client.durable.resonate import journal as journal_module
+from pyrepl3_client.durable.resonate import runner as runner_module
 from pyrepl3_client.durable.stores import open_store
 from pyrepl3_client.errors import StoreError
 from tests.helpers.journals import CODE, SESSION, Submitted, blobs, run
@@ -61,8 +61,8 @@ async def test_an_execution_survives_its_parent_after_every_request(
 ) -> None:
     """The first owner is cut off after 0, 1, 2, … requests: what it left, the second one finds."""
     caplog.set_level(logging.CRITICAL)
-    monkeypatch.setattr(journal_module, "SUBMIT_TIMEOUT", 0.2)
-    monkeypatch.setattr(promise_journal_module, "FINISH_TIMEOUT", 0.2)
+    monkeypatch.setattr(runner_module, "SUBMIT_TIMEOUT", 0.2)
+    monkeypatch.setattr(executions_module, "FINISH_TIMEOUT", 0.2)
     cut = 0
     while True:
         server = Server()
@@ -247,7 +247,7 @@ async def test_an_owner_that_was_killed_on_this_machine_is_not_waited_for() -> N
     async with server.over_http() as url:
         await asyncio.to_thread(kill_when_submitted, url)
         link = connect_http(url, url, None, SESSION, 10.0)
-        async with opened(link.network, link.source, pid=link.pid) as journal:
+        async with opened(link.network, link.sources[0], pid=link.pid) as journal:
             assert (await journal.load()).entries == (Entry(1, "e", CODE),)
             assert await run(journal, "e", b"of the second owner") == (b"of the second owner", False)
 
@@ -276,7 +276,7 @@ async def test_what_is_replaced_is_left_to_the_stores_retention() -> None:
 
 
 async def test_a_value_over_the_limit_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_module, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(large_values_module, "MAX_BYTES", 100_000)
     server = Server()
     async with server.running(), on_server(server)() as journal:
         submitted = Submitted()

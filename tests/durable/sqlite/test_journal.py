@@ -13,7 +13,7 @@ from pyrepl3_client.durable.sqlite import PART_BYTES
 from pyrepl3_client.durable.sqlite.journal import SqliteJournal
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Unsaved
-from tests.helpers.journals import CODE, Submitted, blobs, journal_at, rows, run
+from tests.helpers.journals import CODE, Submitted, blobs, connected, journal_at, rows, run
 
 pytestmark = pytest.mark.anyio
 
@@ -283,8 +283,8 @@ async def test_half_a_blob_is_none(journal: SqliteJournal, path: Path) -> None:
     """As a parent leaves it that is killed while it saves a checkpoint."""
     data = random.Random(2).randbytes(3 * PART_BYTES)
     (digest,) = large = blobs(data)
-    async with journal_at(path, "another") as another:
-        checkpoints = another._connection.records.checkpoints  # pyright: ignore[reportPrivateUsage]
+    async with await connected(path, "another") as another:
+        checkpoints = another.records.checkpoints
         assert checkpoints.put_part(data, digest, 0)
         assert checkpoints.put_part(data, digest, 1)
     with pytest.raises(StoreError, match="there is no blob"):

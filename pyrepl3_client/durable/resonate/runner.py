@@ -1,23 +1,22 @@
-"""`ResonateJournal`: each execution of a session is a durable function, whose promise stands for its outcome.
+"""`ResonateRunner`: runs executions as durable functions, whose promises stand for their outcomes.
 
-What is common to all stores: the order of executions, submission through the bridge, and the end. Where
-and how things are recorded is a store's own affair, see `SqliteJournal` and `PromiseJournal`.
+It holds what is common to all stores: the order of executions, their submission through the bridge, their
+settlement, and the close. An `ExecutionStore` holds what differs: where and how they are recorded.
 """
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from pyrepl3_client._journal.outcomes import Ended, decode_outcome
-from pyrepl3_client._journal.protocol import Entry, Spec, conflict
+from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec, conflict
 from pyrepl3_client.durable.lease.errors import LeaseLost
-from pyrepl3_client.durable.resonate.bridge import BridgeMetrics, PendingExecution, ProtocolBridge
-from pyrepl3_client.durable.resonate.engine import Engine
-from pyrepl3_client.durable.resonate.ids import awaited_id, code_digest, root_id
+from pyrepl3_client.durable.resonate.bridge import PendingExecution, ProtocolBridge
+from pyrepl3_client.durable.resonate.engine import Engine, ResonateConnection
+from pyrepl3_client.durable.resonate.ids import awaited_id, code_digest, root_id, session_group
 from pyrepl3_client.errors import StoreError
 from pyrepl3_schemas.messages import Result
 
@@ -28,7 +27,7 @@ SUBMIT_TIMEOUT: Final = 30.0
 
 
 class RecordedOutcome(msgspec.Struct, frozen=True):
-    """An outcome that is to be recorded."""
+    """An outcome that is recorded, or is to be."""
 
     data: bytes
     rejected: bool
@@ -42,25 +41,81 @@ class BegunExecution(msgspec.Struct, frozen=True):
     """Of its code."""
     new: bool
     outcome: bytes | None = None
+    settled_orphan: bool = False
+    """Whether its promise had to be resolved for an earlier owner, whose durable function still waits."""
 
 
-class ResonateJournal(ABC):
-    """The half of a `Journal` that sees executions through."""
+class ExecutionStore(Protocol):
+    """What a runner needs of the store in which executions are recorded.
+
+    All but `close` raise `StoreError` when the store fails, and `LeaseLost` when the session has another
+    owner.
+    """
+
+    async def begin(self, execution_id: str, digest: str, spec: Spec) -> BegunExecution:
+        """Record an execution, or look up the one of that id."""
+        ...
+
+    async def end(
+        self, execution_id: str, outcome: RecordedOutcome, promise_id: str | None, *, keep: bool
+    ) -> bytes:
+        """Record an outcome, resolve its promise, and return the outcome on record, which is the first one.
+
+        Args:
+            execution_id: of a recorded execution.
+            outcome: what came of it.
+            promise_id: the promise that stands for it; None while it is not known to exist.
+            keep: whether to record the outcome later, before anything else, if that fails now.
+        """
+        ...
+
+    async def find_outcome(self, execution_id: str) -> RecordedOutcome | None:
+        """Look up a recorded outcome."""
+        ...
+
+    async def create_awaited(self, root: str) -> None:
+        """Create the promise that stands for an outcome, unless its durable function has created it."""
+        ...
+
+    async def close(self, engine: Engine) -> None:
+        """Record the kept outcomes, give the session up, and stop the engine. Never raises `StoreError`.
+
+        The store does all three, since their order depends on it.
+        """
+        ...
+
+
+class ResonateRunner:
+    """Runs the executions of one session, one durable function each, and settles their promises.
+
+    Args:
+        session_id: the session, which this process owns.
+        store: where the executions are recorded.
+        connection: carries Resonate's requests and messages.
+        on_lost: called once when another owner has taken the session over.
+    """
 
     def __init__(
         self,
         session_id: str,
-        connect: Callable[[ProtocolBridge], Engine],
+        store: ExecutionStore,
+        connection: ResonateConnection,
         on_lost: Callable[[StoreError], None],
     ) -> None:
         """Connect Resonate to a new bridge; the loop must be running."""
-        self.session_id: Final = session_id
+        self._session_id: Final = session_id
+        self._store: Final = store
         self._on_lost: Final = on_lost
         self._bridge: Final = ProtocolBridge(self._settle_orphan)
-        self._engine: Final = connect(self._bridge)
+        self._engine: Final = Engine(
+            connection,
+            group=session_group(session_id),
+            bridge=self._bridge,
+            on_failure=self._on_function_failure,
+        )
         self._order: Final = asyncio.Lock()
         self._starting: PendingExecution | None = None
-        """The execution whose function is being waited for."""
+        """The execution whose durable function is being waited for."""
         self._replays = 0
         self._closing: asyncio.Task[None] | None = None
 
@@ -74,50 +129,21 @@ class ResonateJournal(ABC):
         """What the bridge has done."""
         return self._bridge.metrics
 
-    # --- what a store does ---------------------------------------------------------------------------
-
-    @abstractmethod
-    async def _begin(self, execution_id: str, digest: str, spec: Spec) -> BegunExecution:
-        """Record an execution, or look up the one of that id."""
-
-    @abstractmethod
-    async def _end(
-        self, execution_id: str, outcome: RecordedOutcome, promise_id: str | None, *, keep: bool
-    ) -> bytes:
-        """Record an outcome and resolve its promise; give the outcome that is on record, the first one.
-
-        Args:
-            execution_id: whose.
-            outcome: what came of it.
-            promise_id: the promise that stands for it, once it is known to exist.
-            keep: whether to record it later, before anything else, if that fails now.
-        """
-
-    @abstractmethod
-    async def _known(self, execution_id: str) -> RecordedOutcome | None:
-        """Look up a recorded outcome."""
-
-    @abstractmethod
-    async def _create_awaited(self, root: str) -> None:
-        """Create the promise that stands for an execution's outcome, unless its function has."""
-
-    @abstractmethod
-    async def _give_up(self) -> None:
-        """Record what was kept, let the next owner have the session, and disconnect. Never raises."""
-
     # --- executions ----------------------------------------------------------------------------------
 
     async def execute(
         self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
     ) -> tuple[bytes, bool]:
-        """See an execution through."""
+        """Run an execution once and return its outcome, as `Journal.execute` describes it."""
         try:
-            digest, root = code_digest(spec.code), root_id(self.session_id, execution_id)
+            digest, root = code_digest(spec.code), root_id(self._session_id, execution_id)
         except UnicodeEncodeError as error:
             raise StoreError(f"execution {execution_id!r} holds text that is no Unicode: {error}") from error
         async with self._order:
             self._require_open()
-            begun = await self._begin(execution_id, digest, spec)
+            begun = await self._store.begin(execution_id, digest, spec)
+            if begun.settled_orphan:
+                await self._engine.follow(root)
             if begun.digest != digest:
                 raise conflict(execution_id, begun.entry.spec.code, spec.code)
             if begun.outcome is not None:
@@ -140,7 +166,7 @@ class ResonateJournal(ABC):
             if not new and not pending.submitted:
                 # Its function was run before, and sleeps; or it failed with the store and holds its task
                 # until that lapses, or an earlier owner does. When it comes, it finds its promise there.
-                await self._create_awaited(root)
+                await self._store.create_awaited(root)
                 self._bridge.submit_again(pending.execution_id, awaited_id(root))
             await pending.until_submitted(SUBMIT_TIMEOUT)
         except BaseException as error:
@@ -154,24 +180,32 @@ class ResonateJournal(ABC):
             self._starting = None
 
     def _on_function_failure(self, error: StoreError) -> None:
-        """Do not wait for a function that does not come: whoever asks again is served without it."""
+        """Stop waiting for a function that does not come: the next `execute` of its id starts it anew."""
         if self._starting is not None and not self._starting.submitted:
             self._bridge.fail(self._starting.execution_id, error)
 
     async def _settle_orphan(self, execution_id: str, promise_id: str) -> None:
-        """A function came for which nobody waits: have its promise resolved, if the outcome is known."""
+        """Resolve the promise of a function that has no waiter here, if its outcome is known."""
         try:
-            known = await self._known(execution_id)
+            known = await self._store.find_outcome(execution_id)
             if known is not None:
-                await self._end(execution_id, known, promise_id, keep=False)
+                await self._store.end(execution_id, known, promise_id, keep=False)
         except StoreError as error:
             # It sleeps on, and is found again when the session is next opened. Nothing is lost by that:
             # what counts is the record.
             _log.warning("cannot look up the outcome of execution %r: %s", execution_id, error)
 
+    async def follow(self, execution_id: str) -> None:
+        """Have the close wait for the function of an execution whose orphaned promise was just resolved.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        await self._engine.follow(root_id(self._session_id, execution_id))
+
     async def succeeded(self, execution_id: str) -> bool | None:
-        """Say whether an execution ran to its end without an error."""
-        known = await self._known(execution_id)
+        """Return whether an execution ran to its end without an error; None if it did not run to its end."""
+        known = await self._store.find_outcome(execution_id)
         outcome = None if known is None else decode_outcome(known.data)
         return isinstance(outcome.last, Result) if isinstance(outcome, Ended) else None
 
@@ -181,7 +215,7 @@ class ResonateJournal(ABC):
         pending = self._bridge.pending(execution_id)
         promise_id = None if pending is None else pending.promise_id
         try:
-            recorded = await self._end(
+            recorded = await self._store.end(
                 execution_id, RecordedOutcome(outcome, rejected), promise_id, keep=pending is not None
             )
         except BaseException as error:
@@ -192,30 +226,30 @@ class ResonateJournal(ABC):
                 else StoreError(f"the outcome of execution {execution_id!r} was not recorded: {error!r}"),
             )
             raise
-        self._engine.ended(root_id(self.session_id, execution_id))
+        self._engine.ended(root_id(self._session_id, execution_id))
         self._bridge.settle(execution_id, recorded)
 
     # --- the end -------------------------------------------------------------------------------------
 
-    def lose(self, error: LeaseLost) -> None:
-        """End all waiting: the session has another owner."""
+    def lose_session(self, error: LeaseLost) -> None:
+        """Fail everything that waits: the session has another owner."""
         self._bridge.close(error)
         self._on_lost(error)
 
     def _require_open(self) -> None:
         if self._closing is not None:
-            raise StoreError(f"the record of session {self.session_id!r} is closed; open the session again")
+            raise StoreError(f"the record of session {self._session_id!r} is closed; open the session again")
 
     async def close(self) -> None:
-        """Give the session up; executions under way stay recorded."""
+        """Give the session up; executions under way stay recorded. Idempotent, and never raises."""
         if self._closing is None:
             self._bridge.close(
                 StoreError(
-                    f"session {self.session_id!r} was closed; the execution stays recorded, and goes on when "
-                    "the session is opened again and it is asked for under the same id"
+                    f"session {self._session_id!r} was closed; the execution stays recorded, and goes on "
+                    "when the session is opened again and it is asked for under the same id"
                 )
             )
             self._closing = asyncio.get_running_loop().create_task(
-                self._give_up(), name=f"close the record of {self.session_id}"
+                self._store.close(self._engine), name=f"close the record of {self._session_id}"
             )
         await asyncio.shield(self._closing)
