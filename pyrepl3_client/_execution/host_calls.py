@@ -105,6 +105,16 @@ def _offer(name: str, given: Capability | Callable[..., Any]) -> _Offer:
     return _Offer(name, function, is_async, context, offered.timeout, offered.repeatable, spec)
 
 
+def check_capabilities(capabilities: Mapping[str, Capability | Callable[..., Any]]) -> None:
+    """Check that capabilities can be offered.
+
+    Raises:
+        CapabilityError: a name or a function cannot be used; names it.
+    """
+    for name, given in capabilities.items():
+        _offer(name, given)
+
+
 def _wants_context(parameter: inspect.Parameter) -> bool:
     annotation = parameter.annotation
     if isinstance(annotation, str):

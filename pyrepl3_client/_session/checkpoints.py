@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
-from pyrepl3_client._journal.protocol import Record, SavedCheckpoint
+from pyrepl3_client._execution.queue import ExecutionQueue
+from pyrepl3_client._journal.protocol import RESET, Record, SavedCheckpoint
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.errors import (
     ProtocolError,
@@ -51,8 +52,8 @@ class CheckpointScheduler:
         self,
         task_owner: TaskOwner,
         record: Record,
+        queue: ExecutionQueue,
         worker: Callable[[], WorkerHandle | None],
-        position: Callable[[], tuple[int, bool]],
         *,
         on_trouble: Callable[[str], None],
         automatic: bool,
@@ -64,8 +65,8 @@ class CheckpointScheduler:
         Args:
             task_owner: owns the task that saves.
             record: where checkpoints go.
-            worker: gives the worker that takes executions now, if there is one.
-            position: gives the number of the last execution that was sent, and whether one is under way.
+            queue: the session's executions.
+            worker: returns the worker that takes executions now, if there is one.
             on_trouble: told when a checkpoint nobody has asked for has cost its worker.
             automatic: take checkpoints without being asked.
             eager: take one after every cell, without waiting for an idle moment.
@@ -74,8 +75,8 @@ class CheckpointScheduler:
         self._max_bytes = max_bytes
         self._task_owner = task_owner
         self._record = record
+        self._queue = queue
         self._worker = worker
-        self._position = position
         self._on_trouble = on_trouble
         self._automatic = automatic
         self._eager = eager
@@ -141,7 +142,7 @@ class CheckpointScheduler:
 
     def _on_timer(self) -> None:
         self._timer = None
-        _, busy = self._position()
+        busy = self._queue.oldest is not None
         if not self._stirred and not busy:
             if self._cells and self._may_begin():
                 self._begin()
@@ -231,7 +232,7 @@ class CheckpointScheduler:
             worker = self._worker()
             if worker is None:
                 raise WorkerDied("there is no worker that could take a checkpoint")
-            seq, _ = self._position()
+            seq = self._queue.last_seq
             cells, work = self._cells, self._work
             self._cells, self._work = 0, 0.0
             started = self._task_owner.loop.time()
@@ -312,6 +313,24 @@ class CheckpointScheduler:
         )
         restored = await worker.requests.ask(last, Restored, name, timeout, urgent=False)
         self._known = checkpoint.digests
+        return restored
+
+    async def restore_named(
+        self, worker: WorkerHandle, checkpoint_id: str, timeout: float | None
+    ) -> Restored:
+        """Make the namespace what it was at a checkpoint of this session. See `Session.restore`."""
+        checkpoint = await self._record.checkpoint(checkpoint_id)
+        if checkpoint is None:
+            known = ", ".join(repr(name) for name in await self._record.checkpoint_ids()) or "none"
+            raise ValueError(f"there is no checkpoint {checkpoint_id!r} in this session; there are: {known}")
+        restored = await self.restore(worker, checkpoint, timeout, history=False)
+        # From here on this is what the session's history starts from.
+        start = SavedCheckpoint(
+            RESET, self._queue.last_seq, checkpoint.manifest, checkpoint.digests, checkpoint.unsaved
+        )
+        await self._record.save(start, {})
+        # That has the history of then; the next one, of now.
+        self.ended(0.0, urgent=True)
         return restored
 
     def forget(self) -> None:

@@ -1,11 +1,14 @@
 """Opening a session: the one way in, and the way out that leaves nothing behind."""
 
+import asyncio
 import os
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, get_args
 
 from pyrepl3_client._execution.execution import InputHandler, OutputHandler
+from pyrepl3_client._execution.host_calls import check_capabilities
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._journal.protocol import Journal
 from pyrepl3_client._launch.shared_fork_server import SharedForkServer
@@ -13,7 +16,8 @@ from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._session.options import Durability, OpenJournal, RecoveryHandler
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_client._session.session import Session
-from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client._session.supervisor import SessionSupervisor
+from pyrepl3_client.config import WorkerConfig, checked_id
 from pyrepl3_client.errors import StoreError
 
 DEFAULT_CONFIG: Final = WorkerConfig()
@@ -132,10 +136,54 @@ async def open_with(
     *,
     durability: Durability = IN_MEMORY,
 ) -> AsyncGenerator[Session]:
-    """Give a session in a worker that `launch` provides."""
-    session = Session(session_id, config, launch, capabilities, on_output, on_input, durability)
+    """Open a session whose workers `launch` starts; leaving the context closes it."""
+    supervisor = await _open_supervisor(
+        launch, session_id, config, dict(capabilities or {}), on_output, on_input, durability
+    )
     try:
-        await session.begin()
-        yield session
+        yield Session(supervisor, config)
     finally:
-        await session.close()
+        await supervisor.close()
+
+
+async def _open_supervisor(
+    launch: Launch,
+    session_id: str | None,
+    config: WorkerConfig,
+    capabilities: Capabilities,
+    on_output: OutputHandler | None,
+    on_input: InputHandler | None,
+    durability: Durability,
+) -> SessionSupervisor:
+    """Open the record, and start the session's supervisor."""
+    session_id = checked_id("session_id", secrets.token_hex(8) if session_id is None else session_id)
+    began = asyncio.get_running_loop().time()
+    lease = _LeaseLossRelay()
+    journal = None
+    if durability.open_journal is not None:
+        check_capabilities(capabilities)  # a wrong one is named before the store is touched
+        journal = await durability.open_journal(session_id, lease.on_lost)
+    supervisor = SessionSupervisor(
+        session_id, config, launch, capabilities, on_output, on_input, durability, journal
+    )
+    lease.relay_to(supervisor.on_lease_lost)
+    await supervisor.start(began)
+    return supervisor
+
+
+class _LeaseLossRelay:
+    """Passes on that another owner has taken the session, also when that happens before `relay_to`."""
+
+    def __init__(self) -> None:
+        self._error: StoreError | None = None
+        self._handler: Callable[[StoreError], None] | None = None
+
+    def on_lost(self, error: StoreError) -> None:
+        self._error = error
+        if self._handler is not None:
+            self._handler(error)
+
+    def relay_to(self, handler: Callable[[StoreError], None]) -> None:
+        self._handler = handler
+        if self._error is not None:
+            handler(self._error)

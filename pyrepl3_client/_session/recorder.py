@@ -1,7 +1,6 @@
 """Between the executions of a session and its record: what is on record is not run, what runs is recorded."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
@@ -18,6 +17,7 @@ from pyrepl3_client._journal.outcomes import (
     replay_output,
 )
 from pyrepl3_client._journal.protocol import Entry, Journal, conflict
+from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Display, Error, Result
 
@@ -32,23 +32,28 @@ class ExecutionRecorder:
         task_owner: TaskOwner,
         record: MemoryJournal | Journal,
         queue: ExecutionQueue,
-        on_ended: Callable[[float, bool], None],
+        checkpoints: CheckpointScheduler,
+        notices: list[str],
+        diverged: dict[str, str],
     ) -> None:
-        """Record in `record`; `on_ended` gets each cell's duration and whether it cannot be run again."""
+        """Record in `record`; tell `checkpoints` of each cell that has ended.
+
+        `notices` is what the next result tells its owner. `diverged` holds the executions that asked for
+        something else than their record holds, and for what.
+        """
         self._task_owner = task_owner
         self._record = record
         self._queue = queue
-        self._on_ended = on_ended
+        self._checkpoints = checkpoints
         self._live: dict[str, Execution] = {}
         """Executions somebody may ask for again that have no recorded outcome yet."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._early: dict[str, tuple[Outcome, bool]] = {}
         """Outcomes of executions that are not on record yet; whether not to run them again."""
-        self._failures: dict[str, StoreError] = {}
-        self.diverged: dict[str, str] = {}
-        """Executions that asked for something else than their record holds, and for what."""
-        self.notices: list[str] = []
-        """What the next result tells its owner."""
+        self.failures: dict[str, StoreError] = {}
+        """Executions whose call or prompt could not be recorded: each has to end with its error."""
+        self.diverged = diverged
+        self.notices = notices
 
     # --- taking executions ---------------------------------------------------------------------------
 
@@ -168,7 +173,7 @@ class ExecutionRecorder:
             self._settle(
                 execution, Rejected("replay_divergence", text, attempts=execution.attempts), final=True
             )
-        self._on_ended(last.duration, final)
+        self._checkpoints.ended(last.duration, urgent=final)
 
     def reject(self, execution: Execution, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker, for good."""
@@ -231,11 +236,7 @@ class ExecutionRecorder:
 
     def fail(self, execution_id: str, error: StoreError) -> None:
         """A call or prompt could not be recorded: its execution must not go on."""
-        self._failures[execution_id] = error
-
-    def failure_of(self, execution: Execution) -> StoreError | None:
-        """Give the error that an execution has to end with, if there is one."""
-        return self._failures.pop(execution.execution_id, None)
+        self.failures[execution_id] = error
 
     def abandon(self, execution: Execution, error: Exception) -> None:
         """End an execution for its owner; in the record it stays without an outcome."""

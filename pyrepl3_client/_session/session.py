@@ -5,15 +5,27 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from pyrepl3_client._execution.execution import Execution, InputHandler, OutputHandler
-from pyrepl3_client._journal.memory import MemoryJournal
-from pyrepl3_client._journal.protocol import RESET, BridgeMetrics, SavedCheckpoint, Spec
+from pyrepl3_client._journal.protocol import BridgeMetrics, Spec
+from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
-from pyrepl3_client._session.supervisor import Survival
-from pyrepl3_client.config import checked_id, checked_seconds
+from pyrepl3_client._session.supervisor import SessionSupervisor
+from pyrepl3_client._wire.connection import Interceptor
+from pyrepl3_client.config import WorkerConfig, checked_id, checked_seconds
 from pyrepl3_client.results import ExecutionResult
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.lifecycle import SessionState
-from pyrepl3_schemas.messages import CancelReason, Checkpointed, Ready, Restored, ResultMode
+from pyrepl3_schemas.messages import (
+    CancelReason,
+    Checkpointed,
+    Completions,
+    Inspection,
+    Metrics,
+    Pong,
+    Ready,
+    Restored,
+    ResultMode,
+    Variable,
+)
 
 _RESULT_MODES: Final = frozenset(get_args(ResultMode.__value__))
 _REASONS: Final = frozenset(get_args(CancelReason.__value__))
@@ -33,45 +45,65 @@ class WorkerInfo:
     """What keeps its code in bounds, as far as it is really in force."""
 
 
-class Session(Survival):
+class Session:
     """A namespace that lives in a worker process. Made by `open_session`, not by hand.
 
     Executions run one after another, in the order of `start` and `execute`. Everything is to be called
     on the event loop that the session was opened on; `pyrepl3_client.sync` is for other threads.
     """
 
+    def __init__(self, supervisor: SessionSupervisor, config: WorkerConfig) -> None:
+        """Be the public face of what `supervisor` keeps alive."""
+        self._supervisor = supervisor
+        self._queue = supervisor.queue
+        self._recorder = supervisor.recorder
+        self._checkpoints = supervisor.checkpoints
+        self._queries = WorkerQueries(supervisor.ready_worker)
+        self._max_execution_time = config.executor.max_execution_time
+        self._id_prefix = f"{secrets.token_hex(4)}-"
+        self._ids_made = 0
+
     def __repr__(self) -> str:
         """Show id, state and worker."""
-        number = "" if self._incarnation is None else f" worker {self._incarnation.pid}"
-        return f"<Session {self.session_id!r} {self._state.value}{number}>"
+        worker = self._supervisor.worker
+        number = "" if worker is None else f" worker {worker.pid}"
+        return f"<Session {self.session_id!r} {self.state.value}{number}>"
 
     # --- what it is ----------------------------------------------------------------------------------
 
     @property
+    def session_id(self) -> str:
+        """The session's id."""
+        return self._supervisor.session_id
+
+    @property
+    def interceptors(self) -> list[Interceptor]:
+        """Called with every message from the worker, before it is routed. For bridges: add to the list."""
+        return self._supervisor.interceptors
+
+    @property
     def state(self) -> SessionState:
         """Where the session stands."""
-        return self._state
+        return self._supervisor.state
 
     @property
     def worker(self) -> WorkerInfo:
         """The worker the session has now, or had last."""
-        incarnation = self._worker()
-        ready = incarnation.ready or Ready(
-            protocol=PROTOCOL, pid=incarnation.pid, python="", max_frame_bytes=0
-        )
+        worker = self._supervisor.require_worker()
+        ready = worker.ready or Ready(protocol=PROTOCOL, pid=worker.pid, python="", max_frame_bytes=0)
         return WorkerInfo(
-            incarnation.pid, incarnation.number, ready.python, tuple(ready.features), tuple(ready.confinement)
+            worker.pid, worker.number, ready.python, tuple(ready.features), tuple(ready.confinement)
         )
 
     @property
     def recoveries(self) -> tuple[Recovery, ...]:
         """One report for each time the session came back, oldest first."""
-        return tuple(self._recoveries)
+        return tuple(self._supervisor.recoveries)
 
     @property
     def bridge(self) -> BridgeMetrics | None:
         """What the bridge to the store has done since the session was opened; None without a store."""
-        return None if isinstance(self._record, MemoryJournal) else self._record.metrics
+        return self._supervisor.bridge
 
     # --- executing -----------------------------------------------------------------------------------
 
@@ -147,14 +179,15 @@ class Session(Survival):
         check: bool,
         keep: bool,
     ) -> Execution:
-        if self._state is not SessionState.READY and self._recovery_task is None:
-            raise self._unusable()
+        supervisor = self._supervisor
+        if supervisor.state is not SessionState.READY and supervisor.recovery_task is None:
+            raise supervisor.unusable_error()
         if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
             raise TypeError(f"code must be a string, not {type(code).__name__}")
         named = execution_id is not None
         if execution_id is None:
-            self._submitted += 1
-            execution_id = f"{self._prefix}{self._submitted}"
+            self._ids_made += 1
+            execution_id = f"{self._id_prefix}{self._ids_made}"
         else:
             checked_id("execution_id", execution_id)
         if timeout is not None:
@@ -165,7 +198,7 @@ class Session(Survival):
             self._queue,
             execution_id,
             Spec(code, timeout, result_mode),
-            self._config.executor.max_execution_time if timeout is None else timeout,
+            self._max_execution_time if timeout is None else timeout,
             on_output,
             on_input,
             check=check,
@@ -199,7 +232,7 @@ class Session(Survival):
         """
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
-        await self._available()
+        await self._supervisor.ready_worker()
         if checkpoint_id is None:
             checkpoint_id = f"checkpoint-{secrets.token_hex(4)}"
         checked_id("checkpoint_id", checkpoint_id)
@@ -220,17 +253,55 @@ class Session(Survival):
         """
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
-        worker = await self._available()
-        checkpoint = await self._record.checkpoint(checkpoint_id)
-        if checkpoint is None:
-            known = ", ".join(repr(name) for name in await self._record.checkpoint_ids()) or "none"
-            raise ValueError(f"there is no checkpoint {checkpoint_id!r} in this session; there are: {known}")
-        restored = await self._checkpoints.restore(worker, checkpoint, timeout, history=False)
-        # From here on this is what the session's history starts from.
-        start = SavedCheckpoint(
-            RESET, self._queue.last_seq, checkpoint.manifest, checkpoint.digests, checkpoint.unsaved
-        )
-        await self._record.save(start, {})
-        # That has the history of then; the next one, of now.
-        self._checkpoints.ended(0.0, urgent=True)
-        return restored
+        worker = await self._supervisor.ready_worker()
+        return await self._checkpoints.restore_named(worker, checkpoint_id, timeout)
+
+    # --- asking the worker ---------------------------------------------------------------------------
+
+    async def ping(self, timeout: float = 5.0) -> Pong:
+        """Ask for a sign of life: resident bytes, CPU seconds, queue, what runs. Answered while code runs.
+
+        Raises:
+            WorkerUnresponsive: no answer within `timeout` seconds; a TimeoutError too. So do the others.
+        """
+        return await self._queries.ping(timeout)
+
+    async def stats(self, timeout: float = 10.0) -> Metrics:
+        """Ask for the metrics of the session's executions. Answered while code runs."""
+        return await self._queries.stats(timeout)
+
+    async def complete(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Completions:
+        """Ask what could stand at `cursor`, in characters (the end by default). Answered while code runs."""
+        return await self._queries.complete(code, cursor, timeout)
+
+    async def inspect(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Inspection:
+        """Ask about the name at `cursor`, in characters (the end by default). Answered while code runs."""
+        return await self._queries.inspect(code, cursor, timeout)
+
+    async def variables(self, timeout: float = 10.0) -> dict[str, Variable]:
+        """Ask for the namespace's names, their types and short reprs. Answered while code runs."""
+        return await self._queries.variables(timeout)
+
+    # --- restarting and ending -----------------------------------------------------------------------
+
+    async def restart(self) -> None:
+        """End the worker, whatever it does, and start a fresh one with an empty namespace.
+
+        What is in flight fails with WorkerDied. What ran before is not brought back any more; recorded
+        outcomes stay.
+
+        Raises:
+            SessionClosed: the session is closed.
+            SpawnError: no new worker is to be had; the session stays dead.
+            StoreError: the restart cannot be recorded.
+        """
+        await self._supervisor.restart()
+
+    async def close(self) -> None:
+        """End the session and everything that belongs to it. Idempotent; `open_session` calls it.
+
+        What is in flight fails with SessionClosed; in a store it stays, and goes on when the session is
+        opened again. The running cell is cancelled, and has until `close_grace` is over for what it does
+        about that (`finally`). Host functions are cancelled and waited for.
+        """
+        await self._supervisor.close()

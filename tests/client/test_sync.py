@@ -56,7 +56,7 @@ def interrupted_when(worker: ScriptedWorker, *kinds: type[Any]) -> Generator[Non
 
 
 INSIDE = {
-    "Session": {"begin"},
+    "Session": set[str](),
     "Execution": {
         "add_event",
         "add_output",

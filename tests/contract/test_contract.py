@@ -244,7 +244,7 @@ async def test_a_dead_worker_is_told_and_replaced(open_session: Opener) -> None:
 async def test_garbage_on_the_wire_ends_that_worker_and_says_where(open_session: Opener) -> None:
     """A worker's code cannot send garbage, so the stream is put out of step on our side."""
     async with open_session() as session, open_session() as other:
-        connection: Any = session._worker().connection  # pyright: ignore[reportPrivateUsage]
+        connection: Any = session._supervisor.require_worker().connection  # pyright: ignore[reportPrivateUsage]
         connection._decoder.feed(b"\0\0\0\1")
         with pytest.raises(pyrepl3.WorkerDied, match=r"broke the protocol: .*at byte \d+") as death:
             await session.execute(cells.ONE)

@@ -54,7 +54,7 @@ async def test_a_frame_sent_before_it_comes_before_it_whichever_pipe_is_seen_fir
         run.print("frame ")
         run.write(b"bytes")
         # As the loop does when it comes to the captured bytes first.
-        session._worker().connection._on_capture_readable()  # pyright: ignore[reportPrivateUsage]
+        session._supervisor.require_worker().connection._on_capture_readable()  # pyright: ignore[reportPrivateUsage]
 
     async with opened(worker) as session:
         assert (await session.execute("both")).stdout == "frame bytes"

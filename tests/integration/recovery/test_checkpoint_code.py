@@ -31,7 +31,7 @@ async def taken(session: pyrepl3.Session, seconds: float = 0.2) -> Checkpointed:
 
 async def in_one_frame(session: pyrepl3.Session, saved: Checkpointed, seconds: float = 0.2) -> Restore:
     """Give what puts a checkpoint back, in at most so many seconds."""
-    record = session._record  # pyright: ignore[reportPrivateUsage]
+    record = session._supervisor.record  # pyright: ignore[reportPrivateUsage]
     return Restore(
         checkpoint_id=saved.checkpoint_id,
         data=saved.data,

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client._session import replay, supervisor
-from pyrepl3_client._session.supervisor import Backoff
+from pyrepl3_client._session import death_policy, replay
+from pyrepl3_client._session.death_policy import Backoff
 from tests.helpers.real_sessions import quick
 
 pytestmark = pytest.mark.anyio
@@ -118,9 +118,9 @@ async def test_workers_that_die_one_after_the_other_while_nothing_runs_are_not_r
         await dies(session, 6)
         await session.execute("x = 1")  # so it is of use, and begins anew
         await dies(session, 9)
-        monkeypatch.setattr(supervisor, "_IN_A_ROW", -1.0)  # as if a long time had passed
+        monkeypatch.setattr(death_policy, "IN_A_ROW", -1.0)  # as if a long time had passed
         await dies(session, 1)
-        monkeypatch.setattr(supervisor, "_IN_A_ROW", 3600.0)
+        monkeypatch.setattr(death_policy, "IN_A_ROW", 3600.0)
         await dies(session, 8)
         waiting = asyncio.ensure_future(session.ping())
         os.kill(session.worker.pid, signal.SIGKILL)

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client._session import supervisor
+from pyrepl3_client._session import death_policy
 from pyrepl3_schemas.lifecycle import SessionState
 from tests.helpers.real_sessions import PATIENCE, quick, running
 
@@ -67,7 +67,7 @@ async def test_a_cell_that_swallows_its_stop_is_not_run_again(policy: Any, reaso
 async def test_a_session_that_died_while_it_came_back_says_so_to_whoever_comes_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(supervisor, "_IDLE_DEATHS", 1)
+    monkeypatch.setattr(death_policy, "MAX_IDLE_DEATHS", 1)
     async with opened() as session:
         kill(session)
         while session.state is SessionState.READY:  # noqa: ASYNC110 - nothing says so

@@ -215,16 +215,16 @@ class Program:
         """Have it said when the worker's stream ends in the middle of a frame: only a private room knows."""
         if self._session is None:
             return  # it is coming back while it is being opened
-        incarnation = self._session._incarnation  # pyright: ignore[reportPrivateUsage]
-        if incarnation is None or incarnation.number == self.watched:
+        worker = self._session._supervisor.worker  # pyright: ignore[reportPrivateUsage]
+        if worker is None or worker.number == self.watched:
             return
-        self.watched = incarnation.number
+        self.watched = worker.number
 
         def on_end(ended: asyncio.Future[Any]) -> None:
             if isinstance(ended.result().cause, RemoteProtocolError):
                 self.say("cut")
 
-        incarnation.connection.ended.add_done_callback(on_end)
+        worker.connection.ended.add_done_callback(on_end)
 
 
 def digest_of(outcome: pyrepl3.ExecutionResult) -> str:
