@@ -1,11 +1,11 @@
-"""Worker processes: started, watched and ended. It knows nothing of sessions.
+"""Worker processes: how they are started, watched and ended. This room knows nothing of sessions.
 
-spawn                 starts a worker from the command line
-fork_server           forks workers from a warm process, where that is safe
+worker                what every worker process offers: its pipes, wake, kill, reap, exit status
+spawn                 starts a worker with a command line of its own
+fork_server           forks workers from a process that has imported everything, where that is safe
 fork_server_process   that process, and the requests to it
-shared_fork_server    one fork server for all sessions of a program that have lost workers
-idle_worker           the warm worker of a pool that waits for a session
-worker                a process that has been started: pipes, exit status, kill
-environment           environment variables and the confinement argument
+shared_fork_server    one fork server for all sessions of a loop that have lost a worker
+idle_worker           a worker of a pool that waits for its session
+environment           a worker's environment variables and its confinement argument
 process_tree          reads /proc: children, memory, CPU time, start time
 """

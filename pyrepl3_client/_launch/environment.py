@@ -1,4 +1,4 @@
-"""What a worker is told about its confinement, and the environment it gets."""
+"""The environment variables of a worker, and the argument that describes its confinement."""
 
 import os
 from collections.abc import Mapping
@@ -15,17 +15,19 @@ INHERITED_NAMES: Final = frozenset(
         "CUDA_VISIBLE_DEVICES", "MPLBACKEND",
     }
 )  # fmt: skip
-"""Variables that hold no secret and that programs miss."""
+"""Environment variables that a confined worker inherits: they hold no secret, and programs need them."""
 INHERITED_PREFIXES: Final = ("PYTHON", "LC_")
-"""Beginnings of names that are passed on too."""
+"""Variables whose names begin with one of these are inherited too."""
 
 
 def worker_environment(config: WorkerConfig, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Give a worker's environment: what of ours is no secret (or all of it, unconfined), and `config.env`.
+    """Return a worker's environment: the inherited variables, with those of `config.env` on top.
+
+    An unconfined worker inherits all variables, a confined one those that hold no secret.
 
     Args:
-        config: names the level, and variables of its own.
-        inherited: our environment, `os.environ` by default.
+        config: the confinement level and the additional variables.
+        inherited: this process's environment; None is `os.environ`.
     """
     ours = os.environ if inherited is None else inherited
     if config.confinement != "none":
@@ -38,7 +40,7 @@ def worker_environment(config: WorkerConfig, inherited: Mapping[str, str] | None
 
 
 def confinement_argument(config: WorkerConfig) -> str:
-    """Give the argument of `--confine`."""
+    """Return the value of the worker's command line option `--confine`."""
     policy, limits = config.sandbox, config.limits
     return pack_confinement(
         Confinement(

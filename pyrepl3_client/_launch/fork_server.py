@@ -1,7 +1,7 @@
-"""Workers forked from a template: a process that has imported everything and is copied in milliseconds.
+"""Workers forked from a fork server: a process that has imported everything, forked in milliseconds.
 
-`Template.launch` can stand wherever `spawn` can: where a fork is not safe, or there is no template (yet, or
-any more), it spawns, and `reason` says why.
+`ForkServer.launch` can be used wherever `spawn` can: where a fork is not safe, or while there is no process
+to fork from, it spawns, and `reason` says why.
 """
 
 import asyncio
@@ -23,39 +23,40 @@ from pyrepl3_schemas.fork_server import CanFork, CannotFork, Forked, NotForked
 
 _logger: Final = logging.getLogger("pyrepl3_client")
 _MAX_DEATHS_IN_A_ROW: Final = 3
-"""Templates that may end in a row without a worker from them, before no more are started."""
-_NOT_READY_YET: Final = "the template is not ready yet"
+"""Fork server processes that may die in a row without a worker from them, before no more are started."""
+_NOT_READY_YET: Final = "the fork server is not ready yet"
+_STRICT_NEVER_FORKS: Final = "strictly confined workers import their modules behind their own boundary"
 
 
 class ForkServer:
     """Launches workers of one configuration by forking them from a process that has imported its modules.
 
     A forked worker is like a spawned one: a child of this process in a session of its own, with the same
-    limits, ended in the same ways, and untouched by its template's end. What differs: all workers of a
-    template have the addresses of its start, and umask, rlimits and the like as they were
-    then; modules have been imported once for all of them, with what that printed dropped. `random`, the
-    global generator of `numpy.random` and multiprocessing's key are made anew in each; other generators
-    that a warm module seeds at its import are the same in all.
+    limits, ended in the same ways. It lives on when the fork server ends. What differs: all workers of a
+    fork server have the memory layout of its start, and umask, rlimits and the like as they were then;
+    modules have been imported once for all of them, and what that printed is dropped. `random`, the global
+    generator of `numpy.random` and multiprocessing's key are made anew in each worker; other generators
+    that a warm module seeds when it is imported are the same in all workers.
 
     It spawns instead, and `reason` says why, when a warm module started threads that do not end before a
     fork (OpenBLAS's do), left files, sockets, shared memory or child processes open, or can't be imported;
-    for confinement "strict", whose modules are to be imported inside it; where interpreter, environment,
-    directory or warm modules are other than the template's; and on machines that can't do it.
+    for confinement "strict", whose modules are imported inside the confinement; where interpreter,
+    environment, directory or warm modules differ from the fork server's; and on machines that can't do it.
 
-    To be used on one event loop, whose thread has to live as long as the workers.
+    Use it on one event loop, whose thread has to live as long as the workers.
 
     Example:
-        async with Template(WorkerConfig(warm=("numpy",))) as template:
-            await template.settled()
-            worker = template.launch(template.config)
+        async with ForkServer(WorkerConfig(warm=("numpy",))) as fork_server:
+            await fork_server.wait_started()
+            worker = fork_server.launch(fork_server.config)
     """
 
     def __init__(self, config: WorkerConfig, *, spawn: Launch = spawn) -> None:
-        """Describe the template; entering it starts the process.
+        """Describe the fork server; entering it starts the process.
 
         Args:
-            config: what its workers are.
-            spawn: launches those that can't be forked.
+            config: the configuration of its workers.
+            spawn: launches the workers that can't be forked.
         """
         self.config = config
         self._spawn = spawn
@@ -67,15 +68,15 @@ class ForkServer:
         self._start_finished = asyncio.Event()
         self._logged_reasons: set[str] = set()
         self.reason: str | None = _NOT_READY_YET
-        """Why workers are spawned and not forked, as far as is known; None when they are forked."""
+        """Why the latest worker was spawned, or the next one will be; None when workers are forked."""
 
     @property
     def pid(self) -> int | None:
-        """The process id of the template, if it lives."""
+        """The process id of the fork server; None when it has no process."""
         return None if self._process is None else self._process.pid
 
     async def __aenter__(self) -> Self:
-        """Start the process, and go on while it imports. Never fails: workers are spawned then."""
+        """Start the process, without waiting for its imports. Never fails: workers are spawned then."""
         self.start()
         return self
 
@@ -86,23 +87,23 @@ class ForkServer:
         self.close()
 
     def start(self) -> None:
-        """Start the process, which imports meanwhile; `close` ends it. Never fails."""
+        """Start the process, without waiting for its imports; `close` ends it. Never fails."""
         self._open = True
         self._final_reason = self._reason_never_to_fork()
         self._start_process()
 
     def close(self) -> None:
-        """End the process. Idempotent; `launch` spawns from now on."""
+        """End the process. Idempotent; `launch` spawns afterwards."""
         self._open = False
         self._end_process()
-        self._set_spawn_reason("the template is closed")
+        self._set_spawn_reason("the fork server is closed")
 
     async def wait_started(self) -> None:
-        """Wait until it is known whether workers are forked."""
+        """Wait until the process can fork, or is known not to be able to: `reason` is None, or says why."""
         await self._start_finished.wait()
 
     def launch(self, config: WorkerConfig) -> Worker:
-        """Start a worker: by a fork in a millisecond or two, else by `spawn`. A `Launch`.
+        """Start a worker: by a fork, in a millisecond or two, else by `spawn`. Has the type `Launch`.
 
         Raises:
             SpawnError: as `spawn` does.
@@ -123,7 +124,7 @@ class ForkServer:
         difference = now.differences(process.spawn_environment)
         if difference:
             if SpawnEnvironment.from_config(self.config) != process.spawn_environment:
-                # The program has changed its own since: another template for what comes.
+                # This program's environment or directory has changed: the next workers need a new process.
                 self._restart_process()
             return self._set_spawn_reason(
                 f"the worker's {difference} differ{'' if ',' in difference else 's'}"
@@ -134,12 +135,12 @@ class ForkServer:
             self._handle_death(str(error))
             return None
         except SpawnError as error:
-            # What is short for a fork may do for a spawn, which says what is missing otherwise.
+            # A spawn may still succeed with what is left; otherwise its error says what is missing.
             return self._set_spawn_reason(str(error))
         self._deaths_in_a_row = 0
         return worker
 
-    # --- its life ------------------------------------------------------------------------------------
+    # --- the process ---------------------------------------------------------------------------------
 
     def _reason_never_to_fork(self) -> str:
         return _STRICT_NEVER_FORKS if self.config.confinement == "strict" else ""
@@ -164,7 +165,7 @@ class ForkServer:
         loop.add_reader(process.exit_fd, self._on_exited)
 
     def _end_process(self) -> str:
-        """Let go of the process; say how it ended."""
+        """End the process, if there is one; return how it ended, in words."""
         process, self._process = self._process, None
         self._can_fork = False
         if process is None:
@@ -184,7 +185,7 @@ class ForkServer:
         try:
             message = process.receive()
         except ForkServerGoneError:
-            # Its end comes by the other fd.
+            # `_on_exited` handles its end.
             asyncio.get_running_loop().remove_reader(process.control)
             return
         match message:
@@ -195,7 +196,7 @@ class ForkServer:
             case CannotFork(reason):
                 self._give_up(reason)
             case Forked() | NotForked() | None:
-                return  # an answer that comes twice
+                return  # an answer that came twice: worker and fork server both send it
 
     def _on_stderr(self) -> None:
         assert self._process is not None
@@ -203,15 +204,15 @@ class ForkServer:
             asyncio.get_running_loop().remove_reader(self._process.stderr)
 
     def _on_exited(self) -> None:
-        # What it said before it ended is what it ended for.
+        # Its last message may say why it ended.
         self._on_message()
         if self._process is not None:
             self._handle_death("it has ended")
 
     def _handle_death(self, how: str) -> None:
-        """Have another template, unless they end again and again."""
+        """Start another process, unless too many have died in a row."""
         ready = self._can_fork
-        reason = f"the template died: {how}: {self._end_process()}"
+        reason = f"the fork server died: {how}: {self._end_process()}"
         self._deaths_in_a_row += 1
         if not ready or self._deaths_in_a_row >= _MAX_DEATHS_IN_A_ROW:
             self._give_up(reason)
@@ -220,7 +221,7 @@ class ForkServer:
             self._start_process()
 
     def _give_up(self, reason: str) -> None:
-        """Do without a template from now on."""
+        """Spawn all workers from now on."""
         self._final_reason = reason
         self._end_process()
         self._set_spawn_reason(reason)
@@ -231,6 +232,3 @@ class ForkServer:
         if reason not in self._logged_reasons and self._open:
             self._logged_reasons.add(reason)
             _logger.info("workers are spawned, not forked: %s", reason)
-
-
-_STRICT_NEVER_FORKS: Final = "strictly confined workers import their modules behind their own boundary"

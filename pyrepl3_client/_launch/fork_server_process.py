@@ -1,7 +1,7 @@
-"""A template as a child process, and the workers that it forks. Knows no loop.
+"""A fork server as a child process, and the requests for workers that it forks. Knows no event loop.
 
-A worker that it forks is a child of ours as one that was spawned is (see `pyrepl3_worker.fork_server.clone`):
-we wait for it, it dies with us, and the template's end does not concern it.
+A forked worker is a child of this process, as a spawned one is (see `pyrepl3_worker.fork_server.clone`):
+this process reaps it, it dies with this process, and it lives on when the fork server ends.
 """
 
 import array
@@ -33,17 +33,18 @@ from pyrepl3_schemas.fork_server import (
 )
 
 _ANSWER_SECONDS: Final = 5.0
-"""How long a fork may take, which takes a millisecond, before the template is ended as stuck."""
+"""Seconds that a fork may take before the fork server is killed as stuck. It takes a millisecond."""
 _STDERR_BYTES: Final = 16 * 1024
+"""How much of the end of its stderr is kept."""
 
 
 class ForkServerGoneError(Exception):
-    """The template has ended, or was ended since it did not answer."""
+    """The fork server has ended, or was killed since it did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpawnEnvironment:
-    """What a process has from its start on; a worker forked later has that of its template."""
+    """What a process has from its start on. A forked worker has that of its fork server."""
 
     python: str
     warm: tuple[str, ...]
@@ -53,7 +54,7 @@ class SpawnEnvironment:
 
     @classmethod
     def from_config(cls, config: WorkerConfig) -> Self:
-        """Give what a process started now would have.
+        """Return what a process that is started now would have.
 
         Raises:
             SpawnError: there is no such directory.
@@ -66,7 +67,7 @@ class SpawnEnvironment:
         return cls(config.python, config.warm, interpreter_environment(config), place)
 
     def differences(self, other: "SpawnEnvironment") -> str:
-        """Name what differs, or nothing."""
+        """Return the names of what differs, separated by commas; empty when nothing does."""
         pairs = (
             ("interpreter", self.python == other.python),
             ("warm modules", self.warm == other.warm),
@@ -77,7 +78,7 @@ class SpawnEnvironment:
 
 
 class ForkServerProcess:
-    """A running template. Made by `start_template`; `end` it."""
+    """A running fork server, made by `start_fork_server`; `close` ends it."""
 
     def __init__(
         self,
@@ -86,12 +87,12 @@ class ForkServerProcess:
         spawn_environment: SpawnEnvironment,
         stderr: int,
     ) -> None:
-        """Take over the process, our end of its socket, and of its stderr."""
+        """Own the process, this side of its control socket, and the read end of its stderr."""
         self.spawn_environment = spawn_environment
         self.control = control
         self.stderr = stderr
         self.exit_fd = os.pidfd_open(process.pid)
-        """Becomes readable when it has ended."""
+        """A pidfd, readable when the process has ended; -1 once closed."""
         self._process = process
         self._request_number = 0
         self._stderr_tail = bytearray()
@@ -102,10 +103,10 @@ class ForkServerProcess:
         return self._process.pid
 
     def fork(self, config: WorkerConfig) -> WorkerProcess:
-        """Have a worker forked. Blocks the calling thread for a millisecond or two.
+        """Fork a worker. Blocks the calling thread for a millisecond or two.
 
         Raises:
-            TemplateGoneError: this template forks no more.
+            ForkServerGoneError: this fork server can fork no more.
             SpawnError: there is no room for another process or fd.
         """
         opened: list[int] = []
@@ -122,7 +123,7 @@ class ForkServerProcess:
             pid = self._wait_for_fork()
             exited = os.pidfd_open(pid)
         except (OSError, ForkServerGoneError) as error:
-            # A worker of which nobody heard, if there is one, ends at the end of its input.
+            # If there is a worker whose pid never came, it ends when its input does.
             for fd in opened:
                 os.close(fd)
             if isinstance(error, ForkServerGoneError):
@@ -136,10 +137,10 @@ class ForkServerProcess:
         return WorkerProcess(pid, WorkerPipes(*ours, exited))
 
     def receive(self) -> FromForkServer | None:
-        """Give the next message that has come, or None.
+        """Return the next message that has come, or None.
 
         Raises:
-            TemplateGoneError: there will be none any more.
+            ForkServerGoneError: no more messages will come.
         """
         try:
             packet = self.control.recv(MOST_BYTES, socket.MSG_DONTWAIT)
@@ -156,7 +157,7 @@ class ForkServerProcess:
             raise ForkServerGoneError(f"its message makes no sense: {error}") from error
 
     def read_stderr(self) -> bool:
-        """Read what it has written to its stderr; say whether there may be more later."""
+        """Read what it has written to its stderr; return whether there may be more later."""
         try:
             data = os.read(self.stderr, _STDERR_BYTES)
         except BlockingIOError:
@@ -166,13 +167,16 @@ class ForkServerProcess:
         return bool(data)
 
     def kill(self) -> None:
-        """End it at once. Idempotent."""
+        """Kill the process. Idempotent."""
         if self.exit_fd >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.exit_fd, signal.SIGKILL)
 
     def close(self) -> str:
-        """End it, wait for that, and let go of everything; say how it ended. Once only."""
+        """Kill the process, wait for its end, and close all fds; return how it ended, in words.
+
+        To be called once.
+        """
         self.kill()
         code = self._process.wait()
         self.read_stderr()
@@ -193,21 +197,21 @@ class ForkServerProcess:
             raise ForkServerGoneError(str(error)) from error
 
     def _wait_for_fork(self) -> int:
-        """Give the pid of the worker asked for last.
+        """Return the pid of the worker that was requested last.
 
         Raises:
-            TemplateGoneError: there is none.
-            OSError: the kernel refused.
+            ForkServerGoneError: there is none.
+            OSError: the kernel refused the fork.
         """
         poller = select.poll()
         poller.register(self.control, select.POLLIN)
-        patience = 2
+        waits_left = 2
         while True:
             if not poller.poll(_ANSWER_SECONDS * 1000):
-                patience -= 1
-                if not patience:
+                waits_left -= 1
+                if not waits_left:
                     raise ForkServerGoneError("it did not answer")
-                # Once it is dead there is a worker who speaks for itself, or the end of the stream.
+                # Once it is dead, either the worker itself answers, or the stream ends.
                 self.kill()
             match self.receive():
                 case Forked(number, pid) if number == self._request_number:
@@ -215,13 +219,13 @@ class ForkServerProcess:
                 case NotForked(number, reason) if number == self._request_number:
                     raise OSError(reason)
                 case Forked() | NotForked() | CanFork() | CannotFork() | None:
-                    continue  # of an earlier request, whose answer comes twice
+                    continue  # an answer to an earlier request, which came twice
 
 
 def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
-    """Start a template for workers of this configuration. Blocks for some milliseconds.
+    """Start a fork server for workers of this configuration. Blocks for some milliseconds.
 
-    The calling thread must live as long as the template and its workers may.
+    The calling thread must live as long as the fork server and its workers.
 
     Raises:
         SpawnError: there is no such interpreter or directory, or no room for another process or fd.
@@ -251,7 +255,7 @@ def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
             os.close(words)
         if ours is not None:
             ours.close()
-        raise SpawnError(f"no template could be started with {config.python!r}: {error}") from error
+        raise SpawnError(f"no fork server could be started with {config.python!r}: {error}") from error
     finally:
         if words_write >= 0:
             os.close(words_write)

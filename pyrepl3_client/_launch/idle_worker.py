@@ -1,8 +1,9 @@
-"""A worker that waits for its session, and how to tell that it is warm.
+"""A worker that waits for its session, and how the client sees that it is warm.
 
-A worker says nothing before it is greeted, and reads its greeting when its imports are done. So the pipe
-to it is made one page small and the greeting's first byte put into it (a frame's length begins with a
-zero): such a pipe counts as full until the worker has read that byte, and then as writable.
+A worker sends nothing before it has received its greeting, and reads its greeting when its imports are
+done. So the capacity of the pipe to it is set to one page, and the greeting's first byte is written to it
+(the length of a frame begins with a zero byte): such a pipe counts as full until the worker has read that
+byte, and as writable afterwards.
 """
 
 import asyncio
@@ -21,12 +22,18 @@ _STDERR_BYTES: Final = 16 * 1024
 
 
 class IdleWorker:
-    """A worker without a session, watched on the loop until it is taken or ended."""
+    """A worker without a session, watched on the running loop until it is detached or ends."""
 
     def __init__(
         self, worker: Worker, on_warm: Callable[[], None], on_death: Callable[["IdleWorker"], None]
     ) -> None:
-        """Watch a worker that has just been started."""
+        """Watch a worker that has just been started.
+
+        Args:
+            worker: its pipes are this object's until `detach`.
+            on_warm: called once, when the worker has done its imports.
+            on_death: called when the worker has ended before it was detached.
+        """
         self.worker = worker
         self.warm = False
         self.ended: asyncio.Future[WorkerDied] = asyncio.get_running_loop().create_future()
@@ -42,7 +49,7 @@ class IdleWorker:
 
     @property
     def alive(self) -> bool:
-        """Whether the process has not ended, by the kernel's word."""
+        """Whether the process lives, as the kernel says now."""
         if self.ended.done():
             return False
         poller = select.poll()
@@ -50,12 +57,12 @@ class IdleWorker:
         return not poller.poll(0)
 
     def detach(self) -> Worker:
-        """Give the worker away."""
+        """Stop watching the worker, and return it for a session."""
         self._stop_watching()
         return self.worker
 
     def kill(self) -> None:
-        """Kill it; `ended` has a result afterwards."""
+        """Kill the worker; `ended` gets its result when the process has ended."""
         self.worker.kill()
 
     def _on_writable(self) -> None:
@@ -64,7 +71,7 @@ class IdleWorker:
         poller = select.poll()
         poller.register(writer, select.POLLOUT)
         if any(events & select.POLLERR for _, events in poller.poll(0)):
-            return  # nobody holds the other end any more: it has not read, it is ending
+            return  # the other end is closed: the worker has not read the byte, it is ending
         self.warm = True
         if not set_pipe_size(writer, PIPE_BYTES):
             set_pipe_size(writer, _DEFAULT_PIPE_BYTES)

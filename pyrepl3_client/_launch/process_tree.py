@@ -1,8 +1,9 @@
-"""The processes of a worker's tree as the parent sees them in /proc: who they are, what they use, their end.
+"""The processes of a worker's tree, read from /proc: which they are, what they use, how to kill them.
 
-A process belongs to the tree if the worker or a member started it, if it is of the worker's session, or if it
-was seen as a member before: one whose own parent has ended is nobody's child that we know. Behind a PID
-namespace nothing is missed, for whoever loses its parent there becomes a child of the namespace's init.
+A process belongs to the tree if the worker or a member started it, if it is in the worker's session
+(setsid(2)), or if it was seen as a member before: when its own parent has ended, the tree no longer leads to
+it. In a PID namespace no process is missed: one that loses its parent there becomes a child of the
+namespace's init.
 """
 
 import os
@@ -15,39 +16,48 @@ from typing import Final
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _KIB: Final = 1024
 _STOP_ROUNDS: Final = 8
-"""How often new members are looked for before all are killed; each is stopped when it is found."""
+"""Most rounds of looking for new processes and stopping them, before all are killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a tree uses now."""
+    """What the processes of a tree use now."""
 
     processes: int
-    """Those of the code's: the worker and what it started."""
+    """How many processes belong to the code: the worker and what it started."""
     memory: int
-    """Most bytes that they may hold: what two share counts twice. `Tree.memory` counts exactly."""
+    """Upper bound of their memory in bytes: a page that two share counts twice.
+
+    `ProcessTree.proportional_memory` counts exactly."""
     cpu_seconds: float
-    """CPU time that they have used, and those that have ended."""
+    """CPU time that they, and the members that have ended, have used."""
 
 
 @dataclass(slots=True)
 class _Member:
-    """A process, by its number and the time of its beginning: together they name one process alone."""
+    """A process of the tree. Its pid and its start time together identify it: pids are used again."""
 
     start_time: int
+    """Clock ticks from the start of the machine."""
     own_ticks: int
-    """Ticks that it has used itself."""
+    """CPU ticks that it has used itself."""
     reaped_ticks: int
-    """Ticks that its children had used, theirs included, which it has waited for."""
+    """CPU ticks of the children that it has waited for, with the children that those had waited for."""
     alive: bool
-    """Or is a zombie."""
+    """Whether it runs; False is a zombie."""
 
 
 class ProcessTree:
     """A worker's process tree, which remembers its members."""
 
     def __init__(self, root: int, *, has_pid_namespace: bool) -> None:
-        """Begin at a process. `kept`: it keeps a PID namespace, and its own first child is the init there."""
+        """Describe the tree below a process.
+
+        Args:
+            root: the pid of the worker's outermost process.
+            has_pid_namespace: that process has a PID namespace of its own for the worker, whose init is its
+                first child. Neither of the two counts as the code's.
+        """
         self._root = root
         self._has_pid_namespace = has_pid_namespace
         self._members: dict[int, _Member] = {}
@@ -55,43 +65,44 @@ class ProcessTree:
         self._ended_ticks = 0
 
     def sample(self, *, full: bool) -> Usage:
-        """See who is there; `widely`: also whoever is of the session and has lost its parent unseen.
+        """Find the members, and return what they use.
 
         Costs some 50 microseconds for a worker alone, and 100 for each other process.
+
+        Args:
+            full: also look through all processes of the machine for members of the worker's session whose
+                parent ended before it was seen.
         """
         before = self._members
         self._members = {}
-        self._add_members(
-            [self._root, *before, *(self._session_pids() if full and not self._has_pid_namespace else ())],
-            before,
-        )
+        orphans = self._session_pids() if full and not self._has_pid_namespace else ()
+        self._add_members([self._root, *before, *orphans], before)
         self._add_ended_ticks(before)
-        used = (
-            sum(member.own_ticks + member.reaped_ticks for member in self._members.values())
-            + self._ended_ticks
-        )
-        code = self._user_processes()
-        return Usage(len(code), sum(map(_resident_bytes, code)), used / _TICKS_PER_SECOND)
+        ticks = sum(member.own_ticks + member.reaped_ticks for member in self._members.values())
+        pids = self._user_processes()
+        cpu_seconds = (ticks + self._ended_ticks) / _TICKS_PER_SECOND
+        return Usage(len(pids), sum(map(_resident_bytes, pids)), cpu_seconds)
 
     def proportional_memory(self) -> int:
-        """Give the bytes that the members hold, each page shared out among those who map it.
+        """Return the bytes that the members hold; each page divided by the number of those that map it.
 
-        Anonymous and shared memory, in the machine's memory or swapped out; not files, which the kernel can
-        drop. Costs a walk through all page tables: milliseconds for each gigabyte.
+        Anonymous and shared memory counts, in the machine's memory or swapped out; files do not, since the
+        kernel can drop them. Costs a walk through all page tables: milliseconds for each gigabyte.
         """
         return sum(map(_proportional_bytes, self._user_processes()))
 
     def kill(self) -> None:
-        """Kill every member that is still there, and what those have started."""
+        """Kill every member that still lives, and the processes that it has started."""
         kill_all(pid for pid, member in self._members.items() if _began(pid) == member.start_time)
 
     def _user_processes(self) -> list[int]:
-        """Give the members that live, without those that are ours."""
+        """Return the pids of the living members that belong to the code."""
         return [
-            pid for pid, member in self._members.items() if member.alive and not self._is_keeper_or_init(pid)
+            pid for pid, member in self._members.items() if member.alive and not self._keeps_namespace(pid)
         ]
 
-    def _is_keeper_or_init(self, pid: int) -> bool:
+    def _keeps_namespace(self, pid: int) -> bool:
+        """Return whether a process is the outermost one or the init of the PID namespace, not the code's."""
         if not self._has_pid_namespace:
             return False
         if not self._init_pid and _status(pid).get(b"NSpid", b"").split()[-1:] == [b"1"]:
@@ -111,13 +122,13 @@ class ProcessTree:
             began = int(fields[19])
             earlier = before.get(pid)
             if earlier is not None and earlier.start_time != began:
-                continue  # the number is another's now, of whom we know nothing; a child is found again
+                continue  # another process has this pid now; if it is a member's child, it is found as one
             own, waited = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
             self._members[pid] = _Member(began, own, waited, alive=fields[0] != b"Z")
             todo.extend(children_of(pid))
 
     def _add_ended_ticks(self, before: dict[int, _Member]) -> None:
-        """Keep what those had used that are gone, as far as nobody has waited for them."""
+        """Keep the CPU ticks of the members that have ended, unless another member has reaped them."""
         now = self._members
         gone = sum(member.own_ticks + member.reaped_ticks for pid, member in before.items() if pid not in now)
         if gone:
@@ -135,7 +146,7 @@ class ProcessTree:
 
 
 def children_of(pid: int) -> list[int]:
-    """Give the pids of a process's children, whichever of its threads started them."""
+    """Return the pids of a process's children, whichever of its threads started them."""
     children: list[int] = []
     with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -144,11 +155,11 @@ def children_of(pid: int) -> list[int]:
 
 
 def kill_all(pids: Iterable[int]) -> None:
-    """Kill processes and whatever descends from them, in whichever session or group."""
+    """Kill processes and their descendants, in whichever session or process group they are."""
     held: dict[int, int] = {}
     try:
         todo = list(pids)
-        # Stopped, none can start another, but one whose fork was under way: hence several rounds.
+        # A stopped process starts no other, but its fork may have been under way: hence several rounds.
         for _ in range(_STOP_ROUNDS):
             found = False
             while todo:
@@ -163,7 +174,7 @@ def kill_all(pids: Iterable[int]) -> None:
                 break
             todo = list(held)
         for fd in held.values():
-            # It may have ended, or be a set-user-id program's, out of our reach.
+            # It may have ended, or run a set-user-id program, which may not be signalled.
             with suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
     finally:
@@ -179,9 +190,8 @@ def _resident_bytes(pid: int) -> int:
 def _proportional_bytes(pid: int) -> int:
     rollup = _fields(_read(f"/proc/{pid}/smaps_rollup"))
     if b"Pss_Anon" not in rollup:
-        return _resident_bytes(
-            pid
-        )  # it hides itself (PR_SET_DUMPABLE), has ended, or Linux is older than 5.4
+        # It hides itself (PR_SET_DUMPABLE), has ended, or Linux is older than 5.4.
+        return _resident_bytes(pid)
     return sum(_kilobytes(rollup.get(name, b"")) for name in (b"Pss_Anon", b"Pss_Shmem", b"SwapPss"))
 
 
@@ -198,7 +208,7 @@ def _fields(text: bytes) -> dict[bytes, bytes]:
 
 
 def _stat(pid: int) -> list[bytes]:
-    """Give the fields of proc(5)'s stat from the third on (state, ppid, …); none when it has ended."""
+    """Return the fields of proc(5)'s stat from the third on (state, ppid, …); none when it has ended."""
     return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
 
 
@@ -208,7 +218,7 @@ def _began(pid: int) -> int:
 
 
 def _read(path: str) -> bytes:
-    """Give a file of /proc; nothing when its process has ended, or hides it."""
+    """Return the content of a file of /proc; empty when its process has ended, or hides it."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.readall()

@@ -1,10 +1,10 @@
-"""Workers for a session that has lost one: the next ones are forked, not spawned, where that is safe.
+"""Workers for sessions that lose them: one fork server for all sessions of a loop with one configuration.
 
-A session whose worker never dies needs no template, and pays for none. When it asks for a second worker,
-a template of its configuration is started a little later, and the third comes from that. All sessions of
-a loop with the same configuration share one. Where modules are to be warm, workers are always spawned:
-whether those may be imported once for several processes is for their user to know, and to say to a
-`WorkerPool`. Without them, nothing is imported before the fork that is not ours or the standard library's.
+A session whose worker never dies needs no fork server, and pays for none. When it asks for a second worker,
+a fork server for its configuration is started a little later, and the third worker comes from that. Where
+modules are to be warm, workers are always spawned: only the user knows whether these modules may be
+imported once for several processes, and says so with a `WorkerPool`. Without warm modules, only pyrepl3 and
+the standard library are imported before the fork.
 """
 
 import asyncio
@@ -17,25 +17,25 @@ from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client.config import WorkerConfig
 
 _START_DELAY: Final = 0.5
-"""Seconds after the start of a second worker: the session is filling it, and comes first."""
+"""Seconds from the start of a second worker to that of the fork server: recovery comes first."""
 
 
 class SharedForkServer:
-    """Launches the workers of one session. To be used on one event loop, and closed there."""
+    """Launches the workers of one session. Use it on one event loop, and close it there."""
 
     def __init__(self) -> None:
-        """Start nothing yet."""
+        """Create it without a fork server; `launch` acquires one when it is needed."""
         self._launched = 0
         self._counted: _CountedForkServer | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def fork_server(self) -> ForkServer | None:
-        """What the next worker is forked from, once the session has lost one."""
+        """The fork server that launches the next worker; None before the session has lost one."""
         return None if self._counted is None else self._counted.fork_server
 
     def launch(self, config: WorkerConfig) -> Worker:
-        """Start a worker, by a fork if there is a template. A `Launch`.
+        """Start a worker, by a fork if there is a fork server. Has the type `Launch`.
 
         Raises:
             SpawnError: as `spawn` does.
@@ -51,21 +51,21 @@ class SharedForkServer:
     def _acquire_fork_server(self, config: WorkerConfig) -> None:
         self._timer = None
         if self._counted is None:
-            # It may have found another session's meanwhile.
+            # `launch` may have found another session's fork server meanwhile.
             self._counted = _find(config) or _create(config)
 
     def close(self) -> None:
-        """Let go of the template; the last session that does ends it. Idempotent."""
+        """Release the fork server, which ends when its last session releases it. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        shared, self._counted = self._counted, None
-        if shared is not None:
-            shared.release()
+        counted, self._counted = self._counted, None
+        if counted is not None:
+            counted.release()
 
 
 class _CountedForkServer:
-    """A template and how many sessions hold it."""
+    """A fork server, and how many sessions use it."""
 
     def __init__(self, config: WorkerConfig, all_of_loop: "list[_CountedForkServer]") -> None:
         self.fork_server = ForkServer(config)
@@ -95,10 +95,10 @@ _servers_of_loop: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Count
 
 
 def _find(config: WorkerConfig) -> _CountedForkServer | None:
-    """Find this loop's template for a configuration, and hold it."""
-    for shared in _servers_of_loop.get(asyncio.get_running_loop(), ()):
-        if shared.fork_server.config == config:
-            return shared.acquire()
+    """Return the running loop's fork server for a configuration, acquired; None if there is none."""
+    for counted in _servers_of_loop.get(asyncio.get_running_loop(), ()):
+        if counted.fork_server.config == config:
+            return counted.acquire()
     return None
 
 

@@ -1,4 +1,4 @@
-"""A worker as a child process: spawn, ring, kill, reap."""
+"""A worker as a child process: spawn it, wake it, kill it, reap it."""
 
 import os
 import signal
@@ -13,17 +13,20 @@ from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
 
 WAKEUP_SIGNAL: Final = signal.SIGURG
-"""Ignored by default, so it does no harm to a process that is not ready for it yet."""
+"""Its default action is to be ignored, so it does no harm to a process that has no handler for it yet."""
 HASH_SEED: Final = "0"
-"""The same for all workers: a set of texts has the same order when a cell is run again in another one.
+"""PYTHONHASHSEED of all workers: a set of strings has the same order when a cell runs again in another one.
 
-In the environment, so that child processes of the code have it too, and sets keep their order there."""
+It stands in the environment, so that child processes of the code have it too, with the same order."""
 _KIB: Final = 1024
-"""Linux gives a process's peak memory in these (getrusage(2))."""
+"""Linux reports a process's peak memory in KiB (getrusage(2))."""
 
 
 class WorkerProcess:
-    """A worker that is our child. Made by `spawn`, or by a template; leads its own session and group."""
+    """A worker that is a child of this process, made by `spawn` or by a fork server.
+
+    It leads its own session and process group.
+    """
 
     __slots__ = ("_has_pid_namespace", "_process", "_reaped", "pid", "pipes")
 
@@ -35,10 +38,14 @@ class WorkerProcess:
         *,
         has_pid_namespace: bool = False,
     ) -> None:
-        """Take over the process and our ends of its pipes.
+        """Own the process and the client's ends of its pipes.
 
-        `process`: what holds it, too, unless it was forked by a template.
-        `kept`: the process is the keeper of a worker in a PID namespace, which SIGTERM tells to end it all.
+        Args:
+            pid: its process id.
+            pipes: the client's ends, to be closed after `reap`.
+            process: the `Popen` object of a spawned worker; None for a forked one.
+            has_pid_namespace: the process is the outermost one of a worker in a PID namespace of its own. On
+                SIGTERM it ends all processes of that namespace.
         """
         self._process = process
         self._has_pid_namespace = has_pid_namespace
@@ -47,7 +54,7 @@ class WorkerProcess:
         self.pipes = pipes
 
     def wake(self) -> None:
-        """Send the doorbell signal."""
+        """Send the wake-up signal."""
         self._send_signal(WAKEUP_SIGNAL)
 
     def kill(self) -> None:
@@ -55,32 +62,33 @@ class WorkerProcess:
         if self._reaped:
             return
         if self._has_pid_namespace:
-            # Out of the code's reach, and it ends when the last process of its namespace has.
+            # The code cannot reach this process, which ends when the last one of its namespace has ended.
             self._send_signal(signal.SIGTERM)
             return
         if children_of(self.pid):
-            # Those in sessions of their own are in no group of ours, and nobody's children once it is dead.
+            # Children in sessions of their own are not in the worker's group, and once it is dead they are
+            # not its children either.
             kill_all([self.pid])
         # The worker first, by pidfd: it leads the group, and its number stays taken until it is reaped,
-        # so neither signal can hit a stranger.
+        # so neither signal can reach an unrelated process.
         self._send_signal(signal.SIGKILL)
-        # Nobody may be left in the group, or nobody but setuid children of the code, out of our reach.
+        # The group may be empty, or hold only set-user-id children of the code, which may not be killed.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> ExitStatus:
-        """Collect the exit status; ends what is left of the group before the number is given up."""
+        """Collect the exit status. Kills what is left of the group first, while its number is still taken."""
         self.kill()
         code = peak = None
         try:
             _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
-            # This program ignores SIGCHLD, or waits for all children itself: how it ended is not to be known.
+            # This program ignores SIGCHLD, or waits for all children itself: the exit status is lost.
             pass
         else:
             code, peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss * _KIB
         if self._process is not None:
-            # Popen must not wait for it again, nor warn that nobody did.
+            # Popen must not wait for it again, nor warn that it still runs.
             self._process.returncode = code or 0
         self._reaped = True
         return (
@@ -90,22 +98,22 @@ class WorkerProcess:
     def _send_signal(self, number: signal.Signals) -> None:
         if self._reaped or self.pipes.exit_fd < 0:
             return
-        # It may have ended, and wait to be reaped.
+        # It may have ended already.
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pipes.exit_fd, number)
 
 
 def worker_arguments(config: WorkerConfig) -> list[str]:
-    """Give a worker's command line, without the fds."""
+    """Return a worker's command line arguments, without `--capture`."""
     given = ["--parent", str(os.getpid()), "--confine", confinement_argument(config)]
     return [*given, "--warm", ",".join(config.warm)] if config.warm else given
 
 
 def interpreter_environment(config: WorkerConfig) -> dict[str, str]:
-    """Give the environment that an interpreter starts with: a worker's, with the hash seed of all workers.
+    """Return the environment of a worker's interpreter: `worker_environment` with the common hash seed.
 
-    Only `config.env` can give another one. Ours cannot: a session may be opened again by a program with
-    another.
+    Only `config.env` can set another seed. The environment of this program cannot: a session may be opened
+    again by a program that has another seed.
     """
     return {
         **worker_environment(config),
@@ -116,7 +124,7 @@ def interpreter_environment(config: WorkerConfig) -> dict[str, str]:
 def spawn(config: WorkerConfig) -> WorkerProcess:
     """Start a worker. Blocks the calling thread for a few milliseconds.
 
-    That thread must live as long as the worker may: the kernel kills the worker when it ends.
+    The calling thread must live as long as the worker: the kernel kills the worker when that thread ends.
 
     Raises:
         SpawnError: there is no such interpreter or directory, or no room for another process or fd.
@@ -134,7 +142,7 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
         (stdout, stdout_write), (stderr, stderr_write) = pipe(), pipe()
         command = [config.python, "-P", "-m", "pyrepl3_worker", *worker_arguments(config)]
         command += ["--capture", f"{stdout_write},{stderr_write}"]
-        # No preexec_fn and no user or group: so the child comes by vfork, whatever our size.
+        # No preexec_fn and no user or group: so the child is made by vfork, however large this process is.
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
             command,
             stdin=in_read,
@@ -157,7 +165,7 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
         os.close(fd)
     for fd in (writer, reader, words, stdout, stderr):
         os.set_blocking(fd, False)
-    # Elsewhere the process may be the worker itself, whose code can ignore SIGTERM.
+    # With any other configuration the process may be the worker itself, whose code can ignore SIGTERM.
     kept = config.confinement == "strict" and config.confinement_required
     ends = WorkerPipes(writer, reader, stdout, stderr, words, exited)
     return WorkerProcess(process.pid, ends, process, has_pid_namespace=kept)

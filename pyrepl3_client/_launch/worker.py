@@ -1,4 +1,4 @@
-"""What the client needs of a worker: some fds, a bell, and an end. Real and scripted ones offer it."""
+"""The `Worker` protocol: the pipes, the wake-up signal and the end of a worker process, real or scripted."""
 
 import fcntl
 import os
@@ -9,7 +9,9 @@ from typing import Final, Protocol
 from pyrepl3_client.config import WorkerConfig
 
 PIPE_BYTES: Final = 1024 * 1024
+"""Capacity that is asked for a worker's pipes."""
 _LOWEST_FD: Final = 3
+"""Lowest fd that is no standard stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,36 +21,36 @@ class ExitStatus:
     exit_code: int | None
     signal: int | None
     peak_rss: int | None = None
-    """Most bytes of memory that it ever had, None when nobody knows."""
+    """Largest resident memory that it ever had, in bytes; None when it is not known."""
 
 
 @dataclass(slots=True)
 class WorkerPipes:
-    """The parent's ends of a worker's pipes, all non-blocking; -1 once closed."""
+    """The client's ends of a worker's pipes. All are non-blocking; a closed one is -1."""
 
     writer: int
     """Frames to the worker."""
     reader: int
-    """Frames from it."""
+    """Frames from the worker."""
     captured_stdout: int
-    """What its code writes to fd 1 past Python."""
+    """What the user's code writes to fd 1 past Python."""
     captured_stderr: int
-    """What its code writes to fd 2 past Python."""
+    """What the user's code writes to fd 2 past Python."""
     stderr: int
     """What the worker itself writes to its stderr."""
     exit_fd: int
-    """Becomes readable when the process has ended; a pidfd for a real one."""
+    """Becomes readable when the process has ended; a pidfd for a real process."""
     greeting_sent: bytes = b""
-    """What has been written of the greeting already."""
+    """The first bytes of the greeting that have been written already."""
 
     def close_writer(self) -> None:
-        """Let the worker see the end of its input. Idempotent."""
+        """Close the pipe to the worker, which then sees the end of its input. Idempotent."""
         if self.writer >= 0:
             os.close(self.writer)
             self.writer = -1
 
     def close(self) -> None:
-        """Close everything. Idempotent."""
+        """Close all pipes. Idempotent."""
         self.close_writer()
         for fd in (self.reader, self.captured_stdout, self.captured_stderr, self.stderr, self.exit_fd):
             if fd >= 0:
@@ -57,7 +59,7 @@ class WorkerPipes:
 
 
 class Worker(Protocol):
-    """A process that speaks the protocol, or something that looks like one."""
+    """A process that speaks the worker's side of the protocol, or a scripted stand-in for one."""
 
     @property
     def pid(self) -> int:
@@ -66,31 +68,34 @@ class Worker(Protocol):
 
     @property
     def pipes(self) -> WorkerPipes:
-        """Our ends of its pipes."""
+        """The client's ends of its pipes."""
         ...
 
     def wake(self) -> None:
-        """Make it read its mailbox, whatever it is doing."""
+        """Send the wake-up signal: the worker reads its messages, whatever it is doing."""
         ...
 
     def kill(self) -> None:
-        """End it and its process group at once. Idempotent; allowed until it is reaped."""
+        """Kill it and its process group at once. Idempotent; has no effect once it is reaped."""
         ...
 
     def reap(self) -> ExitStatus:
-        """Say how it ended. Allowed once `ends.exited` is readable."""
+        """Collect its exit status. Allowed once `pipes.exit_fd` is readable."""
         ...
 
 
 type Launch = Callable[[WorkerConfig], Worker]
-"""Starts a worker, on the loop's thread; raises SpawnError."""
+"""Starts a worker with the given configuration, on the loop's thread; raises SpawnError."""
 
 
 def open_pipe() -> tuple[int, int]:
-    """Give a pipe (read end, write end) of a megabyte where the user's allowance permits it.
+    """Return a new pipe (read end, write end), of a megabyte where the kernel's limits permit it.
 
-    A program that has closed its standard fds would get 0, 1 or 2 here, which mean something to a
-    child; those are moved up.
+    A program that has closed its standard fds would get 0, 1 or 2 here, which a child would take for
+    its standard streams; those are moved to higher numbers.
+
+    Raises:
+        OSError: there is no room for another fd.
     """
     ends = os.pipe()
     low = [fd for fd in ends if fd < _LOWEST_FD]
@@ -106,7 +111,7 @@ def open_pipe() -> tuple[int, int]:
 
 
 def set_pipe_size(fd: int, size: int) -> bool:
-    """Ask for a pipe's capacity; say whether it was granted."""
+    """Set a pipe's capacity in bytes; return whether the kernel granted it."""
     try:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
     except PermissionError:

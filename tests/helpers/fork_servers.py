@@ -1,4 +1,4 @@
-"""What the suites of templates share: how to open sessions from one, and things to warm."""
+"""Helpers for tests of fork servers: sessions from one, warm modules, false fork servers."""
 
 import stat
 import sys
@@ -20,13 +20,13 @@ from tests.helpers.real_sessions import quick
 
 
 def opened(
-    template: ForkServer, config: WorkerConfig | None = None, **options: Any
+    fork_server: ForkServer, config: WorkerConfig | None = None, **options: Any
 ) -> AbstractAsyncContextManager[pyrepl3.Session]:
-    """Open a session in a worker that a template launches."""
+    """Open a session in a worker that a fork server launches."""
     return open_with(
-        template.launch,
+        fork_server.launch,
         None,
-        config or template.config,
+        config or fork_server.config,
         options.get("capabilities"),
         options.get("on_output"),
         options.get("on_input"),
@@ -41,23 +41,23 @@ def typed(prompt: str) -> str:
     return "typed"
 
 
-async def ready(template: ForkServer) -> ForkServer:
-    """Wait until a template forks."""
+async def ready(fork_server: ForkServer) -> ForkServer:
+    """Wait until a fork server forks."""
     with anyio.fail_after(20):
-        await template.wait_started()
-    assert template.reason is None, template.reason
-    return template
+        await fork_server.wait_started()
+    assert fork_server.reason is None, fork_server.reason
+    return fork_server
 
 
 def modules(folder: Path, **sources: str) -> WorkerConfig:
-    """Write warm modules; give the configuration that warms them."""
+    """Write modules; return a configuration that warms them."""
     for name, source in sources.items():
         (folder / f"{name}.py").write_text(textwrap.dedent(source))
     return replace(quick(), env={"PYTHONPATH": str(folder)}, warm=tuple(sources))
 
 
 def impostor(folder: Path, answer: str) -> str:
-    """Give an "interpreter" that says it is a fit template, and then does something else."""
+    """Return the path of an "interpreter" that says that it can fork, and then does something else."""
     path = folder / "interpreter"
     path.write_text(
         f"#!{sys.executable}\nimport os, socket, sys\nfrom pyrepl3_schemas.fork_server import *\n"
@@ -70,5 +70,5 @@ def impostor(folder: Path, answer: str) -> str:
 
 
 def spawn_real(config: WorkerConfig) -> Worker:
-    """Spawn with the real interpreter whatever the configuration's is."""
+    """Spawn with the real interpreter instead of the configured one."""
     return spawn(replace(config, python=sys.executable))

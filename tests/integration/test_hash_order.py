@@ -75,10 +75,10 @@ async def test_workers_of_a_pool_have_the_order_of_all_others(fork: bool) -> Non
 
 
 async def test_forked_workers_have_the_order_of_spawned_ones() -> None:
-    async with ForkServer(quick()) as template:
-        await ready(template)
-        async with opened(template) as session:
-            assert template.reason is None
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
+        async with opened(fork_server) as session:
+            assert fork_server.reason is None
             assert await value(session, ORDER) == await order(quick())
 
 

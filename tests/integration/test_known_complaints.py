@@ -1,9 +1,9 @@
 """What people ask of the tools they have now, or complain about: a test for each row that concerns the core.
 
-The numbers are those of the list of pains (each a recurring theme of public issue trackers). What a row
+The numbers are those of a list of complaints (each a recurring theme of public issue trackers). What a row
 means in full is tested where it belongs; here stands the case that people describe.
 
-It is long because the list of pains is.
+It is long because the list is.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""From the first frame to the last process: how workers begin and end, and that nothing is left.
+"""How workers start and end, from the first frame to the last process, and that nothing is left.
 
 It is long because it follows a worker through its whole life.
 """
@@ -219,7 +219,7 @@ async def test_a_wrong_interpreter_says_so() -> None:
             pass
 
 
-async def test_what_is_in_force_is_told(shared: pyrepl3.Session) -> None:
+async def test_the_confinement_in_force_is_reported(shared: pyrepl3.Session) -> None:
     worker = shared.worker
     assert worker.pid == await value(shared, "import os\nos.getpid()")
     assert worker.python == await value(shared, "import platform\nplatform.python_version()")
@@ -230,7 +230,7 @@ async def test_what_is_in_force_is_told(shared: pyrepl3.Session) -> None:
 async def test_code_that_arrives_while_a_task_holds_the_loop_is_run_afterwards(
     session: pyrepl3.Session, tmp_path: Path
 ) -> None:
-    """The ping's bell makes the worker read the execution too, where it can start nothing."""
+    """The ping's wake-up signal makes the worker read the execution too, where it can start nothing."""
     flag = tmp_path / "go on"
     await session.execute(
         "import asyncio, os\n"

@@ -38,9 +38,9 @@ async def test_a_warm_module_sees_no_command_line(tmp_path: Path) -> None:
     asked = "import arguments, sys\n[arguments.seen, arguments.later, sys.argv]"
     async with pyrepl3.open_session(config=config) as session:
         assert await value(session, asked) == [[""]] * 3
-    async with ForkServer(config) as template:
-        await ready(template)
-        async with opened(template) as session:
+    async with ForkServer(config) as fork_server:
+        await ready(fork_server)
+        async with opened(fork_server) as session:
             assert await value(session, asked) == [[""]] * 3
 
 

@@ -1,4 +1,4 @@
-"""Real child processes: those that start, and all the ways not to."""
+"""Workers as real child processes: how they start, how starting fails, and how they end."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 def child(tmp_path: Path, body: str) -> str:
-    """Give the path of an "interpreter" that runs a few lines of Python instead of a worker."""
+    """Return the path of an "interpreter" that runs a few lines of Python instead of a worker."""
     path = tmp_path / "interpreter"
     path.write_text(f"#!{sys.executable}\nimport os, sys, time\n{body}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -26,7 +26,7 @@ def child(tmp_path: Path, body: str) -> str:
 
 
 async def start(config: WorkerConfig) -> pyrepl3.SpawnError:
-    """Fail to open a session; give the error."""
+    """Open a session that fails; return the error."""
     with pytest.raises(pyrepl3.SpawnError) as error:
         async with pyrepl3.open_session(config=config):
             pass
@@ -152,7 +152,7 @@ async def test_reaping_ends_what_is_left_of_the_group(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_holds_every_pipe_open_does_not_hold_up_the_end() -> None:
-    """A daemon that left the process group keeps the capture pipes open; nobody waits for it."""
+    """A daemon that left the process group keeps the capture pipes open; the end does not wait for it."""
     code = (
         "import subprocess\nsubprocess.Popen(['sleep', '600'], start_new_session=True, close_fds=False).pid"
     )

@@ -1,4 +1,4 @@
-"""Where workers are not forked from a template, and what befalls templates."""
+"""Where workers are not forked but spawned, and how fork servers end."""
 
 import logging
 import os
@@ -52,18 +52,18 @@ async def test_a_module_that_may_not_be_copied_has_workers_spawned(
     caplog.set_level(logging.INFO, "pyrepl3_client")
     orphan = "subprocess" in source
     config = modules(tmp_path, fine="", unsafe=source)
-    async with ForkServer(config) as template:
-        await template.wait_started()
-        assert template.reason is not None
-        assert reason in template.reason
-        assert template.pid is None
-        assert f"workers are spawned, not forked: {template.reason}" in caplog.messages
+    async with ForkServer(config) as fork_server:
+        await fork_server.wait_started()
+        assert fork_server.reason is not None
+        assert reason in fork_server.reason
+        assert fork_server.pid is None
+        assert f"workers are spawned, not forked: {fork_server.reason}" in caplog.messages
         if "licence" in source:
             with pytest.raises(pyrepl3.SpawnError, match="no licence"):
-                async with opened(template):
+                async with opened(fork_server):
                     pass
         else:
-            async with opened(template) as session:
+            async with opened(fork_server) as session:
                 assert await value(session, "import sys\n'unsafe' in sys.modules") is True
     if orphan:
         for pid in pids_of("sleep 600"):
@@ -71,7 +71,7 @@ async def test_a_module_that_may_not_be_copied_has_workers_spawned(
 
 
 def pids_of(command: str) -> list[int]:
-    """Give the processes of a command, of this test's own temporary folder."""
+    """Return the pids of a command whose processes have this test's own temporary folder."""
     marker = b"TMPDIR=" + os.fsencode(os.environ["TMPDIR"])
     found: list[int] = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -85,78 +85,78 @@ def pids_of(command: str) -> list[int]:
 
 
 async def test_a_module_that_is_not_there_is_named() -> None:
-    async with ForkServer(replace(quick(), warm=("no_such_module",))) as template:
-        await template.wait_started()
-        assert "'no_such_module' cannot be imported" in str(template.reason)
+    async with ForkServer(replace(quick(), warm=("no_such_module",))) as fork_server:
+        await fork_server.wait_started()
+        assert "'no_such_module' cannot be imported" in str(fork_server.reason)
         with pytest.raises(pyrepl3.SpawnError, match="no_such_module"):
-            async with opened(template):
+            async with opened(fork_server):
                 pass
 
 
 async def test_strict_confinement_is_never_forked_into() -> None:
     strict = WorkerConfig(confinement="strict", confinement_required=False, warm=("json",))
-    async with ForkServer(strict) as template:
-        await template.wait_started()
-        assert template.pid is None
-        assert "behind their own boundary" in str(template.reason)
-    async with ForkServer(quick()) as template:
-        await ready(template)
-        async with opened(template, replace(strict, warm=())) as session:
+    async with ForkServer(strict) as fork_server:
+        await fork_server.wait_started()
+        assert fork_server.pid is None
+        assert "behind their own boundary" in str(fork_server.reason)
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
+        async with opened(fork_server, replace(strict, warm=())) as session:
             assert await value(session, "1 + 1") == 2
-        assert "behind their own boundary" in str(template.reason)
+        assert "behind their own boundary" in str(fork_server.reason)
 
 
 async def test_another_configuration_is_spawned_and_says_what_differs(tmp_path: Path) -> None:
-    async with ForkServer(quick()) as template:
-        await ready(template)
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
         others: list[tuple[WorkerConfig, str]] = [
             (replace(quick(), env={"GREETING": "hello"}), "environment differs"),
             (replace(quick(), cwd=str(tmp_path)), "directory differs"),
             (replace(quick(), warm=("decimal",), cwd=str(tmp_path)), "warm modules, directory differ"),
         ]
         for config, reason in others:
-            async with opened(template, config) as session:
+            async with opened(fork_server, config) as session:
                 assert await value(session, "import os\nos.environ.get('GREETING', 'none')") == (
                     config.env or {"GREETING": "none"}
                 )["GREETING"]  # fmt: skip
-            assert reason in str(template.reason)
-        async with opened(template):
-            assert template.reason is None
+            assert reason in str(fork_server.reason)
+        async with opened(fork_server):
+            assert fork_server.reason is None
 
 
 async def test_surroundings_that_change_are_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = replace(quick(), confinement="none")
-    async with ForkServer(config) as template:
-        await ready(template)
-        first = template.pid
+    async with ForkServer(config) as fork_server:
+        await ready(fork_server)
+        first = fork_server.pid
         monkeypatch.setenv("GREETING", "hello")
         monkeypatch.chdir(tmp_path)
         for forked in (False, True):
-            async with opened(template) as session:
+            async with opened(fork_server) as session:
                 assert await value(
                     session, "import gc, os\n[os.environ['GREETING'], os.getcwd(), gc.get_freeze_count() > 10_000]"
                 ) == ["hello", str(tmp_path), forked]  # fmt: skip
-            await ready(template)
-        assert template.pid != first
+            await ready(fork_server)
+        assert fork_server.pid != first
 
 
 # --- its end ------------------------------------------------------------------------------------------
 
 
-async def test_workers_live_on_when_their_template_is_killed_and_another_comes() -> None:
-    async with ForkServer(quick()) as template:
-        await ready(template)
-        async with opened(template) as session:
+async def test_workers_live_on_when_their_fork_server_is_killed_and_another_comes() -> None:
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
+        async with opened(fork_server) as session:
             await session.execute("x = 42")
-            first = template.pid
+            first = fork_server.pid
             assert first is not None
             os.kill(first, signal.SIGKILL)
-            async with opened(template) as meanwhile:  # nobody has told the loop yet
+            async with opened(fork_server) as meanwhile:  # the loop does not know of its end yet
                 assert await value(meanwhile, "1 + 1") == 2
-            await ready(template)
-            assert template.pid != first
-            async with opened(template) as after:
-                assert template.reason is None
+            await ready(fork_server)
+            assert fork_server.pid != first
+            async with opened(fork_server) as after:
+                assert fork_server.reason is None
                 assert await value(after, "1 + 1") == 2
             assert await value(session, "x") == 42
             with pytest.raises(pyrepl3.WorkerDied) as death:
@@ -164,29 +164,29 @@ async def test_workers_live_on_when_their_template_is_killed_and_another_comes()
             assert death.value.exit_code == 4
 
 
-async def test_templates_that_die_again_and_again_are_given_up() -> None:
-    async with ForkServer(quick()) as template:
+async def test_fork_servers_that_die_again_and_again_are_given_up() -> None:
+    async with ForkServer(quick()) as fork_server:
         for _ in range(3):
-            await ready(template)
-            assert template.pid is not None
-            pid = template.pid
+            await ready(fork_server)
+            assert fork_server.pid is not None
+            pid = fork_server.pid
             os.kill(pid, signal.SIGKILL)
             assert await ended(pid)
-            async with opened(template) as session:
+            async with opened(fork_server) as session:
                 assert await value(session, "1 + 1") == 2
-        await template.wait_started()
-        assert template.pid is None
-        assert "the template died" in str(template.reason)
+        await fork_server.wait_started()
+        assert fork_server.pid is None
+        assert "the fork server died" in str(fork_server.reason)
 
 
-async def test_a_stopped_template_is_ended_and_the_worker_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stopped_fork_server_is_ended_and_the_worker_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fork_server_process, "_ANSWER_SECONDS", 0.1)
-    async with ForkServer(quick()) as template:
-        await ready(template)
-        pid = template.pid
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
+        pid = fork_server.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
-        async with opened(template) as session:
+        async with opened(fork_server) as session:
             assert await value(session, "1 + 1") == 2
         assert not lives(pid)
 
@@ -205,9 +205,9 @@ async def test_a_fork_that_fails_has_the_worker_spawned(
 ) -> None:
     caplog.set_level(logging.INFO, "pyrepl3_client")
     config = replace(quick(), python=impostor(tmp_path, answer))
-    async with ForkServer(config, spawn=spawn_real) as template:
-        await ready(template)
-        async with opened(template) as session:
+    async with ForkServer(config, spawn=spawn_real) as fork_server:
+        await ready(fork_server)
+        async with opened(fork_server) as session:
             assert await value(session, "1 + 1") == 2
         assert reason in caplog.text
 
@@ -220,36 +220,36 @@ async def test_a_fork_that_fails_has_the_worker_spawned(
         (WorkerConfig(python="/bin/false"), "exit code 1"),
     ],
 )
-async def test_a_template_that_cannot_start_says_why(config: WorkerConfig, reason: str) -> None:
-    async with ForkServer(config) as template:
-        await template.wait_started()
-        assert reason in str(template.reason)
+async def test_a_fork_server_that_cannot_start_says_why(config: WorkerConfig, reason: str) -> None:
+    async with ForkServer(config) as fork_server:
+        await fork_server.wait_started()
+        assert reason in str(fork_server.reason)
         with pytest.raises(pyrepl3.SpawnError):
-            async with opened(template):
+            async with opened(fork_server):
                 pass
 
 
-async def test_sessions_outlive_a_template_that_is_closed() -> None:
-    async with ForkServer(quick()) as template:
-        await ready(template)
-        session_context = opened(template)
+async def test_sessions_outlive_a_fork_server_that_is_closed() -> None:
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
+        session_context = opened(fork_server)
         session = await session_context.__aenter__()
-        pid = template.pid
+        pid = fork_server.pid
     assert pid is not None
     assert not lives(pid)
     try:
         assert await works(session)
     finally:
         await session_context.__aexit__(None, None, None)
-    async with opened(template) as late:
+    async with opened(fork_server) as late:
         assert await works(late)
-    assert template.reason == "the template is closed"
+    assert fork_server.reason == "the fork server is closed"
 
 
-async def test_a_template_that_is_left_while_it_imports_leaves_nothing(tmp_path: Path) -> None:
-    async with ForkServer(modules(tmp_path, slow="import time\ntime.sleep(600)")) as template:
-        assert template.reason == "the template is not ready yet"
-        pid = template.pid
+async def test_a_fork_server_that_is_left_while_it_imports_leaves_nothing(tmp_path: Path) -> None:
+    async with ForkServer(modules(tmp_path, slow="import time\ntime.sleep(600)")) as fork_server:
+        assert fork_server.reason == "the fork server is not ready yet"
+        pid = fork_server.pid
     assert pid is not None
     assert not lives(pid)
 
@@ -265,7 +265,7 @@ asyncio.run(main())
 """
 
 
-def test_template_and_workers_die_with_their_program() -> None:
+def test_fork_server_and_workers_die_with_their_program() -> None:
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, cwd=ROOT) as program:
         assert program.stdout is not None
         pids = [int(word) for word in program.stdout.readline().split()]

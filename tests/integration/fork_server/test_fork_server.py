@@ -1,4 +1,4 @@
-"""Workers forked from a template are like spawned ones in all that users see."""
+"""Workers forked from a fork server are like spawned ones in all that users see."""
 
 import asyncio
 import os
@@ -35,9 +35,9 @@ sorted(kinds)
 
 
 async def test_a_forked_worker_does_what_workers_do() -> None:
-    async with ForkServer(quick()) as template:
-        await ready(template)
-        async with opened(template, capabilities={"double": double}, on_input=typed) as session:
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
+        async with opened(fork_server, capabilities={"double": double}, on_input=typed) as session:
             assert await works(session)
             assert await value(session, "double(21)") == 42
             assert await value(session, "input('? ')") == "typed"
@@ -50,7 +50,7 @@ async def test_a_forked_worker_does_what_workers_do() -> None:
             await session.restart()
             assert session.worker.incarnation == 2
             assert await works(session)
-        assert template.reason is None
+        assert fork_server.reason is None
 
 
 async def test_it_is_our_child_and_looks_like_a_spawned_one() -> None:
@@ -61,14 +61,14 @@ async def test_it_is_our_child_and_looks_like_a_spawned_one() -> None:
         " signal.getsignal(signal.SIGINT) is signal.default_int_handler, signal.pthread_sigmask(0, []) == set(),\n"
         " os.getcwd(), __name__]"
     )
-    async with ForkServer(quick()) as template:
-        await ready(template)
-        async with opened(template) as forked, pyrepl3.open_session(config=quick()) as spawned:
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
+        async with opened(fork_server) as forked, pyrepl3.open_session(config=quick()) as spawned:
             facts = await value(forked, question)
             assert facts == await value(spawned, question)
             assert facts[0] == os.getpid()
             assert forked.worker.confinement == spawned.worker.confinement
-            # Above all no way to the template: what it forks for a worker would be nobody's.
+            # Above all no fd of the fork server: a process that it forked for a worker would have no owner.
             kinds = await value(forked, KINDS_OF_FDS)
             assert kinds == await value(spawned, KINDS_OF_FDS)
             assert await value(forked, "gc.get_freeze_count() > 10_000")
@@ -83,23 +83,23 @@ async def test_code_in_it_forks_and_starts_threads() -> None:
         "with multiprocessing.get_context('fork').Pool(2) as pool: squares = pool.map(square, range(4))\n"
         "[len(found), squares, subprocess.run(['echo', 'hello'], capture_output=True, text=True).stdout]"
     )
-    async with ForkServer(quick()) as template:
-        await ready(template)
-        async with opened(template) as session:
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
+        async with opened(fork_server) as session:
             assert await value(session, code) == [1, [0, 1, 4, 9], "hello\n"]
 
 
-async def test_cancelling_climbs_its_ladder() -> None:
-    async with ForkServer(quick()) as template:
-        await ready(template)
-        async with opened(template) as session:
+async def test_cancelling_goes_through_all_its_steps() -> None:
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
+        async with opened(fork_server) as session:
             spinning = session.start("print('ready')\nwhile True: pass")
             await seen(spinning)
             assert cleanly_stopped(await stop(spinning))
             assert await works(session)
             stubborn = session.start(f"print('ready')\n{HANG}")
             await seen(stubborn)
-            with suppress(pyrepl3.WorkerDied):  # how the killed one ends is the recovery policy's matter
+            with suppress(pyrepl3.WorkerDied):  # the recovery policy decides how the killed one ends
                 await stop(stubborn)
             if session.worker.incarnation == 1:
                 await session.restart()
@@ -117,23 +117,25 @@ async def test_cancelling_climbs_its_ladder() -> None:
         ("import os; os.execv('/bin/sh', ['sh', '-c', 'exit 5'])", 5, None),
     ],
 )
-async def test_its_death_is_told_with_its_cause(code: str, exit_code: int | None, number: int | None) -> None:
-    async with ForkServer(quick()) as template:
-        await ready(template)
-        async with opened(template) as session, opened(template) as other:
+async def test_its_death_is_reported_with_its_cause(
+    code: str, exit_code: int | None, number: int | None
+) -> None:
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
+        async with opened(fork_server) as session, opened(fork_server) as other:
             with pytest.raises(pyrepl3.WorkerDied) as death:
                 await session.execute(code)
             assert (death.value.exit_code, death.value.signal) == (exit_code, number)
             if number == signal.SIGSEGV:
                 assert "Segmentation fault" in death.value.stderr
             assert await works(other)
-        assert template.reason is None
+        assert fork_server.reason is None
 
 
 async def test_children_of_the_code_end_with_it() -> None:
-    async with ForkServer(quick()) as template:
-        await ready(template)
-        async with opened(template) as session:
+    async with ForkServer(quick()) as fork_server:
+        await ready(fork_server)
+        async with opened(fork_server) as session:
             pid = await value(session, "import subprocess\nsubprocess.Popen(['sleep', '600']).pid")
             os.kill(session.worker.pid, signal.SIGKILL)
         assert await ended(pid)
@@ -149,15 +151,15 @@ async def test_many_at_once_share_nothing_that_is_random(tmp_path: Path) -> None
         " bytes(multiprocessing.current_process().authkey).hex(), os.getpid()]"
     )
     config = replace(quick(), warm=("random", "tempfile", "uuid", "multiprocessing"))
-    async with ForkServer(config) as template:
-        await ready(template)
+    async with ForkServer(config) as fork_server:
+        await ready(fork_server)
 
         async def one() -> list[Any]:
-            async with opened(template) as session:
+            async with opened(fork_server) as session:
                 return await value(session, code)
 
         answers = await asyncio.gather(*(one() for _ in range(12)))
-        assert template.reason is None
+        assert fork_server.reason is None
     for column in zip(*answers, strict=True):
         assert len(set(column)) == len(answers)
 
@@ -165,11 +167,11 @@ async def test_many_at_once_share_nothing_that_is_random(tmp_path: Path) -> None
 async def test_numpy_is_copied_without_its_threads_and_with_other_random_numbers() -> None:
     pytest.importorskip("numpy")
     config = replace(quick(), warm=("numpy", "numpy.random"))
-    async with ForkServer(config) as template:
-        await ready(template)
+    async with ForkServer(config) as fork_server:
+        await ready(fork_server)
         numbers: set[float] = set()
         for _ in range(2):
-            async with opened(template) as session:
+            async with opened(fork_server) as session:
                 # Large enough for the threads that its library starts anew.
                 assert await value(
                     session, "import numpy\na = numpy.ones((300, 300))\nfloat((a @ a)[0, 0])"
@@ -181,9 +183,9 @@ async def test_numpy_is_copied_without_its_threads_and_with_other_random_numbers
 async def test_modules_are_imported_once(tmp_path: Path) -> None:
     config = modules(tmp_path, told="import os\nprint('dropped')\npid = os.getpid()")
     output: list[pyrepl3.Output] = []
-    async with ForkServer(config) as template:
-        await ready(template)
+    async with ForkServer(config) as fork_server:
+        await ready(fork_server)
         for _ in range(2):
-            async with opened(template, on_output=output.append) as session:
-                assert await value(session, "import told\ntold.pid") == template.pid
+            async with opened(fork_server, on_output=output.append) as session:
+                assert await value(session, "import told\ntold.pid") == fork_server.pid
     assert output == []

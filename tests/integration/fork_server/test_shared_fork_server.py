@@ -1,4 +1,4 @@
-"""Sessions that lose their workers again and again: from the third on, these are forked."""
+"""Sessions that lose their workers: from the third on, workers are forked from a shared fork server."""
 
 import asyncio
 import os
@@ -20,11 +20,11 @@ SEED = "hash('a word')"
 """With a random seed, the same in all processes that were forked from one, and in no others."""
 
 
-def forks(standby: SharedForkServer) -> bool:
-    return standby.fork_server is not None
+def forks(launcher: SharedForkServer) -> bool:
+    return launcher.fork_server is not None
 
 
-async def test_the_next_workers_are_forked_and_sessions_share_a_template(
+async def test_the_next_workers_are_forked_and_sessions_share_a_fork_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shared_fork_server, "_START_DELAY", 0.0)
@@ -68,27 +68,27 @@ async def test_what_may_not_be_forked_never_is(
     config: pyrepl3.WorkerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_fork_server, "_START_DELAY", 0.0)
-    standby = SharedForkServer()
+    launcher = SharedForkServer()
     back = asyncio.Queue[pyrepl3.Recovery]()
     durability = Durability(on_recovery=back.put_nowait)
-    async with open_with(standby.launch, None, config, None, None, None, durability=durability) as session:
+    async with open_with(launcher.launch, None, config, None, None, None, durability=durability) as session:
         for _ in range(2):
             # The pid is that of the outermost process: the one within may answer once more.
             os.kill(session.worker.pid, signal.SIGKILL)
             await back.get()
             assert await value(session, "1 + 1") == 2
-        assert not forks(standby)
-    standby.close()
+        assert not forks(launcher)
+    launcher.close()
 
 
-async def test_a_session_that_ends_before_its_template_starts_leaves_none() -> None:
+async def test_a_session_that_ends_before_its_fork_server_starts_leaves_none() -> None:
     async with pyrepl3.open_session(config=quick()) as session:
         os.kill(session.worker.pid, signal.SIGKILL)
         assert await value(session, "1 + 1") == 2
 
 
 @pytest.mark.parametrize("stored", [False, True])
-async def test_a_pool_gives_the_next_worker_too(stored: bool, tmp_path: os.PathLike[str]) -> None:
+async def test_a_pool_provides_the_next_worker_too(stored: bool, tmp_path: os.PathLike[str]) -> None:
     store = os.path.join(tmp_path, "state.db") if stored else None
     deaths: list[pyrepl3.Recovery] = []
     async with (
@@ -105,7 +105,7 @@ async def test_a_pool_gives_the_next_worker_too(stored: bool, tmp_path: os.PathL
 
 
 class Counted:
-    """In a template's place: whether it lives."""
+    """In a `ForkServer`'s place; counts how many live."""
 
     living = 0
 
@@ -126,7 +126,7 @@ def launch_nothing(config: pyrepl3.WorkerConfig) -> None:
     """Stand in for a `Launch`."""
 
 
-async def test_a_template_found_before_the_own_one_was_due_is_held_once(
+async def test_a_fork_server_found_before_the_own_one_was_due_is_acquired_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shared_fork_server, "ForkServer", Counted)
@@ -134,10 +134,10 @@ async def test_a_template_found_before_the_own_one_was_due_is_held_once(
     config = quick()
     first, second = SharedForkServer(), SharedForkServer()
     loop = asyncio.get_running_loop()
-    for standby, calm in ((first, 0.0), (second, 0.01)):
-        monkeypatch.setattr(shared_fork_server, "_START_DELAY", calm)
+    for launcher, delay in ((first, 0.0), (second, 0.01)):
+        monkeypatch.setattr(shared_fork_server, "_START_DELAY", delay)
         for _ in range(2):
-            standby.launch(config)
+            launcher.launch(config)
     first_was_due, both_were_due = asyncio.Event(), asyncio.Event()
     loop.call_later(0.0, first_was_due.set)
     await first_was_due.wait()
