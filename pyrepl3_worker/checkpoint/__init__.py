@@ -1,11 +1,16 @@
-"""A session's namespace as bytes, and back.
+"""A session's namespace as bytes, and back. Start reading at `Checkpointer` in `checkpointer`.
 
-checkpointer   creates checkpoints: what has changed, which names together, within which time
-save           the namespace to a manifest and blobs         restore       the way back
-manifest       what a checkpoint consists of, its version    history       `In`, `Out`, numbering of cells
-pickler        pickles by name what the worker has, by value what the code has made
-by_value       functions and classes of cells                reducers      types that pickle refuses
-scope          which objects belong to whom                  grouping      names that share objects
-fingerprints   has a value changed?                          time_budget   objects' own code may hang
-unsaveable     why something cannot be saved, in words
+checkpointer   answers checkpoint and restore requests; splits large checkpoints into several frames
+save           `CheckpointWriter`: pickles a namespace, in groups of names that share objects
+restore        `CheckpointReader`: loads the groups back into a namespace
+manifest       what a checkpoint consists of: the manifest, its version, and blobs by their digests
+history        saves and restores `In`, `Out` and the numbering of cells
+pickler        the pickler and unpickler: the session's definitions by value, libraries' by reference
+by_value       how functions, classes and exceptions of cells are pickled and made again
+reducers       how types of the standard library and NumPy views are pickled, where pickle would fail
+scope          to whom a function or class belongs: to the session, to a module or to the worker
+grouping       which names have to be pickled together, because they share objects
+fingerprints   tells whether a constant or a function has changed, without pickling it
+time_budget    stops objects' own code (`__reduce__`, `__setstate__`) when it takes too long
+unsaveable     the reasons why an object cannot be saved, in words
 """

@@ -1,9 +1,9 @@
-"""Functions and classes of the session by value: what they consist of, and how they are made again.
+"""How functions and classes of the session are pickled by value, and made again.
 
 pickle saves functions and classes by name, and a fresh worker has none of the session's. cloudpickle
 saves them by value, but gives each restored function a copy of its globals, runs metaclasses and
-`__init_subclass__` again, and loses what enum members carry. Here a restored function sees the live
-namespace, and a class is put together without running any of its code.
+`__init_subclass__` again, and loses what enum members carry. Here a restored function uses the live
+namespace as its globals, and a class is put together without running any of its code.
 
 Code objects are bytecode (`marshal`), so this is for the same version of Python.
 """
@@ -20,36 +20,36 @@ from typing import Any, Final, cast
 
 from pyrepl3_worker.rendering.static_lookup import class_dict, in_mro
 
-_abc: Final[Any] = import_module("_abc")  # what the C half of `abc` gives is not in typeshed
+_abc: Final[Any] = import_module("_abc")  # typeshed does not describe the C half of `abc`
 
-type Reduced = tuple[Any, ...]
-"""What `__reduce__` gives."""
+type ReduceValue = tuple[Any, ...]
+"""What `__reduce__` returns: a callable, its arguments, then possibly a state and its setter."""
 
 
 class Sentinel:
-    """Something of the restoring session that a pickle refers to; its loader has the real one."""
+    """Stands in a pickle for an object of the restoring session, which `NamespaceUnpickler` puts in."""
 
     __slots__ = ("_name",)
 
     def __init__(self, name: str) -> None:
-        """Be pickled as this module's global `name`."""
+        """Make a sentinel that is pickled as this module's global `name`."""
         self._name = name
 
     def __reduce__(self) -> str:
-        """Go by name."""
+        """Return the name: pickle then saves a reference to the global."""
         return self._name
 
 
 LIVE_NAMESPACE: Final = Sentinel("LIVE_NAMESPACE")
-"""The namespace."""
+"""The live namespace."""
 LAZY_NAMES: Final = Sentinel("LAZY_NAMES")
-"""What names are bound to, restored when it is first asked for."""
+"""A mapping of names to their values, each restored when it is first asked for."""
 
-_IN_EVERY_CLASS: Final = frozenset(
+_IMPLICIT_CLASS_ATTRIBUTES: Final = frozenset(
     {"__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__abstractmethods__", "_abc_impl"}
     | {"__annotate_func__", "__annotations_cache__", "__slotnames__"}
 )
-_OF_ENUM: Final = frozenset(
+_ENUM_CLASS_ATTRIBUTES: Final = frozenset(
     {
         "_generate_next_value_", "_new_member_", "__new_member__", "_use_args_", "_member_names_",
         "_member_map_",
@@ -58,39 +58,40 @@ _OF_ENUM: Final = frozenset(
         "_inverted_", "__new__", "_sort_order_",
     }
 )  # fmt: skip
-_OF_MEMBER: Final = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
+_ENUM_MEMBER_ATTRIBUTES: Final = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
 
 
 # --- saving ---------------------------------------------------------------------------------------------
 
 
-def named(name: str, path: Iterable[str] = ()) -> Reduced:
-    """Refer to a name of the session, or to something in the class that it is bound to."""
-    reference: Reduced = (operator.getitem, (LAZY_NAMES, name))
+def name_reference(name: str, path: Iterable[str] = ()) -> ReduceValue:
+    """Return a reference to a name of the session, or to a member of the class that it is bound to."""
+    reference: ReduceValue = (operator.getitem, (LAZY_NAMES, name))
     path = ".".join(path)
-    return (member_of, (Reference(reference), path)) if path else reference
+    return (class_member, (PickledAs(reference), path)) if path else reference
 
 
-class Reference:
-    """Stands in a reduction for an object that is itself given by a reduction."""
+class PickledAs:
+    """Stands inside a reduce value for an object that has a reduce value of its own."""
 
-    __slots__ = ("_reduced",)
+    __slots__ = ("_reduce_value",)
 
-    def __init__(self, reduced: Reduced) -> None:
-        """Be pickled as `reduced`."""
-        self._reduced = reduced
+    def __init__(self, reduced: ReduceValue) -> None:
+        """Make an object that is pickled as `reduced`."""
+        self._reduce_value = reduced
 
-    def __reduce__(self) -> Reduced:
-        """Give what it stands for."""
-        return self._reduced
+    def __reduce__(self) -> ReduceValue:
+        """Return the reduce value of the object that this one stands for."""
+        return self._reduce_value
 
 
-def function_parts(function: FunctionType, scope: object) -> Reduced:
-    """Give what a function consists of.
+def reduce_function(function: FunctionType, function_globals: object) -> ReduceValue:
+    """Return a function's reduce value: its code, globals and closure first, then everything else.
 
     Args:
         function: the function.
-        scope: its globals: `LIVE`, a module, or a dict that is saved along.
+        function_globals: how its globals are saved: `LIVE_NAMESPACE`, a module, or a dict that is
+            saved with the function.
     """
     annotations: object = (
         function.__annotations__ if sys.version_info < (3, 14) else cast(Any, function).__annotate__
@@ -105,14 +106,15 @@ def function_parts(function: FunctionType, scope: object) -> Reduced:
         function.__type_params__,
         function.__dict__ or None,
     )
-    made = (code_bytes(function.__code__), scope, function.__name__, function.__closure__)
+    made = (code_bytes(function.__code__), function_globals, function.__name__, function.__closure__)
     return make_function, made, state, None, None, fill_function
 
 
 def code_bytes(code: CodeType) -> bytes:
-    """Give a code object as bytes: the same for the same code, wherever that is possible.
+    """Return a code object as bytes: the same bytes for the same code, wherever that is possible.
 
-    Later formats mark which parts are referenced from elsewhere at the moment.
+    Later formats of `marshal` also mark which parts are referenced from elsewhere at the moment, so
+    their bytes differ from call to call.
     """
     try:
         return marshal.dumps(code, 2)
@@ -120,8 +122,8 @@ def code_bytes(code: CodeType) -> bytes:
         return marshal.dumps(code)  # constants that the old format does not know, as slices
 
 
-def cell_parts(cell: CellType) -> Reduced:
-    """Give what a closure's cell consists of. It is filled later: it may hold the function itself."""
+def reduce_cell(cell: CellType) -> ReduceValue:
+    """Return the reduce value of a closure's cell. It is filled later: it may hold the function itself."""
     try:
         contents = (cell.cell_contents,)
     except ValueError:
@@ -129,16 +131,16 @@ def cell_parts(cell: CellType) -> Reduced:
     return CellType, (), contents, None, None, fill_cell
 
 
-def class_parts(cls: type) -> Reduced:
-    """Give what a class consists of."""
+def reduce_class(cls: type) -> ReduceValue:
+    """Return a class's reduce value: what creates it, then its attributes."""
     found = class_dict(cls)
-    # What else is set later may refer to the class itself. A class always gets a `__doc__`.
+    # All other attributes are set later: they may refer to the class. A class always gets a `__doc__`.
     creation: dict[str, object] = {"__qualname__": cls.__qualname__, "__doc__": None}
     creation |= {name: found[name] for name in ("__module__", "__doc__", "__slots__") if name in found}
     attributes = {
         name: value
         for name, value in found.items()
-        if name not in _IN_EVERY_CLASS and name != "__slots__" and not _is_own_slot(value, cls)
+        if name not in _IMPLICIT_CLASS_ATTRIBUTES and name != "__slots__" and not _is_slot_of(value, cls)
     }
     registered: list[type] = []
     if issubclass(type(cls), ABCMeta):
@@ -149,23 +151,25 @@ def class_parts(cls: type) -> Reduced:
     return make_class, (type(cls), cls.__name__, cls.__bases__, creation), state, None, None, fill_class
 
 
-def _is_own_slot(value: object, cls: type) -> bool:
+def _is_slot_of(value: object, cls: type) -> bool:
     kind = type(value)
     if kind is not MemberDescriptorType and kind is not GetSetDescriptorType:
         return False
     return cast(MemberDescriptorType, value).__objclass__ is cls
 
 
-def enum_parts(cls: type[Enum]) -> Reduced:
-    """Give what an enum consists of. Members are made from their values, then get what else they carry."""
+def reduce_enum(cls: type[Enum]) -> ReduceValue:
+    """Return an enum's reduce value. Members are made from their values, then get their other attributes."""
     members = cls.__members__
     attributes = {
         name: value
         for name, value in sorted(class_dict(cls).items())
-        if name not in _OF_ENUM and name not in _IN_EVERY_CLASS and name not in members
+        if name not in _ENUM_CLASS_ATTRIBUTES
+        and name not in _IMPLICIT_CLASS_ATTRIBUTES
+        and name not in members
     }
     carried = {
-        name: {key: value for key, value in vars(member).items() if key not in _OF_MEMBER}
+        name: {key: value for key, value in vars(member).items() if key not in _ENUM_MEMBER_ATTRIBUTES}
         for name, member in members.items()
     }
     creation = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
@@ -175,16 +179,19 @@ def enum_parts(cls: type[Enum]) -> Reduced:
     return make_enum, made, (attributes, carried), None, None, fill_enum
 
 
-def exception_parts(error: BaseException) -> Reduced:
-    """Give what an exception with an `__init__` of its own consists of: that may want other arguments."""
+def reduce_exception(error: BaseException) -> ReduceValue:
+    """Return the reduce value of an exception whose class has its own `__init__`.
+
+    pickle would call that `__init__` with `args`, and it may want other arguments.
+    """
     return make_exception, (type(error), error.args), error.__dict__ or None
 
 
 # --- restoring ------------------------------------------------------------------------------------------
 
 
-def member_of(cls: type, path: str) -> object:
-    """Give what stands at a path in a class, the function itself of a method."""
+def class_member(cls: type, path: str) -> object:
+    """Return what stands at a dotted path in a class; of a static or class method, its function."""
     found: object = cls
     for name in path.split("."):
         found = in_mro(cast("type[object]", found), name)
@@ -194,17 +201,20 @@ def member_of(cls: type, path: str) -> object:
 
 
 def make_function(
-    code: bytes, scope: dict[str, Any] | ModuleType, name: str, closure: tuple[CellType, ...] | None
+    code: bytes,
+    function_globals: dict[str, Any] | ModuleType,
+    name: str,
+    closure: tuple[CellType, ...] | None,
 ) -> FunctionType:
-    """Make a function that lacks all but its code, globals and closure."""
-    scope = scope if isinstance(scope, dict) else vars(scope)
-    # Interned, as the names of compiled functions are: so it is saved in the same bytes again.
+    """Make a function of its code, globals and closure; `fill_function` sets the rest."""
+    function_globals = function_globals if isinstance(function_globals, dict) else vars(function_globals)
+    # Interned, as the names of compiled functions are: so the next checkpoint has the same bytes.
     name = sys.intern(name)
-    return FunctionType(marshal.loads(code), scope, name, None, closure)  # noqa: S302 - as safe as unpickling it
+    return FunctionType(marshal.loads(code), function_globals, name, None, closure)  # noqa: S302 - as safe as unpickling it
 
 
 def fill_function(function: FunctionType, state: tuple[Any, ...]) -> None:
-    """Give a function all else."""
+    """Set all attributes of a function that `make_function` leaves out."""
     qualname, module, doc, defaults, keyword_defaults, annotations, type_params, own = state
     function.__qualname__ = sys.intern(qualname)
     function.__module__ = sys.intern(module) if type(module) is str else module
@@ -220,12 +230,15 @@ def fill_function(function: FunctionType, state: tuple[Any, ...]) -> None:
 
 
 def fill_cell(cell: CellType, contents: tuple[object]) -> None:
-    """Put into a cell what it held."""
+    """Put a cell's contents into it."""
     (cell.cell_contents,) = contents
 
 
-class _Quiet:
-    """First of a new class's bases for a moment: `__init_subclass__` has run for this class before."""
+class _SkipInitSubclass:
+    """Is for a moment the first base of a new class, so that no other `__init_subclass__` is called.
+
+    They ran for this class when the session defined it.
+    """
 
     __slots__ = ()
 
@@ -233,7 +246,7 @@ class _Quiet:
         pass
 
 
-class _QuietWithDict:
+class _SkipInitSubclassWithDict:
     """The same, in the memory layout of classes without `__slots__`."""
 
     def __init_subclass__(cls, **_: object) -> None:
@@ -242,25 +255,27 @@ class _QuietWithDict:
 
 def make_class(meta: type, name: str, bases: tuple[type, ...], creation: dict[str, Any]) -> type:
     """Make an empty class, without running its metaclass or, where that is possible, `__init_subclass__`."""
-    cls = _make_silently(meta, name, bases, _interned(creation))
+    cls = _new_class_without_hooks(meta, name, bases, _intern_names(creation))
     if issubclass(meta, ABCMeta):
         _abc._abc_init(cls)
     return cls
 
 
-def _interned(creation: dict[str, Any]) -> dict[str, Any]:
-    """Share the names in a class's body with others, as the compiler does; see `make_function`."""
+def _intern_names(creation: dict[str, Any]) -> dict[str, Any]:
+    """Intern the names in a class's body, as the compiler does; see `make_function`."""
     for name in ("__module__", "__qualname__"):
         if type(creation.get(name)) is str:
             creation[name] = sys.intern(creation[name])
     return creation
 
 
-def _make_silently(meta: type, name: str, bases: tuple[type, ...], creation: dict[str, Any]) -> type:
+def _new_class_without_hooks(
+    meta: type, name: str, bases: tuple[type, ...], creation: dict[str, Any]
+) -> type:
     new: Callable[..., type] = type.__new__
-    if all(in_mro(base, "__init_subclass__") is _OBJECTS for base in bases):
+    if all(in_mro(base, "__init_subclass__") is _OBJECT_INIT_SUBCLASS for base in bases):
         return new(meta, name, bases, creation)
-    for quiet in (_QuietWithDict, _Quiet):
+    for quiet in (_SkipInitSubclassWithDict, _SkipInitSubclass):
         cls = new(meta, name, (quiet, *bases), dict(creation))
         try:
             cls.__bases__ = bases
@@ -270,15 +285,15 @@ def _make_silently(meta: type, name: str, bases: tuple[type, ...], creation: dic
     return new(meta, name, bases, creation)
 
 
-_OBJECTS: Final = class_dict(object)["__init_subclass__"]
+_OBJECT_INIT_SUBCLASS: Final = class_dict(object)["__init_subclass__"]
 
 
 def fill_class(cls: type, state: tuple[dict[str, Any], list[type]]) -> None:
-    """Give a class its attributes, and an abstract one the classes registered with it."""
+    """Set a class's attributes; register with an abstract one the classes that were registered."""
     attributes, registered = state
     _set_attributes(cls, attributes)
     if issubclass(type(cls), ABCMeta):
-        _abc._abc_init(cls)  # works out anew what is abstract
+        _abc._abc_init(cls)  # finds out again which methods are abstract
         for other in registered:
             _abc._abc_register(cls, other)
 
@@ -288,7 +303,7 @@ def _set_attributes(cls: type, attributes: dict[str, Any]) -> None:
     for name, value in attributes.items():
         put(cls, name, value)
     if "__firstlineno__" in attributes:
-        put(cls, "__firstlineno__", attributes["__firstlineno__"])  # any other attribute removes it
+        put(cls, "__firstlineno__", attributes["__firstlineno__"])  # setting any other attribute removes it
 
 
 def make_enum(
@@ -299,16 +314,16 @@ def make_enum(
     values: dict[str, Any],
     boundary: object,
 ) -> type:
-    """Make an enum of nothing but its members' values."""
+    """Make an enum that has its members and their values; `fill_enum` sets the rest."""
     body = meta.__prepare__(name, bases)
-    for key, value in {**_interned(creation), **values}.items():
+    for key, value in {**_intern_names(creation), **values}.items():
         body[key] = value
     options = {} if boundary is None else {"boundary": boundary}
     return meta(name, bases, body, **options)
 
 
 def fill_enum(cls: type[Enum], state: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> None:
-    """Give an enum its methods, and its members what they carry."""
+    """Set an enum's methods, and its members' other attributes."""
     attributes, carried = state
     _set_attributes(cls, attributes)
     for name, own in carried.items():
@@ -316,7 +331,7 @@ def fill_enum(cls: type[Enum], state: tuple[dict[str, Any], dict[str, dict[str, 
 
 
 def make_exception(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Make an exception from its `args`, past the `__init__` and `__new__` of its Python classes."""
+    """Make an exception from its `args`, without the `__init__` and `__new__` of its Python classes."""
     built_in = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     error: BaseException = built_in.__new__(cls, *args)
     built_in.__init__(error, *args)

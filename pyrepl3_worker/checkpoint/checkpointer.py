@@ -1,8 +1,8 @@
-"""The namespace as bytes and back: per name, incremental, and outspoken about what it could not save.
+"""Creates and restores checkpoints: name by name, incremental, and with a report of what is not saved.
 
-What is sent again is decided by digest alone: whether a list has changed, nobody knows without reading
-it. Only constants (numbers, texts, tuples of them) and plain functions are not even looked at, as long
-as they are the same objects.
+What is sent again is decided by digest alone: whether a list has changed cannot be known without reading
+it. Only constants (numbers, texts, tuples of them) and plain functions are not pickled again as long as
+they are the same objects.
 
 Measured on two shared cores, when nothing or little has changed since the last checkpoint: a 100 MB NumPy
 array 65 ms (its hash; only changed parts are copied), 12,000 dicts (1 MB) 27 ms, 10,000 objects in a list
@@ -26,24 +26,24 @@ from pyrepl3_worker.checkpoint import manifest
 from pyrepl3_worker.checkpoint.fingerprints import fingerprint
 from pyrepl3_worker.checkpoint.grouping import Names
 from pyrepl3_worker.checkpoint.history import CellHistory
-from pyrepl3_worker.checkpoint.manifest import CHUNK, Manifest, NameGroup, Outgoing, SavedHistory
+from pyrepl3_worker.checkpoint.manifest import CHUNK_BYTES, BlobCollector, Manifest, NameGroup, SavedHistory
 from pyrepl3_worker.checkpoint.restore import CheckpointReader
-from pyrepl3_worker.checkpoint.save import CheckpointWriter, OverTime, Pickled
-from pyrepl3_worker.checkpoint.scope import is_provided
+from pyrepl3_worker.checkpoint.save import CheckpointWriter, PickledGroup, SlowObject
+from pyrepl3_worker.checkpoint.scope import is_provided_by_worker
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.rendering.reprs import type_name
 
-_OWN: Final = frozenset({"__warningregistry__"})
+_ALWAYS_HIDDEN: Final = frozenset({"__warningregistry__"})
 _WIRE_MARGIN: Final = 4096
-"""Bytes of a frame that stand beside the blobs and the data."""
+"""Bytes of a frame that are reserved for everything but the blobs and the data."""
 _DIGEST_BYTES: Final = 66
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Manifest).decode
 
 
 @dataclass(frozen=True, slots=True)
-class _Constant:
-    """A value that is the same as long as it is the same object, and how it was saved."""
+class _SavedConstant:
+    """A value that cannot have changed while its fingerprint is the same, and how it was saved."""
 
     value: object
     fingerprint: object
@@ -62,133 +62,137 @@ class Checkpointer:
         history: CellHistory | None = None,
         budget: TimeBudget | None = None,
     ) -> None:
-        """Watch over `namespace`, but for the `hidden` names, which are the session's own.
+        """Save and restore `namespace`, except for the `hidden` names, which belong to the session itself.
 
         Args:
             namespace: the live dict, `__main__`'s.
             hidden: names that are neither saved nor restored.
-            max_bytes: most bytes of one answer. A checkpoint that takes more comes in parts: an answer
-                without `data` wants to be asked for again. None puts everything into one answer.
-            history: is saved and restored too.
-            budget: bounds what objects' own code may take; None waits for it.
+            max_bytes: most bytes of one answer. A larger checkpoint comes in parts: after an answer
+                without `data`, the client asks again. None puts everything into one answer.
+            history: the history of cells, saved and restored with the namespace.
+            budget: limits the time that objects' own code may take; None waits for it without limit.
         """
         self._namespace = namespace
-        self._hidden = hidden | _OWN
+        self._hidden = hidden | _ALWAYS_HIDDEN
         self._max_bytes = max_bytes
-        self._chunk = CHUNK if max_bytes is None else min(CHUNK, max_bytes // 2)
+        self._chunk = CHUNK_BYTES if max_bytes is None else min(CHUNK_BYTES, max_bytes // 2)
         self._history = history
         self._budget = TimeBudget() if budget is None else budget
-        self._slow: dict[str, OverTime] = {}
-        self._together: list[Names] = []
-        """Groups of more than one name, as they were last time."""
-        self._constants: dict[str, _Constant] = {}
-        self._rest: dict[str, deque[Checkpointed]] = {}
-        self._sent: frozenset[str] = frozenset()
-        """Digests of what came with the part before those."""
-        self._arrived: dict[str, dict[str, bytes]] = {}
-        self._classes: dict[str, type] = {}
-        """Those that the last restore has made, or left as they were."""
+        self._slow_objects: dict[str, SlowObject] = {}
+        self._last_groups: list[Names] = []
+        """Groups of more than one name in the last checkpoint."""
+        self._constants: dict[str, _SavedConstant] = {}
+        self._unsent_parts: dict[str, deque[Checkpointed]] = {}
+        self._last_sent: frozenset[str] = frozenset()
+        """Digests of the blobs in the part that was sent last."""
+        self._received_blobs: dict[str, dict[str, bytes]] = {}
+        self._restored_classes: dict[str, type] = {}
+        """By name, the classes that the last restore made, or left as they were."""
 
     def create_checkpoint(
         self, checkpoint_id: str, known: Collection[str], timeout: float | None = None
     ) -> Checkpointed:
-        """Save the namespace.
+        """Save the namespace, or return the next part of a checkpoint that is being sent.
 
         Args:
-            checkpoint_id: the checkpoint's name. While there are parts of it left, the next one comes.
-            known: digests of blobs that need not be sent. Without those of the part before, it begins anew.
-            timeout: seconds that objects' own code may take, all told; None for ten. What takes more than
-                half of what is left of them is stopped, and reported.
+            checkpoint_id: the checkpoint's name. While parts of it are left, the next one is returned.
+            known: digests of blobs that the client has, which are not sent. When those of the last part
+                are missing, the checkpoint is created again from the beginning.
+            timeout: seconds that objects' own code may take in all; None for ten. An object that takes
+                more than half of what is left of them is stopped, and reported.
+
+        Returns:
+            The checkpoint, or a part of it, with the names that could not be saved and why.
         """
-        rest = self._rest.get(checkpoint_id)
-        if rest and self._sent.issubset(known):
-            return self._send(rest.popleft())
+        rest = self._unsent_parts.get(checkpoint_id)
+        if rest and self._last_sent.issubset(known):
+            return self._send_part(rest.popleft())
         started = time.perf_counter()
         history = self._history
         hidden, results = self._hidden, dict[str, object]()
         if history is not None:
-            hidden, results = history.names(hidden), history.values()
-        self._budget.begin(timeout)
-        saving = CheckpointWriter(self._namespace, hidden, results, self._budget, self._slow)
-        outgoing = Outgoing(known, self._chunk)
+            hidden, results = history.hidden_names(hidden), history.results()
+        self._budget.start(timeout)
+        writer = CheckpointWriter(self._namespace, hidden, results, self._budget, self._slow_objects)
+        collector = BlobCollector(known, self._chunk)
         try:
-            saved = self._save(saving, outgoing)
+            saved = self._write_manifest(writer, collector)
         finally:
-            self._budget.close()
-            saving.close()
+            self._budget.stop()
+            writer.close()
         answer = Checkpointed(
             checkpoint_id=checkpoint_id,
             data=_encode(saved),
-            blobs=outgoing.blobs,
+            blobs=collector.blobs,
             unsaved=saved.unsaved,
             duration=time.perf_counter() - started,
-            needs=manifest.digests(saved),
+            needs=manifest.blob_digests(saved),
         )
-        first, *others = self._in_parts(answer)
-        self._rest = {checkpoint_id: deque(others)}
-        return self._send(first)
+        first, *others = self._split_into_parts(answer)
+        self._unsent_parts = {checkpoint_id: deque(others)}
+        return self._send_part(first)
 
-    def _send(self, part: Checkpointed) -> Checkpointed:
-        self._sent = frozenset(part.blobs)
+    def _send_part(self, part: Checkpointed) -> Checkpointed:
+        self._last_sent = frozenset(part.blobs)
         return part
 
-    def _save(self, saving: CheckpointWriter, outgoing: Outgoing) -> Manifest:
-        past: SavedHistory | None = None
+    def _write_manifest(self, writer: CheckpointWriter, collector: BlobCollector) -> Manifest:
+        saved_history: SavedHistory | None = None
         unchanged: dict[str, NameGroup] = {}
-        for name, value in saving.values.items():
+        for name, value in writer.values.items():
             constant = self._constants.get(name)
             if (
                 constant is not None
                 and constant.value is value
                 and constant.fingerprint == fingerprint(value)
-                and outgoing.has(constant.group.pickle)
+                and collector.has_all_of(constant.group.pickle)
             ):
                 unchanged[name] = constant.group
-        pickled = saving.pickle([name for name in saving.values if name not in unchanged], self._together)
-        self._together = [group.names for group in pickled if len(group.names) > 1]
-        groups = [*unchanged.values(), *(_put(group, saving, outgoing) for group in pickled)]
+        pickled = writer.pickle([name for name in writer.values if name not in unchanged], self._last_groups)
+        self._last_groups = [group.names for group in pickled if len(group.names) > 1]
+        groups = [*unchanged.values(), *(_store_group(group, writer, collector) for group in pickled)]
         self._constants = {
-            name: _Constant(value, mark, group)
+            name: _SavedConstant(value, mark, group)
             for group in groups
             if len(group.names) == 1
             for name in group.names
-            if (mark := fingerprint(value := saving.values[name])) is not None
+            if (mark := fingerprint(value := writer.values[name])) is not None
         }
-        position = {name: index for index, name in enumerate(saving.values)}
+        position = {name: index for index, name in enumerate(writer.values)}
 
         def rank(group: NameGroup) -> tuple[bool, int]:
             # Objects may look for constants and functions while they are being restored.
             first = group.names[0]
-            early = first in self._constants or saving.scope.is_definition(saving.values[first])
+            early = first in self._constants or writer.context.is_definition(writer.values[first])
             return not early, position[first]
 
         groups.sort(key=rank)
         if self._history is not None:
-            past = self._history.save(saving.results, saving.aliases(), outgoing)
+            saved_history = self._history.save(writer.results, writer.result_aliases(), collector)
         filenames = sorted({filename for group in groups for filename in group.sources})
         return Manifest(
             version=manifest.VERSION,
             python=manifest.python_version(),
             groups=groups,
-            modules=saving.modules,
-            globals=saving.globals,
+            modules=writer.modules,
+            globals=writer.globals,
             sources={
-                filename: outgoing.put("".join(lines).encode("utf-8", "surrogatepass"))
+                filename: collector.add("".join(lines).encode("utf-8", "surrogatepass"))
                 for filename in filenames
                 if (lines := linecache.getlines(filename))
             },
-            unsaved=saving.unsaved(),
-            history=past,
+            unsaved=writer.unsaved(),
+            history=saved_history,
         )
 
-    def _in_parts(self, answer: Checkpointed) -> list[Checkpointed]:
-        """Cut an answer so that no part takes more bytes than agreed."""
+    def _split_into_parts(self, answer: Checkpointed) -> list[Checkpointed]:
+        """Split an answer so that no part takes more than `max_bytes`."""
         most = self._max_bytes
         if most is None:
             return [answer]
         parts: list[Checkpointed] = []
         blobs: dict[str, bytes] = {}
-        # Up to four bytes a character, and their lengths.
+        # Four bytes a character at most, and the lengths of the texts.
         said = sum(len(each.name) + len(each.type_name) + len(each.reason) + 9 for each in answer.unsaved)
         start = len(answer.data) + _WIRE_MARGIN + _DIGEST_BYTES * len(answer.needs) + 4 * said
         size = start = min(start, most)
@@ -201,61 +205,69 @@ class Checkpointer:
         return [*parts, msgspec.structs.replace(answer, blobs=blobs)]
 
     def restore(self, message: Restore) -> Restored:
-        """Put a checkpoint back: the namespace is as it was, but for what is reported.
+        """Restore a checkpoint: the namespace is as it was, except for what is reported.
 
-        Names that the checkpoint does not know go; those that it could not save are left as they are, and
-        so are those that the message wants to keep.
-        The history (`In`, `Out`, the numbering) comes back too if the message wants it.
-        A message without `data` brings blobs in advance, for a checkpoint that takes several frames.
+        Names that the checkpoint does not know are removed. Names that it could not save are left as they
+        are, and so are those in the message's `keep`. The history (`In`, `Out`, the numbering) is restored
+        if the message's `history` says so.
+
+        Args:
+            message: the checkpoint. One without `data` brings only blobs, for a checkpoint that takes
+                several frames.
+
+        Returns:
+            The names that are restored, and those that are not, with the reasons.
 
         Raises:
             LocalProtocolError: the data is no checkpoint that this worker can read; nothing has changed.
         """
         started = time.perf_counter()
-        blobs = self._arrived.setdefault(message.checkpoint_id, {})
+        blobs = self._received_blobs.setdefault(message.checkpoint_id, {})
         blobs.update(message.blobs)
         if not message.data:
             return Restored(checkpoint_id=message.checkpoint_id)
-        del self._arrived[message.checkpoint_id]
-        found = _read(message.data)
+        del self._received_blobs[message.checkpoint_id]
+        saved = _decode_manifest(message.data)
         keep = frozenset(message.keep)
         if keep:
-            # What is kept may be of these classes, which a second restore would make anew.
+            # Kept values may be instances of these classes, which a second restore would make again.
             keep = keep.union(
-                name for name, known in self._classes.items() if self._namespace.get(name) is known
+                name for name, known in self._restored_classes.items() if self._namespace.get(name) is known
             )
-        self._forget(found, keep)
-        restoring = CheckpointReader(self._namespace, found, blobs, self._budget, keep)
-        self._budget.begin(message.timeout)
+        self._remove_unknown_names(saved, keep)
+        reader = CheckpointReader(self._namespace, saved, blobs, self._budget, keep)
+        self._budget.start(message.timeout)
         try:
-            restoring.run()
+            reader.restore_all()
         finally:
-            self._budget.close()
-        names = (name for group in found.groups for name in group.names)
-        self._classes = {name: kind for name in names if isinstance(kind := self._namespace.get(name), type)}
-        lost = [unsaved for unsaved in found.unsaved if unsaved.name not in keep]
-        lost += restoring.unsaved()
-        results = frozenset(() if found.history is None else found.history.results)
+            self._budget.stop()
+        names = (name for group in saved.groups for name in group.names)
+        self._restored_classes = {
+            name: kind for name in names if isinstance(kind := self._namespace.get(name), type)
+        }
+        lost = [unsaved for unsaved in saved.unsaved if unsaved.name not in keep]
+        lost += reader.not_restored()
+        results = frozenset(() if saved.history is None else saved.history.results)
         if not message.history:
             lost = [unsaved for unsaved in lost if unsaved.name not in results]
-        elif self._history is not None and found.history is not None:
-            self._history.restore(found.history, restoring.results(), blobs)
-        self._together = [tuple(group.names) for group in found.groups if len(group.names) > 1]
+        elif self._history is not None and saved.history is not None:
+            self._history.restore(saved.history, reader.restored_results(), blobs)
+        self._last_groups = [tuple(group.names) for group in saved.groups if len(group.names) > 1]
         self._constants = {}
-        self._rest = {}
-        self._slow.clear()
+        self._unsent_parts = {}
+        self._slow_objects.clear()
         return Restored(
             checkpoint_id=message.checkpoint_id,
-            names=restoring.names,
+            names=reader.restored_names,
             unsaved=lost,
             duration=time.perf_counter() - started,
         )
 
-    def _forget(self, found: Manifest, keep: frozenset[str]) -> None:
-        kept = {*keep, *(name for group in found.groups for name in group.names)}
-        kept.update(found.modules, found.globals, (unsaved.name for unsaved in found.unsaved))
+    def _remove_unknown_names(self, saved: Manifest, keep: frozenset[str]) -> None:
+        kept = {*keep, *(name for group in saved.groups for name in group.names)}
+        kept.update(saved.modules, saved.globals, (unsaved.name for unsaved in saved.unsaved))
         for name, value in list(self._namespace.items()):
-            if name in kept or name in self._hidden or is_provided(name, value):
+            if name in kept or name in self._hidden or is_provided_by_worker(name, value):
                 continue
             if name == "__doc__":
                 self._namespace[name] = None
@@ -263,24 +275,24 @@ class Checkpointer:
                 del self._namespace[name]
 
 
-def _put(pickled: Pickled, saving: CheckpointWriter, outgoing: Outgoing) -> NameGroup:
+def _store_group(pickled: PickledGroup, writer: CheckpointWriter, collector: BlobCollector) -> NameGroup:
     return NameGroup(
         names=list(pickled.names),
-        type_names=[type_name(saving.values[name]) for name in pickled.names],
-        pickle=outgoing.put(pickled.data),
-        buffers=[outgoing.put(buffer) for buffer in pickled.buffers],
+        type_names=[type_name(writer.values[name]) for name in pickled.names],
+        pickle=collector.add(pickled.data),
+        buffers=[collector.add(buffer) for buffer in pickled.buffers],
         sources=sorted(pickled.sources),
     )
 
 
-def _read(data: bytes) -> Manifest:
+def _decode_manifest(data: bytes) -> Manifest:
     try:
-        found = _decode(data)
+        saved = _decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError, MemoryError) as error:
         raise LocalProtocolError(f"this is no checkpoint: {error}") from error
-    if (found.version, found.python) != (manifest.VERSION, manifest.python_version()):
+    if (saved.version, saved.python) != (manifest.VERSION, manifest.python_version()):
         raise LocalProtocolError(
-            f"the checkpoint was made by {found.python} (format {found.version}) and can't be read by"
+            f"the checkpoint was made by {saved.python} (format {saved.version}) and can't be read by"
             f" {manifest.python_version()} (format {manifest.VERSION})"
         )
-    return found
+    return saved

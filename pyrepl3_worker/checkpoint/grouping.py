@@ -1,31 +1,31 @@
-"""Which names have to be saved together. Pure: names and ids in, groups of names out."""
+"""Finds the names that have to be pickled together. Pure: names and ids in, groups of names out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 type Names = tuple[str, ...]
 
 
-class Partition:
-    """Names, joined step by step (union-find)."""
+class UnionFind:
+    """Names, united step by step into groups (the union-find structure)."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        """Start with every name for itself."""
+        """Start with every name in a group of its own."""
         self._parent = {name: name for name in names}
 
     def find(self, name: str) -> str:
-        """Give the name that stands for a name's group."""
+        """Return the name that represents a name's group."""
         parent = self._parent
         while parent[name] != name:
             parent[name] = parent[parent[name]]
             name = parent[name]
         return name
 
-    def join(self, one: str, other: str) -> None:
-        """Put two groups together."""
+    def union(self, one: str, other: str) -> None:
+        """Unite the groups of two names."""
         self._parent[self.find(one)] = self.find(other)
 
     def groups(self) -> list[Names]:
-        """Give the groups, in the order of the first names; the names in theirs."""
+        """Return the groups in the order of their first names; each group's names keep their order."""
         found: dict[str, list[str]] = {}
         for name in self._parent:
             found.setdefault(self.find(name), []).append(name)
@@ -33,31 +33,36 @@ class Partition:
 
 
 def groups_sharing_objects(
-    objects: Mapping[str, Iterable[int]], needs: Mapping[str, Iterable[str]]
+    objects: Mapping[str, Iterable[int]], dependencies: Mapping[str, Iterable[str]]
 ) -> list[Names]:
-    """Give the groups of names that share objects, or that need each other in a circle.
+    """Return the groups of names that share objects, or that depend on each other in a cycle.
 
     Args:
-        objects: by name, the ids of the objects that it holds and whose identity matters.
-        needs: by name, the names that are saved on their own and that it refers to.
+        objects: by name, the ids of the objects that its value holds and whose identity matters.
+        dependencies: by name, the other names that its value refers to by name.
     """
-    partition = Partition(objects)
+    partition = UnionFind(objects)
     first: dict[int, str] = {}
     for name, ids in objects.items():
         for identity in ids:
             other = first.setdefault(identity, name)
             if other is not name:
-                partition.join(other, name)
-    for circle in _circles(partition, needs):
-        for name in circle[1:]:
-            partition.join(circle[0], name)
+                partition.union(other, name)
+    for cycle in _dependency_cycles(partition, dependencies):
+        for name in cycle[1:]:
+            partition.union(cycle[0], name)
     return partition.groups()
 
 
-def _circles(partition: Partition, needs: Mapping[str, Iterable[str]]) -> list[Sequence[str]]:
-    """Give the strongly connected parts of the groups' needs (Tarjan's algorithm, without recursion)."""
+def _dependency_cycles(
+    partition: UnionFind, dependencies: Mapping[str, Iterable[str]]
+) -> list[Sequence[str]]:
+    """Return the strongly connected components of the groups' dependencies.
+
+    This is Tarjan's algorithm without recursion: chains of dependencies may be thousands of names long.
+    """
     edges: dict[str, set[str]] = {}
-    for name, needed in needs.items():
+    for name, needed in dependencies.items():
         own = partition.find(name)
         others = {partition.find(other) for other in needed}
         edges.setdefault(own, set()).update(others - {own})
@@ -65,7 +70,7 @@ def _circles(partition: Partition, needs: Mapping[str, Iterable[str]]) -> list[S
     low: dict[str, int] = {}
     path: list[str] = []
     on_path: set[str] = set()
-    circles: list[Sequence[str]] = []
+    cycles: list[Sequence[str]] = []
     for root, others in edges.items():
         if root in index:
             continue
@@ -82,11 +87,11 @@ def _circles(partition: Partition, needs: Mapping[str, Iterable[str]]) -> list[S
                     low[work[-1][0]] = min(low[work[-1][0]], low[node])
                 if low[node] == index[node]:
                     at = path.index(node)
-                    circle = path[at:]
+                    cycle = path[at:]
                     del path[at:]
-                    on_path.difference_update(circle)
-                    if len(circle) > 1:
-                        circles.append(circle)
+                    on_path.difference_update(cycle)
+                    if len(cycle) > 1:
+                        cycles.append(cycle)
             elif following not in index:
                 index[following] = low[following] = len(index)
                 path.append(following)
@@ -94,4 +99,4 @@ def _circles(partition: Partition, needs: Mapping[str, Iterable[str]]) -> list[S
                 work.append((following, iter(sorted(edges.get(following, ())))))
             elif following in on_path:
                 low[node] = min(low[node], index[following])
-    return circles
+    return cycles

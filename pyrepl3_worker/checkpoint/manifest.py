@@ -1,7 +1,7 @@
-"""What a checkpoint consists of: a manifest, and contents that are kept apart by their digests.
+"""What a checkpoint consists of: a manifest, and blobs that are named by their digests.
 
-The parent stores both as bytes and reads neither. A content is cut into chunks, so that a large array
-of which one corner has changed is sent as that corner, and no single blob is too long for a store.
+The client stores both as bytes and reads neither. Data is split into chunks: of a large array in which
+one part has changed, only the changed chunks are sent, and no blob is too long for a store.
 """
 
 import platform
@@ -15,58 +15,59 @@ from pyrepl3_schemas.messages import Unsaved
 
 VERSION: Final = 2
 """Raised whenever a pickle could name a place in this package that has moved."""
-INLINE: Final = 128
-"""Bytes of a content that stands in the manifest itself: a digest would take as much room."""
-CHUNK: Final = 4 * 1024 * 1024
+MAX_INLINE_BYTES: Final = 128
+"""Data of at most so many bytes stands in the manifest itself: its digest would take as much room."""
+CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 type Buffer = bytes | bytearray | memoryview
 
 
 class BlobRefs(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """Some bytes: right here, or by the digests (SHA-256, hexadecimal) of their chunks."""
+    """Some data: the bytes themselves, or the digests (SHA-256, hexadecimal) of its chunks."""
 
     inline: bytes = b""
     chunks: list[str] = []
 
 
 class NameGroup(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """Names that are saved together, since they share objects."""
+    """Names that are pickled together, because they share objects."""
 
     names: list[str]
-    """In the order in which they were written."""
+    """In the order in which they were pickled."""
     type_names: list[str]
     pickle: BlobRefs
     buffers: list[BlobRefs] = []
-    """What the pickle refers to as out-of-band buffers: large arrays."""
+    """The pickle's out-of-band buffers: the memory of large arrays."""
     sources: list[str] = []
-    """Filenames of the cells that its functions came from."""
+    """Filenames of the cells that define its functions."""
 
 
 class SavedHistory(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """The history of the session: what was run, and what came of it."""
+    """The history of the session: the cells' sources and their results."""
 
     count: int
-    """How many inputs there were."""
+    """The number of inputs."""
     first: int
-    """The first of them that is kept here."""
+    """The index of the first input that is saved."""
     inputs: list[BlobRefs] = []
+    """Blocks of inputs, each a msgpack list of UTF-8 texts."""
     results: list[str] = []
-    """Names among those of the groups, modules and globals that are results, not variables."""
+    """Which names of the groups, modules and globals are results, not variables."""
     recent: dict[str, str] = {}
-    """By the name of a last result (`_`), the result's."""
+    """By the name of a last result (`_`), the name under which that result is saved."""
     aliases: dict[str, str] = {}
     """By the name of a result that could not be saved, the variable that is the same object."""
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything that a checkpoint knows, but for the contents."""
+    """Everything in a checkpoint except the blobs."""
 
     version: int
     python: str
     groups: list[NameGroup] = []
-    """In the order in which they are best restored."""
+    """In the order in which they are restored: constants and definitions first."""
     modules: dict[str, str] = {}
-    """Names bound to modules, with the modules' own names."""
+    """Names bound to modules, and the names by which those are imported."""
     globals: list[str] = []
     """Names bound to the namespace itself."""
     sources: dict[str, BlobRefs] = {}
@@ -76,12 +77,12 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def python_version() -> str:
-    """Give what has to agree for bytecode and pickles to be read again."""
+    """Return the implementation and version of Python, on which bytecode and pickles depend."""
     return f"{platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
 
 
-def digests(manifest: Manifest) -> list[str]:
-    """Give the digests of all blobs that a restore takes, each once."""
+def blob_digests(manifest: Manifest) -> list[str]:
+    """Return the digests of all blobs that a restore needs, each once."""
     contents = [content for group in manifest.groups for content in (group.pickle, *group.buffers)]
     contents.extend(manifest.sources.values())
     if manifest.history is not None:
@@ -89,19 +90,19 @@ def digests(manifest: Manifest) -> list[str]:
     return list(dict.fromkeys(digest for content in contents for digest in content.chunks))
 
 
-class Outgoing:
-    """Contents on their way to the parent, without those that it has already."""
+class BlobCollector:
+    """Splits data into blobs, and collects those that the client does not have yet."""
 
-    def __init__(self, known: Collection[str], chunk: int = CHUNK) -> None:
-        """Leave out the blobs in `known`; make none longer than `chunk` bytes."""
+    def __init__(self, known: Collection[str], chunk: int = CHUNK_BYTES) -> None:
+        """Leave out the blobs whose digests are in `known`; make none longer than `chunk` bytes."""
         self.known = frozenset(known)
         self._chunk = chunk
         self.blobs: dict[str, bytes] = {}
 
-    def put(self, data: Buffer) -> BlobRefs:
-        """Give what stands in the manifest for some bytes."""
+    def add(self, data: Buffer) -> BlobRefs:
+        """Add some data; return what stands for it in the manifest."""
         view = memoryview(data).cast("B")
-        if len(view) <= INLINE:
+        if len(view) <= MAX_INLINE_BYTES:
             return BlobRefs(inline=bytes(view))
         chunks: list[str] = []
         for start in range(0, len(view), self._chunk):
@@ -112,13 +113,13 @@ class Outgoing:
                 self.blobs[digest] = bytes(chunk)
         return BlobRefs(chunks=chunks)
 
-    def has(self, content: BlobRefs) -> bool:
-        """Whether the parent has, or will have, all of a content."""
+    def has_all_of(self, content: BlobRefs) -> bool:
+        """Return whether the client has, or will get, all blobs of some data."""
         return all(digest in self.known or digest in self.blobs for digest in content.chunks)
 
 
-def take(content: BlobRefs, blobs: Mapping[str, bytes]) -> bytearray:
-    """Put a content's bytes together again.
+def join_blobs(content: BlobRefs, blobs: Mapping[str, bytes]) -> bytearray:
+    """Return some data, joined again from its blobs.
 
     Raises:
         LookupError: a blob is missing, or is not what its digest says.

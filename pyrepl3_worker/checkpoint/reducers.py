@@ -1,30 +1,34 @@
-"""Objects of the standard library that pickle saves by a name which a fresh worker does not have."""
+"""How to pickle objects that plain pickle cannot save, or would restore as something else.
+
+Caches, type variables and properties of the standard library; lists and dicts with item methods of their
+own; NumPy arrays that are views of others.
+"""
 
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Final, NewType, ParamSpec, TypeVar, TypeVarTuple, cast
 
-from pyrepl3_worker.checkpoint.by_value import Reduced
+from pyrepl3_worker.checkpoint.by_value import ReduceValue
 from pyrepl3_worker.rendering.static_lookup import UNKNOWN, class_dict, in_mro
 
 
-def cache_parts(value: Any) -> Reduced:
-    """Give what a function with a cache consists of; the cache itself is left behind."""
+def reduce_lru_cache(value: Any) -> ReduceValue:
+    """Return the reduce value of a function with a cache; the cached values are not saved."""
     parameters = value.cache_parameters()
     made = (value.__wrapped__, parameters["maxsize"], parameters["typed"])
     own = dict[str, Any](value.__dict__)
     del own["__wrapped__"], own["cache_parameters"]
-    return make_cache, made, own
+    return make_lru_cache, made, own
 
 
-def make_cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:  # noqa: FBT001
-    """Make a function with a cache, as `functools.lru_cache` does; the cache is empty."""
+def make_lru_cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:  # noqa: FBT001
+    """Make a function with an empty cache, as `functools.lru_cache` does."""
     return lru_cache(maxsize, typed)(function)
 
 
-def variable_parts(value: TypeVar) -> Reduced:
-    """Give what a type variable consists of."""
+def reduce_type_variable(value: TypeVar) -> ReduceValue:
+    """Return the reduce value of a type variable."""
     options = {
         "bound": value.__bound__,
         "covariant": value.__covariant__,
@@ -34,52 +38,52 @@ def variable_parts(value: TypeVar) -> Reduced:
     return make_type_variable, (TypeVar, value.__module__, (value.__name__, *value.__constraints__), options)
 
 
-def spec_parts(value: ParamSpec | TypeVarTuple) -> Reduced:
-    """Give what the other two kinds of type variables consist of."""
+def reduce_param_spec(value: ParamSpec | TypeVarTuple) -> ReduceValue:
+    """Return the reduce value of a `ParamSpec` or a `TypeVarTuple`."""
     return make_type_variable, (type(value), value.__module__, (value.__name__,), {})
 
 
 def make_type_variable(kind: Any, module: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Make a type variable as if `module` had."""
+    """Make a type variable as if code in `module` had made it."""
     made = kind(*arguments, **options)
     made.__module__ = module
     return made
 
 
-def new_type_parts(value: Any) -> Reduced:
-    """Give what a `NewType` consists of."""
+def reduce_new_type(value: Any) -> ReduceValue:
+    """Return the reduce value of a `NewType`."""
     return NewType, (value.__name__, value.__supertype__), {"__module__": value.__module__}
 
 
-def property_parts(value: property) -> Reduced:
-    """Give what a property consists of."""
+def reduce_property(value: property) -> ReduceValue:
+    """Return the reduce value of a property."""
     return property, (value.fget, value.fset, value.fdel, value.__doc__)
 
 
-# --- containers that fill themselves in their own way ---------------------------------------------------
+# --- lists and dicts with item methods of their own -----------------------------------------------------
 
 
 _DICT: Final = class_dict(dict)
 _LIST: Final = class_dict(list)
 
 
-def overrides_filling(kind: type) -> bool:
-    """Whether pickle would fill a list or dict by methods of its own, which need not put in what they get."""
-    if in_mro(kind, "__reduce_ex__") is not _object("__reduce_ex__"):
+def overrides_item_methods(kind: type) -> bool:
+    """Return whether pickle would fill a list or dict by its class's own methods, which may change items."""
+    if in_mro(kind, "__reduce_ex__") is not _object_attribute("__reduce_ex__"):
         return False
-    if in_mro(kind, "__reduce__") is not _object("__reduce__"):
+    if in_mro(kind, "__reduce__") is not _object_attribute("__reduce__"):
         return False
     own_item = in_mro(kind, "__setitem__") is not _DICT["__setitem__"]
     own_append = any(in_mro(kind, name) is not _LIST[name] for name in ("append", "extend"))
     return (issubclass(kind, dict) and own_item) or (issubclass(kind, list) and own_append)
 
 
-def _object(name: str) -> object:
+def _object_attribute(name: str) -> object:
     return in_mro(object, name)
 
 
-def container_parts(value: Any) -> Reduced:
-    """Give what a list or dict of a class of its own consists of, its items as they are."""
+def reduce_container(value: Any) -> ReduceValue:
+    """Return the reduce value of a list or dict of a subclass, with its items as they are."""
     make, arguments, state, *_ = object.__reduce_ex__(value, 2)
     kind = cast("type[Any]", type(value))
     items = list[Any](list[Any].__iter__(value)) if issubclass(kind, list) else None
@@ -88,7 +92,7 @@ def container_parts(value: Any) -> Reduced:
 
 
 def fill_container(value: Any, content: tuple[Any, list[Any] | None, dict[Any, Any] | None]) -> None:
-    """Put items in past the class's own methods, and then its state as pickle does."""
+    """Put items in without the class's own methods, then set the state as pickle does."""
     state, items, table = content
     if items is not None:
         list[Any].extend(value, items)
@@ -107,11 +111,11 @@ def fill_container(value: Any, content: tuple[Any, list[Any] | None, dict[Any, A
         setattr(value, name, slot)
 
 
-# --- arrays that look into others -------------------------------------------------------------------------
+# --- NumPy arrays that are views of others ----------------------------------------------------------------
 
 
-def can_look_into(view: Any, base: Any) -> bool:
-    """Whether an array is all in the memory of another one that comes back with the same layout."""
+def can_be_saved_as_view(view: Any, base: Any) -> bool:
+    """Return whether an array lies wholly in the memory of another, which is restored with its layout."""
     if view.dtype.hasobject or base.dtype.hasobject:
         return False
     if not (base.flags.c_contiguous or base.flags.f_contiguous):
@@ -123,13 +127,13 @@ def can_look_into(view: Any, base: Any) -> bool:
     return view.size > 0 and first >= 0 and last + view.itemsize <= base.nbytes
 
 
-def view_parts(view: Any, base: Any) -> Reduced:
-    """Give where in another array's memory an array is."""
+def reduce_array_view(view: Any, base: Any) -> ReduceValue:
+    """Return the reduce value of an array: its place in another array's memory."""
     where = (base, _address(view) - _address(base), view.dtype, view.shape, view.strides)
-    return make_view, (*where, view.flags.writeable)
+    return make_array_view, (*where, view.flags.writeable)
 
 
-def make_view(
+def make_array_view(
     base: Any,
     offset: int,
     dtype: Any,
@@ -137,7 +141,7 @@ def make_view(
     strides: tuple[int, ...],
     writeable: bool,  # noqa: FBT001
 ) -> Any:
-    """Look into an array."""
+    """Make an array that is a view of the memory of `base`; `offset` is in bytes."""
     memory = base.reshape(-1, order="A").view("u1")
     made = import_module("numpy").ndarray(shape, dtype, memory, offset, strides)
     if not writeable:

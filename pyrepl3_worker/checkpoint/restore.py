@@ -1,4 +1,4 @@
-"""A checkpoint on its way back into the namespace."""
+"""Loads a checkpoint's groups back into a namespace."""
 
 import linecache
 from collections.abc import Collection, Iterator, Mapping
@@ -10,112 +10,123 @@ from pyrepl3_worker.checkpoint import manifest
 from pyrepl3_worker.checkpoint.manifest import BlobRefs, Manifest, NameGroup
 from pyrepl3_worker.checkpoint.pickler import NamespaceUnpickler
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
-from pyrepl3_worker.checkpoint.unsaveable import describe
+from pyrepl3_worker.checkpoint.unsaveable import describe_restore_error
+from pyrepl3_worker.code.cell_sources import linecache_entry
 from pyrepl3_worker.rendering.reprs import type_name
 
 
 class CheckpointReader(Mapping[str, object]):
-    """A checkpoint on its way back; as a mapping, it restores what is asked for first."""
+    """Restores a checkpoint. As a mapping, it restores the value of a name when it is first asked for it.
+
+    Pickles look names up in it (`LAZY_NAMES`), so that the groups need no order.
+    """
 
     def __init__(
         self,
         namespace: dict[str, Any],
-        found: Manifest,
+        saved: Manifest,
         blobs: Mapping[str, bytes],
         budget: TimeBudget,
         keep: Collection[str] = (),
     ) -> None:
-        """Be about to fill `namespace`; objects' own code may take as long as `patience` has it.
+        """Prepare to fill `namespace`; nothing is restored yet.
 
-        The variables in `keep` are left as they are, whatever was saved for them.
+        Args:
+            namespace: the live dict.
+            saved: the checkpoint's manifest.
+            blobs: the blobs by their digests.
+            budget: limits the time that objects' own code may take.
+            keep: variables that are left as they are, whatever was saved for them.
         """
-        past = found.history
-        self._aside = frozenset(() if past is None else past.results)
-        """Names of results: they are no variables."""
-        self._kept = frozenset(keep) - self._aside
-        self._untouched = self._aside | self._kept
-        """Names that are not bound, nor removed."""
-        self._aliases = dict[str, str]() if past is None else past.aliases
+        history = saved.history
+        self._result_names = frozenset(() if history is None else history.results)
+        """Names under which results are saved: they are no variables."""
+        self._kept_names = frozenset(keep) - self._result_names
+        self._untouched_names = self._result_names | self._kept_names
+        """Names that are neither bound nor removed."""
+        self._aliases = dict[str, str]() if history is None else history.aliases
         self._budget = budget
-        self._loaded_modules: dict[str, object] = {}
+        self._modules: dict[str, object] = {}
         self._namespace = namespace
-        self._manifest = found
+        self._manifest = saved
         self._blobs = blobs
-        self._groups = {name: group for group in found.groups for name in group.names}
+        self._groups = {name: group for group in saved.groups for name in group.names}
         self._values: dict[str, object] = {}
-        self._reasons: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
         self._loading: set[str] = set()
 
     @property
-    def names(self) -> list[str]:
-        """What is there again."""
+    def restored_names(self) -> list[str]:
+        """The variables that have been restored."""
         return [
-            *(name for name in self._values if name not in self._untouched),
-            *(name for name in self._loaded_modules if name not in self._untouched),
-            *(name for name in self._manifest.globals if name not in self._untouched),
+            *(name for name in self._values if name not in self._untouched_names),
+            *(name for name in self._modules if name not in self._untouched_names),
+            *(name for name in self._manifest.globals if name not in self._untouched_names),
         ]
 
-    def results(self) -> dict[str, object]:
-        """Give what is there again of the results."""
-        found = {**self._values, **self._loaded_modules}
+    def restored_results(self) -> dict[str, object]:
+        """Return the results that have been restored, by the names that they were saved under."""
+        found = {**self._values, **self._modules}
         found |= dict.fromkeys(self._manifest.globals, self._namespace)
-        there = self._namespace
-        found |= {name: there[variable] for name, variable in self._aliases.items() if variable in there}
-        return {name: found[name] for name in self._aside if name in found}
+        namespace = self._namespace
+        found |= {
+            name: namespace[variable] for name, variable in self._aliases.items() if variable in namespace
+        }
+        return {name: found[name] for name in self._result_names if name in found}
 
-    def unsaved(self) -> list[Unsaved]:
-        """What is not."""
+    def not_restored(self) -> list[Unsaved]:
+        """Return the names that could not be restored, with the reasons."""
         return [
             Unsaved(name, self._type_name(name), reason)
-            for name, reason in self._reasons.items()
-            if name not in self._kept
+            for name, reason in self._failures.items()
+            if name not in self._kept_names
         ]
 
     def _type_name(self, name: str) -> str:
         group = self._groups.get(name)
         return "module" if group is None else group.type_names[group.names.index(name)]
 
-    def run(self) -> None:
-        """Bring everything back that can be."""
+    def restore_all(self) -> None:
+        """Restore everything that can be restored."""
         for filename, content in self._manifest.sources.items():
             self._add_source(filename, content)
         for name in self._manifest.globals:
-            if name not in self._untouched:
+            if name not in self._untouched_names:
                 self._namespace[name] = self._namespace
         for name, module in self._manifest.modules.items():
-            if name not in self._kept:
-                self._import(name, module)
-        # Of a group that is kept as a whole, nothing is loaded, unless somebody refers to what is not there.
-        waiting = [group for group in self._manifest.groups if not self._kept.issuperset(group.names)]
+            if name not in self._kept_names:
+                self._import_module(name, module)
+        # A group of which all names are kept is not loaded, unless another refers to a name that is missing.
+        waiting = [group for group in self._manifest.groups if not self._kept_names.issuperset(group.names)]
         while waiting:
-            # What fails may have wanted a name, in the objects' own code, that was not there yet.
-            left = [group for group in waiting if not self._load(group)]
+            # A group may have failed because its objects' own code used a name that was not restored yet.
+            left = [group for group in waiting if not self._load_group(group)]
             if len(left) == len(waiting):
                 break
             waiting = left
 
     def _add_source(self, filename: str, content: BlobRefs) -> None:
-        # Also if it is there: it would go with the code that it is kept for now (see `sources`).
+        # Also if it is there: `cell_sources` would remove that entry together with its code.
         try:
-            source = manifest.take(content, self._blobs).decode("utf-8", "surrogatepass")
+            source = manifest.join_blobs(content, self._blobs).decode("utf-8", "surrogatepass")
         except (LookupError, UnicodeError):
-            return  # tracebacks will lack the lines, and nothing else
-        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+            return  # only the lines in tracebacks are missing
+        linecache.cache[filename] = linecache_entry(filename, source)
 
-    def _import(self, name: str, module: str) -> None:
+    def _import_module(self, name: str, module: str) -> None:
         try:
             found = self._budget.run(import_module, module)
         except BaseException as error:  # the module's code may raise SystemExit as well
-            if name not in self._untouched:
+            if name not in self._untouched_names:
                 self._namespace.pop(name, None)
-            self._reasons[name] = f"importing {module} failed: {self._describe(error)}"
+            self._failures[name] = f"importing {module} failed: {self._describe(error)}"
         else:
-            self._loaded_modules[name] = found
-            if name not in self._untouched:
+            self._modules[name] = found
+            if name not in self._untouched_names:
                 self._namespace[name] = found
 
-    def _load(self, group: NameGroup) -> bool:
-        """Restore a group unless it is there; tell whether it is."""
+    def _load_group(self, group: NameGroup) -> bool:
+        """Restore a group, if it is not restored yet; return whether it is now."""
         first = group.names[0]
         if first in self._values:
             return True
@@ -123,52 +134,52 @@ class CheckpointReader(Mapping[str, object]):
             raise LookupError(f"{first!r} is needed to restore itself")
         self._loading.add(first)
         try:
-            data = manifest.take(group.pickle, self._blobs)
-            buffers = [manifest.take(content, self._blobs) for content in group.buffers]
+            data = manifest.join_blobs(group.pickle, self._blobs)
+            buffers = [manifest.join_blobs(content, self._blobs) for content in group.buffers]
             loader = NamespaceUnpickler(data, buffers, self._namespace, self)
             values = {name: self._budget.run(loader.load) for name in group.names}
-        except BaseException as error:  # its code may raise SystemExit as well; nobody else's stands here
-            self._reasons |= dict.fromkeys(group.names, self._describe(error))
+        except BaseException as error:  # its code may raise SystemExit as well; no other code runs here
+            self._failures |= dict.fromkeys(group.names, self._describe(error))
             for name in group.names:
-                if name not in self._untouched:
+                if name not in self._untouched_names:
                     self._namespace.pop(name, None)
             return False
         finally:
             self._loading.discard(first)
         self._values |= values
         for name, value in values.items():
-            if name not in self._untouched:
+            if name not in self._untouched_names:
                 self._namespace[name] = value
         for name in group.names:
-            self._reasons.pop(name, None)
+            self._failures.pop(name, None)
         return True
 
     def _describe(self, error: BaseException) -> str:
         try:
-            return self._budget.run(describe, error)
-        except BaseException:  # its text does not come, for whatever reason
+            return self._budget.run(describe_restore_error, error)
+        except BaseException:  # its `__str__` fails or takes too long
             return type_name(error)
 
     def __getitem__(self, name: str) -> object:
-        """Give what a name is bound to.
+        """Return the value of a name, restored if it is not restored yet.
 
         Raises:
-            LookupError: it can't be restored, or is nothing that the session has.
+            LookupError: it can't be restored, or the session has no such name.
         """
-        if name in self._kept and name in self._namespace:
+        if name in self._kept_names and name in self._namespace:
             return self._namespace[name]
         group = self._groups.get(name)
-        if group is not None and self._load(group):
+        if group is not None and self._load_group(group):
             return self._values[name]
         if group is None and name in self._namespace:
-            return self._namespace[name]  # a capability, or the like
-        reason = self._reasons.get(name, "this session does not have it")
+            return self._namespace[name]  # a capability, for example
+        reason = self._failures.get(name, "this session does not have it")
         raise LookupError(f"it needs {name!r}: {reason}")
 
     def __iter__(self) -> Iterator[str]:
-        """Go over what was saved."""
+        """Return an iterator over the names that were saved."""
         return iter(self._groups)
 
     def __len__(self) -> int:
-        """Count it."""
+        """Return the number of names that were saved."""
         return len(self._groups)

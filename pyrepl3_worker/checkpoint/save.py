@@ -1,11 +1,10 @@
-"""One checkpoint in the making: the names of a namespace, pickled in groups.
+"""Pickles the names of a namespace, in groups of names that share objects.
 
-Each name is pickled by itself, so one object that can't be saved takes nothing else with it. Names that
-share objects are found by what their pickles have met, and are pickled once more, together. Who knows
-earlier groups has them tried first: then nothing is pickled twice.
+Each name is pickled by itself, so an object that can't be saved does not affect other names. Names that
+share objects are found by the objects that their pickles have met, and are pickled once more, together.
+The groups of the last checkpoint are tried first: if they still hold, nothing is pickled twice.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic  # by name: the code may replace it
@@ -15,39 +14,39 @@ from typing import Final, cast
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.checkpoint.grouping import Names, groups_sharing_objects
 from pyrepl3_worker.checkpoint.pickler import NamespacePickler, identity_matters
-from pyrepl3_worker.checkpoint.scope import PicklerContext, is_provided
+from pyrepl3_worker.checkpoint.scope import PicklerContext, import_name, is_provided_by_worker
 from pyrepl3_worker.checkpoint.time_budget import BudgetExceeded, TimeBudget
-from pyrepl3_worker.checkpoint.unsaveable import explain
+from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, describe_save_error
 from pyrepl3_worker.rendering.reprs import encodable, type_name
 
 
 @dataclass(frozen=True, slots=True)
-class Pickled:
-    """A group, written."""
+class PickledGroup:
+    """A group of names, pickled."""
 
     names: Names
-    """In the order in which they were written."""
+    """In the order in which they were pickled."""
     data: bytes
     buffers: list[memoryview]
     sources: set[str]
-    """Cells whose functions are in it."""
+    """Filenames of the cells whose functions are in it."""
     objects: dict[str, set[int]]
-    """By name, the objects it holds whose identity matters."""
-    needs: dict[str, set[str]]
+    """By name, the ids of the objects it holds whose identity matters."""
+    dependencies: dict[str, set[str]]
     """By name, the definitions of other groups that it refers to."""
 
 
 @dataclass(frozen=True, slots=True)
-class OverTime:
-    """An object that had to be stopped."""
+class SlowObject:
+    """An object whose pickling took too long and was stopped."""
 
     value: object
     reason: str
-    again: float
-    """When it is worth another try: it costs a hundredth of the session's time at most."""
+    retry_at: float
+    """When it is tried again (`time.monotonic`): it may cost a hundredth of the session's time at most."""
 
 
-class _Failure(Exception):  # noqa: N818 - it is a finding, and reported as one
+class _SaveError(Exception):
     """A name can't be saved."""
 
     def __init__(self, name: str, reason: str) -> None:
@@ -65,15 +64,15 @@ class _IdentityMatters(dict[type, bool]):
 
 
 _matters: Final = _IdentityMatters()
-_LONGEST_REASON: Final = 1000
+_MAX_REASON_CHARS: Final = 1000
 
 
-def _short(reason: str) -> str:
-    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…"
+def _truncate_reason(reason: str) -> str:
+    return reason if len(reason) <= _MAX_REASON_CHARS else f"{reason[:_MAX_REASON_CHARS]}…"
 
 
 class CheckpointWriter:
-    """What is in a namespace, sorted out by how it is saved."""
+    """Saves one namespace once: sorts its names by how they are saved, and pickles the values."""
 
     def __init__(
         self,
@@ -81,71 +80,70 @@ class CheckpointWriter:
         hidden: frozenset[str],
         results: Mapping[str, object],
         budget: TimeBudget,
-        slow: dict[str, OverTime],
+        slow: dict[str, SlowObject],
     ) -> None:
-        """Look at the namespace as it is now.
+        """Classify the names of the namespace as it is now.
 
         Args:
             namespace: the live dict.
-            hidden: names to look past.
-            results: what is saved beside, under names that are no variables.
-            budget: bounds what objects' own code may take.
-            slow: what had to be stopped earlier, by name; kept up to date.
+            hidden: names that are left out.
+            results: values that are saved too, under names that are no variables.
+            budget: limits the time that objects' own code may take.
+            slow: by name, the objects that were stopped in earlier checkpoints; kept up to date.
         """
         self._namespace = namespace
         self._budget = budget
         self._slow = slow
         self.results = results
         self.values: dict[str, object] = {}
-        """What is pickled."""
+        """By name, the values to be pickled."""
         self.modules: dict[str, str] = {}
         self.globals: list[str] = []
         """Names bound to the namespace itself."""
         self.failed: dict[str, str] = {}
-        """Why names can't be saved."""
-        self._pickled: dict[Names, Pickled] = {}
-        self._alive: list[object] = []
-        """All that was met, so that an id means the same object until the groups are known."""
+        """By name, why it can't be saved."""
+        self._pickled: dict[Names, PickledGroup] = {}
+        self._kept_alive: list[object] = []
+        """All objects that were met, so that no id is used again until the groups are known."""
         for name, value in list(namespace.items()):
             if type(name) is str and name not in hidden and not (name == "__doc__" and value is None):
-                self._sort_out(name, value)
+                self._classify(name, value)
         for name, value in results.items():
-            self._sort_out(name, value)
+            self._classify(name, value)
         for name, known in list(slow.items()):
             value = self.values.get(name)
             if value is not known.value:
                 del slow[name]
-            elif monotonic() < known.again:
+            elif monotonic() < known.retry_at:
                 del self.values[name]
                 self.failed[name] = known.reason
-        self.scope = PicklerContext(namespace, self.values)
+        self.context = PicklerContext(namespace, self.values)
 
-    def _sort_out(self, name: str, value: object) -> None:
+    def _classify(self, name: str, value: object) -> None:
         if encodable(name) != name:
             self.failed[name] = "its name is not text that could be stored"
         elif value is self._namespace:
             self.globals.append(name)
         elif issubclass(type(value), ModuleType):
-            module = vars(cast(ModuleType, value)).get("__name__")
-            if type(module) is str and sys.modules.get(module) is value:
-                self.modules[name] = module
-            else:
-                self.failed[name] = "a module that was made by hand can't be imported again"
-        elif not is_provided(name, value):
+            try:
+                self.modules[name] = import_name(cast(ModuleType, value))
+            except Unsaveable as error:
+                self.failed[name] = str(error)
+        elif not is_provided_by_worker(name, value):
             self.values[name] = value
 
     def unsaved(self) -> list[Unsaved]:
-        """Give the report."""
+        """Return the names that can't be saved, with the reasons."""
         known: dict[str, object] = {**self._namespace, **self.results}
-        also = self.aliases()
+        also = self.result_aliases()
         return [
-            Unsaved(encodable(name), type_name(known.get(name)), _short(reason))
+            Unsaved(encodable(name), type_name(known.get(name)), _truncate_reason(reason))
             for name, reason in self.failed.items()
             if name not in also
         ]
 
-    def aliases(self) -> dict[str, str]:
-        """Give the results that can't be saved and are variables too, which are reported as those."""
+    def result_aliases(self) -> dict[str, str]:
+        """Return the variables of those results that can't be saved: they are reported as variables."""
         by_id = {id(self._namespace.get(name)): name for name in self.failed if name not in self.results}
         return {
             name: by_id[id(value)]
@@ -154,17 +152,17 @@ class CheckpointWriter:
         }
 
     def close(self) -> None:
-        """Let go of all objects, and of the arrays' memory."""
+        """Release all objects and the arrays' memory."""
         for pickled in self._pickled.values():
             for buffer in pickled.buffers:
                 buffer.release()
         self._pickled.clear()
-        self._alive.clear()
+        self._kept_alive.clear()
 
-    def pickle(self, names: list[str], earlier: Sequence[Names]) -> list[Pickled]:
-        """Pickle `names` in groups, trying those of `earlier` first.
+    def pickle(self, names: list[str], earlier: Sequence[Names]) -> list[PickledGroup]:
+        """Pickle `names` in groups, and try the groups of `earlier` first.
 
-        The same names with the same values give the same groups in the same order.
+        The same names with the same values make the same groups in the same order.
         """
         position = {name: index for index, name in enumerate(names)}
         single = dict.fromkeys(names)
@@ -173,86 +171,86 @@ class CheckpointWriter:
             if len(block) > 1:
                 for name in block:
                     del single[name]
-                self._try(block)
+                self._pickle_group_or_names(block)
         for name in single:
-            self._try((name,))
+            self._pickle_group_or_names((name,))
         objects: dict[str, set[int]] = {}
-        needs: dict[str, set[str]] = {}
+        dependencies: dict[str, set[str]] = {}
         for pickled in self._pickled.values():
             objects |= pickled.objects
-            needs |= pickled.needs
+            dependencies |= pickled.dependencies
         ordered = {name: objects[name] for name in names if name in objects}
-        inside = {name: found & ordered.keys() for name, found in needs.items() if found}
-        found: list[Pickled] = []
+        inside = {name: found & ordered.keys() for name, found in dependencies.items() if found}
+        found: list[PickledGroup] = []
         for group in groups_sharing_objects(ordered, inside):
             if group not in self._pickled:
-                self._try(group)
+                self._pickle_group_or_names(group)
             whole = self._pickled.get(group)
-            # A group that fails, though its members do not, comes back without what they share.
+            # If a group fails, but its names do not, they are saved alone and share no objects any more.
             parts = [self._pickled.get((name,)) for name in group] if whole is None else [whole]
             found += [part for part in parts if part is not None]
-        return self._without_broken_needs(found)
+        return self._drop_missing_dependencies(found)
 
-    def _try(self, names: Names) -> None:
-        """Pickle a group; when that fails, every name for itself."""
+    def _pickle_group_or_names(self, names: Names) -> None:
+        """Pickle a group; if that fails, pickle each of its names alone."""
         try:
-            self._pickled[names] = self._pickle(names)
-        except _Failure as failure:
+            self._pickled[names] = self._pickle_group(names)
+        except _SaveError as failure:
             if len(names) == 1:
                 self.failed[failure.name] = failure.reason
                 return
             for name in names:
                 if (name,) not in self._pickled:
-                    self._try((name,))
+                    self._pickle_group_or_names((name,))
 
-    def _pickle(self, names: Names) -> Pickled:
-        # Definitions first: what they are made from may hold instances of them.
-        is_definition = self.scope.is_definition
+    def _pickle_group(self, names: Names) -> PickledGroup:
+        # Definitions first: a class's attributes may hold instances of it.
+        is_definition = self.context.is_definition
         order = names
         if len(names) > 1:
             order = tuple(sorted(names, key=lambda name: not is_definition(self.values[name])))
-        saver = NamespacePickler(self.scope, frozenset(names))
-        self._alive.append(saver.seen)
+        pickler = NamespacePickler(self.context, frozenset(names))
+        self._kept_alive.append(pickler.seen)
         objects: dict[str, set[int]] = {}
-        needs: dict[str, set[str]] = {}
+        dependencies: dict[str, set[str]] = {}
         for name in order:
-            start = len(saver.seen)
-            saver.owned, saver.needs = set(), set()
-            self._dump(saver, name)
-            met = {id(obj) for obj in saver.seen[start:] if _matters[type(obj)]}
-            objects[name] = (met - saver.by_name) | saver.owned
-            needs[name] = saver.needs
+            start = len(pickler.seen)
+            pickler.saved_by_value, pickler.dependencies = set(), set()
+            self._pickle_name(pickler, name)
+            met = {id(obj) for obj in pickler.seen[start:] if _matters[type(obj)]}
+            objects[name] = (met - pickler.saved_by_reference) | pickler.saved_by_value
+            dependencies[name] = pickler.dependencies
             if id(self._namespace) in objects[name]:
-                raise _Failure(name, "it holds the session's whole namespace (globals())")
+                raise _SaveError(name, "it holds the session's whole namespace (globals())")
         # The pickler itself is not kept: each holds several KiB.
-        return Pickled(order, saver.data, saver.buffers, saver.sources, objects, needs)
+        return PickledGroup(order, pickler.data, pickler.buffers, pickler.sources, objects, dependencies)
 
-    def _dump(self, saver: NamespacePickler, name: str) -> None:
+    def _pickle_name(self, pickler: NamespacePickler, name: str) -> None:
         value = self.values[name]
-        before = len(saver.seen)
+        before = len(pickler.seen)
         started = monotonic()
         try:
-            self._budget.run(saver.dump, value)
+            self._budget.run(pickler.dump, value)
         except BudgetExceeded as error:
-            culprit = saver.seen[-1] if len(saver.seen) > before else value
-            reason = encodable(explain(error, culprit, value))
+            culprit = pickler.seen[-1] if len(pickler.seen) > before else value
+            reason = encodable(describe_save_error(error, culprit, value))
             now = monotonic()
-            self._slow[name] = OverTime(value, reason, now + 100 * (now - started))
-            raise _Failure(name, reason) from None
-        except BaseException as error:  # its code may raise SystemExit as well; nobody else's stands here
-            culprit = saver.seen[-1] if len(saver.seen) > before else value
+            self._slow[name] = SlowObject(value, reason, now + 100 * (now - started))
+            raise _SaveError(name, reason) from None
+        except BaseException as error:  # its code may raise SystemExit as well; no other code runs here
+            culprit = pickler.seen[-1] if len(pickler.seen) > before else value
             try:
-                reason = self._budget.run(explain, error, culprit, value)
-            except BaseException:  # its text does not come, for whatever reason
+                reason = self._budget.run(describe_save_error, error, culprit, value)
+            except BaseException:  # its `__str__` fails or takes too long
                 reason = type_name(error)
-            raise _Failure(name, encodable(reason)) from None
+            raise _SaveError(name, encodable(reason)) from None
 
-    def _without_broken_needs(self, found: list[Pickled]) -> list[Pickled]:
-        """Drop what refers to definitions that could not be saved, and then what refers to that."""
+    def _drop_missing_dependencies(self, found: list[PickledGroup]) -> list[PickledGroup]:
+        """Drop groups that refer to definitions that could not be saved; then what refers to those groups."""
         while True:
-            kept: list[Pickled] = []
+            kept: list[PickledGroup] = []
             for pickled in found:
-                needed = {need for needs in pickled.needs.values() for need in needs}
+                needed = {need for dependencies in pickled.dependencies.values() for need in dependencies}
                 missing = sorted(needed & self.failed.keys())
                 if missing:
                     reason = f"it needs {missing[0]}, which can't be saved"

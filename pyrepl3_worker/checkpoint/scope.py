@@ -1,61 +1,74 @@
-"""What pickling has to know of a namespace: whose a function or class is, and where it can be found."""
+"""Tells to whom a function or class belongs (session, module or worker), and by which name it is found."""
 
 import sys
 from collections.abc import Mapping
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final, cast
 
 from pyrepl3_worker.checkpoint.by_value import LIVE_NAMESPACE
+from pyrepl3_worker.checkpoint.unsaveable import Unsaveable
 from pyrepl3_worker.rendering.static_lookup import in_mro
 
-_WORKER: Final = "pyrepl3_worker"
+_WORKER_PACKAGE: Final = "pyrepl3_worker"
 _HEAP_TYPE: Final = 1 << 9
-"""Py_TPFLAGS_HEAPTYPE: made at run time."""
-_MODULES_OWN: Final = frozenset({"__builtins__", "__loader__", "__spec__"})
+"""Py_TPFLAGS_HEAPTYPE: the type was made at run time."""
+_MODULE_METADATA: Final = frozenset({"__builtins__", "__loader__", "__spec__"})
 
 
-def is_static(kind: type) -> bool:
-    """Whether a type is compiled into the interpreter or a library."""
+def is_static_type(kind: type) -> bool:
+    """Return whether a type is compiled into the interpreter or a library."""
     return not kind.__flags__ & _HEAP_TYPE
 
 
-def in_worker(module: object) -> bool:
-    """Whether a module's name is that of a part of the worker."""
-    return type(module) is str and (module == _WORKER or module.startswith(_WORKER + "."))
+def is_worker_module(module: object) -> bool:
+    """Return whether a module's name is that of a part of the worker."""
+    return type(module) is str and (module == _WORKER_PACKAGE or module.startswith(_WORKER_PACKAGE + "."))
+
+
+def import_name(module: ModuleType) -> str:
+    """Return the name by which a fresh worker can import a module.
+
+    Raises:
+        Unsaveable: no module of that name is loaded, or it is another one.
+    """
+    name = vars(module).get("__name__")
+    if type(name) is not str or sys.modules.get(name) is not module:
+        raise Unsaveable("a module that was made by hand can't be imported again")
+    return name
 
 
 class PicklerContext:
-    """What a pickler has to know of the namespace; made anew for each checkpoint."""
+    """What the picklers of one checkpoint know about the namespace."""
 
     def __init__(self, namespace: dict[str, object], saved: Mapping[str, object]) -> None:
-        """Know the definitions among the names that are `saved`."""
+        """Find the definitions among the names that are `saved`."""
         self.namespace = namespace
-        self.owners: dict[int, str] = {}
-        """By id, the names of the session's own functions and classes."""
-        self.by_type: dict[type, Any] = {}
-        """By type, how instances are saved; the pickler's."""
-        self.looked_into = _looked_into(saved)
-        """Ids of NumPy arrays that other arrays look into."""
+        self.definition_names: dict[int, str] = {}
+        """By the id of a function or class of the session, the name that it is saved under."""
+        self.reducers_by_type: dict[type, Any] = {}
+        """By type, how its instances are saved; filled by the pickler."""
+        self.viewed_arrays = _find_viewed_arrays(saved)
+        """Ids of the NumPy arrays of which other arrays are saved as views."""
         self._foreign_globals: dict[int, dict[str, Any]] = {}
-        self._constants: dict[type, dict[int, str]] = {}
+        self._module_constants: dict[type, dict[int, str]] = {}
         for name, value in saved.items():
             if self.is_definition(value):
-                self.owners.setdefault(id(value), name)
+                self.definition_names.setdefault(id(value), name)
 
     def is_definition(self, value: object) -> bool:
-        """Whether a value is a function or class that only this session knows."""
+        """Return whether a value is a function or class that only this session knows."""
         if type(value) is FunctionType:
-            return not is_workers(value) and not self.is_importable(value)
+            return not belongs_to_worker(value) and not self.is_importable(value)
         return issubclass(type(value), type) and not self.is_importable(cast(type, value))
 
     def is_importable(self, value: FunctionType | type) -> bool:
-        """Whether a fresh worker finds this function or class by importing a module."""
-        if type(value) is not FunctionType and is_static(cast("type[object]", value)):
+        """Return whether a fresh worker finds this function or class by importing a module."""
+        if type(value) is not FunctionType and is_static_type(cast("type[object]", value)):
             return True
         module = sys.modules.get(value.__module__) if type(value.__module__) is str else None
         if module is None or vars(module) is self.namespace or value.__module__ == "__main__":
             return False
-        # As pickle looks: by `getattr`, which unwraps the static methods of classes.
+        # pickle finds it by `getattr`, which unwraps the static methods of classes.
         first, *path = value.__qualname__.split(".")
         found: object = vars(module).get(first)
         for name in path:
@@ -66,16 +79,16 @@ class PicklerContext:
                 found = cast("staticmethod[..., object]", found).__func__
         return found is value
 
-    def owner_of(self, value: FunctionType | type) -> tuple[str, list[str]] | None:
-        """Give the name that a definition is saved under, and its path in that."""
-        name = self.owners.get(id(value))
+    def find_definition(self, value: FunctionType | type) -> tuple[str, list[str]] | None:
+        """Return the name that a definition is saved under, and its path in the class of that name."""
+        name = self.definition_names.get(id(value))
         if name is not None:
             return name, []
         root, *path = value.__qualname__.split(".")
         cls = self.namespace.get(root)
         if not path or "<locals>" in path or not issubclass(type(cls), type):
             return None
-        name = self.owners.get(id(cls))
+        name = self.definition_names.get(id(cls))
         found: object = cls
         for part in path:
             if not issubclass(type(found), type):
@@ -85,76 +98,76 @@ class PicklerContext:
                 found = cast("staticmethod[..., object]", found).__func__
         return (name, path) if name is not None and found is value else None
 
-    def constant_name(self, value: object) -> str | None:
-        """Give the name under which the module of a value's type holds this very object (`MISSING`)."""
+    def module_constant_name(self, value: object) -> str | None:
+        """Return the name under which the module of a value's type holds this very object (`MISSING`)."""
         kind = type(value)
-        known = self._constants.get(kind)
+        known = self._module_constants.get(kind)
         if known is None:
             module = sys.modules.get(kind.__module__)
             outside = module is not None and kind.__module__ not in ("__main__", "builtins")
             table = vars(module) if module is not None and outside else {}
             known = {id(found): name for name, found in list(table.items()) if type(found) is kind}
-            self._constants[kind] = known
+            self._module_constants[kind] = known
         return known.get(id(value))
 
-    def is_global(self, value: Any) -> bool:
-        """Whether a module that can be imported has this object under its own name."""
+    def is_module_attribute(self, value: Any) -> bool:
+        """Return whether a module that can be imported has this object under its own name."""
         module = sys.modules.get(value.__module__)
         if module is None or vars(module) is self.namespace or value.__module__ == "__main__":
             return False
         return vars(module).get(value.__name__) is value
 
     def globals_of(self, function: FunctionType) -> object:
-        """Give what a function's globals are saved as."""
+        """Return what is saved for a function's globals: a sentinel, a module, or a copy of the dict."""
         found = function.__globals__
         if found is self.namespace:
             return LIVE_NAMESPACE
         module = sys.modules.get(cast(str, found.get("__name__")))
         if module is not None and vars(module) is found:
             return module
-        # A dict of its own: namedtuple's, or one that was given to exec.
+        # A dict of its own: that of a namedtuple's functions, or one that was passed to `exec`.
         known = self._foreign_globals.get(id(found))
         if known is None:
-            known = {name: value for name, value in found.items() if name not in _MODULES_OWN}
+            known = {name: value for name, value in found.items() if name not in _MODULE_METADATA}
             known["__builtins__"] = sys.modules["builtins"]
             self._foreign_globals[id(found)] = known
         return known
 
 
 def is_ndarray(kind: type) -> bool:
-    """Whether a type is NumPy's array itself."""
+    """Return whether a type is NumPy's array itself."""
     return kind.__name__ == "ndarray" and kind.__module__ == "numpy"
 
 
-def _looked_into(saved: Mapping[str, object]) -> frozenset[int]:
-    """Find the arrays that are bound to a name, or that several which are look into.
+def _find_viewed_arrays(saved: Mapping[str, object]) -> frozenset[int]:
+    """Return the ids of arrays that have a name, and of arrays that have several views with names.
 
-    Others may be huge, and all of what is needed of them the few items that are looked at.
+    A view of any other array is saved alone: that array may be huge, and the view only a few items of it.
     """
     arrays = [cast(Any, value) for value in saved.values() if is_ndarray(type(value))]
-    named = {id(array) for array in arrays}
-    lookers: dict[int, set[int]] = {}
+    bound = {id(array) for array in arrays}
+    views_by_base: dict[int, set[int]] = {}
     for array in arrays:
         if array.base is not None and is_ndarray(cast("type[object]", type(array.base))):
-            lookers.setdefault(id(array.base), set()).add(id(array))
-    return frozenset(named) | {base for base, those in lookers.items() if len(those) > 1}
+            views_by_base.setdefault(id(array.base), set()).add(id(array))
+    return frozenset(bound) | {base for base, views in views_by_base.items() if len(views) > 1}
 
 
-def is_workers(value: object) -> bool:
-    """Whether something is a part of the worker, as a capability or a stand-in for `input` is."""
+def belongs_to_worker(value: object) -> bool:
+    """Return whether something is a part of the worker, such as a capability or the patched `input`."""
     if type(value) is MethodType:
         value = value.__self__
     if type(value) is FunctionType:
         module: object = value.__globals__.get("__name__")
     else:
         module = value.__module__ if issubclass(type(value), type) else type(value).__module__
-    return in_worker(module)
+    return is_worker_module(module)
 
 
-def is_provided(name: str, value: object) -> bool:
-    """Whether a name is a capability or the like: there in every worker of the session."""
-    if type(value) is not FunctionType or not is_workers(value) or value.__name__ != name:
+def is_provided_by_worker(name: str, value: object) -> bool:
+    """Return whether every worker of the session provides this name, as it does capabilities."""
+    if type(value) is not FunctionType or not belongs_to_worker(value) or value.__name__ != name:
         return False
-    # `from time import sleep` gives the code's own name for a stand-in.
+    # After `from time import sleep` it is the user's own name for a patched function.
     module = sys.modules.get(value.__module__)
     return value.__module__ == "__main__" or module is None or vars(module).get(name) is not value

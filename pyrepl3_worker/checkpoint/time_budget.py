@@ -1,12 +1,13 @@
-"""How long the code of objects may take that are saved or restored: it may hang, swallow all, or fork.
+"""Stops the own code of objects that are saved or restored when it takes too long.
 
-The loop's thread is held meanwhile, so what waits there is everything. An alarm rings the doorbell, and
-its handler asks here whether whatever is at work has had its time (see `cancellation`).
+Their `__reduce__` or `__setstate__` may hang, catch every exception, or fork. They run on the event
+loop's thread, so everything else waits for them. A timer sends the wake-up signal, and the signal's
+handler asks here whether the running code has used up its time (see `execution.canceller`).
 """
 
 import threading
 from collections.abc import Callable
-from os import getpid  # by name, as all here: the objects' code may replace them
+from os import getpid  # by name, as all imports here: the objects' code may replace the module's attributes
 from time import monotonic
 from typing import Any, Final
 
@@ -15,76 +16,76 @@ from pyrepl3_worker.interrupts.signals import LineInterrupter, WakeupSignal
 from pyrepl3_worker.interrupts.timers import Timer, TimerThread
 from pyrepl3_worker.isolation.builtins_guard import remove_user_hooks_in_passing
 
-LIMIT: Final = 10.0
-"""Seconds that one checkpoint may take in all, and one restore, when the parent names no other limit."""
-_LEAST: Final = 0.001
-_AGAIN: Final = 0.2
-"""Seconds that code has to clean up before it is unwound line by line."""
+DEFAULT_SECONDS: Final = 10.0
+"""Seconds that one checkpoint or one restore may take in all, when the client sets no other limit."""
+_MIN_SECONDS: Final = 0.001
+_CLEANUP_SECONDS: Final = 0.2
+"""Seconds that interrupted code has to clean up before it is interrupted at every line."""
 
 
 class BudgetInterrupt(BaseException):
-    """Raised in code that has had its time. No `Exception`, which it might take for one of its own."""
+    """Raised in code that has used up its time. It is no `Exception`, which that code might catch."""
 
 
-class BudgetExceeded(Exception):  # noqa: N818 - it is a finding, and reported as one
-    """Something took too long; the text says what is to be said about it."""
+class BudgetExceeded(Exception):  # noqa: N818 - it is an outcome, and reported as one
+    """An object's own code took too long and was stopped; the text is the reason for the user."""
 
 
 class TimeBudget:
-    """Gives every object a share of one time limit: half of what is left, so that all have a turn."""
+    """Shares one time limit among all objects: each may take half of what is left, so that all are tried."""
 
     def __init__(self, timers: TimerThread | None = None, wakeup: WakeupSignal | None = None) -> None:
-        """Without a clock and a doorbell, wait for ever."""
+        """Use these timers and this signal; without them, wait for objects' code without limit."""
         self._timers = timers
         self._wakeup = wakeup
         self._line_interrupter = LineInterrupter()
         self._timer: Timer | None = None
-        self._open = False
-        self._end = 0.0
-        self._due: float | None = None
-        """When whatever is at work has had its time."""
+        self._started = False
+        self._budget_end = 0.0
+        self._deadline: float | None = None
+        """When the running code has used up its time (`time.monotonic`); None while none runs."""
         self._share = 0.0
-        self._strikes = 0
+        self._interrupts_raised = 0
 
-    def begin(self, seconds: float | None) -> None:
-        """All that is run from now on shares so many seconds."""
-        self._end = monotonic() + (LIMIT if seconds is None else seconds)
-        self._open = True
+    def start(self, seconds: float | None) -> None:
+        """Start a time limit in seconds that all calls of `run` share; None for `DEFAULT_SECONDS`."""
+        self._budget_end = monotonic() + (DEFAULT_SECONDS if seconds is None else seconds)
+        self._started = True
         if self._wakeup is not None:
             self._wakeup.install_if_main()
-        self._set_timer((self._end - monotonic()) / 4)
+        self._set_timer((self._budget_end - monotonic()) / 4)
 
-    def close(self) -> None:
-        """It is done."""
-        self._open = False
+    def stop(self) -> None:
+        """Stop the timer: the checkpoint or restore is done."""
+        self._started = False
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call what runs objects' own code, for its share of the time.
+        """Call a function that runs objects' own code, and stop it when its share of the time is over.
 
         Raises:
-            Impatience: it took longer, and was stopped.
-            BaseException: whatever the code raises; `SystemExit` and its like are findings as well.
+            BudgetExceeded: it took longer, and was stopped.
+            BaseException: the code raised it; `SystemExit` and the like are the caller's to report too.
         """
-        if self._due is not None or self._timers is None:
-            return function(*arguments)  # inside of another one
+        if self._deadline is not None or self._timers is None:
+            return function(*arguments)  # inside another call of `run`
         pid, now = getpid(), monotonic()
-        share = self._share = max((self._end - now) / 2, _LEAST)
-        self._strikes = 0
-        self._due = now + share
+        share = self._share = max((self._budget_end - now) / 2, _MIN_SECONDS)
+        self._interrupts_raised = 0
+        self._deadline = now + share
         try:
             result = call_user_code(function, *arguments)
         except BaseException as error:
-            self._due = None
+            self._deadline = None
             if getpid() != pid:
                 leave_forked_child(error)
-            if self._strikes:
-                raise BudgetExceeded(f"it took longer than {_seconds(share)}") from None
+            if self._interrupts_raised:
+                raise BudgetExceeded(f"it took longer than {_format_seconds(share)}") from None
             raise
         finally:
-            self._due = None
+            self._deadline = None
             remove_user_hooks_in_passing()
             if self._line_interrupter.active:
                 self._line_interrupter.stop()
@@ -92,30 +93,35 @@ class TimeBudget:
             leave_forked_child(None)
         return result
 
-    def overdue(self) -> BaseException | None:
-        """In the doorbell's handler: give what to raise in the code at work, if it has had its time."""
-        due = self._due
+    def interrupt_if_exceeded(self) -> BaseException | None:
+        """Return the exception to raise in the running code, if its time is over; for the signal's handler.
+
+        From the second time on, the code is interrupted at every line.
+        """
+        due = self._deadline
         if due is None or monotonic() < due:
             return None
-        self._strikes += 1
-        self._due = monotonic() + _AGAIN
-        if self._strikes > 1:
+        self._interrupts_raised += 1
+        self._deadline = monotonic() + _CLEANUP_SECONDS
+        if self._interrupts_raised > 1:
             self._line_interrupter.raise_at_every_line(threading.get_ident(), BudgetInterrupt)
         return BudgetInterrupt()
 
     def _set_timer(self, delay: float) -> None:
-        if self._timers is not None and self._open:
-            self._timer = self._timers.set(min(max(delay, _LEAST), _AGAIN), self._look)
+        if self._timers is not None and self._started:
+            self._timer = self._timers.set(
+                min(max(delay, _MIN_SECONDS), _CLEANUP_SECONDS), self._check_deadline
+            )
 
-    def _look(self) -> None:
-        """On the clock's thread: ring if something has had its time."""
-        if not self._open or self._wakeup is None:
+    def _check_deadline(self) -> None:
+        """Send the wake-up signal if the running code's time is over; runs on the timer thread."""
+        if not self._started or self._wakeup is None:
             return
-        now, due = monotonic(), self._due
+        now, due = monotonic(), self._deadline
         if due is not None and now >= due:
             self._wakeup.send()
         self._set_timer(due - now if due is not None and due > now else self._share)
 
 
-def _seconds(share: float) -> str:
+def _format_seconds(share: float) -> str:
     return f"{share:.3g} s"

@@ -1,4 +1,4 @@
-"""Kinds of objects that live in a process and can't be written down, and how to say so."""
+"""The reasons why an object cannot be saved or restored, in words."""
 
 from types import (
     AsyncGeneratorType,
@@ -60,12 +60,12 @@ _BY_NAME: Final = {
 _IN_MEMORY: Final = frozenset({"_io.BytesIO", "_io.StringIO"})
 
 
-class Unsaveable(Exception):  # noqa: N818 - it is a finding, and reported as one
+class Unsaveable(Exception):  # noqa: N818 - it is an outcome, and reported as one
     """An object can't be saved; the text says why."""
 
 
-def refusal(kind: type[Any]) -> str | None:
-    """Give why instances of a type can't be saved, as far as that is known without trying."""
+def unsaveable_reason(kind: type[Any]) -> str | None:
+    """Return why instances of a type can't be saved; None if that is not known without trying."""
     found = _BY_TYPE.get(kind)
     if found is not None:
         return found
@@ -78,8 +78,8 @@ def refusal(kind: type[Any]) -> str | None:
     return None
 
 
-def explain(error: BaseException, culprit: object, value: object) -> str:
-    """Give in words why a value could not be saved, when pickling stopped at `culprit`."""
+def describe_save_error(error: BaseException, culprit: object, value: object) -> str:
+    """Return in words why a value could not be saved, where pickling failed at its part `culprit`."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     where = "" if culprit is value else f" (inside, at a {type_name(culprit)})"
@@ -92,8 +92,8 @@ def explain(error: BaseException, culprit: object, value: object) -> str:
     return f"{type_name(error)}: {text}{where}"
 
 
-def describe(error: BaseException) -> str:
-    """Give the reason that an exception is, also when its own text fails."""
+def describe_restore_error(error: BaseException) -> str:
+    """Return in words why a value could not be restored, also when the exception's `__str__` fails."""
     if (
         isinstance(error, LookupError | Unsaveable | BudgetExceeded)
         and error.args

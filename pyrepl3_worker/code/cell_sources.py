@@ -22,6 +22,11 @@ class _CodeReference(ref[CodeType]):
     filename: str
 
 
+def linecache_entry(filename: str, source: str) -> _Entry:
+    """Return what `linecache.cache` holds for a source that is not in a file."""
+    return len(source), None, source.splitlines(keepends=True), filename
+
+
 class CellSources:
     """What `linecache` holds of one session's cells. For the thread that compiles."""
 
@@ -40,10 +45,9 @@ class CellSources:
     def add(self, filename: str, source: str) -> None:
         """Show a source's lines under a name: until the next one is added, or its code has ended."""
         self._sweep()
-        lines = source.splitlines(keepends=True)
-        entry: _Entry = (len(source), None, lines, filename)
+        entry = linecache_entry(filename, source)
         there = cast("_Entry | None", linecache.cache.get(filename))
-        if there is None or there[2] != lines:
+        if there is None or there[2] != entry[2]:
             # One that a checkpoint brought stays: code that is not ours may need it.
             linecache.cache[filename] = self._entries[filename] = entry
         newest, self._newest = self._newest, filename

@@ -12,7 +12,7 @@ from tests.helpers.checkpoint_namespaces import Worker, in_a_fresh_process
 
 
 @pytest.fixture(autouse=True)
-def main_comes_back() -> Iterator[None]:
+def restore_main_module() -> Iterator[None]:
     main = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = main

@@ -1,4 +1,4 @@
-"""A session's names after its worker has died: what comes back, what does not, and what it costs."""
+"""A session's names after its worker has died: what is restored, and what is reported as lost."""
 
 # ruff: noqa: E501 - tables, one case a line
 
@@ -21,7 +21,7 @@ from tests.helpers.checkpoint_namespaces import HIDDEN, Worker
 
 
 @pytest.fixture(autouse=True)
-def main_comes_back() -> Iterator[None]:
+def restore_main_module() -> Iterator[None]:
     main = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = main
@@ -106,13 +106,13 @@ def test_any_names_come_back_equal_and_as_shared_as_they_were(
         mine = {name: value for name, value in worker.names.items() if name not in HIDDEN}
         theirs = {name: value for name, value in other.names.items() if name not in HIDDEN}
         assert theirs == mine
-        assert list(sharing(theirs)) == list(sharing(mine))
+        assert list(container_numbers(theirs)) == list(container_numbers(mine))
     finally:
         sys.modules["__main__"] = main
 
 
-def sharing(names: dict[str, Any]) -> Iterator[int]:
-    """Walk through all values; give each mutable container's number, counted by first appearance."""
+def container_numbers(names: dict[str, Any]) -> Iterator[int]:
+    """Walk through all values; yield each mutable container's number, counted by first appearance."""
     numbers: dict[int, int] = {}
     waiting: list[Any] = [names[name] for name in sorted(names)]
     while waiting:
@@ -129,7 +129,7 @@ def sharing(names: dict[str, Any]) -> Iterator[int]:
             waiting.extend(value[key] for key in sorted(value))
 
 
-# --- what is left out, and said so --------------------------------------------------------------------
+# --- what is left out, and reported ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -261,8 +261,8 @@ def test_a_class_that_was_also_the_last_result_goes_by_its_own_name() -> None:
     assert worker.value("type(a) is A")
 
 
-def provide(worker: Worker) -> None:
-    """Give the namespace a capability, as a session does."""
+def add_capability(worker: Worker) -> None:
+    """Add a capability to the namespace, as a session does."""
     from pyrepl3_worker.host_calls.calls import HostCaller
 
     worker.names["search"] = HostCaller.capability(object.__new__(HostCaller), "search", "(query)", "")
@@ -270,12 +270,12 @@ def provide(worker: Worker) -> None:
 
 def test_capabilities_are_the_new_workers_own() -> None:
     worker = Worker()
-    provide(worker)
+    add_capability(worker)
     worker.run("import functools\nfind = search\npart = functools.partial(search, 1)\nx = 1")
     answer = worker.take()
     assert not answer.unsaved
     other = Worker()
-    provide(other)
+    add_capability(other)
     own = other.names["search"]
     restored = other.restore(answer, worker.store)
     assert "search" not in restored.names
@@ -284,7 +284,7 @@ def test_capabilities_are_the_new_workers_own() -> None:
 
 def test_a_capability_that_is_not_offered_any_more_is_reported() -> None:
     worker = Worker()
-    provide(worker)
+    add_capability(worker)
     worker.run("find = search\nx = 1")
     restored = Worker().restore(worker.take(), worker.store)
     assert restored.names == ["x"]

@@ -1,4 +1,4 @@
-"""A checkpoint that is restored around names that are to stay as they are."""
+"""Restoring a checkpoint while some names are to be left as they are (`Restore.keep`)."""
 
 import sys
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ import pytest
 from pyrepl3_schemas.messages import Checkpointed, Restore, Restored
 from tests.helpers.checkpoint_namespaces import Worker
 
-FAILS = "class A:\n def __setstate__(self, state): raise ValueError('never')\na = A()\na.x = 1\n"
+FAILS_TO_RESTORE = "class A:\n def __setstate__(self, state): raise ValueError('never')\na = A()\na.x = 1\n"
 
 
 @pytest.fixture(autouse=True)
-def main_comes_back() -> Iterator[None]:
+def restore_main_module() -> Iterator[None]:
     main = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = main
@@ -25,8 +25,8 @@ def restore(into: Worker, answer: Checkpointed, blobs: dict[str, bytes], *keep: 
     )
 
 
-def again(code: str, made: str, *keep: str) -> tuple[Worker, Restored]:
-    """Run code, and take a checkpoint; restore it where other code has been run, around names to keep."""
+def restore_around(code: str, made: str, *keep: str) -> tuple[Worker, Restored]:
+    """Run code and take a checkpoint; restore it where other code has run, except the names to keep."""
     worker = Worker(code)
     answer = worker.take()
     other = Worker(made)
@@ -51,7 +51,7 @@ def unsaved(restored: Restored) -> list[str]:
     ],
 )
 def test_what_is_to_be_kept_is_left_as_it_is_whatever_was_saved(code: str) -> None:
-    other, restored = again(f"{code}\nother = 5", "x = [9]\nmine = x\nother = 6", "x")
+    other, restored = restore_around(f"{code}\nother = 5", "x = [9]\nmine = x\nother = 6", "x")
     assert other.value("x") == [9]
     assert other.value("other") == 5
     assert "mine" not in other.names
@@ -59,13 +59,13 @@ def test_what_is_to_be_kept_is_left_as_it_is_whatever_was_saved(code: str) -> No
 
 
 def test_what_is_to_be_kept_and_not_there_stays_away() -> None:
-    other, restored = again("x = [1]\ny = 2", "", "x", "nowhere")
+    other, restored = restore_around("x = [1]\ny = 2", "", "x", "nowhere")
     assert "x" not in other.names
     assert (restored.names, restored.unsaved) == (["y"], [])
 
 
 def test_what_fails_to_come_back_and_was_made_again_stays() -> None:
-    worker = Worker(f"{FAILS}y = [2]")
+    worker = Worker(f"{FAILS_TO_RESTORE}y = [2]")
     answer = worker.take()
     other = Worker()
     assert unsaved(restore(other, answer, worker.store)) == ["a"]
@@ -76,7 +76,7 @@ def test_what_fails_to_come_back_and_was_made_again_stays() -> None:
 
 
 def test_the_classes_of_the_first_restore_stay_beside_what_was_made_again() -> None:
-    worker = Worker(f"{FAILS}class B: pass\nb = B()")
+    worker = Worker(f"{FAILS_TO_RESTORE}class B: pass\nb = B()")
     answer = worker.take()
     other = Worker()
     restore(other, answer, worker.store)
@@ -87,7 +87,7 @@ def test_the_classes_of_the_first_restore_stay_beside_what_was_made_again() -> N
 
 def test_what_is_kept_is_not_even_loaded() -> None:
     code = "class A:\n def __setstate__(self, state): loaded.append(1)\nloaded = []\na = A()\na.x = 1"
-    other, _ = again(code, "a = 'made again'", "a")
+    other, _ = restore_around(code, "a = 'made again'", "a")
     assert other.value("(a, loaded)") == ("made again", [])
 
 
@@ -105,7 +105,7 @@ def test_a_module_that_is_gone_and_was_made_again_stays() -> None:
 
 
 def test_names_that_shared_with_one_that_is_kept_come_back_as_they_were_saved() -> None:
-    other, restored = again("x = y = [1]\nz = {'x': x}", "x = [9]", "x")
+    other, restored = restore_around("x = y = [1]\nz = {'x': x}", "x = [9]", "x")
     assert other.value("(x, y, z)") == ([9], [1], {"x": [1]})
     assert other.value("z['x'] is y and y is not x")
     assert sorted(restored.names) == ["y", "z"]
@@ -115,7 +115,7 @@ def test_names_that_shared_with_one_that_is_kept_come_back_as_they_were_saved() 
 
 
 def test_one_that_fails_because_of_a_kept_one_beside_it_is_reported_alone() -> None:
-    other, restored = again(f"{FAILS}b = [a]", "a = 'made again'\nb = 'made too'", "a")
+    other, restored = restore_around(f"{FAILS_TO_RESTORE}b = [a]", "a = 'made again'\nb = 'made too'", "a")
     assert other.value("a") == "made again"
     assert "b" not in other.names
     assert unsaved(restored) == ["b"]
@@ -123,7 +123,7 @@ def test_one_that_fails_because_of_a_kept_one_beside_it_is_reported_alone() -> N
 
 def test_instances_and_functions_of_a_kept_class_are_of_that_one() -> None:
     code = "class A: kind = 'saved'\nclass B(A): pass\na, b = A(), B()\ndef make(): return A()"
-    other, restored = again(code, "class A: kind = 'kept'", "A")
+    other, restored = restore_around(code, "class A: kind = 'kept'", "A")
     kept: Any = other.names["A"]
     assert other.value("(type(a), B.__bases__, a.kind, b.kind)") == (kept, (kept,), "kept", "kept")
     assert type(other.names["make"]()) is kept
@@ -131,7 +131,7 @@ def test_instances_and_functions_of_a_kept_class_are_of_that_one() -> None:
 
 
 def test_instances_of_a_kept_class_that_is_not_there_come_back_with_the_saved_one() -> None:
-    other, restored = again("class A: kind = 'saved'\na = A()", "", "A")
+    other, restored = restore_around("class A: kind = 'saved'\na = A()", "", "A")
     assert "A" not in other.names
     assert other.value("a.kind") == "saved"
     assert (restored.names, restored.unsaved) == (["a"], [])

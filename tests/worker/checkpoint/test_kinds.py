@@ -1,4 +1,4 @@
-"""Kinds of objects that plain pickle would bring back as something else, without a word."""
+"""Kinds of objects that plain pickle would restore as something else, without an error."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from tests.helpers.checkpoint_namespaces import Worker
 
 
 @pytest.fixture(autouse=True)
-def main_comes_back() -> Iterator[None]:
+def restore_main_module() -> Iterator[None]:
     main = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = main

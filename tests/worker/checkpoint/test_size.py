@@ -1,4 +1,4 @@
-"""What a checkpoint sends, and what it need not send again."""
+"""What a checkpoint sends, and what it does not send again."""
 
 # ruff: noqa: E501 - tables, one case a line
 
@@ -12,12 +12,12 @@ import pytest
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.messages import Restore
 from pyrepl3_worker.checkpoint.checkpointer import Checkpointer
-from pyrepl3_worker.checkpoint.manifest import CHUNK, Manifest
+from pyrepl3_worker.checkpoint.manifest import CHUNK_BYTES, Manifest
 from tests.helpers.checkpoint_namespaces import Worker
 
 
 @pytest.fixture(autouse=True)
-def main_comes_back() -> Iterator[None]:
+def restore_main_module() -> Iterator[None]:
     main = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = main
@@ -73,14 +73,14 @@ def test_a_changed_constant_is_seen_and_an_unchanged_one_is_not_looked_at() -> N
 def test_a_large_array_is_sent_by_its_changed_parts() -> None:
     numpy = pytest.importorskip("numpy")
     worker = Worker()
-    worker.names["array"] = array = numpy.arange(3 * CHUNK // 8 + 10)
+    worker.names["array"] = array = numpy.arange(3 * CHUNK_BYTES // 8 + 10)
     first = worker.take()
     assert sum(map(len, first.blobs.values())) == array.nbytes
     assert worker.take().blobs == {}
     array[0] = -1
     changed = worker.take().blobs
-    assert [len(blob) for blob in changed.values()] == [CHUNK]
-    array.resize(5, refcheck=False)  # its memory is not held on to
+    assert [len(blob) for blob in changed.values()] == [CHUNK_BYTES]
+    array.resize(5, refcheck=False)  # its memory is not kept locked
     other = worker.reborn()
     assert other.value("array.tolist()") == [-1, 1, 2, 3, 4]
     other.run("array[1] = 7")  # and it can be written to
