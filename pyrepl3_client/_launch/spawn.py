@@ -11,9 +11,8 @@ from pyrepl3_client._launch.process_tree import children_of, kill_all
 from pyrepl3_client._launch.worker import ExitStatus, WorkerPipes, open_pipe
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
+from pyrepl3_schemas.constants import WAKEUP_SIGNAL
 
-WAKEUP_SIGNAL: Final = signal.SIGURG
-"""Its default action is to be ignored, so it does no harm to a process that has no handler for it yet."""
 HASH_SEED: Final = "0"
 """PYTHONHASHSEED of all workers: a set of strings has the same order when a cell runs again in another one.
 

@@ -3,9 +3,9 @@
     parent ── keeper ─┬─ init     process 1 of the namespace: collects orphans
                       └─ worker   process 2: goes on from here
 
-The keeper is the process that the parent started, and all that the parent knows. It hands on the doorbell,
-ends as the worker ended, and takes init with it; when init ends, the kernel kills whatever is in the
-namespace, also what left its session and its parent. The code can neither see nor signal the keeper.
+The keeper is the process that the parent started, and all that the parent knows. It hands on the wake-up
+signal, ends as the worker ended, and takes init with it; when init ends, the kernel kills whatever is in
+the namespace, also what left its session and its parent. The code can neither see nor signal the keeper.
 """
 
 import os
@@ -14,9 +14,10 @@ import select
 import signal
 from typing import Final, NoReturn
 
+from pyrepl3_schemas.constants import WAKEUP_SIGNAL
 from pyrepl3_worker.confinement import syscalls
 
-_HEARD: Final = (signal.SIGCHLD, signal.SIGURG, signal.SIGTERM)
+_HEARD: Final = (signal.SIGCHLD, WAKEUP_SIGNAL, signal.SIGTERM)
 _MOST_FDS: Final = 1 << 20
 _BASE: Final = (
     os.CLONE_NEWUSER
@@ -51,7 +52,7 @@ def enter(parent: int | None) -> None:
     if os.getsid(0) != os.getpid():
         os.setsid()
     keeper = os.pidfd_open(os.getpid())
-    # What comes from now on is not lost: a doorbell rung early is handed on.
+    # What comes from now on is not lost: a wake-up signal sent early is handed on.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
     init = os.fork()
     if init == 0:
@@ -123,8 +124,8 @@ def _keep(init: int, worker: int) -> NoReturn:
     told = False
     while True:
         number = signal.sigwait(_HEARD)
-        if number == signal.SIGURG:
-            os.kill(worker, signal.SIGURG)
+        if number == WAKEUP_SIGNAL:
+            os.kill(worker, WAKEUP_SIGNAL)
         elif number == signal.SIGTERM:
             # The parent's way to kill: init's end is the end of all.
             told = True

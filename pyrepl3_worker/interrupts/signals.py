@@ -24,13 +24,11 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, Final
 
+from pyrepl3_schemas.constants import WAKEUP_SIGNAL
 from pyrepl3_schemas.messages import CancelReason
 from pyrepl3_worker.code.compiler import CELL_PREFIX
 from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER, TRANSPARENT_FILES
 from pyrepl3_worker.interrupts.timers import TimerThread
-
-WAKEUP_SIGNAL: Final = signal.SIGURG
-"""Ignored by default, so it does no harm to a process that is not ready for it yet."""
 
 _RETRY: Final = 0.001
 _MOST_RETRIES: Final = 20

@@ -5,13 +5,15 @@ Before anything else of ours runs, for what the code deleted or set may be what 
 
 import builtins
 import sys
-from _signal import SIG_UNBLOCK, SIGURG, pthread_sigmask  # pyright: ignore[reportMissingImports, reportUnknownVariableType] - as in `cancellation`
+from _signal import SIG_UNBLOCK, pthread_sigmask  # pyright: ignore[reportMissingImports, reportUnknownVariableType] - as in `cancellation`
 from typing import Any, Final
+
+from pyrepl3_schemas.constants import WAKEUP_SIGNAL
 
 _now: Final = builtins.__dict__
 _then: Final[dict[str, Any]] = dict(builtins.__dict__)
 _module: Final = builtins
-_wakeup: Final = (SIGURG,)  # pyright: ignore[reportUnknownVariableType]
+_wakeup: Final = (WAKEUP_SIGNAL,)
 _hooks: list[Any] = [None, None]
 """Trace and profile functions that the code has set; they are for its own frames, not for ours."""
 
@@ -82,5 +84,5 @@ def repair_namespace(namespace: dict[str, Any]) -> None:
 
 
 def unblock_wakeup_signal() -> None:
-    """Unblock the doorbell's signal, if the code has blocked it."""
+    """Unblock the wake-up signal, if the code has blocked it."""
     pthread_sigmask(SIG_UNBLOCK, _wakeup)

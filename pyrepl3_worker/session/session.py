@@ -55,6 +55,7 @@ from pyrepl3_worker.wire.busy_poll import BusyPoll
 from pyrepl3_worker.wire.stdio import Stdio
 from pyrepl3_worker.wire.transport import FrameReader, FrameSender
 
+# The words are fixed by the protocol. "doorbell" is the wire's name for the wake-up signal.
 FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
 _MOST_STRAYS: Final = 1000
 """Exceptions that may strike the loop itself before it is taken to be broken."""
