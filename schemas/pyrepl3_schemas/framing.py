@@ -9,22 +9,10 @@ from io import BytesIO
 from typing import Final
 
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES
-from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
+from pyrepl3_schemas.errors import RemoteProtocolError
 
 HEADER: Final = struct.Struct(">I")
 _unpack_from = HEADER.unpack_from
-
-
-def encode_frame(body: bytes, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> bytes:
-    """Put the length before a body.
-
-    Raises:
-        LocalProtocolError: the body is empty or longer than `max_frame_bytes`.
-    """
-    size = len(body)
-    if not 0 < size <= max_frame_bytes:
-        raise LocalProtocolError(f"a frame of {size} bytes is outside 1..{max_frame_bytes}")
-    return HEADER.pack(size) + body
 
 
 class FrameDecoder:

@@ -11,8 +11,8 @@ import pytest
 from pyrepl3_schemas.codec import ClientDecoder, encode
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.executor_config import ExecutorConfig
-from pyrepl3_schemas.framing import encode_frame
 from pyrepl3_schemas.messages import Error, Execute, FromWorker, Hello, Ping, Pong, Ready, Result, Shutdown
+from tests.helpers.frames import framed
 
 HELLO = encode(Hello(PROTOCOL, "by-hand"))
 
@@ -93,7 +93,7 @@ def test_shutdown_and_the_end_of_the_stream_end_it_with_status_0() -> None:
     [
         (encode(Hello(PROTOCOL + 1, "s")), f"protocol {PROTOCOL + 1} was asked for"),
         (encode(Ping()), "the first message was Ping"),
-        (encode_frame(b"\xc1"), "invalid opcode"),
+        (framed(b"\xc1"), "invalid opcode"),
         (b"GET / HTTP/1.1\r\n", "frame length"),
     ],
     ids=["another protocol", "another message", "no message", "another world"],
@@ -113,7 +113,7 @@ def test_nonsense_after_a_good_frame_is_answered_without_another_byte() -> None:
     with worker() as by_hand:
         by_hand.write(HELLO)
         assert isinstance(by_hand.read(), Ready)
-        by_hand.write(encode(Ping(1)) + encode_frame(b"\xc1"))
+        by_hand.write(encode(Ping(1)) + framed(b"\xc1"))
         assert isinstance(by_hand.read(), Pong)
         error = by_hand.read()
         assert isinstance(error, Error)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from pyrepl3_schemas.codec import ClientDecoder, WorkerDecoder, encode
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
-from pyrepl3_schemas.framing import encode_frame
 from pyrepl3_schemas.messages import (
     Call,
     Error,
@@ -22,6 +21,7 @@ from pyrepl3_schemas.messages import (
     Pong,
     Result,
 )
+from tests.helpers.frames import framed
 from tests.helpers.wire_strategies import (
     MESSAGE_TYPES,
     chunked,
@@ -95,7 +95,7 @@ def test_a_corrupted_stream_gives_messages_or_an_error_and_nothing_else(
 @given(st.binary(max_size=60), cuts)
 def test_garbage_as_a_body_gives_messages_or_an_error_and_nothing_else(body: bytes, cuts: list[int]) -> None:
     for decoder in (WorkerDecoder(), ClientDecoder()):
-        messages = read(decoder, chunked(encode_frame(b"\x80" + body), cuts))
+        messages = read(decoder, chunked(framed(b"\x80" + body), cuts))
         assert (not messages) == (decoder.error is not None)
 
 
@@ -115,7 +115,7 @@ def test_a_truncated_stream_is_an_error_once_it_ends(message: Message, data: st.
 def test_a_decoder_that_has_failed_once_fails_for_good(message: Message, more: bytes) -> None:
     decoder = ClientDecoder()
     before = encode(Pong())
-    assert decoder.feed(before + encode_frame(b"\xc1") + encode(message) + b"\0\0\0") == [Pong()]
+    assert decoder.feed(before + framed(b"\xc1") + encode(message) + b"\0\0\0") == [Pong()]
     assert decoder.error is not None
     assert decoder.frames.buffered == 0
     for again in (lambda: decoder.feed(more), lambda: decoder.feed(encode(message)), decoder.close):
@@ -128,7 +128,7 @@ def test_a_decoder_that_has_failed_once_fails_for_good(message: Message, more: b
 def test_the_first_of_two_faults_is_the_one_that_is_named() -> None:
     decoder = ClientDecoder()
     with pytest.raises(RemoteProtocolError, match="no message") as caught:
-        decoder.feed(encode_frame(b"\xc1") + bytes(4))
+        decoder.feed(framed(b"\xc1") + bytes(4))
     assert caught.value.offset == 0
 
 
@@ -137,7 +137,7 @@ def test_an_error_that_is_raised_again_gathers_no_tracebacks() -> None:
     lengths: list[int] = []
     for _ in range(3):
         with pytest.raises(RemoteProtocolError) as caught:
-            decoder.feed(encode_frame(b"\xc1"))
+            decoder.feed(framed(b"\xc1"))
         lengths.append(len(caught.traceback))
         # A cause would hold on to a traceback, and with it to every body of that batch.
         assert caught.value.__cause__ is None
@@ -148,7 +148,7 @@ def test_an_error_that_is_raised_again_gathers_no_tracebacks() -> None:
 def test_an_unknown_type_is_refused_by_name(word: str) -> None:
     body = msgspec.msgpack.encode({"type": word, "execution_id": "e", "mode": "m"})
     with pytest.raises(RemoteProtocolError) as caught:
-        ClientDecoder().feed(encode_frame(body))
+        ClientDecoder().feed(framed(body))
     assert f"Invalid value '{word}'" in caught.value.reason
     assert "type" in caught.value.reason
 
@@ -163,7 +163,7 @@ def test_a_type_of_the_other_direction_is_unknown() -> None:
 def test_a_reason_that_the_peer_chose_is_cut() -> None:
     body = msgspec.msgpack.encode({"type": "x" * 1_000_000})
     with pytest.raises(RemoteProtocolError) as caught:
-        ClientDecoder().feed(encode_frame(body))
+        ClientDecoder().feed(framed(body))
     assert "Invalid value 'xxx" in caught.value.reason
     assert len(str(caught.value.args)) < 500
 
@@ -172,7 +172,7 @@ def test_a_reason_that_the_peer_chose_is_cut() -> None:
 def test_unknown_keys_are_ignored(message: Message, more: dict[str, Any]) -> None:
     body: dict[str, Any] = msgspec.msgpack.decode(encode(message)[4:])
     # Free values may hold keys of every kind; those are the message's own business.
-    frame = encode_frame(msgspec.msgpack.encode(more | body))
+    frame = framed(msgspec.msgpack.encode(more | body))
     assert ClientDecoder().feed(frame) == ClientDecoder().feed(encode(message))
 
 
@@ -199,7 +199,7 @@ def test_unknown_keys_are_ignored(message: Message, more: dict[str, Any]) -> Non
 )
 def test_a_body_that_nests_without_end_is_an_error_not_a_crash(body: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="recursion depth"):
-        ClientDecoder().feed(encode_frame(body))
+        ClientDecoder().feed(framed(body))
 
 
 # --- what we refuse to send ---------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_defaults_take_no_room() -> None:
 def test_arguments_that_are_not_there_are_not_nil() -> None:
     body = msgspec.msgpack.encode({"type": "call", "call_id": "c", "execution_id": "e", "capability": "f"})
     with pytest.raises(RemoteProtocolError, match="missing required field `args`"):
-        ClientDecoder().feed(encode_frame(body))
+        ClientDecoder().feed(framed(body))
     nil = msgspec.Raw(b"\xc0")
     call = Call("c", "e", "f", args=nil, kwargs=nil)
     assert ClientDecoder().feed(encode(call)) == [call]

@@ -10,7 +10,7 @@ from hypothesis import given
 from pyrepl3_schemas.codec import WorkerDecoder
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.executor_config import COUNTS, UPPER_LIMITS, ExecutorConfig
-from pyrepl3_schemas.framing import encode_frame
+from tests.helpers.frames import framed
 from tests.helpers.wire_strategies import configs
 
 NONSENSE: list[tuple[str, Any]] = [
@@ -28,7 +28,7 @@ def test_a_figure_that_means_nothing_is_refused_by_name(name: str, value: Any) -
         ExecutorConfig(**{name: value})
     hello = {"type": "hello", "protocol": 1, "session_id": "s", "config": {name: value}}
     with pytest.raises(RemoteProtocolError, match=name):
-        WorkerDecoder().feed(encode_frame(msgspec.msgpack.encode(hello)))
+        WorkerDecoder().feed(framed(msgspec.msgpack.encode(hello)))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pyrepl3_client._journal.protocol import CallRecord
 from pyrepl3_client.durable.remote.executions import LoggedExecution, RemoteExecutionStore
 from pyrepl3_client.durable.remote.fenced_store import FencedStore, Found, decode_record, find_newest
 from pyrepl3_client.durable.remote.large_values import LargeValueRef, LargeValueStore
+from pyrepl3_client.durable.resonate.ids import call_key, call_place
 from pyrepl3_client.errors import StoreError
 
 
@@ -49,7 +50,8 @@ class RemoteCallStore:
                 return calls[call.call_id][1]
             n = len(calls) + 1
             param = _encode(CallParam(call.call_id, call.name, call.digest))
-            await self._store.create(self._id(execution, n), param, call.call_id)
+            key = call_key(execution_id, call.name, call_place(call.call_id))
+            await self._store.create(self._id(execution, n), param, key)
             calls[call.call_id] = (n, CallRecord(call.call_id, call.name, call.digest))
         return None
 

@@ -19,7 +19,7 @@ from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.lease.owner import current_owner, describe, is_dead
 from pyrepl3_client.durable.resonate.engine import is_missing, translate_error
 from pyrepl3_client.durable.resonate.function import FOREVER
-from pyrepl3_client.durable.resonate.ids import session_group, session_root
+from pyrepl3_client.durable.resonate.ids import key_tags, session_group, session_root
 from pyrepl3_client.errors import StoreError
 
 _log: Final = logging.getLogger(__name__)
@@ -28,9 +28,6 @@ _log: Final = logging.getLogger(__name__)
 _LOOK: Final = 0.25
 _RENEWALS: Final = 3
 _FENCED: Final = (404, 409)
-
-KEY_TAG: Final = "pyrepl3:key"
-"""The tag that carries a promise's correlation key."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -235,9 +232,7 @@ class FencedStore:
             StoreError: the store failed.
         """
         tags = self._tags(promise_id) if tags is None else tags
-        if key:
-            tags[KEY_TAG] = key
-        request = self._request(promise_id, param, tags)
+        request = self._request(promise_id, param, {**tags, **key_tags(key)} if key else tags)
         done = await self._fenced(lambda version: self._sender.task_fence_create(self.root, version, request))
         return _found(done.promise)
 

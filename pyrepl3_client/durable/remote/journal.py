@@ -105,11 +105,6 @@ class RemoteJournal:
         """What the bridge has done."""
         return self._runner.metrics
 
-    @property
-    def replays(self) -> int:
-        """How many executions were answered from the record."""
-        return self._runner.replays
-
     async def execute(
         self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
     ) -> tuple[bytes, bool]:

@@ -66,18 +66,29 @@ def session_group(session_id: str) -> str:
 
 
 def execution_key(execution_id: str) -> str:
-    """Give the key by which an execution's answer finds its promise."""
+    """Return the correlation key of an execution: `exec:{execution_id}`."""
     return f"exec:{execution_id}"
 
 
-def input_key(execution_id: str, n: int | str) -> str:
-    """Give the key of an execution's n-th prompt; `n` is its place in the task tree (`3`, or `2.1`)."""
-    return call_key(execution_id, "input", n)
+def call_key(execution_id: str, name: str, n: str) -> str:
+    """Return the correlation key of a host call or prompt: `{execution_id}:{name}:{n}`.
+
+    Args:
+        execution_id: the execution that made it.
+        name: the host function's; `input` for a prompt.
+        n: the place of the call in the tree of the code's tasks: `3`, or `2.1`.
+    """
+    return f"{execution_id}:{name}:{n}"
 
 
-def call_key(execution_id: str, capability: str, n: int | str) -> str:
-    """Give the key of an execution's n-th call of a capability; `n` as for `input_key`."""
-    return f"{execution_id}:{capability}:{n}"
+def call_place(call_id: str) -> str:
+    """Return `n` of a call's id, which a worker makes in the form of `call_key`."""
+    return call_id.rpartition(":")[2]
+
+
+def key_tags(key: str) -> dict[str, str]:
+    """Return the tag that carries a promise's correlation key."""
+    return {"pyrepl3:key": key}
 
 
 def code_digest(code: str) -> str:

@@ -116,13 +116,7 @@ class ResonateRunner:
         self._order: Final = asyncio.Lock()
         self._starting: PendingExecution | None = None
         """The execution whose durable function is being waited for."""
-        self._replays = 0
         self._closing: asyncio.Task[None] | None = None
-
-    @property
-    def replays(self) -> int:
-        """How many executions were answered from the record."""
-        return self._replays
 
     @property
     def metrics(self) -> BridgeMetrics:
@@ -147,7 +141,6 @@ class ResonateRunner:
             if begun.digest != digest:
                 raise conflict(execution_id, begun.entry.spec.code, spec.code)
             if begun.outcome is not None:
-                self._replays += 1
                 return begun.outcome, True
             pending = self._bridge.pending(execution_id)
             if pending is not None and pending.given_up:

@@ -11,8 +11,8 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import SessionState
 from pyrepl3_client.testing import Run, ScriptedWorker
 from pyrepl3_schemas.codec import encode
-from pyrepl3_schemas.framing import encode_frame
 from pyrepl3_schemas.messages import Call, Error, Hello, Ping, Pong, Ready, Result, Shutdown
+from tests.helpers.frames import framed
 from tests.helpers.scripted_sessions import ONE, SLEEP, STUBBORN, brief, opened, turns_until, until_output
 
 pytestmark = pytest.mark.anyio
@@ -76,8 +76,8 @@ async def test_an_idle_workers_death_is_noticed(worker: ScriptedWorker) -> None:
     [
         (b"\0\0\0\0", "frame length 0"),
         (b"\xff\xff\xff\xff", "frame length 4294967295"),
-        (encode_frame(b"\x80"), "a frame is no message"),
-        (encode_frame(b"\x81\xa4type\xa5hello"), "Invalid value 'hello'"),
+        (framed(b"\x80"), "a frame is no message"),
+        (framed(b"\x81\xa4type\xa5hello"), "Invalid value 'hello'"),
         (encode(Result("stranger", "m")), "'stranger', which is not in flight"),
         (encode(Ready(protocol=1, pid=1, python="", max_frame_bytes=5000)), "ready twice"),
     ],

@@ -263,6 +263,24 @@ async def test_a_session_that_was_ended_in_resonate_says_so() -> None:
             pass
 
 
+async def test_promises_carry_the_correlation_keys_as_tags() -> None:
+    server = Server()
+    async with server.running(), on_server(server)() as journal:
+        submitted = Submitted()
+        executing = asyncio.create_task(journal.execute("e", CODE, submitted))
+        await submitted.next()
+        await journal.begin_call("e", CallRecord("e:input:1", "input", "d"))
+        await journal.begin_call("e", CallRecord("e:search:2.1", "search", "d"))
+        await journal.settle("e", b"outcome", rejected=False)
+        await executing
+    keys = {p.id: p.tags["pyrepl3:key"] for p in server.state.promises.values() if "pyrepl3:key" in p.tags}
+    assert keys == {
+        f"{SESSION}:log.1": "exec:e",
+        f"{SESSION}:log.1.call.1": "e:input:1",
+        f"{SESSION}:log.1.call.2": "e:search:2.1",
+    }
+
+
 async def test_what_is_replaced_is_left_to_the_stores_retention() -> None:
     server = Server()
     async with on_server(server)() as journal:

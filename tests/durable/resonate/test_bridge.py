@@ -12,9 +12,9 @@ from pyrepl3_client.durable.resonate.bridge import BridgeTimeout, ProtocolBridge
 from pyrepl3_client.durable.resonate.ids import (
     awaited_id,
     call_key,
+    call_place,
     code_digest,
     execution_key,
-    input_key,
     root_id,
     session_group,
     session_prefix,
@@ -146,8 +146,9 @@ def test_ordinary_ids_stay_readable() -> None:
 
 def test_the_keys_are_the_specifications() -> None:
     assert execution_key("e") == "exec:e"
-    assert input_key("e", 2) == "e:input:2"
+    assert call_key("e", "input", "2") == "e:input:2"
     assert call_key("e", "search", "2.1") == "e:search:2.1"
+    assert call_place("a:b:search:2.1") == "2.1"
 
 
 def test_groups_tell_sessions_apart_where_case_does_not() -> None:

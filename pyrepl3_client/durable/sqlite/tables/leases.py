@@ -88,15 +88,6 @@ class LeaseTable:
         with self._database.read():
             self.require(lease)
 
-    def holder(self, session_id: str) -> Lease | None:
-        """Give the lease on a session, lapsed or not; None when nobody owns it."""
-        with self._database.read():
-            row = self._execute(
-                "SELECT id, owner, token, acquired_at, expires_at FROM sessions WHERE id = ? AND owner <> ''",
-                (session_id,),
-            ).fetchone()
-        return None if row is None else Lease(*row)
-
     def require(self, lease: Lease) -> None:
         """Raise `LeaseLost` unless the lease counts, which then holds for the rest of the transaction."""
         row = self._execute("SELECT token, owner FROM sessions WHERE id = ?", (lease.session_id,)).fetchone()
