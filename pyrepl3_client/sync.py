@@ -11,6 +11,7 @@ threads of their own. Ctrl-C during a call cancels the execution and raises Keyb
 is done; once more makes it more urgent.
 """
 
+import asyncio
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,10 @@ from typing import Self
 
 from pyrepl3_client import _pool
 from pyrepl3_client._concurrency.loop_thread import LoopThread
+from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
 from pyrepl3_client._execution import execution as _execution
 from pyrepl3_client._execution.event_log import Event
-from pyrepl3_client._execution.execution import InputHandler, OutputHandler
+from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._journal.protocol import BridgeMetrics
 from pyrepl3_client._session import open as _open
@@ -47,36 +49,71 @@ __all__ = ["Execution", "Session", "WorkerPool", "open_session"]
 
 
 class Execution:
-    """Code that has been submitted; see `pyrepl3_client.Execution`. Made by `Session.start`."""
+    """Code that has been submitted; see `pyrepl3_client.Execution`. Made by `Session.start`.
+
+    Two handles of the same execution are equal.
+    """
 
     def __init__(self, execution: _execution.Execution, thread: LoopThread) -> None:
         """Stand before an execution of the loop's thread."""
         self._execution = execution
         self._thread = thread
 
+    def __repr__(self) -> str:
+        """Show id and state."""
+        return repr(self._execution)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether `other` is a handle of the same execution."""
+        return self._execution == other._execution if isinstance(other, Execution) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Return the same number for each handle of the same execution."""
+        return hash(self._execution)
+
     @property
     def execution_id(self) -> str:
-        """Its id."""
+        """Its id: the one it was started with, or one that was made up."""
         return self._execution.execution_id
+
+    @property
+    def code(self) -> str:
+        """The source that was submitted."""
+        return self._execution.code
 
     @property
     def state(self) -> ExecutionState:
         """Where it stands."""
         return self._execution.state
 
+    @property
+    def attempts(self) -> int:
+        """How many workers have run it or begun to, the present one included."""
+        return self._execution.attempts
+
     def result(self) -> ExecutionResult:
         """Wait for the outcome. Ctrl-C cancels the execution."""
-        return self._thread.run(self._execution.wait_or_cancel)
+        return self._thread.run(lambda: _result_or_cancel(self._execution))
 
     def cancel(self, reason: CancelReason = "cancelled") -> None:
         """Stop the execution and wait until it is over."""
         self._thread.run(lambda: self._execution.cancel(reason))
 
     def __iter__(self) -> Iterator[Event]:
-        """Iterate over the messages. Each is given once; leaving early lets the code go on unheard."""
+        """Iterate over the messages. Each comes once; leaving early lets the code go on unheard."""
         events = self._thread.call(self._execution.__aiter__)
         while (event := self._thread.run(lambda: _next(events))) is not None:
             yield event
+
+
+async def _result_or_cancel(execution: _execution.Execution) -> ExecutionResult:
+    """Wait for the outcome; when this wait is cancelled, cancel the execution and wait for its end."""
+    try:
+        return await execution.result()
+    except asyncio.CancelledError:
+        # Each further Ctrl-C asks again, which goes a step further.
+        await wait_and_forward_cancel(execution.cancel, lambda: None)
+        raise
 
 
 async def _next(events: _execution.Events) -> Event | None:

@@ -1,6 +1,8 @@
 """The executions of one session: from `start` to their outcome, on the client's side.
 
-execution        the handle: iterate, await, cancel
+execution        the handle that users get: iterate, await, cancel
+record           what the client knows of one execution: its spec, output, outcome and waiters
+handlers         the types of output and input handlers
 queue            which executions are queued or run; routes each message to its execution
 cancellation     the steps of a cancel, and timeouts
 host_calls       runs host functions and answers the worker

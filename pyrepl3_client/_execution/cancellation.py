@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pyrepl3_client._execution.execution import Execution
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_schemas.messages import CancelReason, Error, Result
 
 
@@ -17,7 +17,7 @@ from pyrepl3_schemas.messages import CancelReason, Error, Result
 class _Entry:
     """An execution that has a deadline, or is being stopped."""
 
-    execution: Execution
+    execution: ExecutionRecord
     deadline: float | None
     """Seconds from its beginning after which it is stopped."""
     reason: CancelReason = "timeout"
@@ -29,13 +29,13 @@ class _Entry:
 class CancelActions:
     """What stopping does to the world."""
 
-    ask: Callable[[Execution, CancelReason], None]
+    ask: Callable[[ExecutionRecord, CancelReason], None]
     """Send the cancel frame and ring."""
-    give_up: Callable[[Execution, CancelReason], None]
+    give_up: Callable[[ExecutionRecord, CancelReason], None]
     """Settle a queued execution as cancelled, whatever the worker says later."""
     kill: Callable[[str], None]
     """Kill the worker, for a reason."""
-    first: Callable[[], Execution | None]
+    first: Callable[[], ExecutionRecord | None]
     """The execution that runs: the oldest that is not over."""
 
 
@@ -55,17 +55,17 @@ class CancellationLadder:
         """Whether nothing is watched; `advance` and `over` need not be called then."""
         return not self._watches
 
-    def is_stopping(self, execution: Execution) -> bool:
+    def is_stopping(self, execution: ExecutionRecord) -> bool:
         """Whether it has been asked to stop."""
         watch = self._watches.get(execution.execution_id)
         return watch is not None and watch.step > 0
 
-    def reason(self, execution: Execution) -> CancelReason | None:
+    def reason(self, execution: ExecutionRecord) -> CancelReason | None:
         """Say why it was asked to stop, None when it was not."""
         watch = self._watches.get(execution.execution_id)
         return None if watch is None or watch.step == 0 else watch.reason
 
-    def watch(self, execution: Execution, seconds: float) -> None:
+    def watch(self, execution: ExecutionRecord, seconds: float) -> None:
         """Stop an execution when it has run for `seconds`.
 
         The worker keeps the time itself; this is for one that does not get round to it.
@@ -73,7 +73,7 @@ class CancellationLadder:
         self._watches[execution.execution_id] = _Entry(execution, seconds + self._cancel_grace)
         self.advance()
 
-    def stop(self, execution: Execution, reason: CancelReason) -> None:
+    def stop(self, execution: ExecutionRecord, reason: CancelReason) -> None:
         """Begin to stop an execution, or climb to the next rung."""
         watch = self._watches.get(execution.execution_id)
         if watch is None:
@@ -94,7 +94,7 @@ class CancellationLadder:
         elif watch.deadline is not None:
             watch.timer = self._loop.call_later(watch.deadline, self._next_step, watch)
 
-    def over(self, execution: Execution) -> None:
+    def over(self, execution: ExecutionRecord) -> None:
         """Forget an execution that is over."""
         watch = self._watches.pop(execution.execution_id, None)
         if watch is not None and watch.timer is not None:
@@ -146,7 +146,7 @@ def cancelled_error(execution_id: str, reason: CancelReason, what: str) -> Error
     )
 
 
-def cancelled_before_start(execution: Execution, reason: CancelReason) -> Error:
+def cancelled_before_start(execution: ExecutionRecord, reason: CancelReason) -> Error:
     """Give the outcome of an execution that was cancelled before it began."""
     again = "" if execution.attempts == 1 else " again: its worker had died"
     return cancelled_error(execution.execution_id, reason, f"was cancelled before it began{again}")

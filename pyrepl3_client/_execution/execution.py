@@ -1,160 +1,71 @@
-"""The handle of an execution: iterate over its events, await its result, cancel it."""
+"""The handle of an execution, as users get it: iterate over its messages, await its result, cancel it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Coroutine, Generator
+from typing import Any
 
-from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
-from pyrepl3_client._execution.backpressure import FlowControl
 from pyrepl3_client._execution.event_log import Event, EventLog
-from pyrepl3_client._execution.replay_filter import ReplayFilter
-from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
-from pyrepl3_client._journal.protocol import Spec
-from pyrepl3_client._text import TextBuffer
-from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout
-from pyrepl3_client.results import EMPTY_TEXT, ExecutionResult, LazyText, make_result
+from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client.results import ExecutionResult
 from pyrepl3_schemas.lifecycle import ExecutionState
-from pyrepl3_schemas.messages import CancelReason, Display, Error, Output, Result
-
-type OutputHandler = Callable[[Output], Awaitable[None] | None]
-"""Takes output as it comes; an asynchronous one is awaited before it gets the next."""
-type InputHandler = Callable[[str], Awaitable[str | None] | str | None]
-"""Answers a prompt; None is the end of input. A synchronous one runs in a thread and may block."""
-
-
-class ExecutionOwner(Protocol):
-    """What an execution needs of its session."""
-
-    def flow_control(self) -> FlowControl:
-        """Give what stops and restarts the reading of messages."""
-        ...
-
-    def request_cancel(self, execution: "Execution", reason: CancelReason) -> None:
-        """Take the next step towards the execution's end."""
-        ...
-
-    def state_of(self, execution: "Execution") -> ExecutionState:
-        """Say where an execution stands that has not ended."""
-        ...
+from pyrepl3_schemas.messages import CancelReason
 
 
 class Execution:
     """Code that has been submitted. Made by `Session.start`.
 
-    Iterating gives its messages in order, ending after its `Result` or `Error`; it may begin late. While
-    somebody iterates, code that writes faster than the iteration takes is made to wait.
+    Awaiting it is awaiting its `result()`. Iterating yields its messages in order, ending after its
+    `Result` or `Error`; the iteration may begin late. While an iteration is open, code that writes faster
+    than the iteration reads is made to wait.
+
+    Two handles of the same execution are equal: `Session.start` returns one each time it is called.
     """
 
-    __slots__ = (
-        "_callback_error",
-        "_displays",
-        "_end_waiters",
-        "_failure",
-        "_keep",
-        "_log",
-        "_outcome",
-        "_owner",
-        "_replay_filter",
-        "_result",
-        "_result_waiters",
-        "_stderr",
-        "_stdout",
-        "attempts",
-        "check",
-        "code",
-        "done",
-        "execution_id",
-        "is_replay",
-        "notices",
-        "number",
-        "on_input",
-        "on_output",
-        "output_bytes",
-        "recorded",
-        "replayed",
-        "seconds",
-        "spec",
-        "truncated",
-    )
+    __slots__ = ("_record",)
 
-    def __init__(
-        self,
-        owner: ExecutionOwner,
-        execution_id: str,
-        spec: Spec,
-        seconds: float | None,
-        on_output: OutputHandler | None,
-        on_input: InputHandler | None,
-        *,
-        check: bool | None,
-        keep: bool,
-        is_replay: bool = False,
-    ) -> None:
-        """Belong to `owner`.
-
-        Args:
-            owner: its session's executions.
-            execution_id: its id.
-            spec: what to run.
-            seconds: its deadline, from its beginning.
-            on_output: gets its output.
-            on_input: answers its prompts.
-            check: whether `result` raises when the code failed; None if whoever asks again is to say.
-            keep: whether anybody could iterate.
-            is_replay: it has ended once and is run again for its effect on the namespace.
-        """
-        self._owner = owner
-        self.execution_id = execution_id
-        self.code = spec.code
-        self.spec = spec
-        self.seconds = seconds
-        self.on_output = on_output
-        self.on_input = on_input
-        self.check = check
-        self._keep = keep
-        self._stdout: TextBuffer | None = None
-        self._stderr: TextBuffer | None = None
-        self._displays: list[Display] | None = None
-        self._log: EventLog | None = None
-        self._outcome: Result | Error | None = None
-        self._failure: BaseException | None = None
-        self._callback_error: Exception | None = None
-        self._result: ExecutionResult | None = None
-        self._result_waiters: list[asyncio.Future[None]] | None = None
-        self._end_waiters: list[asyncio.Future[None]] | None = None
-        self.done = False
-        """Whether its last message has come, or never will."""
-        self.truncated = False
-        """Whether captured output went over the bound."""
-        self.output_bytes = 0
-        self.recorded = False
-        """Whether it may be sent: it is on record."""
-        self.is_replay = is_replay
-        self.number = 0
-        """Its number in the session's record; 0 before it has one."""
-        self.attempts = 1
-        """How many workers have taken it up, the one that is at it now included."""
-        self.replayed = False
-        """Whether the outcome was on record already."""
-        self.notices: tuple[str, ...] = ()
-        """What its owner should know of the session."""
-        self._replay_filter: ReplayFilter | None = None
+    def __init__(self, record: ExecutionRecord) -> None:
+        """Stand for the execution that `record` describes."""
+        self._record = record
 
     def __repr__(self) -> str:
         """Show id and state."""
         return f"<Execution {self.execution_id!r} {self.state.value}>"
 
-    # --- for the caller ------------------------------------------------------------------------------
+    def __eq__(self, other: object) -> bool:
+        """Return whether `other` is a handle of the same execution."""
+        return self._record is other._record if isinstance(other, Execution) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Return the same number for each handle of the same execution."""
+        return hash(self._record)
+
+    @property
+    def execution_id(self) -> str:
+        """Its id: the one it was started with, or one that was made up."""
+        return self._record.execution_id
+
+    @property
+    def code(self) -> str:
+        """The source that was submitted."""
+        return self._record.code
 
     @property
     def state(self) -> ExecutionState:
         """Where it stands."""
-        return ExecutionState.FINISHED if self.done else self._owner.state_of(self)
+        return self._record.state
 
-    async def result(self) -> ExecutionResult:
+    @property
+    def attempts(self) -> int:
+        """How many workers have run it or begun to, the present one included."""
+        return self._record.attempts
+
+    def result(self) -> Coroutine[Any, Any, ExecutionResult]:
         """Wait for the outcome.
 
         Cancelling this wait leaves the execution alone.
+
+        Returns:
+            The outcome; each call returns the same.
 
         Raises:
             ExecutionFailed, ExecutionTimeout, ExecutionCancelled: the code failed, and the execution was
@@ -163,17 +74,12 @@ class Execution:
             SessionClosed: its session was closed before it ended.
             Exception: what `on_output` raised for this execution, once it has ended.
         """
-        if self._outcome is None and self._failure is None:
-            await self._next_waiter()
-        return self._conclude(check=self.check is not False)
+        # The record's coroutine as it is: one around it would be one more step for each wake-up.
+        return self._record.result()
 
-    def _next_waiter(self) -> asyncio.Future[None]:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._result_waiters is None:
-            self._result_waiters = [waiter]
-        else:
-            self._result_waiters.append(waiter)
-        return waiter
+    def __await__(self) -> Generator[Any, None, ExecutionResult]:
+        """Wait for the outcome, as `result` does."""
+        return self._record.result().__await__()
 
     async def cancel(self, reason: CancelReason = "cancelled") -> None:
         """Stop the execution and wait until it is over: its worker is free then, or dead.
@@ -184,197 +90,30 @@ class Execution:
             reason: `cancelled` raises asyncio.CancelledError in the code, `interrupt` KeyboardInterrupt,
                 `timeout` TimeoutError.
         """
-        if not self.done:
-            self._owner.request_cancel(self, reason)
-            await self.wait_done()
+        await self._record.cancel(reason)
 
     def __aiter__(self) -> "Events":
-        """Iterate over the messages. Each is given once."""
-        if self._log is None:
-            self._log = EventLog(self._owner.flow_control)
-            if self._outcome is not None:
-                self._log.add(self._outcome)
-        return Events(self, self._log)
-
-    # --- for the session -----------------------------------------------------------------------------
-
-    async def wait_done(self) -> None:
-        """Wait until the last message has come, or never will."""
-        while not self.done:
-            waiter = asyncio.get_running_loop().create_future()
-            if self._end_waiters is None:
-                self._end_waiters = []
-            self._end_waiters.append(waiter)
-            await waiter
-
-    async def wait_or_cancel(self, *, check: bool | None = None) -> ExecutionResult:
-        """Wait for the outcome; when this wait is cancelled, cancel the execution and see its end.
-
-        `check`: whether a failure of the code is raised; None for what it was started with.
-        """
-        try:
-            if self._outcome is None and self._failure is None:
-                await self._next_waiter()
-            return self._conclude(check=self.check is not False if check is None else check)
-        except asyncio.CancelledError:
-            if not self.done:
-                self._owner.request_cancel(self, "cancelled")
-                await wait_and_forward_cancel(
-                    self.wait_done, lambda: self._owner.request_cancel(self, "cancelled")
-                )
-            raise
-
-    def add_output(self, message: Output) -> Output | None:
-        """Take output; give the part of it that nobody has seen yet."""
-        if message.stream == "stdout":
-            if self._stdout is None:
-                self._stdout = TextBuffer()
-            self._stdout.add(message.data)
-        else:
-            if self._stderr is None:
-                self._stderr = TextBuffer()
-            self._stderr.add(message.data)
-        news = message if self._replay_filter is None else self._replay_filter.unseen(message)
-        if news is not None:
-            self._log_event(news)
-        return news
-
-    def add_event(self, message: Event) -> None:
-        """Take a message that is neither output nor the last."""
-        if isinstance(message, Display):
-            if self._displays is None:
-                self._displays = []
-            self._displays.append(message)
-            if self._replay_filter is not None and not self._replay_filter.is_unseen(message):
-                return
-        self._log_event(message)
-
-    def _log_event(self, message: Event) -> None:
-        if self._keep:
-            if self._log is None:
-                self._log = EventLog(self._owner.flow_control)
-            self._log.add(message)
-
-    def share_with(self, other: "Execution") -> None:
-        """Somebody else has asked for the same: serve both, under the handlers of whoever has some."""
-        self.on_output = self.on_output or other.on_output
-        self.on_input = self.on_input or other.on_input
-        if self.check is None:
-            self.check = other.check
-
-    def reset(self) -> None:
-        """Its worker died: another one runs it from the top, and what was seen is not shown again."""
-        if self._stdout or self._stderr or self._displays:
-            self._replay_filter = ReplayFilter(
-                "".join(self._stdout or ()), "".join(self._stderr or ()), self._displays or ()
-            )
-        self._stdout = self._stderr = self._displays = None
-        self.truncated = False
-        self.output_bytes = 0
-
-    def recorded_output(self) -> RecordedOutput:
-        """Give what was written, as it is recorded."""
-        if self._stdout is None and self._stderr is None and self._displays is None:
-            return RecordedOutput(truncated=self.truncated)
-        return record_output(
-            "".join(self._stdout or ()),
-            "".join(self._stderr or ()),
-            tuple(self._displays or ()),
-            truncated=self.truncated,
-        )
-
-    def mark_done(self) -> None:
-        """The last message has come; what it says is delivered when its turn is."""
-        self.done = True
-        if self._log is not None:
-            self._log.unbind()
-        if self._end_waiters is not None:
-            for waiter in self._end_waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-
-    def finish(self, outcome: Result | Error) -> None:
-        """Deliver the last message. Only the first outcome or failure counts."""
-        if self._outcome is None and self._failure is None:
-            self._outcome = outcome
-            if self._log is not None:
-                self._log.add(outcome)
-            self._wake()
-
-    def fail(self, failure: BaseException) -> None:
-        """There will be no outcome; `failure` says why."""
-        if self._outcome is None and self._failure is None:
-            self._failure = failure
-            if self._log is not None:
-                self._log.wake()
-            self._wake()
-
-    def set_callback_error(self, error: Exception) -> None:
-        """Keep what `on_output` raised, for whoever awaits the result."""
-        if self._callback_error is None:
-            self._callback_error = error
-
-    def _wake(self) -> None:
-        if self._result_waiters is not None:
-            for waiter in self._result_waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._result_waiters = None
-
-    def _conclude(self, *, check: bool) -> ExecutionResult:
-        if self._failure is not None:
-            raise self._failure
-        outcome = self._outcome
-        assert outcome is not None
-        result = self._result
-        if result is None:
-            result = self._result = make_result(
-                outcome,
-                LazyText(self._stdout) if self._stdout else EMPTY_TEXT,
-                LazyText(self._stderr) if self._stderr else EMPTY_TEXT,
-                tuple(self._displays) if self._displays else (),
-                output_truncated=self.truncated,
-                replayed=self.replayed,
-                attempts=self.attempts,
-                notices=self.notices,
-            )
-        if self._callback_error is not None:
-            raise self._callback_error
-        error = result.error
-        if error is not None and check:
-            if error.kind == "timeout":
-                raise ExecutionTimeout(result)
-            raise ExecutionCancelled(result) if error.kind == "cancelled" else ExecutionFailed(result)
-        return result
-
-    @property
-    def settled(self) -> bool:
-        """Whether no more events will come."""
-        return self._outcome is not None or self._failure is not None
-
-    @property
-    def failure(self) -> BaseException | None:
-        """Why there is no outcome."""
-        return self._failure
+        """Iterate over the messages. Each message comes once, in one iteration."""
+        return Events(self._record, self._record.event_log())
 
 
 class Events:
     """One iteration over an execution's messages."""
 
-    def __init__(self, execution: Execution, log: EventLog) -> None:
-        """Begin: from now on the code waits for us when we are slow."""
-        self._execution = execution
+    def __init__(self, record: ExecutionRecord, log: EventLog) -> None:
+        """Begin: from now on the code waits while this iteration is slow."""
+        self._record = record
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._open = True
         log.readers += 1
 
     def __aiter__(self) -> "Events":
-        """Be the iterator."""
+        """Return the iterator itself."""
         return self
 
     async def __anext__(self) -> Event:
-        """Give the next message.
+        """Return the next message.
 
         Raises:
             WorkerDied, SessionClosed: no more messages will come, the last among them.
@@ -383,10 +122,10 @@ class Events:
             event = self._log.take()
             if event is not None:
                 return event
-            if self._execution.settled:
+            if self._record.settled:
                 self._close()
-                if self._execution.failure is not None:
-                    raise self._execution.failure
+                if self._record.failure is not None:
+                    raise self._record.failure
                 raise StopAsyncIteration
             await self._log.wait()
 
@@ -398,7 +137,7 @@ class Events:
                 self._log.release()
 
     def __del__(self) -> None:
-        """An iteration that was left in the middle: the code must not wait for it for ever."""
+        """Let the code go on when an iteration was left in the middle: it must not wait for ever."""
         if self._open and not self._loop.is_closed():
             # The collector may run this in any thread.
             self._loop.call_soon_threadsafe(self._close)

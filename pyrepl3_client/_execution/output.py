@@ -7,7 +7,8 @@ from typing import Final
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, OrderedDelivery
 from pyrepl3_client._execution.event_log import size_of
-from pyrepl3_client._execution.execution import Execution, OutputHandler
+from pyrepl3_client._execution.handlers import OutputHandler
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.head_tail import HeadTail
 from pyrepl3_schemas.messages import Display, Output, StreamName
@@ -45,7 +46,7 @@ class OutputDispatcher:
         self.filling = False
         """Whether a namespace is being brought back: what that writes has been seen."""
 
-    def captured(self, execution: Execution | None, stream: StreamName, text: str, size: int) -> None:
+    def captured(self, execution: ExecutionRecord | None, stream: StreamName, text: str, size: int) -> None:
         """Take text that came past Python, of `size` bytes, while `execution` ran."""
         if execution is None:
             self.deliver(None, Output(stream=stream, data=text))
@@ -59,7 +60,7 @@ class OutputDispatcher:
                 return
         self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
 
-    def deliver(self, execution: Execution | None, message: Output) -> None:
+    def deliver(self, execution: ExecutionRecord | None, message: Output) -> None:
         """Hand output over now, or when its turn comes.
 
         Raises:
@@ -83,7 +84,7 @@ class OutputDispatcher:
             if awaitable is not None:
                 self._delivery.wait_for(awaitable)
 
-    def has_room(self, execution: Execution, message: Display) -> bool:
+    def has_room(self, execution: ExecutionRecord, message: Display) -> bool:
         """Whether a display is within the bound, which is one for all of an execution's; else it is cut."""
         if self._max_bytes is None:
             return True
@@ -94,7 +95,7 @@ class OutputDispatcher:
         self._shown[execution.execution_id] = size
         return True
 
-    def finish(self, execution: Execution) -> None:
+    def finish(self, execution: ExecutionRecord) -> None:
         """Deliver the tail of what was captured of an execution that has ended."""
         if self._shown:
             self._shown.pop(execution.execution_id, None)
@@ -111,7 +112,7 @@ class OutputDispatcher:
         self._bounds.clear()
         self._shown.clear()
 
-    def _hand_over(self, execution: Execution | None, message: Output) -> Awaitable[None] | None:
+    def _hand_over(self, execution: ExecutionRecord | None, message: Output) -> Awaitable[None] | None:
         """Give output to those who want it; what is given back is to be awaited before the next."""
         own: OutputHandler | None = None
         if execution is not None:
@@ -135,14 +136,14 @@ class OutputDispatcher:
                     waits.append(awaitable)
         return self._await_handlers(execution, waits) if waits else None
 
-    async def _await_handlers(self, execution: Execution | None, waits: list[Awaitable[None]]) -> None:
+    async def _await_handlers(self, execution: ExecutionRecord | None, waits: list[Awaitable[None]]) -> None:
         for awaitable in waits:
             try:
                 await awaitable
             except Exception as error:  # noqa: BLE001 - the handler's owner hears of it
                 self._blame(execution, error)
 
-    def _blame(self, execution: Execution | None, error: Exception) -> None:
+    def _blame(self, execution: ExecutionRecord | None, error: Exception) -> None:
         if execution is not None:
             error.add_note(f"raised by on_output while execution {execution.execution_id!r} ran")
             execution.set_callback_error(error)

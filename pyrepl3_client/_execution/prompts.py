@@ -9,7 +9,7 @@ from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import FlowControl, PendingCallLimit
 from pyrepl3_client._execution.call_log import CallLog
 from pyrepl3_client._execution.event_log import size_of
-from pyrepl3_client._execution.execution import InputHandler
+from pyrepl3_client._execution.handlers import InputHandler
 from pyrepl3_client._execution.host_calls import is_cancelled, text_of
 from pyrepl3_client.errors import StoreError
 from pyrepl3_schemas.messages import Input, InputResponse

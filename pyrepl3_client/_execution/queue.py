@@ -15,10 +15,11 @@ from pyrepl3_client._execution.cancellation import (
     must_not_rerun,
 )
 from pyrepl3_client._execution.event_log import Event, size_of
-from pyrepl3_client._execution.execution import Execution, InputHandler, OutputHandler
+from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
 from pyrepl3_client._execution.host_calls import Capability, HostCalls
 from pyrepl3_client._execution.output import OutputDispatcher
 from pyrepl3_client._execution.prompts import Prompts
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.protocol import Record
 from pyrepl3_client._wire.connection import Connection, Route
 from pyrepl3_client.config import WorkerConfig
@@ -42,7 +43,7 @@ from pyrepl3_schemas.messages import (
     StreamName,
 )
 
-type OnEnded = Callable[[Execution, Result | Error, bool], None]
+type OnEnded = Callable[[ExecutionRecord, Result | Error, bool], None]
 """Takes the last message of an execution, in its turn, and whether it is not to be run again for its effect;
 sees to it that the execution is finished."""
 
@@ -69,9 +70,9 @@ type Capabilities = Mapping[str, Capability | Callable[..., Any]]
 class Interrupted:
     """What a worker's death has interrupted."""
 
-    first: Execution | None
+    first: ExecutionRecord | None
     """The execution that ran."""
-    stopped: list[tuple[Execution, CancelReason]]
+    stopped: list[tuple[ExecutionRecord, CancelReason]]
     """The executions that were being stopped, and why."""
 
 
@@ -100,9 +101,9 @@ class ExecutionQueue:
         self._ended = hooks.ended
         self._on_input = on_input
         self._max_frame_bytes = config.executor.max_frame_bytes
-        self._executions: dict[str, Execution] = {}
+        self._executions: dict[str, ExecutionRecord] = {}
         """Sent to the worker that is there now."""
-        self._waiting: dict[str, Execution] = {}
+        self._waiting: dict[str, ExecutionRecord] = {}
         self._open = False
         self.last_seq = 0
         """The number of the last execution that was sent."""
@@ -136,12 +137,12 @@ class ExecutionQueue:
         }
 
     @property
-    def first(self) -> Execution | None:
+    def first(self) -> ExecutionRecord | None:
         """The execution that runs: the oldest one sent without a last message."""
         return next(iter(self._executions.values()), None)
 
     @property
-    def oldest(self) -> Execution | None:
+    def oldest(self) -> ExecutionRecord | None:
         """The oldest one without a last message, whether it runs or waits for a worker."""
         return self.first or next(iter(self._waiting.values()), None)
 
@@ -151,11 +152,11 @@ class ExecutionQueue:
         return (*self._executions, *self._waiting)
 
     @property
-    def waiting(self) -> tuple[Execution, ...]:
+    def waiting(self) -> tuple[ExecutionRecord, ...]:
         """The executions that no worker has, in order."""
         return tuple(self._waiting.values())
 
-    def find(self, execution_id: str) -> Execution | None:
+    def find(self, execution_id: str) -> ExecutionRecord | None:
         """Give an execution that is under way."""
         return self._executions.get(execution_id) or self._waiting.get(execution_id)
 
@@ -169,7 +170,7 @@ class ExecutionQueue:
         first = self.first
         return "" if first is None else f"running {first.execution_id!r}"
 
-    def submit(self, execution: Execution) -> None:
+    def submit(self, execution: ExecutionRecord) -> None:
         """Take an execution that is on record: it is sent as soon as it may run.
 
         Raises:
@@ -183,7 +184,7 @@ class ExecutionQueue:
         self.reserve(execution)
         self.release(execution)
 
-    def reserve(self, execution: Execution) -> None:
+    def reserve(self, execution: ExecutionRecord) -> None:
         """Give an execution its place among those that wait; `release` lets it go on.
 
         Raises:
@@ -197,12 +198,12 @@ class ExecutionQueue:
             raise ProtocolError(error.reason, error.offset) from error
         self._waiting[execution.execution_id] = execution
 
-    def release(self, execution: Execution) -> None:
+    def release(self, execution: ExecutionRecord) -> None:
         """An execution is on record: it may be sent when its turn comes."""
         execution.recorded = True
         self._pump()
 
-    def drop(self, execution: Execution) -> None:
+    def drop(self, execution: ExecutionRecord) -> None:
         """Forget an execution that has not been sent."""
         if self._waiting.pop(execution.execution_id, None) is not None:
             self._cancellation.over(execution)
@@ -220,7 +221,7 @@ class ExecutionQueue:
         self._open = False
         self._output.filling = True
         first = self.first
-        stopped: list[tuple[Execution, CancelReason]] = [
+        stopped: list[tuple[ExecutionRecord, CancelReason]] = [
             (execution, reason)
             for execution in self._executions.values()
             if not execution.done and (reason := self._cancellation.reason(execution)) is not None
@@ -257,15 +258,15 @@ class ExecutionQueue:
         for execution in [*self._executions.values(), *self._waiting.values()]:
             self.fail(execution, error())
 
-    def fail(self, execution: Execution, failure: BaseException) -> None:
+    def fail(self, execution: ExecutionRecord, failure: BaseException) -> None:
         """End one execution with an error, whatever the worker says of it later."""
         self._conclude(execution, partial(execution.fail, failure))
 
-    def end(self, execution: Execution, outcome: Error) -> None:
+    def end(self, execution: ExecutionRecord, outcome: Error) -> None:
         """End one execution that is not at the worker, with an outcome."""
         self._conclude(execution, partial(self._ended, execution, outcome, True))
 
-    def _conclude(self, execution: Execution, last: Callable[[], None]) -> None:
+    def _conclude(self, execution: ExecutionRecord, last: Callable[[], None]) -> None:
         self._executions.pop(execution.execution_id, None)
         self._waiting.pop(execution.execution_id, None)
         self._end_asking(execution.execution_id)
@@ -289,7 +290,7 @@ class ExecutionQueue:
             del self._waiting[execution.execution_id]
             self.send(execution)
 
-    def send(self, execution: Execution) -> None:
+    def send(self, execution: ExecutionRecord) -> None:
         """Send an execution past those that wait: one whose turn it is, or that brings a namespace back."""
         connection = self._wire()
         frame = connection.encode(_message(execution))
@@ -315,13 +316,13 @@ class ExecutionQueue:
         """Give what stops and restarts the reading of messages."""
         return self._wire()
 
-    def state_of(self, execution: Execution) -> ExecutionState:
+    def state_of(self, execution: ExecutionRecord) -> ExecutionState:
         """Say where an execution stands that is not over."""
         if self._cancellation.is_stopping(execution):
             return ExecutionState.CANCELLING
         return ExecutionState.RUNNING if self.first is execution else ExecutionState.QUEUED
 
-    def request_cancel(self, execution: Execution, reason: CancelReason) -> None:
+    def request_cancel(self, execution: ExecutionRecord, reason: CancelReason) -> None:
         """Take the next step towards an execution's end."""
         if execution.done:
             return
@@ -333,7 +334,7 @@ class ExecutionQueue:
 
     # --- stopping ------------------------------------------------------------------------------------
 
-    def _ask_to_stop(self, execution: Execution, reason: CancelReason) -> None:
+    def _ask_to_stop(self, execution: ExecutionRecord, reason: CancelReason) -> None:
         connection = self._wire()
         if execution.execution_id not in self._cancelling_urgently:
             self._cancelling_urgently.add(execution.execution_id)
@@ -342,7 +343,7 @@ class ExecutionQueue:
         connection.send(Cancel(execution_id=execution.execution_id, reason=reason))
         connection.wake()
 
-    def _give_up(self, execution: Execution, reason: CancelReason) -> None:
+    def _give_up(self, execution: ExecutionRecord, reason: CancelReason) -> None:
         if not execution.done:
             execution.mark_done()
             self._delivery.add(
@@ -375,7 +376,7 @@ class ExecutionQueue:
             self._accept(execution, message)
         self._delivery.add(partial(self._serve, execution, message), size_of(message))
 
-    def _serve(self, execution: Execution, message: Input | Call) -> None:
+    def _serve(self, execution: ExecutionRecord, message: Input | Call) -> None:
         if execution.done or execution.execution_id not in self._executions:
             return  # it has not waited
         if isinstance(message, Call):
@@ -383,7 +384,7 @@ class ExecutionQueue:
         else:
             self._inputs.ask(message, execution.on_input or self._on_input)
 
-    def _accept(self, execution: Execution, message: Event) -> None:
+    def _accept(self, execution: ExecutionRecord, message: Event) -> None:
         if not execution.is_replay:
             self._delivery.add(partial(execution.add_event, message), size_of(message))
 
@@ -416,7 +417,7 @@ class ExecutionQueue:
             self._ended(execution, message, final)
 
 
-def _message(execution: Execution) -> Execute:
+def _message(execution: ExecutionRecord) -> Execute:
     spec = execution.spec
     return Execute(
         execution_id=execution.execution_id,

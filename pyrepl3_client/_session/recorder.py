@@ -5,8 +5,8 @@ from typing import Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.cancellation import cancelled_error
-from pyrepl3_client._execution.execution import Execution
 from pyrepl3_client._execution.queue import ExecutionQueue
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import (
     Ended,
@@ -45,7 +45,7 @@ class ExecutionRecorder:
         self._record = record
         self._queue = queue
         self._checkpoints = checkpoints
-        self._live: dict[str, Execution] = {}
+        self._live: dict[str, ExecutionRecord] = {}
         """Executions somebody may ask for again that have no recorded outcome yet."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._early: dict[str, tuple[Outcome, bool]] = {}
@@ -57,7 +57,7 @@ class ExecutionRecorder:
 
     # --- taking executions ---------------------------------------------------------------------------
 
-    def submit(self, execution: Execution, *, named: bool) -> Execution:
+    def submit(self, execution: ExecutionRecord, *, named: bool) -> ExecutionRecord:
         """Take an execution; give it, or the one of that id that is under way already.
 
         Raises:
@@ -93,7 +93,7 @@ class ExecutionRecorder:
             raise
         return execution
 
-    async def resume(self, entry: Entry, execution: Execution, max_attempts: int, *, ran: bool) -> None:
+    async def resume(self, entry: Entry, execution: ExecutionRecord, max_attempts: int, *, ran: bool) -> None:
         """Take up an execution that another process has left without an outcome; `ran` if it had begun."""
         record = self._record
         assert not isinstance(record, MemoryJournal)
@@ -110,13 +110,13 @@ class ExecutionRecorder:
         self._live[entry.execution_id] = execution
         self._see_through(record, execution)
 
-    def _see_through(self, journal: Journal, execution: Execution) -> None:
+    def _see_through(self, journal: Journal, execution: ExecutionRecord) -> None:
         task = self._task_owner.start(self._run(journal, execution), f"execution {execution.execution_id!r}")
         if not task.done():
             self._tasks[execution.execution_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(execution.execution_id, None))
 
-    async def _run(self, journal: Journal, execution: Execution) -> None:
+    async def _run(self, journal: Journal, execution: ExecutionRecord) -> None:
         execution_id = execution.execution_id
 
         def submit(entry: Entry) -> None:
@@ -146,7 +146,7 @@ class ExecutionRecorder:
 
     # --- their ends ----------------------------------------------------------------------------------
 
-    def ended(self, execution: Execution, last: Result | Error, final: bool) -> None:  # noqa: FBT001
+    def ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
         """Record the last message of an execution, and deliver it when it is on record.
 
         A `final` one is not to be run again for its effect.
@@ -175,17 +175,17 @@ class ExecutionRecorder:
             )
         self._checkpoints.ended(last.duration, urgent=final)
 
-    def reject(self, execution: Execution, rejection: Rejected) -> None:
+    def reject(self, execution: ExecutionRecord, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker, for good."""
         self._queue.drop(execution)
         self._settle(execution, rejection, final=True)
 
-    def stop(self, execution: Execution, reason: str) -> None:
+    def stop(self, execution: ExecutionRecord, reason: str) -> None:
         """End an execution that was being stopped when its worker was ended."""
         why = "timeout" if reason == "timeout" else "cancelled"
         self._queue.end(execution, cancelled_error(execution.execution_id, why, STOP_KILLED))
 
-    def _settle(self, execution: Execution, outcome: Outcome, *, final: bool) -> None:
+    def _settle(self, execution: ExecutionRecord, outcome: Outcome, *, final: bool) -> None:
         execution_id = execution.execution_id
         record = self._record
         if isinstance(record, MemoryJournal):
@@ -211,7 +211,7 @@ class ExecutionRecorder:
         finally:
             self._queue.ending.pop(execution_id, None)
 
-    def _deliver(self, execution: Execution, outcome: Outcome, *, before: bool) -> None:
+    def _deliver(self, execution: ExecutionRecord, outcome: Outcome, *, before: bool) -> None:
         self._tell(execution)
         execution.replayed = before
         execution.attempts = outcome.attempts
@@ -227,7 +227,7 @@ class ExecutionRecorder:
                     execution.add_output(message)
         execution.finish(outcome.last)
 
-    def _tell(self, execution: Execution) -> None:
+    def _tell(self, execution: ExecutionRecord) -> None:
         if self.notices:
             execution.notices = tuple(self.notices)
             self.notices.clear()
@@ -238,7 +238,7 @@ class ExecutionRecorder:
         """A call or prompt could not be recorded: its execution must not go on."""
         self.failures[execution_id] = error
 
-    def abandon(self, execution: Execution, error: Exception) -> None:
+    def abandon(self, execution: ExecutionRecord, error: Exception) -> None:
         """End an execution for its owner; in the record it stays without an outcome."""
         self._live.pop(execution.execution_id, None)
         task = self._tasks.get(execution.execution_id)
@@ -268,5 +268,5 @@ class ExecutionRecorder:
             task.cancel()
 
 
-def _ended(execution: Execution, last: Result | Error) -> Ended:
+def _ended(execution: ExecutionRecord, last: Result | Error) -> Ended:
     return Ended(last, execution.recorded_output(), execution.attempts)

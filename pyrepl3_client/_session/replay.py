@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from pyrepl3_client._execution.execution import Execution
 from pyrepl3_client._execution.queue import ExecutionQueue
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.assigned_names import assigned_names
 from pyrepl3_client._journal.protocol import RESET, Entry, Record, SavedCheckpoint
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
@@ -212,7 +212,7 @@ class Replay:
             return
         self._running = execution_id
         self._queue.recorded.expect(execution_id, await self._record.calls(execution_id), closed=True)
-        execution = Execution(
+        execution = ExecutionRecord(
             self._queue, execution_id, entry.spec, entry.spec.timeout, None, None,
             check=False, keep=False, is_replay=True,
         )  # fmt: skip

@@ -4,7 +4,9 @@ import secrets
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from pyrepl3_client._execution.execution import Execution, InputHandler, OutputHandler
+from pyrepl3_client._execution.execution import Execution
+from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.protocol import BridgeMetrics, Spec
 from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
@@ -136,9 +138,10 @@ class Session:
             ProtocolError: the code cannot be sent: lone surrogates, or longer than a frame.
             ValueError, TypeError: an argument means nothing.
         """
-        return self._submit(
+        record = self._submit(
             code, execution_id, timeout, result_mode, on_output, on_input, check=check, keep=True
         )
+        return Execution(record)
 
     async def execute(
         self,
@@ -178,7 +181,7 @@ class Session:
         *,
         check: bool,
         keep: bool,
-    ) -> Execution:
+    ) -> ExecutionRecord:
         supervisor = self._supervisor
         if supervisor.state is not SessionState.READY and supervisor.recovery_task is None:
             raise supervisor.unusable_error()
@@ -194,7 +197,7 @@ class Session:
             timeout = checked_seconds("timeout", timeout)
         if result_mode not in _RESULT_MODES:
             raise ValueError(f"result_mode must be one of {sorted(_RESULT_MODES)}, not {result_mode!r}")
-        execution = Execution(
+        execution = ExecutionRecord(
             self._queue,
             execution_id,
             Spec(code, timeout, result_mode),

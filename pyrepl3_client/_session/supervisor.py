@@ -8,8 +8,9 @@ from typing import Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
-from pyrepl3_client._execution.execution import Execution, InputHandler, OutputHandler
+from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities, ExecutionQueue, Interrupted, SessionCallbacks
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import Rejected
 from pyrepl3_client._journal.protocol import RESET, BridgeMetrics, Journal, Record, SavedCheckpoint
@@ -164,7 +165,7 @@ class SessionSupervisor:
         else:
             self._become_ready()
         for index, entry in enumerate(pending):
-            execution = Execution(
+            execution = ExecutionRecord(
                 self.queue,
                 entry.execution_id,
                 entry.spec,
@@ -567,7 +568,12 @@ class SessionSupervisor:
     def _connection(self) -> Connection:
         return self.require_worker().connection
 
-    def _on_execution_ended(self, execution: Execution, last: Result | ErrorMessage, final: bool) -> None:  # noqa: FBT001
+    def _on_execution_ended(
+        self,
+        execution: ExecutionRecord,
+        last: Result | ErrorMessage,
+        final: bool,  # noqa: FBT001
+    ) -> None:
         self.recorder.ended(execution, last, final)
 
     def _ready_worker_or_none(self) -> WorkerHandle | None:

@@ -20,7 +20,7 @@ import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
-from pyrepl3_client._execution.execution import InputHandler, OutputHandler
+from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._session.open import DEFAULT_CONFIG, open_with

@@ -42,7 +42,9 @@ async def test_an_id_stands_for_one_code_in_flight_and_when_it_has_ended(worker:
         running = session.start(SLEEP, execution_id="same")
         with pytest.raises(pyrepl3.ExecutionIdConflict, match="'same'"):
             session.start(ONE, execution_id="same")
-        assert session.start(SLEEP, execution_id="same") is running
+        again = session.start(SLEEP, execution_id="same")
+        assert again == running
+        assert len({again, running, session.start(ONE)}) == 2
         await running.cancel()
         with pytest.raises(pyrepl3.ExecutionIdConflict, match=r"line 1 on: 'await sleep.60.' was recorded"):
             session.start(ONE, execution_id="same")
@@ -163,6 +165,28 @@ async def test_cancelling_a_wait_for_a_result_leaves_the_execution_alone(worker:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+        assert execution.state is pyrepl3.ExecutionState.RUNNING
+        await execution.cancel()
+
+
+async def test_an_execution_can_be_awaited_itself(worker: ScriptedWorker) -> None:
+    async with opened(worker) as session:
+        execution = session.start(ONE)
+        result = await execution
+        assert result.value == 2
+        assert await execution is result is await execution.result()
+        failing = session.start("no script has this")
+        with pytest.raises(pyrepl3.ExecutionFailed):
+            await failing
+        results = await asyncio.gather(session.start(ONE), session.start(ONE))
+        assert [each.value for each in results] == [2, 2]
+
+
+async def test_cancelling_the_wait_for_an_execution_leaves_it_alone(worker: ScriptedWorker) -> None:
+    async with opened(worker) as session:
+        execution = session.start(SLEEP)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(execution, 0.01)
         assert execution.state is pyrepl3.ExecutionState.RUNNING
         await execution.cancel()
 

@@ -1,0 +1,333 @@
+"""What the client knows of one execution: what to run, what it has written, its outcome, its waiters."""
+
+import asyncio
+from typing import Protocol
+
+from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
+from pyrepl3_client._execution.backpressure import FlowControl
+from pyrepl3_client._execution.event_log import Event, EventLog
+from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
+from pyrepl3_client._execution.replay_filter import ReplayFilter
+from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
+from pyrepl3_client._journal.protocol import Spec
+from pyrepl3_client._text import TextBuffer
+from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout
+from pyrepl3_client.results import EMPTY_TEXT, ExecutionResult, LazyText, make_result
+from pyrepl3_schemas.lifecycle import ExecutionState
+from pyrepl3_schemas.messages import CancelReason, Display, Error, Output, Result
+
+
+class ExecutionOwner(Protocol):
+    """What an execution needs of its session."""
+
+    def flow_control(self) -> FlowControl:
+        """Give what stops and restarts the reading of messages."""
+        ...
+
+    def request_cancel(self, execution: "ExecutionRecord", reason: CancelReason) -> None:
+        """Take the next step towards the execution's end."""
+        ...
+
+    def state_of(self, execution: "ExecutionRecord") -> ExecutionState:
+        """Say where an execution stands that has not ended."""
+        ...
+
+
+class ExecutionRecord:
+    """One execution, as the rooms of the client see it; users hold an `Execution`, which stands before it."""
+
+    __slots__ = (
+        "_callback_error",
+        "_displays",
+        "_end_waiters",
+        "_failure",
+        "_keep",
+        "_log",
+        "_outcome",
+        "_owner",
+        "_replay_filter",
+        "_result",
+        "_result_waiters",
+        "_stderr",
+        "_stdout",
+        "attempts",
+        "check",
+        "code",
+        "done",
+        "execution_id",
+        "is_replay",
+        "notices",
+        "number",
+        "on_input",
+        "on_output",
+        "output_bytes",
+        "recorded",
+        "replayed",
+        "seconds",
+        "spec",
+        "truncated",
+    )
+
+    def __init__(
+        self,
+        owner: ExecutionOwner,
+        execution_id: str,
+        spec: Spec,
+        seconds: float | None,
+        on_output: OutputHandler | None,
+        on_input: InputHandler | None,
+        *,
+        check: bool | None,
+        keep: bool,
+        is_replay: bool = False,
+    ) -> None:
+        """Belong to `owner`.
+
+        Args:
+            owner: its session's executions.
+            execution_id: its id.
+            spec: what to run.
+            seconds: its deadline, from its beginning.
+            on_output: gets its output.
+            on_input: answers its prompts.
+            check: whether `result` raises when the code failed; None if whoever asks again is to say.
+            keep: whether anybody could iterate.
+            is_replay: it has ended once and is run again for its effect on the namespace.
+        """
+        self._owner = owner
+        self.execution_id = execution_id
+        self.code = spec.code
+        self.spec = spec
+        self.seconds = seconds
+        self.on_output = on_output
+        self.on_input = on_input
+        self.check = check
+        self._keep = keep
+        self._stdout: TextBuffer | None = None
+        self._stderr: TextBuffer | None = None
+        self._displays: list[Display] | None = None
+        self._log: EventLog | None = None
+        self._outcome: Result | Error | None = None
+        self._failure: BaseException | None = None
+        self._callback_error: Exception | None = None
+        self._result: ExecutionResult | None = None
+        self._result_waiters: list[asyncio.Future[None]] | None = None
+        self._end_waiters: list[asyncio.Future[None]] | None = None
+        self.done = False
+        """Whether its last message has come, or never will."""
+        self.truncated = False
+        """Whether captured output went over the bound."""
+        self.output_bytes = 0
+        self.recorded = False
+        """Whether it may be sent: it is on record."""
+        self.is_replay = is_replay
+        self.number = 0
+        """Its number in the session's record; 0 before it has one."""
+        self.attempts = 1
+        """How many workers have taken it up, the one that is at it now included."""
+        self.replayed = False
+        """Whether the outcome was on record already."""
+        self.notices: tuple[str, ...] = ()
+        """What its owner should know of the session."""
+        self._replay_filter: ReplayFilter | None = None
+
+    def __repr__(self) -> str:
+        """Show id and state."""
+        return f"<ExecutionRecord {self.execution_id!r} {self.state.value}>"
+
+    @property
+    def state(self) -> ExecutionState:
+        """Where it stands."""
+        return ExecutionState.FINISHED if self.done else self._owner.state_of(self)
+
+    # --- waiting -------------------------------------------------------------------------------------
+
+    async def result(self) -> ExecutionResult:
+        """Wait for the outcome; cancelling this wait leaves the execution alone. See `Execution.result`."""
+        if self._outcome is None and self._failure is None:
+            await self._next_waiter()
+        return self._conclude(check=self.check is not False)
+
+    def _next_waiter(self) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._result_waiters is None:
+            self._result_waiters = [waiter]
+        else:
+            self._result_waiters.append(waiter)
+        return waiter
+
+    async def cancel(self, reason: CancelReason = "cancelled") -> None:
+        """Stop the execution and wait until it is over. See `Execution.cancel`."""
+        if not self.done:
+            self._owner.request_cancel(self, reason)
+            await self.wait_done()
+
+    async def wait_done(self) -> None:
+        """Wait until the last message has come, or never will."""
+        while not self.done:
+            waiter = asyncio.get_running_loop().create_future()
+            if self._end_waiters is None:
+                self._end_waiters = []
+            self._end_waiters.append(waiter)
+            await waiter
+
+    async def wait_or_cancel(self, *, check: bool | None = None) -> ExecutionResult:
+        """Wait for the outcome; when this wait is cancelled, cancel the execution and see its end.
+
+        `check`: whether a failure of the code is raised; None for what it was started with.
+        """
+        try:
+            if self._outcome is None and self._failure is None:
+                await self._next_waiter()
+            return self._conclude(check=self.check is not False if check is None else check)
+        except asyncio.CancelledError:
+            if not self.done:
+                self._owner.request_cancel(self, "cancelled")
+                await wait_and_forward_cancel(
+                    self.wait_done, lambda: self._owner.request_cancel(self, "cancelled")
+                )
+            raise
+
+    # --- its messages --------------------------------------------------------------------------------
+
+    def event_log(self) -> EventLog:
+        """Return the messages that wait for an iteration."""
+        log = self._log
+        if log is None:
+            log = self._log = EventLog(self._owner.flow_control)
+            if self._outcome is not None:
+                log.add(self._outcome)
+        return log
+
+    def add_output(self, message: Output) -> Output | None:
+        """Take output; give the part of it that nobody has seen yet."""
+        if message.stream == "stdout":
+            if self._stdout is None:
+                self._stdout = TextBuffer()
+            self._stdout.add(message.data)
+        else:
+            if self._stderr is None:
+                self._stderr = TextBuffer()
+            self._stderr.add(message.data)
+        news = message if self._replay_filter is None else self._replay_filter.unseen(message)
+        if news is not None:
+            self._log_event(news)
+        return news
+
+    def add_event(self, message: Event) -> None:
+        """Take a message that is neither output nor the last."""
+        if isinstance(message, Display):
+            if self._displays is None:
+                self._displays = []
+            self._displays.append(message)
+            if self._replay_filter is not None and not self._replay_filter.is_unseen(message):
+                return
+        self._log_event(message)
+
+    def _log_event(self, message: Event) -> None:
+        if self._keep:
+            if self._log is None:
+                self._log = EventLog(self._owner.flow_control)
+            self._log.add(message)
+
+    def share_with(self, other: "ExecutionRecord") -> None:
+        """Somebody else has asked for the same: serve both, under the handlers of whoever has some."""
+        self.on_output = self.on_output or other.on_output
+        self.on_input = self.on_input or other.on_input
+        if self.check is None:
+            self.check = other.check
+
+    def reset(self) -> None:
+        """Its worker died: another one runs it from the top, and what was seen is not shown again."""
+        if self._stdout or self._stderr or self._displays:
+            self._replay_filter = ReplayFilter(
+                "".join(self._stdout or ()), "".join(self._stderr or ()), self._displays or ()
+            )
+        self._stdout = self._stderr = self._displays = None
+        self.truncated = False
+        self.output_bytes = 0
+
+    def recorded_output(self) -> RecordedOutput:
+        """Give what was written, as it is recorded."""
+        if self._stdout is None and self._stderr is None and self._displays is None:
+            return RecordedOutput(truncated=self.truncated)
+        return record_output(
+            "".join(self._stdout or ()),
+            "".join(self._stderr or ()),
+            tuple(self._displays or ()),
+            truncated=self.truncated,
+        )
+
+    def mark_done(self) -> None:
+        """The last message has come; what it says is delivered when its turn is."""
+        self.done = True
+        if self._log is not None:
+            self._log.unbind()
+        if self._end_waiters is not None:
+            for waiter in self._end_waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def finish(self, outcome: Result | Error) -> None:
+        """Deliver the last message. Only the first outcome or failure counts."""
+        if self._outcome is None and self._failure is None:
+            self._outcome = outcome
+            if self._log is not None:
+                self._log.add(outcome)
+            self._wake()
+
+    def fail(self, failure: BaseException) -> None:
+        """There will be no outcome; `failure` says why."""
+        if self._outcome is None and self._failure is None:
+            self._failure = failure
+            if self._log is not None:
+                self._log.wake()
+            self._wake()
+
+    def set_callback_error(self, error: Exception) -> None:
+        """Keep what `on_output` raised, for whoever awaits the result."""
+        if self._callback_error is None:
+            self._callback_error = error
+
+    def _wake(self) -> None:
+        if self._result_waiters is not None:
+            for waiter in self._result_waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._result_waiters = None
+
+    def _conclude(self, *, check: bool) -> ExecutionResult:
+        if self._failure is not None:
+            raise self._failure
+        outcome = self._outcome
+        assert outcome is not None
+        result = self._result
+        if result is None:
+            result = self._result = make_result(
+                outcome,
+                LazyText(self._stdout) if self._stdout else EMPTY_TEXT,
+                LazyText(self._stderr) if self._stderr else EMPTY_TEXT,
+                tuple(self._displays) if self._displays else (),
+                output_truncated=self.truncated,
+                replayed=self.replayed,
+                attempts=self.attempts,
+                notices=self.notices,
+            )
+        if self._callback_error is not None:
+            raise self._callback_error
+        error = result.error
+        if error is not None and check:
+            if error.kind == "timeout":
+                raise ExecutionTimeout(result)
+            raise ExecutionCancelled(result) if error.kind == "cancelled" else ExecutionFailed(result)
+        return result
+
+    @property
+    def settled(self) -> bool:
+        """Whether no more events will come."""
+        return self._outcome is not None or self._failure is not None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why there is no outcome."""
+        return self._failure
