@@ -11,7 +11,7 @@ SYNC, AWAIT, BLOCKING, DEF = "simple_sync", "top_level_await", "blocking_sync", 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Busy:
+class HangingCell:
     """One such piece of code."""
 
     name: str
@@ -20,123 +20,129 @@ class Busy:
 
 
 CASES = [
-    Busy(name="a loop", mode=SYNC, code="print('ready')\nwhile True: pass"),
-    Busy(
+    HangingCell(name="a loop", mode=SYNC, code="print('ready')\nwhile True: pass"),
+    HangingCell(
         name="a loop in a function", mode=SYNC, code="def f():\n    print('ready')\n    while True: pass\nf()"
     ),
-    Busy(name="a loop that calls", mode=SYNC, code="print('ready')\nn = 0\nwhile True: n = abs(n + 1)"),
-    Busy(
+    HangingCell(
+        name="a loop that calls", mode=SYNC, code="print('ready')\nn = 0\nwhile True: n = abs(n + 1)"
+    ),
+    HangingCell(
         name="a generator without end",
         mode=SYNC,
         code="import itertools\nprint('ready')\nfor _ in itertools.count(): pass",
     ),
-    Busy(
+    HangingCell(
         name="a comprehension without end",
         mode=SYNC,
         code="import itertools\nprint('ready')\n[0 for i in itertools.count() if False]",
     ),
-    Busy(name="a loop in a class body", mode=SYNC, code="class C:\n    print('ready')\n    while True: pass"),
-    Busy(
+    HangingCell(
+        name="a loop in a class body", mode=SYNC, code="class C:\n    print('ready')\n    while True: pass"
+    ),
+    HangingCell(
         name="recursion without end in width",
         mode=SYNC,
         code="def f(n):\n    while True: f(n - 1) if n else None\nprint('ready')\nf(20)",
     ),
-    Busy(
+    HangingCell(
         name="a sleep on the loop's thread",
         mode=SYNC,
         code="import asyncio, time\nasyncio\nprint('ready')\ntime.sleep(60)",
     ),
-    Busy(
+    HangingCell(
         name="a lock",
         mode=SYNC,
         code="import threading\nl = threading.Lock()\nl.acquire()\nprint('ready')\nl.acquire()",
     ),
-    Busy(name="a queue", mode=SYNC, code="import queue\nprint('ready')\nqueue.Queue().get()"),
-    Busy(
+    HangingCell(name="a queue", mode=SYNC, code="import queue\nprint('ready')\nqueue.Queue().get()"),
+    HangingCell(
         name="a join",
         mode=SYNC,
         code="import threading\ng = threading.Event()\nt = threading.Thread(target=g.wait, daemon=True)\nt.start()\nprint('ready')\nt.join()",
     ),
-    Busy(
+    HangingCell(
         name="a read of a pipe",
         mode=SYNC,
         code="import os, asyncio\nasyncio\nr, w = os.pipe()\nprint('ready')\nos.read(r, 1)",
     ),
-    Busy(name="a select", mode=SYNC, code="import select\nprint('ready')\nselect.select([], [], [], 60)"),
-    Busy(
+    HangingCell(
+        name="a select", mode=SYNC, code="import select\nprint('ready')\nselect.select([], [], [], 60)"
+    ),
+    HangingCell(
         name="asyncio.run of a sleep",
         mode=SYNC,
         code="import asyncio\nprint('ready')\nasyncio.run(asyncio.sleep(60))",
     ),
-    Busy(
+    HangingCell(
         name="asyncio.run of a loop",
         mode=DEF,
         code="import asyncio\nasync def f():\n    print('ready')\n    while True: pass\nasyncio.run(f())",
     ),
-    Busy(
+    HangingCell(
         name="an await of a sleep", mode=AWAIT, code="import asyncio\nprint('ready')\nawait asyncio.sleep(60)"
     ),
-    Busy(
+    HangingCell(
         name="an await of a future",
         mode=AWAIT,
         code="import asyncio\nprint('ready')\nawait asyncio.get_running_loop().create_future()",
     ),
-    Busy(
+    HangingCell(
         name="a loop of awaits",
         mode=AWAIT,
         code="import asyncio\nprint('ready')\nwhile True: await asyncio.sleep(0)",
     ),
-    Busy(
+    HangingCell(
         name="a loop inside an awaited coroutine",
         mode=AWAIT,
         code="async def f():\n    print('ready')\n    while True: pass\nawait f()",
     ),
-    Busy(
+    HangingCell(
         name="a sleep inside an awaited coroutine",
         mode=AWAIT,
         code="import time\nasync def f():\n    print('ready')\n    time.sleep(60)\nawait f()",
     ),
-    Busy(
+    HangingCell(
         name="a gather of sleeps",
         mode=AWAIT,
         code="import asyncio\nprint('ready')\nawait asyncio.gather(asyncio.sleep(60), asyncio.sleep(60))",
     ),
-    Busy(
+    HangingCell(
         name="a gather with a loop inside a task",
         mode=AWAIT,
         code="import asyncio\nasync def f():\n    print('ready')\n    while True: pass\nawait asyncio.gather(f(), asyncio.sleep(60))",
     ),
-    Busy(
+    HangingCell(
         name="a gather with a blocking sleep inside a task",
         mode=AWAIT,
         code="import asyncio, time\nasync def f():\n    print('ready')\n    time.sleep(60)\nawait asyncio.gather(asyncio.sleep(60), f())",
     ),
-    Busy(
+    HangingCell(
         name="a task group with a loop inside",
         mode=AWAIT,
         code="import asyncio\nasync def f():\n    print('ready')\n    while True: pass\nasync with asyncio.TaskGroup() as tg:\n    tg.create_task(f())\n    tg.create_task(asyncio.sleep(60))",
     ),
-    Busy(
+    HangingCell(
         name="an asynchronous generator without end",
         mode=AWAIT,
         code="import asyncio\nasync def g():\n    print('ready')\n    while True:\n        yield\n        await asyncio.sleep(0)\nasync for _ in g(): pass",
     ),
-    Busy(
+    HangingCell(
         name="a sleep on the blocking thread",
         mode=BLOCKING,
         code="import time\nprint('ready')\ntime.sleep(60)",
     ),
-    Busy(
+    HangingCell(
         name="a loop on the blocking thread",
         mode=BLOCKING,
         code="import time\ntime.sleep(0)\nprint('ready')\nwhile True: pass",
     ),
-    Busy(
+    HangingCell(
         name="a loop of short sleeps",
         mode=BLOCKING,
         code="import time\nprint('ready')\nwhile True: time.sleep(0.001)",
     ),
-    Busy(
+    HangingCell(
         name="a child process",
         mode=BLOCKING,
         code="import subprocess\nprint('ready')\nsubprocess.run(['sleep', '60'])",
@@ -145,29 +151,33 @@ CASES = [
 """What the first wish stops, without more ado."""
 
 ASKING = [
-    Busy(name="input", mode=BLOCKING, code="input('ready\\n')"),
-    Busy(name="input on the loop's thread", mode=SYNC, code="import asyncio\nasyncio\ninput('ready\\n')"),
-    Busy(name="input in a coroutine", mode=AWAIT, code="async def f(): return input('ready\\n')\nawait f()"),
-    Busy(name="an awaited input", mode=AWAIT, code="await input('ready\\n')"),
-    Busy(
+    HangingCell(name="input", mode=BLOCKING, code="input('ready\\n')"),
+    HangingCell(
+        name="input on the loop's thread", mode=SYNC, code="import asyncio\nasyncio\ninput('ready\\n')"
+    ),
+    HangingCell(
+        name="input in a coroutine", mode=AWAIT, code="async def f(): return input('ready\\n')\nawait f()"
+    ),
+    HangingCell(name="an awaited input", mode=AWAIT, code="await input('ready\\n')"),
+    HangingCell(
         name="input in a thread",
         mode=SYNC,
         code="import threading\nt = threading.Thread(target=input, args=('ready\\n',), daemon=True)\nt.start()\nt.join()",
     ),
-    Busy(name="a read of stdin", mode=SYNC, code="import sys\nsys.stdin.readline()"),
-    Busy(name="a host function", mode=SYNC, code="hang()"),
-    Busy(name="a host function that is awaited", mode=AWAIT, code="await hang()"),
-    Busy(
+    HangingCell(name="a read of stdin", mode=SYNC, code="import sys\nsys.stdin.readline()"),
+    HangingCell(name="a host function", mode=SYNC, code="hang()"),
+    HangingCell(name="a host function that is awaited", mode=AWAIT, code="await hang()"),
+    HangingCell(
         name="a host function in a gather",
         mode=AWAIT,
         code="import asyncio\nawait asyncio.gather(hang(), hang())",
     ),
-    Busy(
+    HangingCell(
         name="a host function on the blocking thread",
         mode=BLOCKING,
         code="import time\ntime.sleep(0)\nhang()",
     ),
-    Busy(
+    HangingCell(
         name="a host function in asyncio.run",
         mode=DEF,
         code="import asyncio\nasync def f(): return await hang()\nasyncio.run(f())",
@@ -176,52 +186,52 @@ ASKING = [
 """What waits for the parent."""
 
 STUBBORN = [
-    Busy(
+    HangingCell(
         name="swallows the first",
         mode=SYNC,
         code="try:\n    print('ready')\n    while True: abs(0)\nexcept BaseException: print('swallowed')\nwhile True: abs(0)",
     ),
-    Busy(
+    HangingCell(
         name="swallows everything",
         mode=SYNC,
         code="print('ready')\nwhile True:\n    try:\n        while True: abs(0)\n    except BaseException: pass",
     ),
-    Busy(
+    HangingCell(
         name="swallows everything in a function",
         mode=SYNC,
         code="def f():\n    while True:\n        try:\n            while True: abs(0)\n        except BaseException: pass\nprint('ready')\nf()",
     ),
-    Busy(
+    HangingCell(
         name="swallows everything asleep",
         mode=SYNC,
         code="import asyncio, time\nasyncio\nprint('ready')\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass",
     ),
-    Busy(
+    HangingCell(
         name="swallows everything in awaits",
         mode=AWAIT,
         code="import asyncio\nprint('ready')\nwhile True:\n    try: await asyncio.sleep(60)\n    except BaseException: pass",
     ),
-    Busy(
+    HangingCell(
         name="swallows everything in a coroutine's loop",
         mode=AWAIT,
         code="async def f():\n    while True:\n        try:\n            while True: abs(0)\n        except BaseException: pass\nprint('ready')\nawait f()",
     ),
-    Busy(
+    HangingCell(
         name="swallows everything on the blocking thread",
         mode=BLOCKING,
         code="import time\ntime.sleep(0)\nprint('ready')\nwhile True:\n    try:\n        while True: abs(0)\n    except BaseException: pass",
     ),
-    Busy(
+    HangingCell(
         name="swallows everything asleep on the blocking thread",
         mode=BLOCKING,
         code="import time\nprint('ready')\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass",
     ),
-    Busy(
+    HangingCell(
         name="cleans up for a minute",
         mode=SYNC,
         code="try:\n    print('ready')\n    while True: abs(0)\nfinally:\n    for _ in range(10**10): pass",
     ),
-    Busy(
+    HangingCell(
         name="retries",
         mode=SYNC,
         code="def work():\n    while True: abs(0)\ndef retry():\n    while True:\n        try: return work()\n        except BaseException as e: last = e\nprint('ready')\nretry()",

@@ -1,4 +1,4 @@
-"""What tests of a lying worker need: the liar as an interpreter, and a sibling that goes on."""
+"""What tests of a lying worker need: that worker as an interpreter, and a sibling session that goes on."""
 
 import asyncio
 import os
@@ -11,14 +11,14 @@ from typing import Any
 import pyrepl3_client as pyrepl3
 from tests.helpers.scripted_sessions import brief
 
-LIAR = Path(__file__).with_name("lying_worker.py")
+LYING_WORKER = Path(__file__).with_name("lying_worker.py")
 
 
 def lying(tmp_path: Path, how: str = "", **options: Any) -> pyrepl3.WorkerConfig:
-    """Give a configuration whose interpreter is the liar."""
+    """Return a configuration whose interpreter is the lying worker."""
     interpreter = tmp_path / "python"
     if not interpreter.exists():
-        interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{LIAR}" "$@"\n')
+        interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{LYING_WORKER}" "$@"\n')
         interpreter.chmod(0o755)
     return brief(python=str(interpreter), env={"LIE": how}, **options)
 

@@ -19,12 +19,12 @@ async def test_strays_of_an_execution_that_has_just_ended_call_nobody(
     called: list[object] = []
     async with (
         undisturbed(session),
-        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": called.append}) as liar,
+        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": called.append}) as lying_session,
     ):
-        assert (await liar.execute("call after the end")).value == 42
-        await liar.ping()
-        assert (await liar.execute("honest")).value == 42
-        assert liar.worker.incarnation == 1
+        assert (await lying_session.execute("call after the end")).value == 42
+        await lying_session.ping()
+        assert (await lying_session.execute("honest")).value == 42
+        assert lying_session.worker.incarnation == 1
         assert called == []
 
 
@@ -34,11 +34,11 @@ async def test_strays_without_end_are_a_lie(session: pyrepl3.Session, tmp_path: 
         undisturbed(session),
         pyrepl3.open_session(
             config=lying(tmp_path), capabilities={"f": called.append}, recovery="none"
-        ) as liar,
+        ) as lying_session,
     ):
-        assert (await liar.execute("call after the end without end")).value == 42
+        assert (await lying_session.execute("call after the end without end")).value == 42
         with pytest.raises(pyrepl3.WorkerDied, match="again and again after its end"):
-            await liar.execute("honest")
+            await lying_session.execute("honest")
         assert called == []
 
 
@@ -53,13 +53,13 @@ async def test_too_many_questions_to_record_are_a_lie(
 
     async with (
         undisturbed(session),
-        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}, recovery="none") as liar,
+        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}, recovery="none") as lying_session,
     ):
-        pid = liar.worker.pid
+        pid = lying_session.worker.pid
         with pytest.raises(
             pyrepl3.WorkerDied, match=r"asked 1,[67]\d\d times in execution .* too much to record"
         ):
-            await liar.execute(lie)
+            await lying_session.execute(lie)
         assert gone(pid)
 
 
@@ -78,9 +78,9 @@ async def test_calls_that_nobody_has_answered_yet_stop_the_reading(
 
     async with (
         undisturbed(session) as sibling,
-        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}) as liar,
+        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}) as lying_session,
     ):
-        execution = liar.start("call a lot")
+        execution = lying_session.start("call a lot")
         await begun.wait()
         for _ in range(20):
             await sibling.next_answer()
@@ -96,9 +96,9 @@ async def test_events_that_nobody_iterates_over_are_bounded(session: pyrepl3.Ses
 
     async with (
         undisturbed(session),
-        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}) as liar,
+        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}) as lying_session,
     ):
-        execution = liar.start("call a lot at length")
+        execution = lying_session.start("call a lot at length")
         assert (await execution.result()).value == 42
         events = [event async for event in execution]
         kept = sum(len(bytes(event.args)) for event in events if isinstance(event, pyrepl3.Call))
@@ -116,11 +116,11 @@ async def test_answers_that_are_not_read_are_bounded(
 
     async with (
         undisturbed(session),
-        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}, recovery="none") as liar,
+        pyrepl3.open_session(config=lying(tmp_path), capabilities={"f": f}, recovery="none") as lying_session,
     ):
-        pid = liar.worker.pid
+        pid = lying_session.worker.pid
         with pytest.raises(pyrepl3.WorkerDied, match=r"asks and does not read: 2,\d\d\d,\d\d\d bytes"):
-            await liar.execute("call and never read")
+            await lying_session.execute("call and never read")
         assert gone(pid)
 
 
@@ -139,13 +139,13 @@ async def test_what_is_read_in_spite_of_a_hold_is_bounded(
     config = lying(tmp_path)
     async with (
         undisturbed(session),
-        pyrepl3.open_session(config=config, recovery="none", on_output=slow) as liar,
+        pyrepl3.open_session(config=config, recovery="none", on_output=slow) as lying_session,
     ):
-        pid = liar.worker.pid
-        execution = liar.start("write late without end")
+        pid = lying_session.worker.pid
+        execution = lying_session.start("write late without end")
         await begun.wait()
         with pytest.raises(pyrepl3.WorkerDied, match=r"bytes that nobody takes, and did not answer"):
-            await liar.ping(timeout=60.0)
+            await lying_session.ping(timeout=60.0)
         go_on.set()
         with pytest.raises(pyrepl3.WorkerDied):
             await execution.result()
@@ -156,9 +156,9 @@ async def test_late_output_without_end_disturbs_nobody(session: pyrepl3.Session,
     begun = asyncio.Event()
     async with (
         undisturbed(session) as sibling,
-        pyrepl3.open_session(config=lying(tmp_path), on_output=lambda _: begun.set()) as liar,
+        pyrepl3.open_session(config=lying(tmp_path), on_output=lambda _: begun.set()) as lying_session,
     ):
-        execution = liar.start("write late without end", check=False)
+        execution = lying_session.start("write late without end", check=False)
         await begun.wait()
         for _ in range(20):
             await sibling.next_answer()
@@ -169,11 +169,11 @@ async def test_late_output_without_end_disturbs_nobody(session: pyrepl3.Session,
 
 
 async def test_letters_take_the_memory_of_a_text(session: pyrepl3.Session, tmp_path: Path) -> None:
-    async with pyrepl3.open_session(config=lying(tmp_path)) as liar:
-        await liar.execute("honest")
+    async with pyrepl3.open_session(config=lying(tmp_path)) as lying_session:
+        await lying_session.execute("honest")
         tracemalloc.start()
         try:
-            result = await liar.execute("write letters")
+            result = await lying_session.execute("write letters")
             size, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -183,25 +183,25 @@ async def test_letters_take_the_memory_of_a_text(session: pyrepl3.Session, tmp_p
 
 async def test_displays_have_the_bound_of_output(tmp_path: Path) -> None:
     config = lying(tmp_path, executor=pyrepl3.ExecutorConfig(max_output_bytes=50_000))
-    async with pyrepl3.open_session(config=config) as liar:
-        result = await liar.execute("show much")
+    async with pyrepl3.open_session(config=config) as lying_session:
+        result = await lying_session.execute("show much")
         assert result.truncated
         assert 0 < len(result.displays) < 50
-        assert (await liar.execute("honest")).truncated is False
+        assert (await lying_session.execute("honest")).truncated is False
 
 
 async def test_floods_past_python_are_bounded(session: pyrepl3.Session, tmp_path: Path) -> None:
     config = lying(tmp_path, executor=pyrepl3.ExecutorConfig(max_output_bytes=50_000))
-    async with undisturbed(session), pyrepl3.open_session(config=config) as liar:
-        result = await liar.execute("write past Python")
+    async with undisturbed(session), pyrepl3.open_session(config=config) as lying_session:
+        result = await lying_session.execute("write past Python")
         assert result.truncated
         assert 50_000 <= len(result.stdout) < 60_000
-        assert (await liar.execute("write last words")).value == 42
+        assert (await lying_session.execute("write last words")).value == 42
 
 
 async def test_a_long_reason_is_the_codes_own_affair(session: pyrepl3.Session, tmp_path: Path) -> None:
-    async with undisturbed(session), pyrepl3.open_session(config=lying(tmp_path)) as liar:
-        result = await liar.execute("a reason of a megabyte", check=False)
+    async with undisturbed(session), pyrepl3.open_session(config=lying(tmp_path)) as lying_session:
+        result = await lying_session.execute("a reason of a megabyte", check=False)
         assert result.error is not None
         assert len(result.error.message) == 10**6
-        assert liar.worker.incarnation == 1
+        assert lying_session.worker.incarnation == 1

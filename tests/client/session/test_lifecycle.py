@@ -224,8 +224,8 @@ async def test_a_host_function_that_will_not_be_cancelled_is_named(worker: Scrip
 
 
 async def test_a_call_that_comes_during_the_end_is_cancelled_at_its_first_wait() -> None:
-    nursery = TaskOwner("s")
-    await nursery.close(1.0)
+    owner = TaskOwner("s")
+    await owner.close(1.0)
     cancelled: list[bool] = []
 
     async def late() -> None:
@@ -235,7 +235,7 @@ async def test_a_call_that_comes_during_the_end_is_cancelled_at_its_first_wait()
             cancelled.append(True)
             raise
 
-    task = nursery.start(late(), "late")
+    task = owner.start(late(), "late")
     await asyncio.wait([task])
     assert cancelled == [True]
 

@@ -53,7 +53,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_a_lie_ends_the_liar_alone(
+async def test_a_lie_ends_the_lying_worker_alone(
     session: pyrepl3.Session, tmp_path: Path, caplog: pytest.LogCaptureFixture, lie: str
 ) -> None:
     called: list[object] = []
@@ -61,12 +61,12 @@ async def test_a_lie_ends_the_liar_alone(
         undisturbed(session),
         pyrepl3.open_session(
             config=lying(tmp_path, executor=SHORT), capabilities={"f": called.append}, recovery="none"
-        ) as liar,
+        ) as lying_session,
     ):
-        assert (await liar.execute("honest", execution_id="first")).value == 42
-        pid = liar.worker.pid
-        execution = liar.start(lie, execution_id="a")
-        queued = liar.start("honest", execution_id="b")
+        assert (await lying_session.execute("honest", execution_id="first")).value == 42
+        pid = lying_session.worker.pid
+        execution = lying_session.start(lie, execution_id="a")
+        queued = lying_session.start("honest", execution_id="b")
         with pytest.raises(pyrepl3.WorkerDied, match=LIES[lie]) as death:
             await execution.result()
         with pytest.raises(pyrepl3.WorkerDied):
@@ -74,7 +74,7 @@ async def test_a_lie_ends_the_liar_alone(
         assert isinstance(death.value.__cause__, pyrepl3.ProtocolError)
         assert death.value.certificate is not None
         assert death.value.certificate.cause.startswith("killed by us: it broke the protocol: ")
-        assert len(str(death.value)) < 3000, "a liar does not fill our logs"
+        assert len(str(death.value)) < 3000, "a lying worker does not fill the log"
         assert gone(pid)
         assert len(called) <= 1
     assert sum(len(record.getMessage()) for record in caplog.records) < 100_000
@@ -83,10 +83,13 @@ async def test_a_lie_ends_the_liar_alone(
 async def test_a_second_end_is_a_lie_and_the_first_one_counts(
     session: pyrepl3.Session, tmp_path: Path
 ) -> None:
-    async with undisturbed(session), pyrepl3.open_session(config=lying(tmp_path), recovery="none") as liar:
-        assert (await liar.execute("end twice", execution_id="a")).value == 42
+    async with (
+        undisturbed(session),
+        pyrepl3.open_session(config=lying(tmp_path), recovery="none") as lying_session,
+    ):
+        assert (await lying_session.execute("end twice", execution_id="a")).value == 42
         with pytest.raises(pyrepl3.WorkerDied, match="ended execution 'a', which is not in flight"):
-            await liar.execute("honest")
+            await lying_session.execute("honest")
 
 
 STARTS = {
@@ -126,11 +129,11 @@ async def test_a_worker_that_stops_in_the_middle_of_a_frame_is_killed(
 ) -> None:
     async with (
         undisturbed(session),
-        pyrepl3.open_session(config=lying(tmp_path, stall_timeout=0.2), recovery="none") as liar,
+        pyrepl3.open_session(config=lying(tmp_path, stall_timeout=0.2), recovery="none") as lying_session,
     ):
-        pid = liar.worker.pid
+        pid = lying_session.worker.pid
         with pytest.raises(pyrepl3.WorkerDied, match=STALLS[lie]) as death:
-            await liar.execute(lie)
+            await lying_session.execute(lie)
         assert isinstance(death.value.__cause__, pyrepl3.ProtocolError)
         assert gone(pid)
 
@@ -142,13 +145,13 @@ async def test_an_idle_worker_that_stops_in_the_middle_of_a_frame_is_replaced(
     config = lying(tmp_path, stall_timeout=0.2)
     async with (
         undisturbed(session),
-        pyrepl3.open_session(config=config, recovery="checkpoint", on_recovery=back.append) as liar,
+        pyrepl3.open_session(config=config, recovery="checkpoint", on_recovery=back.append) as lying_session,
     ):
-        await liar.execute("half a frame, idle")
+        await lying_session.execute("half a frame, idle")
         # Its next message is swallowed by the frame that does not end.
-        assert (await liar.execute("honest")).value == 42
+        assert (await lying_session.execute("honest")).value == 42
         assert "stopped inside a frame" in str(back[0].cause)
-        assert liar.worker.incarnation == 2
+        assert lying_session.worker.incarnation == 2
 
 
 @pytest.mark.parametrize("lie", ["close", "close in a frame"])
@@ -156,10 +159,13 @@ async def test_a_worker_that_closes_its_end_and_lives_on_is_killed(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
     monkeypatch.setattr("pyrepl3_client._wire.connection._WIRELESS_SECONDS", 0.01)
-    async with undisturbed(session), pyrepl3.open_session(config=lying(tmp_path), recovery="none") as liar:
-        pid = liar.worker.pid
+    async with (
+        undisturbed(session),
+        pyrepl3.open_session(config=lying(tmp_path), recovery="none") as lying_session,
+    ):
+        pid = lying_session.worker.pid
         with pytest.raises(pyrepl3.WorkerDied, match="closed its end of the connection and lived on"):
-            await liar.execute(lie)
+            await lying_session.execute(lie)
         assert gone(pid)
 
 
@@ -175,12 +181,12 @@ async def test_a_checkpoint_that_comes_to_no_end_is_a_lie(
     session: pyrepl3.Session, tmp_path: Path, how: str
 ) -> None:
     config = lying(tmp_path, how, max_checkpoint_bytes=1_000_000)
-    async with undisturbed(session), pyrepl3.open_session(config=config, recovery="none") as liar:
-        pid = liar.worker.pid
+    async with undisturbed(session), pyrepl3.open_session(config=config, recovery="none") as lying_session:
+        pid = lying_session.worker.pid
         with pytest.raises(pyrepl3.ProtocolError, match=CHECKPOINTS[how]):
-            await liar.checkpoint("c")
+            await lying_session.checkpoint("c")
         with pytest.raises(pyrepl3.WorkerDied, match=CHECKPOINTS[how]):
-            await liar.execute("honest")
+            await lying_session.execute("honest")
         assert gone(pid)
 
 
@@ -189,35 +195,35 @@ async def test_a_checkpoint_without_end_is_refused_where_it_is_too_much(
 ) -> None:
     """It may be an honest one of a large namespace; nothing more of it comes without being asked for."""
     config = lying(tmp_path, "endless parts", max_checkpoint_bytes=1_000_000)
-    async with undisturbed(session), pyrepl3.open_session(config=config, recovery="none") as liar:
+    async with undisturbed(session), pyrepl3.open_session(config=config, recovery="none") as lying_session:
         with pytest.raises(pyrepl3.StoreError, match=r"more than 1,000,000 bytes \(max_checkpoint_bytes\)"):
-            await liar.checkpoint("c")
-        assert (await liar.execute("honest")).value == 42
+            await lying_session.checkpoint("c")
+        assert (await lying_session.execute("honest")).value == 42
 
 
-async def test_an_execution_may_cost_so_many_liars_and_the_session_goes_on(
+async def test_an_execution_may_cost_so_many_lying_workers_and_the_session_goes_on(
     session: pyrepl3.Session, tmp_path: Path
 ) -> None:
     config = lying(tmp_path)
-    async with undisturbed(session), pyrepl3.open_session(config=config, max_attempts=2) as liar:
-        await liar.execute("honest")
+    async with undisturbed(session), pyrepl3.open_session(config=config, max_attempts=2) as lying_session:
+        await lying_session.execute("honest")
         with pytest.raises(pyrepl3.WorkerDied, match=r"after 2 attempts") as death:
-            await liar.execute("pong")
+            await lying_session.execute("pong")
         assert death.value.certificate is not None
         assert "its pong '7' answers nothing" in death.value.certificate.cause
-        assert (await liar.execute("honest")).value == 42
-        assert [bool(recovery.cause) for recovery in liar.recoveries] == [True, True]
-        assert liar.worker.incarnation == 3
+        assert (await lying_session.execute("honest")).value == 42
+        assert [bool(recovery.cause) for recovery in lying_session.recoveries] == [True, True]
+        assert lying_session.worker.incarnation == 3
 
 
 async def test_a_worker_that_refuses_to_restore_is_replaced_and_the_session_goes_on(
     session: pyrepl3.Session, tmp_path: Path
 ) -> None:
     config = lying(tmp_path, "refuses to restore")
-    async with undisturbed(session), pyrepl3.open_session(config=config, max_attempts=2) as liar:
-        await liar.execute("honest")
-        await liar.checkpoint("c")
+    async with undisturbed(session), pyrepl3.open_session(config=config, max_attempts=2) as lying_session:
+        await lying_session.execute("honest")
+        await lying_session.checkpoint("c")
         with pytest.raises(pyrepl3.WorkerDied):
-            await liar.execute("pong")
-        assert (await liar.execute("honest")).value == 42
-        assert any("restor" in skipped.reason for skipped in liar.recoveries[-1].skipped)
+            await lying_session.execute("pong")
+        assert (await lying_session.execute("honest")).value == 42
+        assert any("restor" in skipped.reason for skipped in lying_session.recoveries[-1].skipped)

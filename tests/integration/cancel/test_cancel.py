@@ -11,7 +11,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import CancelReason
-from tests.helpers.hanging_code import ASKING, CASES, STUBBORN, Busy
+from tests.helpers.hanging_code import ASKING, CASES, STUBBORN, HangingCell
 from tests.helpers.processes import ended
 from tests.helpers.real_sessions import (
     PATIENCE,
@@ -37,7 +37,7 @@ SEEN: dict[CancelReason, str] = {
 }
 
 
-def named(cases: list[Busy]) -> list[object]:
+def named(cases: list[HangingCell]) -> list[object]:
     return [pytest.param(case, id=case.name) for case in cases]
 
 
@@ -54,7 +54,9 @@ async def asking() -> AsyncIterator[pyrepl3.Session]:
 
 @pytest.mark.parametrize("reason", ["cancelled", "interrupt"])
 @pytest.mark.parametrize("busy", named(CASES))
-async def test_running_code_is_stopped(shared: pyrepl3.Session, busy: Busy, reason: CancelReason) -> None:
+async def test_running_code_is_stopped(
+    shared: pyrepl3.Session, busy: HangingCell, reason: CancelReason
+) -> None:
     await shared.execute("kept = object(); mark = id(kept)")
     execution = shared.start(busy.code)
     await seen(execution)
@@ -67,7 +69,7 @@ async def test_running_code_is_stopped(shared: pyrepl3.Session, busy: Busy, reas
 
 
 @pytest.mark.parametrize("busy", named(CASES))
-async def test_time_runs_out(shared: pyrepl3.Session, busy: Busy) -> None:
+async def test_time_runs_out(shared: pyrepl3.Session, busy: HangingCell) -> None:
     result = await run(shared, busy.code, timeout=0.05)
     assert result.error is not None
     assert (result.error.kind, result.error.type) == ("timeout", "TimeoutError")
@@ -80,7 +82,7 @@ async def test_time_runs_out(shared: pyrepl3.Session, busy: Busy) -> None:
 @pytest.mark.parametrize("reason", ["cancelled", "interrupt"])
 @pytest.mark.parametrize("busy", named(ASKING))
 async def test_what_waits_for_the_parent_is_stopped(
-    asking: pyrepl3.Session, busy: Busy, reason: CancelReason
+    asking: pyrepl3.Session, busy: HangingCell, reason: CancelReason
 ) -> None:
     execution = asking.start(busy.code)
     await running(asking, execution)
@@ -92,7 +94,7 @@ async def test_what_waits_for_the_parent_is_stopped(
 
 
 @pytest.mark.parametrize("busy", named(ASKING))
-async def test_time_runs_out_for_the_parent(asking: pyrepl3.Session, busy: Busy) -> None:
+async def test_time_runs_out_for_the_parent(asking: pyrepl3.Session, busy: HangingCell) -> None:
     result = await run(asking, busy.code, timeout=0.05)
     assert type_of(result) == "TimeoutError"
     assert await works(asking)
@@ -101,7 +103,7 @@ async def test_time_runs_out_for_the_parent(asking: pyrepl3.Session, busy: Busy)
 
 @pytest.mark.parametrize("busy", named(STUBBORN))
 async def test_stubborn_code_is_stopped_in_the_end_and_keeps_its_names(
-    session: pyrepl3.Session, busy: Busy
+    session: pyrepl3.Session, busy: HangingCell
 ) -> None:
     """The client asks again by itself, after `cancel_grace`."""
     await session.execute("kept = 5")
@@ -116,7 +118,7 @@ async def test_stubborn_code_is_stopped_in_the_end_and_keeps_its_names(
 
 
 @pytest.mark.parametrize("busy", named(STUBBORN[1:9]))
-async def test_stubborn_code_out_of_time(session: pyrepl3.Session, busy: Busy) -> None:
+async def test_stubborn_code_out_of_time(session: pyrepl3.Session, busy: HangingCell) -> None:
     result = await run(session, busy.code, timeout=0.05)
     assert result.error is not None
     assert result.error.kind == "timeout"

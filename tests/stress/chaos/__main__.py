@@ -29,7 +29,7 @@ from tests.stress.chaos.checks import (
     check_store,
     open_fds,
 )
-from tests.stress.chaos.driver import Tally, Torment
+from tests.stress.chaos.driver import SessionDriver, Tally
 from tests.stress.chaos.plan import FEWEST_CELLS, Fault
 from tests.stress.chaos.small_disk import Disk, Filler, own_namespace, small_disk
 from tests.stress.chaos.victim_program import TOKEN, Orders
@@ -51,7 +51,7 @@ class Run:
         self._total = sessions * cells
         self._ended = 0
         self._started = time.monotonic()
-        self._torments: list[Torment] = []
+        self._drivers: list[SessionDriver] = []
         self._undisturbed = Orders(
             None, "undisturbed", seed, cells, self._log("undisturbed"), 0, stand_still=False
         )
@@ -66,7 +66,7 @@ class Run:
         return str(path)
 
     async def go(self) -> Tally:
-        """Torment all sessions at once, and check what came of it.
+        """Disturb all sessions at once, and check the outcome.
 
         Raises:
             AssertionError: a promise was broken; the text says which.
@@ -74,13 +74,13 @@ class Run:
         fds = open_fds()
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(self._tell())
-            async with asyncio.TaskGroup() as torments:
+            async with asyncio.TaskGroup() as driving:
                 for n, orders in enumerate(self._orders):
-                    self._torments.append(self._torment(n, orders, torments))
-                spared = self._torment(-1, self._undisturbed, torments)
-                spared.spare()
-                for torment in (*self._torments, spared):
-                    torments.create_task(torment.run())
+                    self._drivers.append(self._driver(n, orders, driving))
+                undisturbed = self._driver(-1, self._undisturbed, driving)
+                undisturbed.disable_faults()
+                for driver in (*self._drivers, undisturbed):
+                    driving.create_task(driver.run())
             telling.cancel()
         # The loop's own: the pidfds and pipes of its children go in its next turns.
         await asyncio.sleep(0)
@@ -88,9 +88,9 @@ class Run:
         check_no_fd_left(fds)
         return tally
 
-    def _torment(self, n: int, orders: Orders, group: asyncio.TaskGroup) -> Torment:
+    def _driver(self, n: int, orders: Orders, group: asyncio.TaskGroup) -> SessionDriver:
         counted = orders is not self._undisturbed
-        return Torment(
+        return SessionDriver(
             orders, n, self._folder, self._disk, self._filler, group, self._token,
             self._count if counted else lambda: None,
         )  # fmt: skip
@@ -102,8 +102,8 @@ class Run:
 
     def _faults(self) -> Tally:
         tally = Tally()
-        for torment in self._torments:
-            tally.update(torment.tally)
+        for driver in self._drivers:
+            tally.update(driver.tally)
         return tally
 
     async def _tell(self) -> None:

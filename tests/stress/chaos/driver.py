@@ -1,4 +1,4 @@
-"""Torments one session: runs its program, kills what the plan says when it says so, and starts it again."""
+"""Drives one session: runs its program, kills what the plan says when it says so, and starts it again."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ class Tally(Counter[str]):
     """What was done, and what came of it."""
 
 
-class Torment:
+class SessionDriver:
     """One session's programs, one after the other."""
 
     def __init__(
@@ -53,21 +53,21 @@ class Torment:
         self._ended = ended
         self._done = -1
 
-    def spare(self) -> None:
-        """Do nothing to it."""
+    def disable_faults(self) -> None:
+        """Leave this session undisturbed."""
         self._faults.clear()
 
     async def run(self) -> None:
         """Have the session driven to its end, by as many programs as it takes."""
         life = 0
-        while not await self._live(msgspec.structs.replace(self._orders, life=life)):
+        while not await self._run_program(msgspec.structs.replace(self._orders, life=life)):
             life += 1
         if self._orders.store is not None:
             # The next owner finds it all, and brings to its end what the last one's death or a full disk
             # has left in the middle.
-            assert await self._live(msgspec.structs.replace(self._orders, life=life + 1, again=True))
+            assert await self._run_program(msgspec.structs.replace(self._orders, life=life + 1, again=True))
 
-    async def _live(self, orders: Orders) -> bool:
+    async def _run_program(self, orders: Orders) -> bool:
         with self._errors.open("ab") as errors:
             program = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.stress.chaos.victim_program",
@@ -93,7 +93,7 @@ class Torment:
         return finished
 
     async def _watch(self, program: Process) -> bool:
-        """Do to a program what the plan says; say whether it came to its end."""
+        """Do to a program what the plan says. Return whether it finished."""
         assert program.stdout is not None
         killed = False
         async for line in program.stdout:
@@ -102,7 +102,7 @@ class Torment:
                     await program.wait()
                     return program.returncode == 0
                 case ["begin", n, worker] if not killed:
-                    killed = await self._befall(int(n), int(worker), program)
+                    killed = await self._inject(int(n), int(worker), program)
                 case ["sending", n, worker]:
                     await self._sending(int(n), int(worker), program)
                 case ["cut"]:
@@ -119,8 +119,8 @@ class Torment:
                     pass
         return False
 
-    async def _befall(self, n: int, worker: int, program: Process) -> bool:
-        """Have the fault of cell `n` come, unless it has; say whether it ends the program."""
+    async def _inject(self, n: int, worker: int, program: Process) -> bool:
+        """Cause the fault of cell `n`, unless it was caused before. Return whether it ends the program."""
         fault = self._faults.get(n)
         if fault is None or fault is Fault.CUT_FRAME:
             return False

@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 
 class Fault(StrEnum):
-    """What befalls a session during a cell."""
+    """What is done to a session during a cell."""
 
     KILL_WORKER = "workers killed"
     STOP_WORKER = "workers stopped and killed"

@@ -1,4 +1,4 @@
-"""The program that a fault run torments: it drives one durable session through all of its cells.
+"""The program that a fault run disturbs: it drives one durable session through all of its cells.
 
     python -m tests.stress.chaos.victim_program ORDERS
 

@@ -1,6 +1,6 @@
-"""One lane: a process that makes and checks cases of one target, one after the other, by number.
+"""A process that makes and checks cases of one target, one after the other, by number.
 
-A case comes from `seed/target/lane/number` alone, so that whoever watches can make it again, also when
+A case comes from `seed/target/process/number` alone, so that the runner can make it again, also when
 this process has crashed: the number of the case at work stands in memory that both share.
 """
 
@@ -30,7 +30,7 @@ TARGETS: Final = ("decoder", "client", "worker")
 CASE_SECONDS: Final = 20.0
 """What takes longer hangs."""
 MOST_GROWTH: Final = {"decoder": 64, "client": 64, "worker": 32}
-"""MiB that a lane's memory may grow by after its first tenth."""
+"""MiB that a process's memory may grow by after its first tenth."""
 _REPORT_EVERY: Final = 2.0
 SHARED_BYTES: Final = 16
 _MARK: Final = struct.Struct("<QQ")
@@ -40,24 +40,24 @@ class Target(Protocol):
     """What is fuzzed."""
 
     def make(self, chance: Random) -> tuple[bool, Case]:
-        """Give a case, and whether it goes to a worker."""
+        """Return whether a case goes to a worker, and the case."""
         ...
 
     def check(self, to_worker: bool, case: Case) -> None:
-        """Put a case through; raise when what came of it is wrong."""
+        """Run a case; raise when its outcome is wrong."""
         ...
 
     def settle(self) -> None:
-        """All cases are done: raise when something was left over."""
+        """Raise when something is left over; called after the last case."""
         ...
 
 
 class Order(msgspec.Struct, kw_only=True):
-    """What a lane is to do."""
+    """What a process is to do."""
 
     target: str
     seed: int
-    lane: int
+    process_number: int
     frames: int
     """Frames to get through, about."""
     first: int = 0
@@ -67,7 +67,7 @@ class Order(msgspec.Struct, kw_only=True):
 
 
 class Finding(msgspec.Struct, kw_only=True):
-    """A case that came to a bad end; also the form of a file for `--replay`."""
+    """A case that went wrong; also the form of a file for `--replay`."""
 
     target: str
     to_worker: bool
@@ -77,7 +77,7 @@ class Finding(msgspec.Struct, kw_only=True):
     choice: int
     what: str = ""
     origin: str = ""
-    """Seed, lane and number."""
+    """Seed, process and number."""
 
     @property
     def case(self) -> Case:
@@ -92,11 +92,11 @@ class Finding(msgspec.Struct, kw_only=True):
             max_frame_bytes=case.max_frame_bytes,
             choice=case.choice,
             what=what,
-            origin=f"seed {order.seed}, lane {order.lane}, case {number}",
+            origin=f"seed {order.seed}, process {order.process_number}, case {number}",
         )
 
     def save(self) -> str:
-        """Write it to a new file; give its path."""
+        """Write it to a new file; return its path."""
         fd, path = tempfile.mkstemp(prefix=f"fuzz-{self.target}-", suffix=".json")
         with os.fdopen(fd, "wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(self)))
@@ -109,7 +109,7 @@ def load(path: str) -> Finding:
 
 
 def open_target(name: str, tally: Counter[str]) -> Target:
-    """Give a target by its name."""
+    """Return the target of that name."""
     if name == "decoder":
         from tests.stress.fuzz.decoder_target import Decoders
 
@@ -124,8 +124,8 @@ def open_target(name: str, tally: Counter[str]) -> Target:
 
 
 def remake(order: Order, number: int) -> tuple[bool, Case]:
-    """Give the case of a number again."""
-    chance = Random(f"{order.seed}/{order.target}/{order.lane}/{number}")
+    """Make the case of that number again."""
+    chance = Random(f"{order.seed}/{order.target}/{order.process_number}/{number}")
     return open_target(order.target, Counter()).make(chance)
 
 
@@ -138,12 +138,12 @@ def _on_alarm(number: int, frame: FrameType | None) -> None:
 
 
 def say(**words: Any) -> None:
-    """Tell the one who watches."""
+    """Report to the runner."""
     print(json.dumps(words), flush=True)
 
 
-def run_lane(order: Order, shared_fd: int) -> int:
-    """Do what is ordered, telling of it in lines of JSON; give the exit status."""
+def run_cases(order: Order, shared_fd: int) -> int:
+    """Do what is ordered, reporting in lines of JSON; return the exit status."""
     shared = mmap.mmap(shared_fd, SHARED_BYTES)
     signal.signal(signal.SIGALRM, _on_alarm)
     tally: Counter[str] = Counter()
@@ -157,7 +157,7 @@ def run_lane(order: Order, shared_fd: int) -> int:
     memory: _Memory = _Memory(order)
     told = time.monotonic()
     while frames < order.frames:
-        to_worker, case = target.make(Random(f"{order.seed}/{order.target}/{order.lane}/{number}"))
+        to_worker, case = target.make(Random(f"{order.seed}/{order.target}/{order.process_number}/{number}"))
         shared[:] = _MARK.pack(number, frames)
         what = _checked(target.check, to_worker, case)
         frames += len(case.frames)
@@ -232,4 +232,4 @@ class _Memory:
 
 
 if __name__ == "__main__":
-    sys.exit(run_lane(msgspec.json.decode(sys.argv[1], type=Order), int(sys.argv[2])))
+    sys.exit(run_cases(msgspec.json.decode(sys.argv[1], type=Order), int(sys.argv[2])))

@@ -139,7 +139,7 @@ def _corpus() -> Corpus:
 
 
 class ClientSessions:
-    """The target of lanes named `client`."""
+    """The target of processes for `client`."""
 
     def __init__(self, tally: Counter[str]) -> None:
         self._tally = tally

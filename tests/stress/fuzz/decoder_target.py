@@ -30,7 +30,7 @@ _PEAK_PER_BYTE: Final = 200
 
 
 class Decoders:
-    """The target of lanes named `decoder`."""
+    """The target of processes for `decoder`."""
 
     def __init__(self, tally: Counter[str]) -> None:
         self._tally = tally

@@ -1,4 +1,4 @@
-"""Lanes side by side, watched from outside: crashes, silence, findings and the smallest stream for each."""
+"""Case processes side by side: crashes, silence, findings, and the smallest stream of each finding."""
 
 import json
 import mmap
@@ -17,14 +17,14 @@ import msgspec
 from tests.stress.fuzz.case_process import CASE_SECONDS, SHARED_BYTES, Finding, Order, load, remake
 
 _SILENCE: Final = CASE_SECONDS + 20
-"""Seconds without a line after which a lane is taken to hang where no Python runs."""
+"""Seconds without a line after which a process counts as hanging where no Python runs."""
 _TRIES: Final = 60
 """Replays that making a finding smaller may take."""
 
 
 @dataclass
-class Lane:
-    """A lane's process and what it has told."""
+class CaseProcess:
+    """A process that checks cases, and what it has reported."""
 
     order: Order
     process: subprocess.Popen[bytes]
@@ -42,8 +42,8 @@ class Lane:
     started: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
 
-    def hear(self, data: bytes) -> None:
-        """Take lines."""
+    def read_lines(self, data: bytes) -> None:
+        """Take the lines that the process has written."""
         self.heard = time.monotonic()
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
@@ -54,21 +54,21 @@ class Lane:
                 self.finding, self.what = told["finding"] or "", told["what"]
                 self.grown, self.peak = told.get("grown", 0), told.get("peak", 0)
 
-    def end(self, status: int) -> None:
-        """The process is gone: what it did not tell itself is told for it."""
+    def record_exit(self, status: int) -> None:
+        """Record how the process ended; when it crashed, save the case that it was checking."""
         self.seconds = time.monotonic() - self.started
         if status in (0, 1) and (status == 0 or self.what):
             return
         number, self.frames = struct.unpack("<QQ", self.shared[:SHARED_BYTES])
-        self.what = f"the lane ended with {status}, in case {number}"
+        self.what = f"the process ended with {status}, in case {number}"
         if self.order.replay:
             return
         to_worker, case = remake(self.order, number)
         self.finding = Finding.of(self.order, number, to_worker, case, self.what).save()
 
 
-def start(order: Order) -> Lane:
-    """Start a lane."""
+def start(order: Order) -> CaseProcess:
+    """Start a process."""
     fd = os.memfd_create("fuzz")
     try:
         os.ftruncate(fd, SHARED_BYTES)
@@ -79,65 +79,65 @@ def start(order: Order) -> Lane:
             msgspec.json.encode(order).decode(),
             str(fd),
         ]
-        # A group of its own: Ctrl-C is for the one who watches.
+        # A group of its own: Ctrl-C is for this process.
         process = subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[fd], process_group=0)
-        return Lane(order, process, mmap.mmap(fd, SHARED_BYTES))
+        return CaseProcess(order, process, mmap.mmap(fd, SHARED_BYTES))
     finally:
         os.close(fd)
 
 
-def run(orders: list[Order], *, side_by_side: int, progress: bool = True) -> list[Lane]:
-    """Run lanes, some at once, until all are done or one has found something; give those that began."""
-    waiting, begun, running = list(orders), list[Lane](), list[Lane]()
+def run(orders: list[Order], *, side_by_side: int, progress: bool = True) -> list[CaseProcess]:
+    """Run processes, some at once, until all are done or one has found something; return those that began."""
+    waiting, begun, running = list(orders), list[CaseProcess](), list[CaseProcess]()
     shown = time.monotonic()
     selector = selectors.DefaultSelector()
     try:
-        while running or (waiting and not any(lane.what for lane in begun)):
-            while waiting and len(running) < side_by_side and not any(lane.what for lane in begun):
-                lane = start(waiting.pop(0))
-                begun.append(lane)
-                running.append(lane)
-                assert lane.process.stdout is not None
-                selector.register(lane.process.stdout, selectors.EVENT_READ, lane)
+        while running or (waiting and not any(one.what for one in begun)):
+            while waiting and len(running) < side_by_side and not any(one.what for one in begun):
+                one = start(waiting.pop(0))
+                begun.append(one)
+                running.append(one)
+                assert one.process.stdout is not None
+                selector.register(one.process.stdout, selectors.EVENT_READ, one)
             for key, _ in selector.select(timeout=_SILENCE):
-                lane: Lane = key.data
+                one: CaseProcess = key.data
                 data = os.read(key.fd, 65536)
                 if data:
-                    lane.hear(data)
+                    one.read_lines(data)
                     continue
                 selector.unregister(key.fileobj)
-                lane.end(lane.process.wait())
-                running.remove(lane)
-            for lane in running:
-                if time.monotonic() - lane.heard > _SILENCE:
-                    lane.process.kill()
+                one.record_exit(one.process.wait())
+                running.remove(one)
+            for one in running:
+                if time.monotonic() - one.heard > _SILENCE:
+                    one.process.kill()
             if progress and time.monotonic() - shown > 5:
                 shown = time.monotonic()
-                print(*(f"  {lane.order.target}: {lane.frames:,} frames" for lane in running), flush=True)
+                print(*(f"  {one.order.target}: {one.frames:,} frames" for one in running), flush=True)
     finally:
-        for lane in running:
-            lane.process.kill()
-            lane.process.wait()
-            lane.seconds = time.monotonic() - lane.started
-        for lane in begun:
-            lane.shared.close()
-            assert lane.process.stdout is not None
-            lane.process.stdout.close()
+        for one in running:
+            one.process.kill()
+            one.process.wait()
+            one.seconds = time.monotonic() - one.started
+        for one in begun:
+            one.shared.close()
+            assert one.process.stdout is not None
+            one.process.stdout.close()
         selector.close()
     return begun
 
 
 def replay(path: str) -> str:
-    """Check the case in a file again, in a process of its own; give what went wrong, or nothing."""
-    order = Order(target=load(path).target, seed=0, lane=0, frames=0, replay=path)
-    (lane,) = run([order], side_by_side=1, progress=False)
-    return lane.what
+    """Check the case in a file again, in a process of its own; return what went wrong, or an empty text."""
+    order = Order(target=load(path).target, seed=0, process_number=0, frames=0, replay=path)
+    (one,) = run([order], side_by_side=1, progress=False)
+    return one.what
 
 
 def shrink(path: str) -> tuple[str, int]:
-    """Leave out frames as long as it goes wrong in the same way; give the new file and how many are left.
+    """Leave out frames as long as it goes wrong in the same way. Return the new file and how many are left.
 
-    None are when the file alone does not show it again.
+    The count is 0 when the file alone does not show it again.
     """
     finding = load(path)
     wanted = _gist(replay(path))
@@ -164,6 +164,6 @@ def shrink(path: str) -> tuple[str, int]:
 
 
 def _gist(what: str) -> str:
-    """Give what two accounts of the same failure have in common."""
+    """Return the part of a failure's text that is the same when it happens again."""
     lines = what.strip().splitlines()
     return lines[-1][:40] if lines else ""

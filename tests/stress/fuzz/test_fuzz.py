@@ -39,40 +39,42 @@ from tests.stress.fuzz.case_process import Finding, Order, remake
 from tests.stress.fuzz.decoder_target import Decoders
 from tests.stress.fuzz.messagepack import POISON, Pairs, Verbatim, pack, parse
 from tests.stress.fuzz.mutations import Case, framed, golden, mutate_body, rearranged
-from tests.stress.fuzz.runner import Lane, replay, run, shrink
+from tests.stress.fuzz.runner import CaseProcess, replay, run, shrink
 from tests.stress.fuzz.worker_target import HELLO, WorkerSessions
 
 SEED = 20260131
 ROOT = Path(__file__).parents[3]
 
 
-def fuzzed(target: str, frames: int) -> Lane:
-    """Run one lane; show its seed and what it found."""
-    (lane,) = run([Order(target=target, seed=SEED, lane=0, frames=frames)], side_by_side=1, progress=False)
-    print(f"seed {SEED}: {lane.frames:,} frames in {lane.cases:,} sequences, {dict(lane.tally)}")
-    assert not lane.what, f"{lane.what}\npython -m tests.stress.fuzz --replay {lane.finding}"
-    assert lane.frames >= frames
-    return lane
+def fuzzed(target: str, frames: int) -> CaseProcess:
+    """Run one process; print its seed and what it found."""
+    (process,) = run(
+        [Order(target=target, seed=SEED, process_number=0, frames=frames)], side_by_side=1, progress=False
+    )
+    print(f"seed {SEED}: {process.frames:,} frames in {process.cases:,} sequences, {dict(process.tally)}")
+    assert not process.what, f"{process.what}\npython -m tests.stress.fuzz --replay {process.finding}"
+    assert process.frames >= frames
+    return process
 
 
 def test_mutated_frames_get_past_neither_decoder() -> None:
-    lane = fuzzed("decoder", 25_000)
-    assert lane.tally["messages decoded"] > 500, "too few of them are right"
-    assert sum(count for what, count in lane.tally.items() if what.startswith("refused")) > 500
-    assert lane.tally["streams weighed"] > 5
+    process = fuzzed("decoder", 25_000)
+    assert process.tally["messages decoded"] > 500, "too few of them are right"
+    assert sum(count for what, count in process.tally.items() if what.startswith("refused")) > 500
+    assert process.tally["streams weighed"] > 5
 
 
 def test_a_client_survives_a_worker_that_says_what_it_should_not() -> None:
-    lane = fuzzed("client", 3_000)
-    assert lane.tally["execution: WorkerDied"] > 20
-    assert lane.tally["execution: value"] > 20
-    assert lane.tally["last ping: Pong"] > 5
+    process = fuzzed("client", 3_000)
+    assert process.tally["execution: WorkerDied"] > 20
+    assert process.tally["execution: value"] > 20
+    assert process.tally["last ping: Pong"] > 5
 
 
 def test_a_worker_survives_a_client_that_says_what_it_should_not() -> None:
-    lane = fuzzed("worker", 2_000)
-    assert lane.tally["messages from workers"] > 500
-    assert lane.tally["workers told why they end"] > 0
+    process = fuzzed("worker", 2_000)
+    assert process.tally["messages from workers"] > 500
+    assert process.tally["workers told why they end"] > 0
 
 
 # --- the instrument itself ----------------------------------------------------------------------------
@@ -80,7 +82,7 @@ def test_a_worker_survives_a_client_that_says_what_it_should_not() -> None:
 
 @given(st.integers(0, 2**32), st.integers(0, 9))
 def test_a_seed_makes_the_same_stream_again(seed: int, number: int) -> None:
-    order = Order(target="decoder", seed=seed, lane=0, frames=1)
+    order = Order(target="decoder", seed=seed, process_number=0, frames=1)
     assert remake(order, number) == remake(order, number)
     _, case = remake(order, number)
     assert b"".join(case.chunks()) == case.stream
@@ -119,8 +121,8 @@ def test_a_tree_can_say_what_an_encoder_never_would() -> None:
 
 
 def test_a_finding_is_replayed_and_made_smaller() -> None:
-    """One that is none says so; a lane that dies over its case is one."""
-    order = Order(target="decoder", seed=1, lane=0, frames=1)
+    """One that is none says so; a process that dies over its case is one."""
+    order = Order(target="decoder", seed=1, process_number=0, frames=1)
     to_worker, case = remake(order, 0)
     sound = Finding.of(order, 0, to_worker, case, "a test's").save()
     assert replay(sound) == ""
@@ -158,7 +160,9 @@ def test_the_command_prints_its_seed_and_what_it_did() -> None:
         "--target",
         "decoder",
     ]
-    done = subprocess.run([*command, "--lanes", "2"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--processes", "2"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "seed 5: 3,000 frames" in done.stdout
     assert "frames in" in done.stdout

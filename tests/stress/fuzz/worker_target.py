@@ -94,7 +94,7 @@ def _live_messages() -> list[ToWorker]:
 
 
 class WorkerSessions:
-    """The target of lanes named `worker`."""
+    """The target of processes for `worker`."""
 
     def __init__(self, tally: Counter[str]) -> None:
         self._tally = tally

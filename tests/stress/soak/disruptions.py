@@ -8,7 +8,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import CancelReason
 from tests.stress.soak.steps import Hand, MismatchError, check, failed
 
-BUSY = (
+HANGING = (
     "while True: pass",
     "import time\ntime.sleep(60)",
     "import asyncio\nawait asyncio.sleep(60)",
@@ -20,13 +20,13 @@ BUSY = (
 )
 
 
-def busy(hand: Hand) -> str:
-    """Give code that says so and then does not end by itself."""
-    return f"print('go')\n{hand.chance.choice(BUSY)}"
+def hanging_cell(hand: Hand) -> str:
+    """Return a cell that prints `go` and then does not end by itself."""
+    return f"print('go')\n{hand.chance.choice(HANGING)}"
 
 
 async def _stopped(hand: Hand, reason: CancelReason, name: str) -> None:
-    execution = hand.start(busy(hand))
+    execution = hand.start(hanging_cell(hand))
     await hand.going(execution)
     await execution.cancel(reason)
     result = await execution.result()
@@ -44,7 +44,7 @@ async def interrupted(hand: Hand) -> None:
 
 
 async def out_of_time(hand: Hand) -> None:
-    await hand.error(busy(hand), "timeout", "TimeoutError", timeout=0.02)
+    await hand.error(hanging_cell(hand), "timeout", "TimeoutError", timeout=0.02)
     await hand.intact()
 
 
@@ -67,7 +67,7 @@ async def cancelled_in_the_queue(hand: Hand) -> None:
 async def caller_cancelled(hand: Hand) -> None:
     """The task that awaits is cancelled: so is the code."""
     going = asyncio.Event()
-    code = busy(hand)
+    code = hanging_cell(hand)
 
     def take(_: pyrepl3.Output) -> None:
         going.set()

@@ -61,7 +61,7 @@ def _marked_processes(marks: str) -> Iterator[int]:
 
 
 @dataclass(frozen=True)
-class Holdings:
+class ResourceSnapshot:
     """What is held at one moment, by kind, each thing by its name."""
 
     fds: frozenset[str]
@@ -71,7 +71,7 @@ class Holdings:
     files: frozenset[str]
 
     @classmethod
-    def now(cls, folder: str) -> "Holdings":
+    def now(cls, folder: str) -> "ResourceSnapshot":
         """Look; `folder` is the TMPDIR of us and of all that we start."""
         return cls(
             fds=frozenset(_open_fds()),
@@ -86,7 +86,7 @@ class Holdings:
         )
 
 
-async def left_behind(before: Holdings, folder: str) -> list[str]:
+async def left_behind(before: ResourceSnapshot, folder: str) -> list[str]:
     """Tell what is there now that was not there before, by kind and name.
 
     Threads and processes that have been told to end are waited for.
@@ -97,7 +97,7 @@ async def left_behind(before: Holdings, folder: str) -> list[str]:
             await asyncio.to_thread(thread.join, max(0.0, until - time.monotonic()))
     for pid in set(_marked_processes(folder)) - before.processes:
         _wait_for(pid, until)
-    after = Holdings.now(folder)
+    after = ResourceSnapshot.now(folder)
     left: list[str] = []
     pool = "asyncio_"  # of the loop, for this very look
     left += [f"thread: {name}" for name in after.threads - before.threads if not name.startswith(pool)]

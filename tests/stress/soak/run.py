@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pyrepl3_client as pyrepl3
 from tests.stress.soak import disruptions, steps
 from tests.stress.soak.resources import (
-    Holdings,
+    ResourceSnapshot,
     Sample,
     growth,
     left_behind,
@@ -136,7 +136,7 @@ class Soak:
         # What the first session of a process leaves for good (imports, the loop's own fds) is no leak.
         async with pyrepl3.open_session(store=self._store, config=self._config) as session:
             await session.execute("1")
-        before, objects = Holdings.now(folder), library_objects()
+        before, objects = ResourceSnapshot.now(folder), library_objects()
         self.report.before = settled_bytes()
         await self._serve_all()
         self._tell("all sessions are closed; looking at what is left")
@@ -167,7 +167,7 @@ class Soak:
                 )
 
     async def _serve(self, number: int, pool: pyrepl3.WorkerPool) -> None:
-        """Keep one session busy until the budget is spent, opening it again when it was closed."""
+        """Run steps in one session until the budget is spent; open it again when it was closed."""
         name = f"soak-{self._seed}-{number}"
         hand = Hand(name, random.Random(f"{self._seed}/{number}"), self._submitted)
         fresh = True
@@ -191,17 +191,17 @@ class Soak:
                     await self._take(ENDS[number % len(ENDS)], hand)
                     await self._check_out(hand, pool)
                 else:
-                    await self._keep_busy(hand, pool)
+                    await self._run_steps(hand, pool)
                 fresh = False
                 self.report.recoveries += len(hand.session.recoveries)
                 if self._store is None and hand.chance.random() < 0.5:
-                    running = hand.start(disruptions.busy(hand))
+                    running = hand.start(disruptions.hanging_cell(hand))
                     await hand.going(running)
             self.report.steps["closed"] += 1
             if running is not None:
                 await _closed_on(running)
 
-    async def _keep_busy(self, hand: Hand, pool: pyrepl3.WorkerPool) -> None:
+    async def _run_steps(self, hand: Hand, pool: pyrepl3.WorkerPool) -> None:
         kinds, weights = list(MIX), list(MIX.values())
         while self._budget > 0:
             (step,) = hand.chance.choices(kinds, weights)
@@ -272,7 +272,7 @@ async def soak(
     *,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Keep sessions busy until so many executions are done.
+    """Run sessions until so many executions are done.
 
     Raises:
         MismatchError: something came out otherwise than it must, was left, or grew; the text says what.
