@@ -1,4 +1,12 @@
-"""How workers are started and how patiently they are ended."""
+"""The configuration of a worker: interpreter, confinement, resource limits and timeouts.
+
+WorkerConfig      everything that a session's worker is started with
+ExecutorConfig    limits of the code's execution inside the worker (defined in `pyrepl3_schemas`)
+SandboxPolicy     what confinement "strict" leaves accessible
+ResourceLimits    what a worker and its processes may use
+
+The `checked_…` functions validate values here and in the arguments of sessions.
+"""
 
 import os
 import sys
@@ -10,6 +18,8 @@ from pyrepl3_schemas.confinement import DEFAULT_MAX_PROCESSES, DEFAULT_WORK_BYTE
 from pyrepl3_schemas.constants import MAX_ID_CHARS
 from pyrepl3_schemas.executor_config import MAX_SECONDS, ExecutorConfig, as_float, as_int
 
+__all__ = ["ExecutorConfig", "ResourceLimits", "SandboxPolicy", "WorkerConfig"]
+
 _MAX_LIMIT: Final = 2**62
 _MIN_WORK_BYTES: Final = 64 * 1024
 _MAX_PORT: Final = 65535
@@ -17,11 +27,11 @@ _MAX_PORT: Final = 65535
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxPolicy:
-    """What confinement "strict" leaves within reach besides Python, its packages and a work directory.
+    """What confinement "strict" leaves accessible besides Python, its packages and a work directory.
 
     Raises:
-        ValueError: a path is not absolute, or a figure means nothing.
-        TypeError: a figure is no whole number.
+        ValueError: a path is not absolute, or a number is out of its range.
+        TypeError: a number is not a whole number.
 
     Example:
         WorkerConfig(
@@ -31,18 +41,22 @@ class SandboxPolicy:
     """
 
     readable: tuple[str, ...] = ()
-    """Absolute paths, with all below them, that the code may read and execute."""
+    """Absolute paths that the code may read and execute, with everything below them."""
     writable: tuple[str, ...] = ()
-    """Absolute paths, with all below them, that it may also write to."""
+    """Absolute paths that the code may also write to, with everything below them."""
     network: bool = False
-    """True: the network, as the worker's user can use it. False: one of its own, with nobody else in it."""
+    """Whether the code may use the network as the worker's user can. False: it has an empty network."""
     tcp_ports: tuple[int, ...] = ()
-    """Ports, of any host (this machine too), to which it may connect by TCP. Names need port 53 besides."""
+    """TCP ports (1 to 65535) of any host, also of this machine, that the code may connect to.
+
+    Looking up host names needs port 53 too. Excludes `network=True`."""
     work_bytes: int = DEFAULT_WORK_BYTES
-    """Bytes that its work directory, and /dev/shm, may each hold. Both are memory, gone with the worker."""
+    """Bytes that the work directory may hold, and as many that /dev/shm may hold; 256 MiB by default.
+
+    Both are in memory, and end with the worker. At least 64 KiB."""
 
     def __post_init__(self) -> None:
-        """Refuse what could not be enforced."""
+        """Validate the values and bring them into their normal form."""
         for name in ("readable", "writable"):
             object.__setattr__(self, name, checked_paths(name, getattr(self, name)))
         object.__setattr__(self, "tcp_ports", tuple(as_int("tcp_ports", port) for port in self.tcp_ports))
@@ -60,41 +74,46 @@ class SandboxPolicy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResourceLimits:
-    """What a worker and all the processes that it starts may use, together. `None` is no limit.
+    """What a worker and all the processes that it starts may use, together. `None` means no limit.
 
-    Memory and CPU time are bounded twice. The kernel bounds each process, at once: the code sees a
-    MemoryError, or the process dies of SIGXCPU. And the parent adds up the whole tree: every 0.1 seconds
-    while code runs or the worker has children, at least every 2 seconds else, and never if neither figure
-    is given. A tree over its limit is killed with the worker, which comes back as after any death; the cell
-    that ran is tried once more, and then ends as a WorkerDied that names the limit.
+    Memory and CPU time are limited twice. The kernel limits each process, at once: the code sees a
+    MemoryError, or the process is killed by SIGXCPU. And the parent process adds up the whole process tree:
+    every 0.1 seconds while code runs or the worker has children, at least every 2 seconds otherwise, and
+    never if neither limit is set. A tree over its limit is killed with the worker, which is replaced as
+    after any death; the execution that ran is tried once more, and then ends as a WorkerDied that names the
+    limit.
 
-    So between two looks a tree may exceed its limit, by what it can touch or compute in 0.1 s (2 s if it is
-    started by an idle worker's thread; longer where a look takes over 10 ms, as at 100 processes, and while
-    the parent's loop is held up). Under
-    "limits" a process that left the session and lost its parent between two looks is not seen any more;
-    under "strict" none is missed. Files in memory (memfd, /dev/shm) count as far as they are mapped.
+    So between two measurements a tree may exceed its limit, by what it can touch or compute in 0.1 s (2 s if
+    it is started by a thread of an idle worker; longer where a measurement takes over 10 ms, as for 100
+    processes, and while the parent's event loop is blocked). Under "limits", a process that left the
+    worker's session and lost its parent between two measurements is not counted any more; under "strict"
+    none is missed. Files in memory (memfd, /dev/shm) count as far as they are mapped.
 
     Raises:
-        ValueError: a figure means nothing; names it.
-        TypeError: a figure is no whole number.
+        ValueError: a limit is not above 0; names it.
+        TypeError: a limit is not a whole number.
     """
 
     max_processes: int | None = None
-    """Processes and threads at once. Under "strict" of this worker, and 512 by default (where its user is
-    uid 0 outside, at least 300); else of its user, all told (RLIMIT_NPROC, which does not bind uid 0)."""
+    """Processes and threads at the same time.
+
+    Under "strict" it counts this worker's, 512 by default (at least 300 where the worker's user is uid 0
+    outside). Otherwise it counts all processes of the worker's user on this machine (RLIMIT_NPROC, which
+    does not limit uid 0)."""
     max_memory_bytes: int | None = None
-    """Private writable memory of each process (RLIMIT_DATA), and anonymous and shared memory of all together,
-    a page that several share counting once (Pss of proc(5))."""
+    """Bytes of memory: private writable memory of each process (RLIMIT_DATA), and anonymous and shared memory
+    of all together, where a page that several processes share counts once (Pss of proc(5))."""
     max_cpu_seconds: int | None = None
-    """CPU time in the worker's life: of each process (RLIMIT_CPU), and of all together, those that have ended
-    included."""
+    """Seconds of CPU time in the worker's life: of each process (RLIMIT_CPU), and of all together, with those
+    that have ended."""
     max_open_files: int | None = None
-    """Open files of each process (RLIMIT_NOFILE), at least 64; all have that times `max_processes`."""
+    """Open files of each process (RLIMIT_NOFILE), at least 64. All together may have that times
+    `max_processes`."""
     max_file_bytes: int | None = None
-    """Bytes of any one file written (RLIMIT_FSIZE); of all files of a "strict" worker, `work_bytes`."""
+    """Bytes of each file that is written (RLIMIT_FSIZE). Under "strict", `work_bytes` limits all files."""
 
     def __post_init__(self) -> None:
-        """Refuse figures that mean nothing."""
+        """Validate the limits."""
         for name in self.__slots__:
             value: int | None = getattr(self, name)
             if value is None:
@@ -105,27 +124,9 @@ class ResourceLimits:
 
 
 def max_strict_processes(limits: ResourceLimits) -> int:
-    """Give how many processes a strictly confined worker may have: never any number."""
+    """Return how many processes and threads a strictly confined worker may have: there is always a limit."""
     return DEFAULT_MAX_PROCESSES if limits.max_processes is None else limits.max_processes
 
-
-def checked_paths(name: str, paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Give paths in their normal form.
-
-    Raises:
-        ValueError: one is not absolute, holds a NUL, or is the root, which would be no confinement.
-        TypeError: a single string was given for many.
-    """
-    if isinstance(paths, str):
-        raise TypeError(f"{name} must be a tuple of paths, not the string {paths!r}")
-    normal = tuple(os.path.normpath(os.fspath(path)) for path in paths)
-    for path in normal:
-        if not os.path.isabs(path) or "\0" in path or path.strip("/") == "":
-            raise ValueError(f"{name} holds {path!r}; give absolute paths below the root")
-    return normal
-
-
-__all__ = ["ExecutorConfig", "ResourceLimits", "SandboxPolicy", "WorkerConfig"]
 
 _FIELD_TYPES: Final[dict[str, type]] = {
     "executor": ExecutorConfig,
@@ -138,48 +139,60 @@ _FIELD_TYPES: Final[dict[str, type]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerConfig:
-    """What a session's worker is: its interpreter, its surroundings, its limits. Times in seconds.
+    """What a session's worker is started with. Times are in seconds.
 
     Raises:
-        ValueError: a figure or a name means nothing; names the field and the value.
-        TypeError: a value is of a wrong type; names both too.
+        ValueError: a number is out of its range, or a name is not allowed; names the field and the value.
+        TypeError: a value is of a wrong type; names the field and the value.
+
+    Example:
+        WorkerConfig(warm=("numpy",), cwd="/data", limits=ResourceLimits(max_memory_bytes=2 * 1024**3))
     """
 
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
-    """Limits and choices of the code's execution."""
+    """Limits and options of the code's execution."""
     python: str = sys.executable
-    """Path of the interpreter; `pyrepl3_worker` has to be importable there."""
+    """Path of the interpreter; `pyrepl3_worker` has to be importable there. By default this program's."""
     cwd: str | None = None
-    """Directory the worker starts in; None is the parent's."""
+    """Directory in which the worker starts; None is the current directory of this program."""
     env: Mapping[str, str] | None = None
-    """Environment variables on top of the parent's (of those of them that hold no secret, if confined)."""
+    """Environment variables, on top of the inherited ones; None adds none.
+
+    A worker inherits this program's variables; a confined one only those that hold no secret."""
     confinement: Level = "limits"
-    """How far the operating system bounds the worker: "none", "limits" or "strict". See `Session.worker`."""
+    """How far the operating system confines the worker: "none", "limits" (the default) or "strict".
+
+    "limits" withholds secrets of the environment and sets `limits`; "strict" also hides files, network and
+    processes. `session.worker.confinement` says what is in force."""
     sandbox: SandboxPolicy = field(default_factory=SandboxPolicy)
-    """What "strict" leaves within reach."""
+    """What confinement "strict" leaves accessible; by default Python, its packages and a work directory."""
     limits: ResourceLimits = field(default_factory=ResourceLimits)
-    """What the worker's processes may use; only if confined."""
+    """What the worker's processes may use, if it is confined; by default nothing is limited."""
     confinement_required: bool = True
-    """Whether a machine that can't enforce "strict" gets no worker (SpawnError), or one less confined."""
+    """Whether a machine that can't enforce "strict" gets no worker, but a SpawnError.
+
+    False: such a machine gets a worker that is confined less."""
     warm: tuple[str, ...] = ()
-    """Modules to import before the worker is ready."""
+    """Names of modules that are imported before the worker is ready."""
     spawn_timeout: float = 30.0
-    """How long a worker may take to get ready, warm modules included."""
+    """Seconds that a worker may take until it is ready, with its warm modules; above 0."""
     cancel_grace: float = 2.0
-    """How long cancelled code may take to end before it is raised out of at every line."""
+    """Seconds that cancelled code may take to end, before an exception is raised at each of its lines."""
     kill_grace: float = 2.0
-    """How long it may take after that, before the worker is killed."""
+    """Seconds that cancelled code may take after `cancel_grace`, before the worker is killed."""
     stall_timeout: float | None = 30.0
-    """How long the worker may stop in the middle of a message (or send less of it than 64 KiB) before it is
-    killed; None lets it stop for ever. What we did not read meanwhile is not held against it. One that is
-    stopped just then by somebody else (SIGSTOP, a debugger) is killed too: nobody can tell why it stopped."""
+    """Seconds that the worker may stop in the middle of a message (or send less than 64 KiB of it) before it
+    is killed; None means no limit.
+
+    Time during which the client does not read does not count. A worker that something else stops at that
+    moment (SIGSTOP, a debugger) is killed too: why it stopped cannot be known."""
     max_checkpoint_bytes: int = 8 * 1024**3
-    """Bytes that one checkpoint may bring, in all its parts, before the worker is killed."""
+    """Bytes that one checkpoint may have, in all its parts, before the worker is killed; 8 GiB by default."""
     close_grace: float = 2.0
-    """How long a session's end may take, in the worker and in host functions, before it is forced."""
+    """Seconds that closing a session may take, in the worker and in host functions, before it is forced."""
 
     def __post_init__(self) -> None:
-        """Refuse what could not work."""
+        """Validate the values and bring them into their normal form."""
         for name, kind in _FIELD_TYPES.items():
             value: object = getattr(self, name)
             if not isinstance(value, kind):
@@ -226,12 +239,36 @@ class WorkerConfig:
             )
 
 
-def checked_seconds(what: str, value: SupportsFloat) -> float:
-    """Give a duration as a number that travels, and that timers can take.
+def checked_paths(what: str, paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return paths in their normal form.
+
+    Args:
+        what: name of the field or argument, for the error.
+        paths: absolute paths.
 
     Raises:
-        ValueError: it is not above 0, or above MAX_SECONDS; names `what`.
-        TypeError: it is no number.
+        ValueError: one is not absolute, holds a NUL, or is the root, which would be no confinement.
+        TypeError: a single string was given instead of several.
+    """
+    if isinstance(paths, str):
+        raise TypeError(f"{what} must be a tuple of paths, not the string {paths!r}")
+    normal = tuple(os.path.normpath(os.fspath(path)) for path in paths)
+    for path in normal:
+        if not os.path.isabs(path) or "\0" in path or path.strip("/") == "":
+            raise ValueError(f"{what} holds {path!r}; give absolute paths below the root")
+    return normal
+
+
+def checked_seconds(what: str, value: SupportsFloat) -> float:
+    """Return a duration as a number that the wire and timers accept.
+
+    Args:
+        what: name of the field or argument, for the error.
+        value: seconds.
+
+    Raises:
+        ValueError: it is not above 0, or it is above MAX_SECONDS.
+        TypeError: it is not a number.
     """
     seconds = as_float(what, value)
     if not 0 < seconds <= MAX_SECONDS:
@@ -240,11 +277,14 @@ def checked_seconds(what: str, value: SupportsFloat) -> float:
 
 
 def checked_modules(names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """Give module names as a tuple.
+    """Return module names as a tuple.
+
+    Args:
+        names: dotted names of modules.
 
     Raises:
-        ValueError: one is no dotted name.
-        TypeError: a single string was given for many, or something that is no string.
+        ValueError: one is not a dotted name.
+        TypeError: a single string was given instead of several, or one is not a string.
     """
     if isinstance(names, str):
         raise TypeError(f"warm must be a tuple of module names, not the string {names!r}")
@@ -257,7 +297,11 @@ def checked_modules(names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
 
 
 def checked_id(what: str, value: str) -> str:
-    """Give an id as it is.
+    """Return an id as it is.
+
+    Args:
+        what: name of the argument, for the error.
+        value: the id.
 
     Raises:
         ValueError: it is empty, too long, or holds a colon, which separates ids in keys of calls and inputs.

@@ -1,18 +1,23 @@
-"""What can go wrong on the parent's side, as one tree. The type says whose doing it was.
+"""The errors that the client raises, and the certificate that explains a worker's death.
+
+The errors are one tree. An error's type says on whose side the fault lies:
 
 PyRepl3Error
-    ExecutionFailed           the user's code: it raised
-        ExecutionTimeout        ... it ran out of time (also a TimeoutError)
+    ExecutionFailed           the user's code raised
+        ExecutionTimeout        ... it ran longer than its timeout (also a TimeoutError)
         ExecutionCancelled      ... it was cancelled
-    WorkerDied                the worker process ended, by itself or by us
+    WorkerDied                the worker process ended, or the client killed it
         SpawnError              ... before it was ready
     WorkerUnresponsive        the worker lives and does not answer (also a TimeoutError)
-    ProtocolError             the worker, or we, broke the protocol
-    SessionClosed             you: the session was closed already
-    ExecutionIdConflict       you: the execution id is taken
-    CapabilityError           a host function that cannot be offered or answered for
-    ReplayDivergence          a replay asked for something else than its record holds
+    ProtocolError             the worker, or the client, broke the protocol
+    SessionClosed             the caller used a session that is closed
+    ExecutionIdConflict       the caller used an execution id that stands for another execution
+    CapabilityError           a host function cannot be offered, or its value cannot be sent
+    ReplayDivergence          a replayed execution asked for something else than its record holds
     StoreError                the store failed, or cannot be used
+
+A `WorkerDied` carries a `DeathCertificate`: exit status, likely cause, peak memory, last stderr and the
+executions that were running. The functions below it make a certificate's texts from the evidence.
 """
 
 import re
@@ -24,13 +29,41 @@ import msgspec
 from pyrepl3_client.results import ErrorInfo, ExecutionResult
 from pyrepl3_schemas.errors import ProtocolError as WireError
 
+__all__ = [
+    "CapabilityError",
+    "DeathCertificate",
+    "ExecutionCancelled",
+    "ExecutionFailed",
+    "ExecutionIdConflict",
+    "ExecutionTimeout",
+    "ProtocolError",
+    "PyRepl3Error",
+    "ReplayDivergence",
+    "SessionClosed",
+    "SpawnError",
+    "StoreError",
+    "WorkerDied",
+    "WorkerUnresponsive",
+]
+
+_LIMIT_PREFIX: Final = "limit: "
+"""Beginning of the reason for killing a worker whose process tree used more than it may."""
+_NEAR_LIMIT: Final = 0.9
+"""Share of the memory limit above which a peak counts as having reached it."""
+_FAULT_LINES: Final = re.compile(
+    r"^(Fatal Python error: .*|Current thread 0x.*|Thread 0x.*|  File \".*)$", re.MULTILINE
+)
+"""Lines that faulthandler writes."""
+
+# --- the tree -----------------------------------------------------------------------------------------
+
 
 class PyRepl3Error(Exception):
     """The root of all errors that this library raises on purpose."""
 
 
 class ExecutionFailed(PyRepl3Error):  # noqa: N818 - the contract fixes these names
-    """The executed code failed. Its text is the user's traceback.
+    """The executed code failed. The error's text is the user's traceback.
 
     Args:
         result: the whole outcome, with `result.error` set.
@@ -43,38 +76,42 @@ class ExecutionFailed(PyRepl3Error):  # noqa: N818 - the contract fixes these na
 
     @property
     def error(self) -> ErrorInfo:
-        """What the code raised."""
+        """What the code raised.
+
+        Raises:
+            TypeError: `result` is the outcome of an execution that did not fail.
+        """
         error = self.result.error
         if error is None:
             raise TypeError("this execution did not fail")
         return error
 
     def __str__(self) -> str:
-        """Give the user's traceback, or the exception's line where there is none."""
+        """Return the user's traceback, or the exception's own line where there is none."""
         return str(self.error)
 
 
 class ExecutionTimeout(ExecutionFailed, TimeoutError):  # noqa: N818
-    """The executed code was stopped since its time was up."""
+    """The executed code was stopped because its timeout had passed."""
 
 
 class ExecutionCancelled(ExecutionFailed):
-    """The executed code was stopped by `cancel`, an interrupt, or the end of the task awaiting it."""
+    """The executed code was stopped: by `cancel`, an interrupt, or the end of the task that awaited it."""
 
 
 class WorkerDied(PyRepl3Error):  # noqa: N818
-    """The worker process has ended, and what it ran is lost with it.
+    """The worker process has ended, and the executions that it ran are lost with it.
 
     Args:
         what: the event in words ("the worker of session 'a' died").
-        exit_code: its exit status, or None when a signal ended it or nobody knows.
+        exit_code: its exit status; None when a signal ended it, or when it is not known.
         signal: the number of the signal that ended it, or None.
-        stderr: the last lines the worker wrote to its own stderr.
+        stderr: the last lines that the worker wrote to its own stderr.
         running: ids of the executions that were lost.
-        reason: why we ended it, when we did.
+        reason: why the client killed it; empty when it did not.
         incarnation: which worker of its session it was, counted from 1.
-        attempts: how many workers the execution has cost.
-        certificate: all that is known of the death.
+        attempts: how many workers the execution has taken.
+        certificate: all that is known of the death; None when the worker has not ended yet.
     """
 
     def __init__(
@@ -102,7 +139,7 @@ class WorkerDied(PyRepl3Error):  # noqa: N818
         self.certificate = certificate
 
     def __str__(self) -> str:
-        """Say what happened, how it ended, what was running, and its last words."""
+        """Return what happened, how the worker ended, what was running, and the end of its stderr."""
         text = self.what
         ending = describe_exit(self.exit_code, self.signal)
         if ending:
@@ -134,8 +171,8 @@ class WorkerUnresponsive(PyRepl3Error, TimeoutError):  # noqa: N818
 class ProtocolError(PyRepl3Error, WireError):
     """A rule of the protocol was broken; `offset` is the byte of the stream, where one is at fault.
 
-    Raised as such for what we may not send (code with lone surrogates, a frame over the limit). What
-    a worker breaks ends that worker: it is the `__cause__` of the `WorkerDied`.
+    It is raised for what the client may not send (code with lone surrogates, a frame over the limit). A
+    worker that breaks a rule is killed: the error is then the `__cause__` of the `WorkerDied`.
     """
 
 
@@ -148,7 +185,7 @@ class ExecutionIdConflict(PyRepl3Error):  # noqa: N818
 
 
 class CapabilityError(PyRepl3Error):
-    """A host function cannot be offered under its name, or its value cannot cross to the worker."""
+    """A host function cannot be offered under its name, or its value cannot be sent to the worker."""
 
 
 class ReplayDivergence(PyRepl3Error):  # noqa: N818
@@ -159,64 +196,78 @@ class StoreError(PyRepl3Error):
     """The durable store failed, cannot be opened, or cannot be used."""
 
 
-def describe_exit(exit_code: int | None, signal: int | None) -> str:
-    """Put a process's end into words: `killed by SIGKILL`, `exit code 3`, or nothing."""
-    if signal is not None:
-        try:
-            name = signals.Signals(signal).name
-        except ValueError:
-            name = f"signal {signal}"
-        return f"killed by {name}"
-    return "" if exit_code is None else f"exit code {exit_code}"
-
-
-_FAULT_LINES: Final = re.compile(
-    r"^(Fatal Python error: .*|Current thread 0x.*|Thread 0x.*|  File \".*)$", re.MULTILINE
-)
-_LIMIT_PREFIX: Final = "limit: "
-_NEAR_LIMIT: Final = 0.9
-"""A peak of this share of the limit is taken as having met it."""
+# --- the death certificate ----------------------------------------------------------------------------
 
 
 class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a worker ended, and what it was doing. Sizes in bytes."""
+    """How a worker ended, and what it was doing."""
 
     cause: str
     """The likely cause in words: `killed by us: …`, `segmentation fault`, `out of memory`, …."""
     pid: int = 0
+    """The worker's process id."""
     incarnation: int = 1
+    """Which worker of its session it was, counted from 1."""
     exit_code: int | None = None
+    """Its exit status; None when a signal ended it, or when it is not known."""
     signal: int | None = None
+    """The number of the signal that ended it, or None."""
     stack: str = ""
-    """The stack that faulthandler printed, if it did."""
+    """The stacks that faulthandler wrote; empty when it wrote none."""
     peak_rss: int | None = None
-    """Most memory that it ever had, None when nobody knows."""
+    """Largest resident memory that it ever had, in bytes; None when it is not known."""
     stderr: str = ""
     """The last lines that the worker wrote to its own stderr."""
     running: tuple[str, ...] = ()
-    """Ids of the executions that were under way, the one that ran first."""
+    """Ids of the executions that were under way, the running one first."""
     reason: str = ""
-    """Why we ended it, when we did."""
+    """Why the client killed it; empty when it did not."""
 
     @property
     def over_limit(self) -> bool:
-        """Whether it had used more than its limits allow: what it ran would do so again."""
+        """Whether the worker used more than its limits allow: what it ran would do so again."""
         return self.reason.startswith(_LIMIT_PREFIX) or self.signal == signals.SIGXCPU
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the death in one line."""
         memory = "" if self.peak_rss is None else f"; peak memory {self.peak_rss / 1e6:,.0f} MB"
         running = f"; running: {self.running[0]}" if self.running else ""
         return f"worker {self.pid} (incarnation {self.incarnation}) died: {self.cause}{memory}{running}"
 
 
-def limit_reason(name: str, limit: int, used: str, processes: int) -> str:
-    """Give the reason for ending a worker whose processes, together, have used more than one is allowed.
+def make_worker_died(
+    what: str, certificate: DeathCertificate | None, running: tuple[str, ...] = (), attempts: int = 1
+) -> WorkerDied:
+    """Return a new error for a death, since each caller that awaits an outcome raises its own.
 
     Args:
-        name: of the field of `ResourceLimits`.
-        limit: the figure there.
-        used: what they have used, in words.
+        what: the event in words.
+        certificate: what is known of the death, if anything is.
+        running: ids of the executions that were lost.
+        attempts: how many workers the execution has taken.
+    """
+    if certificate is None:
+        return WorkerDied(what, running=running, attempts=attempts)
+    return WorkerDied(
+        what,
+        certificate.exit_code,
+        certificate.signal,
+        certificate.stderr,
+        running,
+        certificate.reason,
+        certificate.incarnation,
+        attempts,
+        certificate,
+    )
+
+
+def limit_reason(name: str, limit: int, used: str, processes: int) -> str:
+    """Return the reason for killing a worker whose processes together have used more than they may.
+
+    Args:
+        name: the field of `ResourceLimits` that sets the limit.
+        limit: its value.
+        used: what the processes have used, in words.
         processes: how many they are.
     """
     whose = "its process" if processes == 1 else f"its {processes} processes together"
@@ -235,15 +286,15 @@ def likely_cause(
     peak_rss: int | None = None,
     max_memory: int | None = None,
 ) -> str:
-    """Put the likely cause of a worker's end into words, most telling evidence first.
+    """Return the likely cause of a worker's end in words. The strongest evidence decides.
 
     Args:
-        exit_code: its exit status.
-        signal: what killed it.
-        reason: why we ended it, or empty.
-        stderr: its last words.
-        peak_rss: most bytes that it had.
-        max_memory: most bytes that it was allowed.
+        exit_code: its exit status, or None.
+        signal: the number of the signal that ended it, or None.
+        reason: why the client killed it, or empty.
+        stderr: the end of what it wrote to its stderr.
+        peak_rss: largest resident memory that it ever had, in bytes, if that is known.
+        max_memory: its memory limit in bytes, if it has one.
     """
     if reason:
         return reason if reason.startswith(_LIMIT_PREFIX) else f"killed by us: {reason}"
@@ -283,32 +334,20 @@ def _cause_of_signal(number: int) -> str:
         case signals.SIGILL:
             return "illegal instruction in C code (SIGILL)"
         case _:
-            try:
-                name = signals.Signals(number).name
-            except ValueError:
-                name = f"signal {number}"
-            return f"killed by {name}"
+            return describe_exit(None, number)
+
+
+def describe_exit(exit_code: int | None, signal: int | None) -> str:
+    """Return how a process ended, in words: `killed by SIGKILL`, `exit code 3`; empty if it is not known."""
+    if signal is not None:
+        try:
+            name = signals.Signals(signal).name
+        except ValueError:
+            name = f"signal {signal}"
+        return f"killed by {name}"
+    return "" if exit_code is None else f"exit code {exit_code}"
 
 
 def fault_stack(stderr: str) -> str:
-    """Give the part of a worker's last words that faulthandler wrote; empty when it wrote nothing."""
+    """Return the lines of a worker's stderr that faulthandler wrote; empty when it wrote none."""
     return "\n".join(match.group(0) for match in _FAULT_LINES.finditer(stderr))
-
-
-def make_worker_died(
-    what: str, certificate: DeathCertificate | None, running: tuple[str, ...] = (), attempts: int = 1
-) -> WorkerDied:
-    """Give a death as an error of its own."""
-    if certificate is None:
-        return WorkerDied(what, running=running, attempts=attempts)
-    return WorkerDied(
-        what,
-        certificate.exit_code,
-        certificate.signal,
-        certificate.stderr,
-        running,
-        certificate.reason,
-        certificate.incarnation,
-        attempts,
-        certificate,
-    )
