@@ -15,6 +15,7 @@ from typing import Final
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _KIB: Final = 1024
+_ENDED_STATES: Final = (b"Z", b"X")
 _STOP_ROUNDS: Final = 8
 """Most rounds of looking for new processes and stopping them, before all are killed."""
 
@@ -93,7 +94,11 @@ class ProcessTree:
 
     def kill(self) -> None:
         """Kill every member that still lives, and the processes that it has started."""
-        kill_all(pid for pid, member in self._members.items() if _began(pid) == member.start_time)
+        kill_all(
+            pid
+            for pid, member in self._members.items()
+            if start_time(pid, or_zombie=True) == member.start_time
+        )
 
     def _user_processes(self) -> list[int]:
         """Return the pids of the living members that belong to the code."""
@@ -154,6 +159,19 @@ def children_of(pid: int) -> list[int]:
     return children
 
 
+def start_time(pid: int, *, or_zombie: bool = False) -> int | None:
+    """Return when a process was started, in clock ticks since boot; None when it has ended.
+
+    Args:
+        pid: its number.
+        or_zombie: whether a zombie, for which its parent has not waited yet, counts as a process too.
+    """
+    fields = _stat(pid)
+    if not fields or (fields[0] in _ENDED_STATES and not or_zombie):
+        return None
+    return int(fields[19])
+
+
 def kill_all(pids: Iterable[int]) -> None:
     """Kill processes and their descendants, in whichever session or process group they are."""
     held: dict[int, int] = {}
@@ -210,11 +228,6 @@ def _fields(text: bytes) -> dict[bytes, bytes]:
 def _stat(pid: int) -> list[bytes]:
     """Return the fields of proc(5)'s stat from the third on (state, ppid, …); none when it has ended."""
     return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-
-
-def _began(pid: int) -> int:
-    fields = _stat(pid)
-    return int(fields[19]) if fields else -1
 
 
 def _read(path: str) -> bytes:

@@ -61,7 +61,7 @@ ARROWS = {
         "sync": {"_concurrency", "_execution", "_journal", "_pool", "_session"},
         "demo": {"sync", "testing"},
         "durable": {"_journal", "durable.remote", "durable.resonate", "durable.sqlite"},
-        "durable.lease": set[str](),
+        "durable.lease": {"_launch"},
         "durable.resonate": {"_journal", "durable.lease"},
         "durable.remote": {"_journal", "durable.lease", "durable.resonate"},
         "durable.sqlite": {

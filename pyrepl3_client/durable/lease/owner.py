@@ -10,9 +10,10 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from pyrepl3_client._launch.process_tree import start_time
+
 _SEPARATOR: Final = "/"
 _PARTS: Final = 6
-_DEAD_STATES: Final = ("Z", "X")
 _gone: Final[set[str]] = set()
 """Owners of this process that have ended, and could not say so in their store."""
 
@@ -20,10 +21,11 @@ _gone: Final[set[str]] = set()
 def current_owner() -> str:
     """Name a new owner: `{host}/{pid}/{start time}/{boot}/{pid namespace}/{random}`."""
     pid = os.getpid()
+    started = start_time(pid)
     parts = (
         socket.gethostname().replace(_SEPARATOR, "-"),
         str(pid),
-        _start_time(pid) or "",
+        "" if started is None else str(started),
         _boot_id(),
         _pid_namespace(),
         secrets.token_hex(6),
@@ -58,7 +60,7 @@ def is_dead(owner: str, *, one_machine: bool) -> bool:
         return False
     if boot != here:
         return one_machine
-    return bool(namespace) and namespace == _pid_namespace() and _start_time(int(pid)) != started
+    return bool(namespace) and namespace == _pid_namespace() and not _lives(int(pid), started)
 
 
 def describe(owner: str) -> str:
@@ -67,15 +69,10 @@ def describe(owner: str) -> str:
     return f"process {parts[1]} on {parts[0]}" if len(parts) == _PARTS else owner
 
 
-def _start_time(pid: int) -> str | None:
-    """Give when a process was started, in clock ticks since boot; None when it is gone, or a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    # The name in parentheses may hold anything, also parentheses; state is the field after it.
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in _DEAD_STATES else fields[19]
+def _lives(pid: int, started: str) -> bool:
+    """Return whether a process lives that was started then; its number may be another process's by now."""
+    now = start_time(pid)
+    return now is not None and str(now) == started
 
 
 def _boot_id() -> str:
