@@ -24,14 +24,14 @@ from pyrepl3_worker.errors import CancellationError, CompilationError
 from pyrepl3_worker.execution.blocking_thread import BlockingThread
 from pyrepl3_worker.execution.canceller import Canceller
 from pyrepl3_worker.execution.execution import WorkerExecution, current_path
-from pyrepl3_worker.execution.host import NO_VALUE, CellOutcome, Done, Host, NoHost
+from pyrepl3_worker.execution.host import NO_VALUE, CellOutcome, DoneCallback, Host, NullHost
 from pyrepl3_worker.execution.metrics import ExecutionMetrics
 from pyrepl3_worker.execution.run_cell import (
     await_cell,
     call_user_code,
-    leave_forked_child,
-    prepare,
-    run_and_show,
+    exit_forked_child,
+    prepare_cell,
+    run_and_encode,
 )
 from pyrepl3_worker.execution.tasks import CoroutineManager
 from pyrepl3_worker.interrupts.signals import make_cancel_error
@@ -68,22 +68,22 @@ class AsyncExecutor:
         self.namespace = namespace
         self.session_id = session_id
         self.config = config
-        self.manager = CoroutineManager(config.max_coroutines)
+        self.coroutine_manager = CoroutineManager(config.max_coroutines)
         self.metrics = ExecutionMetrics()
         self.compiler = Compiler(config.cache_size)
         self.forked = False
-        self._host: Host = NoHost() if host is None else host
-        self._own_clock = timers is None
+        self._host: Host = NullHost() if host is None else host
+        self._owns_timers = timers is None
         self._timers = TimerThread() if timers is None else timers
         self._blocking = BlockingThread()
         self.canceller = Canceller(self._host, self._timers, self._blocking)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = contextvars.copy_context()
-        self._queue: deque[tuple[WorkerExecution, Done]] = deque()
-        self._advancing = False
+        self._queue: deque[tuple[WorkerExecution, DoneCallback]] = deque()
+        self._starting = False
         self._running: WorkerExecution | None = None
-        self._done: Done | None = None
-        self._number: int | None = None
+        self._done_callback: DoneCallback | None = None
+        self._cell_number: int | None = None
         self._mode_counts = {mode.value: 0 for mode in ExecutionMode}
         self._errors = 0
         self._executions = 0
@@ -106,9 +106,9 @@ class AsyncExecutor:
         return self._running
 
     @property
-    def at_rest(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nothing runs, no task of the code's included."""
-        return self._running is None and not self.manager.tasks
+        return self._running is None and not self.coroutine_manager.tasks
 
     @property
     def queued(self) -> int:
@@ -116,7 +116,7 @@ class AsyncExecutor:
         return len(self._queue)
 
     @property
-    def blocking_thread(self) -> int | None:
+    def blocking_thread_id(self) -> int | None:
         """Identifier of the thread for blocking code, once there is one."""
         return self._blocking.ident
 
@@ -140,8 +140,8 @@ class AsyncExecutor:
         """
         loop = get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._executions_named += 1
-        execution = WorkerExecution(f"{self.session_id}-{self._executions_named}", code)
+        self._ids_made += 1
+        execution = WorkerExecution(f"{self.session_id}-{self._ids_made}", code)
 
         def done(execution: WorkerExecution, outcome: CellOutcome) -> None:
             if future.done():
@@ -162,59 +162,64 @@ class AsyncExecutor:
                 self.cancel(execution.execution_id, "cancelled")
             raise
 
-    _executions_named = 0
+    _ids_made = 0
 
-    def submit(self, execution: WorkerExecution, done: Done) -> None:
+    def submit(self, execution: WorkerExecution, done: DoneCallback) -> None:
         """Run an execution when its turn comes; `done` is called on the loop's thread, exactly once."""
-        if self._queue or self._advancing or self._running is not None:
+        if self._queue or self._starting or self._running is not None:
             self._queue.append((execution, done))
-            self.advance()
+            self.start_queued()
             return
-        self._advancing = True
+        self._starting = True
         try:
             self._start(execution, done)
         finally:
-            self._advancing = False
+            self._starting = False
         if self._queue:
-            self.advance()
+            self.start_queued()
 
-    def advance(self) -> None:
+    def start_queued(self) -> None:
         """Start what is next, unless something runs."""
-        if self._advancing:
+        if self._starting:
             return
-        self._advancing = True
+        self._starting = True
         try:
             while self._queue and self._running is None:
                 self._start(*self._queue.popleft())
-                if self.manager.tasks and self._queue and self._running is None and self._loop is not None:
+                if (
+                    self.coroutine_manager.tasks
+                    and self._queue
+                    and self._running is None
+                    and self._loop is not None
+                ):
                     # They too have a turn between two cells.
                     self._host.flush_held_results()
-                    self._loop.call_soon(self.advance)
+                    self._loop.call_soon(self.start_queued)
                     return
         finally:
-            self._advancing = False
+            self._starting = False
 
-    def _start(self, execution: WorkerExecution, done: Done) -> None:
+    def _start(self, execution: WorkerExecution, done: DoneCallback) -> None:
         if self._loop is None:
             self._loop = get_running_loop()
         self._executions += 1
-        self._running, self._done = execution, done
-        self.canceller.begin(execution, self._loop)
-        self._number = None
+        self._running, self._done_callback = execution, done
+        self.canceller.execution_started(execution, self._loop)
+        self._cell_number = None
         execution.started = perf_counter()
-        execution.started_boot = clock_gettime(CLOCK_BOOTTIME)
-        self._host.begin(execution)
+        execution.started_boottime = clock_gettime(CLOCK_BOOTTIME)
+        self._host.execution_started(execution)
         try:
             cell = self._compile(execution)
         except Exception as error:  # a CompilationError; or the code has broken what compiles
-            self._count(execution, ExecutionMode.UNKNOWN.value)
-            self._end_with(execution, error)
+            self._record_mode(execution, ExecutionMode.UNKNOWN.value)
+            self._finish_with_error(execution, error)
             return
-        self._count(execution, cell.route or cell.mode(self.namespace.namespace).value)
+        self._record_mode(execution, cell.route or cell.mode(self.namespace.namespace).value)
         if not cell.prepared:
-            prepare(cell, self.namespace.namespace)
+            prepare_cell(cell, self.namespace.namespace)
         if execution.store_history:
-            self._number = self.namespace.record_input(cell.source)
+            self._cell_number = self.namespace.record_input(cell.source)
         timeout = self.config.max_execution_time if execution.timeout is None else execution.timeout
         if timeout is not None:
             execution.timeout = timeout
@@ -227,9 +232,9 @@ class AsyncExecutor:
         elif mode == "blocking_sync":
             self._run_on_blocking_thread(execution, cell)
         else:
-            self._run_here(execution, cell)
+            self._run_on_loop_thread(execution, cell)
 
-    def _count(self, execution: WorkerExecution, mode: str) -> None:
+    def _record_mode(self, execution: WorkerExecution, mode: str) -> None:
         self._mode_counts[mode] += 1
         execution.mode = mode
 
@@ -242,12 +247,12 @@ class AsyncExecutor:
                 raise
             return self.compiler.compile(error.suggestion, execution.result_mode)
 
-    def _run_here(self, execution: WorkerExecution, cell: CompiledCell) -> None:
+    def _run_on_loop_thread(self, execution: WorkerExecution, cell: CompiledCell) -> None:
         execution.where = "main"
-        outcome = self._outcome(execution, cell)
+        outcome = self._run_and_catch(execution, cell)
         if self.forked:
-            leave_forked_child(outcome.error)
-        cell.quick = outcome.duration < _QUICK
+            exit_forked_child(outcome.error)
+        cell.quick = outcome.duration < _QUICK_SECONDS
         self.compiler.adopt(cell)
         self._finish(execution, outcome)
         if execution.captured:
@@ -261,24 +266,24 @@ class AsyncExecutor:
         assert self._loop is not None
         self._context.run(current_path.set, execution.path)
         # Made by hand: the code's own main flow is not a task that the code created.
-        self.canceller.task = Task(self._drive(execution, cell), loop=self._loop, context=self._context)
+        self.canceller.task = Task(self._task_body(execution, cell), loop=self._loop, context=self._context)
 
-    async def _drive(self, execution: WorkerExecution, cell: CompiledCell) -> None:
+    async def _task_body(self, execution: WorkerExecution, cell: CompiledCell) -> None:
         # Only now: a task that is cancelled before its first step never takes it, and nothing would end.
         execution.where = "task"
-        self.canceller.deliver()
+        self.canceller.deliver_cancel()
         try:
             try:
                 value = await await_cell(cell, self.namespace.namespace)
             finally:
                 remove_user_hooks()
-            shown = call_user_code(self._host.encode_value, execution, value)
+            encoded = call_user_code(self._host.encode_value, execution, value)
             value = None if value is NO_VALUE else value
-            outcome = CellOutcome(value, None, shown, perf_counter() - execution.started)
+            outcome = CellOutcome(value, None, encoded, perf_counter() - execution.started)
         except BaseException as raised:
-            outcome = self._failed(execution, raised, call_user_code)
+            outcome = self._error_outcome(execution, raised, call_user_code)
         if self.forked:
-            leave_forked_child(outcome.error)
+            exit_forked_child(outcome.error)
         self.compiler.adopt(cell)
         self._finish(execution, outcome)
         del outcome
@@ -289,102 +294,102 @@ class AsyncExecutor:
         execution.where = "thread"
 
         def job() -> None:
-            outcome = self._outcome(execution, cell)
+            outcome = self._run_and_catch(execution, cell)
             if self.forked:
-                leave_forked_child(outcome.error)
+                exit_forked_child(outcome.error)
             loop.call_soon_threadsafe(finish, outcome)
             del outcome
 
         def finish(outcome: CellOutcome) -> None:
             self.compiler.adopt(cell)
             self._finish(execution, outcome)
-            self.advance()
+            self.start_queued()
 
         self._blocking.run(job)
 
-    def _outcome(self, execution: WorkerExecution, cell: CompiledCell) -> CellOutcome:
+    def _run_and_catch(self, execution: WorkerExecution, cell: CompiledCell) -> CellOutcome:
         """Run, and catch whatever comes, also an interrupt that strikes just outside of the code."""
         try:
-            value, shown = self._context.run(
-                run_and_show, cell, self.namespace.namespace, self._host.encode_value, execution
+            value, encoded = self._context.run(
+                run_and_encode, cell, self.namespace.namespace, self._host.encode_value, execution
             )
         except BaseException as raised:
-            return self._failed(execution, raised, self._context.run, call_user_code)
+            return self._error_outcome(execution, raised, self._context.run, call_user_code)
         value = None if value is NO_VALUE else value
-        return CellOutcome(value, None, shown, perf_counter() - execution.started)
+        return CellOutcome(value, None, encoded, perf_counter() - execution.started)
 
-    def _failed(
+    def _error_outcome(
         self, execution: WorkerExecution, raised: BaseException, *run: Callable[..., Any]
     ) -> CellOutcome:
         """Let the host prepare an error, by way of `run` so that its `__str__` can be stopped too."""
-        error = self._as_requested(execution, raised)
+        error = self._convert_cancelled_error(execution, raised)
         call, *through = run
-        shown: Any = None
+        encoded: Any = None
         try:
-            shown = call(*through, self._host.encode_error, execution, error)
+            encoded = call(*through, self._host.encode_error, execution, error)
         except BaseException:
             # The error's own doing, or a stop; the host says that it could not be described.
-            shown = None
-        return CellOutcome(None, error, shown, perf_counter() - execution.started)
+            encoded = None
+        return CellOutcome(None, error, encoded, perf_counter() - execution.started)
 
-    def _as_requested(self, execution: WorkerExecution, error: BaseException) -> BaseException:
+    def _convert_cancelled_error(self, execution: WorkerExecution, error: BaseException) -> BaseException:
         """Give a cancelled task's CancelledError the form that the reason asks for."""
-        reason = execution.reason
+        reason = execution.cancel_reason
         if reason is None or reason == "cancelled" or not issubclass(type(error), CancelledError):
             return error
         wanted = make_cancel_error(reason, execution.execution_id, execution.timeout)
         wanted.__cause__ = error
         return wanted
 
-    def _end_with(self, execution: WorkerExecution, error: BaseException) -> None:
-        self._finish(execution, self._failed(execution, error, self._context.run, call_user_code))
+    def _finish_with_error(self, execution: WorkerExecution, error: BaseException) -> None:
+        self._finish(execution, self._error_outcome(execution, error, self._context.run, call_user_code))
 
     def _finish(self, execution: WorkerExecution, outcome: CellOutcome) -> None:
-        self.canceller.end()
+        self.canceller.execution_ended()
         error = outcome.error
         if error is not None:
             self._errors += 1
             self.namespace.namespace["_last_exception"] = sys.last_exc = error
-        self._host.end(execution)
+        self._host.execution_ended(execution)
         in_task = execution.where == "task"
         execution.where = "ended"
         del execution.path
-        done, self._done = self._done, None
+        done, self._done_callback = self._done_callback, None
         self._running = None
         if done is not None:
             done(execution, outcome)
         # What nobody waits for comes after the outcome has been sent, and before anything else runs.
-        if error is None and self._number is not None:
-            self.namespace.record_output(self._number, outcome.value)
+        if error is None and self._cell_number is not None:
+            self.namespace.record_output(self._cell_number, outcome.value)
         self.metrics.record_execution(execution.mode, outcome.duration, success=error is None)
         self._host.repair()
         if self._queue and in_task and self._loop is not None:
             # Not from within the task, which the next one would take for its own.
-            self._loop.call_soon(self.advance)
+            self._loop.call_soon(self.start_queued)
 
     # --- stopping ------------------------------------------------------------------------------------
 
     def cancel(self, execution_id: str, reason: CancelReason) -> bool:
         """Stop an execution, running or waiting; asked again, stop it harder. False: it is not here."""
-        known = self.request(execution_id, reason)
-        self.canceller.deliver()
+        known = self.request_cancel(execution_id, reason)
+        self.canceller.deliver_cancel()
         return known
 
-    def request(self, execution_id: str, reason: CancelReason) -> bool:
+    def request_cancel(self, execution_id: str, reason: CancelReason) -> bool:
         """Note the wish to stop an execution; `deliver` carries it out. False: it is not here."""
         running = self._running
         if running is not None and running.execution_id == execution_id:
-            self.canceller.request(running, reason)
+            self.canceller.request_cancel(running, reason)
             return True
         for entry in self._queue:
             execution, done = entry
             if execution.execution_id == execution_id:
                 self._queue.remove(entry)
-                execution.reason = reason
+                execution.cancel_reason = reason
                 execution.where = "ended"
                 error = CancellationError(f"execution {execution_id!r} was cancelled before it began")
-                shown = self._host.encode_error(execution, error)
-                done(execution, CellOutcome(None, error, shown, 0.0))
+                encoded = self._host.encode_error(execution, error)
+                done(execution, CellOutcome(None, error, encoded, 0.0))
                 return True
         return False
 
@@ -395,10 +400,10 @@ class AsyncExecutor:
         if self._running is not None:
             self.cancel(self._running.execution_id, "cancelled")
         self._blocking.stop()
-        if self._own_clock:
+        if self._owns_timers:
             self._timers.stop()
-        return self.manager.cleanup()
+        return self.coroutine_manager.cleanup()
 
 
-_QUICK: Final = 0.0005
+_QUICK_SECONDS: Final = 0.0005
 """Seconds below which a cell may keep the results before it waiting."""

@@ -11,10 +11,10 @@ from os import getpid  # by name, as all imports here: the objects' code may rep
 from time import monotonic
 from typing import Any, Final
 
-from pyrepl3_worker.execution.run_cell import call_user_code, leave_forked_child
+from pyrepl3_worker.execution.run_cell import call_user_code, exit_forked_child
 from pyrepl3_worker.interrupts.signals import LineInterrupter, WakeupSignal
 from pyrepl3_worker.interrupts.timers import Timer, TimerThread
-from pyrepl3_worker.isolation.builtins_guard import remove_user_hooks_in_passing
+from pyrepl3_worker.isolation.builtins_guard import discard_user_hooks
 
 DEFAULT_SECONDS: Final = 10.0
 """Seconds that one checkpoint or one restore may take in all, when the client sets no other limit."""
@@ -80,17 +80,17 @@ class TimeBudget:
         except BaseException as error:
             self._deadline = None
             if getpid() != pid:
-                leave_forked_child(error)
+                exit_forked_child(error)
             if self._interrupts_raised:
                 raise BudgetExceeded(f"it took longer than {_format_seconds(share)}") from None
             raise
         finally:
             self._deadline = None
-            remove_user_hooks_in_passing()
+            discard_user_hooks()
             if self._line_interrupter.active:
                 self._line_interrupter.stop()
         if getpid() != pid:
-            leave_forked_child(None)
+            exit_forked_child(None)
         return result
 
     def interrupt_if_exceeded(self) -> BaseException | None:
@@ -109,7 +109,7 @@ class TimeBudget:
 
     def _set_timer(self, delay: float) -> None:
         if self._timers is not None and self._started:
-            self._timer = self._timers.set(
+            self._timer = self._timers.call_later(
                 min(max(delay, _MIN_SECONDS), _CLEANUP_SECONDS), self._check_deadline
             )
 

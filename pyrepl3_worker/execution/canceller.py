@@ -24,12 +24,12 @@ from pyrepl3_worker.interrupts.signals import (
 )
 from pyrepl3_worker.interrupts.timers import Timer, TimerThread
 
-_ESCALATE_AFTER: Final = 1.0
+_ESCALATE_AFTER_SECONDS: Final = 1.0
 """Seconds that code has to clean up after a timeout before it is unwound."""
-_WAIT_READABLE: Final = wait_readable.__code__  # pyright: ignore[reportFunctionMemberAccess] - a plain function
+_WAIT_READABLE_CODE: Final = wait_readable.__code__  # pyright: ignore[reportFunctionMemberAccess] - a plain function
 
 
-def _nothing() -> None:
+def _never_overdue() -> None:
     """Nothing takes too long."""
 
 
@@ -48,27 +48,27 @@ class Canceller:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: WorkerExecution | None = None
         self._timer: Timer | None = None
-        self._undelivered = False
-        self._older: frozenset[int] | None = None
-        self._over: asyncio.Future[None] | None = None
-        self._due: deque[WorkerExecution] = deque()
-        self._answering = False
-        self._holder_must_go = False
-        self._raised: BaseException | None = None
-        self._hook: Final = self._on_unraisable
-        self._their_hook: Callable[[Any], object] = sys.unraisablehook
-        self.overdue: Callable[[], BaseException | None] = _nothing
+        self._cancel_pending = False
+        self._older_children: frozenset[int] | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._expired: deque[WorkerExecution] = deque()
+        self._reading_messages = False
+        self._cancel_holder = False
+        self._raised_error: BaseException | None = None
+        self._our_hook: Final = self._on_unraisable
+        self._user_hook: Callable[[Any], object] = sys.unraisablehook
+        self.overdue_error: Callable[[], BaseException | None] = _never_overdue
         """Gives what to raise in objects' code that takes too long to be saved or restored."""
 
-    def begin(self, execution: WorkerExecution, loop: asyncio.AbstractEventLoop) -> None:
+    def execution_started(self, execution: WorkerExecution, loop: asyncio.AbstractEventLoop) -> None:
         """An execution starts."""
         self._running, self._loop = execution, loop
-        self._undelivered = False
+        self._cancel_pending = False
 
-    def before_spawning(self) -> None:
+    def remember_children(self) -> None:
         """Remember the children that are there before the running execution's first one."""
-        if self._older is None and self._running is not None:
-            self._older = living_children()
+        if self._older_children is None and self._running is not None:
+            self._older_children = living_children()
 
     def start_timeout(self, timeout: float) -> None:
         """Stop the running execution in `timeout` seconds."""
@@ -78,7 +78,7 @@ class Canceller:
             self.wakeup.install_if_main()
             self._set_timer(execution, timeout)
 
-    def end(self) -> None:
+    def execution_ended(self) -> None:
         """The running execution is over; its child processes go too if it was stopped."""
         if self._timer is not None:
             self._timer.cancel()
@@ -86,33 +86,33 @@ class Canceller:
         if self._line_interrupter.active:
             self._line_interrupter.stop()
         execution, self._running, self.task = self._running, None, None
-        if execution is not None and execution.cancels:
-            kill_children(execution.started_boot, self._older)
-            self._unhook()
-        if self._over is not None and not self._over.done():
-            self._over.set_result(None)
-        if self._older is not None:
-            self._older = None
+        if execution is not None and execution.cancel_count:
+            kill_children(execution.started_boottime, self._older_children)
+            self._restore_hook()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+        if self._older_children is not None:
+            self._older_children = None
 
-    async def over(self) -> None:
+    async def wait_ended(self) -> None:
         """Wait until the running execution, which is to be stopped, has come to its end; none may run."""
         if self._running is not None and self._loop is not None:
-            self._over = self._loop.create_future()
-            await self._over
+            self._ended = self._loop.create_future()
+            await self._ended
 
-    def request(self, execution: WorkerExecution, reason: CancelReason) -> None:
+    def request_cancel(self, execution: WorkerExecution, reason: CancelReason) -> None:
         """Note the wish to stop the running execution; `deliver` carries it out."""
-        execution.cancels += 1
-        execution.reason = reason
-        self._undelivered = True
+        execution.cancel_count += 1
+        execution.cancel_reason = reason
+        self._cancel_pending = True
 
-    def raise_here(self) -> None:
+    def raise_if_cancelled(self) -> None:
         """Stop the calling code, which waits on the loop's thread, if that is wished.
 
         Raises:
             BaseException: what the reason asks for.
         """
-        error = self._handle_expired(_WAIT_READABLE)
+        error = self._handle_expired(_WAIT_READABLE_CODE)
         if error is not None:
             raise error
 
@@ -121,49 +121,49 @@ class Canceller:
 
         That is a task of an execution that is over, for one that is running is what is to be cancelled.
         """
-        if self._running is None and self._answering and current_path.get() is not None:
-            self._holder_must_go = True
+        if self._running is None and self._reading_messages and current_path.get() is not None:
+            self._cancel_holder = True
 
     def _set_timer(self, execution: WorkerExecution, delay: float) -> None:
-        self._timer = self._timers.set(delay, lambda: self._on_deadline(execution))
+        self._timer = self._timers.call_later(delay, lambda: self._on_deadline(execution))
 
     def _on_deadline(self, execution: WorkerExecution) -> None:
         """On the alarm's thread: the time is up."""
-        self._due.append(execution)
+        self._expired.append(execution)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._handle_expired, None)
         self.wakeup.send()
 
-    def _handle_expired(self, found: CodeType | None) -> BaseException | None:
-        while self._due:
-            execution = self._due.popleft()
+    def _handle_expired(self, runner_code: CodeType | None) -> BaseException | None:
+        while self._expired:
+            execution = self._expired.popleft()
             if execution is self._running:
-                self.request(execution, "timeout")
+                self.request_cancel(execution, "timeout")
                 # Code that swallows the first one is met again, without the parent's doing.
-                self._set_timer(execution, _ESCALATE_AFTER)
-        return self.deliver(found)
+                self._set_timer(execution, _ESCALATE_AFTER_SECONDS)
+        return self.deliver_cancel(runner_code)
 
-    def _on_wakeup(self, found: CodeType, frame: FrameType | None) -> None:
+    def _on_wakeup(self, runner_code: CodeType, frame: FrameType | None) -> None:
         """With code at work in `found` on the loop's thread: listen, and raise if that is wished."""
-        if loop_is_idle(found, frame):
+        if loop_is_idle(runner_code, frame):
             return
-        if found is not _WAIT_READABLE:
+        if runner_code is not _WAIT_READABLE_CODE:
             # There, the session reads by itself as soon as this handler is done.
-            self._answering = True
+            self._reading_messages = True
             try:
                 self._host.read_messages()
             finally:
-                self._answering = False
-        error = self._handle_expired(found)
+                self._reading_messages = False
+        error = self._handle_expired(runner_code)
         if error is not None:
-            self._raised = error
-            if sys.unraisablehook is not self._hook:
-                self._their_hook, sys.unraisablehook = sys.unraisablehook, self._hook
-        if error is None and self._holder_must_go:
-            self._holder_must_go = False
+            self._raised_error = error
+            if sys.unraisablehook is not self._our_hook:
+                self._user_hook, sys.unraisablehook = sys.unraisablehook, self._our_hook
+        if error is None and self._cancel_holder:
+            self._cancel_holder = False
             error = CancelledError("cancelled: it held the loop")
         if error is None:
-            error = self.overdue()
+            error = self.overdue_error()
         if error is not None:
             raise error
 
@@ -173,71 +173,73 @@ class Canceller:
         If that was the stop, it is lost, and the code beneath goes on. So it is raised once more.
         """
         lost = unraisable.exc_value
-        if self._raised is None or lost is not self._raised:
+        if self._raised_error is None or lost is not self._raised_error:
             try:
-                self._their_hook(unraisable)
+                self._user_hook(unraisable)
             except BaseException as error:
-                if error is not self._raised:
+                if error is not self._raised_error:
                     raise
                 # It struck in what this one calls.
                 lost = error
-        if lost is self._raised and self._running is not None:
-            self._raised = None
-            self._undelivered = True
+        if lost is self._raised_error and self._running is not None:
+            self._raised_error = None
+            self._cancel_pending = True
             # Answered when we are out of here.
             self.wakeup.send()
 
-    def _unhook(self) -> None:
-        self._raised = None
-        if sys.unraisablehook is self._hook:
-            sys.unraisablehook = self._their_hook
+    def _restore_hook(self) -> None:
+        self._raised_error = None
+        if sys.unraisablehook is self._our_hook:
+            sys.unraisablehook = self._user_hook
 
-    def deliver(self, found: CodeType | None = None) -> BaseException | None:
+    def deliver_cancel(self, runner_code: CodeType | None = None) -> BaseException | None:
         """Carry out a wish to stop; give the exception that the doorbell is to raise.
 
         `found` is the gate in which code is at work on the loop's thread, or None when this is called
         from the loop.
         """
         execution = self._running
-        if not self._undelivered or execution is None:
+        if not self._cancel_pending or execution is None:
             return None
-        error = make_cancel_error(execution.reason or "cancelled", execution.execution_id, execution.timeout)
+        error = make_cancel_error(
+            execution.cancel_reason or "cancelled", execution.execution_id, execution.timeout
+        )
         match execution.where:
             case "main":
-                if found is None:
+                if runner_code is None:
                     # Read by a loop inside the cell's `asyncio.run`: only the doorbell can raise.
                     self.wakeup.send()
                     return None
-                self._undelivered = False
+                self._cancel_pending = False
                 self._escalate(execution, threading.get_ident())
                 return error
             case "task":
-                self._undelivered = False
+                self._cancel_pending = False
                 self._escalate(execution, threading.get_ident())
-                return self._stop_task(execution, error, found)
+                return self._cancel_task(execution, error, runner_code)
             case "thread":
-                self._undelivered = False
-                self._stop_thread(execution, error)
+                self._cancel_pending = False
+                self._interrupt_thread(execution, error)
                 return None
             case _:
                 return None
 
-    def _stop_task(
-        self, execution: WorkerExecution, error: BaseException, found: CodeType | None
+    def _cancel_task(
+        self, execution: WorkerExecution, error: BaseException, runner_code: CodeType | None
     ) -> BaseException | None:
         if self.task is None or self._loop is None:
             return None
-        if found is not None and current_task(self._loop) is self.task:
+        if runner_code is not None and current_task(self._loop) is self.task:
             return error
         self.task.cancel()
         path = current_path.get()
         at_fault = path is not None and path.execution is execution
-        if found is not None and (at_fault or execution.cancels > 1):
+        if runner_code is not None and (at_fault or execution.cancel_count > 1):
             # Another task holds the loop.
             return CancelledError(*error.args)
         return None
 
-    def _stop_thread(self, execution: WorkerExecution, error: BaseException) -> None:
+    def _interrupt_thread(self, execution: WorkerExecution, error: BaseException) -> None:
         thread = self._blocking.ident
         if thread is None:
             return
@@ -245,15 +247,15 @@ class Canceller:
         waited = self._host.interrupt_blocking(interrupt)
         if not self._escalate(execution, thread) and not waited:
             # Not for one that waited: to be told of lines slows all the process's code down for a while.
-            self._line_interrupter.raise_once(thread, interrupt.take)
+            self._line_interrupter.raise_once(thread, interrupt.claim)
         # What it waits for may be a child of its own.
-        kill_children(execution.started_boot, self._older)
+        kill_children(execution.started_boottime, self._older_children)
 
     def _escalate(self, execution: WorkerExecution, thread: int) -> bool:
         """From the second wish on, raise at every line until the execution is over."""
-        if execution.cancels < 2:
+        if execution.cancel_count < 2:
             return False
-        reason, execution_id, timeout = execution.reason, execution.execution_id, execution.timeout
+        reason, execution_id, timeout = execution.cancel_reason, execution.execution_id, execution.timeout
         self._line_interrupter.raise_at_every_line(
             thread, lambda: make_cancel_error(reason or "cancelled", execution_id, timeout)
         )

@@ -23,7 +23,8 @@ class WorkerExecution:
     """One run of one piece of code, from the moment it is queued."""
 
     __slots__ = (
-        "cancels",
+        "cancel_count",
+        "cancel_reason",
         "captured",
         "code",
         "execution_id",
@@ -31,10 +32,9 @@ class WorkerExecution:
         "mode",
         "output_bytes",
         "path",
-        "reason",
         "result_mode",
         "started",
-        "started_boot",
+        "started_boottime",
         "store_history",
         "timeout",
         "undrained",
@@ -59,9 +59,9 @@ class WorkerExecution:
         self.where: RunsOn = "queued"
         self.mode = ""
         self.started = 0.0
-        self.started_boot = 0.0
-        self.cancels = 0
-        self.reason: CancelReason | None = None
+        self.started_boottime = 0.0
+        self.cancel_count = 0
+        self.cancel_reason: CancelReason | None = None
         self.path = CallPath(self, "")
         """The main one. Gone when the execution has ended: the two would keep each other alive."""
         # Kept by the room `output`.
@@ -103,7 +103,7 @@ class CallPath:
             self._children = count(1)
         return CallPath(self.execution, f"{self.prefix}{next(self._children)}.")
 
-    def number(self, name: str) -> str:
+    def next_number(self, name: str) -> str:
         """Give the number of this flow's next call of `name`."""
         if self._calls is None:
             self._calls = {}
@@ -111,7 +111,7 @@ class CallPath:
         self._calls[name] = number
         return f"{self.prefix}{number}"
 
-    def late_number(self, name: str) -> str:
+    def next_late_number(self, name: str) -> str:
         """Give the number of this flow's next call of `name` that another execution makes for it.
 
         Its own execution has ended. No task or thread has the place 0, so the call is in nobody's way; it has
@@ -120,7 +120,7 @@ class CallPath:
         execution runs when the flow calls is a matter of time: run again, one that is over may be
         asked what it was not asked before, and the program is told so.
         """
-        return f"0.{zlib.crc32(self.execution.execution_id.encode())}.{self.number(name)}"
+        return f"0.{zlib.crc32(self.execution.execution_id.encode())}.{self.next_number(name)}"
 
 
 current_path: ContextVar[CallPath | None] = ContextVar("pyrepl3_flow", default=None)

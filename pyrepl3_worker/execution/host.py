@@ -24,18 +24,18 @@ class CellOutcome(msgspec.Struct):
 
     value: Any
     error: BaseException | None
-    shown: Any
+    encoded: Any
     """What the host's `show` or `explain` made of it."""
     duration: float
 
 
-type Done = Callable[[WorkerExecution, CellOutcome], None]
+type DoneCallback = Callable[[WorkerExecution, CellOutcome], None]
 
 
 class Host(Protocol):
     """What surrounds an executor: a session, or nothing (`NoHost`)."""
 
-    def begin(self, execution: WorkerExecution) -> None:
+    def execution_started(self, execution: WorkerExecution) -> None:
         """An execution starts."""
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
@@ -48,7 +48,7 @@ class Host(Protocol):
         """Raise in the blocking thread if it waits for something of ours; say whether it will."""
         ...
 
-    def end(self, execution: WorkerExecution) -> None:
+    def execution_ended(self, execution: WorkerExecution) -> None:
         """An execution is over; what it wrote must be on its way before this returns."""
 
     def repair(self) -> None:
@@ -61,10 +61,10 @@ class Host(Protocol):
         """Code holds the loop's thread, and somebody rang: read what has arrived."""
 
 
-class NoHost:
+class NullHost:
     """An executor on its own."""
 
-    def begin(self, execution: WorkerExecution) -> None:
+    def execution_started(self, execution: WorkerExecution) -> None:
         """Nothing to do."""
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
@@ -77,7 +77,7 @@ class NoHost:
         """Nothing waits."""
         return False
 
-    def end(self, execution: WorkerExecution) -> None:
+    def execution_ended(self, execution: WorkerExecution) -> None:
         """Nothing to do."""
 
     def repair(self) -> None:

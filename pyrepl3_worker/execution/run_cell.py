@@ -14,7 +14,7 @@ from pyrepl3_worker.isolation.builtins_guard import install_user_hooks, remove_u
 _set_current: Final = current_path.set
 
 
-def runner_of(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
+def make_runner(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
     """Give a function that runs a cell's code in the namespace, as `exec` and `eval` would.
 
     A module's code may be a function's: its locals are then its globals. The function can be kept with
@@ -24,18 +24,18 @@ def runner_of(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
     return FunctionType(code, namespace)
 
 
-def prepare(cell: CompiledCell, namespace: dict[str, Any]) -> None:
+def prepare_cell(cell: CompiledCell, namespace: dict[str, Any]) -> None:
     """Make what runs the cell's code, before it is run first."""
     if cell.body is not None:
-        cell.run_body = runner_of(cell.body, namespace)
+        cell.run_body = make_runner(cell.body, namespace)
     if cell.last is not None:
-        cell.run_last = runner_of(cell.last, namespace)
+        cell.run_last = make_runner(cell.last, namespace)
     cell.prepared = True
 
 
 @runs_user_code
-def run_and_show(
-    cell: CompiledCell, namespace: dict[str, Any], show: Callable[..., Any], execution: WorkerExecution
+def run_and_encode(
+    cell: CompiledCell, namespace: dict[str, Any], encode: Callable[..., Any], execution: WorkerExecution
 ) -> Any:
     """Run code that is no coroutine; give its value, and what the host makes of it."""
     _set_current(execution.path)
@@ -53,7 +53,7 @@ def run_and_show(
             value = NO_VALUE
     finally:
         remove_user_hooks()
-    return value, show(execution, value)
+    return value, encode(execution, value)
 
 
 @runs_user_code
@@ -83,7 +83,7 @@ def call_user_code(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-def leave_forked_child(error: BaseException | None) -> None:
+def exit_forked_child(error: BaseException | None) -> None:
     """End a child that the code forked: it must not go on as a second worker."""
     status = 0
     if isinstance(error, SystemExit):

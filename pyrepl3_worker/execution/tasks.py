@@ -26,34 +26,34 @@ from pyrepl3_worker.interrupts.signals import runs_user_code
 type Loop = asyncio.AbstractEventLoop
 
 
-class _Unnamed:
+class _NameProbe:
     """Stands for a loop and for the task that its factory gives, to see what `create_task` does to it."""
 
     def __init__(self) -> None:
-        self.named = False
+        self.was_named = False
 
     def _check_closed(self) -> None:
         """It never is."""
 
-    def _task_factory(self, *_: object, **__: object) -> "_Unnamed":
+    def _task_factory(self, *_: object, **__: object) -> "_NameProbe":
         return self
 
     def set_name(self, name: object) -> None:
         del name
-        self.named = True
+        self.was_named = True
 
 
 def _names_every_task() -> bool:
-    loop: Any = _Unnamed()
+    loop: Any = _NameProbe()
     base_events.BaseEventLoop.create_task(loop, loop)
-    return loop.named
+    return loop.was_named
 
 
-_NAMES_ALL: Final = _names_every_task()
+_NAMES_EVERY_TASK: Final = _names_every_task()
 """Whether `create_task` names a factory's tasks even when no name is given (3.13.0 does): 'None', that is."""
 
 
-def _keep_name(task: Task[Any]) -> None:
+def _ignore_missing_name(task: Task[Any]) -> None:
     """Let the next `set_name` pass a task by if it brings no name."""
 
     def set_name(name: object) -> None:
@@ -73,7 +73,7 @@ class CoroutineManager:
         self.tasks: set[Task[Any]] = set()
         self.created = 0
 
-    def factory(self, loop: Loop, coro: Any, **options: Any) -> Task[Any]:
+    def task_factory(self, loop: Loop, coro: Any, **options: Any) -> Task[Any]:
         """Create a task, as `loop.set_task_factory` wants it; gives it its place in the tree of flows.
 
         Raises:
@@ -82,8 +82,8 @@ class CoroutineManager:
         path = current_path.get()
         if path is None:
             task = Task[Any](coro, loop=loop, **options)
-            if _NAMES_ALL:
-                _keep_name(task)
+            if _NAMES_EVERY_TASK:
+                _ignore_missing_name(task)
             return task
         if len(self.tasks) >= self.max_coroutines:
             coro.close()
@@ -96,8 +96,8 @@ class CoroutineManager:
             context = contextvars.copy_context()
             context.run(current_path.set, path.child())
         task = Task(coro, loop=loop, context=context, **options)
-        if _NAMES_ALL:
-            _keep_name(task)
+        if _NAMES_EVERY_TASK:
+            _ignore_missing_name(task)
         self.track_task(task)
         return task
 
@@ -107,9 +107,9 @@ class CoroutineManager:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def cleanup(self, spared: AbstractSet[Task[Any]] = frozenset()) -> int:
+    def cleanup(self, spare: AbstractSet[Task[Any]] = frozenset()) -> int:
         """Cancel every task that is alive, but those `spared`; give how many there were."""
-        alive = [task for task in self.tasks if not task.done() and task not in spared]
+        alive = [task for task in self.tasks if not task.done() and task not in spare]
         for task in alive:
             task.cancel()
         return len(alive)
@@ -125,7 +125,7 @@ class EventLoopCoordinator:
         self._thread = threading.get_ident()
         self._queue: list[Coroutine[Any, Any, Any]] = []
         self._original_run: Final = asyncio.run
-        self.on_nested: Callable[[Loop], Callable[[], None]] | None = None
+        self.on_nested_loop: Callable[[Loop], Callable[[], None]] | None = None
         """Called with each nested loop, so that the session can be heard on it; gives the undoing."""
 
     def ensure_event_loop(self) -> Loop:
@@ -170,7 +170,7 @@ class EventLoopCoordinator:
         # No gate: code that is stopped must not leave the session's loop hidden.
         outer = events._get_running_loop()  # pyright: ignore[reportPrivateUsage] - asyncio has no public way to ask without raising
         if threading.get_ident() != self._thread or outer is None:
-            return _run_plainly(self._original_run, main, debug=debug, loop_factory=loop_factory)
+            return _run_original(self._original_run, main, debug=debug, loop_factory=loop_factory)
         task = tasks.current_task(outer)
         if task is not None:
             tasks._leave_task(outer, task)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType] - documented for third-party loops
@@ -190,8 +190,8 @@ class EventLoopCoordinator:
     ) -> Any:
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
             loop = runner.get_loop()
-            loop.set_task_factory(self._manager.factory)
-            undo = None if self.on_nested is None else self.on_nested(loop)
+            loop.set_task_factory(self._manager.task_factory)
+            undo = None if self.on_nested_loop is None else self.on_nested_loop(loop)
             try:
                 return runner.run(main)
             finally:
@@ -200,5 +200,5 @@ class EventLoopCoordinator:
 
 
 @runs_user_code
-def _run_plainly(original: Callable[..., Any], main: Coroutine[Any, Any, Any], **options: Any) -> Any:
+def _run_original(original: Callable[..., Any], main: Coroutine[Any, Any, Any], **options: Any) -> Any:
     return original(main, **options)

@@ -143,14 +143,14 @@ class HostCaller:
         """Say for which execution a call of `name` is made here, and its number in that; None: for none."""
         path = current_path.get()
         if path is not None and not path.execution.ended:
-            return path.execution.execution_id, path.number(name)
+            return path.execution.execution_id, path.next_number(name)
         running = self.running
         if running is None:
             return None
         if path is not None:
-            return running.execution_id, path.late_number(name)
+            return running.execution_id, path.next_late_number(name)
         try:
-            return running.execution_id, running.path.number(name)
+            return running.execution_id, running.path.next_number(name)
         except AttributeError:
             return None  # it has ended just now, on the loop's thread
 
@@ -292,12 +292,12 @@ class _InterruptibleWait:
 
     def _take(self) -> bool:
         interrupt = self._calls._interrupt  # pyright: ignore[reportPrivateUsage] - one idea in two classes
-        error = None if interrupt is None else interrupt.take()
+        error = None if interrupt is None else interrupt.claim()
         if interrupt is None or error is None:
             return False
         if not self._wake(error):
             # The answer had come: the code goes on, and meets it there.
-            interrupt.put_back(error)
+            interrupt.unclaim(error)
             return False
         return True
 

@@ -11,54 +11,54 @@ from signal import SIGKILL
 from typing import Final
 
 _open: Final = open
-SPAWNING: Final = frozenset(
+SPAWN_EVENTS: Final = frozenset(
     {"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"}
 )
 """Audit events before a process is started, or becomes another program."""
 
 
-def before_spawning(*prepare: Callable[[], None]) -> None:
+def call_before_spawn(*prepare: Callable[[], None]) -> None:
     """Have functions called from now on whenever Python code is about to start a process, in its thread.
 
     What was printed must go out then, since what the child writes to fd 1 comes after it.
     """
 
     def hook(event: str, arguments: object) -> None:
-        if event in SPAWNING:
+        if event in SPAWN_EVENTS:
             for each in prepare:
                 each()
 
     sys.addaudithook(hook)
 
 
-def kill_children(started_after: float, older: AbstractSet[int] | None = None) -> list[int]:
+def kill_children(started_after: float, older_children: AbstractSet[int] | None = None) -> list[int]:
     """Kill the child processes (and theirs) that began after a time; give their pids.
 
     Args:
         started_after: seconds on CLOCK_BOOTTIME.
-        older: those that were there before the first one of after that time was started, if one was. Start
-            times count in clock ticks of 10 ms, and so don't tell what came first within one.
+        older_children: those that were there before the first one of after that time was started, if one
+            was. Start times count in clock ticks of 10 ms, and so don't tell what came first within one.
     """
     if not _has_children():
         return []
     frequency = sysconf("SC_CLK_TCK")
-    doomed: list[int] = []
-    todo: list[int] = []
+    to_kill: list[int] = []
+    unvisited: list[int] = []
     for pid in children_of(getpid()):
-        tick = _started(pid, frequency)
+        tick = _start_time(pid, frequency)
         in_doubt = tick < started_after <= tick + 1 / frequency
-        if tick >= started_after or (in_doubt and older is not None and pid not in older):
-            todo.append(pid)
-    while todo:
-        pid = todo.pop()
-        doomed.append(pid)
-        todo.extend(children_of(pid))
-    for pid in doomed:
+        if tick >= started_after or (in_doubt and older_children is not None and pid not in older_children):
+            unvisited.append(pid)
+    while unvisited:
+        pid = unvisited.pop()
+        to_kill.append(pid)
+        unvisited.extend(children_of(pid))
+    for pid in to_kill:
         try:
             kill(pid, SIGKILL)
         except ProcessLookupError:
             continue
-    return doomed
+    return to_kill
 
 
 def _has_children() -> bool:
@@ -87,7 +87,7 @@ def children_of(pid: int) -> list[int]:
                 children.extend(map(int, listing.read().split()))
     except FileNotFoundError:
         # The process ended while we looked, or the kernel was built without PROC_CHILDREN.
-        return children if exists("/proc/self/task") and _has_listing() else _scan(pid)
+        return children if exists("/proc/self/task") and _has_listing() else _scan_proc(pid)
     except ProcessLookupError:
         return children
     return children
@@ -97,13 +97,13 @@ def _has_listing() -> bool:
     return exists(f"/proc/self/task/{getpid()}/children")
 
 
-def _scan(parent: int) -> list[int]:
+def _scan_proc(parent: int) -> list[int]:
     """The same by looking at every process there is."""
     pids = [int(entry) for entry in listdir("/proc") if entry.isdigit()]
-    return [pid for pid in pids if (fields := _stat(pid)) and int(fields[1]) == parent]
+    return [pid for pid in pids if (fields := _read_stat(pid)) and int(fields[1]) == parent]
 
 
-def _stat(pid: int) -> list[bytes]:
+def _read_stat(pid: int) -> list[bytes]:
     """The fields of proc(5)'s stat from the third on (state, ppid, …); none when it has ended."""
     try:
         with _open(f"/proc/{pid}/stat", "rb") as stat:
@@ -112,6 +112,6 @@ def _stat(pid: int) -> list[bytes]:
         return []
 
 
-def _started(pid: int, frequency: int) -> float:
-    fields = _stat(pid)
+def _start_time(pid: int, frequency: int) -> float:
+    fields = _read_stat(pid)
     return int(fields[19]) / frequency if fields else 0.0

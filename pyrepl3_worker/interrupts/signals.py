@@ -30,8 +30,8 @@ from pyrepl3_worker.code.compiler import CELL_PREFIX
 from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER, TRANSPARENT_FILES
 from pyrepl3_worker.interrupts.timers import TimerThread
 
-_RETRY: Final = 0.001
-_MOST_RETRIES: Final = 20
+_RETRY_SECONDS: Final = 0.001
+_MAX_RETRIES: Final = 20
 """How often a better moment is waited for, where none may come."""
 _LOOP_FILES: Final = frozenset(
     module.__file__ for module in (base_events, events, selector_events, unix_events, selectors)
@@ -55,36 +55,36 @@ def runs_loop[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     return runs_user_code(function)
 
 
-class _NoFrame:
+class _NotInUserCode:
     """What `innermost_gate` gives when it is not safe to raise."""
 
     __slots__ = ()
 
 
-BUSY: Final = _NoFrame()
+IN_WORKER_CODE: Final = _NotInUserCode()
 """Code of ours is at work; it will be out again in no time."""
-ELSEWHERE: Final = _NoFrame()
+OUTSIDE_WORKER: Final = _NotInUserCode()
 """Nothing of ours is on the stack at all."""
 
 
-def innermost_user_code_frame(frame: FrameType | None) -> CodeType | _NoFrame:
+def innermost_user_code_frame(frame: FrameType | None) -> CodeType | _NotInUserCode:
     """Give the first of our own functions up the stack when it is a gate."""
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith(PACKAGE_FOLDER) and code.co_filename not in TRANSPARENT_FILES:
-            return code if code in _user_code_runners else BUSY
+            return code if code in _user_code_runners else IN_WORKER_CODE
         frame = frame.f_back
-    return ELSEWHERE
+    return OUTSIDE_WORKER
 
 
-def loop_is_idle(found: CodeType, frame: FrameType | None) -> bool:
+def loop_is_idle(runner_code: CodeType, frame: FrameType | None) -> bool:
     """Whether the session's loop is waiting or between two callbacks, so that nothing needs to be done.
 
     Raising would be wrong there too: nobody would catch it but the session itself.
     """
-    if found not in _loop_runners:
+    if runner_code not in _loop_runners:
         return False
-    while frame is not None and frame.f_code is not found:
+    while frame is not None and frame.f_code is not runner_code:
         if frame.f_code.co_filename not in _LOOP_FILES:
             # A callback. What it calls may be the loop's own (`call_soon` without end): it holds it still.
             return False
@@ -101,26 +101,26 @@ def inside_callback(frame: FrameType | None) -> bool:
     return False
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Do nothing."""
 
 
-_SAFE: Final = _nothing.__code__
+_SAFE_POINT: Final = _do_nothing.__code__
 
 
 class WakeupSignal:
     """The signal handler: finds out whether the code holds the thread, and lets the session listen."""
 
-    def __init__(self, timers: TimerThread, answer: Callable[[CodeType, FrameType | None], None]) -> None:
+    def __init__(self, timers: TimerThread, handler: Callable[[CodeType, FrameType | None], None]) -> None:
         """Call `answer` with the gate and the interrupted frame when the code is at work."""
         self._timers = timers
-        self._answer = answer
+        self._handler = handler
         self._thread = threading.main_thread().ident
         self._installed: Any = None
         self._retries = 0
-        self.waiting = False
+        self.pending = False
         """Whether somebody rang while code of ours was at work."""
-        self.on_busy: Callable[[], None] = _nothing
+        self.on_busy: Callable[[], None] = _do_nothing
 
     def install(self) -> None:
         """Hang it up, again if the code has replaced it. Main thread only."""
@@ -143,16 +143,16 @@ class WakeupSignal:
         del signum
         found = innermost_user_code_frame(frame)
         if isinstance(found, CodeType):
-            if self._retries < _MOST_RETRIES and found not in _loop_runners and inside_callback(frame):
+            if self._retries < _MAX_RETRIES and found not in _loop_runners and inside_callback(frame):
                 self._retries += 1
-                self._timers.set(_RETRY, self.send)
+                self._timers.call_later(_RETRY_SECONDS, self.send)
                 return
             self._retries = 0
-            self._answer(found, frame)
-        elif found is BUSY:
-            self.waiting = True
+            self._handler(found, frame)
+        elif found is IN_WORKER_CODE:
+            self.pending = True
             self.on_busy()
-            self._timers.set(_RETRY, self.send)
+            self._timers.call_later(_RETRY_SECONDS, self.send)
 
     def handle_now(self) -> None:
         """Called by a function of ours that the code has called, where raising is safe, if `waiting`.
@@ -161,8 +161,8 @@ class WakeupSignal:
         that rings gets its turn when we let go of the interpreter's lock, so it would always meet us.
         """
         if threading.get_ident() == self._thread:
-            self.waiting = False
-            self._answer(_SAFE, None)
+            self.pending = False
+            self._handler(_SAFE_POINT, None)
 
 
 class LineInterrupter:
@@ -174,46 +174,46 @@ class LineInterrupter:
 
     def __init__(self) -> None:
         """Take no tool id before it is needed."""
-        self._tool: int | None = None
-        self._thread: int | None = None
-        self._make: Callable[[], BaseException | None] | None = None
+        self._tool_id: int | None = None
+        self._thread_id: int | None = None
+        self._make_error: Callable[[], BaseException | None] | None = None
         self._once = False
-        self._watched: CodeType | None = None
+        self._watched_code: CodeType | None = None
         """The code whose next instruction is to raise."""
 
     @property
     def active(self) -> bool:
         """Whether it raises, or waits to."""
-        return self._make is not None
+        return self._make_error is not None
 
-    def raise_once(self, thread: int, make: Callable[[], BaseException | None]) -> None:
+    def raise_once(self, thread_id: int, make_error: Callable[[], BaseException | None]) -> None:
         """Raise what `make` gives, if anything, at the next line of Python code, not ours, in `thread`."""
-        self._start(thread, make, once=True)
+        self._start(thread_id, make_error, once=True)
 
-    def raise_at_every_line(self, thread: int, make: Callable[[], BaseException | None]) -> None:
+    def raise_at_every_line(self, thread_id: int, make_error: Callable[[], BaseException | None]) -> None:
         """Raise at every line of the session's own code in `thread`, until `stop`."""
-        self._start(thread, make, once=False)
+        self._start(thread_id, make_error, once=False)
 
-    def _start(self, thread: int, make: Callable[[], BaseException | None], *, once: bool) -> None:
+    def _start(self, thread_id: int, make_error: Callable[[], BaseException | None], *, once: bool) -> None:
         monitoring = sys.monitoring
-        if self._tool is None:
+        if self._tool_id is None:
             free = (tool for tool in (4, 3, 5, 1, 0, 2) if monitoring.get_tool(tool) is None)
-            self._tool = next(free, None)
-            if self._tool is None:
+            self._tool_id = next(free, None)
+            if self._tool_id is None:
                 # Every tool id is taken by the code itself; what is left is the last rung.
                 return
-            monitoring.use_tool_id(self._tool, "pyrepl3")
-            for event in _EVENTS:
-                monitoring.register_callback(self._tool, event, self._on_event)
-            for event in _MOVES:
-                monitoring.register_callback(self._tool, event, self._on_move)
-            monitoring.register_callback(self._tool, monitoring.events.INSTRUCTION, self._on_event)
-        self._thread, self._make, self._once = thread, make, once
-        monitoring.set_events(self._tool, sum(_EVENTS + _MOVES))
+            monitoring.use_tool_id(self._tool_id, "pyrepl3")
+            for event in _RAISING_EVENTS:
+                monitoring.register_callback(self._tool_id, event, self._raise_on_event)
+            for event in _JUMP_EVENTS:
+                monitoring.register_callback(self._tool_id, event, self._on_jump)
+            monitoring.register_callback(self._tool_id, monitoring.events.INSTRUCTION, self._raise_on_event)
+        self._thread_id, self._make_error, self._once = thread_id, make_error, once
+        monitoring.set_events(self._tool_id, sum(_RAISING_EVENTS + _JUMP_EVENTS))
 
-    def _strikes(self, code: CodeType, frame: FrameType) -> bool:
+    def _should_raise(self, code: CodeType, frame: FrameType) -> bool:
         """Whether to raise in `frame`, which runs `code`."""
-        if self._make is None or threading.get_ident() != self._thread:
+        if self._make_error is None or threading.get_ident() != self._thread_id:
             return False
         filename = code.co_filename
         if not self._once:
@@ -223,49 +223,49 @@ class LineInterrupter:
         # Nor in what carries the code, such as the thread's own bootstrap: nobody there would catch it.
         return isinstance(innermost_user_code_frame(frame), CodeType)
 
-    def _on_event(self, code: CodeType, *details: object) -> None:
+    def _raise_on_event(self, code: CodeType, *details: object) -> None:
         del details
-        make = self._make
-        if make is None or not self._strikes(code, sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - the code's frame
+        make_error = self._make_error
+        if make_error is None or not self._should_raise(code, sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - the code's frame
             return
         if self._once:
             self.stop()
         else:
-            self._watch(None)
-        error = make()
+            self._watch_instructions(None)
+        error = make_error()
         if error is not None:
             raise error
 
-    def _on_move(self, code: CodeType, *details: object) -> None:
+    def _on_jump(self, code: CodeType, *details: object) -> None:
         # What is raised from here would be looked up at the wrong place, past the code's own handlers (so
         # in 3.12 and 3.13). It is the instruction that the jump leads to that raises.
         del details
-        if code is not self._watched and self._strikes(code, sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - as above
-            self._watch(code)
+        if code is not self._watched_code and self._should_raise(code, sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - as above
+            self._watch_instructions(code)
 
-    def _watch(self, code: CodeType | None) -> None:
-        before, self._watched = self._watched, code
-        if self._tool is not None:
+    def _watch_instructions(self, code: CodeType | None) -> None:
+        before, self._watched_code = self._watched_code, code
+        if self._tool_id is not None:
             if before is not None:
-                sys.monitoring.set_local_events(self._tool, before, 0)
+                sys.monitoring.set_local_events(self._tool_id, before, 0)
             if code is not None:
-                sys.monitoring.set_local_events(self._tool, code, sys.monitoring.events.INSTRUCTION)
+                sys.monitoring.set_local_events(self._tool_id, code, sys.monitoring.events.INSTRUCTION)
 
     def stop(self) -> None:
         """Raise no more."""
-        if self._make is not None:
-            self._make = None
-            self._watch(None)
-            if self._tool is not None:
-                sys.monitoring.set_events(self._tool, 0)
+        if self._make_error is not None:
+            self._make_error = None
+            self._watch_instructions(None)
+            if self._tool_id is not None:
+                sys.monitoring.set_events(self._tool_id, 0)
 
 
-_EVENTS: Final = (
+_RAISING_EVENTS: Final = (
     sys.monitoring.events.LINE,
     sys.monitoring.events.PY_START,
     sys.monitoring.events.PY_RESUME,
 )
-_MOVES: Final = (sys.monitoring.events.JUMP, sys.monitoring.events.BRANCH)
+_JUMP_EVENTS: Final = (sys.monitoring.events.JUMP, sys.monitoring.events.BRANCH)
 """A loop of one line has no others."""
 
 
@@ -279,13 +279,13 @@ class Interrupt:
         self._error: BaseException | None = error
         self._lock = threading.Lock()
 
-    def take(self) -> BaseException | None:
+    def claim(self) -> BaseException | None:
         """Give it to the first who asks."""
         with self._lock:
             error, self._error = self._error, None
             return error
 
-    def put_back(self, error: BaseException) -> None:
+    def unclaim(self, error: BaseException) -> None:
         """Have it raised some other way: whoever took it could not."""
         with self._lock:
             self._error = error

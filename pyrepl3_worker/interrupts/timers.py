@@ -26,7 +26,7 @@ class Timer:
         """Make sure the action does not start any more. It may be running already."""
         if self.action is not None:
             self.action = None
-            self.timers.forget()
+            self.timers.count_cancelled()
 
 
 class TimerThread:
@@ -36,25 +36,25 @@ class TimerThread:
         """No thread yet."""
         self.lock = threading.RLock()
         self._heap: list[tuple[float, int, Timer]] = []
-        self._order = count()
+        self._sequence = count()
         self._cancelled = 0
-        self._wake = threading.Lock()
-        self._wake.acquire()
-        self._next = float("inf")
+        self._wake_lock = threading.Lock()
+        self._wake_lock.acquire()
+        self._next_due = float("inf")
         self._running = False
         self._generation = 0
 
-    def set(self, delay: float, action: Callable[[], None]) -> Timer:
+    def call_later(self, delay: float, action: Callable[[], None]) -> Timer:
         """Run `action` in `delay` seconds."""
         when = monotonic() + delay
         timer = Timer(action, self)
         with self.lock:
-            heappush(self._heap, (when, next(self._order), timer))
+            heappush(self._heap, (when, next(self._sequence), timer))
             if not self._running:
                 self.start()
-            elif when < self._next:
-                self._next = when
-                self._ring()
+            elif when < self._next_due:
+                self._next_due = when
+                self._wake_thread()
         return timer
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class TimerThread:
                 self._generation += 1
                 self._running = True
 
-    def forget(self) -> None:
+    def count_cancelled(self) -> None:
         """Count a cancelled alarm; drop them all when they are the most of what is held."""
         with self.lock:
             self._cancelled += 1
@@ -80,7 +80,7 @@ class TimerThread:
                 heapify(self._heap)
                 self._cancelled = 0
                 # What it waits for may be gone; it finds out when it wakes.
-                self._next = self._heap[0][0] if self._heap else float("inf")
+                self._next_due = self._heap[0][0] if self._heap else float("inf")
 
     def stop(self) -> None:
         """Drop what is set and let the thread end; a later alarm starts another."""
@@ -89,13 +89,13 @@ class TimerThread:
             self._cancelled = 0
             self._running = False
             self._generation += 1
-            self._ring()
+            self._wake_thread()
 
-    def _ring(self) -> None:
+    def _wake_thread(self) -> None:
         # A lock is the cheapest thing to wait on with a timeout. Another thread, or a signal handler in
         # this one, may have released it just now: then the thread is awake already.
         try:
-            self._wake.release()
+            self._wake_lock.release()
         except RuntimeError:
             return
 
@@ -112,9 +112,9 @@ class TimerThread:
                         self._cancelled -= 1
                     else:
                         due.append(action)
-                self._next = self._heap[0][0] if self._heap else float("inf")
-                wait = self._next - now
+                self._next_due = self._heap[0][0] if self._heap else float("inf")
+                wait = self._next_due - now
             for action in due:
                 action()
             if not due:
-                self._wake.acquire(timeout=min(wait, threading.TIMEOUT_MAX) if self._heap else -1)
+                self._wake_lock.acquire(timeout=min(wait, threading.TIMEOUT_MAX) if self._heap else -1)

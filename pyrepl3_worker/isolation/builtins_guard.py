@@ -10,23 +10,23 @@ from typing import Any, Final
 
 from pyrepl3_schemas.constants import WAKEUP_SIGNAL
 
-_now: Final = builtins.__dict__
-_then: Final[dict[str, Any]] = dict(builtins.__dict__)
-_module: Final = builtins
-_wakeup: Final = (WAKEUP_SIGNAL,)
-_hooks: list[Any] = [None, None]
+_live: Final = builtins.__dict__
+_saved: Final[dict[str, Any]] = dict(builtins.__dict__)
+_builtins_module: Final = builtins
+_wakeup_signals: Final = (WAKEUP_SIGNAL,)
+_user_hooks: list[Any] = [None, None]
 """Trace and profile functions that the code has set; they are for its own frames, not for ours."""
 
 
 def snapshot() -> None:
     """Remember the builtins as they are now, stand-ins included."""
-    _then.clear()
-    _then.update(_now)
+    _saved.clear()
+    _saved.update(_live)
 
 
 def install_user_hooks() -> None:
     """Give the code its hooks back, just before it runs."""
-    trace, profile = _hooks
+    trace, profile = _user_hooks
     if trace is not None:
         sys.settrace(trace)
     if profile is not None:
@@ -34,9 +34,9 @@ def install_user_hooks() -> None:
 
 
 def remove_user_hooks(
-    now: dict[str, Any] = _now,
-    then: dict[str, Any] = _then,
-    hooks: list[Any] = _hooks,
+    live: dict[str, Any] = _live,
+    saved: dict[str, Any] = _saved,
+    hooks: list[Any] = _user_hooks,
     gettrace: Any = sys.gettrace,
     settrace: Any = sys.settrace,
     getprofile: Any = sys.getprofile,
@@ -49,12 +49,12 @@ def remove_user_hooks(
     hooks[1] = getprofile()
     if hooks[1] is not None:
         setprofile(None)
-    if now.__len__() < then.__len__():
-        for name, value in then.items():
-            now.setdefault(name, value)
+    if live.__len__() < saved.__len__():
+        for name, value in saved.items():
+            live.setdefault(name, value)
 
 
-def remove_user_hooks_in_passing() -> None:
+def discard_user_hooks() -> None:
     """Do the same after code that is no cell's, and ran without the cells' hooks: those it has set go."""
     remove_user_hooks(hooks=[None, None])
 
@@ -65,24 +65,26 @@ class PristineBuiltins:
     What the code has put in their place is back afterwards.
     """
 
-    __slots__ = ("_theirs",)
+    __slots__ = ("_replaced",)
 
     def __enter__(self) -> None:
         """Put ours back."""
-        self._theirs = {name: _now[name] for name in _then if name in _now and _now[name] is not _then[name]}
-        _now.update(_then)
+        self._replaced = {
+            name: _live[name] for name in _saved if name in _live and _live[name] is not _saved[name]
+        }
+        _live.update(_saved)
 
     def __exit__(self, *_: object) -> None:
         """Put theirs back."""
-        _now.update(self._theirs)
+        _live.update(self._replaced)
 
 
 def repair_namespace(namespace: dict[str, Any]) -> None:
     """Put back a namespace's `__builtins__`, without which no cell runs."""
-    if namespace.get("__builtins__") is not _module:
-        namespace["__builtins__"] = _module
+    if namespace.get("__builtins__") is not _builtins_module:
+        namespace["__builtins__"] = _builtins_module
 
 
 def unblock_wakeup_signal() -> None:
     """Unblock the wake-up signal, if the code has blocked it."""
-    pthread_sigmask(SIG_UNBLOCK, _wakeup)
+    pthread_sigmask(SIG_UNBLOCK, _wakeup_signals)

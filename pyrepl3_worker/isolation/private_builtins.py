@@ -23,12 +23,12 @@ _FOUNDATIONS = frozenset(
     }
 )  # fmt: skip
 """None of these opens, prints or asks anything on behalf of the code, which may replace `open` for a test."""
-_own = dict(vars(builtins))
+_private_builtins = dict(vars(builtins))
 
 
 class _Loader(SourceFileLoader):
     def exec_module(self, module: "ModuleType") -> None:
-        vars(module)["__builtins__"] = _own
+        vars(module)["__builtins__"] = _private_builtins
         super().exec_module(module)
 
 

@@ -127,7 +127,7 @@ class OutputCollector:
         if not segment.pieces:
             self._at_once = monotonic() - self._last_flush > _FLUSH_DELAY
             if self._timer is None:
-                self._timer = self._timers.set(_FLUSH_DELAY, self._timed_flush)
+                self._timer = self._timers.call_later(_FLUSH_DELAY, self._timed_flush)
             self._chars = 0
         segment.pieces.append(text)
         self._chars += len(text)

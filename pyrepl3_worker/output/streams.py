@@ -103,7 +103,7 @@ class OutputStream(io.TextIOWrapper):
             text = str.__str__(text)
         self._output.write(self._stream, text)
         wakeup = self._output.wakeup
-        if wakeup is not None and wakeup.waiting:
+        if wakeup is not None and wakeup.pending:
             wakeup.handle_now()
         return len(text)
 

@@ -84,7 +84,7 @@ class Queries:
         metrics, cache, manager = (
             self._executor.metrics,
             self._executor.compiler.cache,
-            self._executor.manager,
+            self._executor.coroutine_manager,
         )
         asked = cache.hits + cache.misses
         self._writer.send(

@@ -123,7 +123,7 @@ class ResultEncoder:
     def _kind(self, execution: WorkerExecution, error: BaseException) -> ErrorKind:
         # By its type alone: isinstance asks the object itself for its __class__, and runs its code.
         kind = type(error)
-        asked = execution.reason
+        asked = execution.cancel_reason
         if issubclass(kind, CompilationError):
             return "compilation"
         if issubclass(kind, LimitExceeded):
@@ -141,7 +141,7 @@ class ResultEncoder:
         """Give the one message that ends an execution."""
         if self._reserve is None and self._config.max_memory_usage is not None:
             self._refill()
-        shown: EncodedValue | Error | None = outcome.shown
+        shown: EncodedValue | Error | None = outcome.encoded
         truncated = execution.output_was_cut
         if isinstance(shown, EncodedValue):
             return Result(

@@ -38,7 +38,7 @@ from pyrepl3_worker.execution.host import CellOutcome
 from pyrepl3_worker.execution.tasks import EventLoopCoordinator
 from pyrepl3_worker.executor import AsyncExecutor
 from pyrepl3_worker.host_calls.calls import HostCaller
-from pyrepl3_worker.interrupts.child_processes import before_spawning, kill_children
+from pyrepl3_worker.interrupts.child_processes import call_before_spawn, kill_children
 from pyrepl3_worker.interrupts.signals import Interrupt, runs_loop, wait_readable
 from pyrepl3_worker.interrupts.timers import TimerThread
 from pyrepl3_worker.isolation.builtins_guard import snapshot
@@ -97,11 +97,11 @@ class WorkerSession:
             self._send_in_order,
             self._pump,
             self._executor.canceller.wakeup.send,
-            lambda: self._executor.blocking_thread,
+            lambda: self._executor.blocking_thread_id,
             reader.fd,
         )
-        self._coordinator = EventLoopCoordinator(loop, self._executor.manager)
-        self._coordinator.on_nested = self._read_on_nested_loop
+        self._coordinator = EventLoopCoordinator(loop, self._executor.coroutine_manager)
+        self._coordinator.on_nested_loop = self._read_on_nested_loop
         self._output.use_wakeup(self._executor.canceller.wakeup)
         self._repair = Repair(stdio, self._executor.canceller.wakeup, self._namespace.namespace)
         self._encoder = ResultEncoder(config)
@@ -138,9 +138,9 @@ class WorkerSession:
 
     def _prepare(self, hello: Hello) -> None:
         config, loop, names = self._config, self._loop, self._namespace.namespace
-        loop.set_task_factory(self._executor.manager.factory)
+        loop.set_task_factory(self._executor.coroutine_manager.task_factory)
         patched_functions.install_patches(self._calls, self._output, self._coordinator)
-        before_spawning(self._output.flush, self._executor.canceller.before_spawning)
+        call_before_spawn(self._output.flush, self._executor.canceller.remember_children)
         self._display = names["display"] = display_for(self._send_in_order, self._current_id)
         for spec in hello.capabilities:
             names[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
@@ -190,7 +190,7 @@ class WorkerSession:
         """Let go: exit handlers run, for a moment, and all output goes out."""
         import atexit
 
-        self._timers.set(_LAST_GRACE, lambda: os._exit(0))
+        self._timers.call_later(_LAST_GRACE, lambda: os._exit(0))
         kill_children(0.0)
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportAttributeAccessIssue] - the interpreter's own finalization would wait for the code's threads
         # The parent may have gone already.
@@ -200,9 +200,9 @@ class WorkerSession:
     def _on_readable(self) -> None:
         self._busy_poll.message_arrived()
         self._read()
-        self._executor.canceller.deliver()
+        self._executor.canceller.deliver_cancel()
         self._advance()
-        if self._executor.at_rest and not self._stopping:
+        if self._executor.is_idle and not self._stopping:
             self._busy_poll.poll()
 
     def _read(self) -> None:
@@ -234,10 +234,10 @@ class WorkerSession:
 
     def _pump(self) -> None:
         """Block this thread, in a call of the code's, until something has come; dispatch it."""
-        self._executor.canceller.raise_here()
+        self._executor.canceller.raise_if_cancelled()
         wait_readable(self._reader.poller)
         self._read()
-        self._executor.canceller.raise_here()
+        self._executor.canceller.raise_if_cancelled()
 
     def _read_on_nested_loop(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         loop.add_reader(self._reader.fd, self._on_nested_readable)
@@ -249,7 +249,7 @@ class WorkerSession:
 
     def _on_nested_readable(self) -> None:
         self._read()
-        self._executor.canceller.deliver()
+        self._executor.canceller.deliver_cancel()
 
     # --- handlers ------------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ class WorkerSession:
         self._advancing = True
         try:
             while self._ordered and self._start_next():
-                if self._executor.manager.tasks and self._ordered:
+                if self._executor.coroutine_manager.tasks and self._ordered:
                     # They too have a turn between two cells.
                     self._writer.flush()
                     self._loop.call_soon(self._advance)
@@ -291,7 +291,7 @@ class WorkerSession:
         return False
 
     def _on_cancel(self, message: Cancel) -> None:
-        if self._executor.request(message.execution_id, message.reason):
+        if self._executor.request_cancel(message.execution_id, message.reason):
             return
         for waiting in self._ordered:
             if isinstance(waiting, Execute) and waiting.execution_id == message.execution_id:
@@ -299,7 +299,7 @@ class WorkerSession:
                 self._executor.canceller.cancel_loop_holder()
                 execution = WorkerExecution(waiting.execution_id, waiting.code)
                 error = CancellationError(f"execution {message.execution_id!r} was cancelled before it began")
-                execution.reason = message.reason
+                execution.cancel_reason = message.reason
                 self._on_done(execution, CellOutcome(None, error, self.encode_error(execution, error), 0.0))
                 return
 
@@ -308,15 +308,17 @@ class WorkerSession:
             return
         self._stopping = True
         self._ordered.clear()
-        Task(self._wind_down(set(self._executor.manager.tasks)), loop=self._loop)
+        Task(self._wind_down(set(self._executor.coroutine_manager.tasks)), loop=self._loop)
         self._executor.close()
         self._loop.call_later(message.grace * _FOR_CODE, self._loop.stop)
 
     async def _wind_down(self, cancelled: set[Task[Any]]) -> None:
         """Wait for what was cancelled, then stop the loop."""
-        await self._executor.canceller.over()
-        self._executor.manager.cleanup(cancelled)  # what the execution has started while it cleaned up
-        while tasks := list(self._executor.manager.tasks):
+        await self._executor.canceller.wait_ended()
+        self._executor.coroutine_manager.cleanup(
+            cancelled
+        )  # what the execution has started while it cleaned up
+        while tasks := list(self._executor.coroutine_manager.tasks):
             await asyncio.wait(tasks)
         await self._coordinator.flush_queue()
         self._loop.stop()
@@ -330,7 +332,7 @@ class WorkerSession:
         """End, and say why once: code that waits for an answer here would read on for ever."""
         if self._loop.remove_reader(self._reader.fd):
             self._send_protocol_error(f"unreadable: {error}")
-            self._timers.set(_LAST_GRACE, lambda: os._exit(0))  # whatever the code does
+            self._timers.call_later(_LAST_GRACE, lambda: os._exit(0))  # whatever the code does
             self._on_shutdown(Shutdown(reason="unreadable", grace=0.0))
 
     def _send_protocol_error(self, text: str) -> None:
@@ -338,7 +340,7 @@ class WorkerSession:
 
     # --- the executor's host -------------------------------------------------------------------------
 
-    def begin(self, execution: WorkerExecution) -> None:
+    def execution_started(self, execution: WorkerExecution) -> None:
         """Attribute what is written without a flow of its own."""
         self._output.begin(execution)
         self._calls.running = execution
@@ -359,7 +361,7 @@ class WorkerSession:
         """Wake the blocking thread from an `input()`, a call or a sleep; say whether it was in one."""
         return self._calls.interrupt_blocking(interrupt)
 
-    def end(self, execution: WorkerExecution) -> None:
+    def execution_ended(self, execution: WorkerExecution) -> None:
         """Send what was written, and see whether more waits in the capture pipes."""
         self._repair.recursion_limit()
         if "matplotlib.pyplot" in sys.modules:

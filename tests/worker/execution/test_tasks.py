@@ -50,7 +50,7 @@ async def test_tasks_are_counted_limited_and_cancelled() -> None:
     manager = CoroutineManager(2)
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
-    loop.set_task_factory(manager.factory)
+    loop.set_task_factory(manager.task_factory)
     token = current_path.set(WorkerExecution("e", "").path)
     try:
         tasks = [loop.create_task(asyncio.sleep(60)) for _ in range(2)]
@@ -71,7 +71,7 @@ async def test_a_task_knows_its_place() -> None:
     manager = CoroutineManager(10)
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
-    loop.set_task_factory(manager.factory)
+    loop.set_task_factory(manager.task_factory)
     token = current_path.set(WorkerExecution("e", "").path)
 
     async def place() -> str:

@@ -42,11 +42,11 @@ def test_a_sleeper_is_woken_with_the_error_and_whoever_asks_knows() -> None:
     asked = Interrupt(error)
     # Until it sleeps the answer is no, and the interrupt waits for it.
     while not blocking.calls.interrupt_blocking(asked):
-        if asked.take() is None:
+        if asked.claim() is None:
             break
-        asked.put_back(error)
+        asked.unclaim(error)
     assert blocking.join() == [error]
-    assert asked.take() is None
+    assert asked.claim() is None
 
 
 def test_what_strikes_before_the_wait_is_raised_as_it_begins() -> None:
@@ -64,4 +64,4 @@ def test_an_interrupt_after_the_wait_is_not_swallowed(seconds: float) -> None:
     assert blocking.join() == []
     asked = Interrupt(KeyboardInterrupt("late"))
     assert not blocking.calls.interrupt_blocking(asked)
-    assert isinstance(asked.take(), KeyboardInterrupt)
+    assert isinstance(asked.claim(), KeyboardInterrupt)

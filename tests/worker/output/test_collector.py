@@ -38,7 +38,7 @@ class NoClock:
         self.lock = threading.RLock()
         self.finalizers: list[Callable[[], None]] = []
 
-    def set(self, delay: float, action: Any) -> None:
+    def call_later(self, delay: float, action: Any) -> None:
         if self.finalizers:
             self.finalizers.pop()()
 
