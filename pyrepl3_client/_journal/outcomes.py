@@ -28,7 +28,7 @@ class RecordedOutput(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether anything is missing, here or already in what the worker sent."""
 
 
-class Ended(msgspec.Struct, frozen=True, omit_defaults=True, tag="ended"):
+class EndedOutcome(msgspec.Struct, frozen=True, omit_defaults=True, tag="ended"):
     """It ran to its end, well or not."""
 
     last: Result | Error
@@ -51,10 +51,10 @@ class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag="rejected"):
         return make_worker_died(self.what, self.certificate, (execution_id,), self.attempts)
 
 
-type Outcome = Ended | Rejected
+type Outcome = EndedOutcome | Rejected
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decoder: Final = msgspec.msgpack.Decoder(Ended | Rejected)
+_decoder: Final = msgspec.msgpack.Decoder(EndedOutcome | Rejected)
 
 
 def encode_outcome(outcome: Outcome) -> bytes:

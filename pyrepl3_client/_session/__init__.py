@@ -1,10 +1,12 @@
 """One session: a namespace in one worker at a time.
 
-session           what its owner can do: execute, start, cancel, checkpoint, restart
-supervisor        its states, its workers, recovery after a death, its end
-recorder          between executions and the record
+session           the public face: execute, start, cancel, checkpoint, restart, ping, complete
+supervisor        the state machine: workers, their deaths, recovery, restart, close
 death_policy      what a death means: decided purely
 replay            one attempt to bring the namespace back in a new worker
+recorder          the protocol between executions and their record
+memory_recorder   records in this process's memory, synchronously
+journal_recorder  records in a store, and waits for it
 checkpoints       when to create a checkpoint; saving and restoring
 queries           ping, stats, complete, inspect, variables
 recovery_report   what a recovery has brought back, and what not

@@ -96,9 +96,9 @@ class CheckpointScheduler:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def dirty(self) -> bool:
-        """Whether anything has run since the last checkpoint that is on record."""
-        return self._cells > 0 or self._lock.locked()
+    def has_unsaved_work(self) -> bool:
+        """Whether anything has run since the last checkpoint that is on record, and is saved unasked."""
+        return self._automatic and (self._cells > 0 or self._lock.locked())
 
     def ended(self, duration: float, *, urgent: bool) -> None:
         """Take note of a cell that has ended after `duration` seconds; `urgent` ones cannot be run again."""

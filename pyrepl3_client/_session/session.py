@@ -105,7 +105,7 @@ class Session:
     @property
     def bridge(self) -> BridgeMetrics | None:
         """What the bridge to the store has done since the session was opened; None without a store."""
-        return self._supervisor.bridge
+        return self._recorder.metrics
 
     # --- executing -----------------------------------------------------------------------------------
 

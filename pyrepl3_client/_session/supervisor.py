@@ -4,16 +4,18 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
+from pyrepl3_client._execution.cancellation import cancelled_error
 from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities, ExecutionQueue, Interrupted, SessionCallbacks
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import Rejected
-from pyrepl3_client._journal.protocol import RESET, BridgeMetrics, Journal, Record, SavedCheckpoint
+from pyrepl3_client._journal.protocol import RESET, Journal, Record, SavedCheckpoint
 from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._session import death_policy
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
@@ -24,8 +26,10 @@ from pyrepl3_client._session.death_policy import (
     SessionFate,
     interrupted_fates,
 )
+from pyrepl3_client._session.journal_recorder import JournalRecorder
+from pyrepl3_client._session.memory_recorder import MemoryRecorder
 from pyrepl3_client._session.options import Durability
-from pyrepl3_client._session.recorder import ExecutionRecorder
+from pyrepl3_client._session.recorder import OutcomeDelivery, Recorder
 from pyrepl3_client._session.recovery_report import Recovery
 from pyrepl3_client._session.replay import Replay
 from pyrepl3_client._text import truncated
@@ -50,8 +54,9 @@ from pyrepl3_schemas.messages import Error as ErrorMessage
 from pyrepl3_schemas.messages import Hello, Result
 
 _logger: Final = logging.getLogger("pyrepl3_client")
-_FINAL_SAVE: Final = 5.0
-"""Most seconds that a last checkpoint may take at a session's end."""
+_STOP_KILLED: Final = "it did not stop, so its worker was ended; the namespace is as it was before it began"
+
+type _MakeRecorder = Callable[[ExecutionQueue, CheckpointScheduler, OutcomeDelivery], Recorder]
 
 
 class SessionSupervisor:
@@ -86,13 +91,14 @@ class SessionSupervisor:
         self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
         self._task_owner = TaskOwner(session_id)
-        self._journal = journal
-        record = journal or MemoryJournal(
-            keep_all=durability.recovery == "replay", keep_none=durability.recovery == "none"
-        )
-        self.record: Record = record
-        notices: list[str] = []
-        diverged: dict[str, str] = {}
+        self._notices: list[str] = []
+        """What the next result tells its owner."""
+        self._diverged: dict[str, str] = {}
+        """Executions that asked for something else than their record holds, and for what."""
+        self._unrecorded: dict[str, StoreError] = {}
+        """Executions whose call or prompt could not be recorded: each has to end with its error."""
+        record, make_recorder = self._choose_recorder(journal)
+        self.record = record
         self.queue = ExecutionQueue(
             config,
             self._task_owner,
@@ -105,7 +111,7 @@ class SessionSupervisor:
                 lambda: record,
                 self._on_execution_ended,
                 self._on_record_failure,
-                diverged.__setitem__,
+                self._diverged.__setitem__,
             ),
         )
         self.checkpoints = CheckpointScheduler(
@@ -113,18 +119,13 @@ class SessionSupervisor:
             record,
             self.queue,
             self._ready_worker_or_none,
-            on_trouble=notices.append,
+            on_trouble=self._notices.append,
             automatic=durability.recovery in ("auto", "checkpoint"),
             eager=durability.recovery == "checkpoint",
             max_bytes=config.max_checkpoint_bytes,
         )
-        self.recorder = ExecutionRecorder(
-            self._task_owner,
-            record,
-            self.queue,
-            self.checkpoints,
-            notices,
-            diverged,
+        self.recorder = make_recorder(
+            self.queue, self.checkpoints, OutcomeDelivery(self._notices, self._diverged)
         )
         self._workers_started = 0
         self._restarting = asyncio.Lock()
@@ -132,6 +133,20 @@ class SessionSupervisor:
         self._backoff = Backoff()
         self._why_dead: Exception | None = None
         self._closing: asyncio.Task[None] | None = None
+
+    def _choose_recorder(self, journal: Journal | None) -> tuple[Record, _MakeRecorder]:
+        """Return what the session is recorded in, and how its recorder is made."""
+        recovery = self._durability.recovery
+        if journal is None:
+            memory = MemoryJournal(keep_all=recovery == "replay", keep_none=recovery == "none")
+            return memory, partial(MemoryRecorder, memory)
+        return journal, partial(
+            JournalRecorder,
+            journal,
+            task_owner=self._task_owner,
+            max_execution_time=self._config.executor.max_execution_time,
+            max_attempts=self._durability.max_attempts,
+        )
 
     # --- opening -------------------------------------------------------------------------------------
 
@@ -153,29 +168,17 @@ class SessionSupervisor:
             raise
 
     async def _resume_from_record(self, opening_began: float) -> None:
-        if self._journal is None or self._durability.recovery == "none":
-            self._require_starting()
+        if self._durability.recovery == "none":
             self._become_ready()
             return
-        history = await self._journal.load()
-        pending = [entry for entry in history.entries if entry.status == "started"]
-        if history.checkpoint is not None or len(pending) < len(history.entries):
+        history = await self.record.load()
+        unfinished = [entry for entry in history.entries if entry.status == "started"]
+        if history.checkpoint is not None or len(unfinished) < len(history.entries):
             self.queue.suspend()
             await self._recover_into(None, opening_began, fresh=True)
         else:
             self._become_ready()
-        for index, entry in enumerate(pending):
-            execution = ExecutionRecord(
-                self.queue,
-                entry.execution_id,
-                entry.spec,
-                entry.spec.timeout or self._config.executor.max_execution_time,
-                None,
-                None,
-                check=None,
-                keep=True,
-            )
-            await self.recorder.resume(entry, execution, self._durability.max_attempts, ran=index == 0)
+        await self.recorder.resume(unfinished)
 
     # --- workers -------------------------------------------------------------------------------------
 
@@ -228,6 +231,7 @@ class SessionSupervisor:
         return True
 
     def _become_ready(self) -> None:
+        self._require_starting()
         self._move(SessionState.READY)
         self.queue.open()
 
@@ -262,7 +266,9 @@ class SessionSupervisor:
                 self.recovery_task.add_done_callback(self._recovery_done)
 
     def _idle_deaths_error(self, certificate: DeathCertificate) -> PyRepl3Error:
-        reopened = "" if self._journal is None else ", opening it again one with what is on record"
+        reopened = (
+            "" if self._durability.open_journal is None else ", opening it again one with what is on record"
+        )
         what = (
             f"{death_policy.MAX_IDLE_DEATHS} workers of session {self.session_id!r} died one after the other "
             "while nothing ran, so it gets no other; restart() gives it one with an empty namespace"
@@ -283,7 +289,7 @@ class SessionSupervisor:
 
     def _on_record_failure(self, execution_id: str, error: StoreError) -> None:
         if self.queue.find(execution_id) is not None and self.worker is not None:
-            self.recorder.fail(execution_id, error)
+            self._unrecorded[execution_id] = error
             self.worker.connection.end(f"what execution {execution_id!r} asked could not be recorded")
 
     def on_lease_lost(self, error: StoreError) -> None:
@@ -324,17 +330,18 @@ class SessionSupervisor:
         fates = interrupted_fates(
             None if first is None else first.execution_id,
             [execution.execution_id for execution, _ in interrupted.stopped],
-            self.recorder.failures,
+            self._unrecorded,
         )
         for execution, reason in interrupted.stopped:
-            self.recorder.stop(execution, reason)
+            why = "timeout" if reason == "timeout" else "cancelled"
+            self.queue.end(execution, cancelled_error(execution.execution_id, why, _STOP_KILLED))
         if first is None:
             return
         match fates[first.execution_id]:
             case InterruptedFate.END_STOPPED:
                 pass  # above
             case InterruptedFate.END_UNRECORDED:
-                self.recorder.abandon(first, self.recorder.failures.pop(first.execution_id))
+                self.recorder.abandon(first, self._unrecorded.pop(first.execution_id))
             case InterruptedFate.COUNT_DEATH:
                 deaths = await self.record.add_death(first.execution_id)
                 if self._policy.may_run_again(certificate, deaths):
@@ -353,7 +360,7 @@ class SessionSupervisor:
             self.checkpoints,
             self._durability.recovery,
             self._durability.max_attempts,
-            self.recorder.diverged,
+            self._diverged,
         )
         failed_spawns = 0
         while True:
@@ -395,7 +402,7 @@ class SessionSupervisor:
         )
         self.recoveries.append(report)
         if certificate is not None or report.lost or report.skipped or report.remade:
-            self.recorder.notices.append(str(report))
+            self._notices.append(str(report))
         if replay.replayed:
             self.checkpoints.refilled()
         self._become_ready()
@@ -487,19 +494,15 @@ class SessionSupervisor:
             await self._task_owner.close(grace)
         finally:
             try:
-                if self._journal is not None:
-                    await self._journal.close()
+                await self.recorder.close()
             finally:
                 self._move(SessionState.CLOSED)
 
     async def _save_last(self) -> None:
-        """Save what ran since the last checkpoint, so that nothing has to be run again next time."""
-        idle = self.state is SessionState.READY and self.queue.oldest is None
-        automatic = self._durability.recovery in ("auto", "checkpoint")
-        if self._journal is None or not (idle and automatic and self.checkpoints.dirty):
+        if self.state is not SessionState.READY or self.queue.oldest is not None:
             return
         try:
-            await self.checkpoints.save_last(_FINAL_SAVE)
+            await self.recorder.save_last()
         except PyRepl3Error as error:
             _logger.warning("session %r has no checkpoint of its end: %s", self.session_id, error)
 
@@ -557,11 +560,6 @@ class SessionSupervisor:
         if self.worker is not None:
             self.worker.requests.fail_all(lambda: error(running))
         self.queue.fail_all(lambda: error(running))
-
-    @property
-    def bridge(self) -> BridgeMetrics | None:
-        """What the bridge to the store has done; None without a store."""
-        return None if self._journal is None else self._journal.metrics
 
     # --- what the queue and the scheduler ask --------------------------------------------------------
 

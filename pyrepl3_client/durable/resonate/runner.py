@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from pyrepl3_client._journal.outcomes import Ended, decode_outcome
+from pyrepl3_client._journal.outcomes import EndedOutcome, decode_outcome
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec, conflict
 from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.resonate.bridge import PendingExecution, ProtocolBridge
@@ -200,7 +200,7 @@ class ResonateRunner:
         """Return whether an execution ran to its end without an error; None if it did not run to its end."""
         known = await self._store.find_outcome(execution_id)
         outcome = None if known is None else decode_outcome(known.data)
-        return isinstance(outcome.last, Result) if isinstance(outcome, Ended) else None
+        return isinstance(outcome.last, Result) if isinstance(outcome, EndedOutcome) else None
 
     async def settle(self, execution_id: str, outcome: bytes, *, rejected: bool) -> None:
         """Record an outcome, resolve its promise, and let its `execute` return."""

@@ -1,0 +1,208 @@
+"""Records a session's executions in a store, each as a durable function that waits for its outcome."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from pyrepl3_client._concurrency.task_owner import TaskOwner
+from pyrepl3_client._execution.queue import ExecutionQueue
+from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
+from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal
+from pyrepl3_client._session.checkpoints import CheckpointScheduler
+from pyrepl3_client._session.recorder import OutcomeDelivery, join_live, outcome_of
+from pyrepl3_client.errors import ExecutionIdConflict, StoreError
+from pyrepl3_schemas.messages import Error, Result
+
+_FINAL_SAVE: Final = 5.0
+"""Most seconds that a last checkpoint may take at a session's end."""
+
+
+class JournalRecorder:
+    """A `Recorder` whose record outlives this process."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        queue: ExecutionQueue,
+        checkpoints: CheckpointScheduler,
+        delivery: OutcomeDelivery,
+        *,
+        task_owner: TaskOwner,
+        max_execution_time: float | None,
+        max_attempts: int,
+    ) -> None:
+        """Record in `journal`, which is ours from now on.
+
+        Args:
+            journal: the session's record.
+            queue: the session's executions.
+            checkpoints: told of each execution that has ended.
+            delivery: delivers outcomes.
+            task_owner: owns the tasks that wait for the journal.
+            max_execution_time: seconds that an execution which is taken up may run, where it has no timeout.
+            max_attempts: how many workers such an execution may cost.
+        """
+        self._journal = journal
+        self._queue = queue
+        self._checkpoints = checkpoints
+        self._delivery = delivery
+        self._task_owner = task_owner
+        self._max_execution_time = max_execution_time
+        self._max_attempts = max_attempts
+        self._live: dict[str, ExecutionRecord] = {}
+        """Executions that have no recorded outcome yet."""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._early: dict[str, tuple[Outcome, bool]] = {}
+        """Outcomes of executions that are not on record yet; whether not to run them again."""
+
+    @property
+    def metrics(self) -> BridgeMetrics:
+        """What the bridge between the store's promises and the session has done."""
+        return self._journal.metrics
+
+    # --- taking executions ---------------------------------------------------------------------------
+
+    def submit(self, execution: ExecutionRecord, *, named: bool) -> ExecutionRecord:
+        """Take an execution; it waits in the queue until it is on record. See `Recorder`."""
+        execution_id = execution.execution_id
+        live = self._live.get(execution_id) if named else None
+        if live is not None:
+            return join_live(live, execution)
+        self._queue.reserve(execution)
+        self._live[execution_id] = execution
+        self._start_recording(execution)
+        return execution
+
+    async def resume(self, unfinished: Sequence[Entry]) -> None:
+        """Take up the executions that another process has left without an outcome. See `Recorder`."""
+        for index, entry in enumerate(unfinished):
+            execution_id = entry.execution_id
+            execution = ExecutionRecord(
+                self._queue,
+                execution_id,
+                entry.spec,
+                entry.spec.timeout or self._max_execution_time,
+                None,
+                None,
+                check=None,
+                keep=True,
+            )
+            attempts = entry.attempts
+            if index == 0:
+                # It had begun to run: executions run one after the other.
+                attempts = await self._journal.add_death(execution_id)
+                self._queue.recorded.expect(
+                    execution_id, await self._journal.calls(execution_id), closed=False
+                )
+            if attempts >= self._max_attempts:
+                text = f"execution {execution_id!r} was given up: its process ended {attempts} times"
+                self._early[execution_id] = Rejected("worker_died", text, attempts=attempts), True
+            self._queue.reserve(execution)
+            self._live[execution_id] = execution
+            self._start_recording(execution)
+
+    def _start_recording(self, execution: ExecutionRecord) -> None:
+        task = self._task_owner.start(
+            self._record_until_settled(execution), f"execution {execution.execution_id!r}"
+        )
+        if not task.done():
+            self._tasks[execution.execution_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(execution.execution_id, None))
+
+    async def _record_until_settled(self, execution: ExecutionRecord) -> None:
+        """Record an execution, let it run when it is on record, and deliver its recorded outcome."""
+        execution_id = execution.execution_id
+
+        def submit(entry: Entry) -> None:
+            execution.number = entry.seq
+            execution.attempts = max(execution.attempts, entry.attempts + 1)
+            early = self._early.pop(execution_id, None)
+            if early is not None:
+                self._queue.drop(execution)
+                self._settle(execution, early[0], final=early[1])
+            else:
+                self._queue.release(execution)
+
+        try:
+            data, before = await self._journal.execute(execution_id, execution.spec, submit)
+            outcome = decode_outcome(data)
+        except (StoreError, ExecutionIdConflict) as error:
+            self._queue.drop(execution)
+            execution.mark_done()
+            execution.fail(error)
+        else:
+            self._queue.drop(execution)
+            execution.mark_done()
+            self._delivery.deliver(execution, outcome, before=before)
+        finally:
+            self._live.pop(execution_id, None)
+            self._early.pop(execution_id, None)
+
+    # --- their ends ----------------------------------------------------------------------------------
+
+    def ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
+        """Record the last message of an execution, and deliver it when it is on record. See `Recorder`."""
+        rejection = self._delivery.rejection(execution)
+        final = final or rejection is not None
+        self._settle(execution, rejection or outcome_of(execution, last), final=final)
+        self._checkpoints.ended(last.duration, urgent=final)
+
+    def reject(self, execution: ExecutionRecord, rejection: Rejected) -> None:
+        """Give up an execution that is not at the worker. See `Recorder`."""
+        self._queue.drop(execution)
+        self._settle(execution, rejection, final=True)
+
+    def _settle(self, execution: ExecutionRecord, outcome: Outcome, *, final: bool) -> None:
+        execution_id = execution.execution_id
+        if execution.number == 0:
+            self._early[execution_id] = outcome, final
+            return
+        self._queue.ending[execution_id] = final
+        self._task_owner.start(
+            self._record_outcome(execution_id, encode_outcome(outcome), final=final), "outcome"
+        )
+
+    async def _record_outcome(self, execution_id: str, data: bytes, *, final: bool) -> None:
+        try:
+            await self._journal.settle(execution_id, data, rejected=final)
+        except StoreError as error:
+            # Its `execute` tells the caller; the journal keeps the outcome and records it when it can.
+            self._delivery.notices.append(
+                f"the outcome of {execution_id!r} could not be recorded at once: {error}"
+            )
+        finally:
+            self._queue.ending.pop(execution_id, None)
+
+    def abandon(self, execution: ExecutionRecord, error: Exception) -> None:
+        """End an execution for its caller. See `Recorder`."""
+        self._live.pop(execution.execution_id, None)
+        task = self._tasks.get(execution.execution_id)
+        if task is not None:
+            task.cancel()
+        self._queue.fail(execution, error)
+
+    # --- the session's end ---------------------------------------------------------------------------
+
+    def abandon_all(self) -> None:
+        """The session ends. See `Recorder`."""
+        self._live.clear()
+        for task in list(self._tasks.values()):
+            task.cancel()
+
+    async def exempt_next_death(self) -> None:
+        """Let the close cost the execution that runs nothing. See `Recorder`."""
+        for execution_id in self._queue.running:
+            execution = self._queue.find(execution_id)
+            if execution is not None and execution.number and not execution.is_replay:
+                await self._journal.exempt_next_death(execution_id)
+                return
+
+    async def save_last(self) -> None:
+        """Save what ran since the last checkpoint, so that nothing has to be run again next time."""
+        if self._checkpoints.has_unsaved_work:
+            await self._checkpoints.save_last(_FINAL_SAVE)
+
+    async def close(self) -> None:
+        """Give the session up: another owner may have it at once."""
+        await self._journal.close()
