@@ -1,4 +1,4 @@
-r"""A worker that does as it is told, for tests of programs that use this library.
+r"""A scripted worker that runs no code, for tests of programs that use this library.
 
     worker = ScriptedWorker()
 
@@ -11,8 +11,8 @@ r"""A worker that does as it is told, for tests of programs that use this librar
         result = await session.execute("greet()")
         assert (result.value, result.stdout) == (42, "hello Ada\n")
 
-It speaks the real protocol over real pipes, from the event loop of the session, so everything of the
-client is exercised and nothing is started.
+It speaks the real protocol over real pipes, on the event loop of the session: the whole client is
+exercised, and no process is started.
 """
 
 import asyncio
@@ -30,34 +30,35 @@ from pyrepl3_client._session.session import Session
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.testing.scripted_process import CallFailed, Run, Script, ScriptedProcess
 from pyrepl3_schemas.constants import PROTOCOL
-from pyrepl3_schemas.messages import (
-    Ready,
-    ToWorker,
-)
+from pyrepl3_schemas.messages import Ready, ToWorker
 
 __all__ = ["CallFailed", "Run", "Script", "ScriptedProcess", "ScriptedWorker", "open_session"]
 
 
 class ScriptedWorker:
-    """Plays scripts instead of running code. One object serves all incarnations of one session."""
+    """Runs scripts instead of code. One object serves all incarnations of one session."""
 
     def __init__(self) -> None:
-        """Know no scripts: code without one is a NameError."""
+        """Begin without scripts: code that has none is a NameError."""
         self.received: list[ToWorker] = []
         """Every message from the client, of all incarnations."""
         self.rings = 0
-        """How often the doorbell was rung."""
+        """How many wake-up signals the client has sent."""
         self.silent: set[type[ToWorker]] = set()
-        """Types of messages that stay without an answer; `Hello` among them."""
+        """Types of messages that get no answer; `Hello` may be one."""
         self.ready = Ready(protocol=PROTOCOL, pid=os.getpid(), python="scripted", max_frame_bytes=2**26)
         """The answer to `hello`."""
         self.lives: list[ScriptedProcess] = []
-        """One for each incarnation."""
+        """The scripted processes, one for each incarnation."""
         self._scripts: dict[str, Script] = {}
         self._waiters: list[tuple[type[ToWorker], int, asyncio.Future[None]]] = []
 
     def script(self, code: str) -> Callable[[Script], Script]:
-        """Say, as a decorator, what happens when `code` is executed."""
+        """Return a decorator for the script that runs when `code` is executed.
+
+        Args:
+            code: the exact text of the execution's code.
+        """
 
         def add(script: Script) -> Script:
             self._scripts[code] = script
@@ -66,23 +67,28 @@ class ScriptedWorker:
         return add
 
     def script_for(self, code: str) -> Script:
-        """Give what plays `code`."""
+        """Return the script of `code`; for code without one, a script that raises NameError."""
         script = self._scripts.get(code)
         return _no_script if script is None else script
 
     @property
     def life(self) -> "ScriptedProcess":
-        """The present incarnation."""
+        """The scripted process of the present incarnation."""
         return self.lives[-1]
 
     def launch(self, config: WorkerConfig) -> Worker:
-        """Begin an incarnation. What a session calls instead of starting a process."""
+        """Begin an incarnation. A session calls this instead of starting a process."""
         life = ScriptedProcess(self)
         self.lives.append(life)
         return life
 
     async def wait_for[T: ToWorker](self, kind: type[T], count: int = 1) -> T:
-        """Wait until `count` messages of a type have come; give the last of these."""
+        """Wait until messages of a type have come, and return the last of these.
+
+        Args:
+            kind: the type.
+            count: how many, counted from the beginning, over all incarnations.
+        """
         matching = [message for message in self.received if isinstance(message, kind)]
         if len(matching) < count:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -92,7 +98,7 @@ class ScriptedWorker:
         return matching[count - 1]
 
     def note(self, message: ToWorker) -> None:
-        """Keep a message that has come."""
+        """Record a message that has come, and wake the callers of `wait_for`."""
         self.received.append(message)
         for kind, count, waiter in list(self._waiters):
             if not waiter.done() and sum(isinstance(m, kind) for m in self.received) >= count:
@@ -116,7 +122,24 @@ async def open_session(
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
 ) -> AsyncGenerator[Session]:
-    """Give a session whose worker is a scripted one; as `pyrepl3_client.open_session` otherwise."""
+    """Open a session whose worker is a scripted one.
+
+    Args:
+        worker: answers in the place of a real worker.
+        session_id: the session's id; None makes one up.
+        config: as for a real worker; no process is started with it.
+        capabilities: host functions by name.
+        on_output: called with each piece of output.
+        on_input: answers `input()`.
+        recovery: what happens when the worker dies.
+        max_attempts: how many workers one execution may take.
+        on_recovery: called after each recovery.
+
+    Raises:
+        SpawnError: the scripted worker ended before it was ready, or did not answer `hello` in time.
+        CapabilityError: a capability cannot be offered.
+        ValueError: `session_id` or `max_attempts` is not allowed.
+    """
     durability = Durability(recovery=recovery, max_attempts=max_attempts, on_recovery=on_recovery)
     async with open_with(
         worker.launch, session_id, config, capabilities, on_output, on_input, durability=durability

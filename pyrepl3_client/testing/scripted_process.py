@@ -1,4 +1,4 @@
-"""One incarnation of a scripted worker: the other end of the pipes, and what it does with what comes."""
+"""One incarnation of a scripted worker: the worker's ends of the pipes, and its answers to messages."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ from pyrepl3_schemas.messages import (
 )
 
 type Script = Callable[["Run"], Awaitable[object]]
-"""Plays one execution; what it returns is the value, what it raises is the code's error."""
+"""Runs in place of one execution's code: it returns the value, or raises the code's error."""
 
 _SIGKILL: Final = 9
 _NO_METRICS: Final = Metrics(
@@ -67,23 +67,28 @@ _NO_METRICS: Final = Metrics(
 
 
 class ScriptedBehaviour(Protocol):
-    """Who says what a scripted worker does."""
+    """What decides how scripted processes answer: a `ScriptedWorker`. Its attributes say the rest."""
 
     ready: Ready
     silent: set[type[ToWorker]]
     rings: int
 
     def note(self, message: ToWorker) -> None:
-        """Keep a message that has come."""
+        """Record a message that has come."""
         ...
 
     def script_for(self, code: str) -> Script:
-        """Give what plays `code`."""
+        """Return the script of `code`."""
         ...
 
 
 class CallFailed(Exception):  # noqa: N818 - named like the message it stands for
-    """What a script's `call` raises when the host function failed; the text is its message."""
+    """Raised by a script's `call` when the host function failed; its text is the exception's message.
+
+    Args:
+        exception: the type name of the host function's exception.
+        message: that exception's text.
+    """
 
     def __init__(self, exception: str, message: str) -> None:
         """Keep the exception's type name."""
@@ -95,38 +100,58 @@ class Run:
     """One execution, as its script sees it."""
 
     def __init__(self, process: "ScriptedProcess", message: Execute) -> None:
-        """Made by the worker."""
+        """Describe the execution; scripted processes do this."""
         self.message = message
+        """The message that asked for the execution."""
         self.reason: CancelReason | None = None
-        """Why it is being cancelled, once it is."""
+        """Why the execution is being cancelled; None when it is not."""
         self._process = process
         self._inputs = 0
         self._calls: dict[str, int] = {}
 
     def print(self, text: str, stream: StreamName = "stdout", *, captured: bool = False) -> None:
-        """Write text, as `print` does."""
+        """Send text as output, as `print` does.
+
+        Args:
+            text: what is printed, with its line ends.
+            stream: "stdout" or "stderr".
+            captured: whether the text comes after what has been written to fds 1 and 2 with `write`.
+        """
         out, err = self._process.unread_captured_bytes() if captured else (0, 0)
         owner = self.message.execution_id
         self.send(Output(stream, text, owner, captured_stdout=out, captured_stderr=err))
 
     def write(self, data: bytes, stream: StreamName = "stdout") -> None:
-        """Write to fd 1 or 2, past Python. At most a pipeful."""
+        """Write to fd 1 or 2, past Python.
+
+        Args:
+            data: at most what the pipe has room for.
+            stream: "stdout" is fd 1, "stderr" is fd 2.
+        """
         self._process.write_captured(data, stream)
 
     def display(self, data: dict[str, str]) -> None:
-        """Show a rich object."""
+        """Display a rich object.
+
+        Args:
+            data: its representations by MIME type.
+        """
         self.send(Display(data=data, execution_id=self.message.execution_id))
 
     def send(self, message: FromWorker) -> None:
-        """Send any message."""
+        """Send any message to the client."""
         self._process.send(message)
 
     async def input(self, prompt: str = "", *, password: bool = False) -> str:
-        """Ask a person.
+        """Ask for a line of input, as `input()` does, and return it.
+
+        Args:
+            prompt: the prompt's text.
+            password: whether the answer is not to be shown.
 
         Raises:
             EOFError: there is no answer.
-            RuntimeError: whoever should answer failed.
+            RuntimeError: the session's `on_input` failed.
         """
         self._inputs += 1
         execution_id = self.message.execution_id
@@ -143,10 +168,15 @@ class Run:
         return answer.data
 
     async def call(self, capability: str, *args: object, **kwargs: object) -> Any:
-        """Call a host function.
+        """Call a host function, and return its value.
+
+        Args:
+            capability: the function's name.
+            *args: its arguments, which have to encode.
+            **kwargs: its keyword arguments, likewise.
 
         Raises:
-            CallFailed: it failed.
+            CallFailed: the function failed.
         """
         number = self._calls[capability] = self._calls.get(capability, 0) + 1
         execution_id = self.message.execution_id
@@ -166,10 +196,14 @@ class Run:
 
 
 class ScriptedProcess:
-    """One incarnation: the worker's ends of the pipes, and what it does with what comes."""
+    """One incarnation: it has the worker's ends of the pipes, and answers the client's messages."""
 
     def __init__(self, behaviour: ScriptedBehaviour) -> None:
-        """Listen on the running loop."""
+        """Listen on the running loop.
+
+        Args:
+            behaviour: the `ScriptedWorker` that says what to answer.
+        """
         self.pid = behaviour.ready.pid
         self._behaviour = behaviour
         self._loop = asyncio.get_running_loop()
@@ -177,11 +211,11 @@ class ScriptedProcess:
         for ends in self._pipes:
             for fd in ends:
                 os.set_blocking(fd, False)
-        to_us, from_us, out, err, words, exited = self._pipes
-        self.pipes = WorkerPipes(to_us[1], from_us[0], out[0], err[0], words[0], exited[0])
-        self._reader, self._writer = to_us[0], from_us[1]
+        requests, answers, out, err, stderr, exited = self._pipes
+        self.pipes = WorkerPipes(requests[1], answers[0], out[0], err[0], stderr[0], exited[0])
+        self._reader, self._writer = requests[0], answers[1]
         self._captured: dict[StreamName, int] = {"stdout": out[1], "stderr": err[1]}
-        self._stderr, self._exit_fd = words[1], exited[1]
+        self._stderr, self._exit_fd = stderr[1], exited[1]
         self._decoder = WorkerDecoder()
         self._unsent = bytearray()
         self._queue: deque[Execute | Checkpoint | Restore] = deque()
@@ -190,27 +224,27 @@ class ScriptedProcess:
         self._answers: dict[str, asyncio.Future[ToWorker]] = {}
         self._exit_status: ExitStatus | None = None
         self.ignores_eof = False
-        """Whether it lives on when its input ends."""
+        """Whether the process lives on when the client closes the pipe to it."""
         self._loop.add_reader(self._reader, self._on_readable)
 
     # --- for tests -----------------------------------------------------------------------------------
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the pipe to the client had no room for."""
+        """How many bytes wait to be sent, since the pipe to the client is full."""
         return len(self._unsent)
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended, by itself or by the client."""
+        """Whether the process has ended, by itself or killed by the client."""
         return self._exit_status is not None
 
     def send(self, message: FromWorker) -> None:
-        """Send a message."""
+        """Send a message to the client."""
         self.send_bytes(encode(message))
 
     def send_bytes(self, data: bytes) -> None:
-        """Send bytes, whatever they are."""
+        """Send bytes to the client, also such that are no messages."""
         if self._exit_status is not None:
             return
         self._unsent += data
@@ -219,19 +253,30 @@ class ScriptedProcess:
             self._loop.add_writer(self._writer, self._on_writable)
 
     def unread_captured_bytes(self) -> tuple[int, int]:
+        """Return how many bytes written to fds 1 and 2 the client has not read yet."""
         stdout, stderr = map(bytes_waiting, self._captured.values())
         return stdout, stderr
 
     def write_captured(self, data: bytes, stream: StreamName = "stdout") -> None:
-        """Write to fd 1 or 2, past Python. At most a pipeful."""
+        """Write to fd 1 or 2, past Python.
+
+        Args:
+            data: at most what the pipe has room for.
+            stream: "stdout" is fd 1, "stderr" is fd 2.
+        """
         os.write(self._captured[stream], data)
 
     def write_stderr(self, text: str) -> None:
-        """Write to the worker's own stderr."""
+        """Write text to the worker's own stderr."""
         os.write(self._stderr, text.encode())
 
     def exit(self, exit_code: int | None = None, signal: int | None = None) -> None:
-        """End, at once, with an exit code or by a signal."""
+        """End the process at once, with an exit code or by a signal. Idempotent.
+
+        Args:
+            exit_code: its exit status, or None.
+            signal: the number of the signal that ends it, or None.
+        """
         if self._exit_status is not None:
             return
         self._exit_status = ExitStatus(exit_code, signal)
@@ -243,14 +288,19 @@ class ScriptedProcess:
             os.close(fd)
 
     def close_output(self) -> None:
-        """Close the pipe to the client, and live on."""
+        """Close the pipe to the client; the process lives on."""
         self._loop.remove_writer(self._writer)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self._writer, inheritable=False)
         os.close(null)
 
     async def request(self, key: str, message: FromWorker) -> ToWorker:
-        """Send a question; give the client's answer."""
+        """Send an `input` or a `call`, and return the client's answer.
+
+        Args:
+            key: the id that the answer will carry.
+            message: the request.
+        """
         answer = self._answers[key] = self._loop.create_future()
         self.send(message)
         try:
@@ -261,15 +311,15 @@ class ScriptedProcess:
     # --- for the client ------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Count."""
+        """Count the wake-up signal."""
         self._behaviour.rings += 1
 
     def kill(self) -> None:
-        """End as by SIGKILL, unless it has ended."""
+        """End the process as by SIGKILL. Idempotent."""
         self.exit(signal=_SIGKILL)
 
     def reap(self) -> ExitStatus:
-        """Say how it ended."""
+        """Return how the process ended."""
         assert self._exit_status is not None
         return self._exit_status
 
