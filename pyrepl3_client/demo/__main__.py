@@ -1,7 +1,7 @@
-"""A tour of pyrepl3 in some ten seconds: `python -m pyrepl3_client.demo`.
+"""A demo of pyrepl3 in some ten seconds: `python -m pyrepl3_client.demo`.
 
 Every step prints its code, runs it in a real worker, shows what happens while it happens, and checks
-the outcome: the demo fails when the product does not do what it shows.
+the outcome: the demo fails when pyrepl3 does not do what a step shows.
 """
 
 import argparse
@@ -25,18 +25,18 @@ LOOKUP_SECONDS = 0.3
 
 
 def dedent_cell(code: str) -> str:
-    """Give a cell's code without the indentation it has here."""
+    """Return a cell's code without the indentation that it has in this file."""
     return dedent(code).strip()
 
 
 async def lookup(city: str) -> dict[str, object]:
-    """Be the program's own function that the worker's code may call: a slow look-up."""
+    """Look a city up, slowly: the host function that the cells call."""
     await asyncio.sleep(LOOKUP_SECONDS)
     return {"city": city, "degrees": {"Oslo": 4, "Lima": 19, "Pune": 31}[city], "answered by": os.getpid()}
 
 
 async def show_events(printer: DemoPrinter, execution: pyrepl3.Execution) -> pyrepl3.ExecutionResult:
-    """Show what a cell writes as it comes, and its value."""
+    """Print a cell's output as it comes, and then its value."""
     async for event in execution:
         if isinstance(event, Output):
             printer.output(event.data)
@@ -47,7 +47,7 @@ async def show_events(printer: DemoPrinter, execution: pyrepl3.Execution) -> pyr
 
 
 async def run_cell(printer: DemoPrinter, session: pyrepl3.Session, code: str) -> pyrepl3.ExecutionResult:
-    """Show a cell, run it, show what it does."""
+    """Print a cell, run it, and print its output and its value."""
     printer.code(code)
     return await show_events(printer, session.start(code))
 
@@ -88,7 +88,7 @@ async def show_kept_state(printer: DemoPrinter, session: pyrepl3.Session) -> Non
 
 
 async def show_live_output(printer: DemoPrinter, session: pyrepl3.Session) -> None:
-    """See lines while the code still runs."""
+    """Print lines while the code still runs."""
     code = dedent_cell("""
         import time
         for i in range(5):
@@ -148,7 +148,7 @@ async def show_host_functions(printer: DemoPrinter, session: pyrepl3.Session) ->
 
 
 async def show_cancel(printer: DemoPrinter, session: pyrepl3.Session) -> None:
-    """Stop a busy loop, and find what it left."""
+    """Cancel a busy loop, and find the variable that it left."""
     code = dedent_cell("""
         rounds = 0
         print("off it goes")
@@ -176,7 +176,7 @@ async def show_cancel(printer: DemoPrinter, session: pyrepl3.Session) -> None:
 
 
 async def show_timeout(printer: DemoPrinter, session: pyrepl3.Session) -> None:
-    """Let a blocking call run into its timeout."""
+    """Give a blocking call a timeout."""
     code = "time.sleep(60)"
     printer.code(code)
     began = time.perf_counter()
@@ -192,7 +192,7 @@ async def show_timeout(printer: DemoPrinter, session: pyrepl3.Session) -> None:
 
 
 async def show_traceback(printer: DemoPrinter, session: pyrepl3.Session) -> None:
-    """Read an error: the user's own lines, as text and as data."""
+    """Print an error's traceback with the user's own lines, and check its data."""
     code = dedent_cell("""
         def parse(text):
             return int(text)
@@ -230,7 +230,7 @@ async def show_crash(printer: DemoPrinter, session: pyrepl3.Session) -> None:
     try:
         await session.execute(code)
     except pyrepl3.WorkerDied as error:
-        # Below this line stand the worker's last words: where each of its threads was when it died.
+        # The error's other lines are the worker's stderr: where each of its threads was when it died.
         printer.traceback(f"{type(error).__name__}: {str(error).splitlines()[0]}")
         check(error.signal == signal.SIGSEGV, "the error names the signal")
     else:
@@ -255,7 +255,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
 
 
 async def run_demo(printer: DemoPrinter) -> None:
-    """Show all steps."""
+    """Run all steps."""
     began = time.perf_counter()
     async with pyrepl3.open_session(capabilities={"lookup": lookup}) as session:
         ready = time.perf_counter() - began
@@ -263,7 +263,7 @@ async def run_demo(printer: DemoPrinter) -> None:
         for title, step in STEPS:
             printer.step(title)
             await step(printer, session)
-    printer.step("A worker killed in mid-cell: nobody is asked twice")
+    printer.step("A worker killed in mid-cell: no question is asked twice")
     await show_killed_worker(printer)
     printer.step("This library's own program killed, and started again")
     await show_killed_program(printer)
@@ -273,7 +273,7 @@ async def run_demo(printer: DemoPrinter) -> None:
 
 
 def main() -> int:
-    """Run the demo; give its exit status: 0, 1 when something was not as shown, 130 after Ctrl-C."""
+    """Run the demo; return its exit status: 0, 1 when a check failed, 130 after Ctrl-C."""
     argparse.ArgumentParser(prog="python -m pyrepl3_client.demo", description=__doc__).parse_args()
     printer = DemoPrinter.for_stdout()
     try:

@@ -1,8 +1,8 @@
-"""A program for the demo to kill: a durable session whose cell asks a person and pays somebody.
+"""A program that the demo kills: a durable session whose cell asks for input and makes a payment.
 
     python -m pyrepl3_client.demo.killed_program STORE LOG hold|go
 
-`hold` waits for ever at the cell's second question; `go` is the next run of the same program.
+With `hold` the cell's second input is never answered; `go` is the next run of the same program.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ CODE = "name = input('name? '); paid = pay(21); sure = input('sure? '); f'{name}
 
 
 async def main(store: str, log: Path, mode: str) -> None:
-    """Run, or go on with, the payment."""
+    """Start the payment, or continue it from the store."""
 
-    def note(line: str) -> None:
+    def log_line(line: str) -> None:
         with log.open("a") as file:
             file.write(line + "\n")
 
     async def answer(prompt: str) -> str:
-        note(f"asked {prompt.strip()}")
+        log_line(f"asked {prompt.strip()}")
         if prompt == "sure? " and mode == "hold":
             print("waiting", flush=True)
             await asyncio.Event().wait()
         return "yes" if prompt == "sure? " else "Ada"
 
     def pay(amount: int) -> int:
-        note(f"paid {amount}")
+        log_line(f"paid {amount}")
         return amount * 2
 
     async with pyrepl3.open_session(

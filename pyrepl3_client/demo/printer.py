@@ -1,4 +1,4 @@
-"""What the demo prints, and how: headings, code, what the code does live, and remarks."""
+"""Prints what the demo shows: headings, cells, their output as it comes, and remarks."""
 
 import os
 import sys
@@ -12,17 +12,17 @@ class DemoError(Exception):
 
 
 def check(condition: object, claim: str) -> None:
-    """Hold the product to a claim.
+    """Check a claim of the demo.
 
     Raises:
-        DemoError: the claim does not hold.
+        DemoError: the condition is false.
     """
     if not condition:
         raise DemoError(f"not as shown: {claim}")
 
 
 class DemoPrinter:
-    """Prints the tour, each piece at once: what happens live is seen live, also through a pipe."""
+    """Prints the demo's steps. Each piece is flushed at once, so that output is seen live, also in a pipe."""
 
     def __init__(self, stream: TextIO, *, colours: bool) -> None:
         """Print to `stream`."""
@@ -52,7 +52,7 @@ class DemoPrinter:
             self._line(f"{INDENT}{self._paint('2', '|')} {line}")
 
     def output(self, text: str) -> None:
-        """Print what a cell writes, in the pieces in which it comes."""
+        """Print a piece of a cell's output."""
         for piece in text.splitlines(keepends=True):
             start = INDENT + "  " if self._at_line_start else ""
             self._at_line_start = piece.endswith("\n")
@@ -62,7 +62,7 @@ class DemoPrinter:
         self._stream.flush()
 
     def answer(self, text: str) -> None:
-        """Print what the demo types, behind the prompt that the cell has written."""
+        """Print the demo's answer to a prompt, behind the prompt."""
         self._stream.write(self._paint("33", text) + "\n")
         self._stream.flush()
         self._at_line_start = True
@@ -77,11 +77,11 @@ class DemoPrinter:
             self._line(f"{INDENT}  {self._paint('31', line)}")
 
     def remark(self, text: str) -> None:
-        """Say what has just been seen."""
+        """Print a remark on what has just been shown."""
         self._line(f"{INDENT}{self._paint('2', '# ' + text)}")
 
     def measurement(self, what: str, value: str, remark: str = "") -> None:
-        """Print a measured figure."""
+        """Print a measured value."""
         line = f"{INDENT}{what:<36}{self._paint('1', f'{value:>12}')}"
         self._line(f"{line}  {self._paint('2', remark)}" if remark else line)
 

@@ -1,4 +1,4 @@
-"""The demo's last step: how fast it is on this machine. `benchmarks/` measures it beside its peers."""
+"""The demo's last step: measurements on this machine. `benchmarks/` compares pyrepl3 with other projects."""
 
 import statistics
 import time
@@ -15,13 +15,13 @@ SPAWNS = 3
 
 
 def milliseconds(seconds: float) -> str:
-    """Give a duration to three digits or so."""
+    """Return a duration in milliseconds, as text."""
     value = seconds * 1e3
     return f"{value:.2f} ms" if value < 10 else f"{value:.0f} ms"
 
 
 async def measure_round_trip(session: pyrepl3.Session) -> float:
-    """Give the median seconds of a `1+1`, awaited."""
+    """Return the median seconds of an awaited `1+1`."""
     samples: list[float] = []
     for _ in range(ROUND_TRIPS):
         began = time.perf_counter()
@@ -32,7 +32,7 @@ async def measure_round_trip(session: pyrepl3.Session) -> float:
 
 
 async def measure_pipelined(session: pyrepl3.Session) -> float:
-    """Give the executions a second when they are submitted without waiting."""
+    """Return the executions per second when they are submitted without waiting."""
     await session.execute("n = 0")
     began = time.perf_counter()
     executions = [session.start("n = n + 1") for _ in range(PIPELINED)]
@@ -43,7 +43,7 @@ async def measure_pipelined(session: pyrepl3.Session) -> float:
 
 
 async def measure_cancel(session: pyrepl3.Session, code: str) -> float:
-    """Give the median seconds from `cancel()` to the end of code that would run for ever."""
+    """Return the median seconds from `cancel()` to the end of code that would not end by itself."""
     samples: list[float] = []
     for _ in range(CANCELS):
         execution = session.start(f"print('running')\n{code}")
@@ -61,7 +61,7 @@ async def measure_cancel(session: pyrepl3.Session, code: str) -> float:
 
 
 async def measure_cold_start() -> float:
-    """Give the median seconds from nothing to a worker that is ready."""
+    """Return the median seconds that a session takes to open in a new worker."""
     samples: list[float] = []
     for _ in range(SPAWNS):
         began = time.perf_counter()
@@ -71,7 +71,7 @@ async def measure_cold_start() -> float:
 
 
 async def measure_warm_start() -> float:
-    """Give the seconds that a session takes from a pool with a worker to spare."""
+    """Return the seconds that a session takes to open in a pool that has a warm worker."""
     async with pyrepl3.WorkerPool(1) as pool:
         began = time.perf_counter()
         async with pool.open_session() as session:
@@ -81,14 +81,14 @@ async def measure_warm_start() -> float:
 
 
 def resident_megabytes(pid: int) -> float:
-    """Give a process's resident memory."""
+    """Return a process's resident memory in megabytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
     return int(kibibytes) * 1024 / 1e6
 
 
 async def show_measurements(printer: DemoPrinter) -> None:
-    """Measure, and print each figure as it comes."""
+    """Print each measurement as soon as it is made."""
     async with pyrepl3.open_session() as session:
         await session.execute("1+1")
         memory = resident_megabytes(session.worker.pid)

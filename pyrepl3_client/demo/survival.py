@@ -1,4 +1,4 @@
-"""The part of the demo that kills: a worker in mid-cell, then this library's own parent."""
+"""The demo's steps in which a worker is killed, and then a program that drives a session."""
 
 import asyncio
 import sys
@@ -21,7 +21,7 @@ f'{city}: {weather}'
 
 
 async def show_killed_worker(printer: DemoPrinter) -> None:
-    """Kill a worker in the middle of a cell that has asked and called."""
+    """Kill a worker in the middle of a cell, after an input and a host call."""
     prompts: list[str] = []
     calls: list[str] = []
 
@@ -41,7 +41,7 @@ async def show_killed_worker(printer: DemoPrinter) -> None:
             kept = await session.execute("kept")
             printer.value(result.repr)
             check(result.value == "Bern: snow" and result.attempts == 2, "the cell ended in a second worker")
-            check((len(prompts), len(calls)) == (1, 1), "nobody was asked or called twice")
+            check((len(prompts), len(calls)) == (1, 1), "each question and each call was made once")
             check(kept.value == ["from before"], "the namespace came back")
             report = session.recoveries[-1]
             printer.remark(str(report).splitlines()[0])
@@ -51,7 +51,7 @@ async def show_killed_worker(printer: DemoPrinter) -> None:
 
 
 async def show_killed_program(printer: DemoPrinter) -> None:
-    """Kill a program that drives a session with a store, and start it again."""
+    """Kill a program whose session has a store, and start the program again."""
     printer.code(f'session.execute("{CODE}", execution_id="step-1")')
     with tempfile.TemporaryDirectory(prefix="pyrepl3-demo-") as folder:
         log = Path(folder, "log")
