@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_schemas.lifecycle import ExecutionState
 from pyrepl3_schemas.messages import CancelReason, Error, Result
 
 
@@ -54,11 +55,6 @@ class CancellationLadder:
     def idle(self) -> bool:
         """Whether nothing is watched; `advance` and `over` need not be called then."""
         return not self._watches
-
-    def is_stopping(self, execution: ExecutionRecord) -> bool:
-        """Whether it has been asked to stop."""
-        watch = self._watches.get(execution.execution_id)
-        return watch is not None and watch.step > 0
 
     def reason(self, execution: ExecutionRecord) -> CancelReason | None:
         """Say why it was asked to stop, None when it was not."""
@@ -109,6 +105,8 @@ class CancellationLadder:
             self._act.give_up(watch.execution, watch.reason)
             return
         watch.step += 1
+        if watch.step == 1:
+            watch.execution.move(ExecutionState.CANCELLING)
         if watch.step <= 2:
             self._set_timer(watch)
             self._act.ask(watch.execution, watch.reason)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import FlowControl, OrderedDelivery
@@ -42,6 +42,8 @@ from pyrepl3_schemas.messages import (
     Result,
     StreamName,
 )
+
+_STOPPING: Final = (ExecutionState.CANCELLING, ExecutionState.FINISHED)
 
 type OnEnded = Callable[[ExecutionRecord, Result | Error, bool], None]
 """Takes the last message of an execution, in its turn, and whether it is not to be run again for its effect;
@@ -161,9 +163,10 @@ class ExecutionQueue:
         return self._executions.get(execution_id) or self._waiting.get(execution_id)
 
     def is_stopping(self, execution_id: str) -> bool:
-        """Whether the worker has an execution and was asked to stop it."""
+        """Return whether the worker has an execution and was asked to stop it."""
         execution = self._executions.get(execution_id)
-        return execution is not None and self._cancellation.is_stopping(execution)
+        # One that is finished and still at the worker was given up on our side before its turn came.
+        return execution is not None and execution.state in _STOPPING
 
     def busy(self) -> str:
         """Say in words what the worker is doing; empty when that is nothing."""
@@ -299,6 +302,7 @@ class ExecutionQueue:
             connection.writer.write_batched(frame)
         else:
             connection.writer.write_now(frame)
+            execution.move(ExecutionState.RUNNING)
         execution.recorded = True
         self._executions[execution.execution_id] = execution
         self.last_seq = max(self.last_seq, execution.number)
@@ -315,12 +319,6 @@ class ExecutionQueue:
     def flow_control(self) -> FlowControl:
         """Give what stops and restarts the reading of messages."""
         return self._wire()
-
-    def state_of(self, execution: ExecutionRecord) -> ExecutionState:
-        """Say where an execution stands that is not over."""
-        if self._cancellation.is_stopping(execution):
-            return ExecutionState.CANCELLING
-        return ExecutionState.RUNNING if self.first is execution else ExecutionState.QUEUED
 
     def request_cancel(self, execution: ExecutionRecord, reason: CancelReason) -> None:
         """Take the next step towards an execution's end."""
@@ -395,10 +393,13 @@ class ExecutionQueue:
             return  # its worker was told to end, and is only about to
         self._output.finish(execution)
         del self._executions[execution_id]
-        final = must_not_rerun(message, execution.seconds)
+        for first in self._executions.values():
+            if first.state is ExecutionState.QUEUED:
+                first.move(ExecutionState.RUNNING)
+            break
+        # One that was being cancelled too, whatever it made of that: run again, nothing would stop it.
+        final = execution.state is ExecutionState.CANCELLING or must_not_rerun(message, execution.seconds)
         if not self._cancellation.idle:
-            # Whatever it made of that: run again, nobody would stop it.
-            final = final or self._cancellation.is_stopping(execution)
             self._cancellation.over(execution)
             self._cancellation.advance()
             if execution_id in self._cancelling_urgently:

@@ -13,7 +13,7 @@ from pyrepl3_client._journal.protocol import Spec
 from pyrepl3_client._text import TextBuffer
 from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout
 from pyrepl3_client.results import EMPTY_TEXT, ExecutionResult, LazyText, make_result
-from pyrepl3_schemas.lifecycle import ExecutionState
+from pyrepl3_schemas.lifecycle import ExecutionState, move_execution
 from pyrepl3_schemas.messages import CancelReason, Display, Error, Output, Result
 
 
@@ -26,10 +26,6 @@ class ExecutionOwner(Protocol):
 
     def request_cancel(self, execution: "ExecutionRecord", reason: CancelReason) -> None:
         """Take the next step towards the execution's end."""
-        ...
-
-    def state_of(self, execution: "ExecutionRecord") -> ExecutionState:
-        """Say where an execution stands that has not ended."""
         ...
 
 
@@ -53,7 +49,6 @@ class ExecutionRecord:
         "attempts",
         "check",
         "code",
-        "done",
         "execution_id",
         "is_replay",
         "notices",
@@ -65,6 +60,7 @@ class ExecutionRecord:
         "replayed",
         "seconds",
         "spec",
+        "state",
         "truncated",
     )
 
@@ -113,8 +109,8 @@ class ExecutionRecord:
         self._result: ExecutionResult | None = None
         self._result_waiters: list[asyncio.Future[None]] | None = None
         self._end_waiters: list[asyncio.Future[None]] | None = None
-        self.done = False
-        """Whether its last message has come, or never will."""
+        self.state = ExecutionState.QUEUED
+        """Where it stands; `move` changes it. It runs when it is the oldest that its worker has."""
         self.truncated = False
         """Whether captured output went over the bound."""
         self.output_bytes = 0
@@ -136,9 +132,17 @@ class ExecutionRecord:
         return f"<ExecutionRecord {self.execution_id!r} {self.state.value}>"
 
     @property
-    def state(self) -> ExecutionState:
-        """Where it stands."""
-        return ExecutionState.FINISHED if self.done else self._owner.state_of(self)
+    def done(self) -> bool:
+        """Whether its last message has come, or never will."""
+        return self.state is ExecutionState.FINISHED
+
+    def move(self, state: ExecutionState) -> None:
+        """Enter another state.
+
+        Raises:
+            LocalProtocolError: the table of moves does not have that one.
+        """
+        self.state = move_execution(self.state, state)
 
     # --- waiting -------------------------------------------------------------------------------------
 
@@ -246,6 +250,9 @@ class ExecutionRecord:
         self._stdout = self._stderr = self._displays = None
         self.truncated = False
         self.output_bytes = 0
+        if self.state is ExecutionState.RUNNING:
+            # One that is being cancelled stays that: it is ended, and no worker runs it again.
+            self.move(ExecutionState.QUEUED)
 
     def recorded_output(self) -> RecordedOutput:
         """Give what was written, as it is recorded."""
@@ -259,8 +266,10 @@ class ExecutionRecord:
         )
 
     def mark_done(self) -> None:
-        """The last message has come; what it says is delivered when its turn is."""
-        self.done = True
+        """Take note that the last message has come; what it says is delivered in its turn. Idempotent."""
+        if self.state is ExecutionState.FINISHED:
+            return
+        self.move(ExecutionState.FINISHED)
         if self._log is not None:
             self._log.unbind()
         if self._end_waiters is not None:

@@ -14,7 +14,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client.testing import Run, ScriptedWorker
 from pyrepl3_schemas.messages import Error, ExceptionData, Execute, Frame, Result
-from tests.helpers.scripted_sessions import ONE, SLEEP, brief, opened
+from tests.helpers.scripted_sessions import ONE, SLEEP, STUBBORN, brief, opened, turns_until, until_output
 
 pytestmark = pytest.mark.anyio
 
@@ -203,6 +203,46 @@ async def test_states_of_executions(worker: ScriptedWorker) -> None:
         await second.result()
         assert second.state.value == "finished"
         assert repr(second) == f"<Execution {second.execution_id!r} finished>"
+
+
+async def test_an_execution_runs_when_those_before_it_have_ended(worker: ScriptedWorker) -> None:
+    async with opened(worker) as session:
+        first, second, third = session.start(SLEEP), session.start(SLEEP), session.start(ONE)
+        assert [each.state.value for each in (first, second, third)] == ["running", "queued", "queued"]
+        await first.cancel()
+        assert [each.state.value for each in (first, second, third)] == ["finished", "running", "queued"]
+        await second.cancel()
+        assert (await third.result()).value == 2
+        assert third.state.value == "finished"
+
+
+async def test_an_execution_is_queued_again_while_its_dead_worker_is_replaced(worker: ScriptedWorker) -> None:
+    async with opened(worker, recovery="auto") as session:
+        first, second = session.start(SLEEP), session.start(SLEEP)
+        await until_output(first)
+        worker.life.kill()
+        while first.state is pyrepl3.ExecutionState.RUNNING:  # noqa: ASYNC110 - its next state lasts few turns
+            await asyncio.sleep(0)
+        assert (first.state.value, second.state.value) == ("queued", "queued")
+        await turns_until(lambda: first.state is pyrepl3.ExecutionState.RUNNING)
+        assert (second.state.value, first.attempts, second.attempts) == ("queued", 2, 1)
+        await first.cancel()
+        await second.cancel()
+
+
+async def test_an_execution_that_was_being_cancelled_when_its_worker_died_is_not_queued_again(
+    worker: ScriptedWorker,
+) -> None:
+    async with opened(worker, recovery="auto") as session:
+        execution = session.start(STUBBORN)
+        await until_output(execution)
+        cancelling = asyncio.create_task(execution.cancel())
+        await turns_until(lambda: execution.state is pyrepl3.ExecutionState.CANCELLING)
+        worker.life.kill()
+        while execution.state is pyrepl3.ExecutionState.CANCELLING:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        await cancelling
+        assert execution.state is pyrepl3.ExecutionState.FINISHED
 
 
 async def test_a_value_that_does_not_decode_is_missing_not_fatal(worker: ScriptedWorker) -> None:
