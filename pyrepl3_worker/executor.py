@@ -215,7 +215,7 @@ class AsyncExecutor:
             self._record_mode(execution, ExecutionMode.UNKNOWN.value)
             self._finish_with_error(execution, error)
             return
-        self._record_mode(execution, cell.route or cell.mode(self.namespace.namespace).value)
+        self._record_mode(execution, cell.fixed_mode or cell.mode(self.namespace.namespace).value)
         if not cell.prepared:
             prepare_cell(cell, self.namespace.namespace)
         if execution.store_history:
@@ -224,7 +224,7 @@ class AsyncExecutor:
         if timeout is not None:
             execution.timeout = timeout
             self.canceller.start_timeout(timeout)
-        if not cell.quick:
+        if not cell.was_fast:
             self._host.flush_held_results()
         mode = execution.mode
         if mode == "top_level_await":
@@ -252,12 +252,12 @@ class AsyncExecutor:
         outcome = self._run_and_catch(execution, cell)
         if self.forked:
             exit_forked_child(outcome.error)
-        cell.quick = outcome.duration < _QUICK_SECONDS
-        self.compiler.adopt(cell)
+        cell.was_fast = outcome.duration < _QUICK_SECONDS
+        self.compiler.apply_future_flags(cell)
         self._finish(execution, outcome)
         if execution.captured:
             # The results before it must not wait: what it writes would be taken for theirs.
-            cell.quick = False
+            cell.was_fast = False
         # An error's traceback leads to this frame, which would lead to the error: a cycle that keeps all
         # that the code's frames hold. Here and in the other two routes.
         del outcome
@@ -284,7 +284,7 @@ class AsyncExecutor:
             outcome = self._error_outcome(execution, raised, call_user_code)
         if self.forked:
             exit_forked_child(outcome.error)
-        self.compiler.adopt(cell)
+        self.compiler.apply_future_flags(cell)
         self._finish(execution, outcome)
         del outcome
 
@@ -301,7 +301,7 @@ class AsyncExecutor:
             del outcome
 
         def finish(outcome: CellOutcome) -> None:
-            self.compiler.adopt(cell)
+            self.compiler.apply_future_flags(cell)
             self._finish(execution, outcome)
             self.start_queued()
 

@@ -1,10 +1,10 @@
-"""A cell's source, before it runs.
+"""What is done with a cell's source before it runs. Start reading at `Compiler` in `compiler`.
 
-analysis           which execution mode: does it await, does it block?
-compiler           source to code objects, and the cache of them
-function_wrapper   the AST fallback: the cell as the body of an async function
-cell_sources       cells in `linecache`, so that tracebacks show their lines
-import_control     allowed and denied modules
-suggestions        mends for code that does not compile
-own_frames         which frames of a stack are the worker's own
+analysis           finds the execution mode: does the code await, does it block?
+compiler           compiles a source to code objects, and caches them (`CompilationCache`)
+function_wrapper   the AST fallback: makes a cell the body of a function, for `return` at the top level
+cell_sources       keeps cells' sources in `linecache`, so that tracebacks show their lines
+import_control     `ImportController`: allowed and denied modules
+suggestions        `ErrorRecovery`: suggests corrections of code that does not compile
+own_frames         which frames of a stack are the worker's own, by their files
 """

@@ -1,4 +1,4 @@
-"""How a piece of code wants to be run: await and blocking detection on its syntax tree.
+"""Finds out how a cell has to be run: detects `await` and blocking calls in its syntax tree.
 
 What depends on the namespace (is `sleep` here `time.sleep` or the user's own function?) is kept as
 candidates and decided when the code runs, so that the rest can be cached.
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, cast
 
 
 class ExecutionMode(Enum):
-    """The routes by which code is run."""
+    """The ways in which a cell is run; the specification's five modes."""
 
     TOP_LEVEL_AWAIT = "top_level_await"
     ASYNC_DEF = "async_def"
@@ -30,37 +30,37 @@ _BUILTIN_CALLS: Final = frozenset({"open", "input"})
 _MODULES_WITH_BLOCKING_CALLS: Final = frozenset(
     {"time", "select", "io", "_io", "threading", "queue", "getpass"}
 )
-# Code that speaks of these needs the loop's own thread: tasks, running loops and signal handlers
-# exist there alone.
+# Code that uses these names runs on the event loop's thread: tasks, running loops and signal handlers
+# exist only there.
 _LOOP_THREAD_MODULES: Final = frozenset({"asyncio", "signal", "anyio"})
 
 _LOOP_THREAD_CALLS: Final = frozenset({"create_task", "get_running_loop", "ensure_future"})
 
 
 class BlockingCandidate(NamedTuple):
-    """A call that blocks if its root name is what it looks like."""
+    """A call that blocks if its root name is bound to what the name suggests: `time` in `time.sleep()`."""
 
     root: str
     attribute: str
 
 
 class Analysis(NamedTuple):
-    """What the syntax alone tells."""
+    """What the syntax tree alone tells about a cell."""
 
     awaits: bool
-    """Whether `await` and its kin stand outside every function, so that the code is a coroutine."""
+    """Whether an `await`, `async for` or `async with` stands outside all functions: it is a coroutine."""
     has_async_def: bool
     returns: bool
-    """Whether a `return` stands outside every function: only the AST fallback can run that."""
+    """Whether a `return` stands outside all functions: only the AST fallback can run that."""
     yields: bool
     blocking: bool
-    """Whether it blocks for certain."""
+    """Whether it certainly blocks."""
     candidates: tuple[BlockingCandidate, ...]
     needs_loop_thread: bool
 
 
-def _children(node: ast.AST) -> list[ast.AST]:
-    """A node's children but for contexts (Load, Store). `ast.iter_child_nodes`, at a third of its cost."""
+def _child_nodes(node: ast.AST) -> list[ast.AST]:
+    """Return a node's children but for contexts (Load, Store), in a third of `iter_child_nodes`'s time."""
     children: list[ast.AST] = []
     for field in node._fields:
         if field == "ctx":
@@ -73,8 +73,8 @@ def _children(node: ast.AST) -> list[ast.AST]:
     return children
 
 
-def _of_arguments(arguments: ast.arguments) -> list[ast.AST]:
-    """What of a function's parameters is evaluated where the function is defined."""
+def _evaluated_at_definition(arguments: ast.arguments) -> list[ast.AST]:
+    """Return the parts of a function's parameters that are evaluated where the function is defined."""
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     every += [extra for extra in (arguments.vararg, arguments.kwarg) if extra is not None]
     annotations = [argument.annotation for argument in every if argument.annotation is not None]
@@ -83,13 +83,13 @@ def _of_arguments(arguments: ast.arguments) -> list[ast.AST]:
 
 
 def walk_own_scope(nodes: list[ast.stmt]) -> list[ast.AST]:
-    """Give the nodes that run in the code's own scope: not the bodies of functions and lambdas.
+    """Return the nodes that run in the code's own scope: all but the bodies of functions and lambdas.
 
-    Their decorators, defaults and annotations do run here (unless the function has type parameters: then
-    annotations are evaluated in a scope of their own), and so do class bodies. Comprehensions count as part
-    of the scope around them: the compiler takes even an asynchronous generator expression for a
-    coroutine's, although it awaits nothing itself. Not so in a class body, where every other `await` is
-    an error: what would make a coroutine is left out there.
+    Decorators, defaults and annotations of functions run in it (annotations of a function with type
+    parameters do not: they have a scope of their own), and so do class bodies. Comprehensions count as
+    part of the scope around them: with an asynchronous generator expression, the compiler makes the code
+    a coroutine, although the expression itself awaits nothing. Class bodies are different, since any other
+    `await` is an error there: nodes that would make a coroutine are left out.
     """
     walked: list[ast.AST] = []
     bodies: list[ast.AST] = []
@@ -104,44 +104,44 @@ def walk_own_scope(nodes: list[ast.stmt]) -> list[ast.AST]:
 
 
 def _walk(todo: list[ast.AST], bodies: list[ast.AST]) -> list[ast.AST]:
-    """Walk until nothing is left `todo`; the statements of class bodies go into `bodies`."""
+    """Return the nodes in and below `todo`, which is emptied; class bodies are put into `bodies`."""
     walked: list[ast.AST] = []
     while todo:
         node = todo.pop()
         walked.append(node)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             todo += node.decorator_list
-            todo += _of_arguments(node.args)
+            todo += _evaluated_at_definition(node.args)
             if node.returns is not None:
                 todo.append(node.returns)
         elif isinstance(node, ast.Lambda):
-            todo += _of_arguments(node.args)
+            todo += _evaluated_at_definition(node.args)
         elif isinstance(node, ast.ClassDef):
             todo += [*node.decorator_list, *node.bases, *node.keywords]
             bodies += node.body
         else:
-            todo += _children(node)
+            todo += _child_nodes(node)
     return walked
 
 
-_AWAITS: Final = frozenset({ast.Await, ast.AsyncFor, ast.AsyncWith})
+_AWAITING_NODES: Final = frozenset({ast.Await, ast.AsyncFor, ast.AsyncWith})
 
 
 def _makes_coroutine(node: ast.AST) -> bool:
-    return type(node) in _AWAITS or (isinstance(node, ast.comprehension) and bool(node.is_async))
+    return type(node) in _AWAITING_NODES or (isinstance(node, ast.comprehension) and bool(node.is_async))
 
 
 def has_top_level_await(tree: ast.Module) -> bool:
-    """Whether the compiled code will be a coroutine (`CO_COROUTINE`)."""
+    """Return whether the compiled code will be a coroutine (`CO_COROUTINE`)."""
     return any(map(_makes_coroutine, walk_own_scope(tree.body)))
 
 
 def analyze(tree: ast.Module) -> Analysis:
-    """Read everything off a tree in one go."""
+    """Return the analysis of a cell's syntax tree."""
     own = walk_own_scope(tree.body)
     kinds = set(map(type, own))
-    calls, has_async_def = _called(tree.body)
-    aliases = _imports(own) if ast.Import in kinds or ast.ImportFrom in kinds else {}
+    calls, has_async_def = _find_calls(tree.body)
+    aliases = _import_origins(own) if ast.Import in kinds or ast.ImportFrom in kinds else {}
     blocking, candidates = (
         _blocking_calls(calls, aliases, _bound_names(own)) if calls or aliases else (False, ())
     )
@@ -159,21 +159,21 @@ def analyze(tree: ast.Module) -> Analysis:
     )
 
 
-def _root(name: str) -> str:
+def _first_part(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _imports(own: list[ast.AST]) -> dict[str, str]:
-    """Local name -> dotted origin, for the imports that the code itself makes."""
+def _import_origins(own: list[ast.AST]) -> dict[str, str]:
+    """Return local names with their dotted origins, for the imports that the code itself makes."""
     origins: dict[str, str] = {}
     for node in own:
         match node:
             case ast.Import():
                 for alias in node.names:
                     if alias.asname is None:
-                        origins[_root(alias.name)] = _root(alias.name)
-                        if _root(alias.name) in BLOCKING_IO_MODULES:
-                            origins[_root(alias.name)] = alias.name
+                        origins[_first_part(alias.name)] = _first_part(alias.name)
+                        if _first_part(alias.name) in BLOCKING_IO_MODULES:
+                            origins[_first_part(alias.name)] = alias.name
                     else:
                         origins[alias.asname] = alias.name
             case ast.ImportFrom(module=str(module), level=0):
@@ -185,7 +185,7 @@ def _imports(own: list[ast.AST]) -> dict[str, str]:
 
 
 def _bound_names(own: list[ast.AST]) -> frozenset[str]:
-    """Names that the code binds in its own scope by other means than imports."""
+    """Return the names that the code binds in its own scope in other ways than by imports."""
     names: set[str] = set()
     for node in own:
         match node:
@@ -201,7 +201,7 @@ def _bound_names(own: list[ast.AST]) -> frozenset[str]:
 def _blocking_calls(
     calls: list[ast.expr], aliases: dict[str, str], bound: frozenset[str]
 ) -> tuple[bool, tuple[BlockingCandidate, ...]]:
-    if any(_root(origin) in BLOCKING_IO_MODULES for origin in aliases.values()):
+    if any(_first_part(origin) in BLOCKING_IO_MODULES for origin in aliases.values()):
         return True, ()
     candidates: dict[BlockingCandidate, None] = {}
     for function in calls:
@@ -209,7 +209,7 @@ def _blocking_calls(
             case ast.Name(id=name):
                 candidate = BlockingCandidate(name, "")
             case ast.Attribute(attr=attribute):
-                root = _attribute_root(function)
+                root = _root_name(function)
                 if root is None:
                     continue
                 candidate = BlockingCandidate(root, attribute)
@@ -217,17 +217,17 @@ def _blocking_calls(
                 continue
         origin = aliases.get(candidate.root)
         if origin is not None:
-            if _origin_blocks(origin, candidate.attribute):
+            if _imported_call_blocks(origin, candidate.attribute):
                 return True, ()
         elif candidate.root not in bound:
             candidates[candidate] = None
     return False, tuple(candidates)
 
 
-def _called(body: list[ast.stmt]) -> tuple[list[ast.expr], bool]:
-    """What is called anywhere, and whether there is an async function.
+def _find_calls(body: list[ast.stmt]) -> tuple[list[ast.expr], bool]:
+    """Return everything that is called anywhere, and whether there is an async function.
 
-    But for the bodies of async functions: what blocks in there is no thread's job.
+    The bodies of async functions are left out: their calls run on the event loop, never in a thread.
     """
     calls: list[ast.expr] = []
     has_async_def = False
@@ -239,30 +239,30 @@ def _called(body: list[ast.stmt]) -> tuple[list[ast.expr], bool]:
             continue
         if isinstance(node, ast.Call):
             calls.append(node.func)
-        todo += _children(node)
+        todo += _child_nodes(node)
     return calls, has_async_def
 
 
-def _attribute_root(node: ast.Attribute) -> str | None:
+def _root_name(node: ast.Attribute) -> str | None:
     value: ast.expr = node.value
     while isinstance(value, ast.Attribute):
         value = value.value
     return value.id if isinstance(value, ast.Name) else None
 
 
-def _origin_blocks(origin: str, attribute: str) -> bool:
-    """Whether calling `attribute` of what was imported as `origin` (or `origin` itself) blocks."""
+def _imported_call_blocks(origin: str, attribute: str) -> bool:
+    """Return whether calling `attribute` of what was imported as `origin` (or `origin` itself) blocks."""
     module, _, name = origin.rpartition(".")
     called = attribute or name
     if called not in BLOCKING_IO_CALLS:
         return False
-    return _root(module if not attribute and module else origin) in _MODULES_WITH_BLOCKING_CALLS
+    return _first_part(module if not attribute and module else origin) in _MODULES_WITH_BLOCKING_CALLS
 
 
-def resolves_to_blocking(candidate: BlockingCandidate, namespace: Mapping[str, object]) -> bool:
-    """Decide a candidate by what its root name is bound to now.
+def is_blocking(candidate: BlockingCandidate, namespace: Mapping[str, object]) -> bool:
+    """Return whether a candidate blocks, by what its root name is bound to now.
 
-    No attribute of the user's objects is evaluated: only types and modules are looked at.
+    No attribute of the user's objects is evaluated: only their types and modules are examined.
     """
     root, attribute = candidate
     missing = object()
@@ -270,11 +270,11 @@ def resolves_to_blocking(candidate: BlockingCandidate, namespace: Mapping[str, o
     if value is missing:
         return not attribute and root in _BUILTIN_CALLS
     if isinstance(value, ModuleType):
-        name = _root(value.__name__)
+        name = _first_part(value.__name__)
         if name in BLOCKING_IO_MODULES:
             return True
         return attribute in BLOCKING_IO_CALLS and name in _MODULES_WITH_BLOCKING_CALLS
-    origin = _root(type(value).__module__)
+    origin = _first_part(type(value).__module__)
     if attribute:
         if origin in BLOCKING_IO_MODULES:
             return True
@@ -282,9 +282,9 @@ def resolves_to_blocking(candidate: BlockingCandidate, namespace: Mapping[str, o
     home = value.__module__ if isinstance(value, _FUNCTION_TYPES) else None
     if not isinstance(home, str):
         return False
-    if _root(home) in BLOCKING_IO_MODULES:
+    if _first_part(home) in BLOCKING_IO_MODULES:
         return True
-    return root in BLOCKING_IO_CALLS and _root(home) in _MODULES_WITH_BLOCKING_CALLS
+    return root in BLOCKING_IO_CALLS and _first_part(home) in _MODULES_WITH_BLOCKING_CALLS
 
 
 _FUNCTION_TYPES: Final = (type(analyze), type(len), type)

@@ -1,8 +1,8 @@
-"""The cells' sources, for tracebacks and `inspect.getsource`: each as long as code of the cell is there.
+"""Keeps cells' sources in `linecache` for tracebacks and `inspect.getsource`, while code of the cell exists.
 
-`linecache` forgets nothing by itself, so a session that runs new cells all day would keep them all. What
-may want a cell's lines is its code: a function of it, a frame in an error that is kept, a suspended
-generator. So the source goes when the last of the cell's code objects does.
+`linecache` drops nothing by itself, so a session that runs new cells all day would keep all of them. The
+lines of a cell are needed by its code: by a function, by a frame in an exception that is kept, by a
+suspended generator. So the source is removed when the last of the cell's code objects is deleted.
 """
 
 import linecache
@@ -15,7 +15,7 @@ type _Entry = tuple[int, float | None, list[str], str]
 
 
 class _CodeReference(ref[CodeType]):
-    """A code object of a cell, seen to its end."""
+    """A weak reference to a code object of a cell."""
 
     __slots__ = ("filename",)
 
@@ -28,55 +28,55 @@ def linecache_entry(filename: str, source: str) -> _Entry:
 
 
 class CellSources:
-    """What `linecache` holds of one session's cells. For the thread that compiles."""
+    """The sources of one session's cells in `linecache`. Used only by the thread that compiles."""
 
     def __init__(self) -> None:
-        """Hold nothing yet."""
+        """Start without any source."""
         self._entries: dict[str, _Entry] = {}
-        self._watches: dict[str, set[int]] = {}
-        """By filename, the ids of the watches on code that is there."""
-        self._kept: Final[dict[int, _CodeReference]] = {}
-        self._gone: Final[deque[_CodeReference]] = deque()
-        """Watches whose code has ended. No Python runs at that end: an interrupt that struck there would
-        be lost, and it may be any thread's."""
-        self._at_end: Final = self._gone.append
+        self._reference_ids: dict[str, set[int]] = {}
+        """By filename, the ids of the references to its code objects that still exist."""
+        self._references: Final[dict[int, _CodeReference]] = {}
+        self._dead_references: Final[deque[_CodeReference]] = deque()
+        """References whose code objects are deleted. The callback is a C function: Python code would run
+        in any thread, and an exception that a signal handler raises in it would be lost."""
+        self._on_code_end: Final = self._dead_references.append
         self._newest = ""
 
     def add(self, filename: str, source: str) -> None:
-        """Show a source's lines under a name: until the next one is added, or its code has ended."""
-        self._sweep()
+        """Add a source to `linecache`. Without `keep_while_alive`, the next `add` removes it."""
+        self._remove_dead()
         entry = linecache_entry(filename, source)
         there = cast("_Entry | None", linecache.cache.get(filename))
         if there is None or there[2] != entry[2]:
-            # One that a checkpoint brought stays: code that is not ours may need it.
+            # An entry that a restore made is left: restored code may need it.
             linecache.cache[filename] = self._entries[filename] = entry
         newest, self._newest = self._newest, filename
-        if newest != filename and newest not in self._watches:
-            self._drop(newest)  # it did not compile
+        if newest != filename and newest not in self._reference_ids:
+            self._remove_source(newest)  # it did not compile
 
-    def watch(self, filename: str, codes: list[CodeType]) -> None:
-        """Keep the lines of `filename` as long as one of these, or of the code in them, is there."""
-        ids = self._watches.setdefault(filename, set())
+    def keep_while_alive(self, filename: str, codes: list[CodeType]) -> None:
+        """Keep the lines of `filename` while one of these code objects, or one inside them, exists."""
+        ids = self._reference_ids.setdefault(filename, set())
         waiting = list(codes)
         while waiting:
             code = waiting.pop()
-            watch = _CodeReference(code, self._at_end)
-            watch.filename = filename
-            ids.add(id(watch))
-            self._kept[id(watch)] = watch
+            reference = _CodeReference(code, self._on_code_end)
+            reference.filename = filename
+            ids.add(id(reference))
+            self._references[id(reference)] = reference
             waiting += [constant for constant in code.co_consts if type(constant) is CodeType]
 
-    def _sweep(self) -> None:
-        while self._gone:
-            watch = self._gone.popleft()
-            ids = self._watches[watch.filename]
-            ids.discard(id(watch))
-            del self._kept[id(watch)]
+    def _remove_dead(self) -> None:
+        while self._dead_references:
+            reference = self._dead_references.popleft()
+            ids = self._reference_ids[reference.filename]
+            ids.discard(id(reference))
+            del self._references[id(reference)]
             if not ids:
-                del self._watches[watch.filename]
-                self._drop(watch.filename)
+                del self._reference_ids[reference.filename]
+                self._remove_source(reference.filename)
 
-    def _drop(self, filename: str) -> None:
+    def _remove_source(self, filename: str) -> None:
         entry = self._entries.pop(filename, None)
         if entry is not None and linecache.cache.get(filename) is entry:
             del linecache.cache[filename]

@@ -1,4 +1,4 @@
-"""Source to something that runs: compile, last-statement value, AST fallback, cache."""
+"""Compiles a cell: its code objects, the value of its last statement, the AST fallback, and the cache."""
 
 import ast
 import re
@@ -10,25 +10,25 @@ from typing import Any, Final
 import msgspec
 
 from pyrepl3_schemas.messages import ResultMode
-from pyrepl3_worker.code.analysis import Analysis, ExecutionMode, analyze, resolves_to_blocking
+from pyrepl3_worker.code.analysis import Analysis, ExecutionMode, analyze, is_blocking
 from pyrepl3_worker.code.cell_sources import CellSources
 from pyrepl3_worker.code.function_wrapper import wrap_in_function
 from pyrepl3_worker.errors import CompilationError
 
 CO_COROUTINE: Final = 0x80
 _FUTURE_FLAGS: Final = 0x1FF0000
-"""The bits of `co_flags` in which `from __future__ import …` leaves its mark (`__future__.py`)."""
+"""The bits of `co_flags` that `from __future__ import …` sets (`__future__.py`)."""
 
 CELL_PREFIX: Final = "<cell "
-WRAPPER: Final = "__async_exec__"
-LAST: Final = "__pyrepl3_last__"
+WRAPPER_NAME: Final = "__async_exec__"
+LAST_VALUE_NAME: Final = "__pyrepl3_last__"
 _NEWLINE: Final = re.compile(r"\r\n|\r|\n")
-_MOST_CHARS: Final = 16 * 1024 * 1024
-"""Characters of source that are kept compiled; their code takes several times that in memory."""
+_MAX_CACHED_CHARS: Final = 16 * 1024 * 1024
+"""Characters of source in the cache; the code takes several times as much memory."""
 
 
 class CompiledCell(msgspec.Struct):
-    """Code, ready to run. `body` runs first, then `last` gives the value."""
+    """A cell that is ready to run: `body` runs first, then `last` returns the value."""
 
     source: str
     filename: str
@@ -38,22 +38,26 @@ class CompiledCell(msgspec.Struct):
     is_coroutine: bool
     """Whether one of the two is a coroutine."""
     wrapped: bool
-    """Whether `body` defines the AST fallback's function, which is to be called (and awaited)."""
-    pops_last: bool
-    """Whether the value was bound to a hidden name, to be removed again."""
+    """Whether `body` defines the AST fallback's function, which must be called, and awaited if async."""
+    binds_last_value: bool
+    """Whether the value is bound to `LAST_VALUE_NAME`, which must be removed again."""
     flags: int
-    """Future flags that the code has switched on for the cells after it."""
-    quick: bool = False
-    """Whether it ran before, and took next to no time."""
+    """The `__future__` flags that the code switches on for later cells."""
+    was_fast: bool = False
+    """Whether it ran before, and took almost no time."""
     run_body: Callable[[], Any] | None = None
     run_last: Callable[[], Any] | None = None
     prepared: bool = False
-    """Whether the two before stand for `body` and `last` (see `cells.prepare`)."""
-    route: str = ""
-    """The name of its mode, when that depends on nothing but the code."""
+    """Whether `run_body` and `run_last` are set for `body` and `last` (see `run_cell.prepare`)."""
+    fixed_mode: str = ""
+    """The name of its mode, if that depends only on the code; else empty."""
 
     def mode(self, namespace: Mapping[str, object]) -> ExecutionMode:
-        """Decide the route, with what the names are bound to now."""
+        """Return the execution mode, by what the names are bound to now.
+
+        Args:
+            namespace: the namespace in which the cell will run.
+        """
         analysis = self.analysis
         if self.is_coroutine:
             return ExecutionMode.TOP_LEVEL_AWAIT
@@ -64,18 +68,18 @@ class CompiledCell(msgspec.Struct):
         if analysis.blocking:
             return ExecutionMode.BLOCKING_SYNC
         for candidate in analysis.candidates:
-            if resolves_to_blocking(candidate, namespace):
+            if is_blocking(candidate, namespace):
                 return ExecutionMode.BLOCKING_SYNC
         return ExecutionMode.SIMPLE_SYNC
 
 
 class CompilationCache:
-    """The most recently used cells, by their source itself: equal hashes of unlike code are no hit."""
+    """The most recently used cells, by the source itself: a hash alone could mistake one for another."""
 
     __slots__ = ("_cells", "_chars", "hits", "max_size", "misses")
 
     def __init__(self, max_size: int = 1000) -> None:
-        """Keep at most `max_size` cells; 0 keeps none. Of long ones it keeps fewer."""
+        """Keep at most `max_size` cells, fewer if they are long; 0 keeps none."""
         self.max_size = max_size
         self._chars = 0
         self._cells: dict[tuple[str, str, int], CompiledCell] = {}
@@ -83,24 +87,24 @@ class CompilationCache:
         self.misses = 0
 
     def get_compiled(self, code: str, mode: str, flags: int) -> CompiledCell | None:
-        """Give the cell compiled from just this source, result mode and flags."""
+        """Return the cell compiled from this source, result mode and flags; None if there is none."""
         key = (code, mode, flags)
         cell = self._cells.get(key)
         if cell is None:
             self.misses += 1
             return None
         self.hits += 1
-        if len(self._cells) >= self.max_size or self._chars > _MOST_CHARS // 2:
-            # Order matters only when something may have to go.
+        if len(self._cells) >= self.max_size or self._chars > _MAX_CACHED_CHARS // 2:
+            # The order matters only if a cell may soon have to be dropped.
             self._cells[key] = self._cells.pop(key)
         return cell
 
     def store_compiled(self, code: str, mode: str, flags: int, compiled: CompiledCell) -> None:
-        """Keep a cell; the one unused for longest goes when there are too many."""
-        if self.max_size == 0 or len(code) > _MOST_CHARS:
+        """Keep a cell; when there are too many, drop those that were unused for longest."""
+        if self.max_size == 0 or len(code) > _MAX_CACHED_CHARS:
             return
         self._chars += len(code)
-        while self._cells and (len(self._cells) >= self.max_size or self._chars > _MOST_CHARS):
+        while self._cells and (len(self._cells) >= self.max_size or self._chars > _MAX_CACHED_CHARS):
             oldest = next(iter(self._cells))
             del self._cells[oldest]
             self._chars -= len(oldest[0])
@@ -108,7 +112,7 @@ class CompilationCache:
 
 
 def filename_of(source: str) -> str:
-    """Give the name under which a cell's code appears in tracebacks: the same for the same source."""
+    """Return the filename of a cell's code in tracebacks: the same for the same source."""
     data = source.encode("utf-8", "surrogatepass")
     return f"{CELL_PREFIX}{zlib.crc32(data):08x}{zlib.adler32(data):08x}>"
 
@@ -121,74 +125,82 @@ class Compiler:
         self.cache = CompilationCache(cache_size)
         self._sources = CellSources()
         self.ast_transforms = 0
-        self._flags = 0
+        self._future_flags = 0
 
     def compile(self, source: str, result_mode: ResultMode = "last_expr_or_assign") -> CompiledCell:
-        """Give the cell of a source, from the cache if it was compiled before.
+        """Return the compiled cell of a source, from the cache if it was compiled before.
+
+        Args:
+            source: the cell's source.
+            result_mode: which last statements give the cell a value.
 
         Raises:
             CompilationError: it does not compile; `__cause__` is the compiler's error.
         """
-        cell = self.cache.get_compiled(source, result_mode, self._flags)
+        cell = self.cache.get_compiled(source, result_mode, self._future_flags)
         if cell is None:
             cell = self._compile(source, result_mode)
-            self._sources.watch(cell.filename, [code for code in (cell.body, cell.last) if code is not None])
+            self._sources.keep_while_alive(
+                cell.filename, [code for code in (cell.body, cell.last) if code is not None]
+            )
             if not cell.analysis.candidates:
-                cell.route = cell.mode({}).value
-            self.cache.store_compiled(source, result_mode, self._flags, cell)
+                cell.fixed_mode = cell.mode({}).value
+            self.cache.store_compiled(source, result_mode, self._future_flags, cell)
         if cell.wrapped:
             self.ast_transforms += 1
         return cell
 
-    def adopt(self, cell: CompiledCell) -> None:
-        """Let a cell that ran switch its `__future__` features on for those after it, as the REPL does."""
-        self._flags |= cell.flags
+    def apply_future_flags(self, cell: CompiledCell) -> None:
+        """Switch a cell's `__future__` features on for later cells, as the REPL does; call it when it ran."""
+        self._future_flags |= cell.flags
 
     def _compile(self, source: str, result_mode: ResultMode) -> CompiledCell:
         filename = filename_of(source)
         self._sources.add(filename, source)
         try:
-            tree = compile(source, filename, "exec", ast.PyCF_ONLY_AST | self._flags, dont_inherit=True)
+            tree = compile(
+                source, filename, "exec", ast.PyCF_ONLY_AST | self._future_flags, dont_inherit=True
+            )
             analysis = analyze(tree)
             if analysis.returns and not analysis.yields:
-                return self._wrap(source, filename, tree, analysis, result_mode)
+                return self._compile_in_function(source, filename, tree, analysis, result_mode)
             statement = tree.body[-1] if tree.body else None
             try:
-                return self._direct(source, filename, tree, analysis, result_mode)
+                return self._compile_tree(source, filename, tree, analysis, result_mode)
             except RecursionError:
-                # Up to Python 3.12 a tree may nest less deeply than a source.
+                # Up to Python 3.12, the compiler accepts less nesting in a tree than in a source.
                 if statement is None:
                     raise
-                return self._from_source(source, filename, statement, analysis, result_mode)
+                return self._compile_text(source, filename, statement, analysis, result_mode)
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
             # ValueError: NUL bytes. The others: nesting deeper than the parser's or compiler's stack.
             raise compilation_error(error, filename) from error
 
-    def _direct(
+    def _compile_tree(
         self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
     ) -> CompiledCell:
         body = tree.body
         last, pops_last = _split_last(body, result_mode)
-        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self._flags
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self._future_flags
         body_code = last_code = None
         if body:
             body_code = compile(tree, filename, "exec", flags, dont_inherit=True)
-            # `from __future__` in the body holds for the last expression too.
+            # `from __future__` in the body also applies to the last expression.
             flags |= body_code.co_flags & _FUTURE_FLAGS
         if last is not None:
             last_code = compile(ast.Expression(last), filename, "eval", flags, dont_inherit=True)
         elif body_code is None:
             body_code = compile(tree, filename, "exec", flags, dont_inherit=True)
-        return _cell_of(source, filename, analysis, body_code, last_code, flags, pops_last=pops_last)
+        return _make_cell(source, filename, analysis, body_code, last_code, flags, binds_last_value=pops_last)
 
-    def _from_source(
+    def _compile_text(
         self, source: str, filename: str, statement: ast.stmt, analysis: Analysis, result_mode: ResultMode
     ) -> CompiledCell:
-        """Compile text and no tree; `statement` is the last one.
+        """Compile text instead of a tree; `statement` is the last statement.
 
-        What was assigned to `a.b` or `a[i]` is no value then: to catch it takes a tree.
+        An assignment to `a.b` or `a[i]` gives no value then: that takes a change of the tree.
         """
-        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self._flags
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self._future_flags
         body, value = source, None
         if isinstance(statement, ast.Expr) and result_mode != "none":
             body, value = _split_source(source, statement)
@@ -201,15 +213,15 @@ class Compiler:
         last_code: CodeType | None = None
         if last is not None:
             last_code = compile(last, filename, "eval", flags, dont_inherit=True)
-        return _cell_of(source, filename, analysis, body_code, last_code, flags, pops_last=False)
+        return _make_cell(source, filename, analysis, body_code, last_code, flags, binds_last_value=False)
 
-    def _wrap(
+    def _compile_in_function(
         self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
     ) -> CompiledCell:
-        """The AST fallback: the body of an (async) function that binds its names globally."""
+        """Compile by the AST fallback: as the body of an (async) function with global names."""
         last, _ = _split_last(tree.body, "none" if result_mode == "none" else "last_expr")
-        wrapped = wrap_in_function(tree, last, WRAPPER, is_async=analysis.awaits)
-        code = compile(wrapped, filename, "exec", self._flags, dont_inherit=True)
+        wrapped = wrap_in_function(tree, last, WRAPPER_NAME, is_async=analysis.awaits)
+        code = compile(wrapped, filename, "exec", self._future_flags, dont_inherit=True)
         return CompiledCell(
             source=source,
             filename=filename,
@@ -218,12 +230,12 @@ class Compiler:
             last=None,
             is_coroutine=analysis.awaits,
             wrapped=True,
-            pops_last=False,
+            binds_last_value=False,
             flags=code.co_flags & _FUTURE_FLAGS,
         )
 
 
-def _cell_of(
+def _make_cell(
     source: str,
     filename: str,
     analysis: Analysis,
@@ -231,7 +243,7 @@ def _cell_of(
     last: CodeType | None,
     flags: int,
     *,
-    pops_last: bool,
+    binds_last_value: bool,
 ) -> CompiledCell:
     return CompiledCell(
         source=source,
@@ -241,27 +253,30 @@ def _cell_of(
         last=last,
         is_coroutine=any(code.co_flags & CO_COROUTINE for code in (body, last) if code is not None),
         wrapped=False,
-        pops_last=pops_last,
+        binds_last_value=binds_last_value,
         flags=flags & _FUTURE_FLAGS,
     )
 
 
 def compilation_error(error: Exception, filename: str) -> CompilationError:
-    """Give the executor's error for the compiler's."""
+    """Return the executor's error for an error of the compiler."""
     if isinstance(error, SyntaxError):
-        mended = CompilationError(*error.args)
-        # Errors of the symbol table's pass have these as attributes alone, not in `args`.
-        mended.msg, mended.filename, mended.text = error.msg, error.filename, error.text
-        mended.lineno, mended.offset = error.lineno, error.offset
-        mended.end_lineno, mended.end_offset = error.end_lineno, error.end_offset
-        mended.print_file_and_line = error.print_file_and_line
-        return mended
+        converted = CompilationError(*error.args)
+        # Errors of the symbol table have these only as attributes, not in `args`.
+        converted.msg, converted.filename, converted.text = error.msg, error.filename, error.text
+        converted.lineno, converted.offset = error.lineno, error.offset
+        converted.end_lineno, converted.end_offset = error.end_lineno, error.end_offset
+        converted.print_file_and_line = error.print_file_and_line
+        return converted
     text = str(error) if isinstance(error, ValueError) else f"the code nests too deeply to compile ({error})"
     return CompilationError(text, (filename, 1, 1, None))
 
 
 def _split_last(body: list[ast.stmt], result_mode: ResultMode) -> tuple[ast.expr | None, bool]:
-    """Take the value's expression off the body; say whether a hidden name is used for it."""
+    """Return the expression of the cell's value, and whether it reads `LAST_VALUE_NAME`.
+
+    An expression statement is removed from `body`; an assignment stays.
+    """
     if not body or result_mode == "none":
         return None, False
     match body[-1]:
@@ -270,29 +285,29 @@ def _split_last(body: list[ast.stmt], result_mode: ResultMode) -> tuple[ast.expr
             return value, False
         case ast.Assign() as assign if result_mode == "last_expr_or_assign":
             target = assign.targets[0]
-            if _is_plain(target):
-                return _load(target), False
-            # What was assigned to `a.b` or `a[i]` is caught on its way: reading it back would run
-            # the object's own code once more.
-            hidden = ast.Name(LAST, ast.Store())
+            if _binds_only_names(target):
+                return _to_load_context(target), False
+            # The value assigned to `a.b` or `a[i]` is bound to a hidden name too: reading it back would
+            # run the object's own code once more.
+            hidden = ast.Name(LAST_VALUE_NAME, ast.Store())
             assign.value = ast.NamedExpr(hidden, assign.value)
             for name in (hidden, assign.value):
                 ast.copy_location(name, assign)
-            return ast.copy_location(ast.Name(LAST, ast.Load()), assign), True
+            return ast.copy_location(ast.Name(LAST_VALUE_NAME, ast.Load()), assign), True
         case (
             ast.AugAssign(target=ast.Name() as name)
             | ast.AnnAssign(target=ast.Name() as name, value=ast.expr())
         ) if result_mode == "last_expr_or_assign":
-            return _load(name), False
+            return _to_load_context(name), False
         case _:
             return None, False
 
 
 def _split_source(source: str, statement: ast.Expr) -> tuple[str, str]:
-    """Give what comes before an expression, and the expression, in brackets, at the same line and column."""
+    """Return the source before an expression, and the expression in brackets at its line and column."""
     line, column = statement.lineno, statement.col_offset
-    start = _index_of(source, line, column)
-    text = source[start : _index_of(source, statement.end_lineno or line, statement.end_col_offset or 0)]
+    start = _offset_of(source, line, column)
+    text = source[start : _offset_of(source, statement.end_lineno or line, statement.end_col_offset or 0)]
     if line > 1:
         text = f"{'\n' * (line - 2)}(\n{' ' * column}{text}\n)"
     elif column > 0:
@@ -300,8 +315,8 @@ def _split_source(source: str, statement: ast.Expr) -> tuple[str, str]:
     return source[:start], text
 
 
-def _index_of(source: str, line: int, column: int) -> int:
-    """Give the place in a text of what a tree calls a line, from 1, and a column, in bytes."""
+def _offset_of(source: str, line: int, column: int) -> int:
+    """Return the index in a text of a line, from 1, and a column in bytes, as syntax trees count them."""
     start = 0
     for _ in range(line - 1):
         end = _NEWLINE.search(source, start)
@@ -310,27 +325,29 @@ def _index_of(source: str, line: int, column: int) -> int:
     return start + len(source[start : start + column].encode()[:column].decode(errors="ignore"))
 
 
-def _is_plain(target: ast.expr) -> bool:
+def _binds_only_names(target: ast.expr) -> bool:
     match target:
         case ast.Name():
             return True
         case ast.Starred(value=inner):
-            return _is_plain(inner)
+            return _binds_only_names(inner)
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
-            return all(_is_plain(part) for part in parts)
+            return all(_binds_only_names(part) for part in parts)
         case _:
             return False
 
 
-def _load(target: ast.expr) -> ast.expr:
-    """The same names, read instead of bound."""
+def _to_load_context(target: ast.expr) -> ast.expr:
+    """Return an assignment's target as an expression that reads the same names."""
     match target:
         case ast.Name(id=name):
             return ast.copy_location(ast.Name(name, ast.Load()), target)
         case ast.Starred(value=inner):
-            # `a, *b = …` bound a list to b; a tuple of what was bound holds it as it is.
-            return _load(inner)
+            # `a, *b = …` binds a list to b; the value is a tuple that holds this list.
+            return _to_load_context(inner)
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
-            return ast.copy_location(ast.Tuple([_load(part) for part in parts], ast.Load()), target)
+            return ast.copy_location(
+                ast.Tuple([_to_load_context(part) for part in parts], ast.Load()), target
+            )
         case _:
             return target

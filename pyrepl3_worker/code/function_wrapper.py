@@ -1,10 +1,10 @@
-"""The AST fallback: code as the body of a function, for what a module's code cannot do (`return`)."""
+"""The AST fallback: makes code the body of a function, for what module code cannot do (`return`)."""
 
 import ast
 
 
-class _Globalizer(ast.NodeTransformer):
-    """Finds the names that a scope binds, and takes out what a function may not hold for globals."""
+class _BoundNameCollector(ast.NodeTransformer):
+    """Collects the names that a scope binds, and removes annotations, which global names may not have."""
 
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
@@ -15,7 +15,7 @@ class _Globalizer(ast.NodeTransformer):
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
-        # "annotated name can't be global": keep the assignment, drop the annotation.
+        # The compiler refuses it ("annotated name can't be global"), so only the assignment is kept.
         if not isinstance(node.target, ast.Name):
             return self.generic_visit(node)
         if node.value is None:
@@ -40,7 +40,7 @@ class _Globalizer(ast.NodeTransformer):
         return node
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
-        # Its targets are its own; a walrus in its conditions binds in the scope around it.
+        # Its targets are local to it; `:=` in its conditions binds in the scope around it.
         self.visit(node.iter)
         for condition in node.ifs:
             self.visit(condition)
@@ -76,22 +76,21 @@ class _Globalizer(ast.NodeTransformer):
 
 
 def wrap_in_function(tree: ast.Module, last: ast.expr | None, name: str, *, is_async: bool) -> ast.Module:
-    """Make the code the body of a function, every name it binds declared global.
+    """Return a module that defines a function with the code as its body; the names it binds are global.
+
+    `compile` refuses the module for code that no function may hold (`from m import *`).
 
     Args:
-        tree: the code, without `last`.
-        last: what the function gives, unless a `return` is met before.
-        name: the function's.
+        tree: the code, without `last`; it is changed.
+        last: the expression that the function returns at its end; None for none.
+        name: the function's name.
         is_async: whether it is a coroutine function.
-
-    Raises:
-        SyntaxError: later, from `compile`, for what a function can't hold (`from m import *`).
     """
     body = tree.body
     futures: list[ast.stmt] = []
     while body and isinstance(body[0], ast.ImportFrom) and body[0].module == "__future__":
         futures.append(body.pop(0))
-    globalizer = _Globalizer()
+    globalizer = _BoundNameCollector()
     body = [globalizer.visit(statement) for statement in body]
     if last is not None:
         globalizer.visit(last)

@@ -1,7 +1,7 @@
-"""Import control: a guard rail for what the session's own code imports, not a boundary.
+"""Import control: a guard rail for the imports of the session's own code, not a boundary.
 
-Code that wants around it gets around it (`importlib`, `sys.modules`, a library's own imports). What
-must hold is confinement's job.
+Code can bypass it (by `importlib`, `sys.modules` or a library's own imports). The boundary is
+confinement.
 """
 
 import builtins
@@ -12,39 +12,47 @@ from pyrepl3_worker.config import ExecutorConfig
 
 
 class ImportController:
-    """Decides about imports by name: `a.b` is covered by what is said of `a.b` or of `a`."""
+    """Allows and denies imports by name: `a.b` is covered by an entry for `a.b` or for `a`."""
 
     def __init__(self, config: ExecutorConfig, namespace: Mapping[str, object]) -> None:
-        """Check imports made from `namespace` alone, so that libraries import what they need."""
+        """Check only imports made from `namespace`, so that libraries import what they need.
+
+        Args:
+            config: its `allow_imports`, `allowed_modules` and `denied_modules`.
+            namespace: the globals of the session's code.
+        """
         self._config = config
         self._namespace = namespace
         self._import = builtins.__import__
 
     @property
     def restricts(self) -> bool:
-        """Whether there is anything to check."""
+        """Whether the configuration restricts imports at all."""
         config = self._config
         return not config.allow_imports or config.allowed_modules is not None or bool(config.denied_modules)
 
     def install(self) -> None:
-        """Check from now on; does nothing when nothing is restricted."""
+        """Replace `builtins.__import__`, if the configuration restricts imports."""
         if self.restricts:
             builtins.__import__ = self.controlled_import
 
     def check(self, name: str) -> None:
-        """Let a module name pass.
+        """Return if a module may be imported.
+
+        Args:
+            name: the module's full name.
 
         Raises:
-            ImportError: it may not be imported; says by which setting.
+            ImportError: it may not be imported; the message names the setting.
         """
         config = self._config
         if not config.allow_imports:
             raise ImportError(
                 f"import of {name!r} refused: imports are off here (allow_imports=False)", name=name
             )
-        if _covered(name, config.denied_modules):
+        if _is_covered(name, config.denied_modules):
             raise ImportError(f"import of {name!r} refused: it is in denied_modules", name=name)
-        if config.allowed_modules is not None and not _covered(name, config.allowed_modules):
+        if config.allowed_modules is not None and not _is_covered(name, config.allowed_modules):
             raise ImportError(f"import of {name!r} refused: it is not in allowed_modules", name=name)
 
     def controlled_import(
@@ -55,13 +63,17 @@ class ImportController:
         fromlist: Sequence[str] = (),
         level: int = 0,
     ) -> ModuleType:
-        """Stand in for `builtins.__import__`."""
+        """Check an import, then make it; has the signature of `builtins.__import__`.
+
+        Raises:
+            ImportError: the module may not be imported, or does not exist.
+        """
         if globals is self._namespace and level == 0:
             self.check(name)
         return self._import(name, globals, locals, fromlist, level)
 
 
-def _covered(name: str, names: frozenset[str]) -> bool:
+def _is_covered(name: str, names: frozenset[str]) -> bool:
     while name:
         if name in names:
             return True

@@ -1,4 +1,4 @@
-"""Which frames of a stack are the worker's own, recognised by their file."""
+"""Which frames of a stack are the worker's own, recognised by their files."""
 
 import os
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 import pyrepl3_worker
 
 PACKAGE_FOLDER: Final = os.path.dirname(pyrepl3_worker.__file__) + os.sep
-"""The worker's root folder. A frame whose file lies below it is the worker's, whichever room it is in."""
+"""The worker's root folder: a frame whose file lies below it is one of the worker's."""
 
 TRANSPARENT_FILES: Final = frozenset(
     PACKAGE_FOLDER + name
@@ -21,8 +21,8 @@ TRANSPARENT_FILES: Final = frozenset(
         "rendering/reprs.py",
     )
 )
-"""Files through which an exception may be raised from a signal handler, although they are the worker's.
+"""Files of the worker through which a signal handler may raise an exception all the same.
 
-They do nothing but call the code's own `__repr__` and the like, and hold no state that could break (or,
-where objects are pickled, none that is used after an error).
+They only call the own code of the user's objects (`__repr__`, `__reduce__`), and hold no state that an
+exception could break (or, where objects are pickled, none that is used after an error).
 """

@@ -1,52 +1,60 @@
-"""Suggestions for code that does not compile: mended code that does."""
+"""Suggests corrections of code that does not compile, and advice for errors about event loops."""
 
 import re
 from typing import Final
 
 from pyrepl3_worker.code.compiler import filename_of
 
-_OPENERS: Final = re.compile(
+_BLOCK_STATEMENT: Final = re.compile(
     r"^\s*(if|elif|else|for|while|def|class|try|except|finally|with|match|case|async\s+(def|for|with))\b"
 )
-_PRINT: Final = re.compile(r"^(\s*)print\s+(?!\()(\S.*?)\s*$")
-_LARGEST: Final = 200_000
-"""Characters; mending longer code would cost more than it gives."""
+_PRINT_STATEMENT: Final = re.compile(r"^(\s*)print\s+(?!\()(\S.*?)\s*$")
+_MAX_CHARS: Final = 200_000
+"""Longer code is not corrected: that would take too long."""
 
 
 class ErrorRecovery:
-    """The specification's strategies: missing colons, indentation, print statements."""
+    """The specification's corrections: missing colons, indentation, print statements."""
 
     @staticmethod
     def handle_compilation_error(error: SyntaxError, code: str) -> str | None:
-        """Give the whole code, mended so that it compiles, or None.
+        """Return the whole code with corrections, so that it compiles; None if they are not found.
 
-        A mend touches the line the compiler complains of, or the one before; several faults of one
-        kind are mended one after the other.
+        A correction changes the line that the compiler reports, or the line before; several mistakes are
+        corrected one after the other.
+
+        Args:
+            error: the compiler's error.
+            code: the code.
         """
-        if len(code) > _LARGEST:
+        if len(code) > _MAX_CHARS:
             return None
         for _ in range(10):
             line = error.lineno
             if line is None:
                 return None
-            remaining: SyntaxError | None = None
-            for mended in _mends(code, line):
-                if mended == code:
+            later_error: SyntaxError | None = None
+            for fixed in _candidate_fixes(code, line):
+                if fixed == code:
                     continue
-                again = _compile_error(mended)
-                if again is None:
-                    return mended
-                if again.lineno is not None and again.lineno > line and remaining is None:
-                    remaining, code = again, mended
+                next_error = _compile_error(fixed)
+                if next_error is None:
+                    return fixed
+                if next_error.lineno is not None and next_error.lineno > line and later_error is None:
+                    later_error, code = next_error, fixed
                     break
-            if remaining is None:
+            if later_error is None:
                 return None
-            error = remaining
+            error = later_error
         return None
 
     @staticmethod
     def handle_async_context_error(error: BaseException) -> str | None:
-        """Give advice for an error about event loops, or None when it is about something else."""
+        """Return advice for an error about event loops; None if the error is about something else.
+
+        Args:
+            error: the exception that the cell raised.
+        """
         text = str(error)
         if "no running event loop" in text:
             return "await it at the top level, or run it with asyncio.run(...): both work in a cell"
@@ -69,49 +77,52 @@ def _compile_error(code: str) -> SyntaxError | None:
     return None
 
 
-def _mends(code: str, lineno: int) -> list[str]:
+def _candidate_fixes(code: str, lineno: int) -> list[str]:
     lines = code.split("\n")
-    mends: list[str] = []
+    fixes: list[str] = []
     for at in (lineno - 1, lineno - 2):
         if not 0 <= at < len(lines):
             continue
         line = lines[at]
-        match = _PRINT.match(line)
+        match = _PRINT_STATEMENT.match(line)
         if match:
-            mends.append(_with(lines, at, f"{match[1]}print({match[2].rstrip(',')})"))
+            fixes.append(_replace_line(lines, at, f"{match[1]}print({match[2].rstrip(',')})"))
         bare, comment = _split_comment(line)
-        if _OPENERS.match(line) and not bare.endswith(":"):
-            mends.append(_with(lines, at, f"{bare}:{comment}"))
-        mends.extend(_indentation_mends(lines, at))
-    return mends
+        if _BLOCK_STATEMENT.match(line) and not bare.endswith(":"):
+            fixes.append(_replace_line(lines, at, f"{bare}:{comment}"))
+        fixes.extend(_indentation_fixes(lines, at))
+    return fixes
 
 
 def _split_comment(line: str) -> tuple[str, str]:
-    """A line without its trailing comment and blanks, and those. Wrong within strings, hence compiled."""
+    """Return a line without its trailing comment and blanks, and those.
+
+    It is wrong about a `#` in a string; the correction does not compile then, and is dropped.
+    """
     at = line.find("#")
     bare = (line if at < 0 else line[:at]).rstrip()
     return bare, line[len(bare) :]
 
 
-def _indentation_mends(lines: list[str], at: int) -> list[str]:
-    mends: list[str] = []
+def _indentation_fixes(lines: list[str], at: int) -> list[str]:
+    fixes: list[str] = []
     line = lines[at]
     if "\t" in line:
-        mends.append("\n".join(text.expandtabs(4) for text in lines))
+        fixes.append("\n".join(text.expandtabs(4) for text in lines))
     before = next((text for text in reversed(lines[:at]) if text.strip()), "")
     indent = len(before) - len(before.lstrip())
     text = line.lstrip()
     if not text:
-        return mends
-    if _OPENERS.match(before) and _split_comment(before)[0].endswith(":"):
-        mends.append(_with(lines, at, " " * (indent + 4) + text))
-    mends.append(_with(lines, at, " " * indent + text))
+        return fixes
+    if _BLOCK_STATEMENT.match(before) and _split_comment(before)[0].endswith(":"):
+        fixes.append(_replace_line(lines, at, " " * (indent + 4) + text))
+    fixes.append(_replace_line(lines, at, " " * indent + text))
     if not before:
         # A whole block pasted with its indentation.
         own = line[: len(line) - len(text)]
-        mends.append("\n".join(other.removeprefix(own) for other in lines))
-    return mends
+        fixes.append("\n".join(other.removeprefix(own) for other in lines))
+    return fixes
 
 
-def _with(lines: list[str], at: int, line: str) -> str:
+def _replace_line(lines: list[str], at: int, line: str) -> str:
     return "\n".join([*lines[:at], line, *lines[at + 1 :]])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-from pyrepl3_worker.code.compiler import CO_COROUTINE, LAST, WRAPPER, CompiledCell
+from pyrepl3_worker.code.compiler import CO_COROUTINE, LAST_VALUE_NAME, WRAPPER_NAME, CompiledCell
 from pyrepl3_worker.execution.execution import WorkerExecution, current_path
 from pyrepl3_worker.execution.host import NO_VALUE
 from pyrepl3_worker.interrupts.signals import runs_user_code
@@ -45,10 +45,10 @@ def run_and_encode(
             cell.run_body()
         if cell.run_last is not None:
             value = cell.run_last()
-            if cell.pops_last:
-                namespace.pop(LAST, None)
+            if cell.binds_last_value:
+                namespace.pop(LAST_VALUE_NAME, None)
         elif cell.wrapped:
-            value = namespace.pop(WRAPPER)()
+            value = namespace.pop(WRAPPER_NAME)()
         else:
             value = NO_VALUE
     finally:
@@ -66,14 +66,14 @@ async def await_cell(cell: CompiledCell, namespace: dict[str, Any]) -> Any:
         if value is not None:
             await value
     if cell.wrapped:
-        return await namespace.pop(WRAPPER)()
+        return await namespace.pop(WRAPPER_NAME)()
     if cell.last is None or cell.run_last is None:
         return NO_VALUE
     value = cell.run_last()
     if cell.last.co_flags & CO_COROUTINE:
         value = await value
-    if cell.pops_last:
-        namespace.pop(LAST, None)
+    if cell.binds_last_value:
+        namespace.pop(LAST_VALUE_NAME, None)
     return value
 
 

@@ -18,7 +18,7 @@ from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.head_tail import shorten_to_characters
 from pyrepl3_schemas.messages import Error, ErrorKind, ExceptionData, Frame
-from pyrepl3_worker.code.compiler import CELL_PREFIX, WRAPPER
+from pyrepl3_worker.code.compiler import CELL_PREFIX, WRAPPER_NAME
 from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER
 from pyrepl3_worker.errors import CompilationError
 from pyrepl3_worker.rendering.reprs import encodable, type_name
@@ -161,7 +161,7 @@ def _frame_of(step: TracebackType) -> Frame:
     return Frame(
         filename=bounded(filename, 1000),
         lineno=step.tb_lineno,
-        name="<module>" if code.co_name == WRAPPER else bounded(code.co_name, 500),
+        name="<module>" if code.co_name == WRAPPER_NAME else bounded(code.co_name, 500),
         line=bounded(line, 1000),
         end_lineno=end_lineno,
         colno=colno,
@@ -234,7 +234,7 @@ def _user_frames(stack: Iterable[FrameSummary]) -> list[FrameSummary]:
     first = next((at for at, frame in enumerate(frames) if frame.filename.startswith(CELL_PREFIX)), 0)
     frames = frames[first:]
     for frame in frames:
-        if frame.name == WRAPPER:
+        if frame.name == WRAPPER_NAME:
             frame.name = "<module>"
     return _without_middle(frames)
 

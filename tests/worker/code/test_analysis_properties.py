@@ -1,4 +1,4 @@
-"""The analysis of a cell against what the compiler itself makes of it, on generated programs."""
+"""The analysis of generated cells, compared with what the compiler makes of them."""
 
 import ast
 from textwrap import indent
@@ -16,8 +16,8 @@ CO_COROUTINE: Final = 0x80
 atoms = st.sampled_from(["x", "1", "'t'", "f(x)", "await f(x)", "await x"])
 
 
-def grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Expressions around expressions, each with scopes of its own in some of them."""
+def compound_expressions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Expressions that contain expressions, in scopes of their own in some of them."""
     return st.one_of(
         st.tuples(inner, inner).map(lambda two: f"({two[0]} + {two[1]})"),
         inner.map(lambda one: f"(lambda a={one}: a)"),
@@ -33,11 +33,11 @@ def grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-expressions = st.recursive(atoms, grown, max_leaves=4)
+expressions = st.recursive(atoms, compound_expressions, max_leaves=4)
 
 
-def blocks(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Statements around statements."""
+def compound_statements(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Statements that contain statements."""
     body = inner.map(lambda text: indent(text, "    "))
     return st.one_of(
         st.tuples(expressions, body).map(lambda two: f"if {two[0]}:\n{two[1]}"),
@@ -66,7 +66,7 @@ statements = st.recursive(
         expressions.map(lambda text: f"assert {text}"),
         expressions.map(lambda text: f"del v[{text}]"),
     ),
-    blocks,
+    compound_statements,
     max_leaves=3,
 )
 programs = st.lists(statements, min_size=1, max_size=3).map("\n".join)

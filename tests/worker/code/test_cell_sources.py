@@ -1,4 +1,4 @@
-"""Sources of cells: there for whoever can show them, gone when nobody can."""
+"""Cells' sources in `linecache`: kept while code of the cell exists, then removed."""
 
 import asyncio
 import gc
@@ -14,16 +14,16 @@ from pyrepl3_worker.errors import CompilationError
 
 
 @pytest.fixture(autouse=True)
-def no_sources() -> Iterator[None]:
-    """Start with no cell's source, and leave none."""
-    for filename in cells():
+def clean_linecache() -> Iterator[None]:
+    """Start without any cell's source, and leave none."""
+    for filename in cell_filenames():
         del linecache.cache[filename]
     yield
-    for filename in cells():
+    for filename in cell_filenames():
         del linecache.cache[filename]
 
 
-def cells() -> list[str]:
+def cell_filenames() -> list[str]:
     return [filename for filename in linecache.cache if filename.startswith(CELL_PREFIX)]
 
 
@@ -36,9 +36,9 @@ def run(compiler: Compiler, source: str, namespace: dict[str, Any] | None = None
     return namespace
 
 
-def push_out(compiler: Compiler, size: int = 3) -> None:
-    """Have newer cells take all places of the cache."""
-    gc.collect()  # a class and its methods lead to each other
+def fill_cache(compiler: Compiler, size: int = 3) -> None:
+    """Run newer cells until the cache holds only those."""
+    gc.collect()  # a class and its methods are a reference cycle
     for number in range(size + 1):
         run(compiler, f"newer = {number}")
 
@@ -49,14 +49,14 @@ def test_many_cells_leave_as_many_sources_as_the_cache_keeps_cells() -> None:
     for number in range(300):
         source = f"def f(): return {number}\nasync def g(): return [f() for _ in range({number})]"
         run(compiler, source, namespace)
-    assert 10 <= len(cells()) <= 12
+    assert 10 <= len(cell_filenames()) <= 12
 
 
 def test_without_a_cache_only_the_newest_source_is_there() -> None:
     compiler = Compiler(0)
     for number in range(20):
         run(compiler, f"x = {number}")
-    assert cells() == [filename_of("x = 19")]
+    assert cell_filenames() == [filename_of("x = 19")]
 
 
 def test_cells_that_do_not_compile_leave_the_newest_source() -> None:
@@ -64,7 +64,7 @@ def test_cells_that_do_not_compile_leave_the_newest_source() -> None:
     for number in range(20):
         with pytest.raises(CompilationError):
             compiler.compile(f"x = {number} +")
-    assert cells() == [filename_of("x = 19 +")]
+    assert cell_filenames() == [filename_of("x = 19 +")]
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ def test_cells_that_do_not_compile_leave_the_newest_source() -> None:
 def test_a_source_stays_as_long_as_something_of_its_cell_does(source: str, keep: str) -> None:
     compiler = Compiler(3)
     namespace = run(compiler, source)
-    push_out(compiler)
+    fill_cache(compiler)
     assert linecache.getline(filename_of(source), 1) == source.splitlines(keepends=True)[0]
     namespace.clear()
-    push_out(compiler)
-    assert filename_of(source) not in cells(), keep
+    fill_cache(compiler)
+    assert filename_of(source) not in cell_filenames(), keep
 
 
 def test_an_error_that_is_kept_shows_its_lines() -> None:
@@ -95,21 +95,21 @@ def test_an_error_that_is_kept_shows_its_lines() -> None:
         run(compiler, source)
     except ZeroDivisionError as raised:
         error = raised
-    push_out(compiler)
+    fill_cache(compiler)
     assert "one / 0" in "".join(traceback.format_exception(error))
     error = None
-    push_out(compiler)
-    assert filename_of(source) not in cells()
+    fill_cache(compiler)
+    assert filename_of(source) not in cell_filenames()
 
 
 def test_a_source_that_is_compiled_again_stays_for_the_new_code() -> None:
     source = "def f():\n    return 1"
     compiler = Compiler(3)
     old = run(compiler, source)
-    push_out(compiler)
+    fill_cache(compiler)
     new = run(compiler, source)
     old.clear()
-    push_out(compiler)
+    fill_cache(compiler)
     assert linecache.getline(new["f"].__code__.co_filename, 2) == "    return 1"
 
 
@@ -119,9 +119,9 @@ def test_a_source_that_a_checkpoint_brought_is_not_ours_to_drop() -> None:
     run(compiler, source).clear()
     lines = str(source).splitlines(keepends=True)
     linecache.cache[filename_of(source)] = (len(source), None, lines, filename_of(source))
-    push_out(compiler)
+    fill_cache(compiler)
     run(compiler, source).clear()
-    push_out(compiler)
+    fill_cache(compiler)
     assert linecache.getline(filename_of(source), 2) == "    return 1"
 
 
@@ -135,7 +135,7 @@ def test_long_cells_do_not_fill_the_cache_beyond_measure() -> None:
     assert (compiler.cache.hits, compiler.cache.misses) == (1, 20)
     compiler.compile(sources[0])
     assert (compiler.cache.hits, compiler.cache.misses) == (1, 21)
-    assert len(cells()) <= 17
+    assert len(cell_filenames()) <= 17
     compiler.compile(f"x = 1\n#{' ' * 2**24}")
     compiler.compile(sources[-1])
     assert compiler.cache.hits == 2, "one that is too long takes no other's place"
@@ -149,13 +149,13 @@ def test_a_suspended_coroutine_keeps_its_source() -> None:
         namespace = run(compiler, source, {"pause": asyncio.Event().wait})
         task = asyncio.get_running_loop().create_task(namespace.pop("w"))
         await asyncio.sleep(0)
-        push_out(compiler)
+        fill_cache(compiler)
         assert linecache.getline(filename_of(source), 2) == "    await pause()\n"
         task.cancel()
         await asyncio.wait([task])
         del task
         namespace.clear()
-        push_out(compiler)
+        fill_cache(compiler)
 
     asyncio.run(main())
-    assert filename_of(source) not in cells()
+    assert filename_of(source) not in cell_filenames()
