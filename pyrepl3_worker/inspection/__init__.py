@@ -1,7 +1,7 @@
-"""What an editor asks about the namespace, without running the code's own code.
+"""Answers an editor's questions about the namespace, without running any of the user's code.
 
-completion           what could stand at the cursor; what stands there
-signatures           signatures and docstrings
-scanner              tokens of unfinished source
-importable_modules   names after `import`
+completion           `complete` and `inspect`: what could stand at the cursor, and what stands there
+signatures           signatures, docstrings and sources of live objects
+scanner              splits unfinished source before a cursor into tokens
+importable_modules   names of modules for completion after `import`
 """

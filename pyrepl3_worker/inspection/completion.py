@@ -1,13 +1,14 @@
-"""What an editor asks: how a name could go on, what it is, and what names there are.
+"""Completes code at a cursor, describes the object at a cursor, and lists the variables.
 
-Answered from the live namespace, by reading dictionaries (`statics`), also from the doorbell's handler
-while code runs. jedi was the alternative. It infers more where nothing has run yet, but a session's
-names are live: their dictionaries know better than any inference. Its import takes 80 ms and its first
-answer took 2 s and 45 MB here, it evaluates properties of live objects, and it keeps a cache on disk:
-nothing to do in a signal handler in the middle of somebody's code. The standard library's
-`rlcompleter` is small, but evaluates the expression before the dot and calls `dir` and `getattr`.
+The answers are read from the dictionaries of live objects (`rendering.static_lookup`), also in the
+wake-up signal's handler while code runs. jedi was the alternative. It infers more where nothing has run
+yet, but a session's names are live: their dictionaries know better than any inference. Its import takes
+80 ms and its first answer took 2 s and 45 MB here, it evaluates properties of live objects, and it keeps
+a cache on disk, which a signal handler in the middle of the user's code must not do. The standard
+library's `rlcompleter` is small, but evaluates the expression before the dot and calls `dir` and
+`getattr`.
 
-Nothing here raises: what can't be answered is answered with nothing.
+Nothing here raises: a question that can't be answered gets an empty answer.
 """
 
 import builtins
@@ -19,18 +20,18 @@ from typing import Final, NamedTuple, cast
 
 from pyrepl3_schemas.messages import Complete, Completions, Inspect, Inspection, Variable
 from pyrepl3_worker.inspection import importable_modules, signatures
-from pyrepl3_worker.inspection.scanner import Scan, Token, end_of_name, primary_before, scan
+from pyrepl3_worker.inspection.scanner import Scan, Token, end_of_name, scan, start_of_primary
 from pyrepl3_worker.rendering import static_lookup
 from pyrepl3_worker.rendering.reprs import encodable, safe_repr, type_name
 from pyrepl3_worker.rendering.static_lookup import UNKNOWN, InstanceOf
 
-_MATCHES: Final = 500
-_REPR_CHARS: Final = 2000
-_VARIABLE_CHARS: Final = 200
-_SIZED: Final = frozenset({str, bytes, bytearray, list, tuple, dict, set, frozenset, range})
-_DEPTHS: Final = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
-HIDDEN: Final = frozenset({"In", "Out", "exit", "quit", "display"})
-"""Names that `variables` leaves out by default, beside those that begin with an underscore."""
+_MAX_MATCHES: Final = 500
+_MAX_REPR_CHARS: Final = 2000
+_MAX_VARIABLE_CHARS: Final = 200
+_SIZED_TYPES: Final = frozenset({str, bytes, bytearray, list, tuple, dict, set, frozenset, range})
+_BRACKET_DEPTHS: Final = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
+HIDDEN_VARIABLES: Final = frozenset({"In", "Out", "exit", "quit", "display"})
+"""Names that the list of variables leaves out by default, like those that begin with an underscore."""
 
 type Namespace = dict[str, object]
 
@@ -42,15 +43,19 @@ class _Match(NamedTuple):
 
 
 def complete(namespace: Namespace, request: Complete) -> Completions:
-    """Give what could stand at the cursor, best first, at most 500 matches.
+    """Return what could stand at the cursor: at most 500 matches, the best first.
 
-    The offsets, in characters, say which part of the code a match replaces.
+    The answer's offsets, in characters, say which part of the code a match replaces.
+
+    Args:
+        namespace: the live namespace.
+        request: the code and the cursor, in characters; a cursor outside of the code is moved to its end.
     """
     code = request.code
     cursor = min(max(request.cursor, 0), len(code))
     try:
         matches, start = _complete(namespace, code, cursor)
-        best = sorted(dict.fromkeys(matches), key=_order)[:_MATCHES]
+        best = sorted(dict.fromkeys(matches), key=_sort_key)[:_MAX_MATCHES]
     except Exception:
         best, start = [], cursor
     return Completions(
@@ -62,7 +67,7 @@ def complete(namespace: Namespace, request: Complete) -> Completions:
     )
 
 
-def _order(match: _Match) -> tuple[int, bool, str]:
+def _sort_key(match: _Match) -> tuple[int, bool, str]:
     return match.rank, match.text.startswith("_"), match.text
 
 
@@ -73,7 +78,7 @@ def _complete(namespace: Namespace, code: str, cursor: int) -> tuple[list[_Match
     if found.open_string is not None:
         text = found.open_string.text
         typed = text.lstrip("rRuU").lstrip("\"'")
-        keys = list(_keys(namespace, code, found, typed))
+        keys = list(_key_matches(namespace, code, found, typed))
         return keys, cursor - len(typed) if keys else cursor
     tokens = found.tokens
     prefix = ""
@@ -83,13 +88,13 @@ def _complete(namespace: Namespace, code: str, cursor: int) -> tuple[list[_Match
             return [], cursor
         if tokens[-1].kind == "name":
             last = tokens.pop()
-            prefix, start = _normal(last.text), last.start
-    names = list(_candidates(namespace, code, found, prefix))
-    return [match for match in names if _wanted(match.text, prefix)], start
+            prefix, start = _normalize_identifier(last.text), last.start
+    names = list(_code_matches(namespace, code, found, prefix))
+    return [match for match in names if _is_offered(match.text, prefix)], start
 
 
-def _normal(name: str) -> str:
-    """Give an identifier as the compiler stores it."""
+def _normalize_identifier(name: str) -> str:
+    """Return an identifier in the form in which the compiler stores it (NFKC)."""
     if name.isascii():
         return name
     import unicodedata
@@ -97,8 +102,8 @@ def _normal(name: str) -> str:
     return unicodedata.normalize("NFKC", name)
 
 
-def _wanted(name: str, prefix: str) -> bool:
-    """Whether a name goes on from the prefix; private ones only when the prefix is private too."""
+def _is_offered(name: str, prefix: str) -> bool:
+    """Return whether a name begins with the prefix; a private one needs a private prefix."""
     if not name.startswith(prefix) or not name.isprintable():
         return False
     if name.startswith("__"):
@@ -106,29 +111,29 @@ def _wanted(name: str, prefix: str) -> bool:
     return not name.startswith("_") or prefix.startswith("_")
 
 
-def _candidates(namespace: Namespace, code: str, found: Scan, prefix: str) -> Iterator[_Match]:
+def _code_matches(namespace: Namespace, code: str, found: Scan, prefix: str) -> Iterator[_Match]:
     tokens = found.tokens
     statement = found.statement()
     before = tokens[-1].text if tokens else ""
     first = statement[0].text if statement else ""
     if first in ("import", "from"):
-        yield from _in_import(statement)
+        yield from _import_matches(statement)
     elif before == ".":
-        value = _value(namespace, code, tokens, len(tokens) - 1)
+        value = _evaluate_primary(namespace, code, tokens, len(tokens) - 1)
         if value is not UNKNOWN:
-            yield from _attributes(value)
+            yield from _attribute_matches(value)
     elif before not in ("def", "class", "as", "global", "nonlocal"):
-        yield from _arguments(namespace, code, found)
+        yield from _argument_matches(namespace, code, found)
         if not prefix:
-            yield from _quoted_keys(namespace, code, found)
-        yield from _names(namespace, tokens)
+            yield from _quoted_key_matches(namespace, code, found)
+        yield from _name_matches(namespace, tokens)
     elif before in ("global", "nonlocal"):
-        yield from _live(namespace)
+        yield from _namespace_matches(namespace)
 
 
 def _resolver(namespace: Namespace) -> Callable[[str], object]:
     def resolve(name: str) -> object:
-        name = _normal(name)
+        name = _normalize_identifier(name)
         if name in namespace:
             return namespace[name]
         return builtins.__dict__.get(name, UNKNOWN)
@@ -136,28 +141,28 @@ def _resolver(namespace: Namespace) -> Callable[[str], object]:
     return resolve
 
 
-def _value(namespace: Namespace, code: str, tokens: list[Token], end: int) -> object:
-    """Give what the primary that ends before token `end` stands for."""
-    start = primary_before(tokens, end)
+def _evaluate_primary(namespace: Namespace, code: str, tokens: list[Token], end: int) -> object:
+    """Return the value of the primary expression that ends before token `end`; UNKNOWN if it has none."""
+    start = start_of_primary(tokens, end)
     if start == end:
         return UNKNOWN
-    # In brackets, so that a primary may go over several lines.
+    # In brackets, because a primary may span several lines.
     primary = f"({code[tokens[start].start : tokens[end - 1].end]}\n)"
     return static_lookup.evaluate(primary, _resolver(namespace))
 
 
-def _attributes(value: object) -> Iterator[_Match]:
+def _attribute_matches(value: object) -> Iterator[_Match]:
     of_class = not static_lookup.is_module(value)
     own: Container[str] = static_lookup.own_dict(value) if of_class and type(value) is not InstanceOf else ()
     for name, raw in static_lookup.attributes(value).items():
         yield _Match(1, name, static_lookup.kind_of(raw, of_class=of_class and name not in own))
 
 
-def _names(namespace: Namespace, tokens: list[Token]) -> Iterator[_Match]:
+def _name_matches(namespace: Namespace, tokens: list[Token]) -> Iterator[_Match]:
     for name, kind in _bound_in_code(tokens):
         if name not in namespace:
             yield _Match(1, name, kind)
-    yield from _live(namespace)
+    yield from _namespace_matches(namespace)
     for name, value in list(builtins.__dict__.items()):
         if type(name) is str and name not in namespace and not keyword.iskeyword(name):
             yield _Match(2, name, static_lookup.kind_of(value))
@@ -166,19 +171,19 @@ def _names(namespace: Namespace, tokens: list[Token]) -> Iterator[_Match]:
             yield _Match(2, name, "keyword")
 
 
-def _live(namespace: Namespace) -> Iterator[_Match]:
+def _namespace_matches(namespace: Namespace) -> Iterator[_Match]:
     for name, value in list(namespace.items()):
         if type(name) is str and name.isidentifier():
             yield _Match(1, name, static_lookup.kind_of(value))
 
 
 def _bound_in_code(tokens: list[Token]) -> Iterator[tuple[str, str]]:
-    """Give names that the code before the cursor itself binds, and has not run yet."""
+    """Yield the names, and their kinds, that the code before the cursor binds: it has not run yet."""
     seen: set[str] = set()
     depth = 0
     for index, token in enumerate(tokens):
-        if token.text in _DEPTHS and token.kind == "operator":
-            depth = max(depth + _DEPTHS[token.text], 0)
+        if token.text in _BRACKET_DEPTHS and token.kind == "operator":
+            depth = max(depth + _BRACKET_DEPTHS[token.text], 0)
         if token.kind != "name" or token.text in seen or keyword.iskeyword(token.text):
             continue
         before = tokens[index - 1].text if index else ""
@@ -200,103 +205,108 @@ def _bound_in_code(tokens: list[Token]) -> Iterator[tuple[str, str]]:
 # --- imports --------------------------------------------------------------------------------------------
 
 
-def _in_import(statement: list[Token]) -> Iterator[_Match]:
+def _import_matches(statement: list[Token]) -> Iterator[_Match]:
     texts = [token.text for token in statement]
     if texts[-1] == "as":
         return
     if texts[0] == "from" and "import" in texts:
         module = "".join(texts[1 : texts.index("import")])
         if texts[-1] in ("import", ",", "(") and not module.startswith("."):
-            yield from _importable_from(module)
+            yield from _from_import_matches(module)
     elif texts[-1] in ("import", "from", ","):
-        for name in importable_modules.top_level():
+        for name in importable_modules.top_level_modules():
             yield _Match(1, name, "module")
     elif texts[-1] == ".":
-        package = _dotted(texts[:-1])
+        package = _dotted_name(texts[:-1])
         if package:
-            for name in importable_modules.below(package):
+            for name in importable_modules.submodules(package):
                 yield _Match(1, name, "module")
     elif statement[-1].kind == "name":
         yield _Match(1, "import" if texts[0] == "from" else "as", "keyword")
 
 
-def _dotted(texts: list[str]) -> str:
+def _dotted_name(texts: list[str]) -> str:
     start = len(texts)
     while start > 0 and texts[start - 1] not in ("import", "from", ","):
         start -= 1
     return "".join(texts[start:])
 
 
-def _importable_from(name: str) -> Iterator[_Match]:
+def _from_import_matches(name: str) -> Iterator[_Match]:
     module = sys.modules.get(name)
     if module is not None:
         for attribute, value in static_lookup.attributes(module).items():
             yield _Match(1, attribute, static_lookup.kind_of(value))
-    for submodule in importable_modules.below(name):
+    for submodule in importable_modules.submodules(name):
         yield _Match(1, submodule, "module")
 
 
-# --- inside of brackets ---------------------------------------------------------------------------------
+# --- inside brackets ------------------------------------------------------------------------------------
 
 
-def _called(namespace: Namespace, code: str, found: Scan) -> tuple[object, int]:
-    """Give what the innermost call around the cursor calls, and the index of its bracket."""
+def _innermost_call(namespace: Namespace, code: str, found: Scan) -> tuple[object, int]:
+    """Return the object that the innermost call around the cursor calls, and the index of its bracket."""
     tokens = found.tokens
     for index in reversed(found.open_brackets):
-        start = primary_before(tokens, index)
+        start = start_of_primary(tokens, index)
         if tokens[index].text == "(" and start < index:
             if start and tokens[start - 1].text in ("def", "class"):
                 break
-            value = _value(namespace, code, tokens, index)
+            value = _evaluate_primary(namespace, code, tokens, index)
             if value is not UNKNOWN:
                 return value, index
     return UNKNOWN, 0
 
 
-def _arguments(namespace: Namespace, code: str, found: Scan) -> Iterator[_Match]:
+def _argument_matches(namespace: Namespace, code: str, found: Scan) -> Iterator[_Match]:
     tokens = found.tokens
     if not found.open_brackets or tokens[-1].text not in ("(", ","):
         return
-    value, bracket = _called(namespace, code, found)
+    value, bracket = _innermost_call(namespace, code, found)
     if value is UNKNOWN or bracket != found.open_brackets[-1]:
         return
     inside = tokens[bracket:]
     given = {name.text for name, sign in pairwise(inside) if sign.text == "="}
-    for name in signatures.keywords(value):
+    for name in signatures.keyword_names(value):
         if name not in given:
             yield _Match(0, f"{name}=", "argument")
 
 
-def _keys_of(namespace: Namespace, code: str, tokens: list[Token]) -> Iterable[str]:
-    """Give the text keys of the dict that is being subscripted at the cursor."""
+def _subscripted_keys(namespace: Namespace, code: str, tokens: list[Token]) -> Iterable[str]:
+    """Return those keys of the dict that is subscripted at the cursor that are strings."""
     if not tokens or tokens[-1].text != "[":
         return []
-    value = _value(namespace, code, tokens, len(tokens) - 1)
+    value = _evaluate_primary(namespace, code, tokens, len(tokens) - 1)
     if type(value) is not dict:
         return []
-    keys = list(cast(dict[object, object], value))[:_MATCHES]
+    keys = list(cast(dict[object, object], value))[:_MAX_MATCHES]
     return [key for key in keys if type(key) is str and key.isprintable()]
 
 
-def _keys(namespace: Namespace, code: str, found: Scan, typed: str) -> Iterator[_Match]:
-    for key in _keys_of(namespace, code, found.tokens):
-        # What would need a backslash can't be told from what is typed.
+def _key_matches(namespace: Namespace, code: str, found: Scan, typed: str) -> Iterator[_Match]:
+    for key in _subscripted_keys(namespace, code, found.tokens):
+        # A key that needs a backslash can't be compared with what is typed.
         if key.startswith(typed) and not {"\\", '"', "'"} & set(key):
             yield _Match(0, key, "key")
 
 
-def _quoted_keys(namespace: Namespace, code: str, found: Scan) -> Iterator[_Match]:
-    for key in _keys_of(namespace, code, found.tokens):
+def _quoted_key_matches(namespace: Namespace, code: str, found: Scan) -> Iterator[_Match]:
+    for key in _subscripted_keys(namespace, code, found.tokens):
         yield _Match(0, repr(key), "key")
 
 
 # --- inspection -----------------------------------------------------------------------------------------
 
 
-def inspect(namespace: Namespace, request: Inspect, hidden: frozenset[str] = HIDDEN) -> Inspection:
-    """Tell of the name at the cursor, or of what is called around it; with empty code, of all names.
+def inspect(namespace: Namespace, request: Inspect, hidden: frozenset[str] = HIDDEN_VARIABLES) -> Inspection:
+    """Describe the object at the cursor, or the one that is called around it.
 
-    `hidden` names are no variables of the code's own.
+    With empty code, the answer lists all variables.
+
+    Args:
+        namespace: the live namespace.
+        request: the code and the cursor, in characters.
+        hidden: names that are not listed as variables.
     """
     try:
         if not request.code:
@@ -316,19 +326,19 @@ def _inspect(namespace: Namespace, request: Inspect) -> Inspection:
         return nothing
     tokens = found.tokens
     if found.open_string is None and tokens and tokens[-1].kind == "name":
-        start = primary_before(tokens, len(tokens))
-        value = _value(namespace, code, tokens, len(tokens))
+        start = start_of_primary(tokens, len(tokens))
+        value = _evaluate_primary(namespace, code, tokens, len(tokens))
         name = code[tokens[start].start : tokens[-1].end]
         if value is UNKNOWN and start < len(tokens) - 2 and tokens[-2].text == ".":
-            owner = _value(namespace, code, tokens, len(tokens) - 2)
+            owner = _evaluate_primary(namespace, code, tokens, len(tokens) - 2)
             if owner is not UNKNOWN:
                 value = static_lookup.attributes(owner).get(tokens[-1].text, UNKNOWN)
         if value is not UNKNOWN:
             return _describe(request.request_id, name, value)
-    value, bracket = _called(namespace, code, found)
+    value, bracket = _innermost_call(namespace, code, found)
     if value is UNKNOWN:
         return nothing
-    start = primary_before(tokens, bracket)
+    start = start_of_primary(tokens, bracket)
     return _describe(request.request_id, code[tokens[start].start : tokens[bracket - 1].end], value)
 
 
@@ -342,7 +352,7 @@ def _describe(request_id: str, name: str, value: object) -> Inspection:
         signature=signatures.signature(value),
         doc=signatures.doc(value),
         source=signatures.source(value),
-        repr=safe_repr(value, _REPR_CHARS) if known else "",
+        repr=safe_repr(value, _MAX_REPR_CHARS) if known else "",
     )
 
 
@@ -351,8 +361,8 @@ def _variables(namespace: Namespace, hidden: frozenset[str]) -> list[Variable]:
         Variable(
             name=encodable(name),
             type_name=type_name(value),
-            repr=safe_repr(value, _VARIABLE_CHARS),
-            size=len(cast(str, value)) if type(value) in _SIZED else None,
+            repr=safe_repr(value, _MAX_VARIABLE_CHARS),
+            size=len(cast(str, value)) if type(value) in _SIZED_TYPES else None,
         )
         for name, value in list(namespace.items())
         if type(name) is str and not name.startswith("_") and name not in hidden

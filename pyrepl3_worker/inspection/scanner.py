@@ -1,7 +1,7 @@
-"""What stands before a cursor: the code that an editor asks about, scanned as far as it has been typed.
+"""Splits unfinished code into tokens, up to a cursor.
 
-Unfinished code neither parses nor tokenizes, so this is a scanner of its own that only has to know where
-names, strings, comments and brackets are. It never fails: what it can't make sense of is an operator.
+Unfinished code can be neither parsed nor tokenized, so this is a scanner of its own, which only finds
+names, strings, comments and brackets. It never fails: a character that it does not know is an operator.
 """
 
 import re
@@ -20,22 +20,22 @@ _TOKEN: Final = re.compile(
       | (?P<operator>:=|==|!=|<=|>=|->|[^\n])""",
     re.VERBOSE,
 )
-_PREFIXES: Final = "rRbBuUfFtT"
-_STOPS: Final = {
+_STRING_PREFIXES: Final = "rRbBuUfFtT"
+_STRING_STOPS: Final = {
     "'": re.compile(r"\\[\s\S]?|'|\n"),
     '"': re.compile(r'\\[\s\S]?|"|\n'),
     "'''": re.compile(r"\\[\s\S]?|'''"),
     '"""': re.compile(r'\\[\s\S]?|"""'),
 }
 _REST_OF_NAME: Final = re.compile(r"\w*")
-_CLOSERS: Final = {"(": ")", "[": "]", "{": "}"}
-_LONGEST: Final = 200_000
-"""Characters before the cursor that are looked at."""
-_STATEMENT: Final = re.compile(r"(?:import|from|def|class|return|with|while|try)\b")
+_CLOSING_BRACKETS: Final = {"(": ")", "[": "]", "{": "}"}
+_MAX_CHARS: Final = 200_000
+"""Characters before the cursor that are scanned."""
+_STATEMENT_START: Final = re.compile(r"(?:import|from|def|class|return|with|while|try)\b")
 
 
 class Token(NamedTuple):
-    """A piece of code, by character offsets."""
+    """A token of the code; `start` and `end` are offsets in characters."""
 
     kind: Kind
     text: str
@@ -44,18 +44,18 @@ class Token(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """The code before a cursor."""
+    """The code before a cursor, as tokens."""
 
     tokens: list[Token]
-    """Without blanks and comments; newlines inside of brackets are left out too."""
+    """Without blanks, comments, and newlines inside brackets."""
     open_brackets: list[int]
-    """Indices of the brackets in `tokens` that the cursor is in, outermost first."""
+    """Indices in `tokens` of the brackets around the cursor, outermost first."""
     open_string: Token | None = None
-    """The string literal that the cursor is in, from its prefix on."""
+    """The string literal around the cursor, from its prefix on."""
     in_comment: bool = False
 
     def statement(self) -> list[Token]:
-        """Give the tokens of the statement that the cursor is in."""
+        """Return the tokens of the statement at the cursor."""
         start = 0
         for index, token in enumerate(self.tokens):
             if token.kind == "newline" or (token.kind == "operator" and token.text == ";"):
@@ -64,8 +64,8 @@ class Scan(NamedTuple):
 
 
 def scan(code: str, cursor: int) -> Scan:
-    """Scan what stands before `cursor`. Inside a replacement field of an f-string, scan the field."""
-    at = max(0, cursor - _LONGEST)
+    """Scan the code before `cursor`; inside a replacement field of an f-string, only the field."""
+    at = max(0, cursor - _MAX_CHARS)
     if at:
         at = code.find("\n", at, cursor) + 1 or cursor
     return _scan(code, at, cursor)
@@ -83,14 +83,14 @@ def _scan(code: str, at: int, cursor: int) -> Scan:
             case "space":
                 continue
             case "comment":
-                # Right behind its last character, one still writes on it.
+                # With the cursor after its last character, the comment is still being typed.
                 if at == cursor:
                     return Scan(tokens, brackets, in_comment=True)
             case "string":
                 end = _end_of_string(code, at, cursor, text)
                 token = Token("string", code[start : cursor if end is None else end], start, end or cursor)
                 if end is None:
-                    return _in_string(code, Scan(tokens, brackets, token), text)
+                    return _scan_replacement_field(code, Scan(tokens, brackets, token), text)
                 tokens.append(token)
                 at = end
             case "newline":
@@ -98,9 +98,9 @@ def _scan(code: str, at: int, cursor: int) -> Scan:
                     brackets.clear()
                     tokens.append(Token("newline", text, start, at))
             case "operator":
-                if text in _CLOSERS:
+                if text in _CLOSING_BRACKETS:
                     brackets.append(len(tokens))
-                elif brackets and text == _CLOSERS[tokens[brackets[-1]].text]:
+                elif brackets and text == _CLOSING_BRACKETS[tokens[brackets[-1]].text]:
                     brackets.pop()
                 tokens.append(Token("operator", text, start, at))
             case kind:
@@ -109,26 +109,26 @@ def _scan(code: str, at: int, cursor: int) -> Scan:
 
 
 def _begins_statement(code: str, at: int, cursor: int) -> bool:
-    """Whether a line is surely no continuation: an open bracket above it was then left unfinished."""
-    return _STATEMENT.match(code, at, cursor) is not None
+    """Return whether a line surely begins a statement, although a bracket above it is still open."""
+    return _STATEMENT_START.match(code, at, cursor) is not None
 
 
 def _end_of_string(code: str, at: int, cursor: int, opening: str) -> int | None:
-    """Give the offset behind a string's closing quote; None when the cursor is inside of it."""
-    quote = opening.lstrip(_PREFIXES)
-    while (match := _STOPS[quote].search(code, at, cursor)) is not None:
+    """Return the offset after a string's closing quote; None if the cursor is inside the string."""
+    quote = opening.lstrip(_STRING_PREFIXES)
+    while (match := _STRING_STOPS[quote].search(code, at, cursor)) is not None:
         if match.group() == quote:
             return match.end()
         if match.group() == "\n":
-            return match.start()  # never closed: an error, and the next line is code again
+            return match.start()  # it has no closing quote: an error, and the next line is code again
         at = match.end()
     return None
 
 
-def _in_string(code: str, found: Scan, opening: str) -> Scan:
+def _scan_replacement_field(code: str, found: Scan, opening: str) -> Scan:
     token = found.open_string
     assert token is not None
-    quote = opening.lstrip(_PREFIXES)
+    quote = opening.lstrip(_STRING_PREFIXES)
     if not {"f", "t"} & set(opening[: len(opening) - len(quote)].lower()):
         return found
     fields: list[int] = []
@@ -148,13 +148,13 @@ def _in_string(code: str, found: Scan, opening: str) -> Scan:
 
 
 def end_of_name(code: str, cursor: int) -> int:
-    """Give the end of the name that the cursor is in or behind; the cursor itself when it is in none."""
+    """Return the end of the name at the cursor; the cursor itself if there is no name."""
     match = _REST_OF_NAME.match(code, cursor)
     return cursor if match is None else match.end()
 
 
-def primary_before(tokens: list[Token], end: int) -> int:
-    """Give where the primary (`a.b["c"].d`, `"text"`) before token `end` begins; `end` if there is none."""
+def start_of_primary(tokens: list[Token], end: int) -> int:
+    """Return the first token of the primary (`a.b["c"].d`, `"text"`) before token `end`; `end` if none."""
     at = end
     while at > 0:
         token = tokens[at - 1]
@@ -166,23 +166,23 @@ def primary_before(tokens: list[Token], end: int) -> int:
             return at
         if token.kind != "operator" or token.text not in (")", "]", "}"):
             return end
-        opening = _opening_of(tokens, at - 1)
+        opening = _opening_bracket(tokens, at - 1)
         if opening is None:
             return end
         at = opening
-        if at == 0 or not _continues(tokens[at - 1]):
+        if at == 0 or not _can_be_called_or_subscripted(tokens[at - 1]):
             return at
     return end
 
 
-def _continues(token: Token) -> bool:
-    """Whether a bracket behind this token calls or subscripts it."""
+def _can_be_called_or_subscripted(token: Token) -> bool:
+    """Return whether a bracket after this token is a call or a subscript."""
     if token.kind == "name":
         return not iskeyword(token.text)
     return token.kind == "string" or (token.kind == "operator" and token.text in (")", "]", "}"))
 
 
-def _opening_of(tokens: list[Token], closing: int) -> int | None:
+def _opening_bracket(tokens: list[Token], closing: int) -> int | None:
     depth = 0
     for index in range(closing, -1, -1):
         token = tokens[index]

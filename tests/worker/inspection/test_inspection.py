@@ -1,6 +1,6 @@
-"""What an editor is told of a session's names, and what the user's code notices of it: nothing.
+"""Descriptions of objects at a cursor, which run none of the user's code.
 
-It is long for its tables of cases, which are best read side by side.
+It is long because of its tables of cases, which are best read side by side.
 """
 
 from types import ModuleType
