@@ -56,12 +56,12 @@ class CallLog:
 
     def __init__(
         self,
-        record: Callable[[], Record],
+        record: Record,
         send: Callable[[Response], None],
         diverged: Callable[[str, str], None],
         max_bytes: int,
     ) -> None:
-        """Record in `record()`, answer by `send`, tell `diverged` the execution and in which way.
+        """Record in `record`, answer by `send`, tell `diverged` the execution and in which way.
 
         An outcome of more than `max_bytes` becomes an error: it could not be sent.
         """
@@ -119,7 +119,7 @@ class CallLog:
         elif asked is None:
             asked = questions.asked[call_id] = _LoggedCall(CallRecord(call_id, name, digest), under_way=True)
             asked.waits = True
-            known = await self._record().begin_call(execution_id, asked.record)
+            known = await self._record.begin_call(execution_id, asked.record)
             if known is None:
                 await self._put(execution_id, asked, ask, 1)
                 return
@@ -133,7 +133,7 @@ class CallLog:
             asked.waits = True
         elif repeatable:
             asked.under_way = asked.waits = True
-            attempt = await self._record().retry_call(execution_id, call_id)
+            attempt = await self._record.retry_call(execution_id, call_id)
             await self._put(execution_id, asked, ask, attempt)
         else:
             self._send(_unknown(question, name))
@@ -146,7 +146,7 @@ class CallLog:
             if len(outcome) > self._max_bytes or exceeds(outcome, most_objects(self._max_bytes)):
                 response = _too_long(response, len(outcome), self._max_bytes)
                 outcome = _encode(response)
-            await self._record().finish_call(execution_id, call_id, outcome)
+            await self._record.finish_call(execution_id, call_id, outcome)
         finally:
             asked.under_way = False
         asked.record = msgspec.structs.replace(asked.record, outcome=outcome, attempt=attempt)

@@ -56,8 +56,8 @@ class SessionCallbacks:
 
     wire: Callable[[], Connection]
     """Gives the connection to the worker that is there now."""
-    record: Callable[[], Record]
-    """Gives what calls and prompts are recorded in."""
+    record: Record
+    """What calls and prompts are recorded in."""
     ended: OnEnded
     on_failure: Callable[[str, StoreError], None]
     """Takes the execution whose call or prompt could not be recorded."""

@@ -108,7 +108,7 @@ class SessionSupervisor:
             # The queue and the recorder need each other: the queue is there first, and finds it here.
             SessionCallbacks(
                 self._connection,
-                lambda: record,
+                record,
                 self._on_execution_ended,
                 self._on_record_failure,
                 self._diverged.__setitem__,
