@@ -1,4 +1,4 @@
-"""The README is run, not only read."""
+"""The programs in the README and in `docs/` are run, not only read."""
 
 import re
 import subprocess
@@ -7,19 +7,35 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-PROGRAMS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-SAID = [
-    ["42 42 top_level_await", "hello", "['needle-0', 'needle-1']", "TimeoutError", "while True: pass", "2"],
-    ["Ada"],
-    ["42"],
-    ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
-    ["'no_new_privs'", "'files'", "FileNotFoundError"],
+ROOT = Path(__file__).parents[2]
+PAGES = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+PROGRAMS = [
+    (f"{name} {number}", program)
+    for name, text in PAGES.items()
+    for number, program in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL), 1)
 ]
+SAID = {
+    "README.md 1": [
+        "42 42 top_level_await",
+        "hello",
+        "['needle-0', 'needle-1']",
+        "TimeoutError",
+        "while True: pass",
+        "2",
+    ],
+    "README.md 2": ["Ada"],
+    "README.md 3": ["42"],
+    "sessions-that-survive.md 1": ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
+    "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],
+}
 
 
-@pytest.mark.parametrize(("program", "said"), list(zip(PROGRAMS, SAID, strict=True)))
-def test_a_program_of_the_readme(program: str, said: list[str]) -> None:
+def test_every_program_is_known_here() -> None:
+    assert {name for name, _ in PROGRAMS} == SAID.keys()
+
+
+@pytest.mark.parametrize(("name", "program"), PROGRAMS, ids=[name for name, _ in PROGRAMS])
+def test_a_program_of_the_documents(name: str, program: str) -> None:
     """It runs, says what it should, and complains of nothing."""
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -29,13 +45,6 @@ def test_a_program_of_the_readme(program: str, said: list[str]) -> None:
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    for text in said:
+    for text in SAID[name]:
         assert text in run.stdout
     assert run.stderr == ""
-
-
-def test_every_make_target_it_names_exists() -> None:
-    """`make demo` and the like are targets of the Makefile."""
-    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
-    for target in set(re.findall(r"\bmake ([a-z]+)", README)):
-        assert re.search(rf"^{target}\b.*:", makefile, re.MULTILINE), target
