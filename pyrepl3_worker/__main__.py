@@ -73,10 +73,10 @@ def run(argv: list[str]) -> NoReturn:
         from pyrepl3_worker.confinement.apply import confine
 
         arguments.parent = confine(arguments.confine, arguments.parent)
-    from pyrepl3_worker.wire.stdio import claim
+    from pyrepl3_worker.wire.stdio import claim_standard_fds
 
     # Before anything is imported that could print.
-    stdio = claim(arguments.capture)
+    stdio = claim_standard_fds(arguments.capture)
     try:
         from pyrepl3_worker.startup.serve import serve
 
@@ -86,7 +86,7 @@ def run(argv: list[str]) -> NoReturn:
         import os
         import traceback
 
-        os.write(stdio.last_words, traceback.format_exc().encode("utf-8", "backslashreplace"))
+        os.write(stdio.stderr, traceback.format_exc().encode("utf-8", "backslashreplace"))
         os._exit(1)
 
 

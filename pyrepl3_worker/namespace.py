@@ -16,10 +16,10 @@ type ExecutionContext = Literal["async", "thread", "sync"]
 MODULE_KEYS: Final = frozenset(
     {"__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtins__", "__annotations__"}
 )
-OF_CODE: Final = frozenset({"__doc__", "__annotations__"})
+CODE_MODULE_KEYS: Final = frozenset({"__doc__", "__annotations__"})
 """Those of a module that its code sets."""
 ENGINE_INTERNALS: Final = frozenset({"_", "__", "___", "_i", "_ii", "_iii", "In", "Out"})
-RESULTS: Final = ("_", "__", "___")
+RESULT_NAMES: Final = ("_", "__", "___")
 _OUT_LIMIT: Final = 1000
 _IN_LIMIT: Final = 10_000
 
@@ -70,25 +70,25 @@ class _BoundedOut(dict[int, Any]):
             self.pop(numbers.popleft(), None)
 
 
-class _Recent:
+class _RecentValues:
     """The newest three of a kind, bound to three names until the code binds those to something else."""
 
-    __slots__ = ("_given_up", "_namespace", "names", "values")
+    __slots__ = ("_bound_by_code", "_namespace", "names", "values")
 
     def __init__(self, namespace: dict[str, Any], newest: str, middle: str, oldest: str) -> None:
         """Bind the names to empty strings."""
         self._namespace = namespace
         self.names = newest, middle, oldest
         self.values: tuple[Any, Any, Any] = ("", "", "")
-        self._given_up: set[str] = set()
+        self._bound_by_code: set[str] = set()
         namespace.update(dict.fromkeys(self.names, ""))
 
-    def shift(self, value: object) -> None:
+    def push(self, value: object) -> None:
         """Let `value` be the newest, and the oldest go."""
         namespace, (newest, middle, oldest), (first, second, third) = self._namespace, self.names, self.values
         self.values = value, first, second
         if (
-            not self._given_up
+            not self._bound_by_code
             and namespace.get(newest) is first
             and namespace.get(middle) is second
             and namespace.get(oldest) is third
@@ -97,16 +97,16 @@ class _Recent:
             namespace[newest], namespace[middle], namespace[oldest] = value, first, second
             return
         for name, was, now in zip(self.names, (first, second, third), self.values, strict=True):
-            if name in self._given_up:
+            if name in self._bound_by_code:
                 if name in namespace:
                     continue
                 # Deleted, as one does to have it back.
-                self._given_up.discard(name)
+                self._bound_by_code.discard(name)
                 namespace[name] = now
             elif namespace.get(name) is was:
                 namespace[name] = now
             else:
-                self._given_up.add(name)
+                self._bound_by_code.add(name)
 
 
 class NamespaceManager:
@@ -126,8 +126,8 @@ class NamespaceManager:
         self._inputs: list[str] = [""]
         self._outputs = _BoundedOut()
         self.namespace.update(In=self._inputs, Out=self._outputs)
-        self._recent_inputs = _Recent(self.namespace, "_i", "_ii", "_iii")
-        self._recent_results = _Recent(self.namespace, *RESULTS)
+        self._recent_inputs = _RecentValues(self.namespace, "_i", "_ii", "_iii")
+        self._recent_results = _RecentValues(self.namespace, *RESULT_NAMES)
         if initial is not None:
             self.namespace.update(initial)
 
@@ -186,11 +186,11 @@ class NamespaceManager:
         """`Out`, unless the code has made it something else."""
         return self._outputs
 
-    def result(self, name: str) -> Any:
+    def recent_result(self, name: str) -> Any:
         """Give what the session would bind one of the `RESULTS` to."""
-        return self._recent_results.values[RESULTS.index(name)]
+        return self._recent_results.values[RESULT_NAMES.index(name)]
 
-    def overridden(self) -> frozenset[str]:
+    def names_bound_by_code(self) -> frozenset[str]:
         """Give the engine internals that the code itself has bound to something else."""
         ours: dict[str, Any] = {"In": self._inputs, "Out": self._outputs}
         for recent in (self._recent_inputs, self._recent_results):
@@ -198,16 +198,18 @@ class NamespaceManager:
         namespace = self.namespace
         return frozenset(name for name, value in ours.items() if namespace.get(name, value) is not value)
 
-    def go_on(self, inputs: list[str], outputs: Mapping[int, Any], recent: Mapping[str, object]) -> None:
+    def restore_history(
+        self, inputs: list[str], outputs: Mapping[int, Any], recent: Mapping[str, object]
+    ) -> None:
         """Take over the history of another worker: `recent` are the last results, by their names."""
-        overridden = self.overridden()
+        overridden = self.names_bound_by_code()
         self._inputs[:] = inputs or [""]
         self._outputs.clear()
         for number, value in outputs.items():
             self._outputs[number] = value
         first, second, third = [*reversed(inputs[-4:-1]), "", "", ""][:3]
         self._recent_inputs.values = first, second, third
-        first, second, third = (recent.get(name, "") for name in RESULTS)
+        first, second, third = (recent.get(name, "") for name in RESULT_NAMES)
         self._recent_results.values = first, second, third
         for kind in (self._recent_inputs, self._recent_results):
             for name, value in zip(kind.names, kind.values, strict=True):
@@ -219,7 +221,7 @@ class NamespaceManager:
     def record_input(self, source: str) -> int:
         """Append a cell's source to `In`; give its number."""
         inputs = self._inputs
-        self._recent_inputs.shift(inputs[-1] if inputs else "")
+        self._recent_inputs.push(inputs[-1] if inputs else "")
         inputs.append(source)
         if len(inputs) > _IN_LIMIT:
             # The numbers stay right, the old sources go.
@@ -230,5 +232,5 @@ class NamespaceManager:
         """Note a cell's value in `Out` and `_`. None is no value."""
         if value is None or value is self._outputs:
             return
-        self._recent_results.shift(value)
+        self._recent_results.push(value)
         self._outputs.record(number, value)

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from pyrepl3_worker.checkpoint.manifest import BlobCollector, SavedHistory, join_blobs
-from pyrepl3_worker.namespace import RESULTS, NamespaceManager
+from pyrepl3_worker.namespace import RESULT_NAMES, NamespaceManager
 
 _INPUTS_PER_BLOCK: Final = 100
 """Inputs that are saved together."""
@@ -27,7 +27,7 @@ class CellHistory:
 
     def hidden_names(self, hidden: frozenset[str]) -> frozenset[str]:
         """Return the `hidden` names without those that the user's code has bound itself."""
-        return hidden - self._namespace.overridden()
+        return hidden - self._namespace.names_bound_by_code()
 
     def results(self) -> dict[str, object]:
         """Return the results, by the names that they are saved under."""
@@ -36,8 +36,8 @@ class CellHistory:
             f"Out[{number}]": value for number, value in outputs.items() if type(number) is int
         }
         known = {id(value) for value in found.values()}
-        for name in RESULTS:
-            value = self._namespace.result(name)
+        for name in RESULT_NAMES:
+            value = self._namespace.recent_result(name)
             if id(value) not in known:
                 found[_last_result_label(name)] = value
         return found
@@ -71,8 +71,8 @@ class CellHistory:
             results=list(values),
             recent={
                 name: found
-                for name in RESULTS
-                if (found := by_id.get(id(self._namespace.result(name)))) is not None
+                for name in RESULT_NAMES
+                if (found := by_id.get(id(self._namespace.recent_result(name)))) is not None
             },
             aliases=aliases,
         )
@@ -93,11 +93,13 @@ class CellHistory:
             if name in values and name.startswith("Out[")
         }
         recent = {name: values[found] for name, found in saved.recent.items() if found in values}
-        self._namespace.go_on(inputs, outputs, recent)
+        self._namespace.restore_history(inputs, outputs, recent)
 
 
 def _last_result_label(name: str) -> str:
-    return f"{name} (the last result but {RESULTS.index(name)})" if name != "_" else "_ (the last result)"
+    return (
+        f"{name} (the last result but {RESULT_NAMES.index(name)})" if name != "_" else "_ (the last result)"
+    )
 
 
 def _encode_source(source: object) -> bytes:

@@ -33,11 +33,11 @@ from pyrepl3_schemas.fork_server import (
 )
 from pyrepl3_worker import __main__ as worker
 from pyrepl3_worker.fork_server.clone import CannotCloneError, Cloner
-from pyrepl3_worker.fork_server.fork_safety import ProcessResources, stop_native_threads, threads
-from pyrepl3_worker.startup.serve import die_with
+from pyrepl3_worker.fork_server.fork_safety import ProcessResources, stop_native_threads, thread_count
+from pyrepl3_worker.startup.serve import die_with_parent
 
-_HIGH: Final = 512
-_LIKELY: Final = (
+_MIN_CONTROL_FD: Final = 512
+_PRELOADED: Final = (
     "pyrepl3_worker.checkpoint.checkpointer",
     "pyrepl3_worker.confinement.rlimits",
     "pyrepl3_worker.confinement.apply",
@@ -50,7 +50,7 @@ class CannotForkError(Exception):
     """This process must not be copied; the text says why."""
 
 
-class ForkOrder(NamedTuple):
+class WorkerLaunch(NamedTuple):
     """What a worker that has just been forked is to be."""
 
     fds: list[int]
@@ -61,34 +61,34 @@ def main() -> NoReturn:
     """Run a template; in each of its copies, run a worker."""
     # Only for its readers: a worker handles this signal as Python does.
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    control = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _HIGH))
+    control = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _MIN_CONTROL_FD))
     os.dup2(1, 0)  # /dev/null
     _, parent, *modules = sys.argv
-    die_with(int(parent))
+    die_with_parent(int(parent))
     sys.argv[:] = [""]  # as in a worker: warm modules may look at it
     try:
         cloner = Cloner()
-        warm_up(modules)
+        import_modules(modules)
     except (CannotForkError, CannotCloneError) as error:
-        _tell(control, CannotFork(str(error)))
+        _send(control, CannotFork(str(error)))
         os._exit(0)
     # What is there now stays: no collection is to touch, and so to copy, the pages of all workers.
     gc.collect()
     gc.freeze()
-    _tell(control, CanFork())
-    order = wait_for_orders(control, cloner)
+    _send(control, CanFork())
+    launch = serve_requests(control, cloner)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, interrupt)
-    become_worker(order)
+    become_worker(launch)
 
 
-def warm_up(modules: list[str]) -> None:
+def import_modules(modules: list[str]) -> None:
     """Import what workers will need.
 
     Raises:
         UnfitError: a module can't be imported, or left what must not be copied.
     """
-    for name in _LIKELY:
+    for name in _PRELOADED:
         importlib.import_module(name)
     before = ProcessResources.now()
     # As in a worker: modules beside the code come first.
@@ -109,7 +109,7 @@ def warm_up(modules: list[str]) -> None:
         stream.flush()
 
 
-def wait_for_orders(control: socket.socket, cloner: Cloner) -> ForkOrder:
+def serve_requests(control: socket.socket, cloner: Cloner) -> WorkerLaunch:
     """Fork a worker for each request; return in those alone. Ends the process with the client."""
     while True:
         packet, fds = _receive(control)
@@ -117,34 +117,34 @@ def wait_for_orders(control: socket.socket, cloner: Cloner) -> ForkOrder:
             os._exit(0)
         request = unpack_request(packet)
         try:
-            if threads() > 1:
+            if thread_count() > 1:
                 raise OSError("the template has started a thread since it was fit")  # noqa: TRY301 - told alike
             pid = cloner.clone()
         except OSError as error:
-            _tell(control, NotForked(request.number, str(error)))
+            _send(control, NotForked(request.number, str(error)))
         else:
-            _tell(control, Forked(request.number, pid or os.getpid()))
+            _send(control, Forked(request.number, pid or os.getpid()))
             if pid == 0:
                 control.close()
-                return ForkOrder(fds, request.arguments)
+                return WorkerLaunch(fds, request.arguments)
         for fd in fds:
             os.close(fd)
 
 
-def become_worker(order: ForkOrder) -> NoReturn:
+def become_worker(launch: WorkerLaunch) -> NoReturn:
     """Go on as a process that was started as a worker."""
     os.setsid()
-    freshen()
-    *standard, out, err = order.fds
+    reseed_random()
+    *standard, out, err = launch.fds
     for target, fd in enumerate(standard):
         os.dup2(fd, target)
         os.close(fd)
-    arguments = [*order.arguments, "--capture", f"{out},{err}"]
+    arguments = [*launch.arguments, "--capture", f"{out},{err}"]
     worker.run(arguments)
     raise AssertionError("a worker ends its process itself")
 
 
-def freshen() -> None:
+def reseed_random() -> None:
     """Give this copy random numbers of its own. `random` sees to itself, by os.register_at_fork."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -166,7 +166,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return packet, fds
 
 
-def _tell(control: socket.socket, message: FromForkServer) -> None:
+def _send(control: socket.socket, message: FromForkServer) -> None:
     # The client may have gone, and then nobody waits for it.
     with contextlib.suppress(OSError):
         control.send(pack(message), socket.MSG_NOSIGNAL)

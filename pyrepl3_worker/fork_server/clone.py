@@ -23,7 +23,7 @@ _CLONE_CHILD_SETTID: Final = 0x01000000
 _PR_GET_TID_ADDRESS: Final = 40
 
 
-class _Calls(NamedTuple):
+class _SyscallNumbers(NamedTuple):
     """Numbers of system calls."""
 
     clone: int
@@ -31,10 +31,10 @@ class _Calls(NamedTuple):
     set_robust_list: int
 
 
-_CALLS: Final = {
-    "x86_64": _Calls(56, 274, 273),
-    "aarch64": _Calls(220, 100, 99),
-    "riscv64": _Calls(220, 100, 99),
+_SYSCALL_NUMBERS: Final = {
+    "x86_64": _SyscallNumbers(56, 274, 273),
+    "aarch64": _SyscallNumbers(220, 100, 99),
+    "riscv64": _SyscallNumbers(220, 100, 99),
 }
 """clone and not clone3, which container runtimes refuse since they can't see its flags."""
 
@@ -53,10 +53,10 @@ class Cloner:
             CannotCloneError: not enough.
         """
         machine = os.uname().machine
-        calls = _CALLS.get(machine)
+        calls = _SYSCALL_NUMBERS.get(machine)
         if calls is None:
             raise CannotCloneError(f"forking workers is not known to work on {machine}")
-        self._calls = calls
+        self._numbers = calls
         # Holding the GIL: between the calls that surround the fork no Python code may run.
         self._libc = ctypes.PyDLL(None, use_errno=True)
         self._libc.syscall.restype = ctypes.c_long
@@ -82,7 +82,7 @@ class Cloner:
         flags = _CLONE_PARENT | _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
         # x86-64 takes the id's address in the fourth place and what would be the thread's storage in the
         # fifth, the others the other way round; whichever is the storage is not looked at.
-        arguments = tuple(ctypes.c_long(number) for number in (self._calls.clone, flags, 0, 0))
+        arguments = tuple(ctypes.c_long(number) for number in (self._numbers.clone, flags, 0, 0))
         api = ctypes.pythonapi
         # A handler in Python must not run between the halves.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -91,7 +91,7 @@ class Cloner:
             pid = self._libc.syscall(*arguments, self._tid, self._tid)
             if pid == 0:
                 api.PyOS_AfterFork_Child()
-                self._call_list()
+                self._register_robust_list()
                 return 0
             number = ctypes.get_errno()
             api.PyOS_AfterFork_Parent()
@@ -101,9 +101,9 @@ class Cloner:
             raise OSError(number, os.strerror(number))
         return pid
 
-    def _call_list(self) -> None:
+    def _register_robust_list(self) -> None:
         """Register the list of robust mutexes, which a clone begins without."""
-        self._libc.syscall(ctypes.c_long(self._calls.set_robust_list), self._robust, self._robust_size)
+        self._libc.syscall(ctypes.c_long(self._numbers.set_robust_list), self._robust, self._robust_size)
 
     def _syscall(self, number: int, pid: int, head: ctypes.c_void_p, size: ctypes.c_size_t) -> int:
         return self._libc.syscall(

@@ -13,7 +13,7 @@ import sys
 from typing import Final, NamedTuple
 
 _HARMLESS: Final = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
-_PATIENCE_MS: Final = 1000
+_CHILD_EXIT_TIMEOUT_MS: Final = 1000
 
 
 class ProcessResources(NamedTuple):
@@ -46,7 +46,7 @@ class ProcessResources(NamedTuple):
         return "left a child process" if self.children and not before.children else ""
 
 
-def threads() -> int:
+def thread_count() -> int:
     """Give how many threads this process has, Python's or not."""
     return len(os.listdir("/proc/self/task"))
 
@@ -57,34 +57,34 @@ def stop_native_threads() -> str:
     OpenBLAS (NumPy, SciPy) ends its threads before a fork, by pthread_atfork, and starts them again when
     it next needs them. So a fork in vain leaves it without.
     """
-    if threads() == 1:
+    if thread_count() == 1:
         return ""
     python = len(sys._current_frames())  # pyright: ignore[reportPrivateUsage] - its documented name
     if python > 1:
-        return f"started {python - 1} Python thread{'' if python == 2 else 's'}{_names()}"
+        return f"started {python - 1} Python thread{'' if python == 2 else 's'}{_thread_names()}"
     # Not os.fork, which would run Python's hooks and warn: nothing of Python is to run in that child.
     libc = ctypes.PyDLL(None)
     pid: int = libc.fork()
     if pid == 0:
         os._exit(0)
     if pid > 0:
-        _end(pid)
-    left = threads() - 1
+        _reap_child(pid)
+    left = thread_count() - 1
     return f"started {left} thread{'' if left == 1 else 's'} that a fork does not end" if left else ""
 
 
-def _end(pid: int) -> None:
+def _reap_child(pid: int) -> None:
     """Wait for that child, which could get stuck: a Python thread may have been about to begin."""
     pidfd = os.pidfd_open(pid)
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
-    if not poller.poll(_PATIENCE_MS):
+    if not poller.poll(_CHILD_EXIT_TIMEOUT_MS):
         os.kill(pid, signal.SIGKILL)
     os.close(pidfd)
     os.waitpid(pid, 0)
 
 
-def _names() -> str:
+def _thread_names() -> str:
     if "threading" not in sys.modules:
         return ""
     import threading

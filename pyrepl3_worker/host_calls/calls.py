@@ -24,7 +24,7 @@ from pyrepl3_worker.execution.execution import WorkerExecution, current_path
 from pyrepl3_worker.host_calls.pending import COROUTINE_FLAGS, Answer, PendingCall, in_coroutine, is_awaited
 from pyrepl3_worker.interrupts.signals import Interrupt
 
-_SHORT_SLEEP: Final = 0.002
+_SHORT_SLEEP_SECONDS: Final = 0.002
 
 
 class CapabilityError(ExecutionError, RuntimeError):
@@ -37,26 +37,26 @@ class HostCaller:
     def __init__(
         self,
         send: Callable[[FromWorker], None],
-        pump: Callable[[], None],
-        ring: Callable[[], None],
-        blocking_thread: Callable[[], int | None],
+        wait_and_dispatch: Callable[[], None],
+        wake_loop_thread: Callable[[], None],
+        blocking_thread_id: Callable[[], int | None],
         reader_fd: int,
     ) -> None:
         """Made on the loop's thread.
 
         Args:
             send: writes a message, from any thread.
-            pump: blocks the loop's thread until something has been read, and dispatches that.
-            ring: makes the loop's thread read even if code holds it, from any thread.
-            blocking_thread: gives the identifier of the thread for blocking code, once there is one.
+            wait_and_dispatch: blocks the loop's thread until something has been read, and dispatches that.
+            wake_loop_thread: makes the loop's thread read even if code holds it, from any thread.
+            blocking_thread_id: gives the identifier of the thread for blocking code, once there is one.
             reader_fd: becomes readable when something has arrived.
         """
         self._send = send
-        self._pump = pump
-        self._ring = ring
+        self._wait_and_dispatch = wait_and_dispatch
+        self._wake_loop_thread = wake_loop_thread
         self._reader_fd = reader_fd
         self._loop_thread = threading.get_ident()
-        self._blocking_thread = blocking_thread
+        self._blocking_thread_id = blocking_thread_id
         self.running: WorkerExecution | None = None
         self._pending: dict[str, Answer] = {}
         self._error_types: dict[str, type[CapabilityError]] = {}
@@ -67,40 +67,40 @@ class HostCaller:
 
     # --- asking --------------------------------------------------------------------------------------
 
-    def ask(self, prompt: str, *, password: bool, frame: FrameType) -> Any:
+    def request_input(self, prompt: str, *, password: bool, frame: FrameType) -> Any:
         """Ask for a line: awaitable when the caller awaits the call itself, else blocking."""
         if frame.f_code.co_flags & COROUTINE_FLAGS and is_awaited(frame):
-            return PendingCall(self._ask(prompt, password=password))
-        return self.block_for_line(prompt, password=password)
+            return PendingCall(self._send_input(prompt, password=password))
+        return self.read_line(prompt, password=password)
 
-    def block_for_line(self, prompt: str, *, password: bool) -> str:
+    def read_line(self, prompt: str, *, password: bool) -> str:
         """Ask for a line and wait.
 
         Raises:
             EOFError: there is no more input, or nobody to ask.
         """
-        return self._wait(self._ask(prompt, password=password))
+        return self._wait(self._send_input(prompt, password=password))
 
-    def _ask(self, prompt: str, *, password: bool) -> Answer:
+    def _send_input(self, prompt: str, *, password: bool) -> Answer:
         if self.forked:
             raise EOFError("a forked child of the worker has nobody to ask")
-        place = self._path("input")
-        if place is None:
+        numbered = self._next_number("input")
+        if numbered is None:
             raise EOFError("no execution is running that could ask")
-        execution_id, number = place
+        execution_id, number = numbered
         input_id = f"{execution_id}:input:{number}"
         answer = Answer()
         self._pending[input_id] = answer
         self._send(
-            Input(input_id=input_id, execution_id=execution_id, prompt=_text(prompt), password=password)
+            Input(input_id=input_id, execution_id=execution_id, prompt=_encodable(prompt), password=password)
         )
         return answer
 
-    def capability(self, name: str, signature: str, doc: str) -> Callable[..., Any]:
+    def make_capability(self, name: str, signature: str, doc: str) -> Callable[..., Any]:
         """Give the callable that stands for a host function."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            answer = self._call(name, args, kwargs)
+            answer = self._send_call(name, args, kwargs)
             if in_coroutine(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - the caller decides what it gets
                 return PendingCall(answer)
             return self._wait(answer)
@@ -110,17 +110,17 @@ class HostCaller:
         call.__module__ = "__main__"
         return call
 
-    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
+    def _send_call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
         if self.forked:
             raise AsyncContextError("a forked child of the worker cannot call host functions")
         try:
             raw_args, raw_kwargs = encode_value(args), encode_value(kwargs)
         except LocalProtocolError as error:
             raise TypeError(f"{name}() takes plain data alone: {error.reason}") from None
-        place = self._path(name)
-        if place is None:
+        numbered = self._next_number(name)
+        if numbered is None:
             raise AsyncContextError(f"{name}() was called when no execution was running")
-        execution_id, number = place
+        execution_id, number = numbered
         call_id = f"{execution_id}:{name}:{number}"
         answer = Answer()
         self._pending[call_id] = answer
@@ -139,7 +139,7 @@ class HostCaller:
             raise ValueError(f"the arguments of {name}() are too large to send: {error.reason}") from None
         return answer
 
-    def _path(self, name: str) -> tuple[str, str] | None:
+    def _next_number(self, name: str) -> tuple[str, str] | None:
         """Say for which execution a call of `name` is made here, and its number in that; None: for none."""
         path = current_path.get()
         if path is not None and not path.execution.ended:
@@ -158,21 +158,21 @@ class HostCaller:
 
     def on_blocking_thread(self) -> bool:
         """Whether the caller runs on the thread for blocking code."""
-        return threading.get_ident() == self._blocking_thread()
+        return threading.get_ident() == self._blocking_thread_id()
 
     def _wait(self, answer: Answer) -> Any:
         if threading.get_ident() == self._loop_thread:
             while not answer.done:
-                self._pump()
+                self._wait_and_dispatch()
         else:
             self._wait_in_thread(answer)
-        return answer.get()
+        return answer.result()
 
     def _wait_in_thread(self, answer: Answer) -> None:
         """Block this thread; see to it that the loop's thread reads, whatever the code does there."""
         wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
-            answer.when_settled(lambda: os.eventfd_write(wake, 1))
+            answer.call_when_settled(lambda: os.eventfd_write(wake, 1))
             both, alone = select.poll(), select.poll()
             both.register(wake, select.POLLIN)
             both.register(self._reader_fd, select.POLLIN)
@@ -182,7 +182,7 @@ class HostCaller:
                     both.poll()
                     if answer.done:
                         break
-                    self._ring()
+                    self._wake_loop_thread()
                     alone.poll(1)
         finally:
             # No one may write to a closed (or by then reused) fd.
@@ -198,7 +198,7 @@ class HostCaller:
         Raises:
             ValueError, TypeError, OverflowError: as `time.sleep` does.
         """
-        if not isinstance(seconds, int | float) or not _SHORT_SLEEP < seconds < threading.TIMEOUT_MAX:
+        if not isinstance(seconds, int | float) or not _SHORT_SLEEP_SECONDS < seconds < threading.TIMEOUT_MAX:
             _original_sleep(seconds)  # pyright: ignore[reportArgumentType] - it says what is wrong with it
             return
         wake = threading.Lock()
@@ -246,30 +246,32 @@ class HostCaller:
         if answer is None:
             return
         if message.error is not None:
-            answer.settle(error=self._exception(message.error.exception, message.error.message))
+            answer.settle(error=self._make_exception(message.error.exception, message.error.message))
         elif isinstance(message.value, msgspec.Raw):
             try:
                 value = decode_value(message.value)
             except RemoteProtocolError as error:
                 # The frame is sound, so the session goes on; whoever called must not wait for ever.
-                answer.settle(error=self._exception("CapabilityError", f"the answer is unreadable: {error}"))
+                answer.settle(
+                    error=self._make_exception("CapabilityError", f"the answer is unreadable: {error}")
+                )
             else:
                 answer.settle(value)
         else:
             answer.settle(None)
 
-    def end(self, execution: WorkerExecution) -> None:
+    def execution_ended(self, execution: WorkerExecution) -> None:
         """An execution is over: forget its calls, and an interrupt that nobody has taken."""
         self._interrupt = None
         if self._pending:
-            self._drop(execution)
+            self._drop_calls(execution)
 
-    def _drop(self, execution: WorkerExecution) -> None:
+    def _drop_calls(self, execution: WorkerExecution) -> None:
         prefix = f"{execution.execution_id}:"
         for call_id in [call_id for call_id in self._pending if call_id.startswith(prefix)]:
             self._pending.pop(call_id).settle(error=ExecutionError("the execution is over"))
 
-    def _exception(self, name: str, message: str) -> BaseException:
+    def _make_exception(self, name: str, message: str) -> BaseException:
         """A built-in exception by its name, else a CapabilityError that bears it."""
         known = getattr(builtins, name, None)
         if isinstance(known, type) and issubclass(known, Exception):
@@ -290,7 +292,7 @@ class _InterruptibleWait:
         self._calls = calls
         self._wake = wake
 
-    def _take(self) -> bool:
+    def _wake_if_interrupted(self) -> bool:
         interrupt = self._calls._interrupt  # pyright: ignore[reportPrivateUsage] - one idea in two classes
         error = None if interrupt is None else interrupt.claim()
         if interrupt is None or error is None:
@@ -304,8 +306,8 @@ class _InterruptibleWait:
     def __enter__(self) -> None:
         if self._calls.on_blocking_thread():
             with self._calls._lock:  # pyright: ignore[reportPrivateUsage]
-                self._calls._wake_blocking = self._take  # pyright: ignore[reportPrivateUsage]
-            self._take()
+                self._calls._wake_blocking = self._wake_if_interrupted  # pyright: ignore[reportPrivateUsage]
+            self._wake_if_interrupted()
 
     def __exit__(self, *details: object) -> None:
         if self._calls.on_blocking_thread():
@@ -316,5 +318,5 @@ class _InterruptibleWait:
 _original_sleep = time.sleep
 
 
-def _text(value: str) -> str:
+def _encodable(value: str) -> str:
     return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()

@@ -37,7 +37,7 @@ class Answer:
                 self._on_settled()
             return True
 
-    def when_settled(self, callback: Callable[[], None]) -> None:
+    def call_when_settled(self, callback: Callable[[], None]) -> None:
         """Call back once, at once if it is there already."""
         with self._lock:
             if not self.done:
@@ -45,7 +45,7 @@ class Answer:
                 return
         callback()
 
-    def get(self) -> Any:
+    def result(self) -> Any:
         """Give the value, or raise the error."""
         if self.error is not None:
             raise self.error
@@ -55,13 +55,13 @@ class Answer:
 class PendingCall(Coroutine[Any, Any, Any]):
     """A call that is under way. It can be awaited, gathered, or made a task, like a coroutine."""
 
-    __slots__ = ("_future", "_steps")
+    __slots__ = ("_future", "_iterator")
 
     def __init__(self, answer: Answer) -> None:
         """Wait for `answer` on the running loop."""
         loop = get_running_loop()
         self._future: asyncio.Future[Any] = loop.create_future()
-        self._steps: Generator[Any, None, Any] | None = None
+        self._iterator: Generator[Any, None, Any] | None = None
 
         def settle() -> None:
             if self._future.done():
@@ -75,7 +75,7 @@ class PendingCall(Coroutine[Any, Any, Any]):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle)
 
-        answer.when_settled(wake)
+        answer.call_when_settled(wake)
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the answer."""
@@ -83,9 +83,9 @@ class PendingCall(Coroutine[Any, Any, Any]):
 
     def send(self, value: Any, /) -> Any:
         """Take a step, as a coroutine does."""
-        if self._steps is None:
-            self._steps = self._future.__await__()
-        return self._steps.send(value)
+        if self._iterator is None:
+            self._iterator = self._future.__await__()
+        return self._iterator.send(value)
 
     def throw(
         self,
@@ -95,16 +95,16 @@ class PendingCall(Coroutine[Any, Any, Any]):
         /,
     ) -> Any:
         """Raise at the step it waits in."""
-        if self._steps is None:
-            self._steps = self._future.__await__()
+        if self._iterator is None:
+            self._iterator = self._future.__await__()
         if val is None and tb is None:
-            return self._steps.throw(typ)
-        return self._steps.throw(typ, val, tb)
+            return self._iterator.throw(typ)
+        return self._iterator.throw(typ, val, tb)
 
     def close(self) -> None:
         """Wait no more."""
-        if self._steps is not None:
-            self._steps.close()
+        if self._iterator is not None:
+            self._iterator.close()
 
 
 def in_coroutine(frame: FrameType | None) -> bool:
@@ -116,11 +116,11 @@ def in_coroutine(frame: FrameType | None) -> bool:
     return asyncio._get_running_loop() is not None  # pyright: ignore[reportPrivateUsage] - asking without raising
 
 
-_CALLS: Final = frozenset(
+_CALL_OPCODES: Final = frozenset(
     opcode.opmap[name] for name in ("CALL", "CALL_KW", "CALL_FUNCTION_EX") if name in opcode.opmap
 )
-_CACHE: Final = opcode.opmap["CACHE"]
-_GET_AWAITABLE: Final = opcode.opmap["GET_AWAITABLE"]
+_CACHE_OPCODE: Final = opcode.opmap["CACHE"]
+_GET_AWAITABLE_OPCODE: Final = opcode.opmap["GET_AWAITABLE"]
 
 
 def is_awaited(frame: FrameType) -> bool:
@@ -128,11 +128,11 @@ def is_awaited(frame: FrameType) -> bool:
     code = frame.f_code.co_code
     at = frame.f_lasti
     # Python 3.12 stands on the last of the call's caches, later versions on the call.
-    while at > 0 and code[at] == _CACHE:
+    while at > 0 and code[at] == _CACHE_OPCODE:
         at -= 2
-    if at < 0 or code[at] not in _CALLS:
+    if at < 0 or code[at] not in _CALL_OPCODES:
         return False
     at += 2
-    while at < len(code) and code[at] == _CACHE:
+    while at < len(code) and code[at] == _CACHE_OPCODE:
         at += 2
-    return at < len(code) and code[at] == _GET_AWAITABLE
+    return at < len(code) and code[at] == _GET_AWAITABLE_OPCODE

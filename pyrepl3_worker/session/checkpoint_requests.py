@@ -7,9 +7,9 @@ from pyrepl3_schemas.messages import Checkpoint, Error, FromWorker, Restore
 from pyrepl3_worker.execution.canceller import Canceller
 from pyrepl3_worker.interrupts.timers import TimerThread
 from pyrepl3_worker.isolation.builtins_guard import PristineBuiltins
-from pyrepl3_worker.namespace import OF_CODE, NamespaceManager
+from pyrepl3_worker.namespace import CODE_MODULE_KEYS, NamespaceManager
 from pyrepl3_worker.rendering.reprs import type_name
-from pyrepl3_worker.session.queries import HIDDEN
+from pyrepl3_worker.session.queries import HIDDEN_NAMES
 from pyrepl3_worker.session.repair import Repair
 from pyrepl3_worker.wire.transport import FrameSender
 
@@ -47,7 +47,7 @@ class CheckpointRequests:
         try:
             checkpointer = self._checkpointer
             if checkpointer is None:
-                checkpointer = self._checkpointer = self._make()
+                checkpointer = self._checkpointer = self._make_checkpointer()
             if isinstance(message, Checkpoint):
                 answer: FromWorker = checkpointer.create_checkpoint(
                     message.checkpoint_id, message.known, message.timeout
@@ -67,7 +67,7 @@ class CheckpointRequests:
         except LocalProtocolError as error:
             self._writer.send(_error_answer(message, str(error)))
 
-    def _make(self) -> "Checkpointer":
+    def _make_checkpointer(self) -> "Checkpointer":
         # Not loaded before it is asked for: start-up stays lean.
         from pyrepl3_worker.checkpoint.checkpointer import Checkpointer
         from pyrepl3_worker.checkpoint.history import CellHistory
@@ -78,7 +78,7 @@ class CheckpointRequests:
         namespace = self._namespace
         return Checkpointer(
             namespace.namespace,
-            HIDDEN - OF_CODE,
+            HIDDEN_NAMES - CODE_MODULE_KEYS,
             self._max_bytes,
             history=CellHistory(namespace),
             budget=budget,

@@ -24,8 +24,8 @@ from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.output.streams import OutputStream
 
 _OUTPUT_FDS: Final = (1, 2)
-_POOLS: Final = "concurrent.futures.thread"
-_INTERPRETER_POOLS: Final = "concurrent.futures.interpreter"
+_THREAD_POOL_MODULE: Final = "concurrent.futures.thread"
+_INTERPRETER_POOL_MODULE: Final = "concurrent.futures.interpreter"
 """Since Python 3.14. Their work runs where there is neither a flow nor anything to call."""
 
 
@@ -90,7 +90,7 @@ def make_input(calls: HostCaller, output: OutputCollector) -> Callable[..., Any]
     def input(prompt: object = "", /) -> Any:  # noqa: A001 - its name in tracebacks and help()
         """Ask for a line. In a coroutine, `await input(...)` lets other tasks go on meanwhile."""
         output.flush()
-        return calls.ask(str(prompt), password=False, frame=sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        return calls.request_input(str(prompt), password=False, frame=sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
 
     return input
 
@@ -102,23 +102,23 @@ def make_getpass(calls: HostCaller, output: OutputCollector) -> Callable[..., An
         """Ask for a line that should not be shown while it is typed."""
         del stream, options
         output.flush()
-        return calls.ask(prompt, password=True, frame=sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        return calls.request_input(prompt, password=True, frame=sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
 
     return getpass
 
 
-_sleep = time.sleep
+_original_sleep = time.sleep
 
 
 @runs_user_code
 def _sleep_on_loop_thread(seconds: float) -> None:
-    _sleep(seconds)
+    _original_sleep(seconds)
 
 
 def make_sleep(calls: HostCaller) -> Callable[[float], None]:
     """`time.sleep`: on the blocking thread the original can't be woken, for signals reach the main one."""
 
-    @wraps(_sleep)
+    @wraps(_original_sleep)
     def sleep(seconds: float, /) -> None:
         if calls.on_blocking_thread():
             calls.sleep(seconds)
@@ -153,12 +153,12 @@ def inherit_call_path() -> None:
         path = current_path.get()
         if path is not None and "run" not in self.__dict__:
             self.run = _ThreadInCallPath(path.child(), self)  # pyright: ignore[reportAttributeAccessIssue] - its `__call__` is a property
-        if not pools and _POOLS in sys.modules:
+        if not patched_pools and _THREAD_POOL_MODULE in sys.modules:
             with suppress(AttributeError):  # that module is only just being imported
-                pools.append(_inherit_call_path_in_pools())
+                patched_pools.append(_inherit_call_path_in_pools())
         original(self)
 
-    pools: list[object] = []
+    patched_pools: list[object] = []
     threading.Thread.start = start
 
 
@@ -169,15 +169,15 @@ def _inherit_call_path_in_pools() -> object:
     the process's first pool starts its first thread, whose own flow does for the work it is started for:
     the module takes its time to import, and most code never needs it.
     """
-    pool = sys.modules[_POOLS].ThreadPoolExecutor
+    pool = sys.modules[_THREAD_POOL_MODULE].ThreadPoolExecutor
     original = pool.submit
 
     @wraps(original)
     def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         path = current_path.get()
-        if path is None or type(self).__module__ == _INTERPRETER_POOLS:
+        if path is None or type(self).__module__ == _INTERPRETER_POOL_MODULE:
             return original(self, fn, *args, **kwargs)
-        work = _InCallPath(path.child(), fn)
+        work = _FunctionInCallPath(path.child(), fn)
         # A thread that this may start has no place: another time, one that is there takes the work.
         token = current_path.set(None)
         try:
@@ -189,17 +189,17 @@ def _inherit_call_path_in_pools() -> object:
     return original
 
 
-class _InCallPath:
+class _FunctionInCallPath:
     """A function that sets its flow first. A class, so that it shows what it is and holds no closure."""
 
     def __init__(self, path: CallPath, function: Callable[..., Any]) -> None:
-        self._flow = path
+        self._path = path
         self._function = function
 
     @property
     def __call__(self) -> Callable[..., Any]:
         """What is called in place of this, where it is called: so no frame of ours is in tracebacks."""
-        current_path.set(self._flow)
+        current_path.set(self._path)
         return self._function
 
 
@@ -207,14 +207,14 @@ class _ThreadInCallPath:
     """A thread's `run`, with its flow set."""
 
     def __init__(self, path: CallPath, thread: threading.Thread) -> None:
-        self._flow = path
+        self._path = path
         self._thread = thread
 
     @property
     def __call__(self) -> Callable[[], None]:
         """As above."""
         del self._thread.run  # the class's own again, and no reference cycle left
-        current_path.set(self._flow)
+        current_path.set(self._path)
         return self._thread.run
 
 
@@ -227,7 +227,7 @@ def install_patches(calls: HostCaller, output: OutputCollector, coordinator: Eve
     asyncio.run = coordinator.run
     inherit_call_path()
     sys.stdin = sys.__stdin__ = StdinStream(
-        lambda prompt, password: calls.block_for_line(prompt, password=password)
+        lambda prompt, password: calls.read_line(prompt, password=password)
     )
     sys.stdout = sys.__stdout__ = OutputStream(output, "stdout", 1)
     sys.stderr = sys.__stderr__ = OutputStream(output, "stderr", 2)

@@ -7,19 +7,19 @@ from resource import RLIM_INFINITY, RLIMIT_DATA, RUSAGE_SELF, getrlimit, getrusa
 from typing import Final
 
 _open: Final = open
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def data_bytes() -> int:
     """Private writable memory of this process now, in bytes (VmData of proc(5))."""
     with _open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[5]) * _PAGE
+        return int(statm.read().split()[5]) * _PAGE_BYTES
 
 
 def resident_bytes() -> int:
     """Resident memory of this process now, in bytes."""
     with _open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[1]) * _PAGE
+        return int(statm.read().split()[1]) * _PAGE_BYTES
 
 
 def cpu_seconds() -> float:

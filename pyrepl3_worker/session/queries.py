@@ -21,7 +21,7 @@ from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.session.process_limits import cpu_seconds, resident_bytes
 from pyrepl3_worker.wire.transport import FrameSender
 
-HIDDEN: Final = MODULE_KEYS | ENGINE_INTERNALS | {"_last_exception", "exit", "quit", "display"}
+HIDDEN_NAMES: Final = MODULE_KEYS | ENGINE_INTERNALS | {"_last_exception", "exit", "quit", "display"}
 """Names of the namespace that are not the code's own."""
 
 
@@ -34,14 +34,14 @@ class Queries:
         executor: AsyncExecutor,
         output: OutputCollector,
         writer: FrameSender,
-        waiting: Callable[[], int],
+        count_queued: Callable[[], int],
     ) -> None:
         """`waiting` gives how many requests have not reached the executor yet."""
         self._namespace = namespace
         self._executor = executor
         self._output = output
         self._writer = writer
-        self._waiting = waiting
+        self._count_queued = count_queued
 
     def complete(self, message: Complete) -> None:
         """Say what could stand at the cursor."""
@@ -61,7 +61,7 @@ class Queries:
             try:
                 from pyrepl3_worker.inspection.completion import inspect
 
-                answer = inspect(self._namespace.namespace, message, HIDDEN)
+                answer = inspect(self._namespace.namespace, message, HIDDEN_NAMES)
             except Exception:  # as above
                 answer = Inspection(request_id=message.request_id)
         self._writer.send(answer)
@@ -74,7 +74,7 @@ class Queries:
                 nonce=message.nonce,
                 rss=resident_bytes(),
                 cpu_time=cpu_seconds(),
-                queue=self._executor.queued + self._waiting(),
+                queue=self._executor.queued + self._count_queued(),
                 current_execution=None if running is None else running.execution_id,
             )
         )

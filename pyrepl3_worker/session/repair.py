@@ -7,7 +7,7 @@ from pyrepl3_worker.interrupts.signals import WakeupSignal
 from pyrepl3_worker.isolation.builtins_guard import repair_namespace, unblock_wakeup_signal
 from pyrepl3_worker.wire.stdio import Stdio
 
-_LEAST_RECURSION: Final = 200
+_MIN_RECURSION_LIMIT: Final = 200
 _getrecursionlimit: Final = sys.getrecursionlimit
 
 
@@ -23,12 +23,12 @@ class Repair:
 
     def recursion_limit(self) -> None:
         """Put back a recursion limit that leaves our own calls no room; the first thing that is needed."""
-        if _getrecursionlimit() < _LEAST_RECURSION:
+        if _getrecursionlimit() < _MIN_RECURSION_LIMIT:
             sys.setrecursionlimit(self._recursion_limit)
 
     def standard_fds(self) -> bool:
         """Reopen closed standard fds; say whether something may wait in the capture pipes (no is sure)."""
-        return self._stdio.mend()
+        return self._stdio.repair()
 
     def builtins(self) -> None:
         """Put back what else no cell can do without: its builtins, the doorbell.

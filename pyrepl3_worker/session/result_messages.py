@@ -21,14 +21,14 @@ from pyrepl3_worker.interrupts.signals import runs_user_code
 from pyrepl3_worker.rendering.exceptions import bounded, describe, describe_plainly, message_of, shortened
 from pyrepl3_worker.rendering.reprs import bounded_repr, type_name
 
-_RESERVE: Final = 8 * 1024 * 1024
-_OTHER_BYTES: Final = 256
-_OTHER_OBJECTS: Final = 256
+_RESERVE_BYTES: Final = 8 * 1024 * 1024
+_ENVELOPE_BYTES: Final = 256
+_ENVELOPE_OBJECTS: Final = 256
 """Room in a frame for what stands beside the value and the texts of a `result`."""
 
 
-_NUMBERS: Final[dict[type, str]] = {int: "int", float: "float", bool: "bool"}
-_LARGE: Final = 2**63
+_NUMBER_NAMES: Final[dict[type, str]] = {int: "int", float: "float", bool: "bool"}
+_INT64_BOUND: Final = 2**63
 
 
 class EncodedValue(NamedTuple):
@@ -40,8 +40,8 @@ class EncodedValue(NamedTuple):
     truncated: bool
 
 
-_SHOWN_NONE: Final = EncodedValue(encode_value(None), "None", "NoneType", False)
-_SHOWN_NOTHING: Final = EncodedValue(msgspec.UNSET, "", "", False)
+_ENCODED_NONE: Final = EncodedValue(encode_value(None), "None", "NoneType", False)
+_ENCODED_NO_VALUE: Final = EncodedValue(msgspec.UNSET, "", "", False)
 
 
 class ResultEncoder:
@@ -51,42 +51,44 @@ class ResultEncoder:
         """Keep to the config's bounds."""
         self._config = config
         # Each character may take four bytes: so they are half of a frame at most, and the name a tenth.
-        self._most_chars = min(config.max_repr_chars, config.max_frame_bytes // 8)
-        self._most_name_chars = config.max_frame_bytes // 40
-        self._reserve: bytearray | None = None
-        self._refill()
+        self._max_repr_chars = min(config.max_repr_chars, config.max_frame_bytes // 8)
+        self._max_name_chars = config.max_frame_bytes // 40
+        self._memory_reserve: bytearray | None = None
+        self._refill_reserve()
 
-    def _refill(self) -> None:
+    def _refill_reserve(self) -> None:
         """Set aside, under a memory limit, what it takes to describe that the limit was hit.
 
         The pages are never touched, so this costs no memory but the right to it.
         """
-        if self._config.max_memory_usage is not None and self._reserve is None:
+        if self._config.max_memory_usage is not None and self._memory_reserve is None:
             with suppress(MemoryError):
-                self._reserve = bytearray(_RESERVE)
+                self._memory_reserve = bytearray(_RESERVE_BYTES)
 
     @runs_user_code
     def encode_value(self, execution: WorkerExecution, value: Any) -> "EncodedValue":
         """Prepare a value: MessagePack where it has that form, and always a repr."""
         if value is None:
-            return _SHOWN_NONE
+            return _ENCODED_NONE
         if value is NO_VALUE:
-            return _SHOWN_NOTHING
+            return _ENCODED_NO_VALUE
         kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType] - of anything
-        name = _NUMBERS.get(kind)
-        if name is not None and -_LARGE < value < _LARGE:
+        name = _NUMBER_NAMES.get(kind)
+        if name is not None and -_INT64_BOUND < value < _INT64_BOUND:
             # What `bounded_repr` would say too: even the least bound has room for it.
             return EncodedValue(encode_value(value), repr(value), name, False)
-        text, truncated = bounded_repr(value, self._most_chars)
-        name = bounded(type_name(value), self._most_name_chars)
+        text, truncated = bounded_repr(value, self._max_repr_chars)
+        name = bounded(type_name(value), self._max_name_chars)
         try:
             raw = encode_value(value)
         except LocalProtocolError:
             return EncodedValue(msgspec.UNSET, text, name, truncated)
         frame = self._config.max_frame_bytes
-        room = frame - _OTHER_BYTES - _size(text) - _size(name) - _size(execution.execution_id)
-        most = most_objects(frame) - _OTHER_OBJECTS
-        if len(memoryview(raw)) > room or exceeds(memoryview(raw), most):
+        room = (
+            frame - _ENVELOPE_BYTES - _utf8_size(text) - _utf8_size(name) - _utf8_size(execution.execution_id)
+        )
+        max_objects = most_objects(frame) - _ENVELOPE_OBJECTS
+        if len(memoryview(raw)) > room or exceeds(memoryview(raw), max_objects):
             return EncodedValue(msgspec.UNSET, text, name, True)
         return EncodedValue(raw, text, name, truncated)
 
@@ -95,11 +97,11 @@ class ResultEncoder:
         """Make the `error` of an exception."""
         kind = self._kind(execution, error)
         if issubclass(type(error), MemoryError):
-            self._reserve = None
-        met = limit_met(error) if kind in ("exception", "limit") else ""
-        if met:
+            self._memory_reserve = None
+        limit_note = limit_met(error) if kind in ("exception", "limit") else ""
+        if limit_note:
             kind = "limit"
-            error.add_note(met)
+            error.add_note(limit_note)
         elif kind == "limit" and issubclass(type(error), MemoryError):
             error.add_note(
                 f"max_memory_usage={self._config.max_memory_usage} bytes; "
@@ -123,7 +125,7 @@ class ResultEncoder:
     def _kind(self, execution: WorkerExecution, error: BaseException) -> ErrorKind:
         # By its type alone: isinstance asks the object itself for its __class__, and runs its code.
         kind = type(error)
-        asked = execution.cancel_reason
+        reason = execution.cancel_reason
         if issubclass(kind, CompilationError):
             return "compilation"
         if issubclass(kind, LimitExceeded):
@@ -131,46 +133,48 @@ class ResultEncoder:
         if issubclass(kind, MemoryError) and self._config.max_memory_usage is not None:
             return "limit"
         stopped = issubclass(kind, CancelledError | KeyboardInterrupt | CancellationError)
-        if asked == "timeout" and (stopped or issubclass(kind, TimeoutError)):
+        if reason == "timeout" and (stopped or issubclass(kind, TimeoutError)):
             return "timeout"
-        if stopped and (asked is not None or issubclass(kind, CancellationError)):
+        if stopped and (reason is not None or issubclass(kind, CancellationError)):
             return "cancelled"
         return "exception"
 
-    def message(self, execution: WorkerExecution, outcome: CellOutcome) -> Result | Error:
+    def make_message(self, execution: WorkerExecution, outcome: CellOutcome) -> Result | Error:
         """Give the one message that ends an execution."""
-        if self._reserve is None and self._config.max_memory_usage is not None:
-            self._refill()
-        shown: EncodedValue | Error | None = outcome.encoded
+        if self._memory_reserve is None and self._config.max_memory_usage is not None:
+            self._refill_reserve()
+        encoded: EncodedValue | Error | None = outcome.encoded
         truncated = execution.output_was_cut
-        if isinstance(shown, EncodedValue):
+        if isinstance(encoded, EncodedValue):
             return Result(
                 execution_id=execution.execution_id,
                 mode=execution.mode,
-                value=shown.value,
-                repr=shown.repr,
-                type_name=shown.type_name,
+                value=encoded.value,
+                repr=encoded.repr,
+                type_name=encoded.type_name,
                 duration=outcome.duration,
-                truncated=shown.truncated or truncated,
+                truncated=encoded.truncated or truncated,
                 captured=execution.undrained,
             )
-        if shown is None:
+        if encoded is None:
             error = outcome.error if outcome.error is not None else RuntimeError("no outcome")
             kind = self._kind(execution, error)
-            shown = describe_plainly(
+            encoded = describe_plainly(
                 error, kind, execution.execution_id, "it was stopped while being described"
             )
         return msgspec.structs.replace(
-            shown,
+            encoded,
             mode=execution.mode,
             duration=outcome.duration,
             truncated=truncated,
             captured=execution.undrained,
         )
 
-    def too_large(self, execution: WorkerExecution, outcome: CellOutcome, error: LocalProtocolError) -> Error:
+    def make_too_large_error(
+        self, execution: WorkerExecution, outcome: CellOutcome, error: LocalProtocolError
+    ) -> Error:
         """Give what fits even a small `max_frame_bytes` when an outcome does not: an error, shortened."""
-        message = self.message(execution, outcome)
+        message = self.make_message(execution, outcome)
         if isinstance(message, Error):
             fitting = shortened(message, self._config.max_frame_bytes)
             if fitting is not None:
@@ -186,11 +190,11 @@ class ResultEncoder:
         )
 
 
-def _size(text: str) -> int:
+def _utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def display_for(
+def make_lazy_display(
     send: Callable[[FromWorker], None], current_id: Callable[[], str | None]
 ) -> Callable[..., Any]:
     """Give the code's `display`, of which all but the name is imported when it is first called."""

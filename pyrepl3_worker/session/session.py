@@ -50,17 +50,17 @@ from pyrepl3_worker.session.checkpoint_requests import CheckpointRequests
 from pyrepl3_worker.session.process_limits import limit_memory
 from pyrepl3_worker.session.queries import Queries
 from pyrepl3_worker.session.repair import Repair
-from pyrepl3_worker.session.result_messages import ResultEncoder, display_for
+from pyrepl3_worker.session.result_messages import ResultEncoder, make_lazy_display
 from pyrepl3_worker.wire.busy_poll import BusyPoll
 from pyrepl3_worker.wire.stdio import Stdio
 from pyrepl3_worker.wire.transport import FrameReader, FrameSender
 
 # The words are fixed by the protocol. "doorbell" is the wire's name for the wake-up signal.
 FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
-_MOST_STRAYS: Final = 1000
+_MAX_LOOP_ERRORS: Final = 1000
 """Exceptions that may strike the loop itself before it is taken to be broken."""
-_LAST_GRACE: Final = 2.0
-_FOR_CODE: Final = 0.9  # of the grace; what is left is for exit handlers
+_EXIT_GRACE_SECONDS: Final = 2.0
+_CODE_SHARE_OF_GRACE: Final = 0.9  # of the grace; what is left is for exit handlers
 
 
 class WorkerSession:
@@ -72,7 +72,7 @@ class WorkerSession:
         loop: asyncio.AbstractEventLoop,
         stdio: Stdio,
         reader: FrameReader,
-        waiting: list[ToWorker],
+        early_messages: list[ToWorker],
     ) -> None:
         """Get everything ready and say so. `waiting` came together with `hello`."""
         config = hello.config
@@ -82,8 +82,8 @@ class WorkerSession:
         self._config: ExecutorConfig = config
         self._writer = FrameSender(stdio.writer, config.max_frame_bytes)
         self._stopping = False
-        self._strays = 0
-        self._advancing = False
+        self._loop_errors = 0
+        self._starting = False
         self._busy_poll = BusyPoll(reader.fd)
         self._namespace = NamespaceManager()
         self._namespace.install()
@@ -93,9 +93,9 @@ class WorkerSession:
         self._executor = AsyncExecutor(
             self._namespace, hello.session_id, config=config, host=self, timers=timers
         )
-        self._calls = HostCaller(
-            self._send_in_order,
-            self._pump,
+        self._host_caller = HostCaller(
+            self._send_after_output,
+            self._wait_and_dispatch,
             self._executor.canceller.wakeup.send,
             lambda: self._executor.blocking_thread_id,
             reader.fd,
@@ -114,16 +114,16 @@ class WorkerSession:
             config.max_frame_bytes,
         )
         self._queries = Queries(
-            self._namespace, self._executor, self._output, self._writer, self._count_waiting
+            self._namespace, self._executor, self._output, self._writer, self._count_queued_executions
         )
-        self._ordered: deque[Execute | Checkpoint | Restore] = deque()
+        self._requests: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
-            Execute: self._ordered.append,
-            InputResponse: self._calls.deliver_input,
-            CallResponse: self._calls.deliver_call,
+            Execute: self._requests.append,
+            InputResponse: self._host_caller.deliver_input,
+            CallResponse: self._host_caller.deliver_call,
             Cancel: self._on_cancel,
-            Checkpoint: self._ordered.append,
-            Restore: self._ordered.append,
+            Checkpoint: self._requests.append,
+            Restore: self._requests.append,
             Complete: self._queries.complete,
             Inspect: self._queries.inspect,
             Ping: self._queries.ping,
@@ -131,20 +131,22 @@ class WorkerSession:
             Shutdown: self._on_shutdown,
             Hello: self._on_second_hello,
         }
-        self._prepare(hello)
-        self._dispatch(waiting)
+        self._set_up_process(hello)
+        self._dispatch(early_messages)
         # On the loop, which is not running yet.
-        loop.call_soon(self._advance)
+        loop.call_soon(self._start_requests)
 
-    def _prepare(self, hello: Hello) -> None:
+    def _set_up_process(self, hello: Hello) -> None:
         config, loop, names = self._config, self._loop, self._namespace.namespace
         loop.set_task_factory(self._executor.coroutine_manager.task_factory)
-        patched_functions.install_patches(self._calls, self._output, self._coordinator)
+        patched_functions.install_patches(self._host_caller, self._output, self._coordinator)
         call_before_spawn(self._output.flush, self._executor.canceller.remember_children)
-        self._display = names["display"] = display_for(self._send_in_order, self._current_id)
+        self._display = names["display"] = make_lazy_display(
+            self._send_after_output, self._running_execution_id
+        )
         for spec in hello.capabilities:
-            names[spec.name] = self._calls.capability(spec.name, spec.signature, spec.doc)
-        os.register_at_fork(after_in_child=self._after_fork)
+            names[spec.name] = self._host_caller.make_capability(spec.name, spec.signature, spec.doc)
+        os.register_at_fork(after_in_child=self._after_fork_in_child)
         self._executor.canceller.wakeup.install()
         ImportController(config, names).install()
         snapshot()
@@ -180,17 +182,17 @@ class WorkerSession:
                 continue
             except BaseException as error:
                 # A signal handler of the code's, say, that struck while the loop was at rest.
-                self._strays += 1
-                if self._strays > _MOST_STRAYS:
+                self._loop_errors += 1
+                if self._loop_errors > _MAX_LOOP_ERRORS:
                     raise
                 self._output.write("stderr", describe(error, "exception", None).traceback)
                 self._output.flush()
 
-    def finish(self) -> None:
+    def run_exit_handlers(self) -> None:
         """Let go: exit handlers run, for a moment, and all output goes out."""
         import atexit
 
-        self._timers.call_later(_LAST_GRACE, lambda: os._exit(0))
+        self._timers.call_later(_EXIT_GRACE_SECONDS, lambda: os._exit(0))
         kill_children(0.0)
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportAttributeAccessIssue] - the interpreter's own finalization would wait for the code's threads
         # The parent may have gone already.
@@ -199,27 +201,27 @@ class WorkerSession:
 
     def _on_readable(self) -> None:
         self._busy_poll.message_arrived()
-        self._read()
+        self._read_and_dispatch()
         self._executor.canceller.deliver_cancel()
-        self._advance()
+        self._start_requests()
         if self._executor.is_idle and not self._stopping:
             self._busy_poll.poll()
 
-    def _read(self) -> None:
+    def _read_and_dispatch(self) -> None:
         """Read what has arrived and dispatch it."""
         try:
             messages = self._reader.read()
         except RemoteProtocolError as error:
-            self._give_up(error)
+            self._on_unreadable(error)
             return
         if messages is None:
             # The parent has closed its end, or is gone.
             self._loop.remove_reader(self._reader.fd)
-            self._on_shutdown(Shutdown(reason="end of stream", grace=_LAST_GRACE))
+            self._on_shutdown(Shutdown(reason="end of stream", grace=_EXIT_GRACE_SECONDS))
             return
         self._dispatch(messages)
         if self._reader.decoder.error is not None:  # known already; more bytes to raise it may never come
-            self._give_up(self._reader.decoder.error)
+            self._on_unreadable(self._reader.decoder.error)
 
     def _dispatch(self, messages: list[ToWorker]) -> None:
         for message in messages:
@@ -227,16 +229,16 @@ class WorkerSession:
 
     def read_messages(self) -> None:
         """In the doorbell's handler, while code holds this thread: read, and start nothing now."""
-        self._read()
-        if self._ordered:
+        self._read_and_dispatch()
+        if self._requests:
             # The fd will not call again for what has been read.
-            self._loop.call_soon_threadsafe(self._advance)
+            self._loop.call_soon_threadsafe(self._start_requests)
 
-    def _pump(self) -> None:
+    def _wait_and_dispatch(self) -> None:
         """Block this thread, in a call of the code's, until something has come; dispatch it."""
         self._executor.canceller.raise_if_cancelled()
         wait_readable(self._reader.poller)
-        self._read()
+        self._read_and_dispatch()
         self._executor.canceller.raise_if_cancelled()
 
     def _read_on_nested_loop(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
@@ -248,33 +250,33 @@ class WorkerSession:
         return undo
 
     def _on_nested_readable(self) -> None:
-        self._read()
+        self._read_and_dispatch()
         self._executor.canceller.deliver_cancel()
 
     # --- handlers ------------------------------------------------------------------------------------
 
-    def _advance(self) -> None:
+    def _start_requests(self) -> None:
         """Start what has come, in order. Checkpoints wait until what came before them is done."""
-        self._advancing = True
+        self._starting = True
         try:
-            while self._ordered and self._start_next():
-                if self._executor.coroutine_manager.tasks and self._ordered:
+            while self._requests and self._start_first_request():
+                if self._executor.coroutine_manager.tasks and self._requests:
                     # They too have a turn between two cells.
                     self._writer.flush()
-                    self._loop.call_soon(self._advance)
+                    self._loop.call_soon(self._start_requests)
                     return
         finally:
-            self._advancing = False
+            self._starting = False
 
-    def _count_waiting(self) -> int:
-        return sum(isinstance(message, Execute) for message in self._ordered)
+    def _count_queued_executions(self) -> int:
+        return sum(isinstance(message, Execute) for message in self._requests)
 
-    def _start_next(self) -> bool:
+    def _start_first_request(self) -> bool:
         """Start what is first; False if it has to wait."""
-        ordered, executor = self._ordered, self._executor
-        message = ordered[0]
+        requests, executor = self._requests, self._executor
+        message = requests[0]
         if isinstance(message, Execute):
-            ordered.popleft()
+            requests.popleft()
             execution = WorkerExecution(
                 message.execution_id,
                 message.code,
@@ -282,10 +284,10 @@ class WorkerSession:
                 message.result_mode,
                 store_history=message.store_history,
             )
-            executor.submit(execution, self._on_done)
+            executor.submit(execution, self._send_outcome)
             return True
         if executor.running is None and not executor.queued:
-            ordered.popleft()
+            requests.popleft()
             self._checkpoint_requests.answer(message)
             return True
         return False
@@ -293,26 +295,28 @@ class WorkerSession:
     def _on_cancel(self, message: Cancel) -> None:
         if self._executor.request_cancel(message.execution_id, message.reason):
             return
-        for waiting in self._ordered:
+        for waiting in self._requests:
             if isinstance(waiting, Execute) and waiting.execution_id == message.execution_id:
-                self._ordered.remove(waiting)
+                self._requests.remove(waiting)
                 self._executor.canceller.cancel_loop_holder()
                 execution = WorkerExecution(waiting.execution_id, waiting.code)
                 error = CancellationError(f"execution {message.execution_id!r} was cancelled before it began")
                 execution.cancel_reason = message.reason
-                self._on_done(execution, CellOutcome(None, error, self.encode_error(execution, error), 0.0))
+                self._send_outcome(
+                    execution, CellOutcome(None, error, self.encode_error(execution, error), 0.0)
+                )
                 return
 
     def _on_shutdown(self, message: Shutdown) -> None:
         if self._stopping:
             return
         self._stopping = True
-        self._ordered.clear()
-        Task(self._wind_down(set(self._executor.coroutine_manager.tasks)), loop=self._loop)
+        self._requests.clear()
+        Task(self._finish_tasks_and_stop(set(self._executor.coroutine_manager.tasks)), loop=self._loop)
         self._executor.close()
-        self._loop.call_later(message.grace * _FOR_CODE, self._loop.stop)
+        self._loop.call_later(message.grace * _CODE_SHARE_OF_GRACE, self._loop.stop)
 
-    async def _wind_down(self, cancelled: set[Task[Any]]) -> None:
+    async def _finish_tasks_and_stop(self, cancelled: set[Task[Any]]) -> None:
         """Wait for what was cancelled, then stop the loop."""
         await self._executor.canceller.wait_ended()
         self._executor.coroutine_manager.cleanup(
@@ -328,11 +332,11 @@ class WorkerSession:
             f"a second hello, for session {message.session_id!r}: a worker has one session"
         )
 
-    def _give_up(self, error: RemoteProtocolError) -> None:
+    def _on_unreadable(self, error: RemoteProtocolError) -> None:
         """End, and say why once: code that waits for an answer here would read on for ever."""
         if self._loop.remove_reader(self._reader.fd):
             self._send_protocol_error(f"unreadable: {error}")
-            self._timers.call_later(_LAST_GRACE, lambda: os._exit(0))  # whatever the code does
+            self._timers.call_later(_EXIT_GRACE_SECONDS, lambda: os._exit(0))  # whatever the code does
             self._on_shutdown(Shutdown(reason="unreadable", grace=0.0))
 
     def _send_protocol_error(self, text: str) -> None:
@@ -343,7 +347,7 @@ class WorkerSession:
     def execution_started(self, execution: WorkerExecution) -> None:
         """Attribute what is written without a flow of its own."""
         self._output.begin(execution)
-        self._calls.running = execution
+        self._host_caller.running = execution
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
         """Prepare a value for its `result`."""
@@ -359,7 +363,7 @@ class WorkerSession:
 
     def interrupt_blocking(self, interrupt: Interrupt) -> bool:
         """Wake the blocking thread from an `input()`, a call or a sleep; say whether it was in one."""
-        return self._calls.interrupt_blocking(interrupt)
+        return self._host_caller.interrupt_blocking(interrupt)
 
     def execution_ended(self, execution: WorkerExecution) -> None:
         """Send what was written, and see whether more waits in the capture pipes."""
@@ -368,45 +372,45 @@ class WorkerSession:
             from pyrepl3_worker.rendering.display import flush_figures
 
             flush_figures(self._display)
-        self._calls.end(execution)
+        self._host_caller.execution_ended(execution)
         self._output.finish(execution)
         if self._repair.standard_fds():
             execution.captured = True
             # A parent that has sent nothing more drains when it takes the result, and so before it can.
-            followed = self._ordered or self._executor.queued or self._reader.has_more()
+            followed = self._requests or self._executor.queued or self._reader.is_readable()
             execution.undrained = not (followed and self._output.wait_drained())
-        self._output.running = self._calls.running = None
+        self._output.running = self._host_caller.running = None
 
     def repair(self) -> None:
         """Mend what the code may have broken; send what finalizers wrote while its outcome was sent."""
         self._repair.builtins()
         self._output.flush_deferred()
 
-    def _on_done(self, execution: WorkerExecution, outcome: CellOutcome) -> None:
+    def _send_outcome(self, execution: WorkerExecution, outcome: CellOutcome) -> None:
         """Send the one `result` or `error` of an execution; held for the next one's if that follows now."""
-        message = self._encoder.message(execution, outcome)
+        message = self._encoder.make_message(execution, outcome)
         hold = not execution.captured and self._executor.running is None
-        hold = hold and bool(self._ordered or self._executor.queued)
+        hold = hold and bool(self._requests or self._executor.queued)
         try:
             self._writer.send(message, hold=hold)
         except LocalProtocolError as error:
-            self._writer.send(self._encoder.too_large(execution, outcome, error))
-        if self._ordered and not self._advancing and self._executor.running is None:
-            self._loop.call_soon(self._advance)
+            self._writer.send(self._encoder.make_too_large_error(execution, outcome, error))
+        if self._requests and not self._starting and self._executor.running is None:
+            self._loop.call_soon(self._start_requests)
 
     # --- odds and ends -------------------------------------------------------------------------------
 
-    def _send_in_order(self, message: FromWorker) -> None:
+    def _send_after_output(self, message: FromWorker) -> None:
         self._output.flush()
         self._writer.send(message)
 
-    def _current_id(self) -> str | None:
+    def _running_execution_id(self) -> str | None:
         running = self._executor.running
         return None if running is None else running.execution_id
 
-    def _after_fork(self) -> None:
+    def _after_fork_in_child(self) -> None:
         """In a child that the code forked: be nobody's worker."""
-        self._stdio.abandon()
+        self._stdio.detach()
         self._executor.forked = True
-        self._calls.forked = True
+        self._host_caller.forked = True
         self._output.after_fork()

@@ -15,15 +15,15 @@ from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.messages import Error, Hello, ToWorker
 from pyrepl3_worker.session.session import WorkerSession
-from pyrepl3_worker.wire.stdio import Stdio, low_fds_taken
+from pyrepl3_worker.wire.stdio import Stdio, avoid_low_fds
 from pyrepl3_worker.wire.transport import FrameReader, FrameSender
 
 _PR_SET_PDEATHSIG: Final = 1
-_EXIT_PROTOCOL: Final = 70
+_EXIT_PROTOCOL_ERROR: Final = 70
 """EX_SOFTWARE of sysexits.h: the parent did not speak the protocol."""
 
 
-def die_with(parent: int | None) -> None:
+def die_with_parent(parent: int | None) -> None:
     """Have the kernel kill this process when the parent's thread that started it ends.
 
     The end of stdin tells the same, but nobody reads it while code computes.
@@ -36,14 +36,14 @@ def die_with(parent: int | None) -> None:
 
 def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
     """Wait for `hello`, then serve the session; ends the process."""
-    die_with(parent)
-    faulthandler.enable(stdio.last_words, all_threads=True)
+    die_with_parent(parent)
+    faulthandler.enable(stdio.stderr, all_threads=True)
     # Python's own stdin object would read from /dev/null; code gets a better one with `hello`.
     sys.path.insert(0, "")
     # As interactively. Ours would be taken for the code's arguments (argparse, unittest.main).
     sys.argv[:] = [""]
-    _warm_up(warm, stdio)
-    with low_fds_taken(stdio.null):
+    _import_warm_modules(warm, stdio)
+    with avoid_low_fds(stdio.null):
         loop = asyncio.SelectorEventLoop()
     # Code that sets time still for a test (`time.monotonic`) is not to stop us too.
     vars(loop)["time"] = monotonic
@@ -54,16 +54,16 @@ def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
         reader.decoder.frames.max_frame_bytes = hello.config.max_frame_bytes
     session = WorkerSession(hello, loop, stdio, reader, waiting)
     session.run()
-    session.finish()
+    session.run_exit_handlers()
     os._exit(0)
 
 
-def _warm_up(modules: list[str], stdio: Stdio) -> None:
+def _import_warm_modules(modules: list[str], stdio: Stdio) -> None:
     for name in modules:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            os.write(stdio.last_words, f"pyrepl3-worker: --warm {name}: {error}\n".encode())
+            os.write(stdio.stderr, f"pyrepl3-worker: --warm {name}: {error}\n".encode())
             os._exit(1)
 
 
@@ -92,5 +92,5 @@ def _refuse(stdio: Stdio, reason: str) -> NoReturn:
     FrameSender(stdio.writer, DEFAULT_MAX_FRAME_BYTES).send(
         Error(kind="protocol", exception="RemoteProtocolError", message=reason, traceback=reason)
     )
-    os.write(stdio.last_words, f"pyrepl3-worker: {reason}\n".encode())
-    os._exit(_EXIT_PROTOCOL)
+    os.write(stdio.stderr, f"pyrepl3-worker: {reason}\n".encode())
+    os._exit(_EXIT_PROTOCOL_ERROR)

@@ -14,10 +14,10 @@ from typing import Final
 
 import msgspec
 
-_HIGH: Final = 512
-_FAR: Final = 2048
-_ROOM: Final = 16
-_MOST: Final = 16 * 1024
+_PRIVATE_FD_BASE: Final = 512
+_MIN_RANDOM_FD: Final = 2048
+_FDS_NEEDED: Final = 16
+_MAX_FD: Final = 16 * 1024
 """The kernel keeps a table up to the highest fd, of 8 bytes each; past this it would be a waste."""
 _PIPE_BYTES: Final = 1024 * 1024
 _F_SETPIPE_SZ: Final = 1031
@@ -30,7 +30,7 @@ class Stdio(msgspec.Struct, frozen=True):
     """Frames from the parent; non-blocking."""
     writer: int
     """Frames to the parent."""
-    last_words: int
+    stderr: int
     """The original stderr."""
     null: int
     """/dev/null, kept for mending fd 0."""
@@ -39,58 +39,58 @@ class Stdio(msgspec.Struct, frozen=True):
     drained: tuple[int, int] | None
     """Read ends behind fds 1 and 2 when no parent drains them, so this process must."""
 
-    heard: tuple[int, int] | None
+    unread_probes: tuple[int, int] | None
     """Read ends behind fds 1 and 2 that nobody reads: they only tell that something waits for the parent.
     None where this process drains, or may not open them."""
 
-    watch: select.poll
+    poller: select.poll
     """Asks about fds 0, 1 and 2 and what is `heard` with one system call."""
 
-    def mend(self) -> bool:
+    def repair(self) -> bool:
         """Reopen those of fds 0, 1 and 2 that the code has closed. A redirected one stays.
 
         Returns:
             Whether something may wait in the capture pipes. False is sure.
         """
-        waits = self.heard is None and self.drained is None
-        for fd, event in self.watch.poll(0):
+        waits = self.unread_probes is None and self.drained is None
+        for fd, event in self.poller.poll(0):
             if fd > 2:
                 waits = True
             elif event & select.POLLNVAL:
                 os.dup2((self.null, *self.captured)[fd], fd)
         return waits
 
-    def abandon(self) -> None:
+    def detach(self) -> None:
         """Let go of the protocol in a forked child: what it writes must never reach the parent."""
         # The read ends too: a child that outlives the parent must find the pipes broken.
-        for fd in (self.reader, self.writer, *(self.heard or ())):
+        for fd in (self.reader, self.writer, *(self.unread_probes or ())):
             os.dup2(self.null, fd, inheritable=False)
 
 
-def high_base() -> int:
+def private_fd_base() -> int:
     """Give the lowest fd number that the loop's own fds may have."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return _HIGH if soft > 2 * _HIGH or soft < 0 else soft // 2
+    return _PRIVATE_FD_BASE if soft > 2 * _PRIVATE_FD_BASE or soft < 0 else soft // 2
 
 
 @contextmanager
-def _far_away() -> Generator[int]:
+def _random_fd_base() -> Generator[int]:
     """Give a random fd number, far from those in use, from which on fds may be opened inside.
 
     Best past RLIMIT_NOFILE's soft limit: an open fd stays usable when the limit drops below it, while
     loops over "all" fds, which go by the limit, never get there.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    top = _MOST if hard < 0 else min(_MOST, hard)
-    least = max(_FAR, min(soft, top // 2) if soft >= 0 else 0)
-    spread = top - _ROOM - least
+    top = _MAX_FD if hard < 0 else min(_MAX_FD, hard)
+    least = max(_MIN_RANDOM_FD, min(soft, top // 2) if soft >= 0 else 0)
+    spread = top - _FDS_NEEDED - least
     if spread <= 0:
-        yield high_base()
+        yield private_fd_base()
         return
     base = least + int.from_bytes(os.urandom(4)) % spread
-    raised = 0 <= soft < base + _ROOM
+    raised = 0 <= soft < base + _FDS_NEEDED
     if raised:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (base + _ROOM, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (base + _FDS_NEEDED, hard))
     try:
         yield base
     finally:
@@ -98,14 +98,14 @@ def _far_away() -> Generator[int]:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def claim(capture: tuple[int, int] | None) -> Stdio:
+def claim_standard_fds(capture: tuple[int, int] | None) -> Stdio:
     """Move the protocol away and put the capture pipes in its place.
 
     Args:
         capture: inherited write ends whose other ends the parent drains, or None to make pipes that
             this process drains.
     """
-    with _far_away() as base:
+    with _random_fd_base() as base:
 
         def move(fd: int) -> int:
             return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, base)
@@ -163,14 +163,14 @@ def _open_read_ends(pipes: tuple[int, int], move: Callable[[int], int]) -> tuple
 
 
 @contextmanager
-def low_fds_taken(null: int) -> Generator[None]:
+def avoid_low_fds(null: int) -> Generator[None]:
     """Make whatever is opened inside get a high fd number.
 
     For the loop's selector and wake-up socket, whose numbers cannot be asked for: code that closes
     fds 0 to 255 would stop the loop otherwise.
     """
     taken: list[int] = []
-    base = high_base()
+    base = private_fd_base()
     try:
         while not taken or taken[-1] < base:
             taken.append(os.dup(null))

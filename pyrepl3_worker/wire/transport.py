@@ -11,8 +11,8 @@ from pyrepl3_schemas.messages import FromWorker, ToWorker
 
 _READ_BYTES: Final = 64 * 1024
 """Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
-_HOLD_BYTES: Final = 32 * 1024
-_BULK_BYTES: Final = 1024 * 1024
+_MAX_HELD_BYTES: Final = 32 * 1024
+_BULK_READ_BYTES: Final = 1024 * 1024
 
 
 class FrameSender:
@@ -47,16 +47,16 @@ class FrameSender:
                 return
             self._held.append(frame)
             self._held_bytes += len(frame)
-            if not hold or self._held_bytes > _HOLD_BYTES:
-                self._let_go()
+            if not hold or self._held_bytes > _MAX_HELD_BYTES:
+                self._write_held()
 
     def flush(self) -> None:
         """Write what is being held."""
         if self._held:
             with self.lock:
-                self._let_go()
+                self._write_held()
 
-    def _let_go(self) -> None:
+    def _write_held(self) -> None:
         held, self._held = self._held, []
         self._held_bytes = 0
         if held:
@@ -85,9 +85,9 @@ class FrameSender:
                 written += write(self._fd, view[written:])
         except BlockingIOError:
             # Whoever spawned us made the pipe non-blocking, and part of the frame may be out.
-            self._write_patiently(frame, written)
+            self._write_polling(frame, written)
 
-    def _write_patiently(self, frame: bytes, written: int) -> None:
+    def _write_polling(self, frame: bytes, written: int) -> None:
         poller = select.poll()
         poller.register(self._fd, select.POLLOUT)
         view = memoryview(frame)
@@ -109,7 +109,7 @@ class FrameReader:
         self.poller: Final = select.poll()
         """For a thread that has nothing else to do than to wait for more."""
         self.poller.register(fd, select.POLLIN)
-        self._size = _READ_BYTES
+        self._read_size = _READ_BYTES
 
     def read(self) -> list[ToWorker] | None:
         """Give the messages that are complete now; None at the end of the stream.
@@ -118,16 +118,16 @@ class FrameReader:
             RemoteProtocolError: the parent sent something else than frames.
         """
         try:
-            data = read(self.fd, self._size)
+            data = read(self.fd, self._read_size)
         except BlockingIOError:
             return []
         if not data:
             self.decoder.close()
             return None
-        self._size = _BULK_BYTES if len(data) == self._size else _READ_BYTES
+        self._read_size = _BULK_READ_BYTES if len(data) == self._read_size else _READ_BYTES
         return self.decoder.feed(data)
 
-    def has_more(self) -> bool:
+    def is_readable(self) -> bool:
         """Whether something has come that was not read yet."""
         poller = select.poll()
         poller.register(self.fd, select.POLLIN)

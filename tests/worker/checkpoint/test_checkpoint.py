@@ -265,7 +265,7 @@ def add_capability(worker: Worker) -> None:
     """Add a capability to the namespace, as a session does."""
     from pyrepl3_worker.host_calls.calls import HostCaller
 
-    worker.names["search"] = HostCaller.capability(object.__new__(HostCaller), "search", "(query)", "")
+    worker.names["search"] = HostCaller.make_capability(object.__new__(HostCaller), "search", "(query)", "")
 
 
 def test_capabilities_are_the_new_workers_own() -> None:
