@@ -5,7 +5,8 @@ record           what the client knows of one execution: its spec, output, outco
 handlers         the types of output and input handlers
 queue            which executions are queued or run; routes each message to its execution
 cancellation     the steps of a cancel, and timeouts
-host_calls       runs host functions and answers the worker
+answering        the tasks that answer host calls and prompts
+host_calls       runs host functions
 prompts          answers `input()`
 call_log         records calls and prompts; answers them from the record in a replay
 output           output to handlers and events: order, owner, bounds

@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
-from pyrepl3_client._execution.backpressure import FlowControl, PendingCallLimit
-from pyrepl3_client._execution.call_log import CallLog
-from pyrepl3_client._execution.event_log import size_of
+from pyrepl3_client._execution.answering import AnsweringTasks, encodable, text_of
 from pyrepl3_client.config import checked_seconds
-from pyrepl3_client.errors import CapabilityError, ProtocolError, StoreError
+from pyrepl3_client.errors import CapabilityError, ProtocolError
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import Call, CallError, CallResponse, CapabilitySpec
-
-__all__ = ["CallContext", "Capability", "HostCalls", "capability", "is_cancelled", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,24 +130,16 @@ class HostCalls:
         self,
         capabilities: Mapping[str, Capability | Callable[..., Any]],
         task_owner: TaskOwner,
-        recorded: CallLog,
-        on_failure: Callable[[str, StoreError], None],
-        flow_control: Callable[[], FlowControl],
+        tasks: AnsweringTasks,
     ) -> None:
-        """Offer `capabilities`; answer by way of `recorded`.
-
-        `on_failure` gets the execution whose call could not be recorded, and why; `valve()` is closed while
-        too many calls are open.
+        """Offer `capabilities`; answer in `tasks`, run plain functions in threads of `task_owner`.
 
         Raises:
             CapabilityError: a name or a function cannot be used; names it.
         """
         self._offers = {name: _offer(name, given) for name, given in capabilities.items()}
         self._task_owner = task_owner
-        self._recorded = recorded
-        self._on_failure = on_failure
-        self._limit = PendingCallLimit(flow_control)
-        self._running: dict[str, set[asyncio.Task[None]]] = {}
+        self._tasks = tasks
 
     @property
     def specs(self) -> list[CapabilitySpec]:
@@ -161,60 +149,32 @@ class HostCalls:
     def serve(self, call: Call) -> None:
         """Call the host function, which is one of those that are offered; answer now or later."""
         offer = self._offers[call.capability]
-        task = self._task_owner.start(self._serve(offer, call), f"capability {offer.name!r}")
-        if not task.done():
-            running = self._running.setdefault(call.execution_id, set())
-            running.add(task)
-            task.add_done_callback(running.discard)
-            self._limit.add(task, size_of(call))
+        self._tasks.start(
+            call, self._answer, _failure, f"capability {offer.name!r}", repeatable=offer.repeatable
+        )
 
-    def end(self, execution_id: str) -> None:
-        """Cancel the calls of an execution that is over: nobody waits for their answers."""
-        if self._running:
-            for task in self._running.pop(execution_id, ()):
-                task.cancel()
-
-    async def _serve(self, offer: _Offer, call: Call) -> None:
-        try:
-            await self._recorded.answer(
-                call, lambda attempt: self._ask(offer, call, attempt), repeatable=offer.repeatable
-            )
-        except StoreError as error:
-            self._on_failure(call.execution_id, error)
-
-    async def _ask(self, offer: _Offer, call: Call, attempt: int) -> CallResponse:
-        try:
-            value = await self._call(offer, call, attempt)
-            return CallResponse(call_id=call.call_id, value=encode_value(value))
-        except (LocalProtocolError, RemoteProtocolError, ProtocolError) as error:
-            # Its own call of encode_value can fail like this too, and is told the same.
-            return _failure(call, "CapabilityError", f"capability {offer.name!r}: {error}")
-        except asyncio.CancelledError as error:
-            if is_cancelled():
-                raise
-            return _failure(call, type(error).__name__, text_of(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a host function raises is for the code to hear
-            return _failure(call, type(error).__name__, text_of(error))
-
-    async def _call(self, offer: _Offer, call: Call, attempt: int) -> Any:
+    async def _answer(self, call: Call, attempt: int) -> CallResponse:
+        offer = self._offers[call.capability]
         args: list[Any] = decode_value(call.args)
         kwargs: dict[str, Any] = decode_value(call.kwargs)
         if offer.context_parameter is not None:
             kwargs[offer.context_parameter] = CallContext(call.execution_id, call.call_id, attempt)
         if offer.timeout is None:
-            return await self._invoke(offer, args, kwargs)
-        limit = asyncio.timeout(offer.timeout)
-        try:
-            async with limit:
-                return await self._invoke(offer, args, kwargs)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise  # the function's own
-            raise TimeoutError(
-                f"capability {offer.name!r} did not answer in time "
-                f"(capability={offer.name}, execution_id={call.execution_id}, "
-                f"request_id={call.call_id}, timeout={offer.timeout:g})"
-            ) from error
+            value = await self._invoke(offer, args, kwargs)
+        else:
+            limit = asyncio.timeout(offer.timeout)
+            try:
+                async with limit:
+                    value = await self._invoke(offer, args, kwargs)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise  # the function's own
+                raise TimeoutError(
+                    f"capability {offer.name!r} did not answer in time "
+                    f"(capability={offer.name}, execution_id={call.execution_id}, "
+                    f"request_id={call.call_id}, timeout={offer.timeout:g})"
+                ) from error
+        return CallResponse(call_id=call.call_id, value=encode_value(value))
 
     async def _invoke(self, offer: _Offer, args: list[Any], kwargs: dict[str, Any]) -> Any:
         if offer.is_async:
@@ -229,25 +189,10 @@ class HostCalls:
         return value
 
 
-def _failure(call: Call, exception: str, message: str) -> CallResponse:
-    return CallResponse(call_id=call.call_id, error=CallError(exception, _encodable(message)))
-
-
-def is_cancelled() -> bool:
-    """Whether the running task itself is to end; if not, a CancelledError is of something it waited for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def text_of(error: BaseException) -> str:
-    """Give the message of an exception, which may have none that can be had."""
-    if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str):
-        return error.args[0]  # its text is the key's repr, and the worker makes a KeyError of it again
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ is not worth losing the call for
-        return f"<{type(error).__name__} whose text cannot be had>"
-
-
-def _encodable(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+def _failure(call: Call, error: BaseException) -> CallResponse:
+    if isinstance(error, LocalProtocolError | RemoteProtocolError | ProtocolError):
+        # A host function's own call of encode_value can fail like this too, and is told the same.
+        raised = CallError("CapabilityError", encodable(f"capability {call.capability!r}: {error}"))
+    else:
+        raised = CallError(type(error).__name__, encodable(text_of(error)))
+    return CallResponse(call_id=call.call_id, error=raised)

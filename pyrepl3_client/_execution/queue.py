@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
+from pyrepl3_client._execution.answering import AnsweringTasks
 from pyrepl3_client._execution.backpressure import FlowControl, OrderedDelivery
 from pyrepl3_client._execution.call_log import CallLog
 from pyrepl3_client._execution.cancellation import (
@@ -116,8 +117,9 @@ class ExecutionQueue:
             task_owner, self._delivery, on_output, config.executor.max_output_bytes
         )
         self.recorded = CallLog(hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes)
-        self._inputs = Prompts(task_owner, self.recorded, hooks.on_failure, self.flow_control)
-        self.calls = HostCalls(capabilities, task_owner, self.recorded, hooks.on_failure, self.flow_control)
+        self._answering = AnsweringTasks(task_owner, self.recorded, hooks.on_failure, self.flow_control)
+        self._prompts = Prompts(task_owner, self._answering)
+        self.calls = HostCalls(capabilities, task_owner, self._answering)
         self._cancellation = CancellationLadder(
             CancelActions(
                 self._ask_to_stop, self._give_up, lambda reason: self._wire().end(reason), lambda: self.first
@@ -310,8 +312,7 @@ class ExecutionQueue:
             self._cancellation.watch(execution, execution.seconds)
 
     def _end_asking(self, execution_id: str) -> None:
-        self.calls.end(execution_id)
-        self._inputs.end(execution_id)
+        self._answering.end(execution_id)
         self.recorded.forget(execution_id)
 
     # --- what executions ask of us -------------------------------------------------------------------
@@ -380,7 +381,7 @@ class ExecutionQueue:
         if isinstance(message, Call):
             self.calls.serve(message)
         else:
-            self._inputs.ask(message, execution.on_input or self._on_input)
+            self._prompts.ask(message, execution.on_input or self._on_input)
 
     def _accept(self, execution: ExecutionRecord, message: Event) -> None:
         if not execution.is_replay:

@@ -1,0 +1,114 @@
+"""The tasks that answer what the session's code asks of the outside: its host calls and its prompts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from pyrepl3_client._concurrency.task_owner import TaskOwner
+from pyrepl3_client._execution.backpressure import FlowControl, PendingCallLimit
+from pyrepl3_client._execution.call_log import CallLog, Question, Response
+from pyrepl3_client._execution.event_log import size_of
+from pyrepl3_client.errors import StoreError
+
+
+class AnsweringTasks:
+    """Answers each question in a task of its own, until its execution is over."""
+
+    def __init__(
+        self,
+        task_owner: TaskOwner,
+        call_log: CallLog,
+        on_failure: Callable[[str, StoreError], None],
+        flow_control: Callable[[], FlowControl],
+    ) -> None:
+        """Have no questions yet.
+
+        Args:
+            task_owner: owns the tasks.
+            call_log: records questions and answers, and sends the answers.
+            on_failure: gets the execution whose question could not be recorded, and why.
+            flow_control: returns what stops the reading of messages while too many questions are open.
+        """
+        self._task_owner = task_owner
+        self._call_log = call_log
+        self._on_failure = on_failure
+        self._limit = PendingCallLimit(flow_control)
+        self._tasks: dict[str, set[asyncio.Task[None]]] = {}
+
+    def start[Q: Question](
+        self,
+        question: Q,
+        answer: Callable[[Q, int], Awaitable[Response]],
+        failure: Callable[[Q, BaseException], Response],
+        name: str,
+        *,
+        repeatable: bool,
+    ) -> None:
+        """Begin to answer a question.
+
+        Args:
+            question: the worker's call or prompt.
+            answer: makes the answer; gets the question and the number of the attempt, from 1.
+            failure: makes an answer of what `answer` raised.
+            name: the task's name.
+            repeatable: whether `answer` may be called again when an earlier call's outcome is not known.
+        """
+        task = self._task_owner.start(self._run(question, answer, failure, repeatable=repeatable), name)
+        if not task.done():
+            tasks = self._tasks.setdefault(question.execution_id, set())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            self._limit.add(task, size_of(question))
+
+    def end(self, execution_id: str) -> None:
+        """Cancel what is being answered for an execution that is over: its worker waits for no answer."""
+        if self._tasks:
+            for task in self._tasks.pop(execution_id, ()):
+                task.cancel()
+
+    async def _run[Q: Question](
+        self,
+        question: Q,
+        answer: Callable[[Q, int], Awaitable[Response]],
+        failure: Callable[[Q, BaseException], Response],
+        *,
+        repeatable: bool,
+    ) -> None:
+        try:
+            await self._call_log.answer(
+                question, lambda attempt: _ask(question, answer, failure, attempt), repeatable=repeatable
+            )
+        except StoreError as error:
+            self._on_failure(question.execution_id, error)
+
+
+async def _ask[Q: Question](
+    question: Q,
+    answer: Callable[[Q, int], Awaitable[Response]],
+    failure: Callable[[Q, BaseException], Response],
+    attempt: int,
+) -> Response:
+    try:
+        return await answer(question, attempt)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() > 0:
+            raise
+        # Not this task is to end: what was asked had waited for something that was cancelled.
+        return failure(question, error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a host function or handler raises is for the code to hear
+        return failure(question, error)
+
+
+def text_of(error: BaseException) -> str:
+    """Return an exception's message, or a text in its place when its `__str__` fails."""
+    if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str):
+        return error.args[0]  # its text is the key's repr, and the worker makes a KeyError of it again
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ is not worth losing the call for
+        return f"<{type(error).__name__} whose text cannot be had>"
+
+
+def encodable(text: str) -> str:
+    """Return a text with lone surrogates escaped, which UTF-8 cannot hold."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
