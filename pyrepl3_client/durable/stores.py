@@ -44,7 +44,7 @@ class RemoteLocation(msgspec.Struct, frozen=True):
 
     url: str
     """As it is connected to."""
-    shown: str
+    safe_url: str
     token: str | None = None
     """For a server: what it lets us in by."""
 
@@ -55,12 +55,12 @@ class RemoteLocation(msgspec.Struct, frozen=True):
             StoreError: what it takes is not installed.
         """
         if self.url.startswith("http"):
-            return connect_http(self.url, self.shown, self.token, session_id, timeout)
-        return connect_postgres(self.url, self.shown, session_id, timeout)
+            return connect_http(self.url, self.safe_url, self.token, session_id, timeout)
+        return connect_postgres(self.url, self.safe_url, session_id, timeout)
 
     def __repr__(self) -> str:
         """Show where it is."""
-        return f"RemoteLocation({self.shown!r})"
+        return f"RemoteLocation({self.safe_url!r})"
 
 
 type Location = SqliteLocation | RemoteLocation
@@ -175,16 +175,18 @@ def _seconds(name: str, value: str) -> float:
 
 def _remote(url: str) -> RemoteLocation:
     parts = _split(url)
-    shown = _shown(parts)
+    safe_url = _safe_url(parts)
     if not parts.hostname:
-        raise StoreError(f"a store over the network is scheme://host:port/…; {shown!r} names no host")
+        raise StoreError(f"a store over the network is scheme://host:port/…; {safe_url!r} names no host")
     if not parts.scheme.startswith("http"):
-        return RemoteLocation(url, shown)
+        return RemoteLocation(url, safe_url)
     if parts.query or parts.fragment:
-        raise StoreError(f"the store at {shown} is a Resonate server: its URL has no query and no fragment")
+        raise StoreError(
+            f"the store at {safe_url} is a Resonate server: its URL has no query and no fragment"
+        )
     # `https://token@host`, or with a user before it that says nothing.
     token = parts.username if parts.password is None else parts.password
-    return RemoteLocation(shown, shown, unquote(token) if token else None)
+    return RemoteLocation(safe_url, safe_url, unquote(token) if token else None)
 
 
 def _split(url: str) -> SplitResult:
@@ -197,7 +199,7 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _shown(parts: SplitResult) -> str:
+def _safe_url(parts: SplitResult) -> str:
     """Give a URL without what may be secret: user, password and query."""
     host = parts.hostname or ""
     if ":" in host:

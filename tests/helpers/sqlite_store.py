@@ -11,7 +11,7 @@ import msgspec
 
 from pyrepl3_client.durable.sqlite import SqliteConnection
 from pyrepl3_client.durable.sqlite.resonate_server.server import ResonateServer
-from pyrepl3_client.durable.sqlite.resonate_server.wire import OutgoingMessage, encode_answer, parse_request
+from pyrepl3_client.durable.sqlite.resonate_server.wire import OutgoingMessage, encode_response, parse_request
 from pyrepl3_client.durable.sqlite.tables.database import Database
 
 START = 1_700_000_000_000
@@ -84,7 +84,7 @@ def apply(
     envelope, body = parse_request(text)
     with database.transaction():
         answer, messages = machine.apply(now, envelope, body)
-    return msgspec.json.decode(encode_answer(envelope, answer)), list(messages)
+    return msgspec.json.decode(encode_response(envelope, answer)), list(messages)
 
 
 async def ask(connection: SqliteConnection, kind: str, data: object) -> tuple[int, Any]:

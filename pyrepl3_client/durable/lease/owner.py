@@ -13,8 +13,8 @@ from typing import Final
 from pyrepl3_client._launch.process_tree import start_time
 
 _SEPARATOR: Final = "/"
-_PARTS: Final = 6
-_gone: Final[set[str]] = set()
+_PART_COUNT: Final = 6
+_ended_owners: Final[set[str]] = set()
 """Owners of this process that have ended, and could not say so in their store."""
 
 
@@ -33,9 +33,9 @@ def current_owner() -> str:
     return _SEPARATOR.join(parts)
 
 
-def end_owner(owner: str) -> None:
+def mark_ended(owner: str) -> None:
     """Take note that an owner of this process has ended, whatever stands in its store."""
-    _gone.add(owner)
+    _ended_owners.add(owner)
 
 
 def is_dead(owner: str, *, one_machine: bool) -> bool:
@@ -49,10 +49,10 @@ def is_dead(owner: str, *, one_machine: bool) -> bool:
         one_machine: whether the store can be used by one machine only, as an SQLite file with its shared
             memory can. An owner of another boot is of this machine then, from before its restart.
     """
-    if owner in _gone:
+    if owner in _ended_owners:
         return True
     parts = owner.split(_SEPARATOR)
-    if len(parts) != _PARTS:
+    if len(parts) != _PART_COUNT:
         return False
     _, pid, started, boot, namespace, _ = parts
     here = _boot_id()
@@ -66,7 +66,7 @@ def is_dead(owner: str, *, one_machine: bool) -> bool:
 def describe(owner: str) -> str:
     """Put an owner into words: `process 4711 on host`."""
     parts = owner.split(_SEPARATOR)
-    return f"process {parts[1]} on {parts[0]}" if len(parts) == _PARTS else owner
+    return f"process {parts[1]} on {parts[0]}" if len(parts) == _PART_COUNT else owner
 
 
 def _lives(pid: int, started: str) -> bool:

@@ -6,7 +6,7 @@ import msgspec
 
 from pyrepl3_client._journal.protocol import CallRecord
 from pyrepl3_client.durable.remote.executions import LoggedExecution, RemoteExecutionStore
-from pyrepl3_client.durable.remote.fenced_store import FencedStore, Found, decode_record, find_newest
+from pyrepl3_client.durable.remote.fenced_store import FencedStore, StoredPromise, decode_record, find_newest
 from pyrepl3_client.durable.remote.large_values import LargeValueRef, LargeValueStore
 from pyrepl3_client.durable.resonate.ids import call_key, call_place
 from pyrepl3_client.errors import StoreError
@@ -97,7 +97,7 @@ class RemoteCallStore:
             execution.calls = calls
         return execution.calls
 
-    async def _read(self, execution: LoggedExecution, n: int, found: Found) -> CallRecord:
+    async def _read(self, execution: LoggedExecution, n: int, found: StoredPromise) -> CallRecord:
         param = decode_record(found.param, CallParam)
         if found.value is not None:
             outcome = await self._data.get(decode_record(found.value, LargeValueRef))

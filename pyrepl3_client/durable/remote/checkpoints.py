@@ -12,7 +12,7 @@ from pyrepl3_client.durable.remote.large_values import LargeValueRef, LargeValue
 from pyrepl3_client.errors import StoreError
 
 
-class _Listed(msgspec.Struct, frozen=True):
+class CheckpointEntry(msgspec.Struct, frozen=True):
     """A checkpoint in the list: the number of its save, its place in the history, and where it is."""
 
     number: int
@@ -20,15 +20,15 @@ class _Listed(msgspec.Struct, frozen=True):
     body: LargeValueRef
 
 
-class _List(msgspec.Struct, frozen=True):
+class CheckpointIndex(msgspec.Struct, frozen=True):
     """The parameter of `checkpoint.{k}`."""
 
-    checkpoints: dict[str, _Listed] = {}
+    checkpoints: dict[str, CheckpointEntry] = {}
     unfinished: tuple[int, ...] = ()
     """Numbers of executions before the newest checkpoint that had not ended then."""
 
 
-class _Place(msgspec.Struct, frozen=True, array_like=True):
+class BlobLocation(msgspec.Struct, frozen=True, array_like=True):
     """Where a blob is: blobs that are saved together share a pack."""
 
     pack: str
@@ -37,11 +37,11 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
     size: int
 
 
-class _Body(msgspec.Struct, frozen=True):
+class CheckpointBody(msgspec.Struct, frozen=True):
     """A checkpoint, and where its blobs are."""
 
     checkpoint: SavedCheckpoint
-    blobs: dict[str, _Place]
+    blobs: dict[str, BlobLocation]
     packs: dict[str, LargeValueRef]
     """By their names."""
 
@@ -52,7 +52,7 @@ _encode: Final = msgspec.msgpack.encode
 _PACK_BYTES: Final = 4 * 1024 * 1024
 
 
-class CheckpointStore:
+class RemoteCheckpointStore:
     """The checkpoints of one session. `prepare` reads the list."""
 
     def __init__(self, store: FencedStore, data: LargeValueStore) -> None:
@@ -60,16 +60,16 @@ class CheckpointStore:
         self._store: Final = store
         self._data: Final = data
         self._number = 0
-        self._list = _List()
-        self._list_ref = LargeValueRef()
-        self._bodies: Final[dict[int, _Body]] = {}
+        self._index = CheckpointIndex()
+        self._index_ref = LargeValueRef()
+        self._bodies: Final[dict[int, CheckpointBody]] = {}
         """Those that were read or written here, by the number of their save."""
         self._saving: Final = asyncio.Lock()
 
     @property
     def unfinished(self) -> set[int]:
         """Numbers of executions before the newest checkpoint that had not ended when it was saved."""
-        return set(self._list.unfinished)
+        return set(self._index.unfinished)
 
     def _id(self, number: int) -> str:
         return f"{self._store.root}:checkpoint.{number}"
@@ -84,8 +84,10 @@ class CheckpointStore:
         if self._number:
             found = await self._store.get(self._id(self._number))
             if found is not None:
-                self._list_ref = decode_record(found.param, LargeValueRef, "checkpoint")
-                self._list = decode_record(await self._data.get(self._list_ref), _List, "checkpoint")
+                self._index_ref = decode_record(found.param, LargeValueRef, "checkpoint")
+                self._index = decode_record(
+                    await self._data.get(self._index_ref), CheckpointIndex, "checkpoint"
+                )
 
     async def save(
         self, checkpoint: SavedCheckpoint, blobs: Mapping[str, bytes], unfinished: Collection[int]
@@ -97,33 +99,37 @@ class CheckpointStore:
         """
         name = checkpoint.checkpoint_id
         async with self._saving:
-            others = {other: await self._body(listed) for other, listed in self._list.checkpoints.items()}
-            places = {digest: place for body in others.values() for digest, place in body.blobs.items()}
+            others = {other: await self._body(entry) for other, entry in self._index.checkpoints.items()}
+            locations = {
+                digest: location for body in others.values() for digest, location in body.blobs.items()
+            }
             packs = {pack: ref for body in others.values() for pack, ref in body.packs.items()}
-            absent = set(checkpoint.digests).difference(places, blobs)
+            absent = set(checkpoint.digests).difference(locations, blobs)
             if absent:
                 raise StoreError(
                     f"checkpoint {name!r} names {len(absent)} blobs that were never put, the first of them "
                     f"{min(absent)!r}"
                 )
-            new = {digest: data for digest, data in blobs.items() if digest not in places}
-            await self._pack(new, f"checkpoint {name!r}", places, packs)
-            needed = {digest: places[digest] for digest in checkpoint.digests}
-            body = _Body(checkpoint, needed, {place.pack: packs[place.pack] for place in needed.values()})
+            new = {digest: data for digest, data in blobs.items() if digest not in locations}
+            await self._store_blobs(new, f"checkpoint {name!r}", locations, packs)
+            needed = {digest: locations[digest] for digest in checkpoint.digests}
+            body = CheckpointBody(
+                checkpoint, needed, {location.pack: packs[location.pack] for location in needed.values()}
+            )
             ref = await self._data.put(_encode(body), f"checkpoint {name!r}")
-            listed = _Listed(self._number + 1, checkpoint.after_seq, ref)
-            await self._list_anew(name, listed, unfinished)
-            self._bodies[listed.number] = body
+            entry = CheckpointEntry(self._number + 1, checkpoint.after_seq, ref)
+            await self._write_index(name, entry, unfinished)
+            self._bodies[entry.number] = body
             others[name] = body
             kept = {pack for other in others.values() for pack in other.packs}
             for pack in packs.keys() - kept:
                 await self._data.drop(packs[pack])
 
-    async def _pack(
+    async def _store_blobs(
         self,
         blobs: Mapping[str, bytes],
         what: str,
-        places: dict[str, _Place],
+        locations: dict[str, BlobLocation],
         packs: dict[str, LargeValueRef],
     ) -> None:
         """Store blobs, and enter where they are."""
@@ -138,19 +144,21 @@ class CheckpointStore:
             parts.append(data)
             size += len(data)
             if size >= _PACK_BYTES or n == len(blobs):
-                ref = await self._data.put(b"".join(parts), f"a part of {what}", apart=True)
+                ref = await self._data.put(b"".join(parts), f"a part of {what}", separate=True)
                 packs[ref.name] = ref
-                places.update({name: _Place(ref.name, offset, length) for name, offset, length in inside})
+                locations.update(
+                    {name: BlobLocation(ref.name, offset, length) for name, offset, length in inside}
+                )
                 parts, inside, size = [], [], 0
 
-    async def _list_anew(self, name: str, listed: _Listed, unfinished: Collection[int]) -> None:
+    async def _write_index(self, name: str, entry: CheckpointEntry, unfinished: Collection[int]) -> None:
         """Let a new list hold from now on, and let go of what it replaces."""
-        replaced = self._list.checkpoints.get(name)
-        anew = _List({**self._list.checkpoints, name: listed}, tuple(sorted(unfinished)))
-        ref = await self._data.put(_encode(anew), "the list of checkpoints")
-        await self._store.create(self._id(listed.number), _encode(ref))
-        old, self._list_ref = self._list_ref, ref
-        self._number, self._list = listed.number, anew
+        replaced = self._index.checkpoints.get(name)
+        index = CheckpointIndex({**self._index.checkpoints, name: entry}, tuple(sorted(unfinished)))
+        ref = await self._data.put(_encode(index), "the list of checkpoints")
+        await self._store.create(self._id(entry.number), _encode(ref))
+        old, self._index_ref = self._index_ref, ref
+        self._number, self._index = entry.number, index
         await self._data.drop(old)
         if replaced is not None:
             self._bodies.pop(replaced.number, None)
@@ -158,20 +166,20 @@ class CheckpointStore:
 
     async def newest(self) -> SavedCheckpoint | None:
         """Give the checkpoint that is furthest in the history, and of those the last saved."""
-        listed = max(
-            self._list.checkpoints.values(), key=lambda one: (one.after_seq, one.number), default=None
+        entry = max(
+            self._index.checkpoints.values(), key=lambda one: (one.after_seq, one.number), default=None
         )
-        return None if listed is None else (await self._body(listed)).checkpoint
+        return None if entry is None else (await self._body(entry)).checkpoint
 
     async def get(self, checkpoint_id: str) -> SavedCheckpoint | None:
         """Look up a checkpoint."""
-        listed = self._list.checkpoints.get(checkpoint_id)
-        return None if listed is None else (await self._body(listed)).checkpoint
+        entry = self._index.checkpoints.get(checkpoint_id)
+        return None if entry is None else (await self._body(entry)).checkpoint
 
     def ids(self) -> list[str]:
         """Give the names of all checkpoints, from the earliest point of the history on."""
-        listed = self._list.checkpoints
-        return sorted(listed, key=lambda name: (listed[name].after_seq, listed[name].number))
+        entries = self._index.checkpoints
+        return sorted(entries, key=lambda name: (entries[name].after_seq, entries[name].number))
 
     async def blobs(self, digests: Collection[str]) -> dict[str, bytes]:
         """Read blobs.
@@ -179,28 +187,28 @@ class CheckpointStore:
         Raises:
             StoreError: one is missing, or the store failed.
         """
-        bodies = [await self._body(listed) for listed in self._list.checkpoints.values()]
-        places = {digest: place for body in bodies for digest, place in body.blobs.items()}
+        bodies = [await self._body(entry) for entry in self._index.checkpoints.values()]
+        locations = {digest: location for body in bodies for digest, location in body.blobs.items()}
         packs = {pack: ref for body in bodies for pack, ref in body.packs.items()}
         session = self._store.session_id
         found: dict[str, bytes] = {}
         read: dict[str, bytes] = {}
         for digest in digests:
-            place = places.get(digest)
-            if place is None:
+            location = locations.get(digest)
+            if location is None:
                 raise StoreError(f"there is no blob {digest!r} in session {session!r}")
-            if place.pack not in read:
-                read[place.pack] = await self._data.get(packs[place.pack])
-            data = read[place.pack][place.offset : place.offset + place.size]
+            if location.pack not in read:
+                read[location.pack] = await self._data.get(packs[location.pack])
+            data = read[location.pack][location.offset : location.offset + location.size]
             if blob_digest(data) != digest:
                 raise StoreError(f"blob {digest!r} of session {session!r} is damaged; restore a backup")
             found[digest] = data
             await asyncio.sleep(0)
         return found
 
-    async def _body(self, listed: _Listed) -> _Body:
-        body = self._bodies.get(listed.number)
+    async def _body(self, entry: CheckpointEntry) -> CheckpointBody:
+        body = self._bodies.get(entry.number)
         if body is None:
-            body = decode_record(await self._data.get(listed.body), _Body, "checkpoint")
-            self._bodies[listed.number] = body
+            body = decode_record(await self._data.get(entry.body), CheckpointBody, "checkpoint")
+            self._bodies[entry.number] = body
         return body

@@ -24,14 +24,14 @@ class TimeLimitedNetwork:
 
     Args:
         network: carries them.
-        shown: where to, without credentials.
+        safe_url: of the store, without credentials.
         timeout: seconds.
     """
 
-    def __init__(self, network: Network, shown: str, timeout: float) -> None:
+    def __init__(self, network: Network, safe_url: str, timeout: float) -> None:
         """Carry requests by `network`."""
         self._network: Final = network
-        self._shown: Final = shown
+        self._safe_url: Final = safe_url
         self._timeout: Final = timeout
 
     async def start(self) -> None:
@@ -54,7 +54,7 @@ class TimeLimitedNetwork:
         except TimeoutError:
             raise ConnectorError(
                 StoreError(
-                    f"the store at {self._shown} did not answer within {self._timeout:g} s; check that it "
+                    f"the store at {self._safe_url} did not answer within {self._timeout:g} s; check that it "
                     "runs and can be reached from here"
                 )
             ) from None
@@ -62,18 +62,18 @@ class TimeLimitedNetwork:
             # Only the kind of the error within: its text may show how we log in.
             inner = type(error.error).__name__
             raise ConnectorError(
-                StoreError(f"the store at {self._shown} cannot be reached, or failed ({inner})")
+                StoreError(f"the store at {self._safe_url} cannot be reached, or failed ({inner})")
             ) from None
 
 
 def connect_http(
-    url: str, shown: str, token: str | None, session_id: str, timeout: float
+    url: str, safe_url: str, token: str | None, session_id: str, timeout: float
 ) -> ResonateConnection:
     """Connect to a Resonate server.
 
     Args:
         url: its address, without credentials.
-        shown: the same, for texts.
+        safe_url: the same, for texts.
         token: its bearer token, if it wants one.
         session_id: whose tasks are to come here.
         timeout: seconds for an answer.
@@ -81,10 +81,10 @@ def connect_http(
     pid = uuid.uuid4().hex
     network = HttpConnection(url, auth=token)
     source = SSEConnection(url, pid=pid, group=session_group(session_id), auth=token)
-    return ResonateConnection(TimeLimitedNetwork(network, shown, timeout), (source,), pid, REFRESH)
+    return ResonateConnection(TimeLimitedNetwork(network, safe_url, timeout), (source,), pid, REFRESH)
 
 
-def connect_postgres(dsn: str, shown: str, session_id: str, timeout: float) -> ResonateConnection:
+def connect_postgres(dsn: str, safe_url: str, session_id: str, timeout: float) -> ResonateConnection:
     """Connect to PostgreSQL with resonate-pg's schema.
 
     Raises:
@@ -94,11 +94,13 @@ def connect_postgres(dsn: str, shown: str, session_id: str, timeout: float) -> R
         connection_type: Callable[..., Network] = import_module("resonate_pg").PostgresConnection
     except ImportError:
         raise StoreError(
-            f"cannot open the store at {shown}: PostgreSQL needs resonate-pg, which is not installed "
+            f"cannot open the store at {safe_url}: PostgreSQL needs resonate-pg, which is not installed "
             "(pip install 'pyrepl3[postgres]')"
         ) from None
     pid = uuid.uuid4().hex
     connection = connection_type(dsn, pid=pid, group=session_group(session_id))
     if not isinstance(connection, Source):
-        raise StoreError(f"cannot open the store at {shown}: this resonate-pg brings no messages; update it")
-    return ResonateConnection(TimeLimitedNetwork(connection, shown, timeout), (connection,), pid, REFRESH)
+        raise StoreError(
+            f"cannot open the store at {safe_url}: this resonate-pg brings no messages; update it"
+        )
+    return ResonateConnection(TimeLimitedNetwork(connection, safe_url, timeout), (connection,), pid, REFRESH)

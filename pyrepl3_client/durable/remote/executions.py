@@ -13,7 +13,7 @@ from pyrepl3_client._journal.protocol import CallRecord, Entry, Spec, Status
 from pyrepl3_client.durable.remote.fenced_store import FencedStore, decode_record, find_newest
 from pyrepl3_client.durable.remote.large_values import LargeValueRef, LargeValueStore
 from pyrepl3_client.durable.resonate.engine import Engine
-from pyrepl3_client.durable.resonate.function import Settled
+from pyrepl3_client.durable.resonate.function import OutcomeRef
 from pyrepl3_client.durable.resonate.ids import awaited_id, awaited_tags, escaped, execution_key, root_id
 from pyrepl3_client.durable.resonate.runner import BegunExecution, RecordedOutcome
 from pyrepl3_client.errors import StoreError
@@ -260,7 +260,7 @@ class RemoteExecutionStore:
         else:
             recorded = await self._data.get(execution.ended.outcome)
         if promise_id is not None:
-            settled = Settled.of(execution_id, recorded, rejected=execution.ended.rejected)
+            settled = OutcomeRef.of(execution_id, recorded, rejected=execution.ended.rejected)
             request = PromiseSettleReq(id=promise_id, state="resolved", value=_codec.encode(settled))
             await self._store.settle(request)
         self._unrecorded.pop(execution_id, None)
@@ -309,8 +309,8 @@ class RemoteExecutionStore:
             await self.record_kept()
         except StoreError as error:
             _log.error("outcomes of executions %s are lost: %s", sorted(self._unrecorded), error)
-        await engine.finish(FINISH_TIMEOUT)
-        await self._store.give_up()
+        await engine.wait_returned(FINISH_TIMEOUT)
+        await self._store.release()
         await engine.stop()
 
 

@@ -17,7 +17,7 @@ from resonate_base import Network, ResonateError
 
 from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.lease.owner import current_owner, describe, is_dead
-from pyrepl3_client.durable.resonate.engine import is_missing, translate_error
+from pyrepl3_client.durable.resonate.engine import is_not_found, translate_error
 from pyrepl3_client.durable.resonate.function import FOREVER
 from pyrepl3_client.durable.resonate.ids import key_tags, session_group, session_root
 from pyrepl3_client.errors import StoreError
@@ -25,19 +25,19 @@ from pyrepl3_client.errors import StoreError
 _log: Final = logging.getLogger(__name__)
 
 # Seconds between two tries for a lease that is another's: no store tells when one is given up.
-_LOOK: Final = 0.25
-_RENEWALS: Final = 3
+_RETRY_SECONDS: Final = 0.25
+_RENEWALS_PER_TTL: Final = 3
 _FENCED: Final = (404, 409)
 
 
-class Found(msgspec.Struct, frozen=True):
+class StoredPromise(msgspec.Struct, frozen=True):
     """A promise: what it was created with, and what it was settled with, if it was."""
 
     param: bytes
     value: bytes | None
 
 
-class _Owner(msgspec.Struct, frozen=True):
+class LeaseEntry(msgspec.Struct, frozen=True):
     """Who got the lease, and at which version."""
 
     name: str
@@ -78,14 +78,14 @@ class FencedStore:
         self._ttl: Final = ttl
         self._on_lost: Final = on_lost
         self._clock: Final = clock
-        self._name: Final = current_owner()
+        self._owner_name: Final = current_owner()
         self._version = -1
         self._entry = b""
-        self._owners = 0
+        self._owner_count = 0
         """How many owners there have been, this one included."""
         self._lost: LeaseLost | None = None
         self._closed = False
-        self._regaining: Final = asyncio.Lock()
+        self._reacquiring: Final = asyncio.Lock()
         self._renewing: asyncio.Task[None] | None = None
 
     # --- the lease -----------------------------------------------------------------------------------
@@ -104,28 +104,28 @@ class FencedStore:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
-        while (version := await self._take()) is None:
-            owner = await self._owner()
+        while (version := await self._acquire_task()) is None:
+            owner = await self._read_owner()
             if owner is not None and is_dead(owner.name, one_machine=False):
-                await self._release(owner.version)
-                if (version := await self._take()) is not None:
+                await self._release_task(owner.version)
+                if (version := await self._acquire_task()) is not None:
                     break
             left = deadline - loop.time()
             if left <= 0:
                 name = "another process" if owner is None else describe(owner.name)
                 expires_at = self._clock() + int(self._ttl * 1000)
                 raise SessionBusy(self.session_id, name, expires_at, self._ttl)
-            await asyncio.sleep(min(left, _LOOK))
+            await asyncio.sleep(min(left, _RETRY_SECONDS))
         self._version = version
         try:
-            self._owners = await find_newest(self._has_owner)
-            await self._enter()
+            self._owner_count = await find_newest(self._has_owner)
+            await self._record_owner()
         except BaseException:
-            await self.give_up()
+            await self.release()
             raise
         self._renewing = loop.create_task(self._renew(), name=f"renew the lease on {self.session_id}")
 
-    async def _take(self) -> int | None:
+    async def _acquire_task(self) -> int | None:
         """Get the root's task, if nobody holds it; give its version."""
         try:
             taken = await self._sender.task_create_or_conflict(
@@ -142,11 +142,11 @@ class FencedStore:
             )
         return taken.task.version
 
-    async def _enter(self) -> None:
+    async def _record_owner(self) -> None:
         """Say under which version the session is ours, for the next owner to read."""
-        self._owners += 1
-        self._entry = msgspec.msgpack.encode(_Owner(self._name, self._version))
-        owner_id = self._owner_id(self._owners)
+        self._owner_count += 1
+        self._entry = msgspec.msgpack.encode(LeaseEntry(self._owner_name, self._version))
+        owner_id = self._owner_id(self._owner_count)
         request = self._request(owner_id, self._entry, self._tags(owner_id))
         try:
             await self._sender.task_fence_create(self.root, self._version, request)
@@ -159,11 +159,11 @@ class FencedStore:
     async def _has_owner(self, n: int) -> bool:
         return await self.get(self._owner_id(n)) is not None
 
-    async def _owner(self) -> _Owner | None:
+    async def _read_owner(self) -> LeaseEntry | None:
         found = await self.get(self._owner_id(await find_newest(self._has_owner)))
-        return None if found is None else msgspec.msgpack.decode(found.param, type=_Owner)
+        return None if found is None else msgspec.msgpack.decode(found.param, type=LeaseEntry)
 
-    async def _release(self, version: int) -> None:
+    async def _release_task(self, version: int) -> None:
         try:
             await self._sender.task_release(self.root, version)
         except ServerError as error:
@@ -174,7 +174,7 @@ class FencedStore:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(self._ttl / _RENEWALS)
+            await asyncio.sleep(self._ttl / _RENEWALS_PER_TTL)
             try:
                 try:
                     await self._sender.task_heartbeat(
@@ -183,13 +183,13 @@ class FencedStore:
                 except ResonateError as error:
                     raise translate_error(error) from error
                 # A heartbeat is answered in the same way whether it renewed anything or not.
-                await self.create(self._owner_id(self._owners), self._entry)
+                await self.create(self._owner_id(self._owner_count), self._entry)
             except LeaseLost:
                 return
             except StoreError as error:
                 _log.warning("cannot renew the lease on session %r: %s", self.session_id, error)
 
-    async def give_up(self) -> None:
+    async def release(self) -> None:
         """Let the next owner have the session at once. Never raises `StoreError`."""
         self._closed = True
         if self._renewing is not None:
@@ -197,28 +197,28 @@ class FencedStore:
             await asyncio.wait((self._renewing,))
         if self._lost is None and self._version >= 0:
             try:
-                await self._release(self._version)
+                await self._release_task(self._version)
             except StoreError as error:
                 _log.warning("session %r stays locked until its lease lapses: %s", self.session_id, error)
 
     # --- promises ------------------------------------------------------------------------------------
 
-    async def get(self, promise_id: str) -> Found | None:
+    async def get(self, promise_id: str) -> StoredPromise | None:
         """Read a promise.
 
         Raises:
             StoreError: the store failed.
         """
         try:
-            return _found(await self._sender.promise_get(promise_id))
+            return _stored_promise(await self._sender.promise_get(promise_id))
         except ResonateError as error:
-            if is_missing(error):
+            if is_not_found(error):
                 return None
             raise translate_error(error) from error
 
     async def create(
         self, promise_id: str, param: bytes, key: str = "", tags: dict[str, str] | None = None
-    ) -> Found:
+    ) -> StoredPromise:
         """Create a promise, or give the one of that id.
 
         Args:
@@ -234,9 +234,9 @@ class FencedStore:
         tags = self._tags(promise_id) if tags is None else tags
         request = self._request(promise_id, param, {**tags, **key_tags(key)} if key else tags)
         done = await self._fenced(lambda version: self._sender.task_fence_create(self.root, version, request))
-        return _found(done.promise)
+        return _stored_promise(done.promise)
 
-    async def resolve(self, promise_id: str, value: bytes) -> Found:
+    async def resolve(self, promise_id: str, value: bytes) -> StoredPromise:
         """Resolve a promise that exists, and give it with its first value.
 
         Raises:
@@ -244,7 +244,7 @@ class FencedStore:
             StoreError: the store failed.
         """
         request = PromiseSettleReq(id=promise_id, state="resolved", value=_value(value))
-        return _found(await self.settle(request))
+        return _stored_promise(await self.settle(request))
 
     async def settle(self, request: PromiseSettleReq) -> PromiseRecord:
         """Settle a promise that exists, as Resonate puts it."""
@@ -265,23 +265,23 @@ class FencedStore:
                     raise translate_error(error) from error
             except ResonateError as error:
                 raise translate_error(error) from error
-            await self._regain(version)
+            await self._reacquire(version)
 
-    async def _regain(self, version: int) -> None:
+    async def _reacquire(self, version: int) -> None:
         """Take a lapsed lease up again, unless somebody else has owned the session meanwhile."""
-        async with self._regaining:
+        async with self._reacquiring:
             if self._version != version or self._lost is not None or self._closed:
                 return
-            taken = await self._take()
-            if taken is None or await self._has_owner(self._owners + 1):
+            taken = await self._acquire_task()
+            if taken is None or await self._has_owner(self._owner_count + 1):
                 if taken is not None:
-                    await self._release(taken)
-                owner = await self._owner()
+                    await self._release_task(taken)
+                owner = await self._read_owner()
                 self._lost = LeaseLost(self.session_id, None if owner is None else describe(owner.name))
                 self._on_lost(self._lost)
                 return
             self._version = taken
-            await self._enter()
+            await self._record_owner()
 
     def _tags(self, promise_id: str) -> dict[str, str]:
         # A branch of its own: Resonate sends whole branches along with a task.
@@ -304,9 +304,9 @@ def _value(data: bytes) -> Value:
     return Value(data=base64.b64encode(data).decode())
 
 
-def _found(record: PromiseRecord) -> Found:
+def _stored_promise(record: PromiseRecord) -> StoredPromise:
     value = None if record.state == "pending" else _data(record.id, record.value)
-    return Found(_data(record.id, record.param), value)
+    return StoredPromise(_data(record.id, record.param), value)
 
 
 def _data(promise_id: str, value: Value) -> bytes:

@@ -13,7 +13,7 @@ from pyrepl3_client._journal.protocol import (
 )
 from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.remote.calls import RemoteCallStore
-from pyrepl3_client.durable.remote.checkpoints import CheckpointStore
+from pyrepl3_client.durable.remote.checkpoints import RemoteCheckpointStore
 from pyrepl3_client.durable.remote.executions import RemoteExecutionStore
 from pyrepl3_client.durable.remote.fenced_store import FencedStore
 from pyrepl3_client.durable.remote.large_values import LargeValueStore
@@ -32,7 +32,7 @@ class RemoteJournal:
         data = LargeValueStore(store)
         self._executions: Final = RemoteExecutionStore(store, data)
         self._calls: Final = RemoteCallStore(store, data, self._executions)
-        self._checkpoints: Final = CheckpointStore(store, data)
+        self._checkpoints: Final = RemoteCheckpointStore(store, data)
         self._runner: Final = ResonateRunner(store.session_id, self._executions, connection, on_lost)
 
     @classmethod

@@ -17,7 +17,7 @@ INLINE_BYTES: Final = 32 * 1024
 PART_BYTES: Final = 512 * 1024
 MAX_BYTES: Final = 1024**3
 # Parts under way at one time.
-_ABREAST: Final = 4
+_CONCURRENT_PARTS: Final = 4
 
 
 class LargeValueRef(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,23 +44,23 @@ class LargeValueStore:
                 f"{MAX_BYTES:,}; make it smaller, or keep it in a file of its own"
             )
 
-    async def put(self, data: bytes, what: str, *, apart: bool = False) -> LargeValueRef:
+    async def put(self, data: bytes, what: str, *, separate: bool = False) -> LargeValueRef:
         """Store bytes.
 
         Args:
             data: up to a gibibyte.
             what: they are, in words.
-            apart: store them in promises of their own, however few they are.
+            separate: whether to store them in promises of their own, however few they are.
 
         Raises:
             StoreError: there are more of them, or the store failed.
         """
-        if len(data) <= INLINE_BYTES and not apart:
+        if len(data) <= INLINE_BYTES and not separate:
             return LargeValueRef(data)
         self.check_size(what, data)
         # A new name each time: a part that an owner left when it was killed is in nobody's way.
         ref = LargeValueRef(b"", secrets.token_hex(8), len(data))
-        limit = asyncio.Semaphore(_ABREAST)
+        limit = asyncio.Semaphore(_CONCURRENT_PARTS)
 
         async def put_part(n: int) -> None:
             async with limit:
@@ -69,7 +69,7 @@ class LargeValueStore:
                     self._part(ref, n), data[n * PART_BYTES : (n + 1) * PART_BYTES], tags={}
                 )
 
-        await _all(*(put_part(n) for n in range(_parts(ref))))
+        await _run_all(*(put_part(n) for n in range(_parts(ref))))
         return ref
 
     async def get(self, ref: LargeValueRef) -> bytes:
@@ -81,7 +81,7 @@ class LargeValueStore:
         if not ref.name:
             return ref.inline
         parts = [b""] * _parts(ref)
-        limit = asyncio.Semaphore(_ABREAST)
+        limit = asyncio.Semaphore(_CONCURRENT_PARTS)
 
         async def get_part(n: int) -> None:
             async with limit:
@@ -93,7 +93,7 @@ class LargeValueStore:
                 )
             parts[n] = found.param
 
-        await _all(*(get_part(n) for n in range(len(parts))))
+        await _run_all(*(get_part(n) for n in range(len(parts))))
         return b"".join(parts)
 
     async def drop(self, ref: LargeValueRef) -> None:
@@ -112,7 +112,7 @@ def _parts(ref: LargeValueRef) -> int:
     return max(1, -(-ref.size // PART_BYTES))
 
 
-async def _all(*work: Coroutine[Any, Any, None]) -> None:
+async def _run_all(*work: Coroutine[Any, Any, None]) -> None:
     """Do all of it, and raise the first error as it is."""
     try:
         async with asyncio.TaskGroup() as tasks:

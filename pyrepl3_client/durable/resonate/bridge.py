@@ -52,14 +52,14 @@ class BridgeTimeout(StoreError, TimeoutError):  # noqa: N818 - as ExecutionTimeo
 class PendingExecution:
     """One execution, its promise, and those who wait for its outcome."""
 
-    __slots__ = ("_outcome", "_submit", "_submitted", "execution_id", "given_up", "promise_id")
+    __slots__ = ("_outcome", "_submit", "_submitted", "abandoned", "execution_id", "promise_id")
 
     def __init__(self, execution_id: str, submit: Callable[[], None]) -> None:
         """Have `submit` called once the promise stands."""
         loop = asyncio.get_running_loop()
         self.execution_id = execution_id
         self.promise_id: str | None = None
-        self.given_up = False
+        self.abandoned = False
         """Whether whoever waited for its outcome does so no more, and has withdrawn it from the session."""
         self._submit = submit
         self._submitted: asyncio.Future[None] = loop.create_future()
@@ -71,7 +71,7 @@ class PendingExecution:
         return self._submitted.done()
 
     @property
-    def ended(self) -> bool:
+    def done(self) -> bool:
         """Whether nobody needs to wait for it any more."""
         return self._outcome.done()
 
@@ -99,7 +99,7 @@ class PendingExecution:
             # Perhaps nobody waits any more: that is no reason for asyncio to complain.
             self._outcome.exception()
 
-    async def until_submitted(self, timeout: float) -> None:
+    async def wait_submitted(self, timeout: float) -> None:
         """Wait until the session has it, or it has failed.
 
         Raises:
@@ -113,7 +113,7 @@ class PendingExecution:
                 "execute", self.execution_id, execution_key(self.execution_id), timeout
             ) from None
 
-    async def outcome(self) -> bytes:
+    async def wait_outcome(self) -> bytes:
         """Wait for the outcome; several may.
 
         Raises:
@@ -122,7 +122,7 @@ class PendingExecution:
         try:
             return await asyncio.shield(self._outcome)
         except asyncio.CancelledError:
-            self.given_up = True
+            self.abandoned = True
             raise
 
 
@@ -139,7 +139,7 @@ class ProtocolBridge:
         """Know of no execution."""
         self._settle_orphan: Final = settle_orphan
         self._pending: Final[dict[str, PendingExecution]] = {}
-        self._settled: Final[set[str]] = set()
+        self._settled_ids: Final[set[str]] = set()
         """Ids whose promise was resolved here, and whose function has still to come for it."""
         self._high_water = 0
         self._submissions = 0
@@ -167,7 +167,7 @@ class ProtocolBridge:
         self._high_water = max(self._high_water, len(self._pending))
         return pending
 
-    def pending(self, execution_id: str) -> PendingExecution | None:
+    def find_pending(self, execution_id: str) -> PendingExecution | None:
         """Look up an execution that has no outcome yet."""
         return self._pending.get(execution_id)
 
@@ -180,11 +180,11 @@ class ProtocolBridge:
         """Have the session run an execution under a promise; a durable function says so each time it runs."""
         pending = self._pending.get(execution_id)
         if pending is not None:
-            self._hand_over(pending, promise_id)
+            self._submit_pending(pending, promise_id)
             return
         self._replays += 1
-        if execution_id in self._settled:
-            self._settled.discard(execution_id)
+        if execution_id in self._settled_ids:
+            self._settled_ids.discard(execution_id)
         elif self._closed is None:
             await self._settle_orphan(execution_id, promise_id)
 
@@ -192,12 +192,12 @@ class ProtocolBridge:
         """The same, for a function that waits for its promise already, and will not come by itself."""
         pending = self._pending.get(execution_id)
         if pending is not None:
-            self._hand_over(pending, promise_id)
+            self._submit_pending(pending, promise_id)
 
-    def _hand_over(self, pending: PendingExecution, promise_id: str) -> None:
+    def _submit_pending(self, pending: PendingExecution, promise_id: str) -> None:
         if pending.submit(promise_id):
             self._submissions += 1
-            if pending.ended:
+            if pending.done:
                 # The session did not take it: whoever asks again makes a new start.
                 self.forget(pending)
         else:
@@ -209,7 +209,7 @@ class ProtocolBridge:
         if pending is None:
             return
         if pending.promise_id is not None:
-            self._settled.add(execution_id)
+            self._settled_ids.add(execution_id)
         pending.resolve(outcome)
 
     def fail(self, execution_id: str, error: Exception) -> None:
@@ -218,7 +218,7 @@ class ProtocolBridge:
         if pending is not None:
             pending.fail(error)
 
-    def cancel_all(self, reason: StoreError) -> None:
+    def fail_all(self, reason: StoreError) -> None:
         """End all waiting, for a reason. The promises stay as they are, for the session's next owner."""
         pending = list(self._pending.values())
         self._pending.clear()
@@ -230,4 +230,4 @@ class ProtocolBridge:
         """End all waiting, and wait for nothing from now on."""
         if self._closed is None:
             self._closed = reason
-            self.cancel_all(reason)
+            self.fail_all(reason)

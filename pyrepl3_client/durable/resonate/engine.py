@@ -19,7 +19,7 @@ from resonate.types import PromiseCreateReq
 from resonate_base import ConnectorError, Network, ResonateError, Source
 
 from pyrepl3_client.durable.resonate.bridge import ProtocolBridge
-from pyrepl3_client.durable.resonate.function import FOREVER, Settled, async_execute
+from pyrepl3_client.durable.resonate.function import FOREVER, OutcomeRef, async_execute
 from pyrepl3_client.durable.resonate.ids import FUNCTION, VERSION, awaited_id, awaited_tags
 from pyrepl3_client.errors import StoreError
 
@@ -59,9 +59,9 @@ class Engine:
     ) -> None:
         """Connect; the loop must be running."""
         self._on_failure: Final = on_failure
-        self._wire: Final = _Wire(connection.network)
+        self._network: Final = _FailureRecordingNetwork(connection.network)
         self.resonate: Final = Resonate(
-            network=self._wire,
+            network=self._network,
             sources=connection.sources,
             group=group,
             pid=connection.pid,
@@ -78,9 +78,9 @@ class Engine:
         self.resonate.with_dependency(bridge)
         self.resonate.register(async_execute, name=FUNCTION, version=VERSION)
         self._executions: Final = self.resonate.options(timeout=FOREVER)
-        self._started: Final[dict[str, ResonateHandle[Settled]]] = {}
+        self._started: Final[dict[str, ResonateHandle[OutcomeRef]]] = {}
         """Functions that have not returned, by their roots."""
-        self._ending: Final[set[str]] = set()
+        self._settled: Final[set[str]] = set()
         """Those whose promise has settled, so that they return soon."""
         self.resonate.start()
 
@@ -107,22 +107,22 @@ class Engine:
             self._started[root] = await self.resonate.get(root)
         except ResonateError as error:
             raise translate_error(error) from error
-        self.ended(root)
+        self.mark_settled(root)
 
-    def ended(self, root: str) -> None:
+    def mark_settled(self, root: str) -> None:
         """Take note that a function's promise has settled."""
-        self._ending.add(root)
-        for other in [other for other in self._ending if self._returned(other)]:
-            self._ending.discard(other)
+        self._settled.add(root)
+        for other in [other for other in self._settled if self._returned(other)]:
+            self._settled.discard(other)
             self._started.pop(other, None)
 
     def _returned(self, root: str) -> bool:
         handle = self._started.get(root)
         return handle is None or handle.done()
 
-    async def finish(self, timeout: float) -> None:
+    async def wait_returned(self, timeout: float) -> None:
         """Wait until functions whose promise has settled have returned, or `timeout` seconds are over."""
-        waiting = [self._started[root].result() for root in self._ending if not self._returned(root)]
+        waiting = [self._started[root].result() for root in self._settled if not self._returned(root)]
         if not waiting:
             return
         tasks = [asyncio.ensure_future(one) for one in waiting]
@@ -133,8 +133,8 @@ class Engine:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _observe(self, event: Event) -> None:
-        if isinstance(event, BackgroundTaskFailed) and self._wire.failure is not None:
-            self._on_failure(translate_error(self._wire.failure))
+        if isinstance(event, BackgroundTaskFailed) and self._network.failure is not None:
+            self._on_failure(translate_error(self._network.failure))
         else:
             logging_observer(event)
 
@@ -147,7 +147,7 @@ class Engine:
         await asyncio.sleep(0)
 
 
-class _Wire:
+class _FailureRecordingNetwork:
     """A `Network` that remembers how it last failed: Resonate says of that no more than a text."""
 
     def __init__(self, network: Network) -> None:
@@ -186,7 +186,7 @@ async def create_awaited(network: Network, root: str) -> None:
         raise translate_error(error) from error
 
 
-def is_missing(error: ResonateError) -> bool:
+def is_not_found(error: ResonateError) -> bool:
     """Say whether an error means that there is no such promise."""
     return isinstance(error, ServerError) and error.code == 404
 

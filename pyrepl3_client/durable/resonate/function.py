@@ -18,7 +18,7 @@ from pyrepl3_client.durable.resonate.ids import execution_key
 FOREVER: Final = timedelta(days=36_500)
 
 
-class Settled(msgspec.Struct, frozen=True):
+class OutcomeRef(msgspec.Struct, frozen=True):
     """What a promise is resolved with: where the outcome is, and no part of it.
 
     The outcome itself holds what a worker chose and may be large: it is recorded beside the promise, as
@@ -32,14 +32,14 @@ class Settled(msgspec.Struct, frozen=True):
     """Bytes of the encoded outcome."""
 
     @classmethod
-    def of(cls, execution_id: str, outcome: bytes, *, rejected: bool) -> "Settled":
+    def of(cls, execution_id: str, outcome: bytes, *, rejected: bool) -> "OutcomeRef":
         """Refer to an outcome."""
         return cls(execution_key(execution_id), "rejected" if rejected else "finished", len(outcome))
 
 
-async def async_execute(ctx: Context, execution_id: str, code_digest: str) -> Settled:
+async def async_execute(ctx: Context, execution_id: str, code_digest: str) -> OutcomeRef:
     """See one execution through; `code_digest` is on record for whoever looks at the promise."""
     promise = ctx.promise(FOREVER)
     await ctx.get_dependency(ProtocolBridge).submit(execution_id, await promise.id())
-    settled: Settled = await promise
+    settled: OutcomeRef = await promise
     return settled

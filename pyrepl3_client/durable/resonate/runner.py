@@ -113,7 +113,7 @@ class ResonateRunner:
             bridge=self._bridge,
             on_failure=self._on_function_failure,
         )
-        self._order: Final = asyncio.Lock()
+        self._start_lock: Final = asyncio.Lock()
         self._starting: PendingExecution | None = None
         """The execution whose durable function is being waited for."""
         self._closing: asyncio.Task[None] | None = None
@@ -133,7 +133,7 @@ class ResonateRunner:
             digest, root = code_digest(spec.code), root_id(self._session_id, execution_id)
         except UnicodeEncodeError as error:
             raise StoreError(f"execution {execution_id!r} holds text that is no Unicode: {error}") from error
-        async with self._order:
+        async with self._start_lock:
             self._require_open()
             begun = await self._store.begin(execution_id, digest, spec)
             if begun.settled_orphan:
@@ -142,15 +142,15 @@ class ResonateRunner:
                 raise conflict(execution_id, begun.entry.spec.code, spec.code)
             if begun.outcome is not None:
                 return begun.outcome, True
-            pending = self._bridge.pending(execution_id)
-            if pending is not None and pending.given_up:
+            pending = self._bridge.find_pending(execution_id)
+            if pending is not None and pending.abandoned:
                 # The session has it no more (the store had failed under it): it is to be run again.
                 self._bridge.forget(pending)
                 pending = None
             if pending is None:
                 pending = self._bridge.expect(execution_id, lambda: submit(begun.entry))
                 await self._start(pending, root, digest, new=begun.new)
-        return await pending.outcome(), False
+        return await pending.wait_outcome(), False
 
     async def _start(self, pending: PendingExecution, root: str, digest: str, *, new: bool) -> None:
         self._starting = pending
@@ -161,11 +161,11 @@ class ResonateRunner:
                 # until that lapses, or an earlier owner does. When it comes, it finds its promise there.
                 await self._store.create_awaited(root)
                 self._bridge.submit_again(pending.execution_id, awaited_id(root))
-            await pending.until_submitted(SUBMIT_TIMEOUT)
+            await pending.wait_submitted(SUBMIT_TIMEOUT)
         except BaseException as error:
             if not pending.submitted:
                 self._bridge.forget(pending)
-            pending.given_up = True
+            pending.abandoned = True
             if isinstance(error, LeaseLost):
                 self._bridge.close(error)
             raise
@@ -205,7 +205,7 @@ class ResonateRunner:
     async def settle(self, execution_id: str, outcome: bytes, *, rejected: bool) -> None:
         """Record an outcome, resolve its promise, and let its `execute` return."""
         self._require_open()
-        pending = self._bridge.pending(execution_id)
+        pending = self._bridge.find_pending(execution_id)
         promise_id = None if pending is None else pending.promise_id
         try:
             recorded = await self._store.end(
@@ -219,7 +219,7 @@ class ResonateRunner:
                 else StoreError(f"the outcome of execution {execution_id!r} was not recorded: {error!r}"),
             )
             raise
-        self._engine.ended(root_id(self._session_id, execution_id))
+        self._engine.mark_settled(root_id(self._session_id, execution_id))
         self._bridge.settle(execution_id, recorded)
 
     # --- the end -------------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ from pyrepl3_client.durable.sqlite.resonate_server.mailbox import Mailbox, anyca
 from pyrepl3_client.durable.sqlite.resonate_server.requests import I64_MAX, PromiseSettle, Request
 from pyrepl3_client.durable.sqlite.resonate_server.server import ResonateServer
 from pyrepl3_client.durable.sqlite.resonate_server.wire import (
-    Answer,
     OutgoingMessage,
-    encode_answer,
+    ServerResponse,
+    encode_response,
     parse_request,
     too_large,
 )
@@ -36,7 +36,7 @@ from pyrepl3_client.errors import StoreError
 MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
 # Seconds after which the timer looks at the clock again in any case: the wall clock can be set, and the
 # loop's clock stands still while the machine sleeps.
-_LONGEST_NAP: Final = 30.0
+_LONGEST_WAIT: Final = 30.0
 
 
 class SqliteConnection:
@@ -80,7 +80,7 @@ class SqliteConnection:
         self._mailbox: Final = Mailbox(database, (self._unicast, anycast(group)))
         self._pruner: Final = Pruner(database)
         self.records: Final = SessionRecords(database, clock)
-        self._waiting: Final = RetryOnBusy(busy_timeout, sleeper)
+        self._retry_on_busy: Final = RetryOnBusy(busy_timeout, sleeper)
         self._tick_interval: Final = tick_interval
         self._max_request_bytes: Final = max_request_bytes
         self._clock: Final = clock
@@ -90,7 +90,7 @@ class SqliteConnection:
         self._due = I64_MAX
         self._seen_version = -1
         self._log_once: Final = LogOnce()
-        self._guard: Callable[[], None] = lambda: None
+        self._check_lease: Callable[[], None] = lambda: None
 
     @classmethod
     async def open(
@@ -135,7 +135,7 @@ class SqliteConnection:
             return database
 
         return cls(
-            await RetryOnBusy(busy_timeout, sleeper).until_free(prepared),
+            await RetryOnBusy(busy_timeout, sleeper).run(prepared),
             pid=pid,
             group=group,
             busy_timeout=busy_timeout,
@@ -210,24 +210,24 @@ class SqliteConnection:
         """
         request, body = parse_request(req)
         if len(req) > self._max_request_bytes:
-            return encode_answer(request, too_large(len(req), self._max_request_bytes))
+            return encode_response(request, too_large(len(req), self._max_request_bytes))
         try:
-            answer = await self.patiently(lambda: self._apply(request, body))
+            answer = await self.retry_while_busy(lambda: self._apply(request, body))
         except StoreError as error:
             raise ConnectorError(error) from error
-        return encode_answer(request, answer)
+        return encode_response(request, answer)
 
-    def _apply(self, request: Request, body: Raw | str) -> Answer:
+    def _apply(self, request: Request, body: Raw | str) -> ServerResponse:
         now = self._clock()
         with self._database.transaction():
-            self._guard()
+            self._check_lease()
             answer, messages = self._server.apply(now, request, body)
-            ours = self._sort(messages, now)
+            ours = self._route(messages, now)
         self._deliver(ours)
-        self._plan(self._server.due)
+        self._note_deadline(self._server.due)
         return answer
 
-    async def patiently[T](self, work: Callable[[], T]) -> T:
+    async def retry_while_busy[T](self, work: Callable[[], T]) -> T:
         """Do `work`, one transaction, and again for as long as other processes hold the lock.
 
         The event loop runs on between two tries, for up to the busy timeout.
@@ -237,9 +237,9 @@ class SqliteConnection:
             StoreError: the store cannot be read or written.
         """
         try:
-            return await self._waiting.until_free(work)
+            return await self._retry_on_busy.run(work)
         except sqlite3.Error as error:
-            raise self._database.failure(error) from error
+            raise self._database.as_store_error(error) from error
 
     # --- a session's records ---
 
@@ -254,7 +254,7 @@ class SqliteConnection:
         Resonate's own versions fence tasks; this fences all else that a former owner, paused and
         returned, could do here: create promises, settle them, or fetch the new owner's messages.
         """
-        self._guard = lambda: self.records.leases.require(lease)
+        self._check_lease = lambda: self.records.leases.require(lease)
 
     async def record[T](
         self, work: Callable[[SessionRecords], T], resolve: Mapping[str, bytes] | None = None
@@ -269,35 +269,35 @@ class SqliteConnection:
         Raises:
             StoreError: nothing was recorded, nor resolved.
         """
-        return await self.patiently(lambda: self._record(work, resolve or {}))
+        return await self.retry_while_busy(lambda: self._record(work, resolve or {}))
 
     def _record[T](self, work: Callable[[SessionRecords], T], resolve: Mapping[str, bytes]) -> T:
         ours: list[str] = []
         due = I64_MAX
         with self._database.transaction():
-            self._guard()
+            self._check_lease()
             done = work(self.records)
             for promise_id, value in resolve.items():
                 now = self._clock()
                 body = msgspec.json.encode(PromiseSettle(promise_id, "resolved", Raw(value)))
                 _, messages = self._server.apply(now, Request("promise.settle"), Raw(body))
-                ours += self._sort(messages, now)
+                ours += self._route(messages, now)
                 due = min(due, self._server.due)
         self._deliver(ours)
-        self._plan(due)
+        self._note_deadline(due)
         return done
 
     # --- messages ---
 
-    def _sort(self, messages: Sequence[OutgoingMessage], now: int) -> list[str]:
-        return self._mailbox.sort(messages, now, receiving=bool(self._receivers)) if messages else []
+    def _route(self, messages: Sequence[OutgoingMessage], now: int) -> list[str]:
+        return self._mailbox.route(messages, now, receiving=bool(self._receivers)) if messages else []
 
     def _deliver(self, bodies: list[str]) -> None:
         """Hand over messages in the loop's next turn: whoever sent the request gets its answer first."""
         if bodies and self._receivers:
-            asyncio.get_running_loop().call_soon(self._hand_over, bodies)
+            asyncio.get_running_loop().call_soon(self._call_receivers, bodies)
 
-    def _hand_over(self, bodies: list[str]) -> None:
+    def _call_receivers(self, bodies: list[str]) -> None:
         for body in bodies:
             for receiver in tuple(self._receivers):
                 receiver(body)
@@ -313,7 +313,7 @@ class SqliteConnection:
         try:
             self._tick()
         except sqlite3.Error as error:
-            raise self._database.failure(error) from error
+            raise self._database.as_store_error(error) from error
 
     def _tick(self) -> None:
         now = self._clock()
@@ -325,17 +325,17 @@ class SqliteConnection:
                 self._seen_version = version  # only now: had the file been locked, we would look again
         if now >= self._due:
             with self._database.transaction():
-                ours = self._sort(self._server.tick(now), now)
-                self._mailbox.expire(now)
+                ours = self._route(self._server.tick(now), now)
+                self._mailbox.delete_expired(now)
             self._deliver(ours)
             self._due = self._server.next_due()
 
     def _fetch_mail(self) -> None:
-        if self._receivers and self._mailbox.waiting():
+        if self._receivers and self._mailbox.has_messages():
             bodies: list[str] = []
             with suppress(LeaseLost), self._database.transaction():
-                self._guard()
-                bodies = self._mailbox.collect()
+                self._check_lease()
+                bodies = self._mailbox.take_messages()
             self._deliver(bodies)
 
     def _on_timer(self) -> None:
@@ -343,19 +343,19 @@ class SqliteConnection:
             self._tick()
         except (sqlite3.Error, StoreError) as error:
             # Nobody awaits a timer. What is due stays due, and requests tell of the same trouble.
-            self._log_once.tell(error, self._database.path)
-            self._arm(self._tick_interval)
+            self._log_once.log(error, self._database.path)
+            self._set_timer(self._tick_interval)
         else:
-            self._log_once.over()
-            self._arm()
+            self._log_once.reset()
+            self._set_timer()
 
-    def _plan(self, due: int) -> None:
+    def _note_deadline(self, due: int) -> None:
         """Take note of a deadline that was just stored."""
         if due < self._due:
             self._due = due
-            self._arm()
+            self._set_timer()
 
-    def _arm(self, delay: float | None = None) -> None:
+    def _set_timer(self, delay: float | None = None) -> None:
         """Set the timer for the next deadline, and for the next look at the file where it is shared."""
         if self._timer is not None:
             self._timer.cancel()
@@ -363,7 +363,7 @@ class SqliteConnection:
         if self._loop is None:
             return
         if delay is None:
-            nap = _LONGEST_NAP if self._database.in_memory else self._tick_interval
+            nap = _LONGEST_WAIT if self._database.in_memory else self._tick_interval
             delay = min(max((self._due - self._clock()) / 1000, 0.0), nap)
         self._timer = self._loop.call_later(delay, self._on_timer)
 
@@ -378,14 +378,14 @@ class SqliteConnection:
         Raises:
             StoreError: the store cannot be written.
         """
-        await self.patiently(lambda: self._reclaim(prefix))
+        await self.retry_while_busy(lambda: self._reclaim(prefix))
 
     def _reclaim(self, prefix: str) -> None:
         now = self._clock()
         with self._database.transaction():
-            ours = self._sort(self._server.reclaim(now, prefix), now)
+            ours = self._route(self._server.reclaim(now, prefix), now)
         self._deliver(ours)
-        self._plan(self._server.due)
+        self._note_deadline(self._server.due)
 
     async def prune(self, older_than: float) -> Pruned:
         """Delete promises that settled more than `older_than` seconds ago, and blobs that nothing names.
@@ -400,6 +400,6 @@ class SqliteConnection:
         cutoff = self._clock() - int(older_than * 1000)
         step = self._pruner.begin(cutoff)
         while not step.done:
-            step = await self.patiently(lambda step=step: self._pruner.go_on(step))
+            step = await self.retry_while_busy(lambda step=step: self._pruner.run_batch(step))
             await asyncio.sleep(0)
         return step.pruned

@@ -10,7 +10,7 @@ from resonate.codec import Codec, NoopEncryptor
 from pyrepl3_client._journal.protocol import Entry, Spec
 from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.resonate.engine import Engine, create_awaited
-from pyrepl3_client.durable.resonate.function import Settled
+from pyrepl3_client.durable.resonate.function import OutcomeRef
 from pyrepl3_client.durable.resonate.ids import awaited_id, root_id
 from pyrepl3_client.durable.resonate.runner import BegunExecution, RecordedOutcome
 from pyrepl3_client.durable.sqlite import ExecutionRow, SessionRecords, SqliteConnection
@@ -77,7 +77,7 @@ class SessionTransactions:
         try:
             done = await self.connection.record(all_of_it, promises)
         except LeaseLost as error:
-            self.lease_renewal.lose(error)
+            self.lease_renewal.report_lost(error)
             raise
         for execution_id, outcome in kept.items():
             if self._unrecorded.get(execution_id) is outcome:
@@ -87,7 +87,7 @@ class SessionTransactions:
     async def read[T](self, work: Callable[[SessionRecords], T]) -> T:
         """Do `work`, which only reads."""
         records = self.connection.records
-        return await self.connection.patiently(lambda: work(records))
+        return await self.connection.retry_while_busy(lambda: work(records))
 
     def keep(self, execution_id: str, outcome: RecordedOutcome) -> None:
         """Have every write try to record an outcome, until one has."""
@@ -169,7 +169,7 @@ class SqliteExecutionStore:
         """Record the kept outcomes, stop the engine, give the lease up, and close the file."""
         await self._transactions.write_kept()
         await engine.stop()
-        await self._transactions.lease_renewal.give_up()
+        await self._transactions.lease_renewal.release()
         self._transactions.connection.close()
 
 
@@ -191,5 +191,5 @@ def entry_of(execution: ExecutionRow) -> Entry:
 
 
 def _settled(execution_id: str, outcome: RecordedOutcome) -> bytes:
-    value = _codec.encode(Settled.of(execution_id, outcome.data, rejected=outcome.rejected))
+    value = _codec.encode(OutcomeRef.of(execution_id, outcome.data, rejected=outcome.rejected))
     return msgspec.json.encode(value)

@@ -75,7 +75,9 @@ class SqliteJournal:
             journal._runner.lose_session(error)
 
         try:
-            lease_renewal = await LeaseRenewal.take(connection, session_id, ttl=ttl, wait=wait, on_lost=lost)
+            lease_renewal = await LeaseRenewal.acquire(
+                connection, session_id, ttl=ttl, wait=wait, on_lost=lost
+            )
         except BaseException:
             connection.close()
             raise

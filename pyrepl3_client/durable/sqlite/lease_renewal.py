@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Self
 
 from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
-from pyrepl3_client.durable.lease.owner import current_owner, describe, end_owner, is_dead
+from pyrepl3_client.durable.lease.owner import current_owner, describe, is_dead, mark_ended
 from pyrepl3_client.durable.sqlite import Lease, SqliteConnection
 from pyrepl3_client.errors import StoreError
 
@@ -14,9 +14,9 @@ _log: Final = logging.getLogger(__name__)
 
 # Seconds between two looks at a lease that we wait for: its owner may end or give it up at any time, and
 # no process is told of what others write to a file.
-_LOOK: Final = 0.25
+_RETRY_SECONDS: Final = 0.25
 # So often within its life is a lease renewed.
-_RENEWALS: Final = 3
+_RENEWALS_PER_TTL: Final = 3
 
 
 class LeaseRenewal:
@@ -43,7 +43,7 @@ class LeaseRenewal:
         )
 
     @classmethod
-    async def take(
+    async def acquire(
         cls,
         connection: SqliteConnection,
         session_id: str,
@@ -80,11 +80,11 @@ class LeaseRenewal:
                     raise SessionBusy(
                         session_id, describe(error.owner), error.expires_at, error.remaining
                     ) from None
-                await asyncio.sleep(min(left, _LOOK))
+                await asyncio.sleep(min(left, _RETRY_SECONDS))
         connection.fence(lease)
         return cls(connection, lease, ttl, on_lost)
 
-    def lose(self, error: LeaseLost) -> None:
+    def report_lost(self, error: LeaseLost) -> None:
         """Take note that somebody else owns the session: whoever is refused for that says so."""
         if not self._lost:
             self._lost = True
@@ -92,18 +92,18 @@ class LeaseRenewal:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(self._ttl / _RENEWALS)
+            await asyncio.sleep(self._ttl / _RENEWALS_PER_TTL)
             try:
                 await self._connection.record(lambda records: records.leases.renew(self.lease, self._ttl))
             except LeaseLost as error:
-                self.lose(error)
+                self.report_lost(error)
                 return
             except StoreError as error:
                 # A full disk or a long lock: should the lease lapse and another owner come, then that
                 # owner is right, and the next renewal hears of it.
                 _log.warning("cannot renew the lease on session %r: %s", self.lease.session_id, error)
 
-    async def give_up(self) -> None:
+    async def release(self) -> None:
         """Let the next owner have the session at once. Never raises `StoreError`."""
         self._renewing.cancel()
         await asyncio.wait((self._renewing,))
@@ -112,7 +112,7 @@ class LeaseRenewal:
         except LeaseLost:
             return
         except StoreError as error:
-            end_owner(self.lease.owner)
+            mark_ended(self.lease.owner)
             _log.warning(
                 "other processes find session %r locked until its lease lapses, or this one ends: %s",
                 self.lease.session_id,

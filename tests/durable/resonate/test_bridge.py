@@ -49,7 +49,7 @@ async def test_a_function_that_comes_again_submits_nothing() -> None:
     bridge.settle("e", b"done")
     await bridge.submit("e", "p")  # resumed, since its promise has settled
     assert recalled.asked == []
-    assert await correlation.outcome() == b"done"
+    assert await correlation.wait_outcome() == b"done"
     assert submissions == ["e"]
     assert bridge.metrics == BridgeMetrics(pending=0, high_water=1, submissions=1, replays=4)
 
@@ -70,8 +70,8 @@ async def test_closing_gives_all_who_wait_the_reason_and_takes_nobody_new() -> N
     bridge.close(StoreError("for another reason"))
     for correlation in waiting:
         with pytest.raises(StoreError, match="the session was closed"):
-            await correlation.outcome()
-        await correlation.until_submitted(1.0)  # it will not be: there is nothing to wait for
+            await correlation.wait_outcome()
+        await correlation.wait_submitted(1.0)  # it will not be: there is nothing to wait for
     with pytest.raises(StoreError, match="the session was closed"):
         bridge.expect("c", lambda: None)
     await bridge.submit("b", "p")
@@ -82,9 +82,9 @@ async def test_closing_gives_all_who_wait_the_reason_and_takes_nobody_new() -> N
 async def test_cancelling_all_leaves_the_bridge_open() -> None:
     bridge = ProtocolBridge(Recalled())
     correlation = bridge.expect("a", lambda: None)
-    bridge.cancel_all(StoreError("the session was taken over"))
+    bridge.fail_all(StoreError("the session was taken over"))
     with pytest.raises(StoreError, match="taken over"):
-        await correlation.outcome()
+        await correlation.wait_outcome()
     bridge.settle("a", b"late")  # nobody waits, and nothing happens
     bridge.expect("a", lambda: None)
     assert bridge.metrics.pending == 1
@@ -102,7 +102,7 @@ async def test_a_rejection_for_time_says_what_and_where() -> None:
     bridge = ProtocolBridge(Recalled())
     correlation = bridge.expect("e", lambda: None)
     with pytest.raises(BridgeTimeout, match="execute of execution 'e' was not answered") as late:
-        await correlation.until_submitted(0.001)
+        await correlation.wait_submitted(0.001)
     error = late.value
     assert (error.capability, error.execution_id, error.request_id, error.timeout) == (
         "execute",
@@ -119,7 +119,7 @@ async def test_a_rejection_for_time_says_what_and_where() -> None:
 async def test_several_wait_and_one_that_gives_up_takes_nothing_from_the_others() -> None:
     bridge = ProtocolBridge(Recalled())
     correlation = bridge.expect("e", lambda: None)
-    first, second = (asyncio.create_task(correlation.outcome()) for _ in range(2))
+    first, second = (asyncio.create_task(correlation.wait_outcome()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -204,9 +204,9 @@ def test_what_the_timer_cannot_do_is_complained_of_once(path: Path, caplog: pyte
     complaints = errors.LogOnce()
     full = StoreError("the disk is full")
     for error in (full, full, StoreBusy("locked"), full):
-        complaints.tell(error, str(path))
-    complaints.over()
-    complaints.tell(full, str(path))
+        complaints.log(error, str(path))
+    complaints.reset()
+    complaints.log(full, str(path))
     told = [record.message for record in caplog.records if record.name == errors.__name__]
     assert told == ["the disk is full"] * 2
 

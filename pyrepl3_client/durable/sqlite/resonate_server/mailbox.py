@@ -35,7 +35,7 @@ class Mailbox:
         self._database: Final = database
         self._addresses: Final = tuple(addresses)
 
-    def sort(self, messages: Sequence[OutgoingMessage], now: int, *, receiving: bool) -> list[str]:
+    def route(self, messages: Sequence[OutgoingMessage], now: int, *, receiving: bool) -> list[str]:
         """Put the others' messages into the file, within the current transaction.
 
         Args:
@@ -59,19 +59,19 @@ class Mailbox:
                 )
         return ours
 
-    def waiting(self) -> bool:
+    def has_messages(self) -> bool:
         """Say whether the file holds a message for this connection."""
         marks = ", ".join("?" * len(self._addresses))
         sql = f"SELECT 1 FROM mail WHERE address IN ({marks}) LIMIT 1"  # noqa: S608 - only question marks
         return self._database.execute(sql, self._addresses).fetchone() is not None
 
-    def collect(self) -> list[str]:
+    def take_messages(self) -> list[str]:
         """Take this connection's messages out of the file, within the current transaction, in order."""
         marks = ", ".join("?" * len(self._addresses))
         sql = f"DELETE FROM mail WHERE address IN ({marks}) RETURNING n, body"  # noqa: S608
         rows: list[tuple[int, str]] = self._database.execute(sql, self._addresses).fetchall()
         return [body for _n, body in sorted(rows)]
 
-    def expire(self, now: int) -> None:
+    def delete_expired(self, now: int) -> None:
         """Throw away, within the current transaction, what nobody has come for."""
         self._database.execute("DELETE FROM mail WHERE expires_at <= ?", (now,))

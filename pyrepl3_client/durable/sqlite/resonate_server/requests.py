@@ -13,27 +13,27 @@ NULL: Final = b"null"
 # Stands where a field of any JSON was left out (a union with None would not keep the bytes).
 ABSENT: Final = Raw()
 
-type Settled = Literal["resolved", "rejected", "rejected_canceled", "rejected_timedout"]
+type SettledState = Literal["resolved", "rejected", "rejected_canceled", "rejected_timedout"]
 
 
-def nothing() -> Raw:
+def null() -> Raw:
     """Give JSON's null, the default of what may be any JSON."""
     return Raw(NULL)
 
 
-class Head(Struct, frozen=True, rename="camel"):
+class RequestHead(Struct, frozen=True, rename="camel"):
     """The part of a request's head that we answer with."""
 
-    corr_id: Raw = msgspec.field(default_factory=nothing)
+    corr_id: Raw = msgspec.field(default_factory=null)
 
 
 class Request(Struct, frozen=True, rename="camel"):
     """The envelope. A flat request has no `head` and `data`, its fields stand beside `kind`."""
 
     kind: str = ""
-    head: Head | None = None
+    head: RequestHead | None = None
     data: Raw = ABSENT
-    corr_id: Raw = msgspec.field(default_factory=nothing)
+    corr_id: Raw = msgspec.field(default_factory=null)
 
 
 class PromiseGet(Struct, frozen=True):
@@ -47,7 +47,7 @@ class PromiseCreate(Struct, frozen=True, rename="camel"):
 
     id: str = ""
     timeout_at: int = I64_MAX
-    param: Raw = msgspec.field(default_factory=nothing)
+    param: Raw = msgspec.field(default_factory=null)
     tags: dict[str, str] | None = None
 
 
@@ -55,8 +55,8 @@ class PromiseSettle(Struct, frozen=True):
     """`promise.settle`, alone or as the action of a task."""
 
     id: str | None = None
-    state: Settled = "resolved"
-    value: Raw = msgspec.field(default_factory=nothing)
+    state: SettledState = "resolved"
+    value: Raw = msgspec.field(default_factory=null)
 
 
 class RegisterListener(Struct, frozen=True):
@@ -151,7 +151,7 @@ class TaskFence(Struct, frozen=True):
 
     id: str = ""
     version: int = 0
-    action: Raw = msgspec.field(default_factory=nothing)
+    action: Raw = msgspec.field(default_factory=null)
 
 
 class TaskSuspend(Struct, frozen=True):
@@ -183,7 +183,7 @@ class ScheduleCreate(Struct, frozen=True, rename="camel"):
     cron: str = ""
     promise_id: str = ""
     promise_timeout: int = 0
-    promise_param: Raw = msgspec.field(default_factory=nothing)
+    promise_param: Raw = msgspec.field(default_factory=null)
     promise_tags: dict[str, str] | None = None
 
 

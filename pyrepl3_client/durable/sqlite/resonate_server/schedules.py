@@ -12,9 +12,9 @@ from pyrepl3_client.durable.sqlite.resonate_server.requests import (
 )
 from pyrepl3_client.durable.sqlite.resonate_server.state import PromiseTables
 from pyrepl3_client.durable.sqlite.resonate_server.wire import (
-    Answer,
-    Data,
+    ResponseData,
     Schedule,
+    ServerResponse,
     clamp,
     encode_tags,
     required,
@@ -32,15 +32,15 @@ class Schedules:
         """Work on `state`."""
         self._execute: Final = state.execute
 
-    def create(self, now: int, request: ScheduleCreate) -> Answer:
+    def create(self, now: int, request: ScheduleCreate) -> ServerResponse:
         """Create a schedule, or give the one of that id."""
         schedule_id = required(request.id, "id")
         tags = request.promise_tags or {}
         if "resonate:target" not in tags:
-            return Answer(400, Data(error="promiseTags must include a resonate:target tag"))
+            return ServerResponse(400, ResponseData(error="promiseTags must include a resonate:target tag"))
         existing = self._find(schedule_id)
         if existing is not None:
-            return Answer(200, Data(schedule=existing))
+            return ServerResponse(200, ResponseData(schedule=existing))
         cron, promise_id = required(request.cron, "cron"), required(request.promise_id, "promiseId")
         timeout, param, raw_tags = clamp(request.promise_timeout), request.promise_param, encode_tags(tags)
         self._execute(
@@ -49,22 +49,24 @@ class Schedules:
             (schedule_id, cron, promise_id, timeout, bytes(param), raw_tags, now),
         )
         schedule = Schedule(schedule_id, cron, promise_id, timeout, param, Raw(raw_tags), now)
-        return Answer(201, Data(schedule=schedule))
+        return ServerResponse(201, ResponseData(schedule=schedule))
 
-    def get(self, _now: int, request: PromiseGet) -> Answer:
+    def get(self, _now: int, request: PromiseGet) -> ServerResponse:
         """Read a schedule."""
         schedule = self._find(required(request.id, "id"))
-        return _missing(request.id) if schedule is None else Answer(200, Data(schedule=schedule))
+        return (
+            _missing(request.id) if schedule is None else ServerResponse(200, ResponseData(schedule=schedule))
+        )
 
-    def delete(self, _now: int, request: PromiseGet) -> Answer:
+    def delete(self, _now: int, request: PromiseGet) -> ServerResponse:
         """Delete a schedule."""
         cursor = self._execute("DELETE FROM schedules WHERE id = ?", (required(request.id, "id"),))
-        return Answer(200) if cursor.rowcount else _missing(request.id)
+        return ServerResponse(200) if cursor.rowcount else _missing(request.id)
 
-    def search(self, _now: int, _request: ScheduleSearch) -> Answer:
+    def search(self, _now: int, _request: ScheduleSearch) -> ServerResponse:
         """Give all schedules, in the order of their creation."""
         rows = self._execute(_SCHEDULE + "ORDER BY n").fetchall()
-        return Answer(200, Data(schedules=[_schedule(*row) for row in rows], cursor=None))
+        return ServerResponse(200, ResponseData(schedules=[_schedule(*row) for row in rows], cursor=None))
 
     def _find(self, schedule_id: str) -> Schedule | None:
         row = self._execute(_SCHEDULE + "WHERE id = ?", (schedule_id,)).fetchone()
@@ -83,5 +85,5 @@ def _schedule(
     return Schedule(schedule_id, cron, promise_id, timeout, Raw(param or NULL), Raw(tags), created_at)
 
 
-def _missing(schedule_id: str) -> Answer:
-    return Answer(404, Data(error=f"schedule {schedule_id} not found"))
+def _missing(schedule_id: str) -> ServerResponse:
+    return ServerResponse(404, ResponseData(error=f"schedule {schedule_id} not found"))

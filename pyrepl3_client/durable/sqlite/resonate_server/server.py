@@ -34,16 +34,16 @@ from pyrepl3_client.durable.sqlite.resonate_server.state import (
     timeout_state,
 )
 from pyrepl3_client.durable.sqlite.resonate_server.tasks import Tasks
-from pyrepl3_client.durable.sqlite.resonate_server.wire import Answer, OutgoingMessage, parse_tags
+from pyrepl3_client.durable.sqlite.resonate_server.wire import OutgoingMessage, ServerResponse, parse_tags
 from pyrepl3_client.durable.sqlite.tables.database import Database
 
-type _Handler = Callable[[int, Raw | str], Answer]
+type _Handler = Callable[[int, Raw | str], ServerResponse]
 
 
-def _route[B: Struct](body: type[B], handle: Callable[[int, B], Answer]) -> _Handler:
+def _route[B: Struct](body: type[B], handle: Callable[[int, B], ServerResponse]) -> _Handler:
     decode = Decoder(body).decode
 
-    def handler(now: int, data: Raw | str) -> Answer:
+    def handler(now: int, data: Raw | str) -> ServerResponse:
         return handle(now, decode(data))
 
     return handler
@@ -84,7 +84,9 @@ class ResonateServer:
         """The earliest deadline that the last call has set, in milliseconds since the epoch."""
         return self._state.due
 
-    def apply(self, now: int, request: Request, body: Raw | str) -> tuple[Answer, Sequence[OutgoingMessage]]:
+    def apply(
+        self, now: int, request: Request, body: Raw | str
+    ) -> tuple[ServerResponse, Sequence[OutgoingMessage]]:
         """Do what one request asks for.
 
         Args:
@@ -95,7 +97,7 @@ class ResonateServer:
         Raises:
             ServerError: (400) the request is unknown, malformed, or lacks a field.
         """
-        self._state.begin()
+        self._state.reset()
         handler = self._handlers.get(request.kind)
         if handler is None:
             raise ServerError(400, f"unknown request kind: {request.kind}")
@@ -117,7 +119,7 @@ class ResonateServer:
     def tick(self, now: int) -> Sequence[OutgoingMessage]:
         """Do what is due by `now`: settle what has timed out, take lapsed leases back, offer tasks again."""
         state = self._state
-        state.begin()
+        state.reset()
         expired = self._expired(now)
         tasks: list[tuple[str, str, int]] = state.execute(
             "SELECT id, state, version FROM tasks WHERE due_at <= ? ORDER BY due_at", (now,)
@@ -141,13 +143,13 @@ class ResonateServer:
         rows = self._state.execute(
             "SELECT id FROM promises WHERE due_at <= ? ORDER BY due_at, n", (now,)
         ).fetchall()
-        found = [self._state.promise(promise_id) for (promise_id,) in rows]
+        found = [self._state.find_promise(promise_id) for (promise_id,) in rows]
         return [promise for promise in found if promise is not None and promise.state == "pending"]
 
     def _offer_again(self, now: int, task_id: str) -> None:
         row: Any = self._state.execute(
             "UPDATE tasks SET due_at = ? WHERE id = ? AND state = 'pending' RETURNING version, target",
-            (self._state.deadline(now + PENDING_RETRY), task_id),
+            (self._state.note_deadline(now + PENDING_RETRY), task_id),
         ).fetchone()
         if row is not None:
             version, target = row
@@ -160,7 +162,7 @@ class ResonateServer:
         lapse. A holder that lives after all finds its version refused.
         """
         state = self._state
-        state.begin()
+        state.reset()
         tasks: list[tuple[str, str, int]] = state.execute(
             # Only what is alive has a `due_at`, so the index gives these and not the history.
             "SELECT id, state, version FROM tasks WHERE due_at IS NOT NULL AND substr(id, 1, ?) = ?"
@@ -175,6 +177,6 @@ class ResonateServer:
         return state.take_messages()
 
     def _deferred(self, now: int, task_id: str) -> bool:
-        promise = self._state.promise(task_id)
+        promise = self._state.find_promise(task_id)
         delay = None if promise is None else delay_of(parse_tags(promise.tags))
         return delay is not None and now < delay

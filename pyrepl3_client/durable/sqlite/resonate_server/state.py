@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import UNSET, Raw, Struct
 
-from pyrepl3_client.durable.sqlite.resonate_server.requests import I64_MAX, NULL, PromiseCreate, Settled
+from pyrepl3_client.durable.sqlite.resonate_server.requests import I64_MAX, NULL, PromiseCreate, SettledState
 from pyrepl3_client.durable.sqlite.resonate_server.wire import (
     OutgoingMessage,
     Promise,
@@ -96,7 +96,7 @@ class PromiseTables:
 
     # --- messages and deadlines ---
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Forget what an earlier transaction, perhaps a failed one, has left."""
         self._messages.clear()
         self.due = I64_MAX
@@ -112,7 +112,7 @@ class PromiseTables:
         if target is not None:
             self._messages["execute", "", task_id] = execute_message(target, task_id, version)
 
-    def deadline(self, at: int) -> int:
+    def note_deadline(self, at: int) -> int:
         """Note a deadline that is about to be stored, and give it back."""
         at = clamp(at)
         self.due = min(self.due, at)
@@ -120,14 +120,14 @@ class PromiseTables:
 
     # --- promises ---
 
-    def promise(self, promise_id: str) -> PromiseRow | None:
+    def find_promise(self, promise_id: str) -> PromiseRow | None:
         """Look up a promise."""
         row = self.execute(_PROMISE + "WHERE id = ?", (promise_id,)).fetchone()
         return None if row is None else PromiseRow(*row)
 
-    def promise_now(self, now: int, promise_id: str) -> PromiseRow | None:
+    def current_promise(self, now: int, promise_id: str) -> PromiseRow | None:
         """Look up a promise, settling it first when its time is over."""
-        promise = self.promise(promise_id)
+        promise = self.find_promise(promise_id)
         if promise is None or promise.state != "pending" or now < promise.timeout_at:
             return promise
         return self.settle(promise, timeout_state(promise.timer), None, promise.timeout_at, now)
@@ -173,7 +173,7 @@ class PromiseTables:
                 row.target,
                 row.branch,
                 row.timer,
-                self.deadline(timeout_at) if scheduled and not late else None,
+                self.note_deadline(timeout_at) if scheduled and not late else None,
             ),
         )
         return row
@@ -190,7 +190,7 @@ class PromiseTables:
     # --- settling, in steps: the timer takes each step for all its promises before the next one ---
 
     def settle(
-        self, promise: PromiseRow, state: Settled, value: bytes | None, settled_at: int, now: int
+        self, promise: PromiseRow, state: SettledState, value: bytes | None, settled_at: int, now: int
     ) -> PromiseRow:
         """Settle a pending promise and do all that follows from it."""
         settled = self.mark_settled(promise, state, value, settled_at)
@@ -200,7 +200,7 @@ class PromiseTables:
         return settled
 
     def mark_settled(
-        self, promise: PromiseRow, state: Settled, value: bytes | None, settled_at: int
+        self, promise: PromiseRow, state: SettledState, value: bytes | None, settled_at: int
     ) -> PromiseRow:
         """Write the settlement, and nothing of what follows from it."""
         self.execute(
@@ -251,7 +251,7 @@ class PromiseTables:
             woken = self.execute(
                 "UPDATE tasks SET state = 'pending', version = version + 1, resumed = 1, due_at = ?"
                 " WHERE id = ? AND state = 'suspended' RETURNING version, target",
-                (self.deadline(now + PENDING_RETRY), task_id),
+                (self.note_deadline(now + PENDING_RETRY), task_id),
             ).fetchone()
             if woken is None:
                 self.execute("UPDATE tasks SET resumed = 1 WHERE id = ? AND state <> 'fulfilled'", (task_id,))
@@ -271,7 +271,7 @@ class PromiseTables:
 
     # --- tasks ---
 
-    def task(self, task_id: str) -> TaskRow | None:
+    def find_task(self, task_id: str) -> TaskRow | None:
         """Look up a task."""
         row = self.execute(
             "SELECT id, state, version, pid, ttl, resumed FROM tasks WHERE id = ?", (task_id,)
@@ -285,7 +285,14 @@ class PromiseTables:
         self.execute(
             "INSERT INTO tasks (id, state, version, pid, ttl, resumed, target, due_at)"
             " VALUES (?, ?, 0, ?, ?, 0, ?, ?)",
-            (promise.id, state, pid, ttl, promise.target, None if due_at is None else self.deadline(due_at)),
+            (
+                promise.id,
+                state,
+                pid,
+                ttl,
+                promise.target,
+                None if due_at is None else self.note_deadline(due_at),
+            ),
         )
         return TaskRow(promise.id, state, 0, pid, ttl, 0)
 
@@ -294,7 +301,7 @@ class PromiseTables:
         row = self.execute(
             "UPDATE tasks SET state = 'pending', version = version + 1, pid = NULL, ttl = NULL, due_at = ?"
             " WHERE id = ? AND state = 'acquired' AND version = ? RETURNING version, target",
-            (self.deadline(now + PENDING_RETRY), task_id, version),
+            (self.note_deadline(now + PENDING_RETRY), task_id, version),
         ).fetchone()
         if row is None:
             return False
@@ -303,7 +310,7 @@ class PromiseTables:
         return True
 
 
-def timeout_state(timer: int) -> Settled:
+def timeout_state(timer: int) -> SettledState:
     """Say how a promise ends when its time is over: a timer has then done its work."""
     return "resolved" if timer else "rejected_timedout"
 

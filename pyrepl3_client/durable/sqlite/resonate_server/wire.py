@@ -12,12 +12,12 @@ from pyrepl3_client.durable.sqlite.resonate_server.requests import (
     I64_MAX,
     FenceAction,
     Request,
-    Settled,
+    SettledState,
 )
 
 I64_MIN: Final = -(1 << 63)
 
-type PromiseState = Literal["pending"] | Settled
+type PromiseState = Literal["pending"] | SettledState
 type TaskState = Literal["pending", "acquired", "suspended", "halted", "fulfilled"]
 
 
@@ -62,25 +62,25 @@ class Schedule(Struct, frozen=True, rename="camel"):
     last_run_at: int | None = None
 
 
-class Fenced(Struct, frozen=True):
+class FenceResult(Struct, frozen=True):
     """What a fenced action gave, in the envelope's shape that Resonate expects here."""
 
-    data: "FencedData"
+    data: "FenceResultData"
 
 
-class FencedData(Struct, frozen=True):
+class FenceResultData(Struct, frozen=True):
     """The promise that was created or settled; None when there was none to settle."""
 
     promise: Promise | None
 
 
-class Data(Struct, frozen=True):
+class ResponseData(Struct, frozen=True):
     """The body of an answer: what is unset is left out."""
 
     error: str | UnsetType = UNSET
     task: Task | UnsetType = UNSET
     promise: Promise | UnsetType | None = UNSET
-    action: Fenced | UnsetType = UNSET
+    action: FenceResult | UnsetType = UNSET
     redirect: bool | UnsetType = UNSET
     preload: list[Promise] | UnsetType = UNSET
     schedule: Schedule | UnsetType = UNSET
@@ -88,14 +88,14 @@ class Data(Struct, frozen=True):
     cursor: str | UnsetType | None = UNSET
 
 
-class Answer(Struct, frozen=True):
+class ServerResponse(Struct, frozen=True):
     """A status, in HTTP's manner, and a body."""
 
     status: int
-    data: Data = Data()
+    data: ResponseData = ResponseData()
 
 
-class AnswerHead(Struct, frozen=True, rename="camel"):
+class ResponseHead(Struct, frozen=True, rename="camel"):
     """The head of an answer's envelope."""
 
     corr_id: Raw
@@ -107,8 +107,8 @@ class Envelope(Struct, frozen=True):
     """An answer on the wire."""
 
     kind: str
-    head: AnswerHead
-    data: Data
+    head: ResponseHead
+    data: ResponseData
 
 
 # --- messages -----------------------------------------------------------------------------------------
@@ -185,18 +185,18 @@ def parse_fence(action: Raw) -> tuple[str | None, Raw]:
     return parsed.kind, action if parsed.data is ABSENT else parsed.data
 
 
-def encode_answer(request: Request, answer: Answer) -> str:
+def encode_response(request: Request, answer: ServerResponse) -> str:
     """Put an answer into the envelope of its request."""
     corr_id = request.corr_id if request.head is None else request.head.corr_id
-    envelope = Envelope(request.kind, AnswerHead(corr_id, answer.status), answer.data)
+    envelope = Envelope(request.kind, ResponseHead(corr_id, answer.status), answer.data)
     return _encoder.encode(envelope).decode()
 
 
-def too_large(length: int, limit: int) -> Answer:
+def too_large(length: int, limit: int) -> ServerResponse:
     """Refuse a request of so many bytes."""
-    return Answer(
+    return ServerResponse(
         413,
-        Data(
+        ResponseData(
             error=f"the request of {length:,} bytes is over the limit of {limit:,}; keep large values "
             "outside of promises, or raise max_request_bytes"
         ),

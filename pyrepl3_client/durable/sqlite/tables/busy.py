@@ -26,7 +26,7 @@ class RetryOnBusy:
         self._busy_timeout: Final = busy_timeout
         self._sleeper: Final = sleeper
 
-    async def until_free[T](self, work: Callable[[], T]) -> T:
+    async def run[T](self, work: Callable[[], T]) -> T:
         """Do `work`, one transaction, and again for as long as it finds the file locked.
 
         Raises:

@@ -217,7 +217,7 @@ class CheckpointTable:
         One that another session has put and not named yet may be among them: `save` says so there, and
         whoever has its data puts it once more.
         """
-        self._database.write_many(
+        self._database.execute_many(
             "DELETE FROM blobs WHERE digest = ? AND NOT EXISTS"
             " (SELECT 1 FROM checkpoint_blobs c WHERE c.digest = blobs.digest)",
             ((digest,) for digest in digests),

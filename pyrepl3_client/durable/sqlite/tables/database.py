@@ -12,7 +12,7 @@ from pyrepl3_client.errors import StoreError
 IN_MEMORY: Final = ":memory:"
 
 type Synchronous = Literal["NORMAL", "FULL"]
-type Value = str | int | bytes | memoryview | None
+type SqlValue = str | int | bytes | memoryview | None
 
 
 class Database:
@@ -35,7 +35,7 @@ class Database:
         self.path: Final = path if self.in_memory else os.path.abspath(path)
         self._synchronous: Final = synchronous
         self._busy_ms: Final = int(busy_timeout * 1000)
-        self._inside = False
+        self._in_transaction = False
         self._open = True
         if not self.in_memory and not os.path.isdir(os.path.dirname(self.path)):
             raise StoreError(
@@ -91,12 +91,12 @@ class Database:
         """
         self._require_file()
         self.execute("BEGIN IMMEDIATE")
-        with self._begun():
+        with self._commit_or_roll_back():
             yield
 
     @contextlib.contextmanager
-    def _begun(self) -> Generator[None]:
-        self._inside = True
+    def _commit_or_roll_back(self) -> Generator[None]:
+        self._in_transaction = True
         try:
             yield
             self.execute("COMMIT")
@@ -106,7 +106,7 @@ class Database:
                 self.execute("ROLLBACK")
             raise
         finally:
-            self._inside = False
+            self._in_transaction = False
 
     @contextlib.contextmanager
     def write(self, *, durable: bool = False) -> Generator[Self]:
@@ -123,7 +123,7 @@ class Database:
             StoreBusy: another process held the lock for longer than the busy timeout.
             StoreError: the store cannot be written; nothing of the transaction was.
         """
-        if self._inside:
+        if self._in_transaction:
             # No clean-up of its own: whatever goes wrong in here must undo the outermost.
             yield self
             return
@@ -133,14 +133,14 @@ class Database:
                 self.execute("PRAGMA synchronous = FULL")
             try:
                 self._require_file()
-                self._begin_patiently()
-                with self._begun():
+                self._begin_waiting()
+                with self._commit_or_roll_back():
                     yield self
             finally:
                 if upgrade:
                     self.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
-            raise self.failure(error) from error
+            raise self.as_store_error(error) from error
 
     def _require_file(self) -> None:
         """See that what we write is found again (2 µs): a file that was deleted lives on for us alone."""
@@ -151,7 +151,7 @@ class Database:
             "(put it back, or open the session again to start anew)"
         )
 
-    def _begin_patiently(self) -> None:
+    def _begin_waiting(self) -> None:
         try:
             self.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
@@ -170,15 +170,15 @@ class Database:
         try:
             yield self
         except sqlite3.Error as error:
-            raise self.failure(error, "read") from error
+            raise self.as_store_error(error, "read") from error
 
-    def failure(self, error: sqlite3.Error, doing: str = "write to") -> StoreError:
+    def as_store_error(self, error: sqlite3.Error, doing: str = "write to") -> StoreError:
         """Explain an error that SQLite raised while `doing` something with this store."""
         if not self._open:
             return StoreError(f"the store at {self.path!r} is closed; open it again")
         return store_error(error, self.path, doing)
 
-    def write_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+    def execute_many(self, sql: str, rows: Iterable[Sequence[SqlValue]]) -> None:
         """Run one statement for each of the rows."""
         self._connection.executemany(sql, rows)
 

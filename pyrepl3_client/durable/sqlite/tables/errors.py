@@ -65,7 +65,7 @@ class LogOnce:
         """Have no complaint."""
         self._last = ""
 
-    def tell(self, error: sqlite3.Error | StoreError, path: str) -> None:
+    def log(self, error: sqlite3.Error | StoreError, path: str) -> None:
         """Log an error met with the store at `path`; a lock that another process holds just now is none."""
         if isinstance(error, StoreBusy) or (isinstance(error, sqlite3.Error) and is_busy(error)):
             return
@@ -74,6 +74,6 @@ class LogOnce:
             self._last = text
             _log.error("%s", text)
 
-    def over(self) -> None:
+    def reset(self) -> None:
         """All is well again."""
         self._last = ""

@@ -30,7 +30,7 @@ class LeaseTable:
         self._clock: Final = clock
 
     def acquire(
-        self, session_id: str, owner: str, ttl: float, dead: Callable[[str], bool] | None = None
+        self, session_id: str, owner: str, ttl: float, is_dead: Callable[[str], bool] | None = None
     ) -> Lease:
         """Become the owner of a session for `ttl` seconds: a new one, or one whose lease has lapsed.
 
@@ -40,8 +40,8 @@ class LeaseTable:
             session_id: the session.
             owner: who wants it.
             ttl: seconds, from now.
-            dead: says of the present owner whether it is known to be gone, so that its lease need not
-                lapse first. By default nobody knows.
+            is_dead: returns of the present owner whether it is known to be gone, so that its lease need
+                not lapse first. By default that is never known.
 
         Raises:
             SessionBusy: somebody else owns it.
@@ -54,7 +54,7 @@ class LeaseTable:
             token = 1
             if row is not None:
                 other, last, expires_at = row
-                lives = now < expires_at and not (dead is not None and dead(other))
+                lives = now < expires_at and not (is_dead is not None and is_dead(other))
                 if other not in ("", owner) and lives:
                     raise SessionBusy(session_id, other, expires_at, (expires_at - now) / 1000)
                 token = last + 1

@@ -39,7 +39,7 @@ class Pruner:
         """Start with what settled at or before `cutoff`, in milliseconds since the epoch."""
         return PruneStep(cutoff)
 
-    def go_on(self, step: PruneStep) -> PruneStep:
+    def run_batch(self, step: PruneStep) -> PruneStep:
         """Do one batch, in a transaction, and say where it has come to."""
         with self._database.transaction():
             rows: list[tuple[int, str, int]] = self._execute(
@@ -55,7 +55,7 @@ class Pruner:
             for n, promise_id, _settled_at in rows:
                 root = promise_id.partition(":")[0]
                 if root not in live:
-                    live[root] = self._lives(root)
+                    live[root] = self._is_pending(root)
                 if not live[root]:
                     self._execute("DELETE FROM promises WHERE n = ?", (n,))
                     self._execute("DELETE FROM tasks WHERE id = ?", (promise_id,))
@@ -64,7 +64,7 @@ class Pruner:
         pruned = Pruned(step.pruned.promises + deleted, step.pruned.blobs)
         return PruneStep(step.cutoff, settled_at, n, pruned)
 
-    def _lives(self, root: str) -> bool:
+    def _is_pending(self, root: str) -> bool:
         """Say whether a promise of this lineage is pending."""
         # ";" follows ":" in ASCII, so this is the range of the ids that begin with "{root}:".
         (found,) = self._execute(
