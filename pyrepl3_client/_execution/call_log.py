@@ -13,7 +13,7 @@ import msgspec
 
 from pyrepl3_client._journal.protocol import CallRecord, Record
 from pyrepl3_schemas.messages import Call, CallError, CallResponse, Input, InputResponse
-from pyrepl3_schemas.object_limit import exceeds, most_objects
+from pyrepl3_schemas.object_limit import has_more_objects, max_objects
 
 type Question = Call | Input
 type Response = CallResponse | InputResponse
@@ -143,7 +143,7 @@ class CallLog:
         try:
             response = await ask(attempt)
             outcome = _encode(response)
-            if len(outcome) > self._max_bytes or exceeds(outcome, most_objects(self._max_bytes)):
+            if len(outcome) > self._max_bytes or has_more_objects(outcome, max_objects(self._max_bytes)):
                 response = _too_long(response, len(outcome), self._max_bytes)
                 outcome = _encode(response)
             await self._record.finish_call(execution_id, call_id, outcome)
@@ -185,7 +185,7 @@ def _digest(question: Question) -> str:
 def _too_long(response: Response, size: int, most: int) -> Response:
     text = (
         f"the answer takes {size:,} bytes, with more bytes or parts than a frame can hold "
-        f"(max_frame_bytes={most:,}, and at most {most_objects(most):,} arrays, maps and texts)"
+        f"(max_frame_bytes={most:,}, and at most {max_objects(most):,} arrays, maps and texts)"
     )
     if isinstance(response, CallResponse):
         return CallResponse(call_id=response.call_id, error=CallError("CapabilityError", text))

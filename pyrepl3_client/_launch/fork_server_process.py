@@ -21,15 +21,15 @@ from pyrepl3_client._launch.worker import WorkerPipes, open_pipe
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError, describe_exit
 from pyrepl3_schemas.fork_server import (
-    MOST_BYTES,
+    MAX_PACKET_BYTES,
     CanFork,
     CannotFork,
     Fork,
     Forked,
     FromForkServer,
     NotForked,
-    pack,
-    unpack_answer,
+    decode_answer,
+    encode_packet,
 )
 
 _ANSWER_SECONDS: Final = 5.0
@@ -143,7 +143,7 @@ class ForkServerProcess:
             ForkServerGoneError: no more messages will come.
         """
         try:
-            packet = self.control.recv(MOST_BYTES, socket.MSG_DONTWAIT)
+            packet = self.control.recv(MAX_PACKET_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -151,7 +151,7 @@ class ForkServerProcess:
         if not packet:
             raise ForkServerGoneError("it has ended")
         try:
-            return unpack_answer(packet)
+            return decode_answer(packet)
         except msgspec.DecodeError as error:
             self.kill()
             raise ForkServerGoneError(f"its message makes no sense: {error}") from error
@@ -191,7 +191,9 @@ class ForkServerProcess:
     def _send(self, message: Fork, fds: list[int]) -> None:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
         try:
-            self.control.sendmsg([pack(message)], [rights], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self.control.sendmsg(
+                [encode_packet(message)], [rights], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+            )
         except (BlockingIOError, BrokenPipeError, ConnectionResetError) as error:
             self.kill()
             raise ForkServerGoneError(str(error)) from error

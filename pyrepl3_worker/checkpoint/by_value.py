@@ -18,7 +18,7 @@ from importlib import import_module
 from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, Final, cast
 
-from pyrepl3_worker.rendering.static_lookup import class_dict, in_mro
+from pyrepl3_worker.rendering.static_lookup import class_dict, find_in_mro
 
 _abc: Final[Any] = import_module("_abc")  # typeshed does not describe the C half of `abc`
 
@@ -194,7 +194,7 @@ def class_member(cls: type, path: str) -> object:
     """Return what stands at a dotted path in a class; of a static or class method, its function."""
     found: object = cls
     for name in path.split("."):
-        found = in_mro(cast("type[object]", found), name)
+        found = find_in_mro(cast("type[object]", found), name)
         if isinstance(found, staticmethod | classmethod):
             found = cast("staticmethod[..., object]", found).__func__
     return found
@@ -273,7 +273,7 @@ def _new_class_without_hooks(
     meta: type, name: str, bases: tuple[type, ...], creation: dict[str, Any]
 ) -> type:
     new: Callable[..., type] = type.__new__
-    if all(in_mro(base, "__init_subclass__") is _OBJECT_INIT_SUBCLASS for base in bases):
+    if all(find_in_mro(base, "__init_subclass__") is _OBJECT_INIT_SUBCLASS for base in bases):
         return new(meta, name, bases, creation)
     for quiet in (_SkipInitSubclassWithDict, _SkipInitSubclass):
         cls = new(meta, name, (quiet, *bases), dict(creation))

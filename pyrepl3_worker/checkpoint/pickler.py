@@ -40,7 +40,7 @@ from pyrepl3_worker.checkpoint.scope import (
 )
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, unsaveable_reason
 from pyrepl3_worker.code.compiler import CELL_PREFIX
-from pyrepl3_worker.rendering.static_lookup import in_mro
+from pyrepl3_worker.rendering.static_lookup import find_in_mro
 
 PROTOCOL: Final = 5
 MIN_BUFFER_BYTES: Final = 16 * 1024
@@ -252,7 +252,10 @@ def _find_reducer(kind: type[Any]) -> Reducer:
         return _make_refusal(reason)
     if issubclass(kind, BaseException):
         plain = cast(Any, kind).__reduce__ is BaseException.__reduce__
-        own = type(in_mro(kind, "__init__")) is FunctionType or type(in_mro(kind, "__new__")) is FunctionType
+        own = (
+            type(find_in_mro(kind, "__init__")) is FunctionType
+            or type(find_in_mro(kind, "__new__")) is FunctionType
+        )
         return (lambda _, error: by_value.reduce_exception(error)) if plain and own else None
     if is_ndarray(kind):
         return NamespacePickler.reduce_array

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Final, NewType, ParamSpec, TypeVar, TypeVarTuple, cast
 
 from pyrepl3_worker.checkpoint.by_value import ReduceValue
-from pyrepl3_worker.rendering.static_lookup import UNKNOWN, class_dict, in_mro
+from pyrepl3_worker.rendering.static_lookup import UNKNOWN, class_dict, find_in_mro
 
 
 def reduce_lru_cache(value: Any) -> ReduceValue:
@@ -69,17 +69,17 @@ _LIST: Final = class_dict(list)
 
 def overrides_item_methods(kind: type) -> bool:
     """Return whether pickle would fill a list or dict by its class's own methods, which may change items."""
-    if in_mro(kind, "__reduce_ex__") is not _object_attribute("__reduce_ex__"):
+    if find_in_mro(kind, "__reduce_ex__") is not _object_attribute("__reduce_ex__"):
         return False
-    if in_mro(kind, "__reduce__") is not _object_attribute("__reduce__"):
+    if find_in_mro(kind, "__reduce__") is not _object_attribute("__reduce__"):
         return False
-    own_item = in_mro(kind, "__setitem__") is not _DICT["__setitem__"]
-    own_append = any(in_mro(kind, name) is not _LIST[name] for name in ("append", "extend"))
+    own_item = find_in_mro(kind, "__setitem__") is not _DICT["__setitem__"]
+    own_append = any(find_in_mro(kind, name) is not _LIST[name] for name in ("append", "extend"))
     return (issubclass(kind, dict) and own_item) or (issubclass(kind, list) and own_append)
 
 
 def _object_attribute(name: str) -> object:
-    return in_mro(object, name)
+    return find_in_mro(object, name)
 
 
 def reduce_container(value: Any) -> ReduceValue:
@@ -98,7 +98,7 @@ def fill_container(value: Any, content: tuple[Any, list[Any] | None, dict[Any, A
         list[Any].extend(value, items)
     if table is not None:
         dict[Any, Any].update(value, table)
-    setter = in_mro(cast("type[Any]", type(value)), "__setstate__")
+    setter = find_in_mro(cast("type[Any]", type(value)), "__setstate__")
     if state is None:
         return
     if setter is not UNKNOWN:

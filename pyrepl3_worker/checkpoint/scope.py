@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from pyrepl3_worker.checkpoint.by_value import LIVE_NAMESPACE
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable
-from pyrepl3_worker.rendering.static_lookup import in_mro
+from pyrepl3_worker.rendering.static_lookup import find_in_mro
 
 _WORKER_PACKAGE: Final = "pyrepl3_worker"
 _HEAP_TYPE: Final = 1 << 9
@@ -74,7 +74,7 @@ class PicklerContext:
         for name in path:
             if not issubclass(type(found), type):
                 return False
-            found = in_mro(cast(type, found), name)
+            found = find_in_mro(cast(type, found), name)
             if type(found) is staticmethod:
                 found = cast("staticmethod[..., object]", found).__func__
         return found is value
@@ -93,7 +93,7 @@ class PicklerContext:
         for part in path:
             if not issubclass(type(found), type):
                 return None
-            found = in_mro(cast(type, found), part)
+            found = find_in_mro(cast(type, found), part)
             if isinstance(found, staticmethod | classmethod):
                 found = cast("staticmethod[..., object]", found).__func__
         return (name, path) if name is not None and found is value else None

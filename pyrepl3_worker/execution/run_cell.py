@@ -89,8 +89,8 @@ def exit_forked_child(error: BaseException | None) -> None:
     if isinstance(error, SystemExit):
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     elif error is not None:
-        from pyrepl3_worker.rendering.exceptions import describe
+        from pyrepl3_worker.rendering.exceptions import describe_exception
 
-        os.write(2, describe(error, "exception", None).traceback.encode())
+        os.write(2, describe_exception(error, "exception", None).traceback.encode())
         status = 1
     os._exit(status)

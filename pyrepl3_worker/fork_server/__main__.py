@@ -22,14 +22,14 @@ from typing import Final, NamedTuple, NoReturn
 
 from pyrepl3_schemas.fork_server import (
     FORK_FDS,
-    MOST_BYTES,
+    MAX_PACKET_BYTES,
     CanFork,
     CannotFork,
     Forked,
     FromForkServer,
     NotForked,
-    pack,
-    unpack_request,
+    decode_request,
+    encode_packet,
 )
 from pyrepl3_worker import __main__ as worker
 from pyrepl3_worker.fork_server.clone import CannotCloneError, Cloner
@@ -115,7 +115,7 @@ def serve_requests(control: socket.socket, cloner: Cloner) -> WorkerLaunch:
         packet, fds = _receive(control)
         if not packet:
             os._exit(0)
-        request = unpack_request(packet)
+        request = decode_request(packet)
         try:
             if thread_count() > 1:
                 raise OSError("the template has started a thread since it was fit")  # noqa: TRY301 - told alike
@@ -157,7 +157,7 @@ def reseed_random() -> None:
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     space = socket.CMSG_SPACE(len(FORK_FDS) * _INT_BYTES)
-    packet, ancillary, _, _ = control.recvmsg(MOST_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    packet, ancillary, _, _ = control.recvmsg(MAX_PACKET_BYTES, space, socket.MSG_CMSG_CLOEXEC)
     fds = [
         int.from_bytes(data[at : at + _INT_BYTES], sys.byteorder)
         for _, _, data in ancillary
@@ -169,7 +169,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 def _send(control: socket.socket, message: FromForkServer) -> None:
     # The client may have gone, and then nobody waits for it.
     with contextlib.suppress(OSError):
-        control.send(pack(message), socket.MSG_NOSIGNAL)
+        control.send(encode_packet(message), socket.MSG_NOSIGNAL)
 
 
 if __name__ == "__main__":

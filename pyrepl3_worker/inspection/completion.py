@@ -148,13 +148,15 @@ def _evaluate_primary(namespace: Namespace, code: str, tokens: list[Token], end:
         return UNKNOWN
     # In brackets, because a primary may span several lines.
     primary = f"({code[tokens[start].start : tokens[end - 1].end]}\n)"
-    return static_lookup.evaluate(primary, _resolver(namespace))
+    return static_lookup.evaluate_statically(primary, _resolver(namespace))
 
 
 def _attribute_matches(value: object) -> Iterator[_Match]:
     of_class = not static_lookup.is_module(value)
-    own: Container[str] = static_lookup.own_dict(value) if of_class and type(value) is not InstanceOf else ()
-    for name, raw in static_lookup.attributes(value).items():
+    own: Container[str] = (
+        static_lookup.instance_dict(value) if of_class and type(value) is not InstanceOf else ()
+    )
+    for name, raw in static_lookup.static_attributes(value).items():
         yield _Match(1, name, static_lookup.kind_of(raw, of_class=of_class and name not in own))
 
 
@@ -235,7 +237,7 @@ def _dotted_name(texts: list[str]) -> str:
 def _from_import_matches(name: str) -> Iterator[_Match]:
     module = sys.modules.get(name)
     if module is not None:
-        for attribute, value in static_lookup.attributes(module).items():
+        for attribute, value in static_lookup.static_attributes(module).items():
             yield _Match(1, attribute, static_lookup.kind_of(value))
     for submodule in importable_modules.submodules(name):
         yield _Match(1, submodule, "module")
@@ -332,7 +334,7 @@ def _inspect(namespace: Namespace, request: Inspect) -> Inspection:
         if value is UNKNOWN and start < len(tokens) - 2 and tokens[-2].text == ".":
             owner = _evaluate_primary(namespace, code, tokens, len(tokens) - 2)
             if owner is not UNKNOWN:
-                value = static_lookup.attributes(owner).get(tokens[-1].text, UNKNOWN)
+                value = static_lookup.static_attributes(owner).get(tokens[-1].text, UNKNOWN)
         if value is not UNKNOWN:
             return _describe(request.request_id, name, value)
     value, bracket = _innermost_call(namespace, code, found)

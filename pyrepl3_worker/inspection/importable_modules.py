@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib.machinery import all_suffixes
 from typing import Final, cast
 
-from pyrepl3_worker.rendering.static_lookup import own_dict
+from pyrepl3_worker.rendering.static_lookup import instance_dict
 
 _MAX_ENTRIES: Final = 20_000
 """Directory entries that are read in one folder."""
@@ -30,7 +30,7 @@ def submodules(package: str) -> set[str]:
     module = sys.modules.get(package)
     if module is not None:
         # The path of a namespace package is not a list: reading it would run the import system.
-        path = own_dict(module).get("__path__")
+        path = instance_dict(module).get("__path__")
         folders = _strings_of(cast(list[object], path)) if type(path) is list else []
     else:
         relative = os.path.join(*package.split("."))

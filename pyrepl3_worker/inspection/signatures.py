@@ -29,10 +29,10 @@ from pyrepl3_worker.rendering.static_lookup import (
     UNKNOWN,
     InstanceOf,
     class_dict,
-    in_mro,
+    find_in_mro,
+    instance_dict,
     is_class,
     is_module,
-    own_dict,
 )
 
 _BUILTIN_FUNCTION_TYPES: Final = frozenset(
@@ -73,7 +73,7 @@ def _call_target(value: object) -> _CallTarget:
             bound_count += len(partial.args)
             value = partial.func
         elif kind is FunctionType:
-            wrapped = own_dict(value).get("__wrapped__")
+            wrapped = instance_dict(value).get("__wrapped__")
             if wrapped is None:
                 break
             value = wrapped
@@ -89,8 +89,8 @@ def _call_target(value: object) -> _CallTarget:
             break
         else:
             # A callable instance, or a wrapper such as that of functools.cache.
-            own = own_dict(value).get("__wrapped__")
-            call = in_mro(kind, "__call__") if own is None else own
+            own = instance_dict(value).get("__wrapped__")
+            call = find_in_mro(kind, "__call__") if own is None else own
             if type(call) is not FunctionType:
                 break
             value = call
@@ -236,7 +236,7 @@ def doc(value: object) -> str:
         value = value.cls
     function = _call_target(value).function
     if is_module(value):
-        text = own_dict(value).get("__doc__")
+        text = instance_dict(value).get("__doc__")
     elif is_class(value):
         text = _class_doc(cast(type, value))
     elif type(function) is FunctionType or type(function) in _BUILTIN_FUNCTION_TYPES:
@@ -288,5 +288,5 @@ def _class_location(cls: type) -> tuple[str | None, int | None]:
 
 def _module_file(module: object) -> str | None:
     found: ModuleType | None = sys.modules.get(module) if type(module) is str else None
-    filename = own_dict(found).get("__file__") if found is not None else None
+    filename = instance_dict(found).get("__file__") if found is not None else None
     return filename if type(filename) is str else None

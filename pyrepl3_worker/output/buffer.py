@@ -13,16 +13,16 @@ class StreamBuffer:
     way whoever empties it meanwhile.
     """
 
-    __slots__ = ("owner", "path", "pieces", "room", "stream")
+    __slots__ = ("fast_path_left", "fast_path_writer", "owner", "pieces", "stream")
 
     def __init__(self, stream: StreamName) -> None:
         """Nothing written."""
         self.owner: WorkerExecution | None = None
         self.stream: StreamName = stream
         self.pieces: list[str] = []
-        self.path: CallPath | None = None
+        self.fast_path_writer: CallPath | None = None
         """Who wrote last, and may take the short way."""
-        self.room = 0
+        self.fast_path_left = 0
         """How many more short pieces it may add without asking anybody."""
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pyrepl3_schemas.messages import StreamName
 from pyrepl3_worker.execution.execution import current_path
 from pyrepl3_worker.output.buffer import StreamBuffer
-from pyrepl3_worker.output.collector import SHORT, OutputCollector
+from pyrepl3_worker.output.collector import SHORT_TEXT, OutputCollector
 
 # As they are now, whatever the code makes of its builtins.
 _type: Final = type
@@ -15,7 +15,7 @@ _str: Final = str
 _len: Final = len
 
 
-class _Sink(io.BufferedIOBase):
+class _ByteStream(io.BufferedIOBase):
     """`sys.stdout.buffer`: bytes in, text out."""
 
     def __init__(self, output: OutputCollector, stream: StreamName, fd: int) -> None:
@@ -42,23 +42,28 @@ class _Sink(io.BufferedIOBase):
         """Stay open: code that closes its stdout has still more to say."""
 
 
-def _short_way(segment: StreamBuffer, long_way: Callable[[object], int]) -> Callable[[object], int]:
+def _make_fast_write(buffer: StreamBuffer, slow_write: Callable[[object], int]) -> Callable[[object], int]:
     """Give a `write` for a `print` in a loop: the same flow writes on, a few characters, where it wrote last.
 
     Everything is at hand: this runs several times for each line that is printed.
     """
-    flow_of, pieces = current_path.get, segment.pieces
+    path_of, pieces = current_path.get, buffer.pieces
 
     def write(text: object, /) -> int:
         """Write text; give its length."""
-        path = flow_of()
+        path = path_of()
         # From the length on no other thread gets its turn, and no signal handler either: both only do
         # after calls.
-        if _type(text) is _str and (length := _len(text)) < SHORT and segment.path is path and segment.room:
-            segment.room -= 1
+        if (
+            _type(text) is _str
+            and (length := _len(text)) < SHORT_TEXT
+            and buffer.fast_path_writer is path
+            and buffer.fast_path_left
+        ):
+            buffer.fast_path_left -= 1
             pieces.append(text)
             return length
-        return long_way(text)
+        return slow_write(text)
 
     return write
 
@@ -68,7 +73,7 @@ class OutputStream(io.TextIOWrapper):
 
     def __init__(self, output: OutputCollector, stream: StreamName, fd: int) -> None:
         """Stand for the file descriptor `fd`."""
-        sink: Any = _Sink(output, stream, fd)
+        sink: Any = _ByteStream(output, stream, fd)
         super().__init__(
             sink,
             encoding="utf-8",
@@ -78,7 +83,7 @@ class OutputStream(io.TextIOWrapper):
         self._output = output
         self._stream: StreamName = stream
         # `print` finds it here first, and saves making a bound method each time.
-        self.write = _short_way(output.segments[stream], self.write)
+        self.write = _make_fast_write(output.buffers[stream], self.write)
 
     @property
     def mode(self) -> str:

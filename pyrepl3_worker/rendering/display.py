@@ -14,8 +14,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from pyrepl3_schemas.messages import Display
-from pyrepl3_worker.rendering.reprs import bounded_repr, encodable, type_name
-from pyrepl3_worker.rendering.static_lookup import UNKNOWN, in_mro, own_dict
+from pyrepl3_worker.rendering.reprs import bounded_repr, encodable, error_line, type_name
+from pyrepl3_worker.rendering.static_lookup import UNKNOWN, find_in_mro, instance_dict
 
 _METHODS: Final = {
     "_repr_html_": "text/html",
@@ -26,7 +26,7 @@ _METHODS: Final = {
     "_repr_latex_": "text/latex",
     "_repr_json_": "application/json",
 }
-_PLAIN: Final = "text/plain"
+_PLAIN_TEXT: Final = "text/plain"
 _PLAIN_CHARS: Final = 1024 * 1024
 _PYPLOT: Final = "matplotlib.pyplot"
 
@@ -45,70 +45,60 @@ def mime_bundle(obj: object) -> tuple[Bundle, dict[str, str]]:
     """
     data: Bundle = {}
     metadata: dict[str, str] = {}
-    for mime, ask in _offers(obj):
+    for mime, ask in _representations(obj):
         try:
             found = ask()
             given, about = cast(tuple[Any, Any], found) if type(found) is tuple else (found, None)
             if mime is None:
-                for key, value in _mapping(given).items():
-                    _put(data, key, value)
-                for key, value in _mapping(about).items():
-                    metadata[encodable(str(key))] = _json(value)
+                for key, value in _as_mapping(given).items():
+                    _add_representation(data, key, value)
+                for key, value in _as_mapping(about).items():
+                    metadata[encodable(str(key))] = _to_json(value)
             elif given is not None:
-                _put(data, mime, given)
+                _add_representation(data, mime, given)
                 if about is not None:
-                    metadata[mime] = _json(about)
+                    metadata[mime] = _to_json(about)
         except TimeoutError:
             raise  # a deadline's
         except Exception as error:
-            metadata[mime or "_repr_mimebundle_"] = _json({"error": describe(error)})
-    if _PLAIN not in data:
-        data[_PLAIN], _ = bounded_repr(obj, _PLAIN_CHARS)
+            metadata[mime or "_repr_mimebundle_"] = _to_json({"error": error_line(error)})
+    if _PLAIN_TEXT not in data:
+        data[_PLAIN_TEXT], _ = bounded_repr(obj, _PLAIN_CHARS)
     return data, metadata
 
 
-def _offers(obj: object) -> Iterator[tuple[str | None, Callable[[], Any]]]:
+def _representations(obj: object) -> Iterator[tuple[str | None, Callable[[], Any]]]:
     """Give what the object can be asked for; None as the MIME type means several at once.
 
     Looked up statically: an object whose `__getattr__` knows everything offers nothing.
     """
-    own = own_dict(obj)
+    own = instance_dict(obj)
     for name, mime in {"_repr_mimebundle_": None, **_METHODS}.items():
-        if in_mro(type(obj), name) is not UNKNOWN or name in own:
+        if find_in_mro(type(obj), name) is not UNKNOWN or name in own:
             yield mime, lambda name=name: getattr(obj, name)()
     figures = sys.modules.get("matplotlib.figure")
-    if figures is not None and "Figure" in own_dict(figures) and isinstance(obj, figures.Figure):
-        yield "image/png", lambda: _png(obj)
+    if figures is not None and "Figure" in instance_dict(figures) and isinstance(obj, figures.Figure):
+        yield "image/png", lambda: _figure_png(obj)
 
 
-def _mapping(value: object) -> Mapping[Any, Any]:
+def _as_mapping(value: object) -> Mapping[Any, Any]:
     return {} if value is None else cast(Mapping[Any, Any], value)
 
 
-def _put(data: Bundle, mime: object, value: object) -> None:
+def _add_representation(data: Bundle, mime: object, value: object) -> None:
     key = encodable(str(mime))
     if isinstance(value, bytes | bytearray | memoryview):
         data[key] = b2a_base64(cast(bytes, value), newline=False).decode()
     elif isinstance(value, str):
         data[key] = encodable(str.__str__(value))
     elif key == "application/json" or key.endswith("+json"):
-        data[key] = _json(value)
+        data[key] = _to_json(value)
     else:
         raise TypeError(f"{key}: text or bytes are wanted, not a {type_name(value)}")
 
 
-def _json(value: object) -> str:
+def _to_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def describe(error: Exception) -> str:
-    """Give an exception as one line, also when its own text fails."""
-    try:
-        return encodable(f"{type_name(error)}: {error}")
-    except TimeoutError:
-        raise
-    except Exception as second:
-        return f"{type_name(error)} (its text raises {type_name(second)})"
 
 
 class DisplayHandle:
@@ -169,7 +159,7 @@ def make_display(
         for obj in objs:
             data, about = _raw_bundle(obj) if raw else mime_bundle(obj)
             for key, value in (metadata or {}).items():
-                about[encodable(key)] = _json(value)
+                about[encodable(key)] = _to_json(value)
             send(
                 Display(
                     data=data,
@@ -189,7 +179,7 @@ def _raw_bundle(obj: object) -> tuple[Bundle, dict[str, str]]:
         raise TypeError(f"raw=True wants a dict of MIME types, not a {type_name(obj)}")
     data: Bundle = {}
     for mime, value in cast(Mapping[object, object], obj).items():
-        _put(data, mime, value)
+        _add_representation(data, mime, value)
     return data, {}
 
 
@@ -204,22 +194,25 @@ def flush_figures(display: Callable[..., Any]) -> None:
     try:
         numbers = list(pyplot.get_fignums())
     except Exception as error:
-        display({_PLAIN: f"<the open figures are not known: {describe(error)}>"}, raw=True)
+        display({_PLAIN_TEXT: f"<the open figures are not known: {error_line(error)}>"}, raw=True)
         return
     for number in numbers:
         try:
             figure = pyplot.figure(number)
-            bundle: dict[str, Any] = {"image/png": _png(figure), _PLAIN: bounded_repr(figure, 1000)[0]}
+            bundle: dict[str, Any] = {
+                "image/png": _figure_png(figure),
+                _PLAIN_TEXT: bounded_repr(figure, 1000)[0],
+            }
         except Exception as error:
-            bundle = {_PLAIN: f"<figure {number} can't be drawn: {describe(error)}>"}
+            bundle = {_PLAIN_TEXT: f"<figure {number} can't be drawn: {error_line(error)}>"}
         display(bundle, raw=True)
         try:
             pyplot.close(number)
         except Exception as error:
-            display({_PLAIN: f"<figure {number} can't be closed: {describe(error)}>"}, raw=True)
+            display({_PLAIN_TEXT: f"<figure {number} can't be closed: {error_line(error)}>"}, raw=True)
 
 
-def _png(figure: Any) -> bytes:
+def _figure_png(figure: Any) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight")
     return buffer.getvalue()

@@ -26,14 +26,14 @@ from pyrepl3_worker.rendering.reprs import encodable, type_name
 _MESSAGE_CHARS: Final = 64 * 1024
 _TRACEBACK_CHARS: Final = 256 * 1024
 _NOTE_CHARS: Final = 8 * 1024
-_NOTES: Final = 50
-_FRAMES: Final = (50, 100)
+_MAX_NOTES: Final = 50
+_MAX_FRAMES: Final = (50, 100)
 """Outermost and innermost frames that are kept of a deeper stack."""
-_MEMBERS: Final = 50
-_CHAIN: Final = 20
-_LEAST_CHARS: Final = 64
+_MAX_MEMBERS: Final = 50
+_MAX_CHAIN: Final = 20
+_MIN_CHARS: Final = 64
 """Of an error's texts; if not even these fit a frame, nothing does."""
-_STOPS: Final[dict[type, str]] = {
+_CANCEL_EXCEPTIONS: Final[dict[type, str]] = {
     CancelledError: "asyncio.exceptions.CancelledError",
     KeyboardInterrupt: "KeyboardInterrupt",
     TimeoutError: "TimeoutError",
@@ -41,26 +41,26 @@ _STOPS: Final[dict[type, str]] = {
 """What a stop raises, and its name in a traceback."""
 
 
-def bounded(text: str, limit: int) -> str:
+def bounded_text(text: str, limit: int) -> str:
     """Keep head and tail of a text over `limit` characters; make it encodable."""
     return encodable(text if len(text) <= limit else shorten_to_characters(text, limit))
 
 
-def describe(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
+def describe_exception(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
     """Give the wire form of an exception."""
     # By its type alone, here and elsewhere: isinstance asks the object itself for its __class__.
     if issubclass(type(error), CompilationError):
         return _describe_compilation(cast("CompilationError", error), execution_id)
     if (
         kind in ("cancelled", "timeout")
-        and type(error) in _STOPS
+        and type(error) in _CANCEL_EXCEPTIONS
         and error.__cause__ is None
         and (error.__context__ is None or error.__suppress_context__)
     ):
-        return _describe_stop(error, kind, execution_id)
-    summary = TracebackException.from_exception(error, compact=True, max_group_width=_MEMBERS)
-    _trim(summary, 0)
-    data = _data(error, summary, 0)
+        return _describe_cancellation(error, kind, execution_id)
+    summary = TracebackException.from_exception(error, compact=True, max_group_width=_MAX_MEMBERS)
+    _keep_user_frames(summary, 0)
+    data = _exception_data(error, summary, 0)
     return Error(
         execution_id=execution_id,
         kind=kind,
@@ -68,19 +68,19 @@ def describe(error: BaseException, kind: ErrorKind, execution_id: str | None) ->
         message=data.message,
         notes=data.notes,
         frames=data.frames,
-        traceback=_format(summary),
+        traceback=_traceback_text(summary),
         cause=data.cause,
         members=data.members,
     )
 
 
-def shortened(error: Error, max_frame_bytes: int) -> Error | None:
+def shorten_error(error: Error, max_frame_bytes: int) -> Error | None:
     """Give as much of an error as fits a frame; None if even the least of it does not."""
     chars = min(_MESSAGE_CHARS, max_frame_bytes // 8)
-    while chars >= _LEAST_CHARS:
+    while chars >= _MIN_CHARS:
         # What is closest to the error is kept longest: its own text, then its frames, then other errors.
-        few = chars // _LEAST_CHARS - 1
-        data = _shorten_data(error, chars, few, depth=min(few, _CHAIN))
+        few = chars // _MIN_CHARS - 1
+        data = _shorten_exception_data(error, chars, few, depth=min(few, _MAX_CHAIN))
         short = msgspec.structs.replace(
             error,
             exception=data.exception,
@@ -89,7 +89,7 @@ def shortened(error: Error, max_frame_bytes: int) -> Error | None:
             frames=data.frames,
             cause=data.cause,
             members=data.members,
-            traceback=bounded(error.traceback, 2 * chars),
+            traceback=bounded_text(error.traceback, 2 * chars),
             suggestion=error.suggestion if len(error.suggestion or "") <= chars else None,
             truncated=True,
         )
@@ -100,22 +100,26 @@ def shortened(error: Error, max_frame_bytes: int) -> Error | None:
     return None
 
 
-def _shorten_data(data: Error | ExceptionData, chars: int, few: int, depth: int) -> ExceptionData:
+def _shorten_exception_data(data: Error | ExceptionData, chars: int, few: int, depth: int) -> ExceptionData:
     """Bound the texts to `chars`, the lists to `few`, what is inside to a part of that, `depth` deep."""
     cause, members = data.cause, data.members
     return ExceptionData(
-        exception=bounded(data.exception, chars),
-        message=bounded(data.message, chars),
-        notes=[bounded(note, chars // 4) for note in data.notes[:few]],
+        exception=bounded_text(data.exception, chars),
+        message=bounded_text(data.message, chars),
+        notes=[bounded_text(note, chars // 4) for note in data.notes[:few]],
         frames=data.frames[-few:] if few else [],
-        cause=None if cause is None or not depth else _shorten_data(cause, chars // 4, few // 2, depth - 1),
-        members=[_shorten_data(member, chars // 4, few // 2, depth - 1) for member in members[: few // 4]]
+        cause=None
+        if cause is None or not depth
+        else _shorten_exception_data(cause, chars // 4, few // 2, depth - 1),
+        members=[
+            _shorten_exception_data(member, chars // 4, few // 2, depth - 1) for member in members[: few // 4]
+        ]
         if depth
         else [],
     )
 
 
-def _describe_stop(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
+def _describe_cancellation(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
     """Say the same of a stop in a fifth of the time: somebody is waiting for just that.
 
     Without carets in the traceback, which would mark the place where the stop happened to strike.
@@ -127,15 +131,15 @@ def _describe_stop(error: BaseException, kind: ErrorKind, execution_id: str | No
             stack.append(step)
         step = step.tb_next
     first = (at for at, step in enumerate(stack) if step.tb_frame.f_code.co_filename.startswith(CELL_PREFIX))
-    stack = _without_middle(stack[next(first, 0) :])
-    frames = [_frame_of(step) for step in stack]
-    message, notes = message_of(error), _notes(error)
+    stack = _drop_middle_frames(stack[next(first, 0) :])
+    frames = [_frame_from_traceback(step) for step in stack]
+    message, notes = exception_message(error), _notes(error)
     text = ["Traceback (most recent call last):\n"] if frames else []
     for frame in frames:
         text.append(f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n')
         if frame.line:
             text.append(f"    {frame.line}\n")
-    name = _STOPS[type(error)]
+    name = _CANCEL_EXCEPTIONS[type(error)]
     text.append(f"{name}: {message}\n" if message else f"{name}\n")
     text.extend(f"{note}\n" for note in notes)
     return Error(
@@ -145,11 +149,11 @@ def _describe_stop(error: BaseException, kind: ErrorKind, execution_id: str | No
         message=message,
         notes=notes,
         frames=frames,
-        traceback=bounded("".join(text), _TRACEBACK_CHARS),
+        traceback=bounded_text("".join(text), _TRACEBACK_CHARS),
     )
 
 
-def _frame_of(step: TracebackType) -> Frame:
+def _frame_from_traceback(step: TracebackType) -> Frame:
     code = step.tb_frame.f_code
     filename = code.co_filename
     if not filename.startswith(CELL_PREFIX):
@@ -159,22 +163,22 @@ def _frame_of(step: TracebackType) -> Frame:
         islice(code.co_positions(), step.tb_lasti // 2, None), (None, None, None, None)
     )
     return Frame(
-        filename=bounded(filename, 1000),
+        filename=bounded_text(filename, 1000),
         lineno=step.tb_lineno,
-        name="<module>" if code.co_name == WRAPPER_NAME else bounded(code.co_name, 500),
-        line=bounded(line, 1000),
+        name="<module>" if code.co_name == WRAPPER_NAME else bounded_text(code.co_name, 500),
+        line=bounded_text(line, 1000),
         end_lineno=end_lineno,
         colno=colno,
         end_colno=end_colno,
     )
 
 
-def _without_middle[T](stack: list[T]) -> list[T]:
-    head, tail = _FRAMES
+def _drop_middle_frames[T](stack: list[T]) -> list[T]:
+    head, tail = _MAX_FRAMES
     return stack[:head] + stack[-tail:] if len(stack) > head + tail else stack
 
 
-def describe_plainly(
+def describe_without_user_code(
     error: BaseException, kind: ErrorKind, execution_id: str | None, why: str, message: str = ""
 ) -> Error:
     """Give the least there is to say, without running anything of the exception's own."""
@@ -184,9 +188,9 @@ def describe_plainly(
     return Error(
         execution_id=execution_id,
         kind=kind,
-        exception=bounded(name, 200),
+        exception=bounded_text(name, 200),
         message=text,
-        traceback=bounded(shown, _TRACEBACK_CHARS),
+        traceback=bounded_text(shown, _TRACEBACK_CHARS),
     )
 
 
@@ -200,7 +204,7 @@ def _describe_compilation(error: CompilationError, execution_id: str | None) -> 
                 filename=error.filename,
                 lineno=error.lineno,
                 name="<module>",
-                line=bounded((error.text or "").rstrip("\n"), 1000),
+                line=bounded_text((error.text or "").rstrip("\n"), 1000),
                 end_lineno=error.end_lineno,
                 colno=None if error.offset is None else max(error.offset - 1, 0),
                 end_colno=None if error.end_offset is None else max(error.end_offset - 1, 0),
@@ -210,23 +214,23 @@ def _describe_compilation(error: CompilationError, execution_id: str | None) -> 
         execution_id=execution_id,
         kind="compilation",
         exception="SyntaxError" if isinstance(cause, CompilationError) else type(cause).__name__,
-        message=bounded(str(error.msg), _MESSAGE_CHARS),
+        message=bounded_text(str(error.msg), _MESSAGE_CHARS),
         notes=_notes(error),
         frames=frames,
-        traceback=bounded("".join(shown.format(chain=False)), _TRACEBACK_CHARS),
+        traceback=bounded_text("".join(shown.format(chain=False)), _TRACEBACK_CHARS),
         suggestion=error.suggestion,
     )
 
 
-def _trim(summary: TracebackException, depth: int) -> None:
+def _keep_user_frames(summary: TracebackException, depth: int) -> None:
     """Take our frames out of the stacks, and what lies above the user's first line."""
     summary.stack = StackSummary.from_list(_user_frames(summary.stack))
-    if depth > _CHAIN:
+    if depth > _MAX_CHAIN:
         summary.__cause__ = summary.__context__ = None
         return
     for other in (summary.__cause__, summary.__context__, *(summary.exceptions or ())):
         if other is not None:
-            _trim(other, depth + 1)
+            _keep_user_frames(other, depth + 1)
 
 
 def _user_frames(stack: Iterable[FrameSummary]) -> list[FrameSummary]:
@@ -236,61 +240,61 @@ def _user_frames(stack: Iterable[FrameSummary]) -> list[FrameSummary]:
     for frame in frames:
         if frame.name == WRAPPER_NAME:
             frame.name = "<module>"
-    return _without_middle(frames)
+    return _drop_middle_frames(frames)
 
 
-def _format(summary: TracebackException) -> str:
-    return bounded("".join(summary.format()), _TRACEBACK_CHARS)
+def _traceback_text(summary: TracebackException) -> str:
+    return bounded_text("".join(summary.format()), _TRACEBACK_CHARS)
 
 
-def _data(error: BaseException, summary: TracebackException, depth: int) -> ExceptionData:
+def _exception_data(error: BaseException, summary: TracebackException, depth: int) -> ExceptionData:
     cause: ExceptionData | None = None
     members: list[ExceptionData] = []
-    if depth < _CHAIN:
+    if depth < _MAX_CHAIN:
         if error.__cause__ is not None and summary.__cause__ is not None:
-            cause = _data(error.__cause__, summary.__cause__, depth + 1)
+            cause = _exception_data(error.__cause__, summary.__cause__, depth + 1)
         elif (
             error.__context__ is not None
             and summary.__context__ is not None
             and not error.__suppress_context__
         ):
-            cause = _data(error.__context__, summary.__context__, depth + 1)
+            cause = _exception_data(error.__context__, summary.__context__, depth + 1)
         if summary.exceptions is not None:
             group: Any = error
-            pairs = list(zip(group.exceptions, summary.exceptions, strict=False))[:_MEMBERS]
-            members = [_data(member, shown, depth + 1) for member, shown in pairs]
+            pairs = list(zip(group.exceptions, summary.exceptions, strict=False))[:_MAX_MEMBERS]
+            members = [_exception_data(member, shown, depth + 1) for member, shown in pairs]
     return ExceptionData(
-        exception=bounded(type_name(error), 200),
-        message=message_of(error),
+        exception=bounded_text(type_name(error), 200),
+        message=exception_message(error),
         notes=_notes(error),
-        frames=[_frame(frame) for frame in summary.stack],
+        frames=[_frame_from_summary(frame) for frame in summary.stack],
         cause=cause,
         members=members,
     )
 
 
-def message_of(error: BaseException) -> str:
+def exception_message(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception as broken:
         return f"<{type_name(error)}.__str__ raised {type_name(broken)}>"
-    return bounded(text, _MESSAGE_CHARS)
+    return bounded_text(text, _MESSAGE_CHARS)
 
 
 def _notes(error: BaseException) -> list[str]:
     notes: Any = error.__dict__.get("__notes__")
     if type(notes) is not list:
         return []
-    texts = cast("list[object]", notes)[:_NOTES]
-    return [bounded(note, _NOTE_CHARS) for note in texts if isinstance(note, str)]
+    texts = cast("list[object]", notes)[:_MAX_NOTES]
+    return [bounded_text(note, _NOTE_CHARS) for note in texts if isinstance(note, str)]
 
 
-def _frame(frame: FrameSummary) -> Frame:
+def _frame_from_summary(frame: FrameSummary) -> Frame:
     return Frame(
-        filename=bounded(frame.filename, 1000),
+        filename=bounded_text(frame.filename, 1000),
         lineno=frame.lineno or 0,
-        name=bounded(frame.name, 500),
-        line=bounded(frame.line or "", 1000),
+        name=bounded_text(frame.name, 500),
+        line=bounded_text(frame.line or "", 1000),
         end_lineno=frame.end_lineno,
         colno=frame.colno,
         end_colno=frame.end_colno,

@@ -16,12 +16,12 @@ from typing import Any, Final, cast
 
 from pyrepl3_schemas.head_tail import cut_marker, shorten_to_characters
 
-_DEPTH: Final = 20
+_MAX_DEPTH: Final = 20
 """Levels of containers that are too heavy for `repr`; what is deeper shows as an ellipsis."""
-_PLAIN: Final = frozenset(
+_PLAIN_TYPES: Final = frozenset(
     {int, float, complex, bool, type(None), str, bytes, bytearray, range, type(...), type(NotImplemented)}
 )
-_TEXTS: Final = frozenset({str, bytes, bytearray})
+_TEXT_TYPES: Final = frozenset({str, bytes, bytearray})
 _BRACKETS: Final[dict[type, tuple[str, str, str]]] = {
     list: ("[", "]", "[]"),
     tuple: ("(", ")", "()"),
@@ -31,7 +31,7 @@ _BRACKETS: Final[dict[type, tuple[str, str, str]]] = {
 }
 _ITEMS_CUT: Final = cut_marker("{:,} items")
 _NO_ROOM: Final = "…"
-_LEAST: Final = 8
+_MIN_KEPT: Final = 8
 """Characters of a text that are worth showing beside a marker."""
 _name_of_type: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
@@ -46,6 +46,16 @@ def encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
+def error_line(error: Exception) -> str:
+    """Return an exception as one line of text that encodes, also when its own text fails."""
+    try:
+        return encodable(f"{type_name(error)}: {error}")
+    except TimeoutError:
+        raise
+    except Exception as second:
+        return f"{type_name(error)} (its text raises {type_name(second)})"
+
+
 def bounded_repr(value: object, limit: int) -> tuple[str, bool]:
     """Give a value's repr in at most `limit` characters, and whether anything of it was left out.
 
@@ -55,7 +65,7 @@ def bounded_repr(value: object, limit: int) -> tuple[str, bool]:
     Raises:
         TimeoutError: from inside the value's `__repr__`, as does anything that is no `Exception`.
     """
-    return _bounded(value, limit, _own_repr)
+    return _write_bounded(value, limit, _own_repr)
 
 
 def safe_repr(value: object, limit: int) -> str:
@@ -63,18 +73,18 @@ def safe_repr(value: object, limit: int) -> str:
 
     Built-in values show as they are; all others as `<TypeName object>`, also inside of containers.
     """
-    return _bounded(value, limit, _interpreters_repr)[0]
+    return _write_bounded(value, limit, _repr_without_user_code)[0]
 
 
-def _bounded(value: object, limit: int, leaf: Callable[[object], str]) -> tuple[str, bool]:
-    writer = _Writer(leaf)
+def _write_bounded(value: object, limit: int, leaf: Callable[[object], str]) -> tuple[str, bool]:
+    writer = _ReprWriter(leaf)
     try:
-        text = writer.show(value, limit, 0)
+        text = writer.write(value, limit, 0)
     except TimeoutError:
         raise  # a deadline's, raised from outside into the value's own code
     except Exception as error:
         writer.cut = False
-        text = f"<{type_name(value)} object; repr failed: {_describe(error)}>"
+        text = f"<{type_name(value)} object; repr failed: {error_line(error)}>"
     if len(text) > limit:
         text = writer.shorten(text, limit)
     if not text.isascii():
@@ -82,15 +92,6 @@ def _bounded(value: object, limit: int, leaf: Callable[[object], str]) -> tuple[
         if len(text) > limit:
             text = writer.shorten(text, limit)
     return text, writer.cut
-
-
-def _describe(error: Exception) -> str:
-    try:
-        return f"{type_name(error)}: {error}"
-    except TimeoutError:
-        raise
-    except Exception as second:
-        return f"{type_name(error)} (its text raises {type_name(second)})"
 
 
 def _own_repr(value: object) -> str:
@@ -109,11 +110,11 @@ def _int_repr(value: int) -> str:
         return hex(value)
 
 
-def _interpreters_repr(value: object) -> str:
+def _repr_without_user_code(value: object) -> str:
     kind = type(value)
     if kind is int:
         return _int_repr(cast(int, value))
-    if kind in _PLAIN:
+    if kind in _PLAIN_TYPES:
         return repr(value)
     if kind is FunctionType or kind is BuiltinFunctionType:
         return f"<function {cast(FunctionType, value).__qualname__}>"
@@ -125,24 +126,24 @@ def _interpreters_repr(value: object) -> str:
     return f"<{_name_of_type(kind)} object>"
 
 
-class _Writer:
+class _ReprWriter:
     """Writes one value into limited room; remembers whether something was left out."""
 
-    __slots__ = ("_active", "_leaf", "_walks", "cut")
+    __slots__ = ("_active", "_leaf", "_walks_containers", "cut")
 
     def __init__(self, leaf: Callable[[object], str]) -> None:
         self.cut = False
         self._leaf = leaf
-        self._walks = leaf is not _own_repr  # `repr` of a container would call the members' own
+        self._walks_containers = leaf is not _own_repr  # `repr` of a container would call the members' own
         self._active: set[int] = set()
 
-    def show(self, value: object, room: int, depth: int) -> str:
+    def write(self, value: object, room: int, depth: int) -> str:
         """Give the value's text, cut to about `room` characters."""
         kind = type(value)
-        if kind in _TEXTS:
-            return self._show_text(cast(Any, value), room)
-        if kind in _BRACKETS and (self._walks or not _fits(value, room)):
-            return self._show_container(cast(Collection[Any], value), kind, room, depth)
+        if kind in _TEXT_TYPES:
+            return self._write_text(cast(Any, value), room)
+        if kind in _BRACKETS and (self._walks_containers or not _may_fit(value, room)):
+            return self._write_container(cast(Collection[Any], value), kind, room, depth)
         text = self._leaf(value)
         return text if len(text) <= room else self.shorten(text, room)
 
@@ -150,16 +151,16 @@ class _Writer:
         """Keep head and tail of a text, and say in between how much is gone (and was not even written)."""
         self.cut = True
         kept = room - len(cut_marker(f"{len(text) + missing:,} characters"))
-        return _NO_ROOM if kept < _LEAST else shorten_to_characters(text, kept, missing)
+        return _NO_ROOM if kept < _MIN_KEPT else shorten_to_characters(text, kept, missing)
 
-    def _show_text(self, value: Any, room: int) -> str:
+    def _write_text(self, value: Any, room: int) -> str:
         room = max(room, 0)
         missing = len(value) - 2 * room
         # Only what can be seen is escaped; escapes make it longer, never shorter.
         text = repr(value) if missing <= 0 else repr(value[:room] + value[len(value) - room :])
         return text if len(text) <= room else self.shorten(text, room, max(missing, 0))
 
-    def _show_container(self, value: Collection[Any], kind: type, room: int, depth: int) -> str:
+    def _write_container(self, value: Collection[Any], kind: type, room: int, depth: int) -> str:
         opening, closing, empty = _BRACKETS[kind]
         count = len(value)
         if not count:
@@ -170,26 +171,30 @@ class _Writer:
         if count > 1:
             # Room for saying that some are missing; a single one is shown, if only as cut.
             room -= len(_ITEMS_CUT.format(count)) + len(", ")
-        if depth >= _DEPTH or room <= 0:
+        if depth >= _MAX_DEPTH or room <= 0:
             self.cut = True
             return f"{opening}…{closing}"
         self._active.add(id(value))
         try:
-            parts = self._parts(value, kind, count, room, depth + 1)
+            parts = self._write_members(value, kind, count, room, depth + 1)
         finally:
             self._active.discard(id(value))
         comma = "," if kind is tuple and count == 1 else ""
         return f"{opening}{', '.join(parts)}{comma}{closing}"
 
-    def _parts(self, value: Any, kind: type, count: int, room: int, depth: int) -> list[str]:
+    def _write_members(self, value: Any, kind: type, count: int, room: int, depth: int) -> list[str]:
         """Write members from the front, then (for a result, where there is an order) from the back."""
-        ordered = not self._walks and count > 1 and kind is not set and kind is not frozenset
-        head = self._some(_members(value, kind), count, room - room // 2 if ordered else room, depth)
+        ordered = not self._walks_containers and count > 1 and kind is not set and kind is not frozenset
+        head = self._write_while_room(
+            _members(value, kind), count, room - room // 2 if ordered else room, depth
+        )
         tail: list[str] = []
         if ordered and len(head) < count:
             # What the front has left over is the back's.
             used = sum(map(len, head)) + 2 * len(head)
-            tail = self._some(_members_reversed(value, kind), count - len(head), room - used, depth)
+            tail = self._write_while_room(
+                _members_reversed(value, kind), count - len(head), room - used, depth
+            )
             tail.reverse()
         missing = count - len(head) - len(tail)
         if missing:
@@ -197,12 +202,14 @@ class _Writer:
             head.append(_ITEMS_CUT.format(missing))
         return head + tail
 
-    def _some(self, members: Iterator[tuple[Any, ...]], most: int, room: int, depth: int) -> list[str]:
+    def _write_while_room(
+        self, members: Iterator[tuple[Any, ...]], most: int, room: int, depth: int
+    ) -> list[str]:
         """Write as many members as there is room for."""
         texts: list[str] = []
         for member in islice(members, most):
-            key = [f"{self.show(part, room // 2, depth)}: " for part in member[:-1]]
-            shown = self.show(member[-1], room - sum(map(len, key)) - len(", "), depth)
+            key = [f"{self.write(part, room // 2, depth)}: " for part in member[:-1]]
+            shown = self.write(member[-1], room - sum(map(len, key)) - len(", "), depth)
             text = "".join(key) + shown
             room -= len(text) + len(", ")
             if room < 0 or (shown == _NO_ROOM and texts):
@@ -220,7 +227,7 @@ def _members_reversed(value: Any, kind: type) -> Iterator[tuple[Any, ...]]:
     return reversed(value.items()) if kind is dict else ((item,) for item in reversed(value))
 
 
-def _fits(value: object, room: int) -> bool:
+def _may_fit(value: object, room: int) -> bool:
     """Weigh a container: False when its repr surely takes more than `room` characters.
 
     Every step takes from the room, so this ends, also for containers that hold themselves.
@@ -229,7 +236,7 @@ def _fits(value: object, room: int) -> bool:
     while waiting:
         item = waiting.pop()
         kind = type(item)
-        if kind in _TEXTS:
+        if kind in _TEXT_TYPES:
             room -= len(cast(str, item))
         elif kind in _BRACKETS:
             members = cast(Collection[object], item)

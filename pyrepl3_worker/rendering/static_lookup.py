@@ -41,8 +41,8 @@ FUNCTIONS: Final = frozenset(
     }
 )
 """Exact types whose instances are functions to a reader."""
-_SIMPLE: Final = frozenset({str, int, float, complex, bool, bytes, type(None), type(...)})
-_DISPLAYS: Final[dict[type[ast.expr], type]] = {
+_LITERAL_TYPES: Final = frozenset({str, int, float, complex, bool, bytes, type(None), type(...)})
+_TYPE_OF_EXPRESSION: Final[dict[type[ast.expr], type]] = {
     ast.List: list,
     ast.ListComp: list,
     ast.Tuple: tuple,
@@ -52,7 +52,7 @@ _DISPLAYS: Final[dict[type[ast.expr], type]] = {
     ast.SetComp: set,
     ast.JoinedStr: str,
 }
-_KEYS_SEEN: Final = 10_000
+_MAX_KEYS: Final = 10_000
 
 
 class Unknown(Enum):
@@ -84,7 +84,7 @@ def is_module(value: object) -> bool:
     return issubclass(type(value), ModuleType)
 
 
-def own_dict(value: object) -> Mapping[str, object]:
+def instance_dict(value: object) -> Mapping[str, object]:
     """Give an instance's or module's own dictionary, or an empty one."""
     for cls in _mro_of(type(value)):
         descriptor = _dict_of(cls).get("__dict__")
@@ -105,7 +105,7 @@ def class_dict(cls: type) -> Mapping[str, object]:
     return _dict_of(cls)
 
 
-def attributes(value: object) -> dict[str, object]:
+def static_attributes(value: object) -> dict[str, object]:
     """Give all attributes by name, as they stand in the dictionaries (so a property is a property)."""
     found: dict[str, object] = {}
     if type(value) is InstanceOf:
@@ -118,27 +118,27 @@ def attributes(value: object) -> dict[str, object]:
         for cls in reversed(classes):
             found.update(_dict_of(cls))
     if not is_class(value) and type(value) is not InstanceOf:
-        found.update(own_dict(value))
+        found.update(instance_dict(value))
     return {name: item for name, item in found.items() if type(name) is str}
 
 
-def lookup(value: object, name: str) -> object:
+def static_getattr(value: object, name: str) -> object:
     """Give `value.name` if that runs no code, else `UNKNOWN`."""
     if type(value) is InstanceOf:
-        raw = in_mro(value.cls, name)
+        raw = find_in_mro(value.cls, name)
         return UNKNOWN if type(raw) in (MemberDescriptorType, GetSetDescriptorType) else _bind(raw, value)
     if is_class(value):
-        return _bind_to_class(in_mro(cast(type, value), name), cast(type, value))
-    raw = in_mro(type(value), name)
-    if raw is not UNKNOWN and _defines(type(raw), "__set__") and type(raw) is not MemberDescriptorType:
+        return _bind_to_class(find_in_mro(cast(type, value), name), cast(type, value))
+    raw = find_in_mro(type(value), name)
+    if raw is not UNKNOWN and _type_defines(type(raw), "__set__") and type(raw) is not MemberDescriptorType:
         return UNKNOWN
-    own = own_dict(value)
+    own = instance_dict(value)
     if name in own:
         return own[name]
     return _bind(raw, value)
 
 
-def in_mro(cls: type, name: str) -> object:
+def find_in_mro(cls: type, name: str) -> object:
     """Give what the first class in the MRO has under that name, unbound."""
     for base in _mro_of(cls):
         found = _dict_of(base)
@@ -147,8 +147,8 @@ def in_mro(cls: type, name: str) -> object:
     return UNKNOWN
 
 
-def _defines(cls: type, name: str) -> bool:
-    return in_mro(cls, name) is not UNKNOWN
+def _type_defines(cls: type, name: str) -> bool:
+    return find_in_mro(cls, name) is not UNKNOWN
 
 
 def _bind(raw: object, value: object) -> object:
@@ -170,18 +170,18 @@ def _bind_to_class(raw: object, cls: type) -> object:
         if kind is classmethod and type(function) is FunctionType:
             return MethodType(function, cls)
         return function
-    if kind in FUNCTIONS or not _defines(kind, "__get__"):
+    if kind in FUNCTIONS or not _type_defines(kind, "__get__"):
         return raw
     return UNKNOWN
 
 
-def item(value: object, key: object) -> object:
+def static_getitem(value: object, key: object) -> object:
     """Give `value[key]` of an exact built-in container, else `UNKNOWN`."""
     if type(value) is dict:
         # The look-up itself may call the `__eq__` of a key with the same hash.
         table = cast(dict[object, object], value)
         for index, (known, found) in enumerate(table.items()):
-            if index == _KEYS_SEEN:
+            if index == _MAX_KEYS:
                 break
             if type(known) is type(key) and known == key:
                 return found
@@ -192,7 +192,7 @@ def item(value: object, key: object) -> object:
     return UNKNOWN
 
 
-def evaluate(expression: str, names: Callable[[str], object]) -> object:
+def evaluate_statically(expression: str, names: Callable[[str], object]) -> object:
     """Give what an expression of names, attributes, constant subscripts and literals stands for.
 
     A call of a class gives an `InstanceOf` it. All else, and what does not parse, is `UNKNOWN`.
@@ -210,24 +210,24 @@ def _evaluate(node: ast.expr, names: Callable[[str], object]) -> object:
             return names(name)
         case ast.Attribute(value=inner, attr=name):
             value = _evaluate(inner, names)
-            return UNKNOWN if value is UNKNOWN else lookup(value, name)
-        case ast.Subscript(value=inner, slice=ast.Constant(value=key)) if type(key) in _SIMPLE:
-            return item(_evaluate(inner, names), key)
+            return UNKNOWN if value is UNKNOWN else static_getattr(value, name)
+        case ast.Subscript(value=inner, slice=ast.Constant(value=key)) if type(key) in _LITERAL_TYPES:
+            return static_getitem(_evaluate(inner, names), key)
         case ast.Constant(value=value):
             return value
         case ast.Call(func=inner):
             cls = _evaluate(inner, names)
             return InstanceOf(cast(type, cls)) if is_class(cls) else UNKNOWN
-        case _ if type(node) in _DISPLAYS:
-            return InstanceOf(_DISPLAYS[type(node)])
+        case _ if type(node) in _TYPE_OF_EXPRESSION:
+            return InstanceOf(_TYPE_OF_EXPRESSION[type(node)])
         case _:
             return UNKNOWN
 
 
-type ReadersKind = Literal["variable", "function", "class", "module", "property", "method"]
+type ValueKind = Literal["variable", "function", "class", "module", "property", "method"]
 
 
-def kind_of(value: object, *, of_class: bool = False) -> ReadersKind:
+def kind_of(value: object, *, of_class: bool = False) -> ValueKind:
     """Give what a reader would call a value; `of_class` when it stands in a class's dictionary."""
     kind = type(value)
     if kind in FUNCTIONS:

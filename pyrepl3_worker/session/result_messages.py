@@ -10,7 +10,7 @@ import msgspec
 from pyrepl3_schemas.codec import encode_value
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Error, ErrorKind, FromWorker, Result, Value
-from pyrepl3_schemas.object_limit import exceeds, most_objects
+from pyrepl3_schemas.object_limit import has_more_objects, max_objects
 from pyrepl3_worker.code.suggestions import ErrorRecovery
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement.in_force import limit_met
@@ -18,7 +18,13 @@ from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExce
 from pyrepl3_worker.execution.execution import WorkerExecution
 from pyrepl3_worker.execution.host import NO_VALUE, CellOutcome
 from pyrepl3_worker.interrupts.signals import runs_user_code
-from pyrepl3_worker.rendering.exceptions import bounded, describe, describe_plainly, message_of, shortened
+from pyrepl3_worker.rendering.exceptions import (
+    bounded_text,
+    describe_exception,
+    describe_without_user_code,
+    exception_message,
+    shorten_error,
+)
 from pyrepl3_worker.rendering.reprs import bounded_repr, type_name
 
 _RESERVE_BYTES: Final = 8 * 1024 * 1024
@@ -78,7 +84,7 @@ class ResultEncoder:
             # What `bounded_repr` would say too: even the least bound has room for it.
             return EncodedValue(encode_value(value), repr(value), name, False)
         text, truncated = bounded_repr(value, self._max_repr_chars)
-        name = bounded(type_name(value), self._max_name_chars)
+        name = bounded_text(type_name(value), self._max_name_chars)
         try:
             raw = encode_value(value)
         except LocalProtocolError:
@@ -87,8 +93,8 @@ class ResultEncoder:
         room = (
             frame - _ENVELOPE_BYTES - _utf8_size(text) - _utf8_size(name) - _utf8_size(execution.execution_id)
         )
-        max_objects = most_objects(frame) - _ENVELOPE_OBJECTS
-        if len(memoryview(raw)) > room or exceeds(memoryview(raw), max_objects):
+        object_room = max_objects(frame) - _ENVELOPE_OBJECTS
+        if len(memoryview(raw)) > room or has_more_objects(memoryview(raw), object_room):
             return EncodedValue(msgspec.UNSET, text, name, True)
         return EncodedValue(raw, text, name, truncated)
 
@@ -112,14 +118,14 @@ class ResultEncoder:
             if advice is not None:
                 error.add_note(advice)
         try:
-            return describe(error, kind, execution.execution_id)
+            return describe_exception(error, kind, execution.execution_id)
         except (Exception, RecursionError) as broken:
-            return describe_plainly(
+            return describe_without_user_code(
                 error,
                 kind,
                 execution.execution_id,
                 f"describing it raised {type_name(broken)}",
-                message_of(error),
+                exception_message(error),
             )
 
     def _kind(self, execution: WorkerExecution, error: BaseException) -> ErrorKind:
@@ -159,7 +165,7 @@ class ResultEncoder:
         if encoded is None:
             error = outcome.error if outcome.error is not None else RuntimeError("no outcome")
             kind = self._kind(execution, error)
-            encoded = describe_plainly(
+            encoded = describe_without_user_code(
                 error, kind, execution.execution_id, "it was stopped while being described"
             )
         return msgspec.structs.replace(
@@ -176,7 +182,7 @@ class ResultEncoder:
         """Give what fits even a small `max_frame_bytes` when an outcome does not: an error, shortened."""
         message = self.make_message(execution, outcome)
         if isinstance(message, Error):
-            fitting = shortened(message, self._config.max_frame_bytes)
+            fitting = shorten_error(message, self._config.max_frame_bytes)
             if fitting is not None:
                 return fitting
         return Error(

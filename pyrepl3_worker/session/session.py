@@ -44,7 +44,7 @@ from pyrepl3_worker.interrupts.timers import TimerThread
 from pyrepl3_worker.isolation.builtins_guard import snapshot
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output.collector import OutputCollector
-from pyrepl3_worker.rendering.exceptions import describe
+from pyrepl3_worker.rendering.exceptions import describe_exception
 from pyrepl3_worker.session import patched_functions
 from pyrepl3_worker.session.checkpoint_requests import CheckpointRequests
 from pyrepl3_worker.session.process_limits import limit_memory
@@ -102,7 +102,7 @@ class WorkerSession:
         )
         self._coordinator = EventLoopCoordinator(loop, self._executor.coroutine_manager)
         self._coordinator.on_nested_loop = self._read_on_nested_loop
-        self._output.use_wakeup(self._executor.canceller.wakeup)
+        self._output.attach_wakeup_signal(self._executor.canceller.wakeup)
         self._repair = Repair(stdio, self._executor.canceller.wakeup, self._namespace.namespace)
         self._encoder = ResultEncoder(config)
         self._checkpoint_requests = CheckpointRequests(
@@ -185,7 +185,7 @@ class WorkerSession:
                 self._loop_errors += 1
                 if self._loop_errors > _MAX_LOOP_ERRORS:
                     raise
-                self._output.write("stderr", describe(error, "exception", None).traceback)
+                self._output.write("stderr", describe_exception(error, "exception", None).traceback)
                 self._output.flush()
 
     def run_exit_handlers(self) -> None:
@@ -346,7 +346,7 @@ class WorkerSession:
 
     def execution_started(self, execution: WorkerExecution) -> None:
         """Attribute what is written without a flow of its own."""
-        self._output.begin(execution)
+        self._output.start_execution(execution)
         self._host_caller.running = execution
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
@@ -373,12 +373,12 @@ class WorkerSession:
 
             flush_figures(self._display)
         self._host_caller.execution_ended(execution)
-        self._output.finish(execution)
+        self._output.finish_execution(execution)
         if self._repair.standard_fds():
             execution.captured = True
             # A parent that has sent nothing more drains when it takes the result, and so before it can.
             followed = self._requests or self._executor.queued or self._reader.is_readable()
-            execution.undrained = not (followed and self._output.wait_drained())
+            execution.undrained = not (followed and self._output.wait_until_captured_is_read())
         self._output.running = self._host_caller.running = None
 
     def repair(self) -> None:
@@ -413,4 +413,4 @@ class WorkerSession:
         self._stdio.detach()
         self._executor.forked = True
         self._host_caller.forked = True
-        self._output.after_fork()
+        self._output.reset_in_forked_child()

@@ -8,7 +8,7 @@ from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.framing import HEADER, FrameDecoder
 from pyrepl3_schemas.messages import FromWorker, Message, ToWorker
-from pyrepl3_schemas.object_limit import SURELY_FEW, exceeds, most_objects
+from pyrepl3_schemas.object_limit import MIN_OBJECT_LIMIT, has_more_objects, max_objects
 
 _to_worker = msgspec.msgpack.Decoder[ToWorker](ToWorker.__value__)
 _from_worker = msgspec.msgpack.Decoder[FromWorker](FromWorker.__value__)
@@ -21,7 +21,7 @@ _pack = HEADER.pack
 # what is on the stack. A value must survive the peer's stack too, inside a message, so it has to
 # leave this many levels free.
 _DEPTH_MARGIN: Final = b"\x91" * 256
-_SURELY_SHALLOW: Final = 512
+_SHALLOW_BYTES: Final = 512
 """Bytes of a value that needs no look at its depth, since each level takes at least one."""
 
 
@@ -30,7 +30,7 @@ def encode(message: Message, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> 
 
     Raises:
         LocalProtocolError: the message does not encode (text with lone surrogates, an integer over
-            64 bits), its frame would pass `max_frame_bytes`, or it holds more than `most_objects`.
+            64 bits), its frame would pass `max_frame_bytes`, or it holds more than `max_objects`.
     """
     try:
         # One copy more than `encode_into` a bytearray takes, and still twice as fast for small ones.
@@ -40,8 +40,8 @@ def encode(message: Message, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> 
     size = len(body)
     if size > max_frame_bytes:
         raise LocalProtocolError(f"{type(message).__name__} takes {size} bytes, over {max_frame_bytes}")
-    if size > SURELY_FEW and exceeds(body, most_objects(max_frame_bytes)):
-        raise LocalProtocolError(f"{type(message).__name__} {_too_dense(max_frame_bytes)}")
+    if size > MIN_OBJECT_LIMIT and has_more_objects(body, max_objects(max_frame_bytes)):
+        raise LocalProtocolError(f"{type(message).__name__} {_too_many_objects(max_frame_bytes)}")
     return _pack(size) + body
 
 
@@ -77,13 +77,15 @@ class _MessageDecoder[M]:
         messages: list[M] = []
         try:
             for body in bodies:
-                if len(body) > SURELY_FEW and exceeds(body, most_objects(frames.max_frame_bytes)):
-                    raise ValueError(f"it {_too_dense(frames.max_frame_bytes)}")  # noqa: TRY301 - as its decoder would
+                if len(body) > MIN_OBJECT_LIMIT and has_more_objects(
+                    body, max_objects(frames.max_frame_bytes)
+                ):
+                    raise ValueError(f"it {_too_many_objects(frames.max_frame_bytes)}")  # noqa: TRY301 - as its decoder would
                 messages.append(decode(body))
         except (msgspec.MsgspecError, ValueError, RecursionError, MemoryError) as error:
             # Without the cause: its traceback would keep every body of this batch in memory.
             undone = sum(HEADER.size + len(body) for body in bodies[len(messages) :])
-            broken = frames.fail(f"a frame is no message: {_text(error)}", frames.offset - undone)
+            broken = frames.fail(f"a frame is no message: {_error_text(error)}", frames.offset - undone)
             if not messages:
                 raise broken from None
         return messages
@@ -124,11 +126,13 @@ def encode_value(value: object) -> msgspec.Raw:
     """
     try:
         data = _encode(value)
-        if len(data) > _SURELY_SHALLOW and not isinstance(value, str | bytes):
+        if len(data) > _SHALLOW_BYTES and not isinstance(value, str | bytes):
             _raw.decode(_DEPTH_MARGIN + data)
     except Exception as error:
         # Any code of the value's own (a mapping's, a property's) may run here and raise anything.
-        raise LocalProtocolError(f"a {_type_name(value)} has no MessagePack form: {_text(error)}") from error
+        raise LocalProtocolError(
+            f"a {_type_name(value)} has no MessagePack form: {_error_text(error)}"
+        ) from error
     return msgspec.Raw(data)
 
 
@@ -141,14 +145,14 @@ def decode_value(raw: msgspec.Raw) -> Any:
     try:
         return _any.decode(raw)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, MemoryError) as error:
-        raise RemoteProtocolError(f"a value does not decode: {_text(error)}") from error
+        raise RemoteProtocolError(f"a value does not decode: {_error_text(error)}") from error
 
 
-def _too_dense(max_frame_bytes: int) -> str:
-    return f"holds more than {most_objects(max_frame_bytes)} arrays, maps and texts"
+def _too_many_objects(max_frame_bytes: int) -> str:
+    return f"holds more than {max_objects(max_frame_bytes)} arrays, maps and texts"
 
 
-def _text(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """Give an error's text, also of one whose `__str__` fails or that says nothing."""
     try:
         return str(error) or type(error).__name__

@@ -17,7 +17,7 @@ UPPER_LIMITS: Final[dict[str, int]] = {
 }
 """Fields that are None or above 0, with the most they may be (what timers and rlimits can take)."""
 
-COUNTS: Final[dict[str, tuple[int, int]]] = {
+COUNT_RANGES: Final[dict[str, tuple[int, int]]] = {
     "max_coroutines": (1, 2**32 - 1),
     "max_repr_chars": (64, 2**32 - 1),
     "max_frame_bytes": (MIN_MAX_FRAME_BYTES, 2**32 - 1),
@@ -71,21 +71,21 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             # The test is written so that a NaN fails it.
             if not 0 < value <= most:
                 raise ValueError(f"{name} must be None, or above 0 and at most {most}, not {given!r}")
-            self._put(name, value)
-        for name, (least, most) in COUNTS.items():
+            self._set_field(name, value)
+        for name, (least, most) in COUNT_RANGES.items():
             given = getattr(self, name)
             count = as_int(name, given)
             if not least <= count <= most:
                 raise ValueError(f"{name} must be between {least} and {most}, not {given!r}")
-            self._put(name, count)
+            self._set_field(name, count)
         for name in ("allow_imports", "auto_fix"):
             if type(getattr(self, name)) is not bool:
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
-        self._put("denied_modules", _names("denied_modules", self.denied_modules))
+        self._set_field("denied_modules", _module_names("denied_modules", self.denied_modules))
         if self.allowed_modules is not None:
-            self._put("allowed_modules", _names("allowed_modules", self.allowed_modules))
+            self._set_field("allowed_modules", _module_names("allowed_modules", self.allowed_modules))
 
-    def _put(self, name: str, value: object) -> None:
+    def _set_field(self, name: str, value: object) -> None:
         if value is not getattr(self, name):
             msgspec.structs.force_setattr(self, name, value)
 
@@ -124,7 +124,7 @@ def as_int(what: str, value: SupportsIndex) -> int:
         raise TypeError(f"{what} must be a whole number, not {value!r}") from None
 
 
-def _names(what: str, names: frozenset[str]) -> frozenset[str]:
+def _module_names(what: str, names: frozenset[str]) -> frozenset[str]:
     if type(names) is frozenset and all(type(name) is str for name in names):
         return names
     if not isinstance(names, frozenset | set | list | tuple):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker

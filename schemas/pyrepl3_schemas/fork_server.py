@@ -46,7 +46,7 @@ class CannotFork(msgspec.Struct, frozen=True, tag_field="type", tag="unfit"):
 
 type FromForkServer = Forked | NotForked | CanFork | CannotFork
 
-MOST_BYTES: Final = 64 * 1024
+MAX_PACKET_BYTES: Final = 64 * 1024
 """Longest message."""
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -56,17 +56,17 @@ _answers: Final[msgspec.msgpack.Decoder[FromForkServer]] = msgspec.msgpack.Decod
 )
 
 
-def pack(message: Fork | FromForkServer) -> bytes:
+def encode_packet(message: Fork | FromForkServer) -> bytes:
     """Give a message's packet."""
     return _encoder.encode(message)
 
 
-def unpack_request(packet: bytes) -> Fork:
+def decode_request(packet: bytes) -> Fork:
     """Read what a client sent."""
     return _requests.decode(packet)
 
 
-def unpack_answer(packet: bytes) -> FromForkServer:
+def decode_answer(packet: bytes) -> FromForkServer:
     """Read what a template, or a worker just forked, sent.
 
     Raises:

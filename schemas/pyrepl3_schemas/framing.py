@@ -74,7 +74,7 @@ class FrameDecoder:
             RemoteProtocolError: a length is 0 or over the limit; names the frame's offset.
         """
         if self._error is not None:
-            raise _again(self._error)
+            raise _copy_error(self._error)
         bodies: list[bytes] = []
         start = 0
         offset = self._offset
@@ -125,12 +125,12 @@ class FrameDecoder:
             RemoteProtocolError: it ended inside a frame, or had gone wrong before.
         """
         if self._error is not None:
-            raise _again(self._error)
+            raise _copy_error(self._error)
         held = self.buffered
         if held:
             raise self.fail(f"the stream ended inside a frame, after {held} of its bytes")
 
 
-def _again(error: RemoteProtocolError) -> RemoteProtocolError:
+def _copy_error(error: RemoteProtocolError) -> RemoteProtocolError:
     """Copy an error: one object raised again and again would gather tracebacks without end."""
     return RemoteProtocolError(error.reason, error.offset)

@@ -8,11 +8,11 @@ import re
 from functools import cache
 from typing import Final
 
-_BYTES_EACH: Final = 8
+_BYTES_PER_OBJECT: Final = 8
 """The longest frame's bytes that go to one object."""
-SURELY_FEW: Final = 1024 * 1024
+MIN_OBJECT_LIMIT: Final = 1024 * 1024
 """Objects that any frame may hold. One of so many bytes needs no look."""
-_GLANCE: Final = 64
+_FIRST_STEPS: Final = 64
 """Objects that are looked at singly, before the bytes are counted."""
 
 # What MessagePack calls them: fix*, then by the first byte. Lengths stand in the bytes that follow it.
@@ -30,12 +30,12 @@ _HEADS: Final = bytes(
 )  # 1 for the first byte of an object, and for many a byte within one
 
 
-def most_objects(max_frame_bytes: int) -> int:
+def max_objects(max_frame_bytes: int) -> int:
     """How many arrays, maps, texts, byte strings and extensions one frame may hold."""
-    return max(SURELY_FEW, max_frame_bytes // _BYTES_EACH)
+    return max(MIN_OBJECT_LIMIT, max_frame_bytes // _BYTES_PER_OBJECT)
 
 
-def exceeds(data: bytes | memoryview, most: int) -> bool:
+def has_more_objects(data: bytes | memoryview, most: int) -> bool:
     """Whether MessagePack data holds more than `most` objects. Of broken data, what comes before the fault.
 
     Costs nothing for data of up to `most` bytes, and mostly a tenth of what decoding costs for more. At
@@ -44,21 +44,21 @@ def exceeds(data: bytes | memoryview, most: int) -> bool:
     if len(data) <= most:
         return False
     data = bytes(data)
-    count = _count(data, most, _GLANCE)
+    count = _count_objects(data, most, _FIRST_STEPS)
     if count is None:
         # There are no more objects than bytes that could be the first of one.
-        if _heads_in(data) <= most:
+        if _count_head_bytes(data) <= most:
             return False
-        count = _count(data, most, len(data))
+        count = _count_objects(data, most, len(data))
     return count is None
 
 
-def _count(data: bytes, most: int, glances: int) -> int | None:
+def _count_objects(data: bytes, most: int, max_steps: int) -> int | None:
     """Count objects, in order; None when there are more than `most`, or too many to look at."""
-    skip_numbers, skip_singles = _numbers().match, _singles().match
+    skip_numbers, skip_singles = _numbers_pattern().match, _small_objects_pattern().match
     count = at = 0
     end = len(data)
-    for _ in range(glances):
+    for _ in range(max_steps):
         numbers = skip_numbers(data, at)
         if numbers is not None:
             at = numbers.end()
@@ -67,7 +67,7 @@ def _count(data: bytes, most: int, glances: int) -> int | None:
         head = data[at]
         if head <= 0x9F and data[at + 1 : at + 2] <= b"\x9f" and (singles := skip_singles(data, at)):
             after = singles.end()
-            count += _heads_in(data[at:after])
+            count += _count_head_bytes(data[at:after])
             at = after
         else:
             count += 1
@@ -87,12 +87,12 @@ def _count(data: bytes, most: int, glances: int) -> int | None:
     return None
 
 
-def _heads_in(data: bytes) -> int:
+def _count_head_bytes(data: bytes) -> int:
     return int.from_bytes(data.translate(_HEADS)).bit_count()
 
 
 @cache  # few frames are long enough to need it
-def _numbers() -> re.Pattern[bytes]:
+def _numbers_pattern() -> re.Pattern[bytes]:
     # Nil, booleans and small integers; then all that is wider, each in runs, which is thrice as fast.
     return re.compile(
         rb"(?:[\x00-\x7f\xc0\xc2\xc3\xe0-\xff]++|(?:\xcb........)++|(?:[\xcd\xd1]..)++|(?:[\xce\xd2\xca]....)++"
@@ -102,6 +102,6 @@ def _numbers() -> re.Pattern[bytes]:
 
 
 @cache
-def _singles() -> re.Pattern[bytes]:
+def _small_objects_pattern() -> re.Pattern[bytes]:
     # Short arrays and maps, with what is in them as far as that takes a byte each.
     return re.compile(rb"[\x00-\x9f\xc0\xc2\xc3\xe0-\xff]++")

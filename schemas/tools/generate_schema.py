@@ -27,7 +27,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 SCHEMA_NAME: Final = "protocol.schema.json"
 VECTORS_NAME: Final = "vectors"
 _ABOUT: Final = "Make the language-neutral files of the contract: the JSON Schema and the vectors' hex."
-_RUN: Final = 1024
+_MIN_RUN: Final = 1024
 """Equal bytes in a row that are written as a repetition."""
 
 
@@ -44,7 +44,7 @@ def build_schema() -> dict[str, Any]:
     for module in (messages, executor_config):
         for name, field, text in _field_docs(module):
             definitions[name]["properties"][field]["description"] = text
-    _state_limits(definitions["ExecutorConfig"]["properties"])
+    _add_limits(definitions["ExecutorConfig"]["properties"])
     directions = {
         "ToWorker": "What a parent sends: the body of every frame on the worker's stdin.",
         "FromWorker": "What a worker sends: the body of every frame on its stdout.",
@@ -86,12 +86,12 @@ def _field_docs(module: ModuleType) -> Iterator[tuple[str, str, str]]:
                     pass
 
 
-def _state_limits(properties: dict[str, dict[str, Any]]) -> None:
+def _add_limits(properties: dict[str, dict[str, Any]]) -> None:
     """Write into the schema what `ExecutorConfig` checks by itself."""
     for name, most in executor_config.UPPER_LIMITS.items():
         number = next(option for option in properties[name]["anyOf"] if option["type"] != "null")
         number.update(exclusiveMinimum=0, maximum=most)
-    for name, (least, most) in executor_config.COUNTS.items():
+    for name, (least, most) in executor_config.COUNT_RANGES.items():
         properties[name].update(minimum=least, maximum=most)
 
 
@@ -126,7 +126,7 @@ def write_hex(data: bytes) -> str | list[Any]:
         end = start + 1
         while end < len(data) and data[end] == data[start]:
             end += 1
-        if end - start >= _RUN:
+        if end - start >= _MIN_RUN:
             parts += [
                 data[plain:start].hex(),
                 {"repeat": data[start : start + 1].hex(), "times": end - start},

@@ -21,7 +21,7 @@ import msgspec
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.messages import FromWorker, Message, ToWorker
 
-_EXACT: Final = 2**53
+_MAX_EXACT_INT: Final = 2**53
 _BY_TAG: Final[dict[bool, dict[str, type[Message]]]] = {
     to_worker: {str(cls.__struct_config__.tag): cls for cls in union.__args__}
     for to_worker, union in ((True, ToWorker.__value__), (False, FromWorker.__value__))
@@ -65,7 +65,7 @@ def from_json(form: dict[str, Any], *, to_worker: bool) -> Message:
         raise msgspec.ValidationError(f"type {form.get('type')!r} is none of {', '.join(types)}")
     form = dict(form)
     for field in msgspec.structs.fields(cls):
-        if field.name in form and _is_free(field.type):
+        if field.name in form and _is_free_value(field.type):
             form[field.name] = encode_value(value_from_json(form[field.name]))
     return msgspec.convert(form, cls)
 
@@ -76,7 +76,7 @@ def value_to_json(value: Any) -> Any:
         case None | bool() | str():
             return value
         case int():
-            return value if -_EXACT <= value <= _EXACT else {"$int": str(value)}
+            return value if -_MAX_EXACT_INT <= value <= _MAX_EXACT_INT else {"$int": str(value)}
         case float():
             return value if math.isfinite(value) else {"$float": str(value)}
         case bytes():
@@ -114,7 +114,7 @@ def value_from_json(form: Any) -> Any:
         case {"$int": str(text), **rest} if not rest:
             return int(text)
         case {"$map": [*pairs], **rest} if not rest:
-            return {_key(value_from_json(key)): value_from_json(item) for key, item in pairs}
+            return {_as_map_key(value_from_json(key)): value_from_json(item) for key, item in pairs}
         case {"$ext": [int(code), str(text)], **rest} if not rest:
             return msgspec.msgpack.Ext(code, base64.b64decode(text, validate=True))
         case {"$time": str(text), **rest} if not rest:
@@ -125,12 +125,12 @@ def value_from_json(form: Any) -> Any:
             return {key: value_from_json(item) for key, item in pairs.items()}
 
 
-def _key(key: Any) -> Any:
+def _as_map_key(key: Any) -> Any:
     """Give an array as the tuple that it is as a map's key."""
-    return tuple(_key(item) for item in cast("list[Any]", key)) if isinstance(key, list) else key
+    return tuple(_as_map_key(item) for item in cast("list[Any]", key)) if isinstance(key, list) else key
 
 
-def _is_free(kind: Any) -> bool:
+def _is_free_value(kind: Any) -> bool:
     """Tell whether a field holds MessagePack data of any shape."""
     kind = getattr(kind, "__value__", kind)
     return kind is msgspec.Raw or msgspec.Raw in getattr(kind, "__args__", ())

@@ -61,9 +61,9 @@ def impostor(folder: Path, answer: str) -> str:
     path = folder / "interpreter"
     path.write_text(
         f"#!{sys.executable}\nimport os, socket, sys\nfrom pyrepl3_schemas.fork_server import *\n"
-        "from pyrepl3_schemas.fork_server import pack, unpack_request\n"
-        "control = socket.socket(fileno=0)\ncontrol.send(pack(CanFork()))\n"
-        f"while packet := control.recv(65536):\n    number = unpack_request(packet).number\n    {answer}\n"
+        "from pyrepl3_schemas.fork_server import decode_request, encode_packet\n"
+        "control = socket.socket(fileno=0)\ncontrol.send(encode_packet(CanFork()))\n"
+        f"while packet := control.recv(65536):\n    number = decode_request(packet).number\n    {answer}\n"
     )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return str(path)

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from pyrepl3_schemas.codec import WorkerDecoder
 from pyrepl3_schemas.errors import RemoteProtocolError
-from pyrepl3_schemas.executor_config import COUNTS, UPPER_LIMITS, ExecutorConfig
+from pyrepl3_schemas.executor_config import COUNT_RANGES, UPPER_LIMITS, ExecutorConfig
 from tests.helpers.frames import framed
 from tests.helpers.wire_strategies import configs
 
@@ -17,8 +17,8 @@ NONSENSE: list[tuple[str, Any]] = [
     *((name, value) for name in UPPER_LIMITS for value in (0, -1)),
     *((name, most + 1) for name, most in UPPER_LIMITS.items()),
     *(("max_execution_time", value) for value in (float("nan"), float("inf"), -0.5)),
-    *((name, least - 1) for name, (least, _) in COUNTS.items()),
-    *((name, most + 1) for name, (_, most) in COUNTS.items()),
+    *((name, least - 1) for name, (least, _) in COUNT_RANGES.items()),
+    *((name, most + 1) for name, (_, most) in COUNT_RANGES.items()),
 ]
 
 
@@ -34,8 +34,8 @@ def test_a_figure_that_means_nothing_is_refused_by_name(name: str, value: Any) -
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *((name, value) for name in (*UPPER_LIMITS, *COUNTS) for value in (True, "5", [5])),
-        *((name, 1000.5) for name in (*UPPER_LIMITS, *COUNTS) if name != "max_execution_time"),
+        *((name, value) for name in (*UPPER_LIMITS, *COUNT_RANGES) for value in (True, "5", [5])),
+        *((name, 1000.5) for name in (*UPPER_LIMITS, *COUNT_RANGES) if name != "max_execution_time"),
         *((name, value) for name in ("allow_imports", "auto_fix") for value in ("no", 1, None)),
         *(
             (name, value)
@@ -76,7 +76,9 @@ def test_the_most_is_still_allowed_and_none_means_no_limit(name: str, most: int)
         assert getattr(ExecutorConfig(**fields), name) == value
 
 
-@pytest.mark.parametrize(("name", "least", "most"), [(name, *ends) for name, ends in COUNTS.items()], ids=str)
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [(name, *ends) for name, ends in COUNT_RANGES.items()], ids=str
+)
 def test_both_ends_of_a_range_are_still_allowed(name: str, least: int, most: int) -> None:
     for value in (least, most):
         fields: dict[str, Any] = {name: value}
@@ -89,7 +91,7 @@ def test_every_figure_of_the_configuration_has_a_range() -> None:
         for field in msgspec.structs.fields(ExecutorConfig)
         if isinstance(field.default, int) and not isinstance(field.default, bool)
     }
-    assert numbers == COUNTS.keys() | {"max_output_bytes"}
+    assert numbers == COUNT_RANGES.keys() | {"max_output_bytes"}
 
 
 @given(configs)

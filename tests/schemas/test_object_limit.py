@@ -12,7 +12,7 @@ from pyrepl3_schemas import object_limit
 from pyrepl3_schemas.codec import ClientDecoder, encode, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import Result
-from pyrepl3_schemas.object_limit import SURELY_FEW, exceeds, most_objects
+from pyrepl3_schemas.object_limit import MIN_OBJECT_LIMIT, has_more_objects, max_objects
 
 LENGTHS = (0, 1, 2, 3, 4, 8, 15, 16, 31, 32, 255, 256, 65536)
 
@@ -53,25 +53,25 @@ def test_as_many_objects_are_counted_as_there_are(seed: int) -> None:
     value = some_value(Random(seed))
     data, count = msgspec.msgpack.encode(value), objects_in(value)
     for most in {max(count - 1, 0), count, count + 1}:
-        assert exceeds(data, most) == (count > most)
+        assert has_more_objects(data, most) == (count > most)
 
 
 @given(st.binary(max_size=300), st.integers(0, 5))
 def test_of_broken_data_something_is_counted(data: bytes, most: int) -> None:
-    assert exceeds(data, most) in (True, False)
+    assert has_more_objects(data, most) in (True, False)
 
 
 def test_a_frame_may_hold_an_eighth_of_its_bytes_in_objects_and_a_million_always() -> None:
-    assert most_objects(64 * 2**20) == 8 * 2**20
-    assert most_objects(4096) == SURELY_FEW == 2**20
+    assert max_objects(64 * 2**20) == 8 * 2**20
+    assert max_objects(4096) == MIN_OBJECT_LIMIT == 2**20
 
 
 def test_both_sides_refuse_more() -> None:
     limit, empty = 2**22, list[int]()
-    many = Result(execution_id="e", mode="", value=encode_value([empty] * SURELY_FEW))
+    many = Result(execution_id="e", mode="", value=encode_value([empty] * MIN_OBJECT_LIMIT))
     with pytest.raises(LocalProtocolError, match="holds more than 1048576 arrays"):
         encode(many, limit)
-    fewer = Result(execution_id="e", mode="", value=encode_value([empty] * (SURELY_FEW - 100)))
+    fewer = Result(execution_id="e", mode="", value=encode_value([empty] * (MIN_OBJECT_LIMIT - 100)))
     assert ClientDecoder(limit).feed(encode(fewer, limit)) == [fewer]
     decoder = ClientDecoder(limit)
     assert decoder.feed(encode(fewer) + encode(many)) == [fewer]
@@ -86,6 +86,6 @@ def test_long_frames_that_are_one_text_or_many_numbers_are_not_looked_at_byte_by
     def count_heads(data: bytes) -> int:
         raise AssertionError(f"{len(data)} bytes were counted")
 
-    monkeypatch.setattr(object_limit, "_heads_in", count_heads)
+    monkeypatch.setattr(object_limit, "_count_head_bytes", count_heads)
     for value in (b"\x90" * 2_000_000, "é" * 1_000_000, [1.5] * 200_000, list(range(500_000))):
-        assert not exceeds(msgspec.msgpack.encode(value), SURELY_FEW)
+        assert not has_more_objects(msgspec.msgpack.encode(value), MIN_OBJECT_LIMIT)

@@ -194,7 +194,10 @@ async def test_a_stopped_fork_server_is_ended_and_the_worker_spawned(monkeypatch
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ("control.send(pack(NotForked(number, 'Resource temporarily unavailable')))", "Resource temporarily"),
+        (
+            "control.send(encode_packet(NotForked(number, 'Resource temporarily unavailable')))",
+            "Resource temporarily",
+        ),
         ("os._exit(3)", "exit code 3"),
         ("control.send(b'nonsense')", "makes no sense"),
         ("print('help', file=sys.stderr, flush=True); os._exit(3)", "help"),

@@ -64,7 +64,7 @@ def test_what_another_thread_is_about_to_send_comes_before_what_follows(how: str
 
         def follow() -> None:
             if how == "finish":
-                hub.finish(execution)
+                hub.finish_execution(execution)
             else:
                 hub.flush()
             writer.sent.append("what follows")
@@ -108,7 +108,7 @@ def test_a_finalizer_that_prints_in_the_middle_of_a_write_takes_nothing_apart() 
         clock: Any = hub._timers  # pyright: ignore[reportPrivateUsage] - stands where a collection may strike
         clock.finalizers.append(lambda: hub.write("stderr", "from a finalizer"))
         hub.write("stdout", "on")
-        hub.finish(execution)
+        hub.finish_execution(execution)
     assert not clock.finalizers
     assert writer.sent == ["on", "from a finalizer"]
 
@@ -121,7 +121,7 @@ def test_a_limit_of_one_byte_is_kept_and_told() -> None:
         execution = WorkerExecution("e", "")
         hub.running = execution
         hub.write("stdout", "abc")
-        hub.finish(execution)
+        hub.finish_execution(execution)
     assert writer.sent == ["a", "\n… 2 bytes of output cut (max_output_bytes=1) …\n"]
     assert execution.output_was_cut
 
@@ -133,7 +133,7 @@ def test_late_output_over_the_limit_is_cut_behind_what_still_fits() -> None:
         execution = WorkerExecution("e", "")
         hub.running = execution
         hub.write("stdout", "12345")
-        hub.finish(execution)
+        hub.finish_execution(execution)
         execution.where = "ended"
         for text in ("late 12345", "more"):
             hub.write("stdout", text)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pyrepl3_worker.code.compiler import filename_of
-from pyrepl3_worker.rendering.exceptions import bounded, describe
+from pyrepl3_worker.rendering.exceptions import bounded_text, describe_exception
 
 STOPS = [CancelledError, KeyboardInterrupt, TimeoutError]
 
@@ -38,7 +38,7 @@ def test_a_stop_is_described_as_any_exception_is(
         "def g():\n    raise stop\n\nx = [f() for _ in '1']\n",
         stop=stop,
     )
-    short, long = describe(error, "cancelled", "id"), describe(error, "exception", "id")
+    short, long = describe_exception(error, "cancelled", "id"), describe_exception(error, "exception", "id")
     assert short.frames == long.frames
     assert (short.exception, short.message, short.notes) == (long.exception, long.message, long.notes)
     assert short.traceback.splitlines() == _without_carets(long.traceback)
@@ -46,7 +46,7 @@ def test_a_stop_is_described_as_any_exception_is(
 
 def test_frames_of_a_library_have_their_lines() -> None:
     error = _raised("import json\njson.loads(Text())\n", Text=_stopping_text())
-    short, long = describe(error, "timeout", "id"), describe(error, "exception", "id")
+    short, long = describe_exception(error, "timeout", "id"), describe_exception(error, "exception", "id")
     assert len(short.frames) > 1
     assert short.frames == long.frames
     assert short.traceback.splitlines() == _without_carets(long.traceback)
@@ -69,14 +69,14 @@ def test_of_a_deep_stack_both_ends_are_kept() -> None:
     error = _raised(
         "def f(n):\n    if n:\n        f(n - 1)\n    else:\n        raise stop\n\nf(400)\n", stop=stop
     )
-    short, long = describe(error, "cancelled", "id"), describe(error, "exception", "id")
+    short, long = describe_exception(error, "cancelled", "id"), describe_exception(error, "exception", "id")
     assert len(short.frames) == 150
     assert short.frames == long.frames
 
 
 def test_what_a_stop_came_from_is_told_too() -> None:
     error = _raised("try:\n    1 / 0\nfinally:\n    raise stop\n", stop=CancelledError("stopped"))
-    described = describe(error, "cancelled", "id")
+    described = describe_exception(error, "cancelled", "id")
     assert described.cause is not None
     assert described.cause.exception == "ZeroDivisionError"
     assert "division by zero" in described.traceback
@@ -84,4 +84,4 @@ def test_what_a_stop_came_from_is_told_too() -> None:
 
 def test_a_text_without_any_room_is_only_told_of() -> None:
     """Deep chains leave their innermost errors no character; then the whole text stood there, cut or not."""
-    assert bounded("some text", 0) == "… 9 characters cut …"
+    assert bounded_text("some text", 0) == "… 9 characters cut …"
