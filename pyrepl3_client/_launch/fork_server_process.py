@@ -17,7 +17,7 @@ from typing import Final, Self
 import msgspec
 
 from pyrepl3_client._launch.spawn import WorkerProcess, interpreter_environment, worker_arguments
-from pyrepl3_client._launch.worker import WorkerPipes, open_pipe
+from pyrepl3_client._launch.worker import NewWorkerPipes, open_pipe
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError, describe_exit
 from pyrepl3_schemas.fork_server import (
@@ -109,32 +109,21 @@ class ForkServerProcess:
             ForkServerGoneError: this fork server can fork no more.
             SpawnError: there is no room for another process or fd.
         """
-        opened: list[int] = []
+        pipes: NewWorkerPipes | None = None
         self._request_number += 1
         try:
-            for _ in range(5):
-                opened.extend(open_pipe())
-            (in_read, writer), (reader, out_write), (words, words_write), *captured = zip(
-                opened[::2], opened[1::2], strict=True
-            )
-            (stdout, stdout_write), (stderr, stderr_write) = captured
-            theirs = [in_read, out_write, words_write, stdout_write, stderr_write]
-            self._send(Fork(self._request_number, worker_arguments(config)), theirs)
+            pipes = NewWorkerPipes()
+            self._send(Fork(self._request_number, worker_arguments(config)), pipes.worker_ends)
             pid = self._wait_for_fork()
-            exited = os.pidfd_open(pid)
+            exit_fd = os.pidfd_open(pid)
         except (OSError, ForkServerGoneError) as error:
             # If there is a worker whose pid never came, it ends when its input does.
-            for fd in opened:
-                os.close(fd)
+            if pipes is not None:
+                pipes.close()
             if isinstance(error, ForkServerGoneError):
                 raise
             raise SpawnError(f"no worker could be forked: {error}") from error
-        for fd in theirs:
-            os.close(fd)
-        ours = (writer, reader, stdout, stderr, words)
-        for fd in ours:
-            os.set_blocking(fd, False)
-        return WorkerProcess(pid, WorkerPipes(*ours, exited))
+        return WorkerProcess(pid, pipes.connect(exit_fd))
 
     def receive(self) -> FromForkServer | None:
         """Return the next message that has come, or None.

@@ -8,7 +8,7 @@ from typing import Final
 
 from pyrepl3_client._launch.environment import confinement_argument, worker_environment
 from pyrepl3_client._launch.process_tree import children_of, kill_all
-from pyrepl3_client._launch.worker import ExitStatus, WorkerPipes, open_pipe
+from pyrepl3_client._launch.worker import ExitStatus, NewWorkerPipes, WorkerPipes
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
 from pyrepl3_schemas.constants import WAKEUP_SIGNAL
@@ -128,43 +128,32 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
     Raises:
         SpawnError: there is no such interpreter or directory, or no room for another process or fd.
     """
-    opened: list[int] = []
-
-    def pipe() -> tuple[int, int]:
-        ends = open_pipe()
-        opened.extend(ends)
-        return ends
-
+    pipes: NewWorkerPipes | None = None
     process: subprocess.Popen[bytes] | None = None
     try:
-        (in_read, writer), (reader, out_write), (words, words_write) = pipe(), pipe(), pipe()
-        (stdout, stdout_write), (stderr, stderr_write) = pipe(), pipe()
+        pipes = NewWorkerPipes()
+        stdin, stdout, stderr, *captured = pipes.worker_ends
         command = [config.python, "-P", "-m", "pyrepl3_worker", *worker_arguments(config)]
-        command += ["--capture", f"{stdout_write},{stderr_write}"]
+        command += ["--capture", ",".join(map(str, captured))]
         # No preexec_fn and no user or group: so the child is made by vfork, however large this process is.
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
             command,
-            stdin=in_read,
-            stdout=out_write,
-            stderr=words_write,
-            pass_fds=(stdout_write, stderr_write),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=captured,
             start_new_session=True,
             cwd=config.cwd,
             env=interpreter_environment(config),
         )
-        exited = os.pidfd_open(process.pid)
+        exit_fd = os.pidfd_open(process.pid)
     except (OSError, ValueError) as error:
         if process is not None:
             process.kill()
             process.wait()
-        for fd in opened:
-            os.close(fd)
+        if pipes is not None:
+            pipes.close()
         raise SpawnError(f"no worker could be started with {config.python!r}: {error}") from error
-    for fd in (in_read, out_write, words_write, stdout_write, stderr_write):
-        os.close(fd)
-    for fd in (writer, reader, words, stdout, stderr):
-        os.set_blocking(fd, False)
     # With any other configuration the process may be the worker itself, whose code can ignore SIGTERM.
-    kept = config.confinement == "strict" and config.confinement_required
-    ends = WorkerPipes(writer, reader, stdout, stderr, words, exited)
-    return WorkerProcess(process.pid, ends, process, has_pid_namespace=kept)
+    has_pid_namespace = config.confinement == "strict" and config.confinement_required
+    return WorkerProcess(process.pid, pipes.connect(exit_fd), process, has_pid_namespace=has_pid_namespace)

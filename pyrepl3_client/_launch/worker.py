@@ -58,6 +58,42 @@ class WorkerPipes:
         self.reader = self.captured_stdout = self.captured_stderr = self.stderr = self.exit_fd = -1
 
 
+class NewWorkerPipes:
+    """The pipes of a worker that is being started: the ends that it gets, and the client's."""
+
+    def __init__(self) -> None:
+        """Open all pipes.
+
+        Raises:
+            OSError: there is no room for so many fds.
+        """
+        self._opened: list[int] = []
+        try:
+            for _ in range(5):
+                self._opened.extend(open_pipe())
+        except OSError:
+            self.close()
+            raise
+        read_ends, write_ends = self._opened[::2], self._opened[1::2]
+        self.worker_ends = [read_ends[0], *write_ends[1:]]
+        """Stdin, stdout, stderr, captured stdout, captured stderr: the order of `FORK_FDS`."""
+        self._client_ends = [write_ends[0], *read_ends[1:]]
+
+    def close(self) -> None:
+        """Close all ends, when the worker could not be started."""
+        for fd in self._opened:
+            os.close(fd)
+
+    def connect(self, exit_fd: int) -> WorkerPipes:
+        """Close the worker's ends, once the worker has its own, and return the client's with its pidfd."""
+        for fd in self.worker_ends:
+            os.close(fd)
+        for fd in self._client_ends:
+            os.set_blocking(fd, False)
+        writer, reader, stderr, captured_stdout, captured_stderr = self._client_ends
+        return WorkerPipes(writer, reader, captured_stdout, captured_stderr, stderr, exit_fd)
+
+
 class Worker(Protocol):
     """A process that speaks the worker's side of the protocol, or a scripted stand-in for one."""
 
