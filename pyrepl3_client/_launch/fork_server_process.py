@@ -17,6 +17,7 @@ from typing import Final, Self
 import msgspec
 
 from pyrepl3_client._launch.spawn import WorkerProcess, interpreter_environment, worker_arguments
+from pyrepl3_client._launch.stderr_tail import StderrTail
 from pyrepl3_client._launch.worker import NewWorkerPipes, open_pipe
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError, describe_exit
@@ -34,8 +35,6 @@ from pyrepl3_schemas.fork_server import (
 
 _ANSWER_SECONDS: Final = 5.0
 """Seconds that a fork may take before the fork server is killed as stuck. It takes a millisecond."""
-_STDERR_BYTES: Final = 16 * 1024
-"""How much of the end of its stderr is kept."""
 
 
 class ForkServerGoneError(Exception):
@@ -95,7 +94,7 @@ class ForkServerProcess:
         """A pidfd, readable when the process has ended; -1 once closed."""
         self._process = process
         self._request_number = 0
-        self._stderr_tail = bytearray()
+        self._stderr_tail = StderrTail(stderr)
 
     @property
     def pid(self) -> int:
@@ -147,13 +146,7 @@ class ForkServerProcess:
 
     def read_stderr(self) -> bool:
         """Read what it has written to its stderr; return whether there may be more later."""
-        try:
-            data = os.read(self.stderr, _STDERR_BYTES)
-        except BlockingIOError:
-            return True
-        self._stderr_tail += data
-        del self._stderr_tail[:-_STDERR_BYTES]
-        return bool(data)
+        return self._stderr_tail.read()
 
     def kill(self) -> None:
         """Kill the process. Idempotent."""
@@ -168,14 +161,14 @@ class ForkServerProcess:
         """
         self.kill()
         code = self._process.wait()
-        self.read_stderr()
+        self._stderr_tail.read_rest()
         self.control.close()
         os.close(self.stderr)
         os.close(self.exit_fd)
         self.exit_fd = -1
-        words = self._stderr_tail.decode("utf-8", "replace").strip()
+        stderr = self._stderr_tail.text
         ending = describe_exit(code, None) if code >= 0 else describe_exit(None, -code)
-        return f"{ending}\nlast lines of its stderr:\n{words}" if words else ending
+        return f"{ending}\nlast lines of its stderr:\n{stderr}" if stderr else ending
 
     def _send(self, message: Fork, fds: list[int]) -> None:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
@@ -222,33 +215,33 @@ def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
         SpawnError: there is no such interpreter or directory, or no room for another process or fd.
     """
     spawn_environment = SpawnEnvironment.from_config(config)
-    ours = theirs = process = None
-    words = words_write = -1
+    control = child_control = process = None
+    stderr = stderr_write = -1
     try:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        words, words_write = open_pipe()
-        os.set_blocking(words, False)
+        control, child_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        stderr, stderr_write = open_pipe()
+        os.set_blocking(stderr, False)
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
             [config.python, "-P", "-m", "pyrepl3_worker.fork_server", str(os.getpid()), *config.warm],
-            stdin=theirs.fileno(),
+            stdin=child_control.fileno(),
             stdout=subprocess.DEVNULL,
-            stderr=words_write,
+            stderr=stderr_write,
             start_new_session=True,
             cwd=config.cwd,
             env=spawn_environment.environment,
         )
-        return ForkServerProcess(process, ours, spawn_environment, words)
+        return ForkServerProcess(process, control, spawn_environment, stderr)
     except (OSError, ValueError) as error:
         if process is not None:
             process.kill()
             process.wait()
-        if words >= 0:
-            os.close(words)
-        if ours is not None:
-            ours.close()
+        if stderr >= 0:
+            os.close(stderr)
+        if control is not None:
+            control.close()
         raise SpawnError(f"no fork server could be started with {config.python!r}: {error}") from error
     finally:
-        if words_write >= 0:
-            os.close(words_write)
-        if theirs is not None:
-            theirs.close()
+        if stderr_write >= 0:
+            os.close(stderr_write)
+        if child_control is not None:
+            child_control.close()

@@ -12,13 +12,13 @@ import select
 from collections.abc import Callable
 from typing import Final
 
+from pyrepl3_client._launch.stderr_tail import StderrTail
 from pyrepl3_client._launch.worker import PIPE_BYTES, Worker, set_pipe_size
 from pyrepl3_client.errors import SpawnError, WorkerDied
 
 GREETING_FIRST_BYTE: Final = b"\0"
 _ONE_PAGE: Final = 4096
 _DEFAULT_PIPE_BYTES: Final = 64 * 1024
-_STDERR_BYTES: Final = 16 * 1024
 
 
 class IdleWorker:
@@ -40,12 +40,12 @@ class IdleWorker:
         self._loop = asyncio.get_running_loop()
         self._on_warm = on_warm
         self._on_death = on_death
-        ends = worker.pipes
-        set_pipe_size(ends.writer, _ONE_PAGE)
-        os.write(ends.writer, GREETING_FIRST_BYTE)
-        ends.greeting_sent = GREETING_FIRST_BYTE
-        self._loop.add_writer(ends.writer, self._on_writable)
-        self._loop.add_reader(ends.exit_fd, self._on_exited)
+        pipes = worker.pipes
+        set_pipe_size(pipes.writer, _ONE_PAGE)
+        os.write(pipes.writer, GREETING_FIRST_BYTE)
+        pipes.greeting_sent = GREETING_FIRST_BYTE
+        self._loop.add_writer(pipes.writer, self._on_writable)
+        self._loop.add_reader(pipes.exit_fd, self._on_exited)
 
     @property
     def alive(self) -> bool:
@@ -78,22 +78,20 @@ class IdleWorker:
         self._on_warm()
 
     def _stop_watching(self) -> None:
-        ends = self.worker.pipes
-        self._loop.remove_reader(ends.exit_fd)
+        pipes = self.worker.pipes
+        self._loop.remove_reader(pipes.exit_fd)
         if not self.warm:
-            self._loop.remove_writer(ends.writer)
-            if not set_pipe_size(ends.writer, PIPE_BYTES):
-                set_pipe_size(ends.writer, _DEFAULT_PIPE_BYTES)
+            self._loop.remove_writer(pipes.writer)
+            if not set_pipe_size(pipes.writer, PIPE_BYTES):
+                set_pipe_size(pipes.writer, _DEFAULT_PIPE_BYTES)
 
     def _on_exited(self) -> None:
         self._stop_watching()
-        ends = self.worker.pipes
-        try:
-            words = os.read(ends.stderr, _STDERR_BYTES).decode("utf-8", "replace").strip()
-        except BlockingIOError:
-            words = ""
-        ending = self.worker.reap()
-        ends.close()
+        pipes = self.worker.pipes
+        stderr = StderrTail(pipes.stderr)
+        stderr.read_rest()
+        status = self.worker.reap()
+        pipes.close()
         what = f"worker {self.worker.pid} of a pool ended before it had a session"
-        self.ended.set_result(SpawnError(what, ending.exit_code, ending.signal, words))
+        self.ended.set_result(SpawnError(what, status.exit_code, status.signal, stderr.text))
         self._on_death(self)

@@ -12,6 +12,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pyrepl3_client._launch.stderr_tail import StderrTail
 from pyrepl3_client._launch.worker import PIPE_BYTES, Worker
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.captured_output import CapturePipes, Chunk
@@ -52,8 +53,6 @@ _MOST_UNREAD: Final = 1024 * 1024 * 1024
 _LAST_BYTES: Final = 2 * PIPE_BYTES
 """Most that is read of a dead worker's frames. Its pipe holds no more, unless a stranger writes to it."""
 _WIRELESS_SECONDS: Final = 2.0
-_WORDS_BYTES: Final = 16 * 1024
-_WORDS_LINES: Final = 100
 _AFTER_CAPTURED: Final = frozenset({Input, Display})
 _TERMINAL: Final = (Result, Error)
 
@@ -112,12 +111,12 @@ class Connection:
         self._reader_open = True
         self._holds: set[object] = set()
         self._urgent = 0
-        self._words = bytearray()
+        self._stderr = StderrTail(self._ends.stderr)
         self._wireless: asyncio.TimerHandle | None = None
         self._reason = ""
         self._cause: BaseException | None = None
         self._add_reader(self._ends.exit_fd, self._on_exited)
-        self._add_reader(self._ends.stderr, self._on_last_words)
+        self._add_reader(self._ends.stderr, self._on_stderr)
         self._set_reading()
 
     def _add_reader(self, fd: int, callback: Callable[[], None]) -> None:
@@ -337,15 +336,9 @@ class Connection:
         else:
             self.end(f"its message could not be handled: {truncated(repr(error))}", error)
 
-    def _on_last_words(self) -> None:
-        try:
-            data = os.read(self._ends.stderr, _READ_BYTES)
-        except BlockingIOError:
-            return
-        if not data:
+    def _on_stderr(self) -> None:
+        if not self._stderr.read():
             self._loop.remove_reader(self._ends.stderr)
-        self._words += data
-        del self._words[:-_WORDS_BYTES]
 
     def _on_exited(self) -> None:
         # Whoever is left of its group could go on writing, so that no end would come.
@@ -353,7 +346,7 @@ class Connection:
         self._urgent = 0
         self._holds.clear()
         self._drain_rest()
-        self._on_last_words()
+        self._stderr.read_rest()
         ending = self.worker.reap()
         for fd in (self._ends.exit_fd, self._ends.stderr):
             self._loop.remove_reader(fd)
@@ -363,10 +356,14 @@ class Connection:
             self._wireless.cancel()
         self.writer.close_now()
         self._ends.close()
-        words = self._words.decode("utf-8", "replace").splitlines()[-_WORDS_LINES:]
         self.ended.set_result(
             WorkerExit(
-                ending.exit_code, ending.signal, "\n".join(words), self._reason, self._cause, ending.peak_rss
+                ending.exit_code,
+                ending.signal,
+                self._stderr.text,
+                self._reason,
+                self._cause,
+                ending.peak_rss,
             )
         )
 
