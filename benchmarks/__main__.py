@@ -15,7 +15,7 @@ from benchmarks.subjects import SUBJECTS
 
 
 def parser() -> argparse.ArgumentParser:
-    """Give the command line's parser."""
+    """Return the command line's parser."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure pyrepl3 beside its peers, in turns and in one run, and print the ratios.",
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def chosen(name: str) -> set[str]:
-    """Give the subject of that name, or else those whose names begin with it and a hyphen."""
+    """Return the subject of that name, or else those whose names begin with it and a hyphen."""
     return {name} if name in SUBJECTS else {one for one in SUBJECTS if one.startswith(f"{name}-")}
 
 

@@ -50,7 +50,7 @@ class Goal:
     at_least: float | None = None
 
     def met(self, ours: Summary, theirs: Summary | None, better: Summary | None) -> bool:
-        """Tell whether the medians reach it."""
+        """Return whether the medians reach it."""
         if self.better is not None and (better is None or better.median < self.better):
             return False
         if self.within is not None and (theirs is None or ours.median - theirs.median > self.within):
@@ -61,7 +61,7 @@ class Goal:
 
 
 def verify(got: object, wanted: object) -> None:
-    """Hold a contender to its result: a wrong answer is not fast.
+    """Check a contender's result: a wrong answer is not fast.
 
     Raises:
         RuntimeError: the two differ.
@@ -72,7 +72,7 @@ def verify(got: object, wanted: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Somebody to be measured beside. The name is formatted with the `scale`, as a subject's title is."""
+    """Something to measure beside. The name is formatted with the `scale`, as a subject's title is."""
 
     name: str
     open: Opener
@@ -81,7 +81,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One thing to measure: how we do it, who else does, and the figure to reach by ourselves.
+    """One thing to measure: how pyrepl3 does it, which peers do, and the figure to reach without a peer.
 
     The title is formatted with the `scale`: it says how much `{scale.many}` comes to.
     """
@@ -114,7 +114,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None where there is none, or no peer to hold it against."""
+        """Return whether the goal is met; None where there is none, or no peer to hold it against."""
         if self.goal is None or self.missing is not None or self.ours is None:
             return None
         return self.goal.met(self.ours, self.theirs, self.better)
@@ -138,7 +138,7 @@ async def _absent() -> float:
 async def measure(subject: Subject, scale: Scale, *, alone: bool = False) -> list[Row]:
     """Measure a subject: ours and each peer, round after round.
 
-    Each round begins with another one, since who comes after a peer with threads and processes of its own
+    Each round begins with another one, since a contender that follows a peer with threads and processes
     pays for what those still do.
 
     Args:

@@ -17,7 +17,7 @@ _HEADERS = ("peer", "theirs (min - max)", "ours is", "ratios", "goal", "")
 
 
 def figure(value: float, unit: Unit) -> str:
-    """Give a figure to three digits, in the unit that suits its size."""
+    """Return a figure to three digits, in the unit that suits its size."""
     match unit:
         case "s":
             for factor, name in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
@@ -47,7 +47,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """Say in a line how many goals were met, and name the missed ones."""
+    """Return a line with how many goals were met and the names of the missed ones."""
     judged = [row for row in rows if row.met is not None]
     missed = [f"{row.subject} ({row.peer or 'alone'})" for row in judged if row.met is False]
     text = f"{len(judged) - len(missed)} of {len(judged)} goals met"
@@ -55,7 +55,7 @@ def verdict(rows: Sequence[Row]) -> str:
 
 
 def as_json(rows: Sequence[Row]) -> bytes:
-    """Give the rows, and the machine they were measured on, as indented JSON."""
+    """Return the rows, and the machine they were measured on, as indented JSON."""
     machine = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",

@@ -12,7 +12,7 @@ type Kind = Literal["plain memory", "memory:", "SQLite"]
 
 @contextmanager
 def open_store(kind: Kind) -> Generator[str | None]:
-    """Give what `open_session` takes as its `store`: an empty one, which is gone on the way out."""
+    """Yield an empty store, as `open_session` takes it; it is removed on exit."""
     match kind:
         case "plain memory":
             yield None

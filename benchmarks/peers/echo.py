@@ -14,7 +14,7 @@ FRAME = bytes(encode(Execute("0123456789abcdef", "1+1")))
 
 
 def pipes_of(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Give the parent's ends of a child that was started with pipes for both."""
+    """Return the parent's ends of a child that was started with pipes for both."""
     if process.stdout is None or process.stdin is None:
         raise ValueError("the child was started without pipes")
     return process.stdout, process.stdin
@@ -24,7 +24,7 @@ class Echo:
     """A running echo child."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take the parent's ends of both pipes."""
+        """Use this process's ends of both pipes."""
         self._reader = reader
         self._writer = writer
 

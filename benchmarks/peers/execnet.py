@@ -40,12 +40,12 @@ class Gateway:
     """A remote interpreter. Everything blocks: that is execnet's way."""
 
     def __init__(self, channel: _Channel) -> None:
-        """Take a channel whose other end has just been started."""
+        """Use a channel whose other end has just been started."""
         self._channel = channel
         self.pid: int = channel.receive()
 
     def execute(self, code: str) -> Any:
-        """Run code there; give what it left in `value`."""
+        """Run code there; return what it left in `value`."""
         self._channel.send(code)
         return self._channel.receive()
 
@@ -57,7 +57,7 @@ class Gateway:
             self._channel.receive()
 
     def lines(self, code: str, count: int) -> int:
-        """Run code that sends `count` lines; give the number of characters that came."""
+        """Run code that sends `count` lines; return the number of characters that came."""
         self._channel.send(code)
         characters = sum(len(self._channel.receive()) for _ in range(count))
         self._channel.receive()

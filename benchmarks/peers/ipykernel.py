@@ -52,7 +52,7 @@ class Kernel:
     """A running kernel."""
 
     def __init__(self, manager: _Manager, client: _Client) -> None:
-        """Take a manager whose kernel runs, and a client that is ready."""
+        """Use a manager whose kernel runs, and a client that is ready."""
         self._manager = manager
         self._client = client
 

@@ -46,12 +46,12 @@ class LocalResonate:
     """Runs durable executions whose outcome is known."""
 
     def __init__(self, resonate: Resonate, arrivals: _Arrivals) -> None:
-        """Take an instance that has been started."""
+        """Use an instance that has been started."""
         self._resonate = resonate
         self._arrivals = arrivals
 
     async def execute(self, execution_id: str, outcome: int) -> int:
-        """See one execution through; give what its function returned."""
+        """Run one execution to its end; return what its function returned."""
         arrival = self._arrivals.expect(execution_id)
         handle = self._resonate.run(execution_id, _promise_first, execution_id)
         await self._resonate.promises.resolve(await arrival, Value(data=outcome))

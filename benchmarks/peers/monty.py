@@ -15,7 +15,7 @@ class Session(Protocol):
     async def feed_run(
         self, code: str, *, external_lookup: HostFunctions | None = None, print_callback: object = None
     ) -> Any:
-        """Run code; give the value of its last expression."""
+        """Run code; return the value of its last expression."""
         ...
 
     @property
@@ -54,7 +54,7 @@ LIMITS: Mapping[str, int] = {"max_suspensions": 1_000_000_000}
 
 
 def open_pool(processes: int = 1) -> AbstractAsyncContextManager[Pool]:
-    """Give a pool of that many workers, started on entry.
+    """Yield a pool of that many workers, started on entry.
 
     Raises:
         NotInstalledError: there is no pydantic-monty.
@@ -63,7 +63,7 @@ def open_pool(processes: int = 1) -> AbstractAsyncContextManager[Pool]:
 
 
 def collector() -> Collected:
-    """Give something that collects a session's output without a bound, for `print_callback`."""
+    """Return a collector of a session's output without a bound, for `print_callback`."""
     return _load().CollectString(None)
 
 

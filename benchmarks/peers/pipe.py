@@ -24,7 +24,7 @@ class Pipe:
     """A child that writes `chunks` times 64 KiB whenever it is asked to."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, chunks: int) -> None:
-        """Take the parent's ends of both pipes."""
+        """Use this process's ends of both pipes."""
         self._reader = reader
         self._writer = writer
         self._size = chunks * CHUNK

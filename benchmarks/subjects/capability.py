@@ -12,7 +12,7 @@ from benchmarks.stores import Kind, open_store
 
 
 async def add_one(number: int) -> int:
-    """Be the host function: as little work as there can be."""
+    """The host function: as little work as there can be."""
     return number + 1
 
 

@@ -14,29 +14,29 @@ from benchmarks.stores import Kind, open_store
 type Count = Callable[[Scale], int]
 
 QUIET = 0.1
-"""Seconds after a burst in which whoever has run finishes its work, so that it falls into no other's
+"""Seconds after a burst, in which a contender finishes its work, so that it falls into no other's
 turn: our own session takes its automatic checkpoint when it has been idle for 20 ms."""
 _AT_ONCE = 200
 """Executions in flight while a record is being filled."""
 
 
 def few(scale: Scale) -> int:
-    """Give the number of executions in a short history."""
+    """Return the number of executions in a short history."""
     return scale.few
 
 
 def some(scale: Scale) -> int:
-    """Give the number of executions in a longer one."""
+    """Return the number of executions in a longer one."""
     return scale.some
 
 
 def many(scale: Scale) -> int:
-    """Give the number of executions in a long one."""
+    """Return the number of executions in a long one."""
     return scale.many
 
 
 def in_bursts(scale: Scale, once: Callable[[], Awaitable[object]]) -> Sampler:
-    """Give a sampler for the seconds of each of several runs in a row."""
+    """Return a sampler for the seconds of each of several runs in a row."""
 
     async def sample() -> list[float]:
         seconds: list[float] = []

@@ -16,7 +16,7 @@ MB = 1000 * 1000
 
 
 def resident(pid: int) -> int:
-    """Give a process's resident bytes (VmRSS: shared libraries count in full)."""
+    """Return a process's resident bytes (VmRSS: shared libraries count in full)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024

@@ -21,12 +21,12 @@ class Gate:
     """A host function that a cell waits in until its worker has been killed."""
 
     def __init__(self) -> None:
-        """Be closed."""
+        """Start closed."""
         self.reached = asyncio.Event()
         self.opened = asyncio.Event()
 
     async def wait(self) -> int:
-        """Be the host function."""
+        """Wait until the gate is opened. This is the host function."""
         self.reached.set()
         await self.opened.wait()
         return 7

@@ -15,7 +15,7 @@ from benchmarks.scale import Scale
 
 
 def mean_of(count: int, once: Callable[[], Awaitable[object]]) -> Sampler:
-    """Give a sampler for the mean seconds of `count` runs in a row."""
+    """Return a sampler for the mean seconds of `count` runs in a row."""
 
     async def sample() -> float:
         began = time.perf_counter()

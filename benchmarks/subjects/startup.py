@@ -24,9 +24,9 @@ async def _ours(_: Scale) -> AsyncGenerator[Sampler]:
 
 
 @asynccontextmanager
-async def _template(_: Scale) -> AsyncGenerator[Sampler]:
-    # What a session costs when no spare is left: the pool's one spare is taken before, and the next one
-    # is not due while the sample is taken.
+async def _fork(_: Scale) -> AsyncGenerator[Sampler]:
+    # What a session costs when no idle worker is left: the pool's only one is taken before, and the next
+    # is not started while the sample is taken.
     async def sample() -> float:
         async with pyrepl3.WorkerPool(1) as pool, pool.open_session():
             if pool.spawn_reason is not None:
@@ -97,7 +97,7 @@ async def _monty(_: Scale) -> AsyncGenerator[Sampler]:
 @asynccontextmanager
 async def _pool(_: Scale) -> AsyncGenerator[Sampler]:
     async def sample() -> float:
-        # A pool of its own for each sample: its spare is ready on entry, and no replacement's start
+        # A pool of its own for each sample: its idle worker is ready on entry, and no replacement's start
         # for an earlier sample shares the processor with this one.
         async with pyrepl3.WorkerPool(1) as pool:
             began = time.perf_counter()
@@ -136,11 +136,11 @@ SUBJECTS = (
         ),
     ),
     Subject(
-        "spawn-template",
+        "spawn-fork",
         "start by a fork until ready",
         "s",
         lambda scale: scale.spawns,
-        _template,
+        _fork,
         (Peer("our own cold start", _ours), Peer("our own warm pool", _pool)),
     ),
     Subject(

@@ -81,7 +81,7 @@ class World:
 
 @contextmanager
 def open_world(folder: Path) -> Generator[World]:
-    """Give a world, and end it."""
+    """Yield a world, and end it."""
     folder.mkdir()
     folder.chmod(0o777)
     (folder / "secret").write_text(SECRET)
@@ -113,7 +113,7 @@ def open_world(folder: Path) -> Generator[World]:
 
 
 def processes_with(token: str) -> list[int]:
-    """Give the processes, of anybody, whose command line holds a text."""
+    """Return the processes of every user whose command line holds a text."""
     found: list[int] = []
     for entry in os.listdir("/proc"):
         if entry.isdigit() and int(entry) != os.getpid():

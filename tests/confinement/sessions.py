@@ -24,7 +24,7 @@ for name in os.listdir('/proc/self/fd'):
 
 
 def strict(**options: Any) -> pyrepl3.WorkerConfig:
-    """Give a strict configuration whose graces are over soon."""
+    """Return a strict configuration whose graces are over soon."""
     options.setdefault("confinement", "strict")
     return pyrepl3.WorkerConfig(cancel_grace=0.5, kill_grace=0.5, close_grace=2.0, **options)
 
@@ -42,7 +42,7 @@ async def value(session: pyrepl3.Session, code: str) -> Any:
 
 
 async def works(session: pyrepl3.Session) -> bool:
-    """Whether a session does what sessions do."""
+    """Return whether a session does what sessions do."""
     assert await value(session, "1 + 1") == 2
     failed = await run(session, "raise ValueError('on purpose')")
     assert failed.error is not None

@@ -278,7 +278,7 @@ def test_a_policy_that_means_nothing_is_refused(make: object, names: str) -> Non
 
 
 def without_namespaces(folder: Path) -> str:
-    """Give the path of an interpreter that may make no namespaces, as in many containers."""
+    """Return the path of an interpreter that may make no namespaces, as in many containers."""
     path = folder / "interpreter"
     path.write_text(
         f"#!{sys.executable}\n"

@@ -40,7 +40,7 @@ def become_nobody(folders: list[str]) -> None:
 
 
 def run_as_nobody(suite: tuple[str, ...], log: Path) -> int:
-    """Run these files of the suite; give the status. What it prints goes to a file."""
+    """Run these files of the suite; return the status. What it prints goes to a file."""
     folders = sorted({os.path.realpath(path) for path in (sys.base_prefix, sys.prefix, ROOT)})
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -39,13 +39,13 @@ class Worker:
         return eval(expression, self.names)
 
     def take(self) -> Checkpointed:
-        """Take a checkpoint, as a parent does that keeps all blobs."""
+        """Create a checkpoint, as a client does that keeps all blobs."""
         answer = self.checkpointer.create_checkpoint("c", list(self.store))
         self.store.update(answer.blobs)
         return answer
 
     def unsaved(self) -> dict[str, str]:
-        """Take a checkpoint; give the reasons for what could not be saved."""
+        """Create a checkpoint; return the reasons for what could not be saved."""
         return {unsaved.name: unsaved.reason for unsaved in self.take().unsaved}
 
     def restore(self, answer: Checkpointed, store: dict[str, bytes] | None = None) -> Restored:
@@ -54,7 +54,7 @@ class Worker:
         return self.checkpointer.restore(Restore(checkpoint_id="c", data=answer.data, blobs=blobs))
 
     def reborn(self) -> "Worker":
-        """Give what a new worker has after this one's death. Everything must come back."""
+        """Return what a new worker has after this one's death. Everything must come back."""
         answer = self.take()
         assert not answer.unsaved
         other = Worker()
@@ -80,7 +80,7 @@ sys.stdout.buffer.write(msgspec.msgpack.encode([msgspec.to_builtins(restored), e
 
 
 def in_a_fresh_process(worker: Worker, expression: str) -> Any:
-    """Restore a worker's checkpoint in a new interpreter; give what an expression is worth there."""
+    """Restore a worker's checkpoint in a new interpreter; return what an expression is worth there."""
     answer = worker.take()
     message = Restore(checkpoint_id="c", data=answer.data, blobs=worker.store)
     done = subprocess.run(

@@ -71,7 +71,7 @@ def ask(namespace: dict[str, object], code: str) -> Completions:
 
 
 def completed(namespace: dict[str, object], code: str) -> dict[str, str]:
-    """Give the whole code as each match would leave it, with the match's kind."""
+    """Return the whole code as each match would leave it, with the match's kind."""
     text, _ = at(code)
     answer = ask(namespace, code)
     assert len(answer.kinds) == len(answer.matches)

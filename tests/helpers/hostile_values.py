@@ -1,4 +1,4 @@
-"""Values and exceptions that do harm when somebody looks at them."""
+"""Values and exceptions that do harm when they are inspected."""
 
 from tests.helpers.hostile_cells import ANY, Harm
 

@@ -24,7 +24,7 @@ def lying(tmp_path: Path, how: str = "", **options: Any) -> pyrepl3.WorkerConfig
 
 
 def gone(pid: int) -> bool:
-    """Whether the kernel knows no such process any more."""
+    """Return whether the kernel knows no such process any more."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -61,7 +61,7 @@ class Sibling:
 
 @asynccontextmanager
 async def undisturbed(session: pyrepl3.Session) -> AsyncGenerator[Sibling]:
-    """Have a sibling work while something goes on; it must neither fail nor stand still."""
+    """Let a sibling session work meanwhile; it must neither fail nor stand still."""
     sibling = Sibling(session)
     work = asyncio.create_task(sibling.work())
     try:

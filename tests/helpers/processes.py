@@ -6,11 +6,11 @@ import anyio
 
 
 async def ended(pid: int, seconds: float = 20.0) -> bool:
-    """Whether a process ends within a time (a zombie has ended)."""
+    """Return whether a process ends within a time (a zombie has ended)."""
     try:
         fd = os.pidfd_open(pid)
     except OSError:
-        # Nobody has the number, or by now a thread of somebody else's (EINVAL, or ENOENT from Linux 6.15 on).
+        # No process has the number; or a thread of another one has it (EINVAL, from Linux 6.15 on ENOENT).
         return True
     try:
         with anyio.move_on_after(seconds):

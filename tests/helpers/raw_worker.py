@@ -59,7 +59,7 @@ class RawWorker:
         os.write(self.process.stdin.fileno(), data)
 
     def receive(self) -> FromWorker:
-        """Give the next message."""
+        """Return the next message."""
         assert self.process.stdout is not None
         fd = self.process.stdout.fileno()
         while not self._messages:

@@ -14,7 +14,7 @@ PATIENCE = 10.0
 
 
 def quick(**limits: Any) -> pyrepl3.WorkerConfig:
-    """Give a configuration with graces so short that no test waits; `limits` are the executor's."""
+    """Return a configuration with graces so short that no test waits; `limits` are the executor's."""
     return pyrepl3.WorkerConfig(
         cancel_grace=0.4, kill_grace=0.4, close_grace=1.0, executor=ExecutorConfig(**limits)
     )
@@ -91,7 +91,7 @@ async def works(session: pyrepl3.Session, *, mute: bool = False) -> bool:
 
 
 def cleanly_stopped(result: pyrepl3.ExecutionResult) -> bool:
-    """Whether an execution ended by being cancelled or interrupted."""
+    """Return whether an execution ended by being cancelled or interrupted."""
     return result.error is not None and result.error.kind == "cancelled"
 
 
@@ -107,7 +107,7 @@ def cell_lines(result: pyrepl3.ExecutionResult) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
+    """Return whether a process is there and no zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             return stat.read().rpartition(b")")[2].split()[0] != b"Z"

@@ -1,6 +1,6 @@
 """A Resonate server for tests: the SDK's own state machine, in this process or behind real HTTP.
 
-It routes messages by their addresses, as a server does, and keeps what nobody has come for.
+It routes messages by their addresses, as a server does, and keeps messages that have not been fetched yet.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class Server:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Let time pass."""
+        """Run the server's timers for as long as the block lasts."""
 
         async def ticks() -> None:
             while True:

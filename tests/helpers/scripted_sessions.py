@@ -19,7 +19,7 @@ SHORT = 0.02
 
 
 def brief(**options: Any) -> pyrepl3.WorkerConfig:
-    """Give a configuration whose graces are over soon."""
+    """Return a configuration whose graces are over soon."""
     graces = pyrepl3.WorkerConfig(cancel_grace=SHORT, kill_grace=SHORT, close_grace=SHORT)
     return replace(graces, **options)
 
@@ -76,7 +76,7 @@ def script_basics(worker: ScriptedWorker) -> None:
 
 
 async def turns_until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until something that nobody signals has come about."""
+    """Let the loop turn until a condition holds that no event signals."""
     while not condition():  # noqa: ASYNC110 - the test's own timeout bounds it
         await asyncio.sleep(0.001)
 

@@ -34,7 +34,7 @@ class Clock:
 
 @contextmanager
 def nobody() -> Generator[None]:
-    """Be a user whom modes can stop: root is not one."""
+    """Become an unprivileged user, whom file modes stop; they do not stop root."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -54,7 +54,7 @@ def action(kind: str, data: object) -> dict[str, Any]:
 
 
 def create(promise_id: str, *, target: str | None = None, timeout_at: int = LATER, **tags: str) -> Any:
-    """Give the body of a `promise.create`; tags are named without their `resonate:`."""
+    """Return the body of a `promise.create`; tags are named without their `resonate:`."""
     named = {f"resonate:{name}": value for name, value in tags.items()}
     if target is not None:
         named["resonate:target"] = target
@@ -80,7 +80,7 @@ def suspend(task_id: str, awaited: Sequence[str], version: int | None = None) ->
 def apply(
     database: Database, machine: ResonateServer, now: int, text: str
 ) -> tuple[Any, list[OutgoingMessage]]:
-    """Apply a request as the connection does; give the decoded answer, and the messages."""
+    """Apply a request as the connection does; return the decoded answer, and the messages."""
     envelope, body = parse_request(text)
     with database.transaction():
         answer, messages = machine.apply(now, envelope, body)
@@ -88,7 +88,7 @@ def apply(
 
 
 async def ask(connection: SqliteConnection, kind: str, data: object) -> tuple[int, Any]:
-    """Send a request; give the answer's status and body."""
+    """Send a request; return the answer's status and body."""
     answer: Any = msgspec.json.decode(await connection.send(request(kind, data)))
     assert answer["kind"] == kind
     assert answer["head"]["corrId"] == "c-1"

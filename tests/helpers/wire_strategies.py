@@ -47,7 +47,7 @@ configs = st.builds(
 
 
 def of_type(kind: Any, depth: int = 0) -> st.SearchStrategy[Any]:
-    """Give a strategy for a field's type. A kind of type that it does not know is an error."""
+    """Return a strategy for a field's type. A kind of type that it does not know is an error."""
     kind = getattr(kind, "__value__", kind)  # a `type X = ...`
     origin, arguments = get_origin(kind), get_args(kind)
     simple: dict[Any, st.SearchStrategy[Any]] = {
@@ -88,7 +88,7 @@ def of_type(kind: Any, depth: int = 0) -> st.SearchStrategy[Any]:
 
 
 def of_struct[S: msgspec.Struct](cls: type[S], depth: int = 0) -> st.SearchStrategy[S]:
-    """Give a strategy for a struct: every field that has a default is there or not."""
+    """Return a strategy for a struct: every field that has a default is there or not."""
     hints = get_type_hints(cls)
     required: dict[str, Any] = {}
     optional: dict[str, Any] = {}
@@ -102,7 +102,7 @@ from_worker = st.one_of([of_struct(cls) for cls in message_types(to_worker=False
 
 
 def decoder_of(cls: type[Message], max_frame_bytes: int = 2**26) -> WorkerDecoder | ClientDecoder:
-    """Give a decoder of the direction in which a message goes."""
+    """Return a decoder of the direction in which a message goes."""
     if cls in ToWorker.__value__.__args__:
         return WorkerDecoder(max_frame_bytes)
     assert cls in FromWorker.__value__.__args__
@@ -110,7 +110,7 @@ def decoder_of(cls: type[Message], max_frame_bytes: int = 2**26) -> WorkerDecode
 
 
 def validate(form: Any, schema: dict[str, Any]) -> None:
-    """Hold JSON data against a JSON Schema; raises jsonschema's ValidationError."""
+    """Validate JSON data by a JSON Schema; raises jsonschema's ValidationError."""
     validator: Any = jsonschema.Draft202012Validator(schema)
     validator.validate(form)
 

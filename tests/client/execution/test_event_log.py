@@ -116,7 +116,7 @@ async def test_a_slow_iteration_counts_again_after_a_cancel(worker: ScriptedWork
 
 
 async def settled_backlog(worker: ScriptedWorker) -> int:
-    """Let the loop read as much as it wants to; give what the worker could not get rid of."""
+    """Let the loop read as much as it wants to; return what the worker could not get rid of."""
     backlog = -1
     while worker.life.unsent_bytes != backlog:
         backlog = worker.life.unsent_bytes

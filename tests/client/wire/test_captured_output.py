@@ -93,7 +93,7 @@ async def test_over_the_bound_head_and_tail_are_kept_and_the_cut_is_told(worker:
 
 @pytest.fixture
 def pipes() -> Iterator[tuple[CapturePipes, int, int]]:
-    """Give the pipes and their write ends."""
+    """Return the pipes and their write ends."""
     (out, out_write), (err, err_write) = os.pipe(), os.pipe()
     for fd in (out, err):
         os.set_blocking(fd, False)

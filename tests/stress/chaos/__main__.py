@@ -136,7 +136,7 @@ class Run:
 
 
 async def run(seed: int, sessions: int, cells: int, *, may_mount: bool = False) -> Tally:
-    """Do a fault run; give what was done. On a failure its files are kept, and the error says where.
+    """Do a fault run; return what was done. On a failure its files are kept, and the error says where.
 
     Raises:
         AssertionError: a promise was broken; the text says which.

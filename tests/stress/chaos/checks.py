@@ -136,7 +136,7 @@ def _only_what_was_not_on_record(log: list[Line]) -> None:
 
 
 def execution_of(key: str) -> str:
-    """Give the execution that a call or a prompt is of."""
+    """Return the execution that a call or a prompt is of."""
     return key.partition(":")[0]
 
 
@@ -200,7 +200,7 @@ def check_store(path: Path, sessions: dict[str, set[str]]) -> None:
 
 
 def open_fds() -> set[str]:
-    """Give this process's open files: their numbers and what they are."""
+    """Return this process's open files: their numbers and what they are."""
     found: set[str] = set()
     for fd in os.listdir("/proc/self/fd"):
         try:
@@ -211,7 +211,7 @@ def open_fds() -> set[str]:
 
 
 def processes_with(variable: bytes) -> Iterator[str]:
-    """Give the processes that were started with an environment variable, whoever is their parent now."""
+    """Yield the processes that were started with an environment variable, also orphaned ones."""
     for name in os.listdir("/proc"):
         if not name.isdecimal() or int(name) == os.getpid():
             continue

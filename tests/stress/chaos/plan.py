@@ -154,7 +154,7 @@ _kept
 
 
 def kinds_of(seed: int, cells: int) -> list[Kind]:
-    """Give the kind of each cell: each kind at least once, where there are enough cells."""
+    """Return the kind of each cell: each kind at least once, where there are enough cells."""
     chance = random.Random(f"{seed}/cells")
     rest = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=max(0, cells - len(Kind)))
     kinds = [*Kind, *rest][:cells]
@@ -163,12 +163,12 @@ def kinds_of(seed: int, cells: int) -> list[Kind]:
 
 
 def code_of(kind: Kind, n: int) -> str:
-    """Give the code of cell number `n`."""
+    """Return the code of cell number `n`."""
     return _TEXTS[kind].format(n=n, place=n % 3, brace=BRACE, long=LONG)
 
 
 def faults_of(seed: int, session: int, kinds: list[Kind]) -> dict[int, Fault]:
-    """Give the faults of a session by the cells in which they come, each fault at least once."""
+    """Return the faults of a session by the cells in which they come, each fault at least once."""
     chance = random.Random(f"{seed}/faults/{session}")
     long = [n for n, kind in enumerate(kinds) if kind in LONG_FRAMES]
     cut = chance.sample(long, k=(len(long) + 1) // 2)

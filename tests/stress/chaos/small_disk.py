@@ -64,7 +64,7 @@ def own_namespace() -> bool:
 
 
 def small_disk(folder: Path, *, may_mount: bool) -> Disk:
-    """Give a disk whose folder is `folder`, which exists and is empty."""
+    """Return a disk whose folder is `folder`, which exists and is empty."""
     if may_mount and _mount("tmpfs", str(folder), "tmpfs", 0, f"size={_ROOM},mode=700") == 0:
         return Tmpfs(folder)
     return Limit(folder)

@@ -21,7 +21,7 @@ def command(*args: str) -> list[str]:
 
 
 def chaos(*args: str) -> dict[str, int]:
-    """Do a fault run as `make chaos` does; give the figures that it prints."""
+    """Do a fault run as `make chaos` does; return the figures that it prints."""
     done = subprocess.run(command(*args), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = re.findall(r"^ *([\d,]+) (.+)$", done.stdout, re.MULTILINE)

@@ -50,9 +50,9 @@ class Orders(msgspec.Struct, frozen=True):
     life: int
     """Counts the programs of one session."""
     stand_still: bool = True
-    """Whether to stop before a long frame is read."""
+    """Return whether to stop before a long frame is read."""
     again: bool = False
-    """Whether all of it has been done, and is only to be asked for again."""
+    """Return whether all of it has been done, and is only to be asked for again."""
 
 
 class Log:
@@ -240,7 +240,7 @@ def save(path: str, namespace: Any) -> None:
 
 
 def known_outcomes(path: Path) -> set[str]:
-    """Give the ids of the executions whose outcome a program of this session has seen."""
+    """Return the ids of the executions whose outcome a program of this session has seen."""
     words = (line.split() for line in path.read_text().splitlines())
     return {word[2] for word in words if word[1] == "outcome"}
 

@@ -185,7 +185,7 @@ def run_cases(order: Order, shared_fd: int) -> int:
 
 
 def _checked(check: Callable[..., None], *arguments: Any) -> str:
-    """Give what went wrong, or nothing."""
+    """Return what went wrong, or nothing."""
     signal.setitimer(signal.ITIMER_REAL, CASE_SECONDS)
     try:
         check(*arguments)

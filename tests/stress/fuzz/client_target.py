@@ -116,7 +116,7 @@ def _course(key: str) -> list[FromWorker]:
 
 
 def _honest(chance: Random) -> list[bytes]:
-    """Give frames of which each may follow those before it."""
+    """Return frames of which each may follow those before it."""
     frames: list[FromWorker] = []
     for key in _IDS:
         *said, failed, done = _course(key)
@@ -156,7 +156,7 @@ class ClientSessions:
         self._strays.append(describe(context, 1000))
 
     def make(self, chance: Random) -> tuple[bool, Case]:
-        """Give what a worker sends after it is ready: mostly of this session, some of any."""
+        """Return what a worker sends after it is ready: mostly of this session, some of any."""
         if chance.random() < 0.2:
             case = make_case(chance, golden(to_worker=False), wrong=0.4)
             return False, Case(case.frames, choice=case.choice)

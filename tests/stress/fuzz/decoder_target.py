@@ -37,7 +37,7 @@ class Decoders:
         self._done = 0
 
     def make(self, chance: Random) -> tuple[bool, Case]:
-        """Give a direction and a stream."""
+        """Return a direction and a stream."""
         to_worker = chance.random() < 0.5
         return to_worker, make_case(chance, golden(to_worker=to_worker))
 
@@ -83,7 +83,7 @@ class Decoders:
 
 
 def decode(to_worker: bool, case: Case) -> tuple[list[Message], RemoteProtocolError | None]:
-    """Decode in the case's chunks; give the messages and what the stream is broken by."""
+    """Decode in the case's chunks; return the messages and what the stream is broken by."""
     decoder = (WorkerDecoder if to_worker else ClientDecoder)(case.max_frame_bytes)
     messages: list[Message] = []
     error: RemoteProtocolError | None = None

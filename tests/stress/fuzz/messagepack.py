@@ -21,7 +21,7 @@ class Verbatim(bytes):
 
 
 def parse(body: bytes) -> Tree:
-    """Give the tree of a body.
+    """Return the tree of a body.
 
     Raises:
         msgspec.MsgspecError, ValueError, TypeError, RecursionError: it is no MessagePack.
@@ -39,7 +39,7 @@ def _to_tree(value: Any) -> Tree:
 
 
 def pack(tree: Tree) -> bytes:
-    """Give the bytes of a tree."""
+    """Return the bytes of a tree."""
     parts: list[bytes] = []
     _pack(tree, parts)
     return b"".join(parts)
@@ -63,7 +63,7 @@ def _pack(tree: Tree, parts: list[bytes]) -> None:
 
 
 def head(short: int, code16: int, count: int) -> bytes:
-    """Give the first bytes of an array or map."""
+    """Return the first bytes of an array or map."""
     if count < 16:
         return bytes([short | count])
     if count < 2**16:
@@ -72,7 +72,7 @@ def head(short: int, code16: int, count: int) -> bytes:
 
 
 def nested(depth: int, opening: bytes = b"\x91", core: bytes = b"\xc0") -> Verbatim:
-    """Give arrays (or, with `opening` 81 a1 61, maps) in each other."""
+    """Return arrays (or, with `opening` 81 a1 61, maps) in each other."""
     return Verbatim(opening * depth + core)
 
 

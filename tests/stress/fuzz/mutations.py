@@ -37,7 +37,7 @@ class Case:
         return b"".join(self.frames)
 
     def chunks(self) -> Iterator[bytes]:
-        """Give the stream in the pieces in which it arrives."""
+        """Return the stream in the pieces in which it arrives."""
         chance = Random(self.choice)
         stream = self.stream
         if chance.random() < 0.3:
@@ -74,7 +74,7 @@ class Corpus:
 
 @cache
 def golden(*, to_worker: bool) -> Corpus:
-    """Give the golden vectors of a direction, the invalid ones too."""
+    """Return the golden vectors of a direction, the invalid ones too."""
     corpus = Corpus()
     direction = "to_worker" if to_worker else "from_worker"
     for path in sorted(VECTORS.glob("*.json")):
@@ -128,7 +128,7 @@ BYTE_MUTATIONS: Final = (_flip, _flip, _flip, _poke, _truncate, _repeat, _cut_ou
 
 
 def _replace_somewhere(chance: Random, tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
-    """Give a copy of a tree in which one place, at any depth, is changed."""
+    """Return a copy of a tree in which one place, at any depth, is changed."""
     if isinstance(tree, Pairs) and tree and chance.random() < 0.85:
         pairs = Pairs(tree)
         place = chance.randrange(len(pairs))
@@ -175,7 +175,7 @@ def _mutate_fields(chance: Random, corpus: Corpus, tree: Pairs) -> Tree:
 
 
 def mutate_tree(chance: Random, corpus: Corpus, tree: Pairs) -> Tree:
-    """Give a message that differs in what it says."""
+    """Return a message that differs in what it says."""
     dice = chance.random()
     if dice < 0.35:
         return _mutate_fields(chance, corpus, tree)
@@ -202,7 +202,7 @@ def _wrapped(chance: Random, old: Tree) -> Tree:
 
 
 def mutate_body(chance: Random, corpus: Corpus) -> bytes:
-    """Give a body that is nearly one of the corpus."""
+    """Return a body that is nearly one of the corpus."""
     dice = chance.random()
     if dice < 0.55:
         tree = chance.choice(corpus.trees)
@@ -244,7 +244,7 @@ def _misframed(chance: Random, body: bytes, limit: int) -> bytes:
 
 
 def make_case(chance: Random, corpus: Corpus, *, wrong: float = 0.7) -> Case:
-    """Give a stream of one to eight frames of which a share of `wrong` is mutated."""
+    """Return a stream of one to eight frames of which a share of `wrong` is mutated."""
     limit = chance.choice(_LIMITS)
     frames: list[bytes] = []
     for _ in range(chance.choice((1, 1, 2, 3, 4, 8))):
@@ -276,6 +276,6 @@ def rearranged(chance: Random, frames: list[bytes]) -> list[bytes]:
 
 
 def describe(value: Any, most: int = 300) -> str:
-    """Give a repr that is short enough for a line."""
+    """Return a repr that is short enough for a line."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"

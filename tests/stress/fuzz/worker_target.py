@@ -104,7 +104,7 @@ class WorkerSessions:
         self._one = msgspec.msgpack.Decoder[ToWorker](ToWorker.__value__)
 
     def make(self, chance: Random) -> tuple[bool, Case]:
-        """Give the life of a worker."""
+        """Return the frames of the whole life of a worker."""
         if chance.random() < 0.15:
             # No greeting, or a strange one.
             return True, make_case(chance, golden(to_worker=True), wrong=1.0)
@@ -119,7 +119,7 @@ class WorkerSessions:
         return True, Case(frames, choice=chance.getrandbits(32))
 
     def _sound(self, chance: Random) -> list[bytes]:
-        """Give a frame that decodes, twice now and then."""
+        """Return a frame that decodes, twice now and then."""
         corpus = self._live if chance.random() < 0.8 else golden(to_worker=True)
         body = chance.choice(corpus.bodies)
         if chance.random() < 0.8:
@@ -233,7 +233,7 @@ class _Worker:
         self._end(error, greeted=greeted)
 
     def _greeted(self, case: Case) -> bool:
-        """Whether the stream begins with a greeting that a worker takes."""
+        """Return whether the stream begins with a greeting that a worker takes."""
         try:
             messages = WorkerDecoder().feed(case.stream)
         except RemoteProtocolError:

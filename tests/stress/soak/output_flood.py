@@ -149,7 +149,7 @@ def _check_result(result: pyrepl3.ExecutionResult, written: int, taken: int, bou
 
 
 async def lead(take: int, *, by_handler: bool) -> int:
-    """Give by how many bytes code that writes for ever is ahead of a slow reader who has taken `take`.
+    """Return by how many bytes code that writes for ever is ahead of a slow reader who has taken `take`.
 
     Nothing is cut here, so that it is the reader alone who holds the code back.
     """

@@ -17,7 +17,7 @@ GRACE = 5.0
 
 
 def resident_bytes(pid: int | str = "self") -> int:
-    """Give a process's resident memory; 0 for one that is gone."""
+    """Return a process's resident memory; 0 for one that is gone."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
     except (FileNotFoundError, ProcessLookupError):
@@ -25,7 +25,7 @@ def resident_bytes(pid: int | str = "self") -> int:
 
 
 def settled_bytes() -> int:
-    """Give our own resident memory without what only waits for the collector."""
+    """Return our own resident memory without what only waits for the collector."""
     gc.collect()
     return resident_bytes()
 
@@ -50,7 +50,7 @@ def _open_fds() -> Iterator[str]:
 
 
 def _marked_processes(marks: str) -> Iterator[int]:
-    """Give the processes, but for us, that were started with `TMPDIR=marks`, whoever is their parent now."""
+    """Yield the other processes that were started with `TMPDIR=marks`, also orphaned ones."""
     wanted = b"TMPDIR=" + os.fsencode(marks)
     for environ in Path("/proc").glob("[0-9]*/environ"):
         try:
@@ -132,7 +132,7 @@ class Sample:
 
 
 def growth(samples: list[Sample]) -> int:
-    """Give how many bytes memory grew in the second half of a run: from its third to its fourth quarter.
+    """Return how many bytes memory grew in the second half of a run: from its third to its fourth quarter.
 
     Medians of quarters, since allocators take and give back in leaps; what grows with each execution
     moves the median, a leap does not.

@@ -250,7 +250,7 @@ async def _closed_on(execution: pyrepl3.Execution) -> None:
 
 @contextmanager
 def own_folder() -> Generator[str]:
-    """Give a TMPDIR of our own, by which all that we start can be told; it must be empty at the end."""
+    """Yield a TMPDIR of our own, by which all that we start can be told; it must be empty at the end."""
     inherited = os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory(prefix="pyrepl3-soak-") as folder:
         os.environ["TMPDIR"] = tempfile.tempdir = folder

@@ -44,7 +44,7 @@ class Hand:
 
     @property
     def capabilities(self) -> dict[str, Callable[..., Any]]:
-        """Give the host functions by name."""
+        """Return the host functions by name."""
         return {"add": self._add, "hold": self._hold, "refuse": self._refuse}
 
     def _add(self, a: int, b: int) -> int:
@@ -65,7 +65,7 @@ class Hand:
     # --- running code --------------------------------------------------------------------------------
 
     def next(self) -> int:
-        """Give a number that no step before had: its cells are new to the compilation cache."""
+        """Return a number that no step before had: its cells are new to the compilation cache."""
         self.steps += 1
         return self.steps
 
@@ -110,7 +110,7 @@ class Hand:
 
 
 def failed(result: pyrepl3.ExecutionResult, code: str, kind: str, name: str) -> pyrepl3.ErrorInfo:
-    """Give the error of a result that must have failed in this way."""
+    """Return the error of a result that must have failed in this way."""
     if result.error is None:
         raise MismatchError(f"{code} gave {result.repr} and no {name}")
     check((result.error.kind, result.error.type), (kind, name), code)
