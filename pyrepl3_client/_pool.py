@@ -22,7 +22,7 @@ from pyrepl3_client._session.session import Session
 from pyrepl3_client.config import WorkerConfig, checked_modules
 from pyrepl3_client.errors import PyRepl3Error, SpawnError
 
-_AFTER_CHECKOUT: Final = 0.02
+_REFILL_DELAY: Final = 0.02
 """Seconds by which a replacement waits: starting one holds the loop for milliseconds, and who has just
 got a session wants to use it first."""
 _FIRST_BACKOFF: Final = 0.1
@@ -44,7 +44,7 @@ def seconds_until_refill(idle_workers: int, size: int, failures: int) -> float |
     return min(_FIRST_BACKOFF * 2.0 ** min(failures - 1, 20), _LONGEST_BACKOFF)
 
 
-def choose(idle_workers: Sequence[IdleWorker]) -> IdleWorker | None:
+def choose_idle_worker(idle_workers: Sequence[IdleWorker]) -> IdleWorker | None:
     """Decide which spare the next session gets: the oldest that is warm, else the oldest that lives."""
     living = [idle for idle in idle_workers if idle.alive]
     return next((idle for idle in living if idle.warm), living[0] if living else None)
@@ -96,8 +96,8 @@ class WorkerPool:
         self._fork_server: ForkServer | None = None
         self._idle_workers: list[IdleWorker] = []
         self._failures = 0
-        self._refill: asyncio.TimerHandle | None = None
-        self._changed: asyncio.Future[None] | None = None
+        self._refill_timer: asyncio.TimerHandle | None = None
+        self._warmed: asyncio.Future[None] | None = None
         self._open = False
 
     @property
@@ -122,9 +122,9 @@ class WorkerPool:
         limit = asyncio.timeout(self.config.spawn_timeout)
         try:
             async with limit:
-                await self._start_template()
+                await self._start_fork_server()
                 while self.waiting < self.size:
-                    await self._fill_up()
+                    await self._launch_or_wait()
         except BaseException as error:
             await self._close()
             if isinstance(error, TimeoutError) and limit.expired():
@@ -134,22 +134,22 @@ class WorkerPool:
             raise
         return self
 
-    async def _start_template(self) -> None:
+    async def _start_fork_server(self) -> None:
         if not self._fork:
             return
         self._fork_server = await ForkServer(self.config, spawn=self._spawn).__aenter__()
         self._launch = self._fork_server.launch
         await self._fork_server.wait_started()
 
-    async def _fill_up(self) -> None:
+    async def _launch_or_wait(self) -> None:
         if len(self._idle_workers) < self.size:
-            self._add()
+            self._launch_idle()
             # Starting one holds the loop; let others have a turn in between.
             await asyncio.sleep(0)
             return
-        self._changed = asyncio.get_running_loop().create_future()
+        self._warmed = asyncio.get_running_loop().create_future()
         ended = [idle.ended for idle in self._idle_workers]
-        await asyncio.wait([self._changed, *ended], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([self._warmed, *ended], return_when=asyncio.FIRST_COMPLETED)
         for future in ended:
             if future.done():
                 raise future.result()
@@ -186,43 +186,49 @@ class WorkerPool:
             raise PyRepl3Error("the pool is closed: use it as `async with WorkerPool(…) as pool`")
         durability = durability_of(store, recovery, max_attempts, on_recovery)
         async with open_with(
-            self._take, session_id, self.config, capabilities, on_output, on_input, durability=durability
+            self._take_or_launch,
+            session_id,
+            self.config,
+            capabilities,
+            on_output,
+            on_input,
+            durability=durability,
         ) as session:
             yield session
 
-    def _take(self, config: WorkerConfig) -> Worker:
-        idle = choose(self._idle_workers)
+    def _take_or_launch(self, config: WorkerConfig) -> Worker:
+        idle = choose_idle_worker(self._idle_workers)
         if idle is None:
             return self._launch(config)
         self._idle_workers.remove(idle)
         if self._open:
-            self._schedule(_AFTER_CHECKOUT)
+            self._schedule(_REFILL_DELAY)
         return idle.detach()
 
-    def _schedule(self, least: float = 0.0) -> None:
+    def _schedule(self, at_least: float = 0.0) -> None:
         seconds = seconds_until_refill(len(self._idle_workers), self.size, self._failures)
-        if seconds is not None and self._refill is None and self._open:
+        if seconds is not None and self._refill_timer is None and self._open:
             loop = asyncio.get_running_loop()
-            self._refill = loop.call_later(max(seconds, least), self._refill_one)
+            self._refill_timer = loop.call_later(max(seconds, at_least), self._refill_one)
 
     def _refill_one(self) -> None:
-        self._refill = None
+        self._refill_timer = None
         try:
-            self._add()
+            self._launch_idle()
         except SpawnError:
             # Whoever asks for a session meanwhile hears of it: their own start fails the same way.
             self._failures += 1
         self._schedule()
 
-    def _add(self) -> None:
-        self._idle_workers.append(IdleWorker(self._launch(self.config), self._on_warm, self._on_death))
+    def _launch_idle(self) -> None:
+        self._idle_workers.append(IdleWorker(self._launch(self.config), self._on_warm, self._on_idle_exit))
 
     def _on_warm(self) -> None:
         self._failures = 0
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
+        if self._warmed is not None and not self._warmed.done():
+            self._warmed.set_result(None)
 
-    def _on_death(self, idle: IdleWorker) -> None:
+    def _on_idle_exit(self, idle: IdleWorker) -> None:
         if idle in self._idle_workers:
             self._idle_workers.remove(idle)
             self._failures += 1
@@ -230,9 +236,9 @@ class WorkerPool:
 
     async def _close(self) -> None:
         self._open = False
-        if self._refill is not None:
-            self._refill.cancel()
-            self._refill = None
+        if self._refill_timer is not None:
+            self._refill_timer.cancel()
+            self._refill_timer = None
         if self._fork_server is not None:
             self._fork_server.close()
             self._fork_server = None

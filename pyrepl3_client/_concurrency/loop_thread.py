@@ -25,7 +25,7 @@ class LoopThread:
         ready: Future[asyncio.AbstractEventLoop] = Future()
         # A daemon, so that a program that forgets to leave a session can still end; the workers end with
         # the thread that started them.
-        self._thread = threading.Thread(target=_serve, args=(ready,), name=self._name, daemon=True)
+        self._thread = threading.Thread(target=_run_loop, args=(ready,), name=self._name, daemon=True)
         self._thread.start()
         self._loop = ready.result()
 
@@ -88,15 +88,15 @@ class LoopThread:
 
         scheduled = False
         interrupt: KeyboardInterrupt | None = None
-        passed_on: KeyboardInterrupt | None = None
+        forwarded: KeyboardInterrupt | None = None
         while True:
             try:
                 # All of it in here, where each Ctrl-C is caught: what was begun has to be cancelled.
                 if not scheduled:
                     scheduled = True
                     loop.call_soon_threadsafe(begin)
-                if interrupt is not passed_on:
-                    passed_on = interrupt
+                if interrupt is not forwarded:
+                    forwarded = interrupt
                     loop.call_soon_threadsafe(cancel)
                 wait([outcome])
                 break
@@ -129,7 +129,7 @@ async def _leave(context: AbstractAsyncContextManager[Any], error: BaseException
     return bool(await context.__aexit__(kind, error, None if error is None else error.__traceback__))
 
 
-def _serve(ready: Future[asyncio.AbstractEventLoop]) -> None:
+def _run_loop(ready: Future[asyncio.AbstractEventLoop]) -> None:
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         asyncio.set_event_loop(loop)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-_MOST_THREADS: Final = 32
+_MAX_THREADS: Final = 32
 _IDLE_SECONDS: Final = 0.2
 """How long a thread waits for more to do: long enough for code that calls in a loop."""
 
@@ -23,7 +23,7 @@ class CarriedError(Exception):
     """Stands for what a function raised that is no `Exception`; the class of each bears that one's name."""
 
 
-def _carried(raised: BaseException) -> CarriedError:
+def _wrap_base_exception(raised: BaseException) -> CarriedError:
     """Give what a future can hold and a task can raise without harm.
 
     A SystemExit, which is how every command line parser refuses an argument, would end the loop of
@@ -62,7 +62,7 @@ class ThreadPool:
         ended: asyncio.Future[None] = self._loop.create_future()
         self._busy[ended] = name
 
-        def settle(value: T | None, error: BaseException | None) -> None:
+        def set_outcome(value: T | None, error: BaseException | None) -> None:
             self._busy.pop(ended)
             if not ended.done():
                 ended.set_result(None)
@@ -84,27 +84,27 @@ class ThreadPool:
             except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001 - it is raised where the function is awaited
                 error = raised
             except BaseException as raised:  # noqa: BLE001 - as above
-                error = _carried(raised)
+                error = _wrap_base_exception(raised)
             # A loop that was closed meanwhile has nobody who waits.
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(settle, value, error)
+                self._loop.call_soon_threadsafe(set_outcome, value, error)
 
-        self._put(job)
+        self._submit(job)
         return await done
 
-    def _put(self, job: _Job) -> None:
+    def _submit(self, job: _Job) -> None:
         with self._lock:
             self._jobs.put(job)
             if self._idle:
                 self._idle -= 1
-            elif len(self._threads) < _MOST_THREADS:
-                thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            elif len(self._threads) < _MAX_THREADS:
+                thread = threading.Thread(target=self._run_jobs, name=self._name, daemon=True)
                 self._threads.add(thread)
                 thread.start()
             else:
                 self._surplus += 1
 
-    def _work(self) -> None:
+    def _run_jobs(self) -> None:
         while True:
             try:
                 job = self._jobs.get(timeout=_IDLE_SECONDS)

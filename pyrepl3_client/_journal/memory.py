@@ -24,7 +24,17 @@ from pyrepl3_client.errors import StoreError
 class _MemoryEntry:
     """An execution, its outcome where somebody may ask for it again, and its calls."""
 
-    __slots__ = ("attempts", "calls", "execution_id", "named", "outcome", "seq", "spec", "status", "well")
+    __slots__ = (
+        "attempts",
+        "calls",
+        "execution_id",
+        "named",
+        "outcome",
+        "seq",
+        "spec",
+        "status",
+        "succeeded",
+    )
 
     def __init__(self, seq: int, execution_id: str, spec: Spec, *, named: bool) -> None:
         self.seq = seq
@@ -34,7 +44,7 @@ class _MemoryEntry:
         self.status: Status = "started"
         self.attempts = 0
         self.outcome: bytes | None = None
-        self.well: bool | None = None
+        self.succeeded: bool | None = None
         self.calls: dict[str, CallRecord] | None = None
 
     @property
@@ -87,7 +97,12 @@ class MemoryJournal:
         return kept.outcome
 
     def end(
-        self, execution_id: str, outcome: Callable[[], bytes], *, rejected: bool, well: bool | None = None
+        self,
+        execution_id: str,
+        outcome: Callable[[], bytes],
+        *,
+        rejected: bool,
+        succeeded: bool | None = None,
     ) -> None:
         """Record an outcome, which is asked for only if somebody could want it again, and how it went."""
         kept = self._kept.get(execution_id)
@@ -98,7 +113,7 @@ class MemoryJournal:
         elif self._keep_none or (rejected and not self._keep_all):
             del self._kept[execution_id]
             return
-        kept.well = well
+        kept.succeeded = succeeded
         kept.status = "rejected" if rejected else "finished"
 
     def discard(self, execution_id: str) -> None:
@@ -107,7 +122,7 @@ class MemoryJournal:
 
     async def succeeded(self, execution_id: str) -> bool | None:
         """Say whether an execution ran to its end without an error."""
-        return self._require(execution_id).well
+        return self._require(execution_id).succeeded
 
     async def add_death(self, execution_id: str) -> int:
         """Count a death."""
@@ -145,13 +160,13 @@ class MemoryJournal:
     async def retry_call(self, execution_id: str, call_id: str) -> int:
         """Count another attempt at a call."""
         attempt = self._call(execution_id, call_id).attempt + 1
-        self._change(execution_id, call_id, attempt=attempt)
+        self._replace_call(execution_id, call_id, attempt=attempt)
         return attempt
 
     async def finish_call(self, execution_id: str, call_id: str, outcome: bytes) -> None:
         """Record a call's outcome."""
         if self._call(execution_id, call_id).outcome is None:
-            self._change(execution_id, call_id, outcome=outcome)
+            self._replace_call(execution_id, call_id, outcome=outcome)
 
     def _call(self, execution_id: str, call_id: str) -> CallRecord:
         call = (self._require(execution_id).calls or {}).get(call_id)
@@ -159,7 +174,7 @@ class MemoryJournal:
             raise StoreError(f"call {call_id!r} was never recorded")
         return call
 
-    def _change(self, execution_id: str, call_id: str, **changes: object) -> None:
+    def _replace_call(self, execution_id: str, call_id: str, **changes: object) -> None:
         calls = self._require(execution_id).calls
         if calls is not None:
             calls[call_id] = msgspec.structs.replace(calls[call_id], **changes)
@@ -183,9 +198,9 @@ class MemoryJournal:
         named = {digest for kept in self._checkpoints.values() for digest in kept.digests}
         for digest in [digest for digest in self._blobs if digest not in named]:
             del self._blobs[digest]
-        self._forget(checkpoint)
+        self._drop_covered(checkpoint)
 
-    def _forget(self, checkpoint: SavedCheckpoint) -> None:
+    def _drop_covered(self, checkpoint: SavedCheckpoint) -> None:
         if self._keep_all:
             return
         lost = {unsaved.name for unsaved in checkpoint.unsaved}

@@ -27,21 +27,21 @@ from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Restore, Restored
 _logger: Final = logging.getLogger("pyrepl3_client")
 AUTOMATIC: Final = "(automatic)"
 
-_IDLE: Final = 0.02
+_IDLE_SECONDS: Final = 0.02
 """Seconds without work after which a checkpoint disturbs nobody."""
-_MANY: Final = 1000
+_MAX_CELLS: Final = 1000
 """Cells since the last checkpoint at which one is due, idle or not."""
-_WORTH: Final = 20.0
+_WORK_PER_SAVE: Final = 20.0
 """A checkpoint is due, idle or not, when the cells since the last one have run this many times as long."""
-_LEAST_WORK: Final = 1.0
+_MIN_WORK_SECONDS: Final = 1.0
 """Seconds of work that are not worth a checkpoint while the session is busy."""
 _CODE_SECONDS: Final = 5.0
 """How long the objects' own code may take in a checkpoint that nobody has asked for."""
-_ALL_SECONDS: Final = 60.0
+_SILENCE_SECONDS: Final = 60.0
 """How long such a checkpoint, or a recovery's restore, may be silent until the worker is taken to be stuck.
 
 Gigabytes take ten seconds each, and a worker that is ended for nothing costs more than the wait."""
-_MARGIN: Final = 1024
+_FRAME_MARGIN: Final = 1024
 _BLOB_MARGIN: Final = 16
 
 
@@ -80,17 +80,17 @@ class CheckpointScheduler:
         self._on_trouble = on_trouble
         self._automatic = automatic
         self._eager = eager
-        self._known: tuple[str, ...] = ()
+        self._known_digests: tuple[str, ...] = ()
         self._lock = asyncio.Lock()
         self._cells = 0
-        self._work = 0.0
-        self._cost = 0.0
-        self._stirred = False
-        self._troubles = 0
+        self._work_seconds = 0.0
+        self._last_save_seconds = 0.0
+        self._active_since_timer = False
+        self._failures = 0
         """Checkpoints in a row, unasked for, that have ended their worker or were too large."""
-        self._liar: WorkerHandle | None = None
+        self._misbehaved_worker: WorkerHandle | None = None
         """The worker that was ended for a checkpoint that broke the protocol."""
-        self._waived = 0
+        self._cells_to_skip = 0
         """Cells that have to end before the next one is tried."""
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -100,33 +100,35 @@ class CheckpointScheduler:
         """Whether anything has run since the last checkpoint that is on record, and is saved unasked."""
         return self._automatic and (self._cells > 0 or self._lock.locked())
 
-    def ended(self, duration: float, *, urgent: bool) -> None:
+    def execution_ended(self, duration: float, *, urgent: bool) -> None:
         """Take note of a cell that has ended after `duration` seconds; `urgent` ones cannot be run again."""
         if not self._automatic:
             return
         self._cells += 1
-        self._work += duration
-        self._stirred = True
-        self._waived = max(0, self._waived - 1)
-        self._plan(urgent=urgent)
+        self._work_seconds += duration
+        self._active_since_timer = True
+        self._cells_to_skip = max(0, self._cells_to_skip - 1)
+        self._schedule(urgent=urgent)
 
-    def refilled(self) -> None:
+    def note_replay(self) -> None:
         """Take note of a namespace that was brought back by running cells again."""
         if self._automatic:
             self._cells += 1
-            self._plan(urgent=False)
+            self._schedule(urgent=False)
 
-    def _plan(self, *, urgent: bool) -> None:
-        if not self._may_begin():
+    def _schedule(self, *, urgent: bool) -> None:
+        if not self._may_start():
             return
         if urgent or self._eager or self._is_due():
-            self._begin()
+            self._start_save()
         elif self._timer is None:
-            self._timer = self._task_owner.loop.call_later(max(_IDLE, 2 * self._cost), self._on_timer)
+            self._timer = self._task_owner.loop.call_later(
+                max(_IDLE_SECONDS, 2 * self._last_save_seconds), self._on_timer
+            )
 
-    def _may_begin(self) -> bool:
+    def _may_start(self) -> bool:
         # One that is under way plans again when it is done; one that is waived, when enough cells have ended.
-        return self._task is None and not self._waived
+        return self._task is None and not self._cells_to_skip
 
     def stop(self) -> None:
         """Take no more checkpoints unasked."""
@@ -138,65 +140,69 @@ class CheckpointScheduler:
             self._task.cancel()
 
     def _is_due(self) -> bool:
-        return self._cells >= _MANY or self._work > max(_LEAST_WORK, _WORTH * self._cost)
+        return self._cells >= _MAX_CELLS or self._work_seconds > max(
+            _MIN_WORK_SECONDS, _WORK_PER_SAVE * self._last_save_seconds
+        )
 
     def _on_timer(self) -> None:
         self._timer = None
         busy = self._queue.oldest is not None
-        if not self._stirred and not busy:
-            if self._cells and self._may_begin():
-                self._begin()
+        if not self._active_since_timer and not busy:
+            if self._cells and self._may_start():
+                self._start_save()
             return
-        self._stirred = False
+        self._active_since_timer = False
         if not busy:
             # The end of what runs stirs again; without it nobody would.
-            self._timer = self._task_owner.loop.call_later(max(_IDLE, 2 * self._cost), self._on_timer)
+            self._timer = self._task_owner.loop.call_later(
+                max(_IDLE_SECONDS, 2 * self._last_save_seconds), self._on_timer
+            )
 
-    def _begin(self) -> None:
+    def _start_save(self) -> None:
         if self._worker() is not None:
-            task = self._task_owner.start(self._save_unasked(), "checkpoint")
+            task = self._task_owner.start(self._save_automatically(), "checkpoint")
             if not task.done():
                 self._task = task
 
-    async def _save_unasked(self) -> None:
+    async def _save_automatically(self) -> None:
         worker = self._worker()
         try:
-            await self.save(AUTOMATIC, _CODE_SECONDS + _ALL_SECONDS, _CODE_SECONDS)
+            await self.save(AUTOMATIC, _CODE_SECONDS + _SILENCE_SECONDS, _CODE_SECONDS)
         except WorkerDied as error:
-            self._has_cost_a_worker(error)
+            self._worker_lost(error)
             return
         except WorkerUnresponsive as error:
             if worker is not None:
                 worker.connection.end(f"its checkpoint did not end: {error}")
-            self._has_cost_a_worker(error)
+            self._worker_lost(error)
             return
         except SessionClosed:
             return
         except CheckpointTooLarge as error:
-            self._put_off(f"no automatic checkpoint was taken ({error})")
+            self._postpone(f"no automatic checkpoint was taken ({error})")
             return
         except PyRepl3Error as error:
             # Nothing is lost: a recovery runs the cells again. The next cell leads to another try.
             _logger.warning("an automatic checkpoint failed: %s", error)
-            if worker is not None and worker is self._liar:
-                self._has_cost_a_worker(error)
+            if worker is not None and worker is self._misbehaved_worker:
+                self._worker_lost(error)
             return
         finally:
             self._task = None
-        self._troubles = 0
+        self._failures = 0
         if self._automatic and self._cells:
-            self._plan(urgent=False)
+            self._schedule(urgent=False)
 
-    def _has_cost_a_worker(self, error: PyRepl3Error) -> None:
-        self._put_off(f"an automatic checkpoint ended its worker ({error})")
+    def _worker_lost(self, error: PyRepl3Error) -> None:
+        self._postpone(f"an automatic checkpoint ended its worker ({error})")
 
-    def _put_off(self, what: str) -> None:
+    def _postpone(self, what: str) -> None:
         """Wait longer each time, or the next worker, filled again, would end the same way at once."""
-        self._troubles += 1
-        self._waived = 2**self._troubles
+        self._failures += 1
+        self._cells_to_skip = 2**self._failures
         self._on_trouble(
-            f"{what}; the next one is tried after {self._waived} more cells, and until then a recovery runs "
-            "again what came after the last one"
+            f"{what}; the next one is tried after {self._cells_to_skip} more cells, and until then a "
+            "recovery runs again what came after the last one"
         )
 
     async def save_last(self, seconds: float) -> None:
@@ -233,19 +239,19 @@ class CheckpointScheduler:
             if worker is None:
                 raise WorkerDied("there is no worker that could take a checkpoint")
             seq = self._queue.last_seq
-            cells, work = self._cells, self._work
-            self._cells, self._work = 0, 0.0
+            cells, work = self._cells, self._work_seconds
+            self._cells, self._work_seconds = 0, 0.0
             started = self._task_owner.loop.time()
             try:
-                saved = await self._take(worker, checkpoint_id, seq, timeout, code_seconds)
+                saved = await self._request(worker, checkpoint_id, seq, timeout, code_seconds)
             except BaseException:
                 self._cells += cells
-                self._work += work
+                self._work_seconds += work
                 raise
-            self._cost = self._task_owner.loop.time() - started
+            self._last_save_seconds = self._task_owner.loop.time() - started
             return saved
 
-    async def _take(
+    async def _request(
         self,
         worker: WorkerHandle,
         checkpoint_id: str,
@@ -253,24 +259,24 @@ class CheckpointScheduler:
         timeout: float | None,
         code_seconds: float | None,
     ) -> Checkpointed:
-        parts = CheckpointAssembler(self._known, self._max_bytes)
+        parts = CheckpointAssembler(self._known_digests, self._max_bytes)
         while True:
             # One that is longer than a frame comes in parts; the last one has the data.
-            known = [*self._known, *parts.blobs]
+            known = [*self._known_digests, *parts.blobs]
             request = Checkpoint(checkpoint_id=checkpoint_id, known=known, timeout=code_seconds)
             part = await worker.requests.ask(request, Checkpointed, checkpoint_id, timeout, urgent=False)
             try:
                 if parts.add(part):
                     break
             except ProtocolError as error:
-                self._liar = worker
+                self._misbehaved_worker = worker
                 worker.connection.end(f"it broke the protocol: {error}", error)
                 raise
         needs = tuple(part.needs)
         await self._record.save(
             SavedCheckpoint(checkpoint_id, seq, part.data, needs, tuple(part.unsaved)), parts.blobs
         )
-        self._known = needs
+        self._known_digests = needs
         return part
 
     # --- restoring -----------------------------------------------------------------------------------
@@ -279,7 +285,7 @@ class CheckpointScheduler:
         self,
         worker: WorkerHandle,
         checkpoint: SavedCheckpoint,
-        timeout: float | None = _ALL_SECONDS,
+        timeout: float | None = _SILENCE_SECONDS,
         *,
         history: bool = True,
         keep: list[str] | None = None,
@@ -296,7 +302,7 @@ class CheckpointScheduler:
         blobs = await self._record.blobs(checkpoint.digests)
         limit = worker.connection.max_frame_bytes
         part: dict[str, bytes] = {}
-        start = size = len(checkpoint.manifest) + len(checkpoint.checkpoint_id) * 4 + _MARGIN
+        start = size = len(checkpoint.manifest) + len(checkpoint.checkpoint_id) * 4 + _FRAME_MARGIN
         if start > limit:
             raise ProtocolError(f"checkpoint {checkpoint.checkpoint_id!r} has too many names for one frame")
         name = checkpoint.checkpoint_id
@@ -312,7 +318,7 @@ class CheckpointScheduler:
             checkpoint_id=name, data=checkpoint.manifest, blobs=part, history=history, keep=keep or []
         )
         restored = await worker.requests.ask(last, Restored, name, timeout, urgent=False)
-        self._known = checkpoint.digests
+        self._known_digests = checkpoint.digests
         return restored
 
     async def restore_named(
@@ -330,13 +336,13 @@ class CheckpointScheduler:
         )
         await self._record.save(start, {})
         # That has the history of then; the next one, of now.
-        self.ended(0.0, urgent=True)
+        self.execution_ended(0.0, urgent=True)
         return restored
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Another worker, another namespace: nothing is known there."""
         self._cells = 0
-        self._work = 0.0
+        self._work_seconds = 0.0
 
 
 class CheckpointTooLarge(StoreError):  # noqa: N818 - names what happened, like SessionClosed
@@ -350,11 +356,11 @@ class CheckpointAssembler:
     worker's when it restores them: a session's memory gives them to the session's own workers alone.
     """
 
-    def __init__(self, known: Iterable[str], most_bytes: int) -> None:
-        """Hold nothing; the parent has the contents of the `known` digests, and takes `most_bytes` more."""
+    def __init__(self, known: Iterable[str], max_bytes: int) -> None:
+        """Hold nothing; the parent has the contents of the `known` digests, and takes `max_bytes` more."""
         self.blobs: dict[str, bytes] = {}
-        self._known = frozenset(known)
-        self._most = most_bytes
+        self._known_digests = frozenset(known)
+        self._max_bytes = max_bytes
         self._bytes = 0
 
     def add(self, part: Checkpointed) -> bool:
@@ -366,20 +372,20 @@ class CheckpointAssembler:
             TooLargeError: with it they are too much.
         """
         for digest, blob in part.blobs.items():
-            if digest in self._known or digest in self.blobs:
+            if digest in self._known_digests or digest in self.blobs:
                 raise ProtocolError("a part of its checkpoint brings contents that we have already")
             self._bytes += len(blob) + len(digest)
-        if self._bytes > self._most:
+        if self._bytes > self._max_bytes:
             raise CheckpointTooLarge(
-                f"the checkpoint takes more than {self._most:,} bytes (max_checkpoint_bytes): raise that in "
-                "the WorkerConfig, or keep less in the namespace"
+                f"the checkpoint takes more than {self._max_bytes:,} bytes (max_checkpoint_bytes): raise "
+                "that in the WorkerConfig, or keep less in the namespace"
             )
         self.blobs.update(part.blobs)
         if not part.data:
             if not part.blobs:
                 raise ProtocolError("a part of its checkpoint is empty and not the last")
             return False
-        missing = sum(digest not in self._known and digest not in self.blobs for digest in part.needs)
+        missing = sum(digest not in self._known_digests and digest not in self.blobs for digest in part.needs)
         if missing:
             raise ProtocolError(f"its checkpoint needs {missing:,} contents that it never sent")
         return True

@@ -10,7 +10,7 @@ from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
-from pyrepl3_client._session.recorder import OutcomeDelivery, join_live, outcome_of
+from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Error, Result
 
@@ -50,10 +50,10 @@ class JournalRecorder:
         self._task_owner = task_owner
         self._max_execution_time = max_execution_time
         self._max_attempts = max_attempts
-        self._live: dict[str, ExecutionRecord] = {}
+        self._in_flight: dict[str, ExecutionRecord] = {}
         """Executions that have no recorded outcome yet."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._early: dict[str, tuple[Outcome, bool]] = {}
+        self._held_outcomes: dict[str, tuple[Outcome, bool]] = {}
         """Outcomes of executions that are not on record yet; whether not to run them again."""
 
     @property
@@ -66,11 +66,11 @@ class JournalRecorder:
     def submit(self, execution: ExecutionRecord, *, named: bool) -> ExecutionRecord:
         """Take an execution; it waits in the queue until it is on record. See `Recorder`."""
         execution_id = execution.execution_id
-        live = self._live.get(execution_id) if named else None
-        if live is not None:
-            return join_live(live, execution)
+        in_flight = self._in_flight.get(execution_id) if named else None
+        if in_flight is not None:
+            return join_in_flight(in_flight, execution)
         self._queue.reserve(execution)
-        self._live[execution_id] = execution
+        self._in_flight[execution_id] = execution
         self._start_recording(execution)
         return execution
 
@@ -97,9 +97,9 @@ class JournalRecorder:
                 )
             if attempts >= self._max_attempts:
                 text = f"execution {execution_id!r} was given up: its process ended {attempts} times"
-                self._early[execution_id] = Rejected("worker_died", text, attempts=attempts), True
+                self._held_outcomes[execution_id] = Rejected("worker_died", text, attempts=attempts), True
             self._queue.reserve(execution)
-            self._live[execution_id] = execution
+            self._in_flight[execution_id] = execution
             self._start_recording(execution)
 
     def _start_recording(self, execution: ExecutionRecord) -> None:
@@ -117,10 +117,10 @@ class JournalRecorder:
         def submit(entry: Entry) -> None:
             execution.number = entry.seq
             execution.attempts = max(execution.attempts, entry.attempts + 1)
-            early = self._early.pop(execution_id, None)
-            if early is not None:
+            held = self._held_outcomes.pop(execution_id, None)
+            if held is not None:
                 self._queue.drop(execution)
-                self._settle(execution, early[0], final=early[1])
+                self._record_outcome(execution, held[0], final=held[1])
             else:
                 self._queue.release(execution)
 
@@ -136,34 +136,34 @@ class JournalRecorder:
             execution.mark_done()
             self._delivery.deliver(execution, outcome, before=before)
         finally:
-            self._live.pop(execution_id, None)
-            self._early.pop(execution_id, None)
+            self._in_flight.pop(execution_id, None)
+            self._held_outcomes.pop(execution_id, None)
 
     # --- their ends ----------------------------------------------------------------------------------
 
-    def ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
+    def execution_ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
         """Record the last message of an execution, and deliver it when it is on record. See `Recorder`."""
         rejection = self._delivery.rejection(execution)
         final = final or rejection is not None
-        self._settle(execution, rejection or outcome_of(execution, last), final=final)
-        self._checkpoints.ended(last.duration, urgent=final)
+        self._record_outcome(execution, rejection or outcome_of(execution, last), final=final)
+        self._checkpoints.execution_ended(last.duration, urgent=final)
 
     def reject(self, execution: ExecutionRecord, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker. See `Recorder`."""
         self._queue.drop(execution)
-        self._settle(execution, rejection, final=True)
+        self._record_outcome(execution, rejection, final=True)
 
-    def _settle(self, execution: ExecutionRecord, outcome: Outcome, *, final: bool) -> None:
+    def _record_outcome(self, execution: ExecutionRecord, outcome: Outcome, *, final: bool) -> None:
         execution_id = execution.execution_id
         if execution.number == 0:
-            self._early[execution_id] = outcome, final
+            self._held_outcomes[execution_id] = outcome, final
             return
         self._queue.ending[execution_id] = final
         self._task_owner.start(
-            self._record_outcome(execution_id, encode_outcome(outcome), final=final), "outcome"
+            self._write_outcome(execution_id, encode_outcome(outcome), final=final), "outcome"
         )
 
-    async def _record_outcome(self, execution_id: str, data: bytes, *, final: bool) -> None:
+    async def _write_outcome(self, execution_id: str, data: bytes, *, final: bool) -> None:
         try:
             await self._journal.settle(execution_id, data, rejected=final)
         except StoreError as error:
@@ -176,7 +176,7 @@ class JournalRecorder:
 
     def abandon(self, execution: ExecutionRecord, error: Exception) -> None:
         """End an execution for its caller. See `Recorder`."""
-        self._live.pop(execution.execution_id, None)
+        self._in_flight.pop(execution.execution_id, None)
         task = self._tasks.get(execution.execution_id)
         if task is not None:
             task.cancel()
@@ -186,7 +186,7 @@ class JournalRecorder:
 
     def abandon_all(self) -> None:
         """The session ends. See `Recorder`."""
-        self._live.clear()
+        self._in_flight.clear()
         for task in list(self._tasks.values()):
             task.cancel()
 

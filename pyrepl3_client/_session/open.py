@@ -74,14 +74,14 @@ async def open_session(
             assert result.value == 2
     """
     durability = durability_of(store, recovery, max_attempts, on_recovery)
-    standby = SharedForkServer()
+    fork_server = SharedForkServer()
     try:
         async with open_with(
-            standby.launch, session_id, config, capabilities, on_output, on_input, durability=durability
+            fork_server.launch, session_id, config, capabilities, on_output, on_input, durability=durability
         ) as session:
             yield session
     finally:
-        standby.close()
+        fork_server.close()
 
 
 def durability_of(
@@ -96,14 +96,14 @@ def durability_of(
         ValueError: it means nothing.
     """
     return Durability(
-        open_journal=None if store is None else _opening(store),
+        open_journal=None if store is None else _journal_opener(store),
         recovery=_checked_policy(recovery),
         max_attempts=_checked_attempts(max_attempts),
         on_recovery=on_recovery,
     )
 
 
-def _opening(store: str | os.PathLike[str]) -> OpenJournal:
+def _journal_opener(store: str | os.PathLike[str]) -> OpenJournal:
     async def open_journal(session_id: str, on_lost: Callable[[StoreError], None]) -> Journal:
         # Resonate takes a moment to import, and only sessions with a store need it.
         from pyrepl3_client.durable.stores import open_store  # noqa: PLC0415 - see above

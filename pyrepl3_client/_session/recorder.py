@@ -41,7 +41,7 @@ class Recorder(Protocol):
         """
         ...
 
-    def ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
+    def execution_ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
         """Record the last message of an execution, and deliver it when it is on record.
 
         A `final` one is not to be run again for its effect.
@@ -123,16 +123,16 @@ class OutcomeDelivery:
             self.notices.clear()
 
 
-def join_live(live: ExecutionRecord, execution: ExecutionRecord) -> ExecutionRecord:
+def join_in_flight(in_flight: ExecutionRecord, execution: ExecutionRecord) -> ExecutionRecord:
     """Return the execution that is under way under the id of one that is submitted.
 
     Raises:
         ExecutionIdConflict: the id stands for other code.
     """
-    if live.code != execution.code:
-        raise conflict(execution.execution_id, live.code, execution.code)
-    live.share_with(execution)
-    return live
+    if in_flight.code != execution.code:
+        raise conflict(execution.execution_id, in_flight.code, execution.code)
+    in_flight.share_with(execution)
+    return in_flight
 
 
 def outcome_of(execution: ExecutionRecord, last: Result | Error) -> EndedOutcome:

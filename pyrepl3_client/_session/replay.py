@@ -19,7 +19,7 @@ from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.messages import Unsaved
 
 _logger: Final = logging.getLogger("pyrepl3_client")
-SLOW: Final = 10.0
+SLOW_SECONDS: Final = 10.0
 """Seconds after which the log says what a recovery is waiting for."""
 
 
@@ -43,30 +43,30 @@ class Replay:
         self._max_attempts = max_attempts
         self._diverged = diverged
         self._deaths: Counter[str] = Counter()
-        self._running = ""
+        self._running_id = ""
         self._unrestorable = ""
         """Why the newest checkpoint cannot be brought back."""
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self.restored_from: str | None = None
         self.replayed: list[str] = []
         self.lost: dict[str, Unsaved] = {}
         self.remade: dict[str, str] = {}
-        self.skipped: dict[str, str] = {}
+        self.skip_reasons: dict[str, str] = {}
 
     @property
-    def skips(self) -> tuple[Skipped, ...]:
+    def skipped(self) -> tuple[Skipped, ...]:
         """What was left out."""
-        return tuple(Skipped(key, reason) for key, reason in self.skipped.items())
+        return tuple(Skipped(key, reason) for key, reason in self.skip_reasons.items())
 
     def count_failure(self) -> None:
         """The worker died under us: count it against what it was at."""
-        self._deaths[self._running] += 1
-        if self._running == "" and self._deaths[""] >= self._max_attempts:
+        self._deaths[self._running_id] += 1
+        if self._running_id == "" and self._deaths[""] >= self._max_attempts:
             self._unrestorable = "restoring it ended its worker each time"
 
-    async def run(self, incarnation: WorkerHandle) -> None:
+    async def run(self, worker: WorkerHandle) -> None:
         """Bring the namespace back in a worker that is ready and empty.
 
         Raises:
@@ -75,14 +75,14 @@ class Replay:
             ProtocolError: it cannot bring the checkpoint back.
             StoreError: the record cannot be read.
         """
-        self._forget()
-        self._running = ""
+        self._reset()
+        self._running_id = ""
         checkpoint, entries = await self._plan()
         if checkpoint is not None and checkpoint.manifest:
-            await self._restore(incarnation, checkpoint)
+            await self._restore(worker, checkpoint)
         for entry in entries:
             await self._run_again(entry)
-        self._running = ""
+        self._running_id = ""
         # What was sent to the last worker and has not ended is not in this namespace.
         start = 0 if checkpoint is None else checkpoint.after_seq
         self._queue.last_seq = max([start, *(entry.seq for entry in entries)])
@@ -100,11 +100,11 @@ class Replay:
             known = [e for e in history.entries if e.seq > start]
             if checkpoint is not None and self._unrestorable:
                 return await self._plan_without(checkpoint, known)
-        await self._tell_of_stopped(known)
+        await self._report_stopped(known)
         ended = [entry for entry in known if self._has_ended(entry)]
         if self._policy == "checkpoint":
             for entry in ended:
-                self.skipped[entry.execution_id] = (
+                self.skip_reasons[entry.execution_id] = (
                     "it ended after the checkpoint, and finished cells are not run again"
                 )
             ended = []
@@ -118,11 +118,11 @@ class Replay:
         In its place comes an empty one, so that what is saved next is newer.
         """
         name = checkpoint.checkpoint_id
-        first = await self._restarted_after()
+        first = await self._last_seq_before_restart()
         again = [entry for entry in await self._record.entries(2**62) if entry.seq > first]
         if self._policy == "checkpoint":
             again = []
-        self.skipped["(restore)"] = f"checkpoint {name!r} cannot be restored: {self._unrestorable}" + (
+        self.skip_reasons["(restore)"] = f"checkpoint {name!r} cannot be restored: {self._unrestorable}" + (
             "; the cells that are on record are run again instead" if again else ""
         )
         if not again and name != RESET:
@@ -131,21 +131,21 @@ class Replay:
                 msgspec.structs.replace(checkpoint, checkpoint_id=f"(unread, {name} {checkpoint.after_seq})"),
                 {},
             )
-        await self._tell_of_stopped(again or later)
+        await self._report_stopped(again or later)
         empty = SavedCheckpoint(name, checkpoint.after_seq, b"", ())
         return empty, [entry for entry in again if self._has_ended(entry)]
 
-    async def _restarted_after(self) -> int:
+    async def _last_seq_before_restart(self) -> int:
         """Give the number of the last execution before a restart, 0 if there was none: those don't count."""
         reset = await self._record.checkpoint(RESET)
         return 0 if reset is None or reset.manifest else reset.after_seq
 
-    async def _tell_of_stopped(self, entries: list[Entry]) -> None:
+    async def _report_stopped(self, entries: list[Entry]) -> None:
         for entry in entries:
             if entry.status != "rejected":
                 continue
             if await self._record.succeeded(entry.execution_id) is not None:
-                self.skipped[entry.execution_id] = (
+                self.skip_reasons[entry.execution_id] = (
                     "it was stopped, or took longer than it had; what it had done by then is not made again"
                 )
 
@@ -154,20 +154,20 @@ class Replay:
             return self._queue.ending.get(entry.execution_id) is False
         return entry.status == "finished"
 
-    async def _restore(self, incarnation: WorkerHandle, checkpoint: SavedCheckpoint) -> None:
+    async def _restore(self, worker: WorkerHandle, checkpoint: SavedCheckpoint) -> None:
         try:
-            restored = await self._checkpoints.restore(incarnation, checkpoint)
+            restored = await self._checkpoints.restore(worker, checkpoint)
         except ProtocolError as error:
-            if not incarnation.connection.ended.done():
+            if not worker.connection.ended.done():
                 # Its worker has said so, and so would the next one.
                 self._unrestorable = str(error)
             raise
         self.restored_from = checkpoint.checkpoint_id
         self.lost = {unsaved.name: unsaved for unsaved in restored.unsaved}
         if self.lost and self._policy == "auto":
-            await self._remake_names(incarnation, checkpoint)
+            await self._remake_names(worker, checkpoint)
 
-    async def _remake_names(self, incarnation: WorkerHandle, checkpoint: SavedCheckpoint) -> None:
+    async def _remake_names(self, worker: WorkerHandle, checkpoint: SavedCheckpoint) -> None:
         """Run again the cells that made what the checkpoint could not hold.
 
         They see the namespace as it was saved, and afterwards it is restored once more, so that only those
@@ -176,7 +176,7 @@ class Replay:
         # What is lost of `Out` alone, under a number, no cell has bound.
         wanted = {name for name in self.lost if name.isidentifier()}
         makers: list[Entry] = []
-        first = await self._restarted_after()
+        first = await self._last_seq_before_restart()
         for entry in reversed(await self._record.entries(checkpoint.after_seq)):
             if not wanted or entry.seq <= first:
                 break
@@ -189,16 +189,16 @@ class Replay:
             return
         for entry in reversed(makers):
             await self._run_again(entry)
-        self._running = ""
-        there = await incarnation.names()
+        self._running_id = ""
+        there = await worker.names()
         # What needs another name that was made again has a value in the checkpoint, and can have it now.
         keep = [
             name
             for name, unsaved in self.lost.items()
             if name in there and not unsaved.reason.startswith("it needs ")
         ]
-        await self._checkpoints.restore(incarnation, checkpoint, keep=keep)
-        there = await incarnation.names()
+        await self._checkpoints.restore(worker, checkpoint, keep=keep)
+        there = await worker.names()
         self.lost = {name: unsaved for name, unsaved in self.lost.items() if name not in there}
         self.remade = {name: maker for name, maker in self.remade.items() if name in there}
 
@@ -206,29 +206,31 @@ class Replay:
         """Run an execution again, silently; its questions are answered from the record."""
         execution_id = entry.execution_id
         if self._deaths[execution_id] >= self._max_attempts:
-            self.skipped[execution_id] = (
+            self.skip_reasons[execution_id] = (
                 f"it ended its worker {self._deaths[execution_id]} times when run again"
             )
             return
-        self._running = execution_id
+        self._running_id = execution_id
         self._queue.recorded.expect(execution_id, await self._record.calls(execution_id), closed=True)
         execution = ExecutionRecord(
             self._queue, execution_id, entry.spec, entry.spec.timeout, None, None,
             check=False, keep=False, is_replay=True,
         )  # fmt: skip
         self._queue.send(execution)
-        slow = asyncio.get_running_loop().call_later(SLOW, _warn_slow, execution_id)
+        slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, _warn_slow, execution_id)
         try:
             result = await execution.result()
         finally:
             slow.cancel()
         self.replayed.append(execution_id)
         if execution_id in self._diverged:
-            self.skipped[execution_id] = self._diverged.pop(execution_id)
+            self.skip_reasons[execution_id] = self._diverged.pop(execution_id)
         elif result.error is not None and result.error.kind in ("cancelled", "timeout"):
-            self.skipped[execution_id] = f"it did not end by itself when run again: {result.error.message}"
+            self.skip_reasons[execution_id] = (
+                f"it did not end by itself when run again: {result.error.message}"
+            )
         elif result.error is not None and await self._record.succeeded(execution_id):
-            self.skipped[execution_id] = (
+            self.skip_reasons[execution_id] = (
                 f"it failed when run again: {truncated(f'{result.error.type}: {result.error.message}')}"
             )
 
@@ -238,5 +240,5 @@ def _warn_slow(execution_id: str) -> None:
         "a session that comes back has been running %r again for %g s; session.cancel() leaves it out, and "
         "so does opening it with recovery='checkpoint'",
         execution_id,
-        SLOW,
+        SLOW_SECONDS,
     )

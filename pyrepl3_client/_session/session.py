@@ -30,7 +30,7 @@ from pyrepl3_schemas.messages import (
 )
 
 _RESULT_MODES: Final = frozenset(get_args(ResultMode.__value__))
-_REASONS: Final = frozenset(get_args(CancelReason.__value__))
+_CANCEL_REASONS: Final = frozenset(get_args(CancelReason.__value__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +211,8 @@ class Session:
 
     async def cancel(self, reason: CancelReason = "cancelled") -> bool:
         """Stop what runs now and wait until it is over; say whether anything ran. See `Execution.cancel`."""
-        if reason not in _REASONS:
-            raise ValueError(f"reason must be one of {sorted(_REASONS)}, not {reason!r}")
+        if reason not in _CANCEL_REASONS:
+            raise ValueError(f"reason must be one of {sorted(_CANCEL_REASONS)}, not {reason!r}")
         execution = self._queue.oldest
         if execution is None:
             return False

@@ -314,7 +314,7 @@ class SessionSupervisor:
                 "session %r could not come back: %s", self.session_id, error
             )
             if self.state is SessionState.STARTING:
-                self._mark_dead(_final_error(error))
+                self._mark_dead(_recovery_failed_error(error))
 
     def _recovery_done(self, task: asyncio.Task[None]) -> None:
         if self.recovery_task is task:
@@ -396,7 +396,7 @@ class SessionSupervisor:
             restored_from=replay.restored_from,
             replayed=tuple(replay.replayed),
             lost=tuple(replay.lost.values()),
-            skipped=replay.skips,
+            skipped=replay.skipped,
             remade=tuple(replay.remade.items()),
             seconds=seconds,
         )
@@ -404,7 +404,7 @@ class SessionSupervisor:
         if certificate is not None or report.lost or report.skipped or report.remade:
             self._notices.append(str(report))
         if replay.replayed:
-            self.checkpoints.refilled()
+            self.checkpoints.note_replay()
         self._become_ready()
         # A task of its own: the handler may ask the session something, which has come back by now.
         self._task_owner.start(self._call_recovery_handler(report), "on_recovery")
@@ -440,7 +440,7 @@ class SessionSupervisor:
                 self._start_failed()
                 raise
             self._require_starting()
-            self.checkpoints.forget()
+            self.checkpoints.reset()
             try:
                 await self.record.save(SavedCheckpoint(RESET, self.queue.last_seq, b"", ()), {})
             except StoreError as error:
@@ -572,7 +572,7 @@ class SessionSupervisor:
         last: Result | ErrorMessage,
         final: bool,  # noqa: FBT001
     ) -> None:
-        self.recorder.ended(execution, last, final)
+        self.recorder.execution_ended(execution, last, final)
 
     def _ready_worker_or_none(self) -> WorkerHandle | None:
         return self.worker if self.state is SessionState.READY else None
@@ -588,7 +588,7 @@ async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-def _final_error(error: SpawnError | StoreError) -> SpawnError | StoreError:
+def _recovery_failed_error(error: SpawnError | StoreError) -> SpawnError | StoreError:
     """Say of a store's failure, which may be over soon, that it is too late for this session object."""
     if not isinstance(error, StoreError):
         return error

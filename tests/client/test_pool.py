@@ -11,7 +11,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import SessionState, WorkerConfig, WorkerPool
 from pyrepl3_client._launch.idle_worker import IdleWorker
 from pyrepl3_client._launch.worker import Worker
-from pyrepl3_client._pool import choose, seconds_until_refill
+from pyrepl3_client._pool import choose_idle_worker, seconds_until_refill
 from pyrepl3_client.testing import ScriptedWorker
 from tests.client.launch.test_spawn import child
 from tests.helpers.scripted_sessions import ONE, script_basics, turns_until
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    ("spares", "size", "failures", "seconds"),
+    ("idle", "size", "failures", "seconds"),
     [
         (2, 2, 0, None),
         (3, 2, 5, None),
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.anyio
         (0, 1, 1000, 10.0),
     ],
 )
-def test_when_to_refill(spares: int, size: int, failures: int, seconds: float | None) -> None:
-    assert seconds_until_refill(spares, size, failures) == seconds
+def test_when_to_refill(idle: int, size: int, failures: int, seconds: float | None) -> None:
+    assert seconds_until_refill(idle, size, failures) == seconds
 
 
 class Starter:
@@ -53,18 +53,18 @@ class Starter:
 
 async def test_the_oldest_warm_one_is_chosen_and_a_dead_one_never() -> None:
     starter = Starter()
-    spares = [IdleWorker(starter(WorkerConfig()), lambda: None, lambda spare: None) for _ in range(3)]
-    assert choose([]) is None
-    assert choose(spares) is spares[0]
-    spares[1].warm = spares[2].warm = True
-    assert choose(spares) is spares[1]
+    idle = [IdleWorker(starter(WorkerConfig()), lambda: None, lambda spare: None) for _ in range(3)]
+    assert choose_idle_worker([]) is None
+    assert choose_idle_worker(idle) is idle[0]
+    idle[1].warm = idle[2].warm = True
+    assert choose_idle_worker(idle) is idle[1]
     starter.workers[1].life.exit(1)
-    assert choose(spares) is spares[2]
-    for spare in spares:
+    assert choose_idle_worker(idle) is idle[2]
+    for spare in idle:
         spare.warm = False
         spare.kill()
         await spare.ended
-    assert choose(spares) is None
+    assert choose_idle_worker(idle) is None
 
 
 async def test_all_are_warm_on_entry_and_one_is_taken_for_good() -> None:

@@ -1,4 +1,4 @@
-"""When an automatic checkpoint begins: one at a time, and not while they are waived."""
+"""When an automatic checkpoint begins: one at a time, and not while cells are skipped."""
 
 import asyncio
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.anyio
 class Counting(CheckpointScheduler):
     begun = 0
 
-    def _begin(self) -> None:
+    def _start_save(self) -> None:
         self.begun += 1
 
 
-@pytest.mark.parametrize(("under_way", "waived", "begun"), [(True, 0, 0), (False, 1, 0), (False, 0, 1)])
-async def test_a_timer_that_was_set_earlier_begins_no_second_and_no_waived_one(
-    worker: ScriptedWorker, under_way: bool, waived: int, begun: int
+@pytest.mark.parametrize(("under_way", "skipping", "begun"), [(True, 0, 0), (False, 1, 0), (False, 0, 1)])
+async def test_a_timer_that_was_set_earlier_begins_no_second_and_no_skipped_one(
+    worker: ScriptedWorker, under_way: bool, skipping: int, begun: int
 ) -> None:
     async with opened(worker) as session:
         scheduler = Counting(
@@ -38,7 +38,7 @@ async def test_a_timer_that_was_set_earlier_begins_no_second_and_no_waived_one(
             max_bytes=1000,
         )
         scheduler._cells = 1
-        scheduler._waived = waived
+        scheduler._cells_to_skip = skipping
         task = asyncio.create_task(asyncio.sleep(0))
         scheduler._task = task if under_way else None
         scheduler._on_timer()
