@@ -1,4 +1,4 @@
-"""What small cells and many short prints must keep although they take short ways."""
+"""The fast paths for small cells and many short prints keep what the slow ones promise."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.helpers.real_sessions import outcome, run
 pytestmark = pytest.mark.anyio
 
 BURST = "for i in range(3000): print('x', end='')\n"
-"""Enough in a row for the short way to be open."""
+"""Enough prints in a row to take the fast path."""
 
 TURNS = """
 import asyncio
@@ -79,7 +79,7 @@ async def test_streams_keep_their_order_within_a_burst(session: pyrepl3.Session)
     assert "".join(data for _, data in parts[where + 1 :]) == "x" * 3000
 
 
-async def test_a_kept_write_writes_for_whoever_calls_it(session: pyrepl3.Session) -> None:
+async def test_a_kept_write_writes_for_the_cell_that_calls_it(session: pyrepl3.Session) -> None:
     """`write = sys.stdout.write` is a well known way to print faster; it outlives its cell."""
     first = await session.execute("import sys\n" + BURST + "write = sys.stdout.write\nwrite('first\\n')")
     second = await session.execute("write('second\\n')")

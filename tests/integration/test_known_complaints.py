@@ -53,7 +53,7 @@ async def test_row_3_a_dead_worker_says_why(session: pyrepl3.Session) -> None:
 async def test_row_5_a_busy_session_restarts(session: pyrepl3.Session) -> None:
     """Row 5: a kernel that is busy, or hung, cannot be restarted."""
     for code in ("while True: pass", HANG, STUBBORN[1].code):
-        # Flushed, for what runs next may hold the GIL, and nobody could do it then.
+        # Flushed here: what runs next may hold the GIL, and no other thread could do it then.
         execution = session.start(f"print('ready', flush=True)\n{code}")
         await seen(execution)
         with anyio.fail_after(10):
@@ -327,7 +327,7 @@ async def test_row_25_completion_and_inspection_answer_while_code_runs(shared: p
 
 
 async def test_row_26_a_session_from_the_pool_is_there_at_once() -> None:
-    """Row 26: kernels start slowly, and nobody knows how slowly."""
+    """Row 26: kernels start slowly, and how slowly is not known."""
     async with pyrepl3.WorkerPool(1, quick(), warm=("decimal",)) as pool:
         begin = time.monotonic()
         async with pool.open_session() as session:
