@@ -1,16 +1,16 @@
-"""The boundary between a worker and the machine, drawn by the worker itself before any code is near.
+"""The boundary between a worker and the machine. The worker sets it up itself, before any user's code runs.
 
-    apply            reads the order that the client gives, and carries it out
-    rlimits          rlimits, no new privileges, a session of its own: for every worker but "none"
-    strict           all of "strict", in the order in which it can be done
-      namespaces       a keeper outside, an init inside, and a network, processes and files of its own
-      mounts           the root directory that shows nothing else
-      landlock         the second wall around files, and around signals and TCP ports
-      seccomp          system calls that no code needs
-      visible_paths    what Python needs to see
-    in_force         what is really in force in this process, for `ready`
-    syscalls         system calls by number
+    apply            `confine`: reads the client's order (`--confine`), and carries it out
+    rlimits          rlimits, no new privileges, a session of its own: at the levels "limits" and "strict"
+    strict           the level "strict": its steps in the only possible order, and a check of the result
+      namespaces       user, mount, PID and network namespaces; a keeper process outside, an init inside
+      mounts           a root directory that shows only the visible paths
+      landlock         a second boundary around files, and one around signals and TCP ports
+      seccomp          a filter that refuses system calls which no session needs
+      visible_paths    the paths that Python and programs need
+    in_force         what is really in force in this process, for the message `ready`
+    syscalls         system calls by number, with errors as exceptions
 
-A process that is confined stays so, with all that it will ever start. Nothing here is loaded by a worker of
-level "none".
+A confined process stays confined, and so does everything that it starts. A worker of level "none" loads
+only `apply` and `in_force`.
 """

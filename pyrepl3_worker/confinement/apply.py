@@ -1,4 +1,4 @@
-"""Carries out a parent's order to be confined, or says why not and ends."""
+"""Carries out the client's order to confine this process, or prints why it cannot and exits."""
 
 import os
 import sys
@@ -8,71 +8,75 @@ if TYPE_CHECKING:
     from pyrepl3_schemas.confinement import Confinement
 
 EXIT_UNCONFINED: Final = 78
-"""EX_CONFIG of sysexits.h: the machine can't do what was required."""
-_STRICT: Final = '{"level":"strict"'
-"""How our own client's strict orders begin."""
+"""The exit code if the machine can't do what is required (EX_CONFIG of sysexits.h)."""
+_STRICT_PREFIX: Final = '{"level":"strict"'
+"""The first characters of strict orders from our own client."""
 
 
 def confine(text: str, parent: int | None) -> int | None:
-    """Go behind the boundary that `--confine` orders. Call it in a process of one thread.
+    """Confine this process as `--confine` orders. It must have only one thread.
 
-    The calling process may become the keeper of its own child, in which this returns.
+    The calling process may become the keeper process of its own child, and this returns in the child.
+
+    Args:
+        text: the order, as JSON.
+        parent: pid of the process that started this one, if known.
 
     Returns:
-        The parent to die with, as far as it can still be seen from here.
+        The pid of the parent to die with; None if it cannot be seen from the new namespaces.
     """
-    # The keeper and init are forked before anything is imported: a small process is quickly copied, and
-    # the worker, a copy too, has to copy each page that it writes to.
-    entry = _enter(parent) if text.startswith(_STRICT) else None
+    # The keeper and init are forked before anything is imported: forking a small process is fast, and
+    # the worker is a fork too, so every page that it writes to has to be copied.
+    entry = _enter_namespaces(parent) if text.startswith(_STRICT_PREFIX) else None
     from pyrepl3_schemas.confinement import unpack_confinement
 
     try:
         order = unpack_confinement(text)
     except ValueError as error:
-        _end(f"--confine is not understood: {error}")
+        _exit_unconfined(f"--confine is not understood: {error}")
     if order.level == "none":
         return parent
     from pyrepl3_worker.confinement import rlimits
 
-    rlimits.leave_the_parents_session()
+    rlimits.start_own_session()
     if order.level == "limits":
-        rlimits.give_up_privileges()
+        rlimits.drop_privileges()
     else:
-        parent = _confine_strictly(order, parent, entry or _enter(parent))
-    rlimits.limit(order)
+        parent = _confine_strict(order, parent, entry or _enter_namespaces(parent))
+    rlimits.set_rlimits(order)
     return parent
 
 
-class _Entry:
-    """What came of going into namespaces."""
+class _NamespaceEntry:
+    """The outcome of entering namespaces."""
 
     def __init__(self, refusal: OSError | None) -> None:
-        """`refusal`: the kernel's, if it did not allow it."""
+        """Keep the kernel's error in `refusal`; None if it allowed the namespaces."""
         self.refusal = refusal
 
 
-def _enter(parent: int | None) -> _Entry:
+def _enter_namespaces(parent: int | None) -> _NamespaceEntry:
     from pyrepl3_worker.confinement import namespaces
 
     try:
         namespaces.enter(parent)
     except OSError as error:
-        return _Entry(error)
-    return _Entry(None)
+        return _NamespaceEntry(error)
+    return _NamespaceEntry(None)
 
 
-def _confine_strictly(order: "Confinement", parent: int | None, entry: _Entry) -> int | None:
+def _confine_strict(order: "Confinement", parent: int | None, entry: _NamespaceEntry) -> int | None:
     from pyrepl3_worker.confinement import strict
 
     try:
         strict.confine(order, parent, entry.refusal)
-    except strict.RefusedError as error:
-        _end(str(error))
-    # Behind a keeper the parent can't be seen: the keeper dies with it, and this process with the keeper.
+    except strict.ConfinementUnavailableError as error:
+        _exit_unconfined(str(error))
+    # In namespaces the parent can't be seen: the keeper dies with it, and this process with the keeper.
     return parent if entry.refusal is not None else None
 
 
-def _end(reason: str) -> NoReturn:
+def _exit_unconfined(reason: str) -> NoReturn:
     sys.stderr.write(f"pyrepl3-worker: {reason}\n")
     sys.stderr.flush()
     os._exit(EXIT_UNCONFINED)

@@ -1,53 +1,53 @@
-"""What bounds this process, as `ready` tells it: facts that have been checked, never wishes."""
+"""The list of what confines this process, for `ready`: only what has been checked."""
 
 import errno
 from typing import Final
 
 _in_force: Final = ["dies_with_parent", "private_stdio"]
-_figures: Final[dict[str, int]] = {}
-_ERRORS: Final = {
+_limits: Final[dict[str, int]] = {}
+_LIMIT_BY_ERRNO: Final = {
     errno.EMFILE: "max_open_files",
     errno.EFBIG: "max_file_bytes",
     errno.ENOSPC: "work_bytes",
 }
-_NO_THREAD: Final = "can't start new thread"
+_THREAD_ERROR: Final = "can't start new thread"
 
 
 def add(*names: str) -> None:
-    """Something more bounds this process from now on."""
+    """Add features that confine this process from now on."""
     _in_force.extend(names)
 
 
-def add_limit(name: str, most: int) -> None:
-    """A figure bounds this process from now on, and `limit_met` knows it."""
-    _figures[name] = most
+def add_limit(name: str, value: int) -> None:
+    """Add a limit of this process and its value, which `exceeded_limit` then recognises."""
+    _limits[name] = value
     if name not in _in_force:
         _in_force.append(name)
 
 
 def active() -> list[str]:
-    """Give all of it, in the order in which it came into force."""
+    """Return the features and limits in force, in the order in which they were added."""
     return list(_in_force)
 
 
-def limit_met(error: BaseException) -> str:
-    """Say which limit an exception tells of, and how to raise it; empty for none."""
-    name = _name_of(error) if _figures else ""
-    if name not in _figures:
+def exceeded_limit(error: BaseException) -> str:
+    """Return which limit caused an exception, and how to raise it; empty if none did."""
+    name = _limit_name(error) if _limits else ""
+    if name not in _limits:
         return ""
     place = "SandboxPolicy" if name == "work_bytes" else "ResourceLimits"
-    return f"{name}={_figures[name]}; raise it in the {place} if that is too low"
+    return f"{name}={_limits[name]}; raise it in the {place} if that is too low"
 
 
-def _name_of(error: BaseException) -> str:
-    # Python's own types alone: to look at others is to run the code's own attributes.
+def _limit_name(error: BaseException) -> str:
+    # Only Python's own types: reading attributes of others may run the user's code.
     match type(error):
         case t if t is MemoryError:
             return "max_memory_bytes"
         case t if t is OSError:
             assert isinstance(error, OSError)
-            return _ERRORS.get(error.errno or 0, "")
-        case t if t is RuntimeError and error.args == (_NO_THREAD,):
+            return _LIMIT_BY_ERRNO.get(error.errno or 0, "")
+        case t if t is RuntimeError and error.args == (_THREAD_ERROR,):
             return "max_processes"
         case _:
             return ""

@@ -1,7 +1,7 @@
-"""Landlock: a process gives up what it may reach, for itself and all that it will ever start.
+"""Landlock: a process gives up access to files, ports and signals, for itself and all that it starts.
 
-Needs no privilege and no namespace. Where there are namespaces it is the second wall behind them.
-See landlock(7); rights that a kernel does not know are left out, and reported as not in force.
+It needs no privilege and no namespace. With namespaces, it is a second boundary inside them.
+See landlock(7); rights that a kernel does not know are left out, and not reported as in force.
 """
 
 import ctypes
@@ -22,10 +22,10 @@ _RULE_PORT: Final = 2
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
-_FILE_ONLY: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
-_READ: Final = _EXECUTE | _READ_FILE | _READ_DIR
-_RIGHTS: Final = ((1, 13), (2, 14), (3, 15), (5, 16))
-"""From which ABI on how many of the rights to files are known."""
+_RIGHTS_TO_FILES: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
+_RIGHTS_TO_READ: Final = _EXECUTE | _READ_FILE | _READ_DIR
+_FILE_RIGHTS_BY_ABI: Final = ((1, 13), (2, 14), (3, 15), (5, 16))
+"""Pairs of an ABI version and the number of rights to files that it knows."""
 _BIND_TCP, _CONNECT_TCP = 1, 2
 _NETWORK_ABI: Final = 4
 _SCOPE_ABI: Final = 6
@@ -33,14 +33,14 @@ _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 
 
 class LandlockRules(msgspec.Struct, frozen=True):
-    """What stays within reach."""
+    """What stays accessible."""
 
     readable: Iterable[str]
     writable: Iterable[str]
     tcp_ports: Iterable[int] | None
-    """Ports to connect to, and none to listen at; None: as the namespace allows."""
+    """Ports that may be connected to, while none may be listened at; None for no restriction."""
     scoped: bool
-    """Whether abstract sockets outside are out of reach; signals always are."""
+    """Whether abstract sockets of other processes are refused; signals to them always are."""
 
 
 class _Ruleset(ctypes.Structure):
@@ -56,39 +56,41 @@ class _PortRule(ctypes.Structure):
     _fields_ = (("rights", ctypes.c_uint64), ("port", ctypes.c_uint64))
 
 
-def version() -> int:
-    """Give the kernel's Landlock ABI, 0 where there is none."""
+def abi_version() -> int:
+    """Return the kernel's Landlock ABI version; 0 if it has no Landlock."""
     try:
         return syscalls.call(_CREATE_RULESET, None, 0, 1)
     except OSError:
         return 0
 
 
-def restrict(access: LandlockRules) -> list[str]:
-    """Give up all but `access`, for this process (of one thread, without new privileges) and its children.
+def restrict(rules: LandlockRules) -> list[str]:
+    """Refuse everything except `rules` to this process and all that it starts.
+
+    The process must have only one thread, and have set "no new privileges".
 
     Returns:
-        What is in force: `files`, `tcp`, `signals`, `abstract_sockets`.
+        What is in force then: `files`, `tcp`, `signals`, `abstract_sockets`.
 
     Raises:
         OSError: the kernel has no Landlock, or refused.
     """
-    abi = version()
+    abi = abi_version()
     if abi == 0:
         raise OSError("the kernel has no Landlock (Linux 5.13 and lsm=landlock)")
-    every = (1 << max(count for known, count in _RIGHTS if abi >= known)) - 1
-    ports = access.tcp_ports if abi >= _NETWORK_ABI else None
+    all_rights = (1 << max(count for known, count in _FILE_RIGHTS_BY_ABI if abi >= known)) - 1
+    ports = rules.tcp_ports if abi >= _NETWORK_ABI else None
     network = 0 if ports is None else _BIND_TCP | _CONNECT_TCP
     scope = 0
     if abi >= _SCOPE_ABI:
-        scope = _SIGNALS | (_ABSTRACT_SOCKETS if access.scoped else 0)
-    form = _Ruleset(every, network, scope)
-    ruleset = syscalls.call(_CREATE_RULESET, form, ctypes.sizeof(form), 0)
+        scope = _SIGNALS | (_ABSTRACT_SOCKETS if rules.scoped else 0)
+    attributes = _Ruleset(all_rights, network, scope)
+    ruleset = syscalls.call(_CREATE_RULESET, attributes, ctypes.sizeof(attributes), 0)
     try:
-        for path in access.readable:
-            _allow(ruleset, path, _READ)
-        for path in access.writable:
-            _allow(ruleset, path, every)
+        for path in rules.readable:
+            _add_path_rule(ruleset, path, _RIGHTS_TO_READ)
+        for path in rules.writable:
+            _add_path_rule(ruleset, path, all_rights)
         for port in ports or ():
             syscalls.call(_ADD_RULE, ruleset, _RULE_PORT, _PortRule(_CONNECT_TCP, port), 0)
         syscalls.call(_RESTRICT_SELF, ruleset, 0)
@@ -98,14 +100,14 @@ def restrict(access: LandlockRules) -> list[str]:
     return [name for name, there in names if there]
 
 
-def _allow(ruleset: int, path: str, rights: int) -> None:
+def _add_path_rule(ruleset: int, path: str, rights: int) -> None:
     try:
         parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
         if not stat.S_ISDIR(os.fstat(parent).st_mode):
-            rights &= _FILE_ONLY
+            rights &= _RIGHTS_TO_FILES
         syscalls.call(_ADD_RULE, ruleset, _RULE_PATH, _PathRule(rights, parent), 0)
     finally:
         os.close(parent)

@@ -1,11 +1,12 @@
-"""Namespaces of one's own, with a keeper outside and an init inside.
+"""Enters new namespaces, with a keeper process outside and an init process inside.
 
     parent ── keeper ─┬─ init     process 1 of the namespace: collects orphans
-                      └─ worker   process 2: goes on from here
+                      └─ worker   process 2: `enter` returns in it
 
-The keeper is the process that the parent started, and all that the parent knows. It hands on the wake-up
-signal, ends as the worker ended, and takes init with it; when init ends, the kernel kills whatever is in
-the namespace, also what left its session and its parent. The code can neither see nor signal the keeper.
+The keeper is the process that the parent started, and the only one that the parent knows. It forwards the
+wake-up signal to the worker. When the worker ends, it ends in the same way, and kills init; when init
+ends, the kernel kills every process in the namespace, also those that left the worker's session or
+process tree. The user's code can neither see nor signal the keeper.
 """
 
 import os
@@ -17,9 +18,9 @@ from typing import Final, NoReturn
 from pyrepl3_schemas.constants import WAKEUP_SIGNAL
 from pyrepl3_worker.confinement import syscalls
 
-_HEARD: Final = (signal.SIGCHLD, WAKEUP_SIGNAL, signal.SIGTERM)
-_MOST_FDS: Final = 1 << 20
-_BASE: Final = (
+_KEEPER_SIGNALS: Final = (signal.SIGCHLD, WAKEUP_SIGNAL, signal.SIGTERM)
+_MAX_FDS: Final = 1 << 20
+_NAMESPACE_FLAGS: Final = (
     os.CLONE_NEWUSER
     | os.CLONE_NEWNS
     | os.CLONE_NEWPID
@@ -30,7 +31,9 @@ _BASE: Final = (
 
 
 def enter(parent: int | None) -> None:
-    """Go on in new namespaces, as a child of the calling process, which keeps it. `leave_network` is apart.
+    """Enter new namespaces: return in a child of the calling process, which becomes its keeper.
+
+    The network namespace is entered by `leave_network`.
 
     Args:
         parent: the process that started this one.
@@ -39,7 +42,7 @@ def enter(parent: int | None) -> None:
         OSError: the kernel or its settings do not allow it; nothing has changed.
     """
     uid, gid = os.getuid(), os.getgid()
-    os.unshare(_BASE)
+    os.unshare(_NAMESPACE_FLAGS)
     for name, text in ("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1"):
         fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -52,22 +55,22 @@ def enter(parent: int | None) -> None:
     if os.getsid(0) != os.getpid():
         os.setsid()
     keeper = os.pidfd_open(os.getpid())
-    # What comes from now on is not lost: a wake-up signal sent early is handed on.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+    # Signals that arrive from now on stay pending: an early wake-up signal is forwarded too.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _KEEPER_SIGNALS)
     init = os.fork()
     if init == 0:
-        _collect(keeper)
+        _run_init(keeper)
     worker = os.fork()
     if worker != 0:
-        _keep(init, worker)
-    _follow(keeper)
+        _run_keeper(init, worker)
+    _die_with_keeper(keeper)
     os.close(keeper)
     os.setsid()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_network() -> None:
-    """Have a network of one's own: nothing there but one's own loopback. Needs the capabilities of `enter`.
+    """Enter a network namespace that has only its own loopback. It needs the capabilities of `enter`.
 
     Raises:
         OSError: the kernel or its settings do not allow it.
@@ -77,14 +80,14 @@ def leave_network() -> None:
     import struct
 
     os.unshare(os.CLONE_NEWNET)
-    # The code's own processes may talk to each other; nobody else is in this network.
+    # The worker's processes may connect to each other; no others are in this network.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         # SIOCSIFFLAGS, IFF_UP
         fcntl.ioctl(probe, 0x8914, struct.pack("16sH14x", b"lo", 1))
 
 
-def _follow(keeper: int) -> None:
-    """Have the kernel end this process with the keeper, which no number names in here."""
+def _die_with_keeper(keeper: int) -> None:
+    """Have the kernel kill this process when the keeper ends; `keeper` is a pidfd: its pid is hidden."""
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     poller = select.poll()
     poller.register(keeper, select.POLLIN)
@@ -92,20 +95,20 @@ def _follow(keeper: int) -> None:
         os._exit(0)
 
 
-def _collect(keeper: int) -> NoReturn:
-    """Be init."""
-    _follow(keeper)
-    # Out of reach of ptrace and /proc/1/mem.
+def _run_init(keeper: int) -> NoReturn:
+    """Run as init: collect the exit statuses of orphans, until the keeper or this process is killed."""
+    _die_with_keeper(keeper)
+    # Neither ptrace nor /proc/1/mem can reach this process then.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     os.setsid()
-    os.closerange(0, _MOST_FDS)
+    os.closerange(0, _MAX_FDS)
     while True:
         signal.sigwait((signal.SIGCHLD,))
-        _reap()
+        _reap_children()
 
 
-def _reap() -> dict[int, int]:
-    """Give the exit statuses of the children that have ended, by pid."""
+def _reap_children() -> dict[int, int]:
+    """Collect the children that have ended; return their wait statuses by pid."""
     statuses: dict[int, int] = {}
     while True:
         try:
@@ -117,32 +120,32 @@ def _reap() -> dict[int, int]:
         statuses[pid] = status
 
 
-def _keep(init: int, worker: int) -> NoReturn:
-    """Be the keeper."""
+def _run_keeper(init: int, worker: int) -> NoReturn:
+    """Run as the keeper: forward signals to the worker, and end as it ends."""
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    os.closerange(0, _MOST_FDS)
+    os.closerange(0, _MAX_FDS)
     told = False
     while True:
-        number = signal.sigwait(_HEARD)
+        number = signal.sigwait(_KEEPER_SIGNALS)
         if number == WAKEUP_SIGNAL:
             os.kill(worker, WAKEUP_SIGNAL)
         elif number == signal.SIGTERM:
-            # The parent's way to kill: init's end is the end of all.
+            # The parent's request to kill: when init ends, everything ends.
             told = True
             os.kill(init, signal.SIGKILL)
         else:
-            statuses = _reap()
+            statuses = _reap_children()
             if init in statuses:
-                # Whatever ended it, the kernel has ended and collected the worker before.
-                _end_as(statuses.get(worker, signal.SIGKILL))
+                # For whatever reason init ended, the kernel has killed and collected the worker before.
+                _exit_with_status(statuses.get(worker, signal.SIGKILL))
             if worker in statuses:
                 os.kill(init, signal.SIGKILL)
                 os.waitpid(init, 0)
-                _end_as(signal.SIGKILL if told else statuses[worker])
+                _exit_with_status(signal.SIGKILL if told else statuses[worker])
 
 
-def _end_as(status: int) -> NoReturn:
-    """End as another process did, by its wait status."""
+def _exit_with_status(status: int) -> NoReturn:
+    """Exit in the same way as another process, by its wait status: with its code or by its signal."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,4 +1,4 @@
-"""What needs no feature of the kernel but old ones: rlimits, no new privileges, a session of one's own."""
+"""Confinement that every kernel has: rlimits, no new privileges, no core dumps, a session of its own."""
 
 import os
 import resource
@@ -9,19 +9,19 @@ from pyrepl3_worker.confinement import in_force, syscalls
 if TYPE_CHECKING:
     from pyrepl3_schemas.confinement import Confinement
 
-_LEAST_OPEN_FILES: Final = 64
+_MIN_OPEN_FILES: Final = 64
 """The worker itself needs some."""
 
 
-def leave_the_parents_session() -> None:
-    """Lead a session and a process group of one's own, without a terminal."""
+def start_own_session() -> None:
+    """Make this process the leader of its own session and process group, without a terminal."""
     if os.getsid(0) != os.getpid():
         os.setsid()
     in_force.add("own_session")
 
 
-def give_up_privileges() -> None:
-    """Have set-user-id programs and file capabilities mean nothing any more; leave no core dumps."""
+def drop_privileges() -> None:
+    """Make set-user-id programs and file capabilities ineffective from now on; disable core dumps."""
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     if syscalls.prctl(syscalls.PR_GET_NO_NEW_PRIVS) == 1:
         in_force.add("no_new_privs")
@@ -29,10 +29,10 @@ def give_up_privileges() -> None:
     in_force.add("no_core_dumps")
 
 
-def limit(order: "Confinement") -> None:
-    """Set the rlimits, soft and hard: the code can lower them, and not raise them again.
+def set_rlimits(order: "Confinement") -> None:
+    """Set the order's rlimits, soft and hard: the user's code can lower them, but not raise them.
 
-    RLIMIT_NPROC counts all processes of the user, or of the user namespace where there is one.
+    RLIMIT_NPROC counts all processes of the user, or those of the user namespace if there is one.
     """
     wanted = (
         ("max_processes", resource.RLIMIT_NPROC, order.max_processes),
@@ -40,22 +40,22 @@ def limit(order: "Confinement") -> None:
         ("max_file_bytes", resource.RLIMIT_FSIZE, order.max_file_bytes),
         ("max_open_files", resource.RLIMIT_NOFILE, order.max_open_files),
     )
-    for name, number, most in wanted:
-        if most is not None:
-            _set(name, number, most, most)
+    for name, number, value in wanted:
+        if value is not None:
+            _set_rlimit(name, number, value, value)
     if order.max_cpu_seconds is not None:
-        # A second between SIGXCPU, which says what happened, and SIGKILL for who does not hear it.
-        _set("max_cpu_seconds", resource.RLIMIT_CPU, order.max_cpu_seconds, order.max_cpu_seconds + 1)
+        # SIGXCPU, which tells the cause; and SIGKILL a second later, for a process that ignores it.
+        _set_rlimit("max_cpu_seconds", resource.RLIMIT_CPU, order.max_cpu_seconds, order.max_cpu_seconds + 1)
 
 
-def _set(name: str, number: int, soft: int, hard: int) -> None:
+def _set_rlimit(name: str, number: int, soft: int, hard: int) -> None:
     if number == resource.RLIMIT_NOFILE:
-        soft = hard = max(soft, _LEAST_OPEN_FILES)
-    most = resource.getrlimit(number)[1]
-    if most != resource.RLIM_INFINITY:
-        soft, hard = min(soft, most), min(hard, most)
+        soft = hard = max(soft, _MIN_OPEN_FILES)
+    value = resource.getrlimit(number)[1]
+    if value != resource.RLIM_INFINITY:
+        soft, hard = min(soft, value), min(hard, value)
     resource.setrlimit(number, (soft, hard))
-    # The kernel counts nothing against uid 0 outside; there, only a PID namespace bounds processes.
+    # The kernel does not limit uid 0 of the machine; for it, only a PID namespace limits processes.
     binds = number != resource.RLIMIT_NPROC or os.getuid() != 0
     if binds and resource.getrlimit(number) == (soft, hard):
         in_force.add_limit(name, soft)

@@ -1,7 +1,7 @@
-"""A seccomp filter: system calls that no session needs, and that others have escaped by, fail with EPERM.
+"""The seccomp filter: system calls that no session needs, and that were used for escapes, fail with EPERM.
 
-A list of what is refused, not of what is allowed: the code may be anything that Python runs. What is newer
-than this list does not exist for it (ENOSYS), so that a new kernel opens nothing unseen. See seccomp(2).
+It lists the calls that are refused, not those that are allowed: the code may be anything that Python runs.
+Calls newer than this list fail with ENOSYS, so that a new kernel adds no unknown risk. See seccomp(2).
 """
 
 import ctypes
@@ -19,8 +19,8 @@ _KILL: Final = 0x80000000
 _ERRNO: Final = 0x00050000
 _ARCHITECTURES: Final = (0xC000003E, 0xC00000B7)
 _X32: Final = 0x40000000
-_NEWEST: Final = 470
-"""The highest number that has been judged (Linux 6.18)."""
+_NEWEST_KNOWN_CALL: Final = 470
+"""The highest number that was considered for the list (Linux 6.18)."""
 
 REFUSED: Final = {
     # other processes
@@ -47,7 +47,7 @@ REFUSED: Final = {
     "setdomainname": (171, 162), "syslog": (103, 116), "vhangup": (153, 58),
     "iopl": (172, None), "ioperm": (173, None),
 }  # fmt: skip
-"""Refused whatever their arguments: numbers on x86-64 and on aarch64."""
+"""Calls that are refused with any arguments: their numbers on x86-64 and on aarch64."""
 
 _CLONE: Final = (56, 220)
 _CLONE3: Final = (435, 435)
@@ -60,154 +60,159 @@ _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_TYPE: Final = 0xF
 _SOCK_STREAM, _SOCK_DGRAM = 1, 2
 
-_LOAD, _AND, _JUMP, _EQUAL, _GREATER, _ANY, _RETURN = 0x20, 0x54, 0x05, 0x15, 0x25, 0x45, 0x06
+_LOAD, _AND, _JUMP, _RETURN = 0x20, 0x54, 0x05, 0x06
+_JUMP_IF_EQUAL, _JUMP_IF_GREATER, _JUMP_IF_ANY_BIT = 0x15, 0x25, 0x45
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
-_FAR: Final = 255
+_MAX_JUMP: Final = 255
 
 
 class FilterProgram:
-    """A filter under construction, made of tests that each either answer or fall through."""
+    """Builds a filter's BPF program: tests that either return an action or continue with the next."""
 
     def __init__(self) -> None:
-        """Nothing is tested yet."""
+        """Start with an empty program."""
         self._code: list[tuple[int, int, int, int]] = []
 
     def load(self, offset: int) -> None:
-        """Look at a field of the call from here on."""
+        """Load a field of the call (`struct seccomp_data`) for the next tests."""
         self._code.append((_LOAD, 0, 0, offset))
 
     def mask(self, bits: int) -> None:
-        """Look at some bits alone of what was loaded."""
+        """Keep only some bits of the loaded field."""
         self._code.append((_AND, 0, 0, bits))
 
-    def answer(self, action: int) -> None:
-        """End with an action."""
+    def return_action(self, action: int) -> None:
+        """Return an action."""
         self._code.append((_RETURN, 0, 0, action))
 
-    def answer_if(self, test: int, value: int, action: int) -> None:
-        """End with an action where the test holds."""
+    def return_if(self, test: int, value: int, action: int) -> None:
+        """Return an action if the test holds."""
         self._code.append((test, 0, 1, value))
-        self.answer(action)
+        self.return_action(action)
 
-    def answer_unless(self, test: int, value: int, action: int) -> None:
-        """End with an action where the test does not hold."""
+    def return_unless(self, test: int, value: int, action: int) -> None:
+        """Return an action if the test does not hold."""
         self._code.append((test, 1, 0, value))
-        self.answer(action)
+        self.return_action(action)
 
-    def when_number(self, number: int, block: "FilterProgram") -> None:
-        """Go through a block, which ends with an answer, for one system call."""
-        if len(block._code) > _FAR:
+    def block_for_call(self, number: int, block: "FilterProgram") -> None:
+        """Run a block if the loaded value is `number`; the block must end with `return_action`."""
+        if len(block._code) > _MAX_JUMP:
             raise ValueError("a block is too long to be jumped over")
-        self._code.append((_EQUAL, 0, len(block._code), number))
+        self._code.append((_JUMP_IF_EQUAL, 0, len(block._code), number))
         self._code += block._code
 
     def assemble(self) -> bytes:
-        """Give the filter's bytes: struct sock_filter, one after the other."""
+        """Return the program's bytes: an array of `struct sock_filter`."""
         return b"".join(struct.pack("=HBBI", *instruction) for instruction in self._code)
 
 
-def refuse(number: int = errno.EPERM) -> int:
-    """Give the action that fails with an errno."""
+def fail_with(number: int = errno.EPERM) -> int:
+    """Return the action that makes a call fail with an errno."""
     return _ERRNO | number
 
 
-def build(column: int, families: Iterable[int], *, streams_only: bool) -> bytes:
-    """Give the filter's bytes.
+def build_filter(column: int, families: Iterable[int], *, streams_only: bool) -> bytes:
+    """Return the filter's program.
 
     Args:
         column: 0 for x86-64, 1 for aarch64.
         families: socket families that may be opened.
-        streams_only: whether sockets of the internet families may be TCP alone, and pairs of unix sockets
-            streams (one of datagrams can send to any other).
+        streams_only: whether only TCP is allowed for sockets, and only streams for pairs of unix sockets
+            (a datagram socket of a pair can send to any other).
     """
     program = FilterProgram()
     program.load(_ARCHITECTURE)
-    program.answer_unless(_EQUAL, _ARCHITECTURES[column], _KILL)
+    program.return_unless(_JUMP_IF_EQUAL, _ARCHITECTURES[column], _KILL)
     program.load(_NUMBER)
-    # Also x32's calls, whose numbers have a high bit.
-    program.answer_if(_GREATER, _NEWEST, refuse(errno.ENOSYS))
+    # This includes x32's calls, whose numbers have a high bit set.
+    program.return_if(_JUMP_IF_GREATER, _NEWEST_KNOWN_CALL, fail_with(errno.ENOSYS))
     for numbers in REFUSED.values():
         number = numbers[column]
         if number is not None:
-            program.answer_if(_EQUAL, number, refuse())
-    # Its flags lie in memory, where no filter can look; the C library falls back to clone.
-    program.answer_if(_EQUAL, _CLONE3[column], refuse(errno.ENOSYS))
-    program.when_number(_CLONE[column], _clone())
-    program.when_number(_IOCTL[column], _ioctl())
-    program.when_number(_SOCKET[column], _socket(families, streams_only=streams_only))
+            program.return_if(_JUMP_IF_EQUAL, number, fail_with())
+    # The flags of clone3 are in memory, which a filter can't read; the C library falls back to clone.
+    program.return_if(_JUMP_IF_EQUAL, _CLONE3[column], fail_with(errno.ENOSYS))
+    program.block_for_call(_CLONE[column], _clone_block())
+    program.block_for_call(_IOCTL[column], _ioctl_block())
+    program.block_for_call(_SOCKET[column], _socket_block(families, streams_only=streams_only))
     if streams_only:
-        program.when_number(_SOCKETPAIR[column], _pair())
-    program.answer(_ALLOW)
+        program.block_for_call(_SOCKETPAIR[column], _socketpair_block())
+    program.return_action(_ALLOW)
     return program.assemble()
 
 
-def _clone() -> FilterProgram:
+def _clone_block() -> FilterProgram:
     block = FilterProgram()
     block.load(_ARGUMENTS)
-    block.answer_if(_ANY, _NEW_NAMESPACES, refuse())
-    block.answer(_ALLOW)
+    block.return_if(_JUMP_IF_ANY_BIT, _NEW_NAMESPACES, fail_with())
+    block.return_action(_ALLOW)
     return block
 
 
-def _ioctl() -> FilterProgram:
+def _ioctl_block() -> FilterProgram:
     block = FilterProgram()
     block.load(_ARGUMENTS + 8)
-    # Both type into a terminal as if its user had.
-    block.answer_if(_EQUAL, _TIOCSTI, refuse())
-    block.answer_if(_EQUAL, _TIOCLINUX, refuse())
-    block.answer(_ALLOW)
+    # Both put characters into a terminal's input, as if its user had typed them.
+    block.return_if(_JUMP_IF_EQUAL, _TIOCSTI, fail_with())
+    block.return_if(_JUMP_IF_EQUAL, _TIOCLINUX, fail_with())
+    block.return_action(_ALLOW)
     return block
 
 
-def _socket(families: Iterable[int], *, streams_only: bool) -> FilterProgram:
+def _socket_block(families: Iterable[int], *, streams_only: bool) -> FilterProgram:
     block = FilterProgram()
     block.load(_ARGUMENTS + 8)
     block.mask(_SOCK_TYPE)
-    # SOCK_RAW and stranger ones.
-    block.answer_if(_GREATER, _SOCK_STREAM if streams_only else _SOCK_DGRAM, refuse(errno.EACCES))
+    # SOCK_RAW and others; with `streams_only`, also SOCK_DGRAM.
+    block.return_if(_JUMP_IF_GREATER, _SOCK_STREAM if streams_only else _SOCK_DGRAM, fail_with(errno.EACCES))
     if streams_only:
-        # IPPROTO_IP is the type's own; others make streams that Landlock does not know (MPTCP, SCTP).
+        # 0 is the type's default protocol, 6 TCP; others make streams that Landlock ignores (MPTCP, SCTP).
         block.load(_ARGUMENTS + 16)
         for harmless in (0, 6):
             inner = FilterProgram()
             inner.load(_ARGUMENTS)
             for family in families:
-                inner.answer_if(_EQUAL, family, _ALLOW)
-            inner.answer(refuse(errno.EACCES))
-            block.when_number(harmless, inner)
-        block.answer(refuse(errno.EACCES))
+                inner.return_if(_JUMP_IF_EQUAL, family, _ALLOW)
+            inner.return_action(fail_with(errno.EACCES))
+            block.block_for_call(harmless, inner)
+        block.return_action(fail_with(errno.EACCES))
         return block
     block.load(_ARGUMENTS)
     for family in families:
-        block.answer_if(_EQUAL, family, _ALLOW)
-    block.answer(refuse(errno.EACCES))
+        block.return_if(_JUMP_IF_EQUAL, family, _ALLOW)
+    block.return_action(fail_with(errno.EACCES))
     return block
 
 
-def _pair() -> FilterProgram:
+def _socketpair_block() -> FilterProgram:
     block = FilterProgram()
     block.load(_ARGUMENTS + 8)
     block.mask(_SOCK_TYPE)
-    block.answer_unless(_EQUAL, _SOCK_STREAM, refuse(errno.EACCES))
-    block.answer(_ALLOW)
+    block.return_unless(_JUMP_IF_EQUAL, _SOCK_STREAM, fail_with(errno.EACCES))
+    block.return_action(_ALLOW)
     return block
 
 
-class _Filter(ctypes.Structure):
+class _SockFprog(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 
 
-def install(families: Iterable[int], *, streams_only: bool) -> None:
-    """Filter the calls of this process and of all that it will ever start.
+def install_filter(families: Iterable[int], *, streams_only: bool) -> None:
+    """Filter the system calls of this process and of everything that it starts.
+
+    Args:
+        families: socket families that may be opened.
+        streams_only: as for `build_filter`.
 
     Raises:
-        OSError: the kernel has no seccomp, or its numbers are not known for this machine.
+        OSError: the kernel has no seccomp, or this machine's call numbers are not known.
     """
-    code = build(syscalls.column(), families, streams_only=streams_only)
-    syscalls.prctl(_PR_SET_SECCOMP, _MODE_FILTER, _Filter(len(code) // 8, code))
+    code = build_filter(syscalls.table_column(), families, streams_only=streams_only)
+    syscalls.prctl(_PR_SET_SECCOMP, _MODE_FILTER, _SockFprog(len(code) // 8, code))
 
 
-PRIVATE: Final = (_AF_UNIX, _AF_INET, _AF_INET6)
-"""Families that reach nobody outside, in a network namespace and a tree of files of one's own."""
-OUTSIDE_TCP: Final = (_AF_INET, _AF_INET6)
-"""Families by which TCP goes; a unix socket would reach past Landlock."""
+PRIVATE_FAMILIES: Final = (_AF_UNIX, _AF_INET, _AF_INET6)
+"""Families that reach nothing outside, from a network namespace and a root directory of its own."""
+OUTSIDE_TCP_FAMILIES: Final = (_AF_INET, _AF_INET6)
+"""The families of TCP. Unix sockets are left out: Landlock does not restrict them."""

@@ -1,4 +1,4 @@
-"""Everything of "strict", in the order in which the kernel lets it be done, and a look at the result."""
+"""The level "strict": its steps in the order that the kernel demands, and a check of what is in force."""
 
 import os
 from collections.abc import Callable
@@ -16,26 +16,32 @@ from pyrepl3_worker.confinement import (
     visible_paths,
 )
 
-REQUIRED: Final = (
+PROMISED: Final = (
     "files", "processes", "network", "signals", "tracing", "system_calls", "no_capabilities", "no_new_privs",
 )  # fmt: skip
-"""What "strict" promises. `network` is left out where the policy allows it."""
+"""What "strict" promises; `network` only if the policy does not allow the network."""
 _AF_NETLINK: Final = 16
 
 
-class RefusedError(Exception):
-    """This machine can't do what is required; the text says what is missing and what to do."""
+class ConfinementUnavailableError(Exception):
+    """This machine can't enforce what is required; the text says what is missing and what to do."""
 
 
-class _Missing:
-    """What could not be done, and why."""
+class _FailedSteps:
+    """The steps that failed, and why."""
 
     def __init__(self) -> None:
-        """Nothing is missing."""
+        """Start without failures."""
         self.reasons: dict[str, str] = {}
 
-    def attempt(self, feature: str, advice: str, step: Callable[[], None]) -> bool:
-        """Do something; note it if the kernel refuses."""
+    def try_step(self, feature: str, advice: str, step: Callable[[], None]) -> bool:
+        """Run a step; return whether it succeeded, and record it if the kernel refused.
+
+        Args:
+            feature: what the step does, in words.
+            advice: what to do on a machine where it fails.
+            step: the step; it raises OSError if the kernel refuses.
+        """
         try:
             step()
         except OSError as error:
@@ -44,103 +50,116 @@ class _Missing:
         return True
 
 
-def confine(order: Confinement, parent: int | None, refusal: OSError | None) -> None:
-    """Put this process, of one thread, behind the boundary.
+def confine(order: Confinement, parent: int | None, namespace_error: OSError | None) -> None:
+    """Confine this process, which must have only one thread.
 
     Args:
-        order: what is within reach.
-        parent: the process that started the worker.
-        refusal: why this process is not in namespaces of its own, if it isn't (`namespaces.enter`).
+        order: what stays accessible.
+        parent: pid of the process that started the worker, if known.
+        namespace_error: why this process is not in namespaces of its own (`namespaces.enter`); None if it is.
 
     Raises:
-        RefusedError: something of it is not to be had, and is required.
+        ConfinementUnavailableError: a promised feature is not in force, and the order requires it.
     """
-    missing = _Missing()
+    failed = _FailedSteps()
     here = os.getcwd()
     outside = os.stat("/"), os.readlink("/proc/self/ns/net")
     networked = order.network or bool(order.tcp_ports)
-    view = visible_paths.view(order.readable, order.writable, network=networked)
-    apart = missing.attempt(
+    view = visible_paths.find_visible_paths(order.readable, order.writable, network=networked)
+    namespaced = failed.try_step(
         "user, mount and PID namespaces",
         "allow unprivileged user namespaces: by sysctl user.max_user_namespaces, "
         "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns; "
         "in a container, by its seccomp profile",
-        lambda: _accept(refusal),
+        lambda: _raise_if(namespace_error),
     )
-    rooted = apart and missing.attempt(
+    own_root = namespaced and failed.try_step(
         "a tree of files of its own",
         "the machine's /proc must be whole: in a container, run it with an unmasked /proc",
-        lambda: mounts.build(view, order.work_bytes, order.max_processes),
+        lambda: mounts.build_root(view, order.work_bytes, order.max_processes),
     )
-    if apart and not networked:
-        missing.attempt(
+    if namespaced and not networked:
+        failed.try_step(
             "a network of its own", "allow it by sysctl user.max_net_namespaces", namespaces.leave_network
         )
-    if apart or os.geteuid() == 0:
-        missing.attempt("giving up capabilities", "CAP_SETPCAP is needed for it", syscalls.drop_capabilities)
-    kept = here if view.shows(here, (*view.writable, *order.readable)) else WORK_DIRECTORY
-    if rooted:
-        os.chdir(kept)
+    if namespaced or os.geteuid() == 0:
+        failed.try_step("giving up capabilities", "CAP_SETPCAP is needed for it", syscalls.drop_capabilities)
+    work_directory = (
+        here if visible_paths.is_below_any(here, (*view.writable, *order.readable)) else WORK_DIRECTORY
+    )
+    if own_root:
+        os.chdir(work_directory)
         os.environ.update(HOME=WORK_DIRECTORY, TMPDIR=WORK_DIRECTORY)
-    rlimits.give_up_privileges()
+    rlimits.drop_privileges()
     if order.tcp_ports and not order.network:
-        os.environ["RES_OPTIONS"] = "use-vc"  # names are asked for by TCP, at port 53
-    missing.attempt(
+        os.environ["RES_OPTIONS"] = "use-vc"  # have names resolved by TCP, at port 53
+    failed.try_step(
         "Landlock",
         "boot with lsm=landlock,…, Linux 5.13 or newer",
-        lambda: _landlock(order, view, apart=apart, rooted=rooted),
+        lambda: _restrict_by_landlock(order, view, namespaced=namespaced, own_root=own_root),
     )
-    missing.attempt("seccomp", "a kernel with CONFIG_SECCOMP_FILTER", lambda: _seccomp(order, apart=apart))
-    _report(order, outside, parent, apart=apart, rooted=rooted)
-    left = [
+    failed.try_step(
+        "seccomp",
+        "a kernel with CONFIG_SECCOMP_FILTER",
+        lambda: _install_seccomp_filter(order, namespaced=namespaced),
+    )
+    _verify(order, outside, parent, namespaced=namespaced, own_root=own_root)
+    absent = [
         name
-        for name in REQUIRED
+        for name in PROMISED
         if name not in in_force.active() and not (name == "network" and order.network)
     ]
-    if left and order.required:
-        why = "; ".join(missing.reasons.values()) or "the kernel did not do what it said"
-        raise RefusedError(
-            f"confinement 'strict' cannot be enforced here. Missing: {', '.join(left)}. Because of {why}. "
+    if absent and order.required:
+        why = "; ".join(failed.reasons.values()) or "the kernel did not do what it said"
+        raise ConfinementUnavailableError(
+            f"confinement 'strict' cannot be enforced here. Missing: {', '.join(absent)}. Because of {why}. "
             "Or give confinement_required=False to go on with what is left"
         )
 
 
-def _accept(refusal: OSError | None) -> None:
-    if refusal is not None:
-        raise refusal
+def _raise_if(error: OSError | None) -> None:
+    if error is not None:
+        raise error
 
 
-def _landlock(order: Confinement, view: visible_paths.VisiblePaths, *, apart: bool, rooted: bool) -> None:
+def _restrict_by_landlock(
+    order: Confinement, view: visible_paths.VisiblePaths, *, namespaced: bool, own_root: bool
+) -> None:
     writable = [*view.writable, *(path for path in visible_paths.DEVICES if os.path.exists(path))]
-    if rooted:
-        # All that is there is meant to be seen; what the kernel may yet let slip in is not.
+    if own_root:
+        # Everything in the new root may be seen; paths that a kernel bug might reveal are refused.
         readable = ["/"]
-        writable += [WORK_DIRECTORY, "/dev/shm", "/dev/pts"]  # noqa: S108 - its own
+        writable += [WORK_DIRECTORY, "/dev/shm", "/dev/pts"]  # noqa: S108 - in its own root
     else:
-        # Every domain closes what is secret in /proc (memory, environment, fds) to those of others.
+        # Each Landlock domain hides what is secret in /proc (memory, environment, fds) from other domains.
         readable = [*view.readable, *(path for path, _ in view.links), "/proc"]
-    private = apart and not order.tcp_ports
+    private = namespaced and not order.tcp_ports
     ports = None if order.network or private else order.tcp_ports
-    access = landlock.LandlockRules(readable, writable, ports, scoped=True)
-    for name in landlock.restrict(access):
+    rules = landlock.LandlockRules(readable, writable, ports, scoped=True)
+    for name in landlock.restrict(rules):
         in_force.add(f"landlock_{name}")
 
 
-def _seccomp(order: Confinement, *, apart: bool) -> None:
+def _install_seccomp_filter(order: Confinement, *, namespaced: bool) -> None:
     if order.network:
-        seccomp.install((*seccomp.PRIVATE, _AF_NETLINK), streams_only=False)
+        seccomp.install_filter((*seccomp.PRIVATE_FAMILIES, _AF_NETLINK), streams_only=False)
     elif order.tcp_ports:
-        seccomp.install(seccomp.OUTSIDE_TCP, streams_only=True)
-    elif apart:
-        seccomp.install(seccomp.PRIVATE, streams_only=False)
+        seccomp.install_filter(seccomp.OUTSIDE_TCP_FAMILIES, streams_only=True)
+    elif namespaced:
+        seccomp.install_filter(seccomp.PRIVATE_FAMILIES, streams_only=False)
     else:
-        seccomp.install((), streams_only=True)
+        seccomp.install_filter((), streams_only=True)
 
 
-def _report(
-    order: Confinement, outside: tuple[os.stat_result, str], parent: int | None, *, apart: bool, rooted: bool
+def _verify(
+    order: Confinement,
+    outside: tuple[os.stat_result, str],
+    parent: int | None,
+    *,
+    namespaced: bool,
+    own_root: bool,
 ) -> None:
-    """Look from inside at what holds, and have `ready` tell."""
+    """Check from inside which features are in force, and add those to `in_force`."""
     root, network = outside
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
@@ -148,38 +167,46 @@ def _report(
         in_force.add("system_calls")
     if all(int(status[name], 16) == 0 for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")):
         in_force.add("no_capabilities")
-    walled = set(in_force.active())
-    stranger = parent or 1
-    alone = apart and rooted and _processes() == {1, os.getpid()}
-    if rooted:
+    active = set(in_force.active())
+    outside_pid = parent or 1
+    only_own_processes = namespaced and own_root and _visible_processes() == {1, os.getpid()}
+    if own_root:
         files = not os.path.samestat(root, os.stat("/"))
     else:
-        files = "landlock_files" in walled and _refused(lambda: os.listdir("/"))
+        files = "landlock_files" in active and _is_refused(lambda: os.listdir("/"))
     facts = (
         ("files", files),
-        ("processes", alone),
+        ("processes", only_own_processes),
         (
             "network",
-            (apart and os.readlink("/proc/self/ns/net") != network)
+            (namespaced and os.readlink("/proc/self/ns/net") != network)
             or (
-                "system_calls" in walled
-                and _refused(_open_datagram_socket)
-                and (not order.tcp_ports or "landlock_tcp" in walled)
+                "system_calls" in active
+                and _is_refused(_open_datagram_socket)
+                and (not order.tcp_ports or "landlock_tcp" in active)
             ),
         ),
-        ("signals", alone or ("landlock_signals" in walled and _refused(lambda: os.kill(stranger, 0)))),
-        ("tracing", alone or ("landlock_files" in walled and _refused(lambda: _read_memory(stranger)))),
+        (
+            "signals",
+            only_own_processes
+            or ("landlock_signals" in active and _is_refused(lambda: os.kill(outside_pid, 0))),
+        ),
+        (
+            "tracing",
+            only_own_processes
+            or ("landlock_files" in active and _is_refused(lambda: _read_memory(outside_pid))),
+        ),
     )
     in_force.add(*(name for name, holds in facts if holds))
 
 
-def _processes() -> set[int]:
+def _visible_processes() -> set[int]:
     return {int(name) for name in os.listdir("/proc") if name.isdigit()}
 
 
-def _refused(deed: Callable[[], object]) -> bool:
+def _is_refused(operation: Callable[[], object]) -> bool:
     try:
-        deed()
+        operation()
     except PermissionError:
         return True
     except OSError:

@@ -1,11 +1,11 @@
-"""System calls that Python has no function for, with the kernel's errors as exceptions."""
+"""System calls that Python has no functions for, with the kernel's errors as exceptions."""
 
 import ctypes
 import os
 from typing import Final
 
-MACHINES: Final = {"x86_64": 0, "aarch64": 1}
-"""Machines whose system calls are known here, by their column in tables of numbers."""
+TABLE_COLUMNS: Final = {"x86_64": 0, "aarch64": 1}
+"""The machines whose call numbers are known here, with their columns in tables of numbers."""
 
 AT_FDCWD: Final = -100
 PR_SET_PDEATHSIG: Final = 1
@@ -16,10 +16,10 @@ PR_SET_NO_NEW_PRIVS: Final = 38
 PR_GET_NO_NEW_PRIVS: Final = 39
 PR_CAP_AMBIENT: Final = 47
 PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
-_SECURE_NO_ROOT: Final = 0b1111_1111 & ~0b0011_0000
-"""SECBIT_NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE, locked: uid 0 means nothing special."""
+_SECUREBITS_NO_ROOT: Final = 0b1111_1111 & ~0b0011_0000
+"""SECBIT_NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE, locked: uid 0 has no privileges then."""
 _CAPABILITY_VERSION: Final = 0x20080522
-_MOST_CAPABILITIES: Final = 64
+_MAX_CAPABILITIES: Final = 64
 
 _PIVOT_ROOT: Final = (155, 41)
 _OPEN_TREE: Final = 428
@@ -45,7 +45,7 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 
-class _Attributes(ctypes.Structure):
+class _MountAttr(ctypes.Structure):
     """struct mount_attr."""
 
     _fields_ = (
@@ -56,20 +56,24 @@ class _Attributes(ctypes.Structure):
     )
 
 
-def column() -> int:
-    """Give this machine's column in tables of system calls.
+def table_column() -> int:
+    """Return this machine's column in tables of system calls.
 
     Raises:
-        OSError: the machine's numbers are not known.
+        OSError: the call numbers of this machine are not known.
     """
     machine = os.uname().machine
-    if machine not in MACHINES or ctypes.sizeof(ctypes.c_void_p) != 8:
+    if machine not in TABLE_COLUMNS or ctypes.sizeof(ctypes.c_void_p) != 8:
         raise OSError(f"system calls of {machine} are not known here")
-    return MACHINES[machine]
+    return TABLE_COLUMNS[machine]
 
 
 def call(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | ctypes.Structure | None) -> int:
-    """Make a system call; integers are passed as they are, everything else by its address.
+    """Make a system call; return its result.
+
+    Args:
+        number: the call's number.
+        arguments: integers are passed as they are, everything else by its address.
 
     Raises:
         OSError: the kernel refused.
@@ -82,11 +86,11 @@ def call(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | ct
         else argument
         for argument in arguments
     ]
-    return checked(_libc.syscall(ctypes.c_long(number), *passed))
+    return check_result(_libc.syscall(ctypes.c_long(number), *passed))
 
 
-def checked(result: int) -> int:
-    """Raise what the last call left in errno, if it failed."""
+def check_result(result: int) -> int:
+    """Return the result of a call; raise OSError with the present errno if it is negative."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -94,17 +98,17 @@ def checked(result: int) -> int:
 
 
 def prctl(option: int, *arguments: int | ctypes.Structure) -> int:
-    """Call prctl(2), the arguments that are left out being 0."""
+    """Call prctl(2); arguments that are left out are 0."""
     passed = [
         ctypes.byref(argument) if isinstance(argument, ctypes.Structure) else ctypes.c_ulong(argument)
         for argument in (*arguments, 0, 0, 0, 0)[:4]
     ]
-    return checked(_libc.prctl(option, *passed))
+    return check_result(_libc.prctl(option, *passed))
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
     """Call mount(2)."""
-    checked(
+    check_result(
         _libc.mount(
             source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), options.encode()
         )
@@ -112,41 +116,41 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
 
 
 def open_tree(path: str) -> int:
-    """Give a copy of the mounts at and below a path, not yet to be seen anywhere, as an fd."""
+    """Return an fd of a detached copy of the mounts at and below a path."""
     return call(_OPEN_TREE, AT_FDCWD, os.fsencode(path), OPEN_TREE_CLONE | AT_RECURSIVE | os.O_CLOEXEC)
 
 
-def place_tree(tree: int, path: str) -> None:
-    """Put such a copy at a path."""
+def attach_tree(tree: int, path: str) -> None:
+    """Mount a copy that `open_tree` returned at a path."""
     call(_MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(path), MOVE_MOUNT_F_EMPTY_PATH)
 
 
-def set_mount(tree: int, attributes: int, *, recursive: bool = True) -> None:
-    """Set attributes of a mount, and of everything below it."""
-    form = _Attributes(attributes, 0, 0, 0)
+def set_mount_attributes(tree: int, attributes: int, *, recursive: bool = True) -> None:
+    """Set attributes of a mount; also of all mounts below it, if `recursive`."""
+    attributes_struct = _MountAttr(attributes, 0, 0, 0)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    call(_MOUNT_SETATTR, tree, b"", flags, form, ctypes.sizeof(form))
+    call(_MOUNT_SETATTR, tree, b"", flags, attributes_struct, ctypes.sizeof(attributes_struct))
 
 
-def discard(path: str) -> None:
-    """Take away the mount at a path."""
-    checked(_libc.umount2(os.fsencode(path), _MNT_DETACH))
+def detach_mount(path: str) -> None:
+    """Unmount the mount at a path (MNT_DETACH)."""
+    check_result(_libc.umount2(os.fsencode(path), _MNT_DETACH))
 
 
-def enter_root() -> None:
-    """Make the current directory, a mount, the root; let go of what was the root before."""
-    call(_PIVOT_ROOT[column()], b".", b".")
-    checked(_libc.umount2(b".", _MNT_DETACH))
+def pivot_root() -> None:
+    """Make the current directory, which must be a mount, the root, and unmount the old root."""
+    call(_PIVOT_ROOT[table_column()], b".", b".")
+    check_result(_libc.umount2(b".", _MNT_DETACH))
     os.chdir("/")
 
 
 def drop_capabilities() -> None:
-    """Give up every capability, for good: also for uid 0 and whatever it executes."""
-    prctl(PR_SET_SECUREBITS, _SECURE_NO_ROOT)
-    for capability in range(_MOST_CAPABILITIES):
+    """Give up all capabilities irrevocably: also for uid 0, and for every program it executes."""
+    prctl(PR_SET_SECUREBITS, _SECUREBITS_NO_ROOT)
+    for capability in range(_MAX_CAPABILITIES):
         if _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             break  # the kernel has no more
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     nothing = (ctypes.c_uint32 * 6)()
-    checked(_libc.capset(header, nothing))
+    check_result(_libc.capset(header, nothing))

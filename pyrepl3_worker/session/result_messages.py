@@ -13,7 +13,7 @@ from pyrepl3_schemas.messages import Error, ErrorKind, FromWorker, Result, Value
 from pyrepl3_schemas.object_limit import has_more_objects, max_objects
 from pyrepl3_worker.code.suggestions import ErrorRecovery
 from pyrepl3_worker.config import ExecutorConfig
-from pyrepl3_worker.confinement.in_force import limit_met
+from pyrepl3_worker.confinement.in_force import exceeded_limit
 from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
 from pyrepl3_worker.execution.execution import WorkerExecution
 from pyrepl3_worker.execution.host import NO_VALUE, CellOutcome
@@ -104,7 +104,7 @@ class ResultEncoder:
         kind = self._kind(execution, error)
         if issubclass(type(error), MemoryError):
             self._memory_reserve = None
-        limit_note = limit_met(error) if kind in ("exception", "limit") else ""
+        limit_note = exceeded_limit(error) if kind in ("exception", "limit") else ""
         if limit_note:
             kind = "limit"
             error.add_note(limit_note)

@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - a program a line reads best
-"""The attempts: small programs, each with what may stop it.
+"""The escapes: small programs, each with the errors that may stop it.
 
-`W` holds what the attacker knows of the world outside; `call` makes a system call by its number on x86-64 or
-aarch64. An attempt is stopped by one of the errors it names, or gives "contained" after having looked itself.
+`W` holds facts about the world outside; `call` makes a system call by its number on x86-64 or
+aarch64. An escape is stopped by one of these errors, or returns "contained" after a check of its own.
 Those marked `control` do succeed in an unconfined worker, which is checked too.
 """
 
@@ -34,7 +34,7 @@ ANY = ("OSError", *GONE, *DENIED)
 
 @dataclass(frozen=True)
 class Escape:
-    """One attempt."""
+    """An attempt to reach something outside the worker."""
 
     name: str
     code: str

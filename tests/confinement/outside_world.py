@@ -1,4 +1,4 @@
-"""What lies outside a worker: secrets, services and processes that no attempt may reach."""
+"""The world outside a worker: secrets, services and processes that no escape may reach."""
 
 import os
 import socket
@@ -15,11 +15,11 @@ _VICTIM = "import sys, time; print('ready', flush=True); time.sleep(600)"
 
 
 @dataclass
-class World:
-    """Things of the parent's, each of which can tell whether it was touched."""
+class OutsideWorld:
+    """Objects outside the worker that show whether an escape reached them."""
 
     folder: Path
-    """Anybody may write to it, as far as permissions go."""
+    """Its permissions allow every user to write to it."""
     tcp: socket.socket
     udp: socket.socket
     unix: socket.socket
@@ -33,7 +33,7 @@ class World:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What an attacker could know."""
+        """What the escapes know about the outside: paths, pids and addresses."""
         return {
             "folder": str(self.folder),
             "secret": str(self.folder / "secret"),
@@ -46,7 +46,7 @@ class World:
         }
 
     def files(self) -> dict[str, tuple[int, int, bytes]]:
-        """Mode, links and content of everything in the folder."""
+        """Return mode, links and content of everything in the folder, by name."""
         return {
             path.name: (
                 path.stat().st_mode,
@@ -57,7 +57,7 @@ class World:
         }
 
     def traces(self) -> list[str]:
-        """What somebody has left here; empty when nobody was."""
+        """Return what has changed or arrived since the last call; empty if nothing has."""
         found: list[str] = []
         if self.files() != self.before:
             found.append(f"files changed: {self.files()}")
@@ -80,8 +80,8 @@ class World:
 
 
 @contextmanager
-def open_world(folder: Path) -> Generator[World]:
-    """Yield a world, and end it."""
+def open_world(folder: Path) -> Generator[OutsideWorld]:
+    """Yield a world in a new folder, and end its process and services."""
     folder.mkdir()
     folder.chmod(0o777)
     (folder / "secret").write_text(SECRET)
@@ -106,14 +106,14 @@ def open_world(folder: Path) -> Generator[World]:
         try:
             assert victim.stdout is not None
             assert victim.stdout.readline() == b"ready\n"
-            yield World(folder, tcp, udp, unix, abstract, victim)
+            yield OutsideWorld(folder, tcp, udp, unix, abstract, victim)
         finally:
             victim.kill()
             victim.communicate()
 
 
 def processes_with(token: str) -> list[int]:
-    """Return the processes of every user whose command line holds a text."""
+    """Return the pids of all users' processes whose command line contains a text."""
     found: list[int] = []
     for entry in os.listdir("/proc"):
         if entry.isdigit() and int(entry) != os.getpid():

@@ -4,8 +4,8 @@
 import pytest
 
 import pyrepl3_client as pyrepl3
-from tests.confinement.outside_world import World
-from tests.confinement.sessions import FORGE, run, strict, value, works
+from tests.confinement.outside_world import OutsideWorld
+from tests.confinement.sessions import WRITE_FORGED_FRAMES, is_working, run, strict_config, value
 
 pytestmark = pytest.mark.anyio
 
@@ -31,12 +31,12 @@ TEXTS = [
 
 @pytest.mark.parametrize("code", TEXTS)
 async def test_a_payload_is_only_text(
-    confined: pyrepl3.Session, world: World, capfd: pytest.CaptureFixture[str], code: str
+    confined: pyrepl3.Session, world: OutsideWorld, capfd: pytest.CaptureFixture[str], code: str
 ) -> None:
     result = await run(confined, f"W = {str(world.folder)!r}\n{code}")
     str(result.error)
     assert world.traces() == []
-    assert await works(confined)
+    assert await is_working(confined)
     assert capfd.readouterr() == ("", ""), "the parent printed something by itself"
 
 
@@ -56,12 +56,12 @@ FORGED = [
 
 @pytest.mark.parametrize("frames", FORGED)
 async def test_forged_frames_cost_the_forger_his_worker_at_most(
-    confined: pyrepl3.Session, world: World, frames: str
+    confined: pyrepl3.Session, world: OutsideWorld, frames: str
 ) -> None:
-    async with pyrepl3.open_session(config=strict()) as session:
+    async with pyrepl3.open_session(config=strict_config()) as session:
         try:
             # Half a frame swallows the true result behind it: then it is the deadline that ends the worker.
-            result = await run(session, FORGE.format(frames=frames), timeout=1.0)
+            result = await run(session, WRITE_FORGED_FRAMES.format(frames=frames), timeout=1.0)
         except pyrepl3.WorkerDied as error:
             why = error.reason or error.__cause__
         else:

@@ -11,8 +11,8 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ResourceLimits, SandboxPolicy
-from tests.confinement.outside_world import World, processes_with
-from tests.confinement.sessions import run, strict, value, works
+from tests.confinement.outside_world import OutsideWorld, processes_with
+from tests.confinement.sessions import is_working, run, strict_config, value
 from tests.helpers.processes import ended
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +50,7 @@ EXHAUSTING = [
 async def test_what_is_used_up_is_used_up_for_the_code_alone(
     confined: pyrepl3.Session, code: str, kind: str, message: str
 ) -> None:
-    async with pyrepl3.open_session(config=strict(limits=SMALL, sandbox=TIGHT)) as session:
+    async with pyrepl3.open_session(config=strict_config(limits=SMALL, sandbox=TIGHT)) as session:
         result = await run(session, code)
         assert result.error is not None
         assert result.error.type == kind, result.error.traceback
@@ -66,11 +66,11 @@ async def test_what_is_used_up_is_used_up_for_the_code_alone(
             assert result.error.kind == "limit"
             assert told[message] in " ".join(result.error.notes)
         # The parent and others go on.
-        assert await works(confined)
+        assert await is_working(confined)
 
 
 async def test_limits_are_told_and_cannot_be_raised() -> None:
-    async with pyrepl3.open_session(config=strict(limits=SMALL)) as session:
+    async with pyrepl3.open_session(config=strict_config(limits=SMALL)) as session:
         names = {"max_open_files", "max_file_bytes", "max_memory_bytes", "max_processes"}
         assert names <= set(session.worker.confinement)
         for limit in ("NOFILE", "FSIZE", "DATA", "CORE"):
@@ -83,7 +83,9 @@ async def test_limits_are_told_and_cannot_be_raised() -> None:
 
 async def test_a_fork_bomb_ends_with_its_cell() -> None:
     bomb = "import os\nprint('ready', flush=True)\nwhile True:\n    try: os.fork()\n    except OSError: pass"
-    async with pyrepl3.open_session(config=strict(limits=ResourceLimits(max_processes=100))) as session:
+    async with pyrepl3.open_session(
+        config=strict_config(limits=ResourceLimits(max_processes=100))
+    ) as session:
         pid = session.worker.pid
         with anyio.fail_after(30):
             execution = session.start(bomb)
@@ -96,7 +98,9 @@ async def test_a_fork_bomb_ends_with_its_cell() -> None:
 
 
 async def test_cpu_time_runs_out() -> None:
-    async with pyrepl3.open_session(config=strict(limits=ResourceLimits(max_cpu_seconds=1))) as session:
+    async with pyrepl3.open_session(
+        config=strict_config(limits=ResourceLimits(max_cpu_seconds=1))
+    ) as session:
         assert "max_cpu_seconds" in session.worker.confinement
         with anyio.fail_after(20), pytest.raises(pyrepl3.WorkerDied) as death:
             await session.execute("while True: pass")
@@ -133,7 +137,7 @@ ENDINGS = ["close", "kill", "os._exit", "closed while busy"]
 async def test_nothing_outlives_the_worker(ending: str) -> None:
     digits = os.urandom(3).hex().translate(str.maketrans("abcdef", "012345"))
     tokens = {name: f"98{os.getpid()}.{number}{digits}" for number, name in enumerate(LEAVING)}
-    async with pyrepl3.open_session(config=strict()) as session:
+    async with pyrepl3.open_session(config=strict_config()) as session:
         left: list[int] = []
         for name, token in tokens.items():
             await session.execute(f"TOKEN = {token!r}\n{DETACH}\n{LEAVING[name]}")
@@ -157,7 +161,7 @@ async def test_nothing_outlives_the_worker(ending: str) -> None:
     assert [name for name, token in tokens.items() if processes_with(token)] == []
 
 
-async def test_the_parents_death_ends_it_all(world: World) -> None:
+async def test_the_parents_death_ends_it_all(world: OutsideWorld) -> None:
     """Whatever the code did about it."""
     token = f"97{os.getpid()}.5"
     program = f"""
@@ -188,9 +192,9 @@ asyncio.run(main())
 
 async def test_the_work_directory_is_nobody_elses() -> None:
     name = f"pyrepl3-test-{os.getpid()}"
-    async with pyrepl3.open_session(config=strict()) as session:
+    async with pyrepl3.open_session(config=strict_config()) as session:
         code = f"import os\nopen('{name}', 'w').write('x')\n[os.getcwd(), os.listdir('/tmp').count('{name}')]"
         assert await value(session, code) == ["/tmp", 1]
         assert name not in await asyncio.to_thread(os.listdir, "/tmp")
-        async with pyrepl3.open_session(config=strict()) as other:
+        async with pyrepl3.open_session(config=strict_config()) as other:
             assert await value(other, f"import os\nos.path.exists('/tmp/{name}')") is False

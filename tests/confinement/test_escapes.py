@@ -4,8 +4,8 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from tests.confinement.escapes import ESCAPES, Escape
-from tests.confinement.outside_world import World
-from tests.confinement.sessions import run, works
+from tests.confinement.outside_world import OutsideWorld
+from tests.confinement.sessions import is_working, run
 
 pytestmark = pytest.mark.anyio
 
@@ -15,7 +15,9 @@ def test_there_are_enough_attempts() -> None:
 
 
 @pytest.mark.parametrize("escape", ESCAPES, ids=lambda escape: escape.name)
-async def test_an_attempt_comes_to_nothing(confined: pyrepl3.Session, world: World, escape: Escape) -> None:
+async def test_an_attempt_comes_to_nothing(
+    confined: pyrepl3.Session, world: OutsideWorld, escape: Escape
+) -> None:
     result = await run(confined, escape.code)
     if result.error is None:
         assert result.value == "contained", f"it gave {result.repr}"
@@ -30,7 +32,7 @@ async def test_an_attempt_comes_to_nothing(confined: pyrepl3.Session, world: Wor
     "escape", [escape for escape in ESCAPES if escape.control], ids=lambda escape: escape.name
 )
 async def test_the_same_attempt_succeeds_unconfined(
-    unconfined: pyrepl3.Session, world: World, escape: Escape
+    unconfined: pyrepl3.Session, world: OutsideWorld, escape: Escape
 ) -> None:
     """Or else it would prove nothing above."""
     result = await run(unconfined, escape.code)
@@ -39,4 +41,4 @@ async def test_the_same_attempt_succeeds_unconfined(
 
 
 async def test_the_worker_is_whole_after_all_of_them(confined: pyrepl3.Session) -> None:
-    assert await works(confined)
+    assert await is_working(confined)

@@ -17,8 +17,8 @@ from pyrepl3_client import ResourceLimits, SandboxPolicy, WorkerConfig
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.messages import Hello, Ready
-from tests.confinement.outside_world import SECRET, VARIABLE, World
-from tests.confinement.sessions import PATIENCE, run, strict, value, works
+from tests.confinement.outside_world import SECRET, VARIABLE, OutsideWorld
+from tests.confinement.sessions import TIMEOUT_SECONDS, is_working, run, strict_config, value
 from tests.helpers.processes import ended
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ PROMISED = {
 async def test_each_level_tells_what_is_in_force() -> None:
     levels: dict[str, set[str]] = {}
     for level in ("none", "limits", "strict"):
-        async with pyrepl3.open_session(config=strict(confinement=level)) as session:
+        async with pyrepl3.open_session(config=strict_config(confinement=level)) as session:
             levels[level] = set(session.worker.confinement)
     assert levels["none"] == {"dies_with_parent", "private_stdio"}
     assert levels["limits"] == levels["none"] | {"own_session", "no_new_privs", "no_core_dumps"}
@@ -55,15 +55,15 @@ async def test_a_plain_worker_is_limited() -> None:
         assert "NoNewPrivs:\t1" in status
 
 
-async def test_secrets_of_the_environment_stay_with_the_parent(world: World) -> None:
+async def test_secrets_of_the_environment_stay_with_the_parent(world: OutsideWorld) -> None:
     code = f"import os\n[os.environ.get({VARIABLE!r}), os.environ['PATH'], os.environ.get('MINE')]"
     for level, seen in ("none", SECRET), ("limits", None), ("strict", None):
-        config = strict(confinement=level, env={"MINE": "given"})
+        config = strict_config(confinement=level, env={"MINE": "given"})
         async with pyrepl3.open_session(config=config) as session:
             assert await value(session, code) == [seen, os.environ["PATH"], "given"]
 
 
-async def test_fds_of_the_parent_stay_with_it(world: World) -> None:
+async def test_fds_of_the_parent_stay_with_it(world: OutsideWorld) -> None:
     """Also those that it marked as inheritable."""
     with (world.folder / "secret").open() as secret:
         os.set_inheritable(secret.fileno(), True)
@@ -75,7 +75,7 @@ async def test_fds_of_the_parent_stay_with_it(world: World) -> None:
 
 async def test_limits_hold_without_namespaces() -> None:
     limits = ResourceLimits(max_open_files=80, max_file_bytes=10_000, max_memory_bytes=300_000_000)
-    async with pyrepl3.open_session(config=strict(confinement="limits", limits=limits)) as session:
+    async with pyrepl3.open_session(config=strict_config(confinement="limits", limits=limits)) as session:
         names = {"max_open_files", "max_file_bytes", "max_memory_bytes"}
         assert names <= set(session.worker.confinement)
         for code, message in (
@@ -88,7 +88,7 @@ async def test_limits_hold_without_namespaces() -> None:
         result = await run(session, "len(bytearray(10**9))")
         assert result.error is not None
         assert result.error.type == "MemoryError"
-        assert await works(session)
+        assert await is_working(session)
 
 
 HELLO = encode(Hello(protocol=PROTOCOL, session_id="s", incarnation=1), DEFAULT_MAX_FRAME_BYTES)
@@ -101,7 +101,7 @@ async def test_an_order_may_be_written_in_any_way(order: str) -> None:
     worker = await asyncio.create_subprocess_exec(*command, stdin=-1, stdout=-1)
     assert worker.stdin is not None
     assert worker.stdout is not None
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT_SECONDS):
         worker.stdin.write(HELLO)
         size = int.from_bytes(await worker.stdout.readexactly(4))
         ready = msgspec.msgpack.decode(await worker.stdout.readexactly(size), type=Ready)
@@ -113,7 +113,7 @@ async def test_an_order_may_be_written_in_any_way(order: str) -> None:
 async def test_an_order_that_is_not_understood_is_refused_behind_the_keeper_too() -> None:
     command = [sys.executable, "-P", "-m", "pyrepl3_worker", "--confine", '{"level":"strict","colour":1}']
     worker = await asyncio.create_subprocess_exec(*command, stdin=-1, stdout=-1, stderr=-1)
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT_SECONDS):
         _, words = await worker.communicate()
     assert worker.returncode == 78
     assert "colour" in words.decode()
@@ -163,7 +163,7 @@ async def test_cancelling_reaches_children_inside(confined: pyrepl3.Session) -> 
 
 
 async def test_checkpoints_and_restarts_work_strictly() -> None:
-    async with pyrepl3.open_session(config=strict()) as session:
+    async with pyrepl3.open_session(config=strict_config()) as session:
         await session.execute("kept = {'a': 1}")
         taken = await session.checkpoint()
         await session.restart()
@@ -172,17 +172,17 @@ async def test_checkpoints_and_restarts_work_strictly() -> None:
 
 
 async def test_pooled_workers_are_confined_too() -> None:
-    config = strict()
+    config = strict_config()
     async with pyrepl3.WorkerPool(1, config, warm=("json",)) as pool, pool.open_session() as session:
         assert set(session.worker.confinement) >= PROMISED
-        assert await works(session)
+        assert await is_working(session)
 
 
 @pytest.mark.parametrize(
     ("code", "code_or_signal"), [("os._exit(7)", 7), ("os.kill(os.getpid(), 9)", -9), ("os.abort()", -6)]
 )
 async def test_a_death_is_told_through_the_keeper(code: str, code_or_signal: int) -> None:
-    async with pyrepl3.open_session(config=strict()) as session:
+    async with pyrepl3.open_session(config=strict_config()) as session:
         pid = session.worker.pid
         with pytest.raises(pyrepl3.WorkerDied) as death:
             await session.execute(f"import os\n{code}")
@@ -200,7 +200,7 @@ async def test_paths_of_a_policy(work: Path) -> None:
         (work / name).chmod(0o777)
         (work / name / "file").write_text(name)
     policy = SandboxPolicy(readable=(f"{work}/seen",), writable=(f"{work}/written",))
-    async with pyrepl3.open_session(config=strict(sandbox=policy, cwd=f"{work}/written")) as session:
+    async with pyrepl3.open_session(config=strict_config(sandbox=policy, cwd=f"{work}/written")) as session:
         assert await value(session, "import os\nos.getcwd()") == f"{work}/written"
         assert await value(session, f"[open('{work}/seen/file').read(), open('file').read()]") == [
             "seen",
@@ -214,10 +214,10 @@ async def test_paths_of_a_policy(work: Path) -> None:
     assert (work / "written" / "new").read_text() == "x"
 
 
-async def test_a_port_of_a_policy(world: World) -> None:
+async def test_a_port_of_a_policy(world: OutsideWorld) -> None:
     with socket.create_server(("127.0.0.1", 0)) as allowed:
         policy = SandboxPolicy(tcp_ports=(allowed.getsockname()[1],))
-        async with pyrepl3.open_session(config=strict(sandbox=policy)) as session:
+        async with pyrepl3.open_session(config=strict_config(sandbox=policy)) as session:
             assert "landlock_tcp" in session.worker.confinement
             connect = "import socket\nsocket.create_connection(('127.0.0.1', {}), 5).close()"
             assert (await run(session, connect.format(allowed.getsockname()[1]))).error is None
@@ -235,9 +235,9 @@ async def test_a_port_of_a_policy(world: World) -> None:
     assert world.traces() == []
 
 
-async def test_the_network_of_a_policy(world: World) -> None:
+async def test_the_network_of_a_policy(world: OutsideWorld) -> None:
     policy = SandboxPolicy(network=True)
-    async with pyrepl3.open_session(config=strict(sandbox=policy)) as session:
+    async with pyrepl3.open_session(config=strict_config(sandbox=policy)) as session:
         assert "network" not in session.worker.confinement
         assert set(session.worker.confinement) >= PROMISED - {"network"}
         port = world.tcp.getsockname()[1]
@@ -278,14 +278,14 @@ def test_a_policy_that_means_nothing_is_refused(make: object, names: str) -> Non
 
 
 def without_namespaces(folder: Path) -> str:
-    """Return the path of an interpreter that may make no namespaces, as in many containers."""
+    """Return the path of an interpreter that may not create namespaces, as in many containers."""
     path = folder / "interpreter"
     path.write_text(
         f"#!{sys.executable}\n"
         "import os, sys\n"
         "from pyrepl3_worker.confinement import seccomp, syscalls\n"
         "syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)\n"
-        "seccomp.install((1, 2, 10, 16), streams_only=False)\n"
+        "seccomp.install_filter((1, 2, 10, 16), streams_only=False)\n"
         f"os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])\n"
     )
     path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
@@ -294,7 +294,7 @@ def without_namespaces(folder: Path) -> str:
 
 async def test_what_cannot_be_enforced_is_an_error_that_says_what_to_do(work: Path) -> None:
     with pytest.raises(pyrepl3.SpawnError) as error:
-        async with pyrepl3.open_session(config=strict(python=without_namespaces(work))):
+        async with pyrepl3.open_session(config=strict_config(python=without_namespaces(work))):
             pass
     assert error.value.exit_code == 78
     for part in (
@@ -306,9 +306,9 @@ async def test_what_cannot_be_enforced_is_an_error_that_says_what_to_do(work: Pa
         assert part in str(error.value)
 
 
-async def test_less_is_had_only_if_asked_for_and_it_is_told(world: World, work: Path) -> None:
+async def test_less_is_had_only_if_asked_for_and_it_is_told(world: OutsideWorld, work: Path) -> None:
     """Landlock and seccomp alone still keep files, network, signals and tracing."""
-    config = strict(python=without_namespaces(work), confinement_required=False)
+    config = strict_config(python=without_namespaces(work), confinement_required=False)
     async with pyrepl3.open_session(config=config) as session:
         told = set(session.worker.confinement)
         assert "processes" not in told
@@ -333,7 +333,7 @@ async def test_less_is_had_only_if_asked_for_and_it_is_told(world: World, work: 
             result = await run(session, code)
             assert result.error is not None, code
             assert result.error.type == "PermissionError", (code, result.error)
-        assert await works(session)
+        assert await is_working(session)
         assert (
             await value(
                 session,

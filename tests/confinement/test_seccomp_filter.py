@@ -44,7 +44,7 @@ def judge(
 
 @pytest.mark.parametrize("column", [X86_64, AARCH64])
 def test_calls_are_judged(column: int) -> None:
-    code = seccomp.build(column, seccomp.PRIVATE, streams_only=False)
+    code = seccomp.build_filter(column, seccomp.PRIVATE_FAMILIES, streams_only=False)
     for numbers in seccomp.REFUSED.values():
         number = numbers[column]
         if number is not None:
@@ -71,7 +71,7 @@ def test_calls_are_judged(column: int) -> None:
 
 @pytest.mark.parametrize("column", [X86_64, AARCH64])
 def test_tcp_alone(column: int) -> None:
-    code = seccomp.build(column, seccomp.OUTSIDE_TCP, streams_only=True)
+    code = seccomp.build_filter(column, seccomp.OUTSIDE_TCP_FAMILIES, streams_only=True)
     socket, pair = ((41, 53), (198, 199))[column]
     for protocol, answer in (0, "allow"), (6, "allow"), (132, errno.EACCES), (262, errno.EACCES):
         assert judge(code, column, socket, 2, 1, protocol) == answer

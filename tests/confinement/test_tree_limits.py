@@ -12,7 +12,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import ResourceLimits
 from pyrepl3_client._launch.process_tree import ProcessTree, children_of, kill_all
 from pyrepl3_schemas.executor_config import ExecutorConfig
-from tests.confinement.sessions import FORGE, strict, value, works
+from tests.confinement.sessions import WRITE_FORGED_FRAMES, is_working, strict_config, value
 from tests.helpers.processes import ended
 
 pytestmark = pytest.mark.anyio
@@ -71,7 +71,7 @@ OVER_CPU = [
 ]
 
 
-async def death_by(code: str, config: pyrepl3.WorkerConfig, limit: str) -> None:
+async def expect_death_by_limit(code: str, config: pyrepl3.WorkerConfig, limit: str) -> None:
     """Run what goes over a limit: it costs the worker its life, and says why."""
     async with pyrepl3.open_session(config=config, recovery="none") as session:
         await session.execute(FAMILY)
@@ -88,25 +88,29 @@ async def death_by(code: str, config: pyrepl3.WorkerConfig, limit: str) -> None:
 @pytest.mark.parametrize("code", OVER_MEMORY)
 async def test_memory_is_limited_for_all_together(code: str, level: Any) -> None:
     limits = ResourceLimits(max_memory_bytes=ROOMY)
-    await death_by(code, strict(confinement=level, limits=limits), f"max_memory_bytes={ROOMY}")
+    await expect_death_by_limit(
+        code, strict_config(confinement=level, limits=limits), f"max_memory_bytes={ROOMY}"
+    )
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("code", OVER_CPU)
 async def test_cpu_time_is_limited_for_all_together(code: str, level: Any) -> None:
     limits = ResourceLimits(max_cpu_seconds=1)
-    await death_by(code, strict(confinement=level, limits=limits), "max_cpu_seconds=1")
+    await expect_death_by_limit(code, strict_config(confinement=level, limits=limits), "max_cpu_seconds=1")
 
 
 async def test_a_session_comes_back_from_what_went_over_its_limit() -> None:
     """Once more in a fresh worker, since others may have used it up before; and not a third time."""
-    async with pyrepl3.open_session(config=strict(limits=ResourceLimits(max_memory_bytes=ROOMY))) as session:
+    async with pyrepl3.open_session(
+        config=strict_config(limits=ResourceLimits(max_memory_bytes=ROOMY))
+    ) as session:
         await session.execute(f"kept = 1\n{FAMILY}")
         with anyio.fail_after(40), pytest.raises(pyrepl3.WorkerDied) as death:
             await session.execute("family(6, hoard)")
         assert death.value.attempts == 2
         assert await value(session, "kept") == 1
-        assert await works(session)
+        assert await is_working(session)
         assert [recovery.cause.over_limit for recovery in session.recoveries if recovery.cause] == [True] * 2
 
 
@@ -114,18 +118,18 @@ async def test_a_session_comes_back_from_what_went_over_its_limit() -> None:
 async def test_memory_that_a_family_shares_counts_once(level: Any) -> None:
     """Or a pool of processes over one large table would be killed."""
     code = f"{FAMILY}\nheld = touched(100)\nfamily(6, lambda: time.sleep(0.6))\n'shared'"
-    config = strict(confinement=level, limits=ResourceLimits(max_memory_bytes=ROOMY))
+    config = strict_config(confinement=level, limits=ResourceLimits(max_memory_bytes=ROOMY))
     async with pyrepl3.open_session(config=config, recovery="none") as session:
         assert await value(session, code) == "shared"
 
 
 async def test_what_an_idle_worker_starts_is_limited_too() -> None:
-    config = strict(limits=ResourceLimits(max_memory_bytes=ROOMY))
+    config = strict_config(limits=ResourceLimits(max_memory_bytes=ROOMY))
     async with pyrepl3.open_session(config=config) as session:
         await session.execute(FAMILY)
         await session.execute("import threading\nthreading.Timer(0.5, family, (6, hoard)).start()")
         assert await ended(session.worker.pid)
-        assert await works(session)
+        assert await is_working(session)
         (recovery,) = session.recoveries
         assert recovery.cause is not None
         assert "max_memory_bytes" in recovery.cause.cause
@@ -153,20 +157,20 @@ def fill_file():
         while True: file.write(bytes(100_000))
 [outcome(fill_fds), outcome(fill_file), outcome(lambda: [outcome(fill_fds) for _ in range(5)])]
 """
-    async with pyrepl3.open_session(config=strict(confinement=level, limits=limits)) as session:
+    async with pyrepl3.open_session(config=strict_config(confinement=level, limits=limits)) as session:
         assert await value(session, code) == ["EMFILE", "EFBIG", ""]
 
 
 @pytest.mark.parametrize("level", LEVELS)
 async def test_output_is_limited_for_all_together(level: Any) -> None:
-    config = strict(confinement=level, executor=ExecutorConfig(max_output_bytes=100_000))
+    config = strict_config(confinement=level, executor=ExecutorConfig(max_output_bytes=100_000))
     flood = "import os, signal\nfor _ in range(4):\n    if os.fork() == 0:\n        for _ in range(100): os.write(1, b'x' * 10_000)\n        os._exit(0)\nfor _ in range(4): os.wait()"
     async with pyrepl3.open_session(config=config) as session:
         result = await session.execute(flood)
         assert len(result.stdout) < 110_000
         assert "max_output_bytes=100000" in result.stdout
         assert result.truncated
-        assert await works(session)
+        assert await is_working(session)
 
 
 # --- what leaves its worker's group -------------------------------------------------------------------
@@ -175,18 +179,20 @@ IN_SESSIONS_OF_THEIR_OWN = "import os, signal, subprocess, time\n[subprocess.Pop
 
 
 async def test_a_killed_worker_takes_children_in_sessions_of_their_own_along() -> None:
-    async with pyrepl3.open_session(config=strict(confinement="limits"), recovery="none") as session:
+    async with pyrepl3.open_session(config=strict_config(confinement="limits"), recovery="none") as session:
         left = await value(session, IN_SESSIONS_OF_THEIR_OWN)
         # It breaks the protocol, so that we kill it.
         with anyio.fail_after(20), pytest.raises(pyrepl3.WorkerDied):
-            await session.execute(FORGE.format(frames=r"[b'\0\0\0\5hello'] * 2") + "\nsignal.pause()")
+            await session.execute(
+                WRITE_FORGED_FRAMES.format(frames=r"[b'\0\0\0\5hello'] * 2") + "\nsignal.pause()"
+            )
         for pid in left:
             assert await ended(pid)
 
 
 async def test_what_was_seen_of_a_limited_tree_ends_with_it_wherever_it_went() -> None:
     """Also where the worker ends by itself, and they are nobody's children any more."""
-    config = strict(confinement="limits", limits=ResourceLimits(max_cpu_seconds=1000))
+    config = strict_config(confinement="limits", limits=ResourceLimits(max_cpu_seconds=1000))
     async with pyrepl3.open_session(config=config, recovery="none") as session:
         left = await value(session, IN_SESSIONS_OF_THEIR_OWN)
         # It uses a second of CPU time, so that there were looks.

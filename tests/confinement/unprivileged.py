@@ -1,4 +1,4 @@
-"""A run of the suite as somebody without privileges."""
+"""Runs the confinement tests as the user nobody, without privileges."""
 
 import os
 import signal
@@ -9,8 +9,8 @@ from pathlib import Path
 from pyrepl3_worker.confinement import syscalls
 
 NOBODY = 65534
-BOUNDED = ("test_escapes.py", "test_levels.py", "test_argument_encoding.py")
-WHOLE = (*BOUNDED, "test_damage.py", "test_tree_limits.py")
+QUICK_TESTS = ("test_escapes.py", "test_levels.py", "test_argument_encoding.py")
+ALL_TESTS = (*QUICK_TESTS, "test_damage.py", "test_tree_limits.py")
 HERE = Path(__file__).parent
 ROOT = str(HERE.parent.parent)
 PROGRAM = (
@@ -22,25 +22,25 @@ PROGRAM = (
 
 
 def become_nobody(folders: list[str]) -> None:
-    """Give up root; folders that only root could reach are put where all can, for this process alone."""
+    """Become the user nobody; mount folders that only root can reach where it can, for this process only."""
     os.unshare(os.CLONE_NEWNS)
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
     trees = [(folder, syscalls.open_tree(folder)) for folder in folders]
-    # A place for temporary files that is nobody else's, and vanishes.
+    # A private folder for temporary files, which vanishes with this process.
     syscalls.mount("none", "/tmp", "tmpfs", 0, "mode=1777")
     for top in {str(Path(folder).parents[-2]) for folder in folders}:
         if not os.stat(top).st_mode & 0o001:
             syscalls.mount("none", top, "tmpfs", 0, "mode=755")
     for folder, tree in trees:
         os.makedirs(folder, exist_ok=True)
-        syscalls.place_tree(tree, folder)
+        syscalls.attach_tree(tree, folder)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
 def run_as_nobody(suite: tuple[str, ...], log: Path) -> int:
-    """Run these files of the suite; return the status. What it prints goes to a file."""
+    """Run these test files; return the exit status. The output goes to a file."""
     folders = sorted({os.path.realpath(path) for path in (sys.base_prefix, sys.prefix, ROOT)})
     with log.open("wb") as output:
         process = subprocess.Popen(
