@@ -93,7 +93,7 @@ class TimeBudget:
             exit_forked_child(None)
         return result
 
-    def interrupt_if_exceeded(self) -> BaseException | None:
+    def overdue_error(self) -> BaseException | None:
         """Return the exception to raise in the running code, if its time is over; for the signal's handler.
 
         From the second time on, the code is interrupted at every line.

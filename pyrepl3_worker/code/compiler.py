@@ -180,7 +180,7 @@ class Compiler:
         self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
     ) -> CompiledCell:
         body = tree.body
-        last, pops_last = _split_last(body, result_mode)
+        last, binds_last_value = _split_last(body, result_mode)
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self._future_flags
         body_code = last_code = None
         if body:
@@ -191,7 +191,9 @@ class Compiler:
             last_code = compile(ast.Expression(last), filename, "eval", flags, dont_inherit=True)
         elif body_code is None:
             body_code = compile(tree, filename, "exec", flags, dont_inherit=True)
-        return _make_cell(source, filename, analysis, body_code, last_code, flags, binds_last_value=pops_last)
+        return _make_cell(
+            source, filename, analysis, body_code, last_code, flags, binds_last_value=binds_last_value
+        )
 
     def _compile_text(
         self, source: str, filename: str, statement: ast.stmt, analysis: Analysis, result_mode: ResultMode
@@ -208,8 +210,8 @@ class Compiler:
         flags |= body_code.co_flags & _FUTURE_FLAGS
         last: str | ast.Expression | None = value
         if value is None:
-            target, pops_last = _split_last([statement], result_mode)
-            last = None if target is None or pops_last else ast.Expression(target)
+            target, binds_last_value = _split_last([statement], result_mode)
+            last = None if target is None or binds_last_value else ast.Expression(target)
         last_code: CodeType | None = None
         if last is not None:
             last_code = compile(last, filename, "eval", flags, dont_inherit=True)

@@ -74,7 +74,7 @@ class CheckpointRequests:
         from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 
         budget = TimeBudget(self._timers, self._canceller.wakeup)
-        self._canceller.overdue_error = budget.interrupt_if_exceeded
+        self._canceller.overdue_error = budget.overdue_error
         namespace = self._namespace
         return Checkpointer(
             namespace.namespace,
