@@ -1,4 +1,4 @@
-"""Sessions from workers that have been started, and have imported what they will need, in advance."""
+"""A pool of idle workers, started and warmed up in advance, for sessions to take."""
 
 import asyncio
 import os
@@ -23,14 +23,14 @@ from pyrepl3_client.config import WorkerConfig, checked_modules
 from pyrepl3_client.errors import PyRepl3Error, SpawnError
 
 _REFILL_DELAY: Final = 0.02
-"""Seconds by which a replacement waits: starting one holds the loop for milliseconds, and who has just
-got a session wants to use it first."""
+"""Seconds by which a replacement waits: starting one holds the loop for milliseconds, and the session that
+has just been opened is to be used first."""
 _FIRST_BACKOFF: Final = 0.1
 _LONGEST_BACKOFF: Final = 10.0
 
 
 def seconds_until_refill(idle_workers: int, size: int, failures: int) -> float | None:
-    """Decide when to start the next spare; None for not at all.
+    """Decide in how many seconds to start the next idle worker; None for not at all.
 
     Args:
         idle_workers: how many there are, warm or not.
@@ -45,21 +45,21 @@ def seconds_until_refill(idle_workers: int, size: int, failures: int) -> float |
 
 
 def choose_idle_worker(idle_workers: Sequence[IdleWorker]) -> IdleWorker | None:
-    """Decide which spare the next session gets: the oldest that is warm, else the oldest that lives."""
+    """Decide which worker the next session gets: the oldest that is warm, else the oldest that lives."""
     living = [idle for idle in idle_workers if idle.alive]
     return next((idle for idle in living if idle.warm), living[0] if living else None)
 
 
 class WorkerPool:
-    """Keeps `size` workers warm. A session takes one for good, and another is started in its place.
+    """Keeps `size` workers warm. A session takes one and keeps it, and another is started in its place.
 
     The pool bounds how many wait, not how many sessions there are: when none waits, a session starts a
     worker of its own and takes as long as that takes.
 
     Workers are forked from one process that has imported everything, in milliseconds and sharing its
-    memory, where that is safe; else they are spawned, and `spawn_reason` says why. See `Template` for what
-    makes it unsafe as far as can be seen. What can't be seen is yours to know: a warm module that keeps
-    at its import what may not be the same in two processes (a seed, an id, the pid) needs `fork=False`.
+    memory, where that is safe; else they are spawned, and `spawn_reason` says why. See `ForkServer` for
+    what makes it unsafe as far as can be seen. The rest cannot be seen: a warm module that keeps, from its
+    import on, what must not be the same in two processes (a seed, an id, the pid) needs `fork=False`.
 
     Example:
         async with WorkerPool(4, warm=("numpy",)) as pool, pool.open_session() as session:
@@ -79,13 +79,13 @@ class WorkerPool:
 
         Args:
             size: how many workers to keep waiting.
-            config: what all of them are.
-            warm: modules for them to import, on top of `config.warm`.
-            fork: whether workers may be forked from a template.
-            launch: starts one, and nothing else does; for tests.
+            config: the configuration of all of them.
+            warm: names of modules for them to import, on top of `config.warm`.
+            fork: whether workers may be forked from a fork server.
+            launch: starts a worker instead of spawning or forking; for tests.
 
         Raises:
-            ValueError: `size` is less than 1, or `warm` holds what is no module's name.
+            ValueError: `size` is less than 1, or `warm` holds a text that is no module name.
         """
         if size < 1:
             raise ValueError(f"size must be at least 1, not {size!r}")
@@ -173,14 +173,27 @@ class WorkerPool:
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
     ) -> AsyncGenerator[Session]:
-        """Give a session in a worker of the pool; as `pyrepl3_client.open_session` otherwise.
+        """Open a session in a worker of the pool; leaving the context ends both.
 
         When its worker dies, it gets the next one from the pool too.
+
+        Args:
+            session_id: as for `pyrepl3_client.open_session`, and so are the others.
+            store: where the session is recorded.
+            capabilities: host functions by their names.
+            on_output: gets every `Output` in order.
+            on_input: answers prompts.
+            recovery: what a worker's death leads to.
+            max_attempts: how many workers one execution may cost.
+            on_recovery: gets the report when the session has come back.
+
+        Returns:
+            A context that yields the `Session`.
 
         Raises:
             PyRepl3Error: the pool is not open.
             SpawnError: none waited, and none could be started.
-            StoreError, ValueError: as `pyrepl3_client.open_session`.
+            CapabilityError, StoreError, ValueError: as `pyrepl3_client.open_session`.
         """
         if not self._open:
             raise PyRepl3Error("the pool is closed: use it as `async with WorkerPool(…) as pool`")
@@ -216,7 +229,7 @@ class WorkerPool:
         try:
             self._launch_idle()
         except SpawnError:
-            # Whoever asks for a session meanwhile hears of it: their own start fails the same way.
+            # A session that is opened meanwhile raises it: its own start fails the same way.
             self._failures += 1
         self._schedule()
 

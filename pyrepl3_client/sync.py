@@ -55,7 +55,7 @@ class Execution:
     """
 
     def __init__(self, execution: _execution.Execution, thread: LoopThread) -> None:
-        """Stand before an execution of the loop's thread."""
+        """Stand for an execution of the loop's thread."""
         self._execution = execution
         self._thread = thread
 
@@ -100,7 +100,7 @@ class Execution:
         self._thread.run(lambda: self._execution.cancel(reason))
 
     def __iter__(self) -> Iterator[Event]:
-        """Iterate over the messages. Each comes once; leaving early lets the code go on unheard."""
+        """Iterate over the messages. Each comes once; after an early end the code goes on."""
         events = self._thread.call(self._execution.__aiter__)
         while (event := self._thread.run(lambda: _next(events))) is not None:
             yield event
@@ -125,7 +125,7 @@ class Session:
     """A namespace in a worker process; see `pyrepl3_client.Session`. Made by `open_session`."""
 
     def __init__(self, session: _session.Session, thread: LoopThread) -> None:
-        """Stand before a session of the loop's thread."""
+        """Stand for a session of the loop's thread."""
         self._session = session
         self._thread = thread
 
@@ -165,7 +165,7 @@ class Session:
         on_input: InputHandler | None = None,
         check: bool = True,
     ) -> Execution:
-        """Submit code and give its handle."""
+        """Submit code and return its handle; see `pyrepl3_client.Session.start`."""
         execution = self._thread.call(
             lambda: self._session.start(
                 code,
@@ -190,7 +190,13 @@ class Session:
         on_input: InputHandler | None = None,
         check: bool = True,
     ) -> ExecutionResult:
-        """Run code and wait for its outcome."""
+        """Run code and wait for its outcome. Ctrl-C cancels the execution.
+
+        Arguments and errors are those of `pyrepl3_client.Session.execute`.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came meanwhile, and the execution is over.
+        """
         return self._thread.run(
             lambda: self._session.execute(
                 code,
@@ -204,19 +210,19 @@ class Session:
         )
 
     def cancel(self, reason: CancelReason = "cancelled") -> bool:
-        """Stop what runs now and wait until it is over; say whether anything ran."""
+        """Stop the execution that runs now and wait until it is over; return whether anything ran."""
         return self._thread.run(lambda: self._session.cancel(reason))
 
     def ping(self, timeout: float = 5.0) -> Pong:
-        """Ask for a sign of life."""
+        """Ask the worker for a sign of life, for at most `timeout` seconds."""
         return self._thread.run(lambda: self._session.ping(timeout))
 
     def stats(self, timeout: float = 10.0) -> Metrics:
-        """Ask for the metrics of the session's executions."""
+        """Ask for the metrics of the session's executions, for at most `timeout` seconds."""
         return self._thread.run(lambda: self._session.stats(timeout))
 
     def complete(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Completions:
-        """Ask what could stand at `cursor`, in characters (the end by default)."""
+        """Ask what can stand at `cursor`, in characters (the end by default)."""
         return self._thread.run(lambda: self._session.complete(code, cursor, timeout))
 
     def inspect(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Inspection:
@@ -224,15 +230,15 @@ class Session:
         return self._thread.run(lambda: self._session.inspect(code, cursor, timeout))
 
     def variables(self, timeout: float = 10.0) -> dict[str, Variable]:
-        """Ask for the namespace's names, their types and short reprs."""
+        """Ask for the namespace's variables, with types and short reprs, by their names."""
         return self._thread.run(lambda: self._session.variables(timeout))
 
     def checkpoint(self, checkpoint_id: str | None = None, timeout: float | None = None) -> Checkpointed:
-        """Save the namespace, under a name, in the session's record."""
+        """Save the namespace under a name; see `pyrepl3_client.Session.checkpoint`."""
         return self._thread.run(lambda: self._session.checkpoint(checkpoint_id, timeout))
 
     def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
-        """Make the namespace what it was at a checkpoint of this session."""
+        """Make the namespace what it was at a checkpoint; see `pyrepl3_client.Session.restore`."""
         return self._thread.run(lambda: self._session.restore(checkpoint_id, timeout))
 
     def restart(self) -> None:
@@ -257,7 +263,10 @@ def open_session(
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
 ) -> Generator[Session]:
-    """Start a worker and give a session in it; see `pyrepl3_client.open_session`."""
+    """Start a worker and open a session in it; leaving the context ends both.
+
+    Arguments and errors are those of `pyrepl3_client.open_session`.
+    """
     with LoopThread("pyrepl3-session") as thread:
         context = _open.open_session(
             session_id,
@@ -285,7 +294,7 @@ class WorkerPool:
         *,
         fork: bool = True,
     ) -> None:
-        """Describe the pool; entering it starts the workers."""
+        """Describe the pool; entering it starts the workers. See `pyrepl3_client.WorkerPool`."""
         self._pool = _pool.WorkerPool(size, config, warm, fork=fork)
         self._thread = LoopThread("pyrepl3-pool")
 
@@ -296,7 +305,7 @@ class WorkerPool:
 
     @property
     def config(self) -> WorkerConfig:
-        """What all of them are."""
+        """The configuration of all of them."""
         return self._pool.config
 
     @property
@@ -341,7 +350,7 @@ class WorkerPool:
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
     ) -> Generator[Session]:
-        """Give a session in a worker of the pool."""
+        """Open a session in a worker of the pool; see `pyrepl3_client.WorkerPool.open_session`."""
         context = self._pool.open_session(
             session_id,
             store=store,

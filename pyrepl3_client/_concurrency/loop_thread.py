@@ -15,7 +15,7 @@ class LoopThread:
     """A thread that runs an event loop from `start` to `stop`."""
 
     def __init__(self, name: str) -> None:
-        """Give the thread a name."""
+        """Name the thread; `start` starts it."""
         self._name = name
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -48,7 +48,7 @@ class LoopThread:
         self.stop()
 
     def call[T](self, function: Callable[[], T]) -> T:
-        """Call a function in the loop's thread; give what it gives."""
+        """Call a function in the loop's thread; return what it returns."""
 
         async def calling() -> T:
             return function()

@@ -1,4 +1,4 @@
-"""Owns the tasks and threads that serve one session. Leaving it waits for all of them.
+"""Owns the tasks and threads that serve one session. Closing it waits for all of them.
 
 Not a task group that stays open around the user's code: a session may be entered in one task and left
 in another (a notebook's cells, a test's fixture), which no cancel scope survives.
@@ -46,7 +46,7 @@ class TaskOwner:
     async def close(self, grace: float) -> None:
         """Cancel every task, wait for them and for the threads, at most `grace` seconds.
 
-        What is still there after that cannot be stopped by anybody: a ResourceWarning names it.
+        What is still there after that cannot be stopped: a ResourceWarning names it.
         """
         self._closed = True
         end = self.loop.time() + grace

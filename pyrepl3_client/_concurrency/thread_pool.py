@@ -24,10 +24,10 @@ class CarriedError(Exception):
 
 
 def _wrap_base_exception(raised: BaseException) -> CarriedError:
-    """Give what a future can hold and a task can raise without harm.
+    """Return an error that a future can hold and a task can raise without harm.
 
-    A SystemExit, which is how every command line parser refuses an argument, would end the loop of
-    whoever awaits the function; a CancelledError would pass for the end of the wait.
+    A SystemExit, which is how every command line parser refuses an argument, would end the loop in
+    which the function is awaited; a CancelledError would pass for the end of the wait.
     """
     kind = type(raised)
     made: type[CarriedError] = type(kind.__name__, (CarriedError,), {"__module__": kind.__module__})
@@ -40,7 +40,7 @@ class ThreadPool:
     """Starts threads as they are needed, up to a number; they end when they have nothing to do."""
 
     def __init__(self, name: str) -> None:
-        """Give the threads a name, and answer on the running loop."""
+        """Name the threads, and answer on the running loop."""
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -85,7 +85,7 @@ class ThreadPool:
                 error = raised
             except BaseException as raised:  # noqa: BLE001 - as above
                 error = _wrap_base_exception(raised)
-            # A loop that was closed meanwhile has nobody who waits.
+            # In a loop that was closed meanwhile nothing waits for it.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(set_outcome, value, error)
 
@@ -126,7 +126,7 @@ class ThreadPool:
                     self._idle += 1
 
     async def close(self, seconds: float) -> set[str]:
-        """Wait for the functions to return, at most `seconds`; give the names of those that did not.
+        """Wait for the functions to return, at most `seconds`; return the names of those that did not.
 
         The threads of the others have ended then.
         """

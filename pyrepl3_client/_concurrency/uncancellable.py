@@ -1,4 +1,4 @@
-"""Waiting for something to its end, however often the waiting task is cancelled meanwhile."""
+"""Waits that go on to their end, however often the waiting task is cancelled meanwhile."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ async def wait_and_forward_cancel(
     """Wait until `wait()` is done; each further cancellation calls `on_cancel` and waits on.
 
     The caller is being cancelled, and re-raises that afterwards. A cancelled anyio scope would cancel
-    again in each turn of the loop, so it is shut out; `Task.cancel`, called once by somebody, is not.
+    again in each turn of the loop, so it is shut out; a single call of `Task.cancel` is not.
     """
     with anyio.CancelScope(shield=True):
         while True:

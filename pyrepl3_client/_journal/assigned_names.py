@@ -1,4 +1,4 @@
-"""Which names of the namespace a piece of code may bind: where a value that is gone came from."""
+"""Finds the names that a cell's code may bind, and so the cell that a lost value came from."""
 
 import ast
 from typing import Final
@@ -7,7 +7,7 @@ _SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambd
 
 
 def assigned_names(code: str) -> frozenset[str]:
-    """Give the names that code binds at its top level, and those its functions declare global.
+    """Return the names that code binds at its top level, and those its functions declare global.
 
     Code that does not parse binds nothing. What is bound by other means (`globals()["x"] = …`, a star
     import) is not seen.

@@ -1,7 +1,7 @@
 """The record of a session in this process's memory: it outlives workers, not the process.
 
-No promise in a store stands behind it: nobody could come back for it, and it would cost each execution
-a millisecond.
+There is no promise behind it: after this process's end nothing could use one, and it would cost each
+execution a millisecond.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -22,7 +22,7 @@ from pyrepl3_client.errors import StoreError
 
 
 class _MemoryEntry:
-    """An execution, its outcome where somebody may ask for it again, and its calls."""
+    """An execution, its outcome where it can be asked for again, and its calls."""
 
     __slots__ = (
         "attempts",
@@ -78,13 +78,13 @@ class MemoryJournal:
     # --- executions ----------------------------------------------------------------------------------
 
     def begin(self, execution_id: str, spec: Spec, *, named: bool) -> int:
-        """Record an execution that is new; give its number."""
+        """Record an execution that is new; return its number."""
         seq = self._last_seq = self._last_seq + 1
         self._kept[execution_id] = _MemoryEntry(seq, execution_id, spec, named=named)
         return seq
 
     def find(self, execution_id: str, code: str) -> bytes | None:
-        """Look up an execution by its id; give its outcome, if it is there and has one.
+        """Look up an execution by its id; return its outcome, if it is there and has one.
 
         Raises:
             ExecutionIdConflict: the id stands for other code.
@@ -104,7 +104,7 @@ class MemoryJournal:
         rejected: bool,
         succeeded: bool | None = None,
     ) -> None:
-        """Record an outcome, which is asked for only if somebody could want it again, and how it went."""
+        """Record an outcome, which is encoded only if it can be asked for again, and how it went."""
         kept = self._kept.get(execution_id)
         if kept is None or kept.status != "started":
             return
@@ -121,7 +121,7 @@ class MemoryJournal:
         self._kept.pop(execution_id, None)
 
     async def succeeded(self, execution_id: str) -> bool | None:
-        """Say whether an execution ran to its end without an error."""
+        """Return whether an execution ended without an error."""
         return self._require(execution_id).succeeded
 
     async def add_death(self, execution_id: str) -> int:
@@ -131,7 +131,7 @@ class MemoryJournal:
         return kept.attempts
 
     async def load(self) -> History:
-        """Give the newest checkpoint and what came after it."""
+        """Return the newest checkpoint and what came after it."""
         newest = None
         for checkpoint in self._checkpoints.values():
             if newest is None or checkpoint.after_seq >= newest.after_seq:
@@ -141,13 +141,13 @@ class MemoryJournal:
         return History(newest, tuple(entries))
 
     async def entries(self, up_to_seq: int) -> list[Entry]:
-        """Give the executions up to a number that are still known."""
+        """Return the executions up to a number that are still known."""
         return [kept.entry for kept in self._kept.values() if kept.seq <= up_to_seq]
 
     # --- calls ---------------------------------------------------------------------------------------
 
     async def calls(self, execution_id: str) -> dict[str, CallRecord]:
-        """Give an execution's calls."""
+        """Return an execution's calls."""
         return dict(self._require(execution_id).calls or {})
 
     async def begin_call(self, execution_id: str, call: CallRecord) -> None:
@@ -188,7 +188,7 @@ class MemoryJournal:
     # --- checkpoints ---------------------------------------------------------------------------------
 
     async def save(self, checkpoint: SavedCheckpoint, blobs: Mapping[str, bytes]) -> None:
-        """Keep a checkpoint and its blobs; forget what nobody can need any more."""
+        """Keep a checkpoint and its blobs; forget what cannot be needed any more."""
         self._blobs.update(blobs)
         missing = [digest for digest in checkpoint.digests if digest not in self._blobs]
         if missing:
@@ -225,11 +225,11 @@ class MemoryJournal:
         return self._checkpoints.get(checkpoint_id)
 
     async def checkpoint_ids(self) -> list[str]:
-        """Give the names of all checkpoints."""
+        """Return the names of all checkpoints."""
         return [c.checkpoint_id for c in sorted(self._checkpoints.values(), key=lambda c: c.after_seq)]
 
     async def blobs(self, digests: Collection[str]) -> dict[str, bytes]:
-        """Give blobs."""
+        """Return blobs."""
         try:
             return {digest: self._blobs[digest] for digest in digests}
         except KeyError as error:

@@ -1,4 +1,4 @@
-"""What came of an execution, as it is recorded: bounded, and plain data from end to end.
+"""The outcome of an execution as it is recorded: bounded, and plain data throughout.
 
 An outcome is always *resolved* data. A worker chooses what stands in it, and Resonate's codec unpickles
 what a promise is rejected with, so nothing of a worker's ever goes that way.
@@ -37,7 +37,7 @@ class EndedOutcome(msgspec.Struct, frozen=True, omit_defaults=True, tag="ended")
 
 
 class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag="rejected"):
-    """The parent gave it up, and says why. It left no mark on the namespace."""
+    """The client gave it up, and says why. It left no mark on the namespace."""
 
     kind: Literal["worker_died", "replay_divergence"]
     what: str
@@ -45,7 +45,7 @@ class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag="rejected"):
     attempts: int = 1
 
     def error(self, execution_id: str) -> Exception:
-        """Give it as the error that the caller gets."""
+        """Return it as the error that the caller gets."""
         if self.kind == "replay_divergence":
             return ReplayDivergence(self.what)
         return make_worker_died(self.what, self.certificate, (execution_id,), self.attempts)
@@ -58,7 +58,7 @@ _decoder: Final = msgspec.msgpack.Decoder(EndedOutcome | Rejected)
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
-    """Give an outcome as MessagePack."""
+    """Return an outcome as MessagePack."""
     return _encode(outcome)
 
 
@@ -66,7 +66,7 @@ def decode_outcome(data: bytes) -> Outcome:
     """Read an outcome.
 
     Raises:
-        StoreError: these bytes are none.
+        StoreError: these bytes are no outcome.
     """
     try:
         return _decoder.decode(data)
@@ -92,7 +92,7 @@ def record_output(
 
 
 def replay_output(execution_id: str, written: RecordedOutput) -> list[Output | Display]:
-    """Give what was written as messages again: displays, then both streams, each in one piece."""
+    """Return what was written as messages again: displays, then both streams, each in one piece."""
     messages: list[Output | Display] = list(written.displays)
     if written.stdout:
         messages.append(Output(stream="stdout", data=written.stdout, execution_id=execution_id))

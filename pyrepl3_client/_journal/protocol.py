@@ -1,8 +1,8 @@
-"""What a session asks of its record: the seam between sessions and stores.
+"""The protocols `Record` and `Journal`, between sessions and stores, and the data in them.
 
 `MemoryJournal` keeps a `Record` in this process; `pyrepl3_client.durable` offers a `Journal`, in a store,
-with every execution a durable function of Resonate's. A journal is opened by whoever owns the session,
-and belongs to it alone until `close`.
+with every execution a durable function of Resonate's. A journal is opened by the owner of the session,
+and belongs to that owner alone until `close`.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -37,7 +37,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     spec: Spec
     status: Status = "started"
     attempts: int = 0
-    """How often a worker's or parent's death has cost it a run."""
+    """How often a worker's or a client's death has cost it a run."""
 
 
 class CallRecord(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class CallRecord(msgspec.Struct, frozen=True):
 class SavedCheckpoint(msgspec.Struct, frozen=True):
     """A namespace as it was after execution number `after_seq`.
 
-    `manifest` is the worker's and nobody else's; an empty one is the empty namespace.
+    Only the worker reads `manifest`; an empty one is the empty namespace.
     """
 
     checkpoint_id: str
@@ -99,33 +99,33 @@ class Record(Protocol):
     """
 
     async def load(self) -> History:
-        """Give what the session starts from."""
+        """Return what the session starts from."""
         ...
 
     async def entries(self, up_to_seq: int) -> list[Entry]:
-        """Give all executions up to a number, in order."""
+        """Return all executions up to a number, in order."""
         ...
 
     async def succeeded(self, execution_id: str) -> bool | None:
-        """Say whether an execution ran to its end without an error; None if it did not run to its end."""
+        """Return whether an execution ended without an error; None if it did not run to its end."""
         ...
 
     async def add_death(self, execution_id: str) -> int:
-        """Count a death that cost an execution its run; give the count so far."""
+        """Count a death that cost an execution its run; return the count so far."""
         ...
 
     # --- calls ---
 
     async def calls(self, execution_id: str) -> dict[str, CallRecord]:
-        """Give the recorded calls of an execution by their ids, in the order of their intents."""
+        """Return the recorded calls of an execution by their ids, in the order of their intents."""
         ...
 
     async def begin_call(self, execution_id: str, call: CallRecord) -> CallRecord | None:
-        """Record that a call is about to be made; give the call of that id that is on record already."""
+        """Record that a call is about to be made; return the call of that id that is on record already."""
         ...
 
     async def retry_call(self, execution_id: str, call_id: str) -> int:
-        """Record that a call without outcome is made again; give the number of the attempt."""
+        """Record that a call without outcome is made again; return the number of the attempt."""
         ...
 
     async def finish_call(self, execution_id: str, call_id: str, outcome: bytes) -> None:
@@ -147,7 +147,7 @@ class Record(Protocol):
         ...
 
     async def checkpoint_ids(self) -> list[str]:
-        """Give the names of all checkpoints, from the earliest point of the history on."""
+        """Return the names of all checkpoints, from the earliest point of the history on."""
         ...
 
     async def blobs(self, digests: Collection[str]) -> dict[str, bytes]:
@@ -170,10 +170,10 @@ class Journal(Record, Protocol):
     async def execute(
         self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
     ) -> tuple[bytes, bool]:
-        """See an execution through: record it, have it run once, and give its recorded outcome.
+        """Record an execution, have it run once, and return its recorded outcome.
 
         Calls that are made in one order are recorded in that order. `submit` is called at most once,
-        when the execution is recorded and has no outcome yet, with its entry; whoever is called sees to
+        when the execution is recorded and has no outcome yet, with its entry; the caller sees to
         it that `settle` follows. An execution that `load` gave without an outcome is taken up by this
         same method.
 
@@ -203,7 +203,7 @@ class Journal(Record, Protocol):
 
 
 def conflict(execution_id: str, recorded: str, given: str) -> ExecutionIdConflict:
-    """Say that an id stands for other code, and from where on."""
+    """Return the error that says that an id stands for other code, and from which line on."""
     same = next(
         (i for i, (a, b) in enumerate(zip(recorded, given, strict=False)) if a != b),
         min(len(recorded), len(given)),
@@ -221,5 +221,5 @@ def _excerpt(code: str, at: int) -> str:
 
 
 def blob_digest(data: bytes | memoryview) -> str:
-    """Give the name under which `data` is stored: its SHA-256, in hex, as the worker names it."""
+    """Return the name under which `data` is stored: its SHA-256, in hex, as the worker names it."""
     return sha256(data).hexdigest()

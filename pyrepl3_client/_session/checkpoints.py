@@ -1,6 +1,6 @@
-"""Checkpoints: taken by the worker, kept by the record, and when to take one without being asked.
+"""Checkpoints: saving and restoring one, and when to save one automatically.
 
-A worker answers nothing else while it takes a checkpoint. So an automatic one is asked for when a cell
+A worker answers nothing else while it creates a checkpoint. So an automatic one is requested when a cell
 has ended and the session has been idle for a moment (longer where the last one took long); without such
 moments, when there are many cells, or much work, that a recovery would have to run again.
 """
@@ -28,7 +28,7 @@ _logger: Final = logging.getLogger("pyrepl3_client")
 AUTOMATIC: Final = "(automatic)"
 
 _IDLE_SECONDS: Final = 0.02
-"""Seconds without work after which a checkpoint disturbs nobody."""
+"""Seconds without work after which an automatic checkpoint is unlikely to make a cell wait."""
 _MAX_CELLS: Final = 1000
 """Cells since the last checkpoint at which one is due, idle or not."""
 _WORK_PER_SAVE: Final = 20.0
@@ -36,7 +36,7 @@ _WORK_PER_SAVE: Final = 20.0
 _MIN_WORK_SECONDS: Final = 1.0
 """Seconds of work that are not worth a checkpoint while the session is busy."""
 _CODE_SECONDS: Final = 5.0
-"""How long the objects' own code may take in a checkpoint that nobody has asked for."""
+"""How long the objects' own code may take in an automatic checkpoint."""
 _SILENCE_SECONDS: Final = 60.0
 """How long such a checkpoint, or a recovery's restore, may be silent until the worker is taken to be stuck.
 
@@ -46,7 +46,7 @@ _BLOB_MARGIN: Final = 16
 
 
 class CheckpointScheduler:
-    """Takes and restores the checkpoints of one session."""
+    """Saves and restores the checkpoints of one session, and schedules the automatic ones."""
 
     def __init__(
         self,
@@ -67,9 +67,9 @@ class CheckpointScheduler:
             record: where checkpoints go.
             queue: the session's executions.
             worker: returns the worker that takes executions now, if there is one.
-            on_trouble: told when a checkpoint nobody has asked for has cost its worker.
-            automatic: take checkpoints without being asked.
-            eager: take one after every cell, without waiting for an idle moment.
+            on_trouble: called with a text when an automatic checkpoint has cost its worker.
+            automatic: save automatic checkpoints.
+            eager: save one after every cell, without waiting for an idle moment.
             max_bytes: most bytes that one may bring.
         """
         self._max_bytes = max_bytes
@@ -87,7 +87,7 @@ class CheckpointScheduler:
         self._last_save_seconds = 0.0
         self._active_since_timer = False
         self._failures = 0
-        """Checkpoints in a row, unasked for, that have ended their worker or were too large."""
+        """Automatic checkpoints in a row that have ended their worker or were too large."""
         self._misbehaved_worker: WorkerHandle | None = None
         """The worker that was ended for a checkpoint that broke the protocol."""
         self._cells_to_skip = 0
@@ -97,7 +97,7 @@ class CheckpointScheduler:
 
     @property
     def has_unsaved_work(self) -> bool:
-        """Whether anything has run since the last checkpoint that is on record, and is saved unasked."""
+        """Whether automatic checkpoints are on, and anything has run since the last one on record."""
         return self._automatic and (self._cells > 0 or self._lock.locked())
 
     def execution_ended(self, duration: float, *, urgent: bool) -> None:
@@ -127,11 +127,11 @@ class CheckpointScheduler:
             )
 
     def _may_start(self) -> bool:
-        # One that is under way plans again when it is done; one that is waived, when enough cells have ended.
+        # One that is under way schedules again when it is done; while cells are skipped, their ends do.
         return self._task is None and not self._cells_to_skip
 
     def stop(self) -> None:
-        """Take no more checkpoints unasked."""
+        """Save no more automatic checkpoints."""
         self._automatic = False
         if self._timer is not None:
             self._timer.cancel()
@@ -153,7 +153,7 @@ class CheckpointScheduler:
             return
         self._active_since_timer = False
         if not busy:
-            # The end of what runs stirs again; without it nobody would.
+            # While a cell runs, no timer is needed: its end schedules again.
             self._timer = self._task_owner.loop.call_later(
                 max(_IDLE_SECONDS, 2 * self._last_save_seconds), self._on_timer
             )
@@ -224,7 +224,7 @@ class CheckpointScheduler:
     async def save(
         self, checkpoint_id: str, timeout: float | None = None, code_seconds: float | None = None
     ) -> Checkpointed:
-        """Have a checkpoint taken and recorded; give the worker's last word on it.
+        """Have a checkpoint created and recorded; return the worker's last message about it.
 
         An object whose own code takes longer than `code_seconds` (the worker's choice by default) is not
         saved.
@@ -340,7 +340,7 @@ class CheckpointScheduler:
         return restored
 
     def reset(self) -> None:
-        """Another worker, another namespace: nothing is known there."""
+        """Count from zero: the session has a new worker with an empty namespace."""
         self._cells = 0
         self._work_seconds = 0.0
 
@@ -357,19 +357,19 @@ class CheckpointAssembler:
     """
 
     def __init__(self, known: Iterable[str], max_bytes: int) -> None:
-        """Hold nothing; the parent has the contents of the `known` digests, and takes `max_bytes` more."""
+        """Hold nothing; the client has the contents of the `known` digests, and takes `max_bytes` more."""
         self.blobs: dict[str, bytes] = {}
         self._known_digests = frozenset(known)
         self._max_bytes = max_bytes
         self._bytes = 0
 
     def add(self, part: Checkpointed) -> bool:
-        """Take a part; say whether it was the last.
+        """Add a part; return whether it was the last.
 
         Raises:
             ProtocolError: it brings nothing, or what was not asked for; or the last one needs what never
                 came.
-            TooLargeError: with it they are too much.
+            CheckpointTooLarge: together the parts have more bytes than are allowed.
         """
         for digest, blob in part.blobs.items():
             if digest in self._known_digests or digest in self.blobs:

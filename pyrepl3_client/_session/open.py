@@ -1,4 +1,4 @@
-"""Opening a session: the one way in, and the way out that leaves nothing behind."""
+"""Opens a session, and closes it so that nothing stays behind."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ async def open_session(
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
 ) -> AsyncGenerator[Session]:
-    """Start a worker and give a session in it; leaving the context ends both.
+    """Start a worker and open a session in it; leaving the context ends both.
 
     Entering and leaving may happen in different tasks of one event loop.
 
@@ -46,8 +46,8 @@ async def open_session(
         session_id: names the session; without a colon. One is made up by default.
         store: where the session is recorded. None is this process's memory: the session survives its
             workers. The path of an SQLite file (or `sqlite:///path?synchronous=FULL`), `http(s)://` for a
-            Resonate server or `postgresql://` for resonate-pg: it survives this process too, and whoever
-            opens it again under the same `session_id` goes on where it stood. `memory:` is Resonate in
+            Resonate server or `postgresql://` for resonate-pg: it survives this process too, and
+            opening it again under the same `session_id` goes on where it stood. `memory:` is Resonate in
             this process's memory.
         config: the worker's interpreter, surroundings, limits and graces.
         capabilities: host functions by the names under which the code may call them; see `capability`.
@@ -59,14 +59,17 @@ async def open_session(
         recovery: what a worker's death leads to: `auto` restores the newest checkpoint and runs again what
             came after it; `replay` runs all finished cells again; `checkpoint` restores and never runs a
             finished cell again; `none` leaves the session dead, for `restart`.
-        max_attempts: how many workers one execution may cost before it is given up with WorkerDied.
+        max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
         on_recovery: gets the report when the session has come back; an asynchronous one is awaited.
+
+    Returns:
+        A context that yields the `Session`.
 
     Raises:
         SpawnError: no worker can be started; says why, with the last lines it wrote.
         CapabilityError: a capability cannot be offered.
         StoreError: the store cannot be used.
-        ValueError: an id means nothing.
+        ValueError: an id is empty or holds a colon, or `recovery` or `max_attempts` is none of these.
 
     Example:
         async with open_session() as session:
@@ -90,10 +93,10 @@ def durability_of(
     max_attempts: int,
     on_recovery: RecoveryHandler | None,
 ) -> Durability:
-    """Check what was said about a session's survival.
+    """Check the options of `open_session` that say how a session survives.
 
     Raises:
-        ValueError: it means nothing.
+        ValueError: `recovery` is no policy, or `max_attempts` is less than 1.
     """
     return Durability(
         open_journal=None if store is None else _journal_opener(store),

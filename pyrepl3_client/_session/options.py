@@ -1,4 +1,4 @@
-"""How a session is to survive, and how patiently it is given new workers."""
+"""The options that say how a session survives its workers and its process."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What can be asked of a session's worker, at any time."""
+"""Requests to a session's worker that run no code: ping, metrics, completions, inspection."""
 
 from collections.abc import Awaitable, Callable
 
@@ -20,28 +20,24 @@ from pyrepl3_schemas.messages import (
 
 
 class WorkerQueries:
-    """The part of a session that asks and runs nothing.
+    """Asks the worker that a session has at the moment. It runs no code there.
 
-    Arguments that mean nothing are a ValueError or a TypeError, and nothing is asked then.
+    An argument of a wrong value or type is a ValueError or a TypeError, and nothing is sent then.
     """
 
     def __init__(self, ready: Callable[[], Awaitable[WorkerHandle]]) -> None:
-        """Ask `await ready()`, the worker that is there now; it raises when there is none to come."""
+        """Ask the worker that `ready()` returns; it raises when there is none and none is coming."""
         self._ready_worker = ready
 
     async def ping(self, timeout: float = 5.0) -> Pong:
-        """Ask for a sign of life: resident bytes, CPU seconds, queue, what runs. Answered while code runs.
-
-        Raises:
-            WorkerUnresponsive: no answer within `timeout` seconds; a TimeoutError too. So do the others.
-        """
+        """Ask for a sign of life. See `Session.ping`."""
         seconds = checked_seconds("timeout", timeout)
         requests = (await self._ready_worker()).requests
         number = requests.number()
         return await requests.ask(Ping(nonce=number), Pong, str(number), seconds, urgent=True)
 
     async def stats(self, timeout: float = 10.0) -> Metrics:
-        """Ask for the metrics of the session's executions. Answered while code runs."""
+        """Ask for the metrics of the session's executions. See `Session.stats`."""
         seconds = checked_seconds("timeout", timeout)
         requests = (await self._ready_worker()).requests
         key = str(requests.number())
@@ -49,7 +45,7 @@ class WorkerQueries:
         return stats.metrics
 
     async def complete(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Completions:
-        """Ask what could stand at `cursor`, in characters (the end by default). Answered while code runs."""
+        """Ask what can stand at `cursor`. See `Session.complete`."""
         at, seconds = _checked_cursor(code, cursor), checked_seconds("timeout", timeout)
         requests = (await self._ready_worker()).requests
         key = str(requests.number())
@@ -57,7 +53,7 @@ class WorkerQueries:
         return await requests.ask(message, Completions, key, seconds, urgent=True)
 
     async def inspect(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Inspection:
-        """Ask about the name at `cursor`, in characters (the end by default). Answered while code runs."""
+        """Ask about the name at `cursor`. See `Session.inspect`."""
         at, seconds = _checked_cursor(code, cursor), checked_seconds("timeout", timeout)
         requests = (await self._ready_worker()).requests
         key = str(requests.number())
@@ -65,13 +61,13 @@ class WorkerQueries:
         return await requests.ask(message, Inspection, key, seconds, urgent=True)
 
     async def variables(self, timeout: float = 10.0) -> dict[str, Variable]:
-        """Ask for the namespace's names, their types and short reprs. Answered while code runs."""
+        """Ask for the namespace's variables. See `Session.variables`."""
         inspection = await self.inspect("", 0, timeout)
         return {variable.name: variable for variable in inspection.variables}
 
 
 def _checked_cursor(code: str, cursor: int | None) -> int:
-    """Give a place in the code, the end by default; one that lies beyond an end is that end."""
+    """Return a position in the code, its end by default; one outside of the code is the nearer end."""
     if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
         raise TypeError(f"code must be a string, not {type(code).__name__}")
     return len(code) if cursor is None else min(max(as_int("cursor", cursor), 0), len(code))

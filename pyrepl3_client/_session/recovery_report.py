@@ -45,7 +45,7 @@ class Recovery(msgspec.Struct, frozen=True):
     later ones had done to them is gone."""
 
     def __str__(self) -> str:
-        """Tell the story in a few lines: it is what a session's user gets to read."""
+        """Return the report in a few lines, for the session's user to read."""
         what = "the session was opened again from its record" if self.cause is None else str(self.cause)
         lines = [f"{what}; it goes on in worker incarnation {self.incarnation} after {self.seconds:.2f} s"]
         if self.restored_from is not None:

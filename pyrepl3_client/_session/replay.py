@@ -1,4 +1,4 @@
-"""Bringing a namespace back in a new worker: from a checkpoint, and by running cells again."""
+"""Brings a namespace back in a new worker: from a checkpoint, and by running cells again."""
 
 import asyncio
 import logging
@@ -88,7 +88,7 @@ class Replay:
         self._queue.last_seq = max([start, *(entry.seq for entry in entries)])
 
     async def _plan(self) -> tuple[SavedCheckpoint | None, list[Entry]]:
-        """Give what to restore, and which executions to run again after that."""
+        """Return what to restore, and which executions to run again after that."""
         if self._policy == "replay":
             checkpoint = await self._record.checkpoint(RESET)
             start = 0 if checkpoint is None else checkpoint.after_seq
@@ -126,7 +126,7 @@ class Replay:
             "; the cells that are on record are run again instead" if again else ""
         )
         if not again and name != RESET:
-            # The next one takes its place; whoever can read it finds it under another name.
+            # The next one takes its place; a Python that can read it finds it under another name.
             await self._record.save(
                 msgspec.structs.replace(checkpoint, checkpoint_id=f"(unread, {name} {checkpoint.after_seq})"),
                 {},
@@ -136,7 +136,7 @@ class Replay:
         return empty, [entry for entry in again if self._has_ended(entry)]
 
     async def _last_seq_before_restart(self) -> int:
-        """Give the number of the last execution before a restart, 0 if there was none: those don't count."""
+        """Return the number of the last execution before a restart: up to it none counts; 0 without one."""
         reset = await self._record.checkpoint(RESET)
         return 0 if reset is None or reset.manifest else reset.after_seq
 
@@ -203,7 +203,7 @@ class Replay:
         self.remade = {name: maker for name, maker in self.remade.items() if name in there}
 
     async def _run_again(self, entry: Entry) -> None:
-        """Run an execution again, silently; its questions are answered from the record."""
+        """Run an execution again, silently; its calls and prompts are answered from the record."""
         execution_id = entry.execution_id
         if self._deaths[execution_id] >= self._max_attempts:
             self.skip_reasons[execution_id] = (

@@ -1,4 +1,4 @@
-"""A session: one namespace, in one worker at a time, and what its owner can do with it."""
+"""The public face of a session: one namespace, in one worker at a time."""
 
 import secrets
 from dataclasses import dataclass
@@ -44,18 +44,18 @@ class WorkerInfo:
     """Its interpreter's version."""
     features: tuple[str, ...]
     confinement: tuple[str, ...]
-    """What keeps its code in bounds, as far as it is really in force."""
+    """The parts of the confinement that are in force."""
 
 
 class Session:
-    """A namespace that lives in a worker process. Made by `open_session`, not by hand.
+    """A namespace that lives in a worker process. Made by `open_session`.
 
     Executions run one after another, in the order of `start` and `execute`. Everything is to be called
     on the event loop that the session was opened on; `pyrepl3_client.sync` is for other threads.
     """
 
     def __init__(self, supervisor: SessionSupervisor, config: WorkerConfig) -> None:
-        """Be the public face of what `supervisor` keeps alive."""
+        """Show the session that `supervisor` keeps alive; `open_session` makes both."""
         self._supervisor = supervisor
         self._queue = supervisor.queue
         self._recorder = supervisor.recorder
@@ -120,7 +120,7 @@ class Session:
         on_input: InputHandler | None = None,
         check: bool = True,
     ) -> Execution:
-        """Submit code and give its handle. It runs when what was submitted before it has ended.
+        """Submit code. It runs when everything submitted before it has ended.
 
         Args:
             code: Python source; `await` works at its top level.
@@ -131,12 +131,15 @@ class Session:
             on_input: answers this execution's prompts instead of the session's own handler.
             check: whether `result()` raises when the code failed.
 
+        Returns:
+            Its handle; for an `execution_id` that is under way, a handle of that execution.
+
         Raises:
-            WorkerDied: the session's worker is dead; `restart` gives another.
+            WorkerDied: the session's worker is dead; `restart` starts another.
             SessionClosed: the session is closed.
-            ExecutionIdConflict: an execution of that id is in flight.
+            ExecutionIdConflict: the id stands for other code in this session.
             ProtocolError: the code cannot be sent: lone surrogates, or longer than a frame.
-            ValueError, TypeError: an argument means nothing.
+            ValueError, TypeError: an argument has the wrong value or type.
         """
         record = self._submit(
             code, execution_id, timeout, result_mode, on_output, on_input, check=check, keep=True
@@ -154,10 +157,22 @@ class Session:
         on_input: InputHandler | None = None,
         check: bool = True,
     ) -> ExecutionResult:
-        """Run code and wait for its outcome. See `start` for the arguments.
+        """Run code and wait for its outcome.
 
-        Cancelling the waiting task cancels the execution; it then returns when the worker is free for
-        others, or has been killed since the code would not stop.
+        Cancelling the waiting task cancels the execution; the wait then ends when the worker is free for
+        other executions, or has been killed since the code did not stop.
+
+        Args:
+            code: as for `start`, and so are the others.
+            execution_id: names the execution. One that is on record is not run again: its outcome returns.
+            timeout: seconds the code may run, from its beginning.
+            result_mode: whose value is the result's.
+            on_output: gets each `Output` of this execution.
+            on_input: answers this execution's prompts.
+            check: whether to raise when the code failed.
+
+        Returns:
+            The outcome, with what the code wrote and displayed.
 
         Raises:
             ExecutionFailed: the code failed; with subclasses ExecutionTimeout and ExecutionCancelled.
@@ -210,7 +225,17 @@ class Session:
         return self._recorder.submit(execution, named=named)
 
     async def cancel(self, reason: CancelReason = "cancelled") -> bool:
-        """Stop what runs now and wait until it is over; say whether anything ran. See `Execution.cancel`."""
+        """Stop the execution that runs now and wait until it is over.
+
+        Args:
+            reason: `cancelled`, `interrupt` or `timeout`; see `Execution.cancel`.
+
+        Returns:
+            Whether anything ran.
+
+        Raises:
+            ValueError: `reason` is none of these.
+        """
         if reason not in _CANCEL_REASONS:
             raise ValueError(f"reason must be one of {sorted(_CANCEL_REASONS)}, not {reason!r}")
         execution = self._queue.oldest
@@ -226,12 +251,22 @@ class Session:
     ) -> Checkpointed:
         """Save the namespace under a name, in the session's record.
 
-        It waits for what was submitted before. What could not be saved is in `unsaved`, by name and reason.
+        It waits for what was submitted before.
+
+        Args:
+            checkpoint_id: names the checkpoint; without a colon. One is made up by default. A checkpoint of
+                the same name is replaced.
+            timeout: seconds that it may take; None for as long as it takes.
+
+        Returns:
+            The checkpoint's name, and in `unsaved` what could not be saved, by name and reason.
 
         Raises:
+            WorkerDied: the worker died first, or is dead.
+            SessionClosed: the session is closed.
             WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
             StoreError: it cannot be recorded.
-            ValueError, TypeError: an argument means nothing.
+            ValueError, TypeError: an argument has the wrong value or type.
         """
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
@@ -242,13 +277,22 @@ class Session:
         return await self._checkpoints.save(checkpoint_id, timeout)
 
     async def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
-        """Make the namespace what it was at a checkpoint of this session; `restart` does not lose them.
+        """Make the namespace what it was at a checkpoint of this session. Checkpoints survive a `restart`.
 
-        It waits for what was submitted before. What could not be restored is in `unsaved`. `In`, `Out` and
-        the numbering of cells go on as they are; they come back when a session does.
+        It waits for what was submitted before. `In`, `Out` and the numbering of cells go on as they are; a
+        recovery brings them back too.
+
+        Args:
+            checkpoint_id: the checkpoint's name.
+            timeout: seconds that each part of it may take; None for as long as it takes.
+
+        Returns:
+            In `unsaved` what could not be restored, by name and reason.
 
         Raises:
-            ValueError: this session has no checkpoint of that name, or `timeout` means nothing.
+            WorkerDied: the worker died first, or is dead.
+            SessionClosed: the session is closed.
+            ValueError: this session has no checkpoint of that name, or `timeout` is not above 0.
             TypeError: `timeout` is no number.
             WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
             ProtocolError: the worker cannot read it.
@@ -262,27 +306,92 @@ class Session:
     # --- asking the worker ---------------------------------------------------------------------------
 
     async def ping(self, timeout: float = 5.0) -> Pong:
-        """Ask for a sign of life: resident bytes, CPU seconds, queue, what runs. Answered while code runs.
+        """Ask the worker for a sign of life; it answers while code runs.
+
+        Args:
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            Resident bytes, CPU seconds, the length of the queue, and what runs.
 
         Raises:
-            WorkerUnresponsive: no answer within `timeout` seconds; a TimeoutError too. So do the others.
+            WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
+            WorkerDied: the worker died first, or is dead.
+            SessionClosed: the session is closed.
+            ValueError, TypeError: `timeout` is not above 0, or no number.
         """
         return await self._queries.ping(timeout)
 
     async def stats(self, timeout: float = 10.0) -> Metrics:
-        """Ask for the metrics of the session's executions. Answered while code runs."""
+        """Ask the worker for the metrics of the session's executions; it answers while code runs.
+
+        Args:
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            Counts and durations (seconds) of the executions so far.
+
+        Raises:
+            WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
+            WorkerDied: the worker died first, or is dead.
+            SessionClosed: the session is closed.
+            ValueError, TypeError: `timeout` is not above 0, or no number.
+        """
         return await self._queries.stats(timeout)
 
     async def complete(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Completions:
-        """Ask what could stand at `cursor`, in characters (the end by default). Answered while code runs."""
+        """Ask what can stand at a position in code; the worker answers while code runs.
+
+        Args:
+            code: Python source, which need not be complete.
+            cursor: a position in it, in characters; its end by default.
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            The candidates, best first, and the range of `code` that they replace.
+
+        Raises:
+            WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
+            WorkerDied: the worker died first, or is dead.
+            SessionClosed: the session is closed.
+            ValueError, TypeError: an argument has the wrong value or type.
+        """
         return await self._queries.complete(code, cursor, timeout)
 
     async def inspect(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Inspection:
-        """Ask about the name at `cursor`, in characters (the end by default). Answered while code runs."""
+        """Ask about the name at a position in code; the worker answers while code runs.
+
+        Args:
+            code: Python source, which need not be complete.
+            cursor: a position in it, in characters; its end by default.
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            What is known of it: type, signature, documentation, source and repr.
+
+        Raises:
+            WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
+            WorkerDied: the worker died first, or is dead.
+            SessionClosed: the session is closed.
+            ValueError, TypeError: an argument has the wrong value or type.
+        """
         return await self._queries.inspect(code, cursor, timeout)
 
     async def variables(self, timeout: float = 10.0) -> dict[str, Variable]:
-        """Ask for the namespace's names, their types and short reprs. Answered while code runs."""
+        """Ask for the namespace's variables; the worker answers while code runs.
+
+        Args:
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            Type and short repr of each variable, by its name.
+
+        Raises:
+            WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
+            WorkerDied: the worker died first, or is dead.
+            SessionClosed: the session is closed.
+            ValueError, TypeError: `timeout` is not above 0, or no number.
+        """
         return await self._queries.variables(timeout)
 
     # --- restarting and ending -----------------------------------------------------------------------
@@ -295,8 +404,8 @@ class Session:
 
         Raises:
             SessionClosed: the session is closed.
-            SpawnError: no new worker is to be had; the session stays dead.
-            StoreError: the restart cannot be recorded.
+            SpawnError: no new worker can be started; the session stays dead.
+            StoreError: the restart cannot be recorded; the session stays dead.
         """
         await self._supervisor.restart()
 

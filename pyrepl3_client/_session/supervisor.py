@@ -1,4 +1,4 @@
-"""The supervisor of a session: its states, its workers, its recoveries, its end."""
+"""The supervisor of a session: the state machine of its workers, recoveries, restarts and its end."""
 
 import asyncio
 import contextvars
@@ -589,7 +589,7 @@ async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
 
 
 def _recovery_failed_error(error: SpawnError | StoreError) -> SpawnError | StoreError:
-    """Say of a store's failure, which may be over soon, that it is too late for this session object."""
+    """Return the error after a failed recovery; a store's failure may end, but too late for this session."""
     if not isinstance(error, StoreError):
         return error
     return StoreError(
