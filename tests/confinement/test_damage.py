@@ -190,7 +190,7 @@ asyncio.run(main())
             os.close(fd)
 
 
-async def test_the_work_directory_is_nobody_elses() -> None:
+async def test_no_other_session_sees_the_work_directory() -> None:
     name = f"pyrepl3-test-{os.getpid()}"
     async with pyrepl3.open_session(config=strict_config()) as session:
         code = f"import os\nopen('{name}', 'w').write('x')\n[os.getcwd(), os.listdir('/tmp').count('{name}')]"

@@ -50,7 +50,7 @@ async def test_a_failure_is_raised_with_its_traceback(open_session: Opener) -> N
         assert (await session.execute(cells.ONE)).value == 2
 
 
-async def test_a_failure_is_given_when_nobody_checks(open_session: Opener) -> None:
+async def test_a_failure_is_returned_when_it_is_not_checked(open_session: Opener) -> None:
     async with open_session() as session:
         result = await session.execute(cells.FAILS, check=False)
     assert result.error is not None
@@ -109,7 +109,7 @@ async def test_a_question_is_asked_and_answered(open_session: Opener) -> None:
     assert (question.input_id, question.prompt) == ("ask:input:1", "name? ")
 
 
-async def test_nobody_to_ask_is_the_end_of_input(open_session: Opener) -> None:
+async def test_without_an_input_handler_input_raises_EOFError(open_session: Opener) -> None:
     async with open_session() as session:
         result = await session.execute(cells.ASKS, check=False)
     assert result.error is not None

@@ -18,7 +18,7 @@ SESSION = "analysis-7"
 CODE = Spec("x = 1\ny = 2")
 
 
-def nobody_is_told(error: StoreError) -> None:
+def must_not_be_lost(error: StoreError) -> None:
     raise AssertionError(f"the session was lost: {error}")
 
 
@@ -52,7 +52,7 @@ async def journal_at(
     path: Path | str,
     session: str = SESSION,
     *,
-    on_lost: Callable[[StoreError], None] = nobody_is_told,
+    on_lost: Callable[[StoreError], None] = must_not_be_lost,
     ttl: float = 10.0,
     wait: float = 0.0,
 ) -> AsyncGenerator[SqliteJournal]:

@@ -11,7 +11,7 @@ from pyrepl3_client.durable.remote.journal import RemoteJournal
 from pyrepl3_client.durable.resonate.engine import ResonateConnection
 from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.errors import StoreError
-from tests.helpers.journals import SESSION, nobody_is_told
+from tests.helpers.journals import SESSION, must_not_be_lost
 from tests.helpers.resonate_server import InProcess, Server
 
 type Opened = Callable[..., Any]
@@ -25,7 +25,7 @@ async def opened(
     *,
     pid: str,
     session: str = SESSION,
-    on_lost: Callable[[StoreError], None] = nobody_is_told,
+    on_lost: Callable[[StoreError], None] = must_not_be_lost,
     ttl: float = 10.0,
     wait: float = 0.0,
 ) -> AsyncGenerator[RemoteJournal]:

@@ -33,7 +33,7 @@ class Clock:
 
 
 @contextmanager
-def nobody() -> Generator[None]:
+def as_unprivileged_user() -> Generator[None]:
     """Become an unprivileged user, whom file modes stop; they do not stop root."""
     root = os.geteuid() == 0
     if root:

@@ -169,7 +169,7 @@ class Source:
         return max((room for room in MAY_IMPORT if f"{self.module}.".startswith(f"{room}.")), key=len)
 
     def imports(self) -> Iterator[tuple[str, int]]:
-        """Give the modules that are imported anywhere in the file, by absolute name, with their lines."""
+        """Yield the modules that are imported anywhere in the file, by absolute name, with their lines."""
         for node in ast.walk(self.tree):
             match node:
                 case ast.Import(names=names):
@@ -183,7 +183,7 @@ class Source:
 
 
 def sources(name: str, folder: Path) -> Iterator[Source]:
-    """Give the Python files below a folder, named as they are imported."""
+    """Yield the Python files below a folder, named as they are imported."""
     for path in sorted(folder.rglob("*.py")):
         parts = [name, *path.relative_to(folder).with_suffix("").parts]
         yield Source(path, ".".join(parts).removesuffix(".__init__"))
@@ -262,7 +262,7 @@ def test_every_file_that_an_interrupt_may_pass_exists() -> None:
 
 
 @pytest.mark.parametrize("source", EVERYWHERE, ids=str)
-def test_nobody_imports_another_files_private_names(source: Source) -> None:
+def test_private_names_stay_in_their_package(source: Source) -> None:
     """Private is a package's own business: `_connection` may be used in the client, and nowhere else."""
     wrong = [
         f"line {line}: {module}"
@@ -305,7 +305,7 @@ def test_a_module_says_what_it_is(source: Source) -> None:
 
 
 @pytest.mark.parametrize("source", PACKAGED, ids=str)
-def test_nobody_probes_and_nobody_swallows(source: Source) -> None:
+def test_no_attribute_is_probed_and_no_exception_swallowed(source: Source) -> None:
     wrong: list[str] = []
     for node in ast.walk(source.tree):
         match node:
@@ -327,7 +327,7 @@ def test_nobody_probes_and_nobody_swallows(source: Source) -> None:
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Run an import in a fresh interpreter; give the modules that it brought."""
+    """Run an import in a fresh interpreter; return the modules that it brought."""
     program = f"import sys; before = set(sys.modules); {statement}; print(*(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

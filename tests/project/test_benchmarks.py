@@ -43,7 +43,7 @@ TINY = Scale(
 
 
 def fixed(figures: Sequence[float], log: list[str], name: str) -> Opener:
-    """Give a contender whose first sample is the warm-up, and then the figures in order."""
+    """Return a contender whose first sample is the warm-up, and then the figures in order."""
 
     @asynccontextmanager
     async def opened(_: Scale) -> AsyncGenerator[Sampler]:

@@ -12,7 +12,7 @@ from tests.helpers.lying_sessions import gone, lying, undisturbed
 pytestmark = pytest.mark.anyio
 
 
-async def test_strays_of_an_execution_that_has_just_ended_call_nobody(
+async def test_late_calls_of_an_execution_that_has_just_ended_call_no_host_function(
     session: pyrepl3.Session, tmp_path: Path
 ) -> None:
     """A thread may call at the moment in which its execution ends: no lie, and nobody waits for it."""
@@ -28,7 +28,7 @@ async def test_strays_of_an_execution_that_has_just_ended_call_nobody(
         assert called == []
 
 
-async def test_strays_without_end_are_a_lie(session: pyrepl3.Session, tmp_path: Path) -> None:
+async def test_late_calls_without_end_are_a_lie(session: pyrepl3.Session, tmp_path: Path) -> None:
     called: list[object] = []
     async with (
         undisturbed(session),
@@ -43,7 +43,7 @@ async def test_strays_without_end_are_a_lie(session: pyrepl3.Session, tmp_path: 
 
 
 @pytest.mark.parametrize("lie", ["ask without end", "call a lot"])
-async def test_too_many_questions_to_record_are_a_lie(
+async def test_too_many_calls_to_record_are_a_lie(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
     monkeypatch.setattr("pyrepl3_client._worker.message_guard._MOST_QUESTION_BYTES", 1_000_000)
@@ -63,7 +63,7 @@ async def test_too_many_questions_to_record_are_a_lie(
         assert gone(pid)
 
 
-async def test_calls_that_nobody_has_answered_yet_stop_the_reading(
+async def test_unanswered_calls_pause_reading(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pyrepl3_client._execution.backpressure._MOST_OPEN", 10)
@@ -90,7 +90,7 @@ async def test_calls_that_nobody_has_answered_yet_stop_the_reading(
         assert called == 20_000
 
 
-async def test_events_that_nobody_iterates_over_are_bounded(session: pyrepl3.Session, tmp_path: Path) -> None:
+async def test_events_without_an_iteration_are_bounded(session: pyrepl3.Session, tmp_path: Path) -> None:
     async def f(data: bytes) -> None:
         assert len(data) == 100_000
 
@@ -152,7 +152,9 @@ async def test_what_is_read_in_spite_of_a_hold_is_bounded(
         assert gone(pid)
 
 
-async def test_late_output_without_end_disturbs_nobody(session: pyrepl3.Session, tmp_path: Path) -> None:
+async def test_late_output_without_end_disturbs_no_other_session(
+    session: pyrepl3.Session, tmp_path: Path
+) -> None:
     begun = asyncio.Event()
     async with (
         undisturbed(session) as sibling,

@@ -79,7 +79,9 @@ async def test_a_slow_iteration_makes_the_worker_wait(worker: ScriptedWorker) ->
         assert len((await execution.result()).stdout) == 40 * MIB
 
 
-async def test_nobody_iterating_lets_the_code_run_and_keeps_what_is_newest(worker: ScriptedWorker) -> None:
+async def test_without_an_iteration_the_code_runs_and_the_newest_events_are_kept(
+    worker: ScriptedWorker,
+) -> None:
     script_flood(worker, 40)
     async with opened(worker) as session:
         execution = session.start("flood")

@@ -255,7 +255,7 @@ async def test_calls_of_an_execution_end_with_it_and_others_go_on(worker: Script
     assert not any(isinstance(message, CallResponse) for message in worker.received)
 
 
-async def test_a_call_after_the_end_of_its_execution_calls_nobody(worker: ScriptedWorker) -> None:
+async def test_a_call_after_the_end_of_its_execution_calls_no_host_function(worker: ScriptedWorker) -> None:
     """The worker refuses them; one that was on its way just then is nobody's any more."""
     called: list[object] = []
 

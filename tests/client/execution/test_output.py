@@ -114,14 +114,14 @@ async def test_late_output_goes_to_the_session_alone(worker: ScriptedWorker) -> 
     @worker.script("late")
     async def late(run: Run) -> None:
         run.send(Output(stream="stdout", data="late", execution_id="gone", late=True))
-        run.send(Output(stream="stdout", data="nobody's"))
+        run.send(Output(stream="stdout", data="of no execution"))
         run.print("mine")
 
     seen: list[str] = []
     async with opened(worker, on_output=lambda o: seen.append(o.data)) as session:
         result = await session.execute("late")
     assert result.stdout == "mine"
-    assert seen == ["late", "nobody's", "mine"]
+    assert seen == ["late", "of no execution", "mine"]
 
 
 async def test_late_output_under_the_id_that_runs_is_not_in_its_result(worker: ScriptedWorker) -> None:
@@ -133,7 +133,9 @@ async def test_late_output_under_the_id_that_runs_is_not_in_its_result(worker: S
         assert (await session.execute("late")).stdout == ""
 
 
-async def test_a_handlers_failure_for_nobodys_output_is_the_loops_affair(worker: ScriptedWorker) -> None:
+async def test_a_handlers_failure_over_output_of_no_execution_goes_to_the_loop(
+    worker: ScriptedWorker,
+) -> None:
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
 
@@ -141,7 +143,7 @@ async def test_a_handlers_failure_for_nobodys_output_is_the_loops_affair(worker:
         raise ValueError(output.data)
 
     async with opened(worker, on_output=fails) as session:
-        worker.life.send(Output(stream="stdout", data="nobody's"))
+        worker.life.send(Output(stream="stdout", data="of no execution"))
         assert (await session.execute(ONE)).value == 2
     asyncio.get_running_loop().set_exception_handler(None)
     (context,) = told

@@ -70,7 +70,7 @@ async def test_the_bell_is_rung_for_what_is_answered_while_code_runs(worker: Scr
         assert worker.rings == 2
 
 
-async def test_an_answer_that_nobody_waits_for_any_more_is_dropped(worker: ScriptedWorker) -> None:
+async def test_an_answer_that_is_no_longer_awaited_is_dropped(worker: ScriptedWorker) -> None:
     worker.silent.add(Ping)
     async with opened(worker) as session:
         with pytest.raises(TimeoutError):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import pyrepl3_client as pyrepl3
-from tests.helpers.sqlite_store import nobody
+from tests.helpers.sqlite_store import as_unprivileged_user
 
 pytestmark = pytest.mark.anyio
 
@@ -273,7 +273,7 @@ async def test_a_file_that_may_not_be_written(world: World) -> None:
         await filled(world, path)
         os.chmod(path, 0o444)
         os.chmod(name, 0o555)
-        with nobody():
+        with as_unprivileged_user():
             await refused(world, path, "change the mode of the file and of its directory, or choose another")
         os.chmod(name, 0o755)
 
@@ -284,13 +284,13 @@ async def test_a_file_that_may_not_be_written(world: World) -> None:
 async def test_a_file_that_becomes_corrupt_fails_what_comes_and_no_more(world: World, path: Path) -> None:
     async with opened(world, path) as session:
         await session.execute("x = 1", execution_id="one")
-        ruin(path)
+        damage(path)
         with pytest.raises(pyrepl3.StoreError, match="restore a backup, or move it away"):
             await session.execute("x = 2", execution_id="two")
     await refused(world, path, "restore a backup, or move it away")
 
 
-def ruin(path: Path) -> None:
+def damage(path: Path) -> None:
     """Overwrite a store's file, as a stray program may, and have everybody read it again."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -16,7 +16,7 @@ from pyrepl3_client.durable.sqlite import SqliteConnection, StoreBusy
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.schema import MIGRATIONS, prepare
 from pyrepl3_client.errors import StoreError
-from tests.helpers.sqlite_store import ask, create, nobody
+from tests.helpers.sqlite_store import as_unprivileged_user, ask, create
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +131,7 @@ async def test_a_read_only_file() -> None:
         await filled(path, 1)
         path.chmod(0o444)
         folder.chmod(0o555)
-        with nobody():
+        with as_unprivileged_user():
             text = await refusal(path)
     assert "cannot be written" in text
     assert "change the mode of the file and of its directory" in text
@@ -140,7 +140,7 @@ async def test_a_read_only_file() -> None:
 async def test_a_directory_that_may_not_be_written() -> None:
     with unprivileged_directory() as folder:
         folder.chmod(0o555)
-        with nobody():
+        with as_unprivileged_user():
             assert "check that its directory exists and may be written" in await refusal(folder / "state.db")
 
 
@@ -149,7 +149,7 @@ async def test_a_file_that_may_not_be_read() -> None:
         path = folder / "state.db"
         await filled(path, 1)
         path.chmod(0)
-        with nobody():
+        with as_unprivileged_user():
             assert "cannot open the store" in await refusal(path)
 
 

@@ -23,7 +23,7 @@ from tests.helpers.journals import (
     Submitted,
     connected,
     journal_at,
-    nobody_is_told,
+    must_not_be_lost,
     rows,
     run,
 )
@@ -41,7 +41,7 @@ async def open_small(path: Path) -> tuple[Database, SqliteJournal]:
     database = Database(str(path))
     prepare(database)
     connection = SqliteConnection(database, group=session_group(SESSION))
-    journal = await SqliteJournal.open(connection, SESSION, on_lost=nobody_is_told, ttl=10.0, wait=0.0)
+    journal = await SqliteJournal.open(connection, SESSION, on_lost=must_not_be_lost, ttl=10.0, wait=0.0)
     return database, journal
 
 
@@ -108,7 +108,7 @@ async def test_a_lock_of_another_process_is_waited_for(path: Path) -> None:
         await asyncio.sleep(seconds)
 
     connection = await SqliteConnection.open(str(path), group=session_group(SESSION), sleeper=sleeper)
-    journal = await SqliteJournal.open(connection, SESSION, on_lost=nobody_is_told, ttl=10.0, wait=0.0)
+    journal = await SqliteJournal.open(connection, SESSION, on_lost=must_not_be_lost, ttl=10.0, wait=0.0)
     other = Database(str(path))
     other.execute("BEGIN IMMEDIATE")
     running = asyncio.create_task(run(journal, "e"))
@@ -122,7 +122,7 @@ async def test_a_lock_of_another_process_is_waited_for(path: Path) -> None:
 
 async def test_a_lock_that_stays_is_an_error_and_no_outcome(path: Path) -> None:
     connection = await connected(path, busy_timeout=0.01)
-    journal = await SqliteJournal.open(connection, SESSION, on_lost=nobody_is_told, ttl=10.0, wait=0.0)
+    journal = await SqliteJournal.open(connection, SESSION, on_lost=must_not_be_lost, ttl=10.0, wait=0.0)
     submitted = Submitted()
     executing = asyncio.create_task(journal.execute("e", CODE, submitted))
     await submitted.next()
@@ -187,7 +187,7 @@ async def test_a_function_that_fails_with_the_store_is_not_waited_for(path: Path
     database = Database(str(path))
     prepare(database)
     connection = Broken(database, group=session_group(SESSION))
-    journal = await SqliteJournal.open(connection, SESSION, on_lost=nobody_is_told, ttl=10.0, wait=0.0)
+    journal = await SqliteJournal.open(connection, SESSION, on_lost=must_not_be_lost, ttl=10.0, wait=0.0)
     submitted = Submitted()
     with pytest.raises(StoreError, match=r"^the disk is full$"):
         await journal.execute("e", CODE, submitted)

@@ -231,7 +231,7 @@ async def test_a_timeout_that_the_wire_refuses_is_refused_before_it_is_sent() ->
         pyrepl3.WorkerConfig(close_grace=1e10)
 
 
-def test_a_call_that_is_answered_with_garbage_fails_and_keeps_nobody_waiting() -> None:
+def test_a_call_that_is_answered_with_garbage_fails_and_does_not_hang() -> None:
     """The frame is sound, the value in it is text that is no UTF-8: the caller waited for ever."""
     tally = Counter[str]()
     codes = ("f(1)", "await f(2)", "import time; time.sleep(0); f(1)")
