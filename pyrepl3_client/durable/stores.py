@@ -1,4 +1,4 @@
-"""Chooses a store by its URL, and says what is wrong with it before any code runs.
+"""Opens a store by its URL, and raises what is wrong with it before any code runs.
 
 | URL | store |
 |---|---|
@@ -80,7 +80,7 @@ async def open_store(
         url: of the store; see the module.
         session_id: the session.
         on_lost: called once, on the loop, when another owner has taken the session over: from then on
-            everything raises `StoreError`.
+            every method raises `StoreError`.
         ttl: seconds after which another process may have the session if this one stops without a word. A
             process that is dead on this machine is noticed at once.
         wait: seconds to wait while the session is another owner's.
@@ -200,7 +200,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _safe_url(parts: SplitResult) -> str:
-    """Give a URL without what may be secret: user, password and query."""
+    """Return a URL without what may be secret: user, password and query."""
     host = parts.hostname or ""
     if ":" in host:
         host = f"[{host}]"

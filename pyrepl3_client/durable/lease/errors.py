@@ -1,10 +1,10 @@
-"""What a store says when a session has another owner."""
+"""What a store raises when a session has another owner."""
 
 from pyrepl3_client.errors import StoreError
 
 
 class SessionBusy(StoreError):  # noqa: N818 - a state of the session
-    """Somebody else owns the session.
+    """The session has another owner.
 
     Args:
         session_id: the session.
@@ -22,7 +22,7 @@ class SessionBusy(StoreError):  # noqa: N818 - a state of the session
         self.remaining = remaining
 
     def __str__(self) -> str:
-        """Say who owns it, for how long, and what to do."""
+        """Return who owns it, for how long, and what to do."""
         return (
             f"session {self.session_id!r} is owned by {self.owner!r}, whose lease lapses in "
             f"{self.remaining:.1f} s unless renewed; close it there, wait, or use another session id"
@@ -44,7 +44,7 @@ class LeaseLost(StoreError):  # noqa: N818 - names what happened, like SessionCl
         self.owner = owner
 
     def __str__(self) -> str:
-        """Say who owns it now."""
+        """Return who owns it now."""
         now = "nobody" if self.owner is None else repr(self.owner)
         return (
             f"the lease on session {self.session_id!r} has lapsed and was taken over: it is owned by {now} "

@@ -1,7 +1,7 @@
 """Who owns a session: one opening of it, by one process, on one boot of one machine.
 
-The name says enough for another process on the same machine to see whether that owner still lives, and
-for a person to find it.
+By the name another process on the same machine can tell whether that owner still lives, and a person can
+find it.
 """
 
 import os
@@ -15,7 +15,7 @@ from pyrepl3_client._launch.process_tree import start_time
 _SEPARATOR: Final = "/"
 _PART_COUNT: Final = 6
 _ended_owners: Final[set[str]] = set()
-"""Owners of this process that have ended, and could not say so in their store."""
+"""Owners of this process that have ended, and could not record it in their store."""
 
 
 def current_owner() -> str:
@@ -34,18 +34,18 @@ def current_owner() -> str:
 
 
 def mark_ended(owner: str) -> None:
-    """Take note that an owner of this process has ended, whatever stands in its store."""
+    """Record here that an owner of this process has ended, whatever its store holds."""
     _ended_owners.add(owner)
 
 
 def is_dead(owner: str, *, one_machine: bool) -> bool:
-    """Say whether an owner is known to be gone.
+    """Return whether an owner is known to be gone.
 
-    False when there is no telling: it ran on another machine, or where process ids mean something else
-    (a container of its own). Its lease has to lapse then.
+    False when that cannot be told: it ran on another machine, or where process ids mean something else (a
+    container of its own). Its lease has to lapse then.
 
     Args:
-        owner: as `this_owner` names it.
+        owner: as `current_owner` names it.
         one_machine: whether the store can be used by one machine only, as an SQLite file with its shared
             memory can. An owner of another boot is of this machine then, from before its restart.
     """
@@ -64,7 +64,7 @@ def is_dead(owner: str, *, one_machine: bool) -> bool:
 
 
 def describe(owner: str) -> str:
-    """Put an owner into words: `process 4711 on host`."""
+    """Return an owner in words: `process 4711 on host`."""
     parts = owner.split(_SEPARATOR)
     return f"process {parts[1]} on {parts[0]}" if len(parts) == _PART_COUNT else owner
 

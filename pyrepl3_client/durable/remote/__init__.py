@@ -1,7 +1,12 @@
 """A session's record in promises alone: for stores that offer nothing else, on a server or in PostgreSQL.
 
+journal        the record as a whole                  connect       how the store is reached
+executions     what ran, and what came of it          calls         input and host calls
+checkpoints    checkpoints and their blobs            large_values  values in several promises
+fenced_store   promises under the session's lease
+
 All of a session's promises but its executions' are below one root, `{session}`. The root's task is the
-lease: whoever holds it owns the session, and everything is written through `task.fence`, which the store
+lease: its holder owns the session, and everything is written through `task.fence`, which the store
 refuses once the task was taken over.
 
 | promise | its parameter | its value |

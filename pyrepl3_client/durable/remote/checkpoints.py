@@ -1,4 +1,4 @@
-"""Checkpoints in promises: each save is a new number, which says what checkpoints there are after it."""
+"""Checkpoints in promises: each save is a new number, whose promise lists the checkpoints after it."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -48,7 +48,7 @@ class CheckpointBody(msgspec.Struct, frozen=True):
 
 _encode: Final = msgspec.msgpack.encode
 
-# A pack takes no more blobs when it has so many bytes; it is let go when no blob in it is needed.
+# A pack takes no more blobs when it has so many bytes; it is dropped when no blob in it is needed.
 _PACK_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -152,7 +152,7 @@ class RemoteCheckpointStore:
                 parts, inside, size = [], [], 0
 
     async def _write_index(self, name: str, entry: CheckpointEntry, unfinished: Collection[int]) -> None:
-        """Let a new list hold from now on, and let go of what it replaces."""
+        """Write the list with a new entry, and drop what that replaces."""
         replaced = self._index.checkpoints.get(name)
         index = CheckpointIndex({**self._index.checkpoints, name: entry}, tuple(sorted(unfinished)))
         ref = await self._data.put(_encode(index), "the list of checkpoints")
@@ -165,7 +165,7 @@ class RemoteCheckpointStore:
             await self._data.drop(replaced.body)
 
     async def newest(self) -> SavedCheckpoint | None:
-        """Give the checkpoint that is furthest in the history, and of those the last saved."""
+        """Return the checkpoint that is furthest in the history, and of those the last saved."""
         entry = max(
             self._index.checkpoints.values(), key=lambda one: (one.after_seq, one.number), default=None
         )
@@ -177,7 +177,7 @@ class RemoteCheckpointStore:
         return None if entry is None else (await self._body(entry)).checkpoint
 
     def ids(self) -> list[str]:
-        """Give the names of all checkpoints, from the earliest point of the history on."""
+        """Return the names of all checkpoints, from the earliest point of the history on."""
         entries = self._index.checkpoints
         return sorted(entries, key=lambda name: (entries[name].after_seq, entries[name].number))
 

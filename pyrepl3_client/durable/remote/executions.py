@@ -76,7 +76,7 @@ class RemoteExecutionStore:
     """
 
     def __init__(self, store: FencedStore, data: LargeValueStore) -> None:
-        """Record through `store`, which is ours; `prepare` reads where it stands."""
+        """Record through `store`, whose lease is held; `prepare` finds the newest execution."""
         self._store: Final = store
         self._data: Final = data
         self._executions: Final[dict[str, LoggedExecution]] = {}

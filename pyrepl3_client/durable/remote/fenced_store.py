@@ -24,7 +24,7 @@ from pyrepl3_client.errors import StoreError
 
 _log: Final = logging.getLogger(__name__)
 
-# Seconds between two tries for a lease that is another's: no store tells when one is given up.
+# Seconds between two tries for a lease that another owner has: no store notifies of a release.
 _RETRY_SECONDS: Final = 0.25
 _RENEWALS_PER_TTL: Final = 3
 _FENCED: Final = (404, 409)
@@ -38,23 +38,23 @@ class StoredPromise(msgspec.Struct, frozen=True):
 
 
 class LeaseEntry(msgspec.Struct, frozen=True):
-    """Who got the lease, and at which version."""
+    """The parameter of `owner.{k}`: who acquired the lease, at which version of the task."""
 
     name: str
     version: int
 
 
 class FencedStore:
-    """Reads promises, and writes them for as long as the session is ours.
+    """Reads promises, and writes them for as long as this process holds the session's lease.
 
     Args:
         network: carries the requests; it is not closed here.
         session_id: whose promises.
-        target: gives the address of a group.
+        target: returns the address of a group.
         pid: under which the lease is held.
-        ttl: seconds for which it is ours unless renewed.
-        on_lost: called once, when it is another's.
-        clock: gives milliseconds since the epoch.
+        ttl: seconds for which the lease is held unless renewed.
+        on_lost: called once, when another owner has it.
+        clock: returns milliseconds since the epoch.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class FencedStore:
         on_lost: Callable[[LeaseLost], None],
         clock: Clock = now_ms,
     ) -> None:
-        """Own nothing yet: see `acquire`."""
+        """Hold no lease yet: see `acquire`."""
         self.session_id: Final = session_id
         self.root: Final = session_root(session_id)
         self._sender: Final = Sender(Transport(network), None)
-        # A group of its own, in which nobody listens: this task runs no function.
+        # A group of its own, without a listener: this task runs no function.
         self._target: Final = target(session_group(session_id) + "-owner")
         self._pid: Final = pid
         self._ttl: Final = ttl
@@ -91,15 +91,15 @@ class FencedStore:
     # --- the lease -----------------------------------------------------------------------------------
 
     async def acquire(self, wait: float) -> None:
-        """Become the session's owner, and renew the lease until `give_up`.
+        """Become the session's owner, and renew the lease until `release`.
 
         An owner whose process is dead on this machine is not waited for.
 
         Args:
-            wait: seconds to wait while the session is somebody else's.
+            wait: seconds to wait while the session has another owner.
 
         Raises:
-            SessionBusy: it is somebody else's.
+            SessionBusy: the session has another owner.
             StoreError: the store failed.
         """
         loop = asyncio.get_running_loop()
@@ -126,7 +126,7 @@ class FencedStore:
         self._renewing = loop.create_task(self._renew(), name=f"renew the lease on {self.session_id}")
 
     async def _acquire_task(self) -> int | None:
-        """Get the root's task, if nobody holds it; give its version."""
+        """Acquire the root's task and return its version; None if it has a holder."""
         try:
             taken = await self._sender.task_create_or_conflict(
                 self._pid, int(self._ttl * 1000), self._request(self.root, b"", {})
@@ -143,7 +143,7 @@ class FencedStore:
         return taken.task.version
 
     async def _record_owner(self) -> None:
-        """Say under which version the session is ours, for the next owner to read."""
+        """Record the lease's version and owner, for the next owner to read."""
         self._owner_count += 1
         self._entry = msgspec.msgpack.encode(LeaseEntry(self._owner_name, self._version))
         owner_id = self._owner_id(self._owner_count)
@@ -190,7 +190,7 @@ class FencedStore:
                 _log.warning("cannot renew the lease on session %r: %s", self.session_id, error)
 
     async def release(self) -> None:
-        """Let the next owner have the session at once. Never raises `StoreError`."""
+        """Release the lease: the next owner may have the session at once. Never raises `StoreError`."""
         self._closed = True
         if self._renewing is not None:
             self._renewing.cancel()
@@ -219,16 +219,16 @@ class FencedStore:
     async def create(
         self, promise_id: str, param: bytes, key: str = "", tags: dict[str, str] | None = None
     ) -> StoredPromise:
-        """Create a promise, or give the one of that id.
+        """Create a promise, or return the one of that id.
 
         Args:
-            promise_id: below the root, unless `tags` say where it belongs.
+            promise_id: below the root, unless `tags` are those of another place.
             param: what it holds.
             key: its correlation key, if it has one.
             tags: instead of those of a promise below the root.
 
         Raises:
-            LeaseLost: the session is another owner's.
+            LeaseLost: the session has another owner.
             StoreError: the store failed.
         """
         tags = self._tags(promise_id) if tags is None else tags
@@ -237,10 +237,10 @@ class FencedStore:
         return _stored_promise(done.promise)
 
     async def resolve(self, promise_id: str, value: bytes) -> StoredPromise:
-        """Resolve a promise that exists, and give it with its first value.
+        """Resolve a promise that exists, and return it with its first value.
 
         Raises:
-            LeaseLost: the session is another owner's.
+            LeaseLost: the session has another owner.
             StoreError: the store failed.
         """
         request = PromiseSettleReq(id=promise_id, state="resolved", value=_value(value))
@@ -268,7 +268,7 @@ class FencedStore:
             await self._reacquire(version)
 
     async def _reacquire(self, version: int) -> None:
-        """Take a lapsed lease up again, unless somebody else has owned the session meanwhile."""
+        """Acquire a lapsed lease again, unless the session has had another owner meanwhile."""
         async with self._reacquiring:
             if self._version != version or self._lost is not None or self._closed:
                 return
@@ -319,12 +319,12 @@ def _data(promise_id: str, value: Value) -> bytes:
 
 
 async def find_newest(exists: Callable[[int], Awaitable[bool]]) -> int:
-    """Give the largest number from 1 on that exists, 0 when there is none.
+    """Return the largest number from 1 on that exists, 0 when there is none.
 
     Asks some `2 * log2(n)` times: by doubling steps, then by halving the gap.
 
     Args:
-        exists: says whether a number exists; if it does, so do all before it.
+        exists: returns whether a number exists; if it does, so do all before it.
     """
     low, high = 0, 1
     while await exists(high):

@@ -52,7 +52,7 @@ class RemoteJournal:
                 fails.
             session_id: the session.
             on_lost: called once when another owner has taken over: nothing can be recorded any more.
-            ttl: seconds for which the session stays ours if this process stops.
+            ttl: seconds for which this process keeps the session if it stops.
             wait: seconds to wait while the session has another owner.
 
         Raises:
@@ -72,7 +72,7 @@ class RemoteJournal:
             ttl=ttl,
             on_lost=lost,
         )
-        # No sooner does Resonate listen: the session's tasks are the present owner's.
+        # Resonate listens only after this: until then the session's tasks belong to the present owner.
         try:
             await store.acquire(wait)
         except BaseException:

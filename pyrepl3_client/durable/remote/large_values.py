@@ -1,4 +1,4 @@
-"""Bytes of any size in promises: small ones where they belong, larger ones in parts of their own."""
+"""Bytes of any size in promises: small values inline, larger ones in parts of their own."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ _CONCURRENT_PARTS: Final = 4
 
 
 class LargeValueRef(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where bytes are: here, or in the promises of a name."""
+    """Where a value is: inline, or in the promises of a name."""
 
     inline: bytes = b""
     name: str = ""
@@ -58,7 +58,7 @@ class LargeValueStore:
         if len(data) <= INLINE_BYTES and not separate:
             return LargeValueRef(data)
         self.check_size(what, data)
-        # A new name each time: a part that an owner left when it was killed is in nobody's way.
+        # A new name each time: it cannot meet a part that an owner left when it was killed.
         ref = LargeValueRef(b"", secrets.token_hex(8), len(data))
         limit = asyncio.Semaphore(_CONCURRENT_PARTS)
 
@@ -97,7 +97,7 @@ class LargeValueStore:
         return b"".join(parts)
 
     async def drop(self, ref: LargeValueRef) -> None:
-        """Let the store's retention have the parts. What fails is left, and is logged."""
+        """Settle the parts: the store's retention may delete them then. A failure is logged."""
         try:
             for n in range(_parts(ref) if ref.name else 0):
                 await self._store.resolve(self._part(ref, n), b"")
@@ -113,7 +113,7 @@ def _parts(ref: LargeValueRef) -> int:
 
 
 async def _run_all(*work: Coroutine[Any, Any, None]) -> None:
-    """Do all of it, and raise the first error as it is."""
+    """Await all, and raise the first error as it is, not as a group."""
     try:
         async with asyncio.TaskGroup() as tasks:
             for one in work:

@@ -1,9 +1,9 @@
 """`ProtocolBridge`: between durable functions, which await promises, and the session, which settles them.
 
-It touches no transport and no store. A durable function hands it the promise that stands for an
-execution; the bridge has the session run that execution, once, and the session, which hears from the
-worker, settles it. Resonate runs a durable function again from the top whenever it resumes it, so a
-submission that comes again is answered by what is known, and by nothing else.
+It touches no transport and no store. A durable function hands it the promise that stands for an execution;
+the bridge submits that execution to the session, once, and the session, which receives the worker's
+messages, settles it. Resonate runs a durable function again from the top whenever it resumes it, so a
+repeated submission starts nothing.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class BridgeTimeout(StoreError, TimeoutError):  # noqa: N818 - as ExecutionTimeo
     """
 
     def __init__(self, capability: str, execution_id: str, request_id: str, timeout: float) -> None:
-        """Say in a note what the text leaves out."""
+        """Add a note with what the text leaves out."""
         super().__init__(capability, execution_id, request_id, timeout)
         self.capability = capability
         self.execution_id = execution_id
@@ -42,7 +42,7 @@ class BridgeTimeout(StoreError, TimeoutError):  # noqa: N818 - as ExecutionTimeo
         return type(self), (self.capability, self.execution_id, self.request_id, self.timeout)
 
     def __str__(self) -> str:
-        """Say what did not come, and what to do."""
+        """Return what did not come, and what to do."""
         return (
             f"{self.capability} of execution {self.execution_id!r} was not answered within "
             f"{self.timeout:g} s; it stays recorded, ask for it again under the same id"
@@ -50,7 +50,7 @@ class BridgeTimeout(StoreError, TimeoutError):  # noqa: N818 - as ExecutionTimeo
 
 
 class PendingExecution:
-    """One execution, its promise, and those who wait for its outcome."""
+    """One execution, its promise, and the tasks that wait for its outcome."""
 
     __slots__ = ("_outcome", "_submit", "_submitted", "abandoned", "execution_id", "promise_id")
 
@@ -60,43 +60,43 @@ class PendingExecution:
         self.execution_id = execution_id
         self.promise_id: str | None = None
         self.abandoned = False
-        """Whether whoever waited for its outcome does so no more, and has withdrawn it from the session."""
+        """Whether its caller was cancelled, and has withdrawn the execution from the session."""
         self._submit = submit
         self._submitted: asyncio.Future[None] = loop.create_future()
         self._outcome: asyncio.Future[bytes] = loop.create_future()
 
     @property
     def submitted(self) -> bool:
-        """Whether the session has it."""
+        """Whether it was handed to the session."""
         return self._submitted.done()
 
     @property
     def done(self) -> bool:
-        """Whether nobody needs to wait for it any more."""
+        """Whether it has its outcome, or has failed."""
         return self._outcome.done()
 
     def submit(self, promise_id: str) -> bool:
-        """Hand it to the session, unless that has happened; say whether it was done now."""
+        """Hand it to the session, unless that was done before; return whether it was done now."""
         self.promise_id = promise_id
         if self._submitted.done() or self._outcome.done():
             return False
         self._submitted.set_result(None)
         try:
             self._submit()
-        except Exception as error:  # noqa: BLE001 - whoever waits gets it; Resonate would record it
+        except Exception as error:  # noqa: BLE001 - the waiters get it; Resonate would record it
             self.fail(error)
         return True
 
     def resolve(self, outcome: bytes) -> None:
-        """Give its outcome to those who wait."""
+        """Set its outcome, which the waiters return."""
         if not self._outcome.done():
             self._outcome.set_result(outcome)
 
     def fail(self, error: Exception) -> None:
-        """Tell those who wait that there is none to be had here."""
+        """Make the waiters raise an error: the outcome cannot be reached here."""
         if not self._outcome.done():
             self._outcome.set_exception(error)
-            # Perhaps nobody waits any more: that is no reason for asyncio to complain.
+            # There may be no waiter left: asyncio must not log that the error was never retrieved.
             self._outcome.exception()
 
     async def wait_submitted(self, timeout: float) -> None:
@@ -117,7 +117,7 @@ class PendingExecution:
         """Wait for the outcome; several may.
 
         Raises:
-            StoreError: there is none to be had here; it says why.
+            StoreError: the outcome cannot be reached here; the text gives the reason.
         """
         try:
             return await asyncio.shield(self._outcome)
@@ -131,16 +131,16 @@ class ProtocolBridge:
 
     Args:
         settle_orphan: called with the ids of an execution and its promise when a durable function comes that
-            nobody in this process waits for: left over from another one, or already settled. It sees to
-            it that the promise is settled if the outcome is known.
+            has no waiter in this process: left over from another one, or already settled. It settles the
+            promise if the outcome is known.
     """
 
     def __init__(self, settle_orphan: Callable[[str, str], Awaitable[None]]) -> None:
-        """Know of no execution."""
+        """Start without executions."""
         self._settle_orphan: Final = settle_orphan
         self._pending: Final[dict[str, PendingExecution]] = {}
         self._settled_ids: Final[set[str]] = set()
-        """Ids whose promise was resolved here, and whose function has still to come for it."""
+        """Ids whose promise was resolved here, and whose function has not resumed yet."""
         self._high_water = 0
         self._submissions = 0
         self._replays = 0
@@ -172,12 +172,12 @@ class ProtocolBridge:
         return self._pending.get(execution_id)
 
     def forget(self, pending: PendingExecution) -> None:
-        """Drop an execution that was not submitted: nobody waits for it any more."""
+        """Drop an execution that was not submitted, and has no waiter left."""
         if self._pending.get(pending.execution_id) is pending:
             del self._pending[pending.execution_id]
 
     async def submit(self, execution_id: str, promise_id: str) -> None:
-        """Have the session run an execution under a promise; a durable function says so each time it runs."""
+        """Submit an execution under its promise; a durable function calls this each time it runs."""
         pending = self._pending.get(execution_id)
         if pending is not None:
             self._submit_pending(pending, promise_id)
@@ -189,7 +189,7 @@ class ProtocolBridge:
             await self._settle_orphan(execution_id, promise_id)
 
     def submit_again(self, execution_id: str, promise_id: str) -> None:
-        """The same, for a function that waits for its promise already, and will not come by itself."""
+        """Submit an execution whose function waits for its promise already, and so does not call `submit`."""
         pending = self._pending.get(execution_id)
         if pending is not None:
             self._submit_pending(pending, promise_id)
@@ -198,13 +198,13 @@ class ProtocolBridge:
         if pending.submit(promise_id):
             self._submissions += 1
             if pending.done:
-                # The session did not take it: whoever asks again makes a new start.
+                # The session did not take it: the next `execute` of its id starts anew.
                 self.forget(pending)
         else:
             self._replays += 1
 
     def settle(self, execution_id: str, outcome: bytes) -> None:
-        """Give an outcome, which is recorded by now and its promise resolved, to those who wait for it."""
+        """Set an execution's outcome, which is recorded by now and its promise resolved, for its waiters."""
         pending = self._pending.pop(execution_id, None)
         if pending is None:
             return
@@ -213,7 +213,7 @@ class ProtocolBridge:
         pending.resolve(outcome)
 
     def fail(self, execution_id: str, error: Exception) -> None:
-        """Tell those who wait for an execution that its outcome is not to be had here; it stays recorded."""
+        """Fail an execution's waiters: its outcome cannot be reached here; it stays recorded."""
         pending = self._pending.pop(execution_id, None)
         if pending is not None:
             pending.fail(error)

@@ -1,4 +1,4 @@
-"""One session's Resonate: its instance, its function, and its failures told as ours."""
+"""One session's Resonate instance: it starts durable functions, and its failures become `StoreError`."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from pyrepl3_client.errors import StoreError
 
 
 class ResonateConnection(msgspec.Struct, frozen=True):
-    """What reaches a store."""
+    """How a store is reached."""
 
     network: Network
     """Carries requests."""
@@ -39,14 +39,14 @@ class ResonateConnection(msgspec.Struct, frozen=True):
 
 
 class Engine:
-    """Starts the durable function of executions, and lets it come to its end.
+    """Starts the durable functions of a session's executions, and lets them return.
 
     Args:
         connection: reaches the store.
         group: to which the session's tasks are addressed.
         bridge: to which the durable function hands executions.
-        on_failure: called when a function of ours, or what Resonate does around it, failed with the store:
-            it does not come to its end by itself.
+        on_failure: called when a durable function, or what Resonate does around it, failed with the store:
+            the function does not return then, unless it is started again.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Engine:
             heartbeat=NoopHeartbeat(),
             subscription_refresh_secs=connection.refresh,
             observer=self._observe,
-            # What the environment says of other programs' servers is not about this store.
+            # The environment's variables name other programs' servers, not this store.
             env={},
             autostart=False,
         )
@@ -85,7 +85,7 @@ class Engine:
         self.resonate.start()
 
     async def start(self, root: str, execution_id: str, code_digest: str) -> None:
-        """Start an execution's durable function, or find that it was started before.
+        """Start an execution's durable function, unless it was started before.
 
         Raises:
             StoreError: the store failed, or refused it.
@@ -98,7 +98,7 @@ class Engine:
         self._started[root] = handle
 
     async def follow(self, root: str) -> None:
-        """Wait, in the end, for a function too that was started by an earlier owner; its promise has settled.
+        """Let `wait_returned` wait for a function that an earlier owner started; its promise has settled.
 
         Raises:
             StoreError: the store failed.
@@ -110,7 +110,7 @@ class Engine:
         self.mark_settled(root)
 
     def mark_settled(self, root: str) -> None:
-        """Take note that a function's promise has settled."""
+        """Record that a function's promise has settled, so that it returns soon."""
         self._settled.add(root)
         for other in [other for other in self._settled if self._returned(other)]:
             self._settled.discard(other)
@@ -139,7 +139,7 @@ class Engine:
             logging_observer(event)
 
     async def stop(self) -> None:
-        """Let functions under way come to their next wait, and disconnect. Never raises `StoreError`."""
+        """Let running functions reach their next wait, and disconnect. Never raises `StoreError`."""
         # A message that was just sent is handed over in the loop's next turn: let its function begin.
         await asyncio.sleep(0)
         await self.resonate.stop()
@@ -148,7 +148,7 @@ class Engine:
 
 
 class _FailureRecordingNetwork:
-    """A `Network` that remembers how it last failed: Resonate says of that no more than a text."""
+    """A `Network` that keeps its last failure: Resonate reports no more of it than a text."""
 
     def __init__(self, network: Network) -> None:
         self._network: Final = network
@@ -187,12 +187,12 @@ async def create_awaited(network: Network, root: str) -> None:
 
 
 def is_not_found(error: ResonateError) -> bool:
-    """Say whether an error means that there is no such promise."""
+    """Return whether an error means that there is no such promise."""
     return isinstance(error, ServerError) and error.code == 404
 
 
 def translate_error(error: ResonateError) -> StoreError:
-    """Give a failure of Resonate's as a `StoreError`: the one within, where our own store failed."""
+    """Return a failure of Resonate's as a `StoreError`: the one within, where our own store failed."""
     if isinstance(error, ConnectorError):
         inner = error.error
         if isinstance(inner, StoreError):

@@ -38,7 +38,7 @@ class OutcomeRef(msgspec.Struct, frozen=True):
 
 
 async def async_execute(ctx: Context, execution_id: str, code_digest: str) -> OutcomeRef:
-    """See one execution through; `code_digest` is on record for whoever looks at the promise."""
+    """Submit one execution and await its promise; `code_digest` is an argument to be on record with it."""
     promise = ctx.promise(FOREVER)
     await ctx.get_dependency(ProtocolBridge).submit(execution_id, await promise.id())
     settled: OutcomeRef = await promise

@@ -1,4 +1,4 @@
-"""What things are called in a store: roots, children, correlation keys, digests.
+"""The names of things in a store: roots, children, correlation keys, digests.
 
 Resonate reads a promise's id as `{root}:{lineage}`, and sessions find their own roots by their beginning,
 so what separates is escaped in a session's and an execution's name: two pairs never share a root.
@@ -10,13 +10,13 @@ from typing import Final
 FUNCTION: Final = "async_execute"
 VERSION: Final = 1
 
-# "%" escapes itself; Resonate splits at ":" and we at the first "."; control characters are nobody's
-# business in an id, and PostgreSQL stores no NUL.
+# "%" escapes itself; Resonate splits at ":" and pyrepl3 at the first "."; control characters have no use in
+# an id, and PostgreSQL stores no NUL.
 _RESERVED: Final = frozenset("%:.") | frozenset(map(chr, range(0x20))) | {"\x7f"}
 
 
 def root_id(session_id: str, execution_id: str) -> str:
-    """Give the id of an execution's promise: `{session_id}.{execution_id}`, reserved characters escaped.
+    """Return the id of an execution's promise: `{session_id}.{execution_id}`, reserved characters escaped.
 
     Raises:
         ValueError: an id holds a lone surrogate, which no store takes.
@@ -25,12 +25,12 @@ def root_id(session_id: str, execution_id: str) -> str:
 
 
 def session_prefix(session_id: str) -> str:
-    """Give what the ids of all of a session's promises begin with, and no other session's."""
+    """Return what the ids of all of a session's promises begin with, and no other session's."""
     return escaped(session_id) + "."
 
 
 def session_root(session_id: str) -> str:
-    """Give the id of the promise that stands for a session, in stores that hold promises alone.
+    """Return the id of the promise that stands for a session, in stores that hold promises alone.
 
     It has no full stop, which the root of every execution has.
     """
@@ -38,12 +38,12 @@ def session_root(session_id: str) -> str:
 
 
 def awaited_id(root: str) -> str:
-    """Give the id of the promise that stands for the outcome: the first child of the root."""
+    """Return the id of the promise that stands for the outcome: the first child of the root."""
     return f"{root}:1"
 
 
 def awaited_tags(root: str) -> dict[str, str]:
-    """Give the tags of that promise, as Resonate writes them."""
+    """Return the tags of that promise, as Resonate writes them."""
     return {
         "resonate:scope": "global",
         "resonate:branch": awaited_id(root),
@@ -54,7 +54,7 @@ def awaited_tags(root: str) -> dict[str, str]:
 
 
 def session_group(session_id: str) -> str:
-    """Give the group to which a session's tasks are addressed.
+    """Return the group to which a session's tasks are addressed.
 
     A group becomes the host of an address, which servers take in lower case and in a few characters
     only; the digest keeps two sessions apart that differ in anything.
@@ -92,7 +92,7 @@ def key_tags(key: str) -> dict[str, str]:
 
 
 def code_digest(code: str) -> str:
-    """Give the SHA-256 of code, in hexadecimal.
+    """Return the SHA-256 of code, in hexadecimal.
 
     Raises:
         ValueError: the code holds a lone surrogate.
@@ -101,7 +101,7 @@ def code_digest(code: str) -> str:
 
 
 def escaped(name: str) -> str:
-    """Give a name without characters that separate, so that it can be one segment of an id.
+    """Return a name without characters that separate, so that it can be one segment of an id.
 
     Raises:
         ValueError: it holds a lone surrogate.

@@ -1,4 +1,10 @@
-"""A durable store in one SQLite file (or in memory): Resonate's promises, and the records of sessions."""
+"""A durable store in one SQLite file (or in memory): Resonate's promises, and the records of sessions.
+
+journal           a session's record          executions     its executions, and its transactions
+lease_renewal     its lease                   blob_transfer  blobs in short transactions
+connection        Resonate's network and source over the file
+resonate_server/  a Resonate server's state   tables/        the tables
+"""
 
 from pyrepl3_client.durable.sqlite.connection import SqliteConnection
 from pyrepl3_client.durable.sqlite.tables.calls import CallRow, CallTable

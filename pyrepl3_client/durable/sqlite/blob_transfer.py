@@ -1,4 +1,4 @@
-"""Carries blobs to and from a store in short steps, so that the event loop never waits long for one."""
+"""Writes and reads blobs in short transactions, so that the event loop never waits long for one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
@@ -17,12 +17,12 @@ class Transact(Protocol):
     """Does something with the records, as one transaction."""
 
     def __call__[T](self, work: Callable[[SessionRecords], T], /) -> Awaitable[T]:
-        """Give what `work` gave."""
+        """Return what `work` returns."""
         ...
 
 
 async def put_blobs(transact: Transact, blobs: Mapping[str, bytes], of: str) -> None:
-    """Store blobs under their digests, which are checked: what a worker says is no proof.
+    """Store blobs under their digests, which are checked: a worker's word is no proof.
 
     Args:
         transact: writes.

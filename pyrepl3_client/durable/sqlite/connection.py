@@ -42,7 +42,7 @@ _LONGEST_WAIT: Final = 30.0
 class SqliteConnection:
     """Carries Resonate's requests to an SQLite database, and its messages back.
 
-    Make it with `open`; give it to `Resonate(network=...)`; `close` it after `Resonate.stop()`. It
+    Make it with `open`; pass it to `Resonate(network=...)`; `close` it after `Resonate.stop()`. It
     answers as the SDK's in-process server does, but keeps its state in the file, finds everything
     through an index, and lets several processes use one file. Each request is one transaction.
 
@@ -112,13 +112,13 @@ class SqliteConnection:
             path: of the file on a local disk; ":memory:" keeps all in memory and makes no file.
             synchronous: see the class.
             pid: this connection's name among those on the file; by default a new one.
-            group: whose tasks this connection takes. Give `Resonate` the same.
+            group: whose tasks this connection takes. Pass the same to `Resonate`.
             busy_timeout: seconds for which a request waits while other processes write.
             tick_interval: seconds between two looks for messages of other processes (each takes some
                 3 µs); within the process messages arrive at once.
             max_request_bytes: the largest request, and so about the largest value, in bytes. A larger
                 one is refused with status 413.
-            clock: gives milliseconds since the epoch.
+            clock: returns milliseconds since the epoch.
             sleeper: waits for seconds, between two tries of a request that found the file locked.
 
         Raises:
@@ -146,7 +146,7 @@ class SqliteConnection:
         )
 
     async def __aenter__(self) -> Self:
-        """Give the connection itself."""
+        """Return the connection itself."""
         return self
 
     async def __aexit__(
@@ -158,11 +158,11 @@ class SqliteConnection:
     # --- Source ---
 
     def unicast(self) -> str:
-        """Give the address of this connection alone."""
+        """Return the address of this connection alone."""
         return self._unicast
 
     def resolve_target(self, target: str) -> str:
-        """Give the address of a group of connections on the same store."""
+        """Return the address of a group of connections on the same store."""
         return anycast(target)
 
     def recv(self, callback: Callable[[str], None]) -> None:
@@ -195,11 +195,11 @@ class SqliteConnection:
     # --- Network ---
 
     async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
-        """Do what a request asks for, in one transaction, and give the answer.
+        """Do what a request asks for, in one transaction, and return the answer.
 
         Args:
             req: the request, JSON.
-            headers: not looked at; they say where a store in several parts keeps the promise.
+            headers: ignored; they route requests where a store has several parts.
 
         Raises:
             ConnectorError: around a `StoreError`: other processes kept the file locked for longer than
@@ -293,7 +293,7 @@ class SqliteConnection:
         return self._mailbox.route(messages, now, receiving=bool(self._receivers)) if messages else []
 
     def _deliver(self, bodies: list[str]) -> None:
-        """Hand over messages in the loop's next turn: whoever sent the request gets its answer first."""
+        """Deliver messages in the loop's next turn: the sender of the request gets its response first."""
         if bodies and self._receivers:
             asyncio.get_running_loop().call_soon(self._call_receivers, bodies)
 
@@ -342,7 +342,7 @@ class SqliteConnection:
         try:
             self._tick()
         except (sqlite3.Error, StoreError) as error:
-            # Nobody awaits a timer. What is due stays due, and requests tell of the same trouble.
+            # A timer has no caller to raise to. What is due stays due, and requests meet the same error.
             self._log_once.log(error, self._database.path)
             self._set_timer(self._tick_interval)
         else:
@@ -350,13 +350,13 @@ class SqliteConnection:
             self._set_timer()
 
     def _note_deadline(self, due: int) -> None:
-        """Take note of a deadline that was just stored."""
+        """Let the timer expire for a deadline that was just stored, if it is the earliest."""
         if due < self._due:
             self._due = due
             self._set_timer()
 
     def _set_timer(self, delay: float | None = None) -> None:
-        """Set the timer for the next deadline, and for the next look at the file where it is shared."""
+        """Set the timer for the next deadline, and for the next read of a shared file's messages."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -62,7 +62,7 @@ class SqliteJournal:
                 fails.
             session_id: the session.
             on_lost: called once when another owner has taken over: nothing can be recorded any more.
-            ttl: seconds for which the session stays ours if this process stops.
+            ttl: seconds for which this process keeps the session if it stops.
             wait: seconds to wait while the session has another owner.
 
         Raises:
@@ -83,7 +83,7 @@ class SqliteJournal:
             raise
         journal = cls(connection, lease_renewal, on_lost)
         try:
-            # What the last owner held, and what was on its way to it, comes to us.
+            # Tasks that the last owner held, or was about to get, are offered to this one.
             await connection.reclaim(session_prefix(session_id))
         except BaseException:
             await journal.close()

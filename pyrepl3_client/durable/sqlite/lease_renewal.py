@@ -1,4 +1,4 @@
-"""Keeps a session ours: takes its lease, renews it, and says once when another owner has taken over."""
+"""`LeaseRenewal`: acquires a session's lease, renews it, and reports once when another owner has it."""
 
 import asyncio
 import logging
@@ -12,17 +12,17 @@ from pyrepl3_client.errors import StoreError
 
 _log: Final = logging.getLogger(__name__)
 
-# Seconds between two looks at a lease that we wait for: its owner may end or give it up at any time, and
-# no process is told of what others write to a file.
+# Seconds between two tries for a lease that another owner has: it may end or release it at any time, and no
+# process is notified of what others write to a file.
 _RETRY_SECONDS: Final = 0.25
-# So often within its life is a lease renewed.
+# How often a lease is renewed within its time to live.
 _RENEWALS_PER_TTL: Final = 3
 
 
 class LeaseRenewal:
-    """The lease on a session, renewed until it is given up or lost.
+    """The lease on a session, renewed until it is released or lost.
 
-    Make it with `take`. Whatever is written under its `lease` is refused once another owner has come.
+    Make it with `acquire`. Whatever is written under its `lease` is refused once another owner has come.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class LeaseRenewal:
         ttl: float,
         on_lost: Callable[[LeaseLost], None],
     ) -> None:
-        """Renew `lease` from now on; `take` is the way to get one."""
+        """Renew `lease` from now on; `acquire` makes one."""
         self.lease: Final = lease
         self._connection: Final = connection
         self._ttl: Final = ttl
@@ -57,12 +57,12 @@ class LeaseRenewal:
         Args:
             connection: the store. From now on it carries nothing that this lease does not cover.
             session_id: the session.
-            ttl: seconds for which the session stays ours if this process stops.
-            wait: seconds to wait while it is somebody else's.
+            ttl: seconds for which this process keeps the session if it stops.
+            wait: seconds to wait while the session has another owner.
             on_lost: called once, when another owner has taken over.
 
         Raises:
-            SessionBusy: it is somebody else's.
+            SessionBusy: the session has another owner.
             StoreError: the store cannot be read or written.
         """
         owner = current_owner()
@@ -85,7 +85,7 @@ class LeaseRenewal:
         return cls(connection, lease, ttl, on_lost)
 
     def report_lost(self, error: LeaseLost) -> None:
-        """Take note that somebody else owns the session: whoever is refused for that says so."""
+        """Report, once, that the session has another owner. Called for every write that is refused."""
         if not self._lost:
             self._lost = True
             self._on_lost(error)
@@ -100,7 +100,7 @@ class LeaseRenewal:
                 return
             except StoreError as error:
                 # A full disk or a long lock: should the lease lapse and another owner come, then that
-                # owner is right, and the next renewal hears of it.
+                # owner is right, and the next renewal raises `LeaseLost`.
                 _log.warning("cannot renew the lease on session %r: %s", self.lease.session_id, error)
 
     async def release(self) -> None:

@@ -7,18 +7,18 @@ from pyrepl3_client.durable.sqlite.resonate_server.wire import OutgoingMessage
 from pyrepl3_client.durable.sqlite.tables.database import Database
 
 SCHEME: Final = "sqlite://"
-# Milliseconds after which nobody will come for a message: by then Resonate has registered its listeners
+# Milliseconds after which a message is not fetched any more: by then Resonate has registered its listeners
 # anew (every 60 s) and the store has offered the task again (every 30 s).
 MAIL_TTL: Final = 60_000
 
 
 def unicast(group: str, pid: str) -> str:
-    """Give the address of one connection."""
+    """Return the address of one connection."""
     return f"{SCHEME}uni@{group}/{pid}"
 
 
 def anycast(group: str) -> str:
-    """Give the address of whichever member of a group comes first."""
+    """Return the address of a group, of which the first member to fetch gets a message."""
     return f"{SCHEME}any@{group}"
 
 
@@ -26,7 +26,7 @@ class Mailbox:
     """Sorts messages: those for this connection are delivered by it, the others wait in the file.
 
     Args:
-        database: the store; where it is in memory nobody else can come, so everything is ours.
+        database: the store; one in memory has no other process, so every message is this connection's.
         addresses: of this connection.
     """
 
@@ -36,7 +36,7 @@ class Mailbox:
         self._addresses: Final = tuple(addresses)
 
     def route(self, messages: Sequence[OutgoingMessage], now: int, *, receiving: bool) -> list[str]:
-        """Put the others' messages into the file, within the current transaction.
+        """Write the other connections' messages to the file, within the current transaction.
 
         Args:
             messages: in the order in which they were sent.
@@ -45,7 +45,7 @@ class Mailbox:
 
         Returns:
             The bodies of the messages for this connection. An address of another scheme is one that
-            no process can come for here, so it is ours as well.
+            no process can fetch here, so it counts as this connection's too.
         """
         ours: list[str] = []
         for message in messages:
@@ -60,7 +60,7 @@ class Mailbox:
         return ours
 
     def has_messages(self) -> bool:
-        """Say whether the file holds a message for this connection."""
+        """Return whether the file holds a message for this connection."""
         marks = ", ".join("?" * len(self._addresses))
         sql = f"SELECT 1 FROM mail WHERE address IN ({marks}) LIMIT 1"  # noqa: S608 - only question marks
         return self._database.execute(sql, self._addresses).fetchone() is not None
@@ -73,5 +73,5 @@ class Mailbox:
         return [body for _n, body in sorted(rows)]
 
     def delete_expired(self, now: int) -> None:
-        """Throw away, within the current transaction, what nobody has come for."""
+        """Delete, within the current transaction, the messages that were not fetched in time."""
         self._database.execute("DELETE FROM mail WHERE expires_at <= ?", (now,))

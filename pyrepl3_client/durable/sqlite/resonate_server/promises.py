@@ -31,13 +31,13 @@ class Promises:
         return _found(self._state.current_promise(now, promise_id), promise_id)
 
     def create(self, now: int, request: PromiseCreate) -> ServerResponse:
-        """Create a promise, or give the one of that id; one with a target gets a task, offered there."""
+        """Create a promise, or return the one of that id; one with a target gets a task, offered there."""
         state = self._state
         existing = state.current_promise(now, required(request.id, "id"))
         if existing is not None:
             return ServerResponse(200, ResponseData(promise=existing.record()))
         # Only a promise with an address is timed out by the timer, here as on Resonate's server; a bare
-        # one is when somebody next touches it.
+        # one is when a request next touches it.
         addressed = "resonate:target" in (request.tags or {})
         promise = state.insert_promise(request, now, scheduled=addressed)
         if promise.state != "pending":
@@ -53,7 +53,7 @@ class Promises:
         return ServerResponse(201, ResponseData(promise=promise.record()))
 
     def settle(self, now: int, request: PromiseSettle) -> ServerResponse:
-        """Settle a promise; a settled one keeps its first settlement and gives it."""
+        """Settle a promise; a settled one keeps its first settlement, and returns it."""
         promise_id = required(request.id, "id")
         promise = self._state.current_promise(now, promise_id)
         if promise is not None and promise.state == "pending":

@@ -1,4 +1,4 @@
-"""What Resonate asks for, as exact types.
+"""Resonate's requests as exact types.
 
 Parameters and values stay the JSON that they came as: the store never looks into them.
 """
@@ -17,12 +17,12 @@ type SettledState = Literal["resolved", "rejected", "rejected_canceled", "reject
 
 
 def null() -> Raw:
-    """Give JSON's null, the default of what may be any JSON."""
+    """Return JSON's null, the default of what may be any JSON."""
     return Raw(NULL)
 
 
 class RequestHead(Struct, frozen=True, rename="camel"):
-    """The part of a request's head that we answer with."""
+    """The part of a request's head that the response repeats."""
 
     corr_id: Raw = msgspec.field(default_factory=null)
 
@@ -91,7 +91,7 @@ class SettleAction(PromiseSettle, frozen=True):
 
 
 class FenceAction(Struct, frozen=True):
-    """A create or settle inside `task.fence`; `kind` says which of them `data` is."""
+    """A create or settle inside `task.fence`; `kind` tells which of them `data` is."""
 
     kind: str | None = None
     data: Raw = ABSENT
@@ -147,7 +147,7 @@ class TaskFulfill(Struct, frozen=True):
 
 
 class TaskFence(Struct, frozen=True):
-    """`task.fence`: an action that counts only while the lease is ours."""
+    """`task.fence`: an action that counts only while the caller holds the lease."""
 
     id: str = ""
     version: int = 0

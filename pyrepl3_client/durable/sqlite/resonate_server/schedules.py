@@ -1,4 +1,4 @@
-"""What the `schedule.*` requests do: schedules are kept and given back, and (as in the SDK) none fires."""
+"""What the `schedule.*` requests do: schedules are stored and read, and (as in the SDK) none fires."""
 
 from typing import Final
 
@@ -33,7 +33,7 @@ class Schedules:
         self._execute: Final = state.execute
 
     def create(self, now: int, request: ScheduleCreate) -> ServerResponse:
-        """Create a schedule, or give the one of that id."""
+        """Create a schedule, or return the one of that id."""
         schedule_id = required(request.id, "id")
         tags = request.promise_tags or {}
         if "resonate:target" not in tags:
@@ -64,7 +64,7 @@ class Schedules:
         return ServerResponse(200) if cursor.rowcount else _missing(request.id)
 
     def search(self, _now: int, _request: ScheduleSearch) -> ServerResponse:
-        """Give all schedules, in the order of their creation."""
+        """Return all schedules, in the order of their creation."""
         rows = self._execute(_SCHEDULE + "ORDER BY n").fetchall()
         return ServerResponse(200, ResponseData(schedules=[_schedule(*row) for row in rows], cursor=None))
 

@@ -1,4 +1,4 @@
-"""The server's state machine: a request and the time in, an answer and messages out."""
+"""The server's state machine: a request and the time in, a response and messages out."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -108,7 +108,7 @@ class ResonateServer:
         return answer, self._state.take_messages()
 
     def next_due(self) -> int:
-        """Give the earliest deadline in the store, `I64_MAX` when there is none."""
+        """Return the earliest deadline in the store, `I64_MAX` when there is none."""
         (due,) = self._state.execute(
             "SELECT min(coalesce((SELECT min(due_at) FROM promises WHERE due_at IS NOT NULL), ?),"
             " coalesce((SELECT min(due_at) FROM tasks WHERE due_at IS NOT NULL), ?))",
@@ -164,7 +164,7 @@ class ResonateServer:
         state = self._state
         state.reset()
         tasks: list[tuple[str, str, int]] = state.execute(
-            # Only what is alive has a `due_at`, so the index gives these and not the history.
+            # Only what is alive has a `due_at`, so the index holds these and not the history.
             "SELECT id, state, version FROM tasks WHERE due_at IS NOT NULL AND substr(id, 1, ?) = ?"
             " ORDER BY due_at",
             (len(prefix), prefix),

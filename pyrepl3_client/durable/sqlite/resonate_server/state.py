@@ -20,7 +20,7 @@ from pyrepl3_client.durable.sqlite.resonate_server.wire import (
 )
 from pyrepl3_client.durable.sqlite.tables.database import Database
 
-# Milliseconds after which a task that nobody has acquired is offered again.
+# Milliseconds after which a task that was not acquired is offered again.
 PENDING_RETRY: Final = 30_000
 _NULL: Final = Raw(NULL)
 
@@ -41,7 +41,7 @@ class PromiseRow(Struct, frozen=True):
     timer: int
 
     def record(self) -> Promise:
-        """Give it in the form that crosses the wire."""
+        """Return it in the form that crosses the wire."""
         return Promise(
             self.id,
             self.state,
@@ -55,7 +55,7 @@ class PromiseRow(Struct, frozen=True):
 
 
 class TaskRow(Struct, frozen=True):
-    """A task as its table holds it; `resumed` says that something it awaited has settled since."""
+    """A task as its table holds it; `resumed`: something that it awaited has settled since."""
 
     id: str
     state: TaskState
@@ -65,7 +65,7 @@ class TaskRow(Struct, frozen=True):
     resumed: int
 
     def record(self) -> Task:
-        """Give it in the form that crosses the wire."""
+        """Return it in the form that crosses the wire."""
         return Task(
             self.id,
             self.state,
@@ -113,7 +113,7 @@ class PromiseTables:
             self._messages["execute", "", task_id] = execute_message(target, task_id, version)
 
     def note_deadline(self, at: int) -> int:
-        """Note a deadline that is about to be stored, and give it back."""
+        """Note a deadline that is about to be stored, and return it."""
         at = clamp(at)
         self.due = min(self.due, at)
         return at
@@ -179,7 +179,7 @@ class PromiseTables:
         return row
 
     def preload(self, promise: PromiseRow | None) -> list[Promise]:
-        """Give the other promises of the same branch: those a worker will ask for first."""
+        """Return the other promises of the same branch: those a worker will ask for first."""
         if promise is None or promise.branch is None:
             return []
         rows = self.execute(
@@ -231,7 +231,7 @@ class PromiseTables:
             )
 
     def finish_task_of(self, promise_id: str) -> bool:
-        """End a task unless it has ended; say whether there was something to end."""
+        """End a task unless it has ended; return whether there was something to end."""
         cursor = self.execute(
             "UPDATE tasks SET state = 'fulfilled', pid = NULL, ttl = NULL, resumed = 0, due_at = NULL"
             " WHERE id = ? AND state <> 'fulfilled'",
@@ -243,7 +243,7 @@ class PromiseTables:
         return True
 
     def resume_awaiting(self, promise_id: str, now: int) -> None:
-        """Wake the tasks that are suspended on the promise; leave word for those that are not."""
+        """Wake the tasks that are suspended on the promise; mark those as resumed that are not."""
         rows = self.execute(
             "DELETE FROM callbacks WHERE promise = ? RETURNING task", (promise_id,)
         ).fetchall()
@@ -260,7 +260,7 @@ class PromiseTables:
                 self.offer(target, task_id, version)
 
     def notify_listeners(self, promise: PromiseRow) -> None:
-        """Tell everyone who registered for the promise."""
+        """Send a message to every address that registered for the promise."""
         rows = self.execute(
             "DELETE FROM listeners WHERE promise = ? RETURNING address", (promise.id,)
         ).fetchall()
@@ -311,12 +311,12 @@ class PromiseTables:
 
 
 def timeout_state(timer: int) -> SettledState:
-    """Say how a promise ends when its time is over: a timer has then done its work."""
+    """Return how a promise ends when its time is over: a timer has then done its work."""
     return "resolved" if timer else "rejected_timedout"
 
 
 def delay_of(tags: dict[str, str]) -> int | None:
-    """Give the time before which the task is not to be offered, in milliseconds since the epoch."""
+    """Return the time before which the task is not to be offered, in milliseconds since the epoch."""
     with contextlib.suppress(ValueError):
         return int(tags.get("resonate:delay", ""))
     return None

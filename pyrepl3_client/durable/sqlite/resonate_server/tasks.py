@@ -2,8 +2,8 @@
 
 A holder that names another version than the task's is refused with 409, also where Resonate's
 in-process server (which has no second process to fear) looks at the lease alone: an owner that was
-paused, and whose task has been taken over since, can neither suspend, end nor release what is another's
-now. To acquire, an old offer is as good as a new one: the lease is given under the task's own version.
+paused, and whose task has been taken over since, can neither suspend, end nor release what another one
+holds now. To acquire, any offer counts: the lease is granted under the task's own version.
 """
 
 from typing import Final
@@ -52,7 +52,7 @@ _subject: Final = Decoder(PromiseGet)
 
 
 class Tasks:
-    """Leases tasks to workers, and has their outcomes."""
+    """Leases tasks to workers, and takes their outcomes."""
 
     def __init__(self, state: PromiseTables, promises: Promises) -> None:
         """Work on `state`; fenced actions are done by `promises`."""
@@ -60,7 +60,7 @@ class Tasks:
         self._promises: Final = promises
 
     def create(self, now: int, request: TaskCreate) -> ServerResponse:
-        """Create a promise with its task, held by the caller; or take up a task that nobody holds."""
+        """Create a promise with its task, held by the caller; or acquire an existing, free task."""
         state = self._state
         pid = required(request.pid, "pid")
         ttl = clamp(request.ttl)
@@ -104,7 +104,7 @@ class Tasks:
         return _leased(200, TaskRow(task.id, "acquired", task.version, pid, ttl, 0), promise, state)
 
     def release(self, now: int, request: TaskRelease) -> ServerResponse:
-        """Give a lease back; the task is offered again at once."""
+        """Release a lease; the task is offered again at once."""
         task_id = required(request.id, "id")
         self._state.current_promise(now, task_id)
         task = self._state.find_task(task_id)
@@ -159,7 +159,7 @@ class Tasks:
         return ServerResponse(200, ResponseData(action=fenced, preload=state.preload(own)))
 
     def suspend(self, now: int, request: TaskSuspend) -> ServerResponse:
-        """Give a lease back until one of the awaited promises settles; 300 when one has already."""
+        """Release a lease until one of the awaited promises settles; 300 when one has already."""
         state = self._state
         task_id = required(request.id, "id")
         own = state.current_promise(now, task_id)

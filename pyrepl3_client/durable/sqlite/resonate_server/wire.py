@@ -1,4 +1,4 @@
-"""Answers and messages as they cross Resonate's seam, and the way between JSON and types."""
+"""Responses and messages as they cross Resonate's seam, and their coding as JSON."""
 
 from typing import Final, Literal
 
@@ -21,7 +21,7 @@ type PromiseState = Literal["pending"] | SettledState
 type TaskState = Literal["pending", "acquired", "suspended", "halted", "fulfilled"]
 
 
-# --- records and answers ------------------------------------------------------------------------------
+# --- records and responses ----------------------------------------------------------------------------
 
 
 class Promise(Struct, frozen=True, rename="camel"):
@@ -63,7 +63,7 @@ class Schedule(Struct, frozen=True, rename="camel"):
 
 
 class FenceResult(Struct, frozen=True):
-    """What a fenced action gave, in the envelope's shape that Resonate expects here."""
+    """The result of a fenced action, in the envelope's shape that Resonate expects here."""
 
     data: "FenceResultData"
 
@@ -75,7 +75,7 @@ class FenceResultData(Struct, frozen=True):
 
 
 class ResponseData(Struct, frozen=True):
-    """The body of an answer: what is unset is left out."""
+    """The body of a response: what is unset is left out."""
 
     error: str | UnsetType = UNSET
     task: Task | UnsetType = UNSET
@@ -96,7 +96,7 @@ class ServerResponse(Struct, frozen=True):
 
 
 class ResponseHead(Struct, frozen=True, rename="camel"):
-    """The head of an answer's envelope."""
+    """The head of a response's envelope."""
 
     corr_id: Raw
     status: int
@@ -104,7 +104,7 @@ class ResponseHead(Struct, frozen=True, rename="camel"):
 
 
 class Envelope(Struct, frozen=True):
-    """An answer on the wire."""
+    """A response on the wire."""
 
     kind: str
     head: ResponseHead
@@ -146,7 +146,7 @@ class UnblockMessage(Struct, frozen=True, tag_field="kind", tag="unblock"):
 
 
 class OutgoingMessage(Struct, frozen=True):
-    """A message, ready for the wire, and whom it is for."""
+    """A message, ready for the wire, and its address."""
 
     address: str
     body: str
@@ -186,7 +186,7 @@ def parse_fence(action: Raw) -> tuple[str | None, Raw]:
 
 
 def encode_response(request: Request, answer: ServerResponse) -> str:
-    """Put an answer into the envelope of its request."""
+    """Encode a response in the envelope of its request."""
     corr_id = request.corr_id if request.head is None else request.head.corr_id
     envelope = Envelope(request.kind, ResponseHead(corr_id, answer.status), answer.data)
     return _encoder.encode(envelope).decode()
@@ -210,22 +210,22 @@ def execute_message(address: str, task_id: str, version: int) -> OutgoingMessage
 
 
 def unblock_body(promise: Promise) -> str:
-    """Make the message that tells of the promise's settlement."""
+    """Make the message that a promise has settled."""
     return _encoder.encode(UnblockMessage(UnblockData(promise))).decode()
 
 
 def encode_tags(tags: dict[str, str]) -> bytes:
-    """Give the tags as JSON."""
+    """Return the tags as JSON."""
     return _encoder.encode(tags)
 
 
 def parse_tags(raw: bytes) -> dict[str, str]:
-    """Read back what `encode_tags` gave."""
+    """Read back what `encode_tags` returned."""
     return _tags.decode(raw)
 
 
 def required(value: str | None, field: str) -> str:
-    """Give `value`, or refuse the request that has left it out.
+    """Return `value`, or refuse the request that has left it out.
 
     Raises:
         ServerError: (400) the field is missing or empty.
@@ -241,5 +241,5 @@ def saturating_add(a: int, b: int) -> int:
 
 
 def clamp(number: int) -> int:
-    """Give the nearest number of 64 bits."""
+    """Return the nearest number of 64 bits."""
     return max(I64_MIN, min(I64_MAX, number))

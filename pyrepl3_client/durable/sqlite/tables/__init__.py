@@ -2,5 +2,6 @@
 
 database     opens it, runs transactions                schema       its tables and versions
 executions, calls, checkpoints, leases, records         what a session has on record
-retention    deletes what is old                        busy, errors locked files; SQLite's errors as ours
+retention    deletes what is old                        busy         waits for locked files
+errors       SQLite's errors as `StoreError`
 """

@@ -1,4 +1,4 @@
-"""Waits for other processes' locks without blocking the event loop."""
+"""`RetryOnBusy`: waits for other processes' locks without blocking the event loop."""
 
 import sqlite3
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _LONGEST_WAIT: Final = 0.05
 
 
 class RetryOnBusy:
-    """Tries again, for as long as it was told to wait.
+    """Runs work again for as long as the file is locked, within a time limit.
 
     Args:
         busy_timeout: seconds.

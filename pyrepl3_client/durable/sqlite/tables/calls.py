@@ -57,7 +57,7 @@ class CallTable:
         return CallRow(lease.session_id, execution_id, call_id, name, args_digest, "intent", 1, None), True
 
     def retry_call(self, lease: Lease, execution_id: str, call_id: str) -> int:
-        """Record that a call without outcome is about to be made again; give the number of the attempt.
+        """Record that a call without outcome is about to be made again; return the number of the attempt.
 
         Raises:
             StoreError: there is no such call, or its outcome is known.
@@ -74,7 +74,7 @@ class CallTable:
         return int(row[0])
 
     def finish_call(self, lease: Lease, execution_id: str, call_id: str, outcome: bytes) -> None:
-        """Record the outcome of a call, before anyone sees it. The first one stays.
+        """Record the outcome of a call, before the worker sees it. The first one stays.
 
         Raises:
             StoreError: its intent was never recorded.
@@ -101,7 +101,7 @@ class CallTable:
         return None if row is None else CallRow(*row)
 
     def of(self, session_id: str, execution_id: str) -> list[CallRow]:
-        """Give all calls of an execution, in the order of their intents."""
+        """Return all calls of an execution, in the order of their intents."""
         with self._database.read():
             rows = self._execute(
                 _CALL + "WHERE session = ? AND execution = ? ORDER BY rowid", (session_id, execution_id)

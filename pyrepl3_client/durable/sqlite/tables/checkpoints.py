@@ -1,4 +1,4 @@
-"""Checkpoints, and the blobs they are made of: each stored once, under its digest, whoever names it."""
+"""Checkpoints, and the blobs they are made of: each stored once, under its digest, for all sessions."""
 
 from collections.abc import Collection, Iterable
 from typing import Final
@@ -28,7 +28,7 @@ class CheckpointRow(Struct, frozen=True):
 
 
 def parts_of(size: int) -> int:
-    """Give of how many parts a blob of so many bytes consists: one at least."""
+    """Return of how many parts a blob of so many bytes consists: one at least."""
     return max(1, -(-size // PART_BYTES))
 
 
@@ -39,7 +39,7 @@ class CheckpointTable:
     """The checkpoints of all sessions in a store; errors as in `SessionRecords`."""
 
     def __init__(self, database: Database, clock: Clock, leases: LeaseTable) -> None:
-        """Work on `database`; `clock` gives milliseconds since the epoch."""
+        """Work on `database`; `clock` returns milliseconds since the epoch."""
         self._database: Final = database
         self._execute: Final = database.execute
         self._clock: Final = clock
@@ -48,9 +48,9 @@ class CheckpointTable:
     # --- blobs ---
 
     def missing(self, digests: Iterable[str]) -> set[str]:
-        """Give those of the digests whose blobs have still to be put; the others are kept for now.
+        """Return those of the digests whose blobs have still to be put; the others are kept for now.
 
-        They are as good as put: `prune` spares them for as long as it spares a new blob.
+        They count as put: `prune` spares them for as long as it spares a new blob.
         """
         now = self._clock()
         with self._database.write():
@@ -214,8 +214,8 @@ class CheckpointTable:
     def _drop(self, digests: Iterable[str]) -> None:
         """Delete those of the blobs that no checkpoint of any session names.
 
-        One that another session has put and not named yet may be among them: `save` says so there, and
-        whoever has its data puts it once more.
+        One that another session has put and not named yet may be among them: that session finds it `missing`
+        and puts it once more.
         """
         self._database.execute_many(
             "DELETE FROM blobs WHERE digest = ? AND NOT EXISTS"
@@ -232,7 +232,7 @@ class CheckpointTable:
         return None if row is None else CheckpointRow(*row)
 
     def newest(self, session_id: str) -> CheckpointRow | None:
-        """Give the checkpoint that is furthest in the session's history, and of those the last saved."""
+        """Return the checkpoint that is furthest in the session's history, and of those the last saved."""
         with self._database.read():
             row = self._execute(
                 _CHECKPOINT + "WHERE session = ? ORDER BY after_seq DESC, n DESC LIMIT 1", (session_id,)
@@ -240,7 +240,7 @@ class CheckpointTable:
         return None if row is None else CheckpointRow(*row)
 
     def of(self, session_id: str) -> list[CheckpointRow]:
-        """Give all checkpoints of a session, from the earliest point of its history on."""
+        """Return all checkpoints of a session, from the earliest point of its history on."""
         with self._database.read():
             rows = self._execute(
                 _CHECKPOINT + "WHERE session = ? ORDER BY after_seq, n", (session_id,)
@@ -248,7 +248,7 @@ class CheckpointTable:
         return [CheckpointRow(*row) for row in rows]
 
     def digests(self, session_id: str, checkpoint_id: str) -> list[str]:
-        """Give the digests of a checkpoint's blobs, sorted; none for a checkpoint that is not there."""
+        """Return the digests of a checkpoint's blobs, sorted; none for a checkpoint that is not there."""
         with self._database.read():
             return self._digests(session_id, checkpoint_id)
 
@@ -261,7 +261,7 @@ class CheckpointTable:
         return [digest for (digest,) in rows]
 
     def delete(self, lease: Lease, checkpoint_id: str) -> bool:
-        """Delete a checkpoint, and say whether there was one; `prune` then takes the blobs nobody names."""
+        """Delete a checkpoint, and return whether there was one; `prune` then takes the unnamed blobs."""
         with self._database.write():
             self._leases.require(lease)
             return self._delete(lease.session_id, checkpoint_id)

@@ -45,8 +45,8 @@ class Database:
         if os.path.isdir(self.path):
             raise StoreError(f"cannot open the store at {self.path!r}: it is a directory (name a file in it)")
         try:
-            # isolation_level None: transactions begin and end where we say. timeout 0: a request that
-            # finds the file locked gives the event loop back at once instead of sleeping in C.
+            # isolation_level None: transactions begin and end where this class does it. timeout 0: a request
+            # that finds the file locked gives the event loop back at once instead of sleeping in C.
             self._connection = sqlite3.connect(
                 self.path, timeout=0, isolation_level=None, cached_statements=256
             )
@@ -143,7 +143,7 @@ class Database:
             raise self.as_store_error(error) from error
 
     def _require_file(self) -> None:
-        """See that what we write is found again (2 µs): a file that was deleted lives on for us alone."""
+        """Check that the path still names this file (2 µs): a deleted one lives on in its open handles."""
         if self.in_memory or self._identity == _identity_of(self.path):
             return
         raise StoreError(
@@ -166,7 +166,7 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Generator[Self]:
-        """Run single statements that only read, with their failures told as `StoreError`."""
+        """Run single statements that only read, with their failures as `StoreError`."""
         try:
             yield self
         except sqlite3.Error as error:
@@ -187,7 +187,7 @@ class Database:
         self._connection.set_trace_callback(callback)
 
     def data_version(self) -> int:
-        """Give a number that changes when another connection commits to this file (a cheap call)."""
+        """Return a number that changes when another connection commits to this file (a cheap call)."""
         (version,) = self.execute("PRAGMA data_version").fetchone()
         return int(version)
 
@@ -198,7 +198,7 @@ class Database:
 
 
 def _identity_of(path: str) -> tuple[int, int] | None:
-    """Give what tells a file from all others there are; None when there is none."""
+    """Return what tells a file from all others there are; None when there is none."""
     try:
         found = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Turns SQLite's error codes into errors that say what was wrong, where, and what to do."""
+"""SQLite's error codes as errors whose text names what was wrong, where, and what to do."""
 
 import logging
 import sqlite3
@@ -10,7 +10,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class StoreBusy(StoreError):  # noqa: N818 - a state of the file, as SessionClosed is one of a session
-    """Another process held the store's write lock for longer than we were told to wait."""
+    """Another process held the store's write lock for longer than the busy timeout."""
 
 
 # Primary codes (https://www.sqlite.org/rescode.html); the extended ones carry more in the high bytes.
@@ -33,7 +33,7 @@ _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def primary_code(error: sqlite3.Error) -> int:
-    """Give SQLite's primary result code, or `SQLITE_ERROR` when Python itself raised the error."""
+    """Return SQLite's primary result code, or `SQLITE_ERROR` when Python itself raised the error."""
     try:
         return error.sqlite_errorcode & 0xFF
     except AttributeError:
@@ -42,7 +42,7 @@ def primary_code(error: sqlite3.Error) -> int:
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Say whether the error means that another connection holds a lock."""
+    """Return whether the error means that another connection holds a lock."""
     return primary_code(error) in _BUSY
 
 
@@ -59,10 +59,10 @@ def store_error(error: sqlite3.Error, path: str, doing: str) -> StoreError:
 
 
 class LogOnce:
-    """Logs the troubles of work that nobody awaits: each once, for as long as it lasts."""
+    """Logs the errors of background work, which no caller gets: each once, for as long as it lasts."""
 
     def __init__(self) -> None:
-        """Have no complaint."""
+        """Start without an error."""
         self._last = ""
 
     def log(self, error: sqlite3.Error | StoreError, path: str) -> None:
@@ -75,5 +75,5 @@ class LogOnce:
             _log.error("%s", text)
 
     def reset(self) -> None:
-        """All is well again."""
+        """Log the next error whatever it is: the last one is over."""
         self._last = ""

@@ -37,7 +37,7 @@ class ExecutionTable:
     """The executions of all sessions in a store; errors as in `SessionRecords`."""
 
     def __init__(self, database: Database, clock: Clock, leases: LeaseTable) -> None:
-        """Work on `database`; `clock` gives milliseconds since the epoch."""
+        """Work on `database`; `clock` returns milliseconds since the epoch."""
         self._database: Final = database
         self._execute: Final = database.execute
         self._clock: Final = clock
@@ -79,7 +79,7 @@ class ExecutionTable:
         return started, True
 
     def add_death(self, lease: Lease, execution_id: str, by: int = 1) -> int:
-        """Count one more attempt at an execution, or `by` more, and give the count."""
+        """Count one more attempt at an execution, or `by` more, and return the count."""
         with self._database.write():
             self._leases.require(lease)
             row = self._execute(
@@ -92,7 +92,7 @@ class ExecutionTable:
         return int(row[0])
 
     def finish(self, lease: Lease, execution_id: str, outcome: bytes, *, rejected: bool = False) -> bool:
-        """Record an outcome, and say whether it was the first one: that one stays.
+        """Record an outcome, and return whether it was the first one: that one stays.
 
         Args:
             lease: the session's.
@@ -127,7 +127,7 @@ class ExecutionTable:
         return None if row is None else ExecutionRow(*row)
 
     def after(self, session_id: str, seq: int = 0) -> list[ExecutionRow]:
-        """Give the executions after number `seq`, in order: what a recovery has to run again."""
+        """Return the executions after number `seq`, in order: what a recovery has to run again."""
         with self._database.read():
             rows = self._execute(
                 _EXECUTION + "WHERE session = ? AND seq > ? ORDER BY seq", (session_id, seq)
@@ -135,7 +135,7 @@ class ExecutionTable:
         return [ExecutionRow(*row) for row in rows]
 
     def up_to(self, session_id: str, seq: int) -> list[ExecutionRow]:
-        """Give the executions up to number `seq`, in order."""
+        """Return the executions up to number `seq`, in order."""
         with self._database.read():
             rows = self._execute(
                 _EXECUTION + "WHERE session = ? AND seq <= ? ORDER BY seq", (session_id, seq)
@@ -143,7 +143,7 @@ class ExecutionTable:
         return [ExecutionRow(*row) for row in rows]
 
     def unfinished(self, session_id: str, seq: int) -> list[ExecutionRow]:
-        """Give the executions up to number `seq` that have not ended, in order."""
+        """Return the executions up to number `seq` that have not ended, in order."""
         with self._database.read():
             rows = self._execute(
                 _EXECUTION + "WHERE session = ? AND seq <= ? AND status = 'started' ORDER BY seq",
@@ -152,7 +152,7 @@ class ExecutionTable:
         return [ExecutionRow(*row) for row in rows]
 
     def outcome(self, session_id: str, execution_id: str) -> bytes | None:
-        """Give the recorded outcome of an execution, None when it has none."""
+        """Return the recorded outcome of an execution, None when it has none."""
         with self._database.read():
             row = self._execute(
                 "SELECT outcome FROM executions WHERE session = ? AND id = ?", (session_id, execution_id)

@@ -24,7 +24,7 @@ class LeaseTable:
     """The leases on all sessions in a store; errors as in `SessionRecords`."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        """Work on `database`; `clock` gives milliseconds since the epoch."""
+        """Work on `database`; `clock` returns milliseconds since the epoch."""
         self._database: Final = database
         self._execute: Final = database.execute
         self._clock: Final = clock
@@ -44,7 +44,7 @@ class LeaseTable:
                 not lapse first. By default that is never known.
 
         Raises:
-            SessionBusy: somebody else owns it.
+            SessionBusy: the session has another owner.
         """
         now = self._clock()
         with self._database.write():
@@ -67,7 +67,7 @@ class LeaseTable:
         return lease
 
     def renew(self, lease: Lease, ttl: float) -> Lease:
-        """Own the session for `ttl` seconds from now. A lapsed lease that nobody took over is renewed."""
+        """Own the session for `ttl` seconds from now. A lapsed lease without a new owner is renewed."""
         expires_at = self._clock() + int(ttl * 1000)
         with self._database.write():
             self.require(lease)

@@ -18,7 +18,7 @@ class SessionRecords:
 
     All is synchronous: each call is one short transaction on the store's connection, and several of
     them are one inside `with records.transaction()`. What writes for a session takes the session's
-    lease, and is refused once somebody else owns the session. To be called on the thread that opened
+    lease, and is refused once the session has another owner. To be called on the thread that opened
     the store.
 
     Every call raises `StoreError` when the store cannot be read or written (`StoreBusy` when other
@@ -27,7 +27,7 @@ class SessionRecords:
 
     Args:
         database: the store.
-        clock: gives milliseconds since the epoch.
+        clock: returns milliseconds since the epoch.
 
     Example:
         lease = records.leases.acquire("analysis-7", owner="host:4711", ttl=10.0)

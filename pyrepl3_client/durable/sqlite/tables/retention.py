@@ -1,4 +1,4 @@
-"""Deletes what nobody can ask for again, a little at a time."""
+"""Deletes settled promises and unnamed blobs, a batch at a time."""
 
 from typing import Final
 
@@ -40,7 +40,7 @@ class Pruner:
         return PruneStep(cutoff)
 
     def run_batch(self, step: PruneStep) -> PruneStep:
-        """Do one batch, in a transaction, and say where it has come to."""
+        """Do one batch, in a transaction, and return where the next one begins."""
         with self._database.transaction():
             rows: list[tuple[int, str, int]] = self._execute(
                 "SELECT n, id, settled_at FROM promises"
@@ -65,7 +65,7 @@ class Pruner:
         return PruneStep(step.cutoff, settled_at, n, pruned)
 
     def _is_pending(self, root: str) -> bool:
-        """Say whether a promise of this lineage is pending."""
+        """Return whether a promise of this lineage is pending."""
         # ";" follows ":" in ASCII, so this is the range of the ids that begin with "{root}:".
         (found,) = self._execute(
             "SELECT EXISTS (SELECT 1 FROM promises WHERE id = ? AND state = 'pending')"

@@ -101,7 +101,7 @@ _PROBES: Final = (
 
 
 def prepare(database: Database, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
-    """Bring the store to the newest version, in one transaction, and see that it can be read and written.
+    """Bring the store to the newest version, in one transaction, and check that it can be read and written.
 
     Processes that start at the same time take turns: the first one migrates, the others find it done.
 
