@@ -26,8 +26,8 @@ pytestmark = pytest.mark.anyio
 ids = st.text(st.sampled_from("aB.%:\n\x00ü25E"), min_size=1, max_size=4)
 
 
-class Recalled:
-    """Takes note of functions that come when nobody waits."""
+class Orphans:
+    """Records the functions that come without a waiter."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -37,10 +37,10 @@ class Recalled:
 
 
 async def test_a_function_that_comes_again_submits_nothing() -> None:
-    recalled, submissions = Recalled(), list[str]()
-    bridge = ProtocolBridge(recalled)
-    correlation = bridge.expect("e", lambda: submissions.append("e"))
-    assert not correlation.submitted
+    orphans, submissions = Orphans(), list[str]()
+    bridge = ProtocolBridge(orphans)
+    pending = bridge.expect("e", lambda: submissions.append("e"))
+    assert not pending.submitted
     for _ in range(3):
         await bridge.submit("e", "p")
     bridge.submit_again("e", "p")
@@ -48,43 +48,43 @@ async def test_a_function_that_comes_again_submits_nothing() -> None:
     assert bridge.metrics == BridgeMetrics(pending=1, high_water=1, submissions=1, replays=3)
     bridge.settle("e", b"done")
     await bridge.submit("e", "p")  # resumed, since its promise has settled
-    assert recalled.asked == []
-    assert await correlation.wait_outcome() == b"done"
+    assert orphans.asked == []
+    assert await pending.wait_outcome() == b"done"
     assert submissions == ["e"]
     assert bridge.metrics == BridgeMetrics(pending=0, high_water=1, submissions=1, replays=4)
 
 
 async def test_a_function_that_nobody_waits_for_is_looked_up() -> None:
-    recalled = Recalled()
-    bridge = ProtocolBridge(recalled)
+    orphans = Orphans()
+    bridge = ProtocolBridge(orphans)
     await bridge.submit("old", "p")
-    assert recalled.asked == [("old", "p")]
+    assert orphans.asked == [("old", "p")]
 
 
 async def test_closing_gives_all_who_wait_the_reason_and_takes_nobody_new() -> None:
-    recalled = Recalled()
-    bridge = ProtocolBridge(recalled)
+    orphans = Orphans()
+    bridge = ProtocolBridge(orphans)
     waiting = [bridge.expect(name, lambda: None) for name in ("a", "b")]
     await bridge.submit("a", "p")
     bridge.close(StoreError("the session was closed"))
     bridge.close(StoreError("for another reason"))
-    for correlation in waiting:
+    for pending in waiting:
         with pytest.raises(StoreError, match="the session was closed"):
-            await correlation.wait_outcome()
-        await correlation.wait_submitted(1.0)  # it will not be: there is nothing to wait for
+            await pending.wait_outcome()
+        await pending.wait_submitted(1.0)  # it will not be: there is nothing to wait for
     with pytest.raises(StoreError, match="the session was closed"):
         bridge.expect("c", lambda: None)
     await bridge.submit("b", "p")
-    assert recalled.asked == []
+    assert orphans.asked == []
     assert bridge.metrics.pending == 0
 
 
 async def test_cancelling_all_leaves_the_bridge_open() -> None:
-    bridge = ProtocolBridge(Recalled())
-    correlation = bridge.expect("a", lambda: None)
+    bridge = ProtocolBridge(Orphans())
+    pending = bridge.expect("a", lambda: None)
     bridge.fail_all(StoreError("the session was taken over"))
     with pytest.raises(StoreError, match="taken over"):
-        await correlation.wait_outcome()
+        await pending.wait_outcome()
     bridge.settle("a", b"late")  # nobody waits, and nothing happens
     bridge.expect("a", lambda: None)
     assert bridge.metrics.pending == 1
@@ -92,17 +92,17 @@ async def test_cancelling_all_leaves_the_bridge_open() -> None:
 
 async def test_an_execution_that_was_given_up_is_not_submitted() -> None:
     submissions = list[str]()
-    bridge = ProtocolBridge(Recalled())
+    bridge = ProtocolBridge(Orphans())
     bridge.forget(bridge.expect("a", lambda: submissions.append("a")))
     await bridge.submit("a", "p")
     assert submissions == []
 
 
 async def test_a_rejection_for_time_says_what_and_where() -> None:
-    bridge = ProtocolBridge(Recalled())
-    correlation = bridge.expect("e", lambda: None)
+    bridge = ProtocolBridge(Orphans())
+    pending = bridge.expect("e", lambda: None)
     with pytest.raises(BridgeTimeout, match="execute of execution 'e' was not answered") as late:
-        await correlation.wait_submitted(0.001)
+        await pending.wait_submitted(0.001)
     error = late.value
     assert (error.capability, error.execution_id, error.request_id, error.timeout) == (
         "execute",
@@ -117,9 +117,9 @@ async def test_a_rejection_for_time_says_what_and_where() -> None:
 
 
 async def test_several_wait_and_one_that_gives_up_takes_nothing_from_the_others() -> None:
-    bridge = ProtocolBridge(Recalled())
-    correlation = bridge.expect("e", lambda: None)
-    first, second = (asyncio.create_task(correlation.wait_outcome()) for _ in range(2))
+    bridge = ProtocolBridge(Orphans())
+    pending = bridge.expect("e", lambda: None)
+    first, second = (asyncio.create_task(pending.wait_outcome()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):

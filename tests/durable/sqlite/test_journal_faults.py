@@ -201,12 +201,12 @@ async def test_a_function_that_fails_with_the_store_is_not_waited_for(path: Path
 
 
 def test_what_the_timer_cannot_do_is_complained_of_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    complaints = errors.LogOnce()
+    log_once = errors.LogOnce()
     full = StoreError("the disk is full")
     for error in (full, full, StoreBusy("locked"), full):
-        complaints.log(error, str(path))
-    complaints.reset()
-    complaints.log(full, str(path))
+        log_once.log(error, str(path))
+    log_once.reset()
+    log_once.log(full, str(path))
     told = [record.message for record in caplog.records if record.name == errors.__name__]
     assert told == ["the disk is full"] * 2
 
