@@ -1,4 +1,4 @@
-"""Texts of messages and logs at a length that a person reads, and long texts in pieces."""
+"""Texts of errors and logs at a length that a person can read, and a buffer for text in pieces."""
 
 from typing import Final
 
@@ -6,34 +6,34 @@ _QUOTED_CHARS: Final = 100
 _TRUNCATED_CHARS: Final = 1000
 
 _SHORT_CHARS: Final = 256
-"""Characters of a text that takes more memory for being one than for its characters."""
+"""A text with fewer characters takes more memory for the object than for its characters."""
 _MAX_SHORT_PIECES: Final = 1024
 
 
 def quoted(text: str) -> str:
-    """Give an id or a name for a message: escaped, and no longer than a person reads."""
+    """Return an id or a name as an error shows it: escaped, and of at most 100 characters."""
     return (
         repr(text) if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]!r}… ({len(text):,} characters)"
     )
 
 
 def truncated(text: str, most: int = _TRUNCATED_CHARS) -> str:
-    """Give a reason or a complaint at a length that logs and records can bear."""
+    """Return a text of at most `most` characters, and how long it was if it was longer."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
 class TextBuffer(list[str]):
-    """Text in pieces. A piece takes some 60 bytes by itself, so short ones in a row become one."""
+    """Text in pieces. A piece takes some 60 bytes by itself, so many short ones in a row are joined."""
 
     __slots__ = ("_short_in_row",)
 
     def __init__(self) -> None:
-        """Have none."""
+        """Start without pieces."""
         super().__init__()
         self._short_in_row = 0
 
     def add(self, text: str) -> None:
-        """Take a piece."""
+        """Add a piece."""
         self.append(text)
         if len(text) >= _SHORT_CHARS:
             self._short_in_row = 0

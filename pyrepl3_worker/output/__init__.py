@@ -1,6 +1,6 @@
-"""What the code writes: in order, to the right execution, within bounds.
+"""The output of the code: in order, attributed to its execution, within `max_output_bytes`.
 
-collector collects, attributes (late output too), bounds and flushes
-streams   `sys.stdout` and `sys.stderr` of the code
+collector collects, attributes (late output too), cuts and sends
+streams   the code's `sys.stdout` and `sys.stderr`
 buffer    pieces of text that wait to be sent
 """

@@ -1,4 +1,4 @@
-"""Pieces of output that wait to be sent."""
+"""Output that has been written and not been sent yet."""
 
 import codecs
 
@@ -7,25 +7,25 @@ from pyrepl3_worker.execution.execution import CallPath, WorkerExecution
 
 
 class StreamBuffer:
-    """Text of one execution, written in one go to one stream and not sent yet.
+    """Text that one execution wrote to one stream, without other output between, and that is not sent yet.
 
-    Each stream has one for good, and its list of pieces stays the same, so that a short piece finds its
-    way whoever empties it meanwhile.
+    Each stream has one buffer for the whole session, and the buffer's list of pieces is never replaced, so
+    that the fast path can add a piece while another thread empties the list.
     """
 
     __slots__ = ("fast_path_left", "fast_path_writer", "owner", "pieces", "stream")
 
     def __init__(self, stream: StreamName) -> None:
-        """Nothing written."""
+        """Start empty."""
         self.owner: WorkerExecution | None = None
         self.stream: StreamName = stream
         self.pieces: list[str] = []
         self.fast_path_writer: CallPath | None = None
-        """Who wrote last, and may take the short way."""
+        """The call path that wrote last, and that may use the fast path."""
         self.fast_path_left = 0
-        """How many more short pieces it may add without asking anybody."""
+        """How many more short pieces the fast path may add before it has to take the slow one."""
 
 
 def utf8_decoder() -> codecs.IncrementalDecoder:
-    """Give a decoder that replaces what is no UTF-8."""
+    """Return a decoder that replaces what is not UTF-8."""
     return codecs.getincrementaldecoder("utf-8")("replace")

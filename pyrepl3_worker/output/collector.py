@@ -1,9 +1,11 @@
-"""What the code writes: streams, who wrote it, how much of it, and when it goes out.
+"""The collector of the code's output: which execution wrote it, how much of it is kept, when it is sent.
 
-Text from `sys.stdout` and `sys.stderr` is collected under one lock and sent as `output` frames. A
-first line goes out at once, what follows within a few milliseconds is sent together. What is written
-straight to fds 1 and 2 goes through the capture pipes; where a parent drains those, each frame says
-whether something was waiting there, so that the parent can keep the order.
+Text from `sys.stdout` and `sys.stderr` is collected under one lock and sent as `output` frames. A first
+line is sent at once; what follows within a few milliseconds is sent together. What is written straight to
+fds 1 and 2 goes through the capture pipes. If the client reads those, each frame says how many bytes were
+waiting there, so that the client can keep the order.
+
+Late output is what a task or thread writes after its execution has ended; `_attribute_output` marks it.
 """
 
 import fcntl
@@ -26,16 +28,16 @@ from pyrepl3_worker.wire.stdio import Stdio
 from pyrepl3_worker.wire.transport import FrameSender
 
 _FLUSH_DELAY: Final = 0.004
-"""Seconds for which text may wait for more."""
+"""Seconds for which text may wait for more text."""
 _FLUSH_CHARS: Final = 64 * 1024
 SHORT_TEXT: Final = 256
-"""Characters of a text that may take the short way."""
+"""Texts with fewer characters may take the fast path."""
 _FAST_PATH_PIECES: Final = 256
-"""How many go the short way before one looks up. The interpreter keeps integers up to this ready made."""
+"""Pieces that may take the fast path in a row. The interpreter has integers up to this number ready made."""
 _MAX_PIECES: Final = 8000
 _CHUNK_CHARS: Final = 96 * 1024
-"""Longest text of one frame. Buffers for it stay below malloc's mmap threshold of 128 KiB, past which
-each costs page faults."""
+"""Longest text of one frame. Its buffers stay below malloc's mmap threshold of 128 KiB; a larger one costs
+page faults each time."""
 _DRAIN_BYTES: Final = 64 * 1024
 _CAPTURED_READ_TIMEOUT: Final = 0.25
 _CAPTURED_READ_INTERVAL: Final = 0.0002
@@ -43,17 +45,24 @@ _ioctl: Final = fcntl.ioctl
 _FIONREAD: Final = termios.FIONREAD
 _NOTHING_CAPTURED: Final = (0, 0)
 _STREAMS: Final[tuple[StreamName, StreamName]] = ("stdout", "stderr")
-# Before the code's own `time.sleep` takes its place.
+# Taken before the code can replace `time.sleep`.
 _sleep: Final = sleep
 
 
 class OutputCollector:
-    """Collects text, attributes it, bounds it and sends it, from any thread."""
+    """Collects text, attributes it to an execution, cuts it to its limit and sends it. For any thread."""
 
     def __init__(
         self, writer: FrameSender, stdio: Stdio, timers: TimerThread, max_output_bytes: int | None
     ) -> None:
-        """Send through `writer`; delays come from `clock`."""
+        """Send frames with `writer`.
+
+        Args:
+            writer: sends the `output` frames.
+            stdio: has the capture pipes.
+            timers: runs the delayed flush.
+            max_output_bytes: bytes of UTF-8 that are sent of one execution's output; None means all.
+        """
         self._writer = writer
         self._stdio = stdio
         self._timers = timers
@@ -65,19 +74,19 @@ class OutputCollector:
         self._lock = threading.RLock()
         self.buffers: Final = {stream: StreamBuffer(stream) for stream in _STREAMS}
         self.last_buffer = self.buffers["stdout"]
-        """The one that was written to last; only this one holds text."""
+        """The one that was written to last. Only this one can hold text."""
         self._deferred: deque[tuple[WorkerExecution | None, StreamName, str]] = deque()
-        """Text that was written where nobody could wait for the lock."""
+        """Text that was written where the thread could not wait for the lock."""
         self._collected_chars = 0
         self._timer: Timer | None = None
         self._last_flush = 0.0
         self._first_line_at_once = False
         self.total_bytes = 0
         self.running: WorkerExecution | None = None
-        """What text without a flow of its own is attributed to."""
+        """The execution of text that is written outside any call path, such as in a finalizer."""
         self.forked = False
         self.wakeup: WakeupSignal | None = None
-        """Answered at the end of a `write`, a place where code that prints all the time can be stopped."""
+        """Handled at the end of a `write`, where code that prints all the time can be cancelled."""
         self._capture_decoders = (utf8_decoder(), utf8_decoder())
         self._byte_decoders = (utf8_decoder(), utf8_decoder())
         self._bytes_written = False
@@ -85,7 +94,12 @@ class OutputCollector:
             threading.Thread(target=self._run_drain_thread, name="pyrepl3-capture", daemon=True).start()
 
     def write(self, stream: StreamName, text: str) -> None:
-        """Take text that is being written now by the calling thread and task."""
+        """Collect text that the calling thread and task writes now.
+
+        Args:
+            stream: where it is written.
+            text: what is written.
+        """
         if self.forked:
             self._write_to_fd(stream, text.encode("utf-8", "backslashreplace"))
             return
@@ -102,11 +116,11 @@ class OutputCollector:
                 self._collect_deferred()
 
     def _is_reentrant(self) -> bool:
-        """Whether this thread is in the middle of something that a write may not come between.
+        """Whether this thread holds a lock of ours, so that a write must not go on now.
 
-        A garbage collection may run a finalizer that prints anywhere in our own code: in the middle of
-        the hub's, where a second write would take apart what the first has half done; or while this
-        thread holds the lock of the writer or of the clock, for which the hub's owner may be waiting.
+        A garbage collection may run a finalizer that prints anywhere in our own code: in the middle of the
+        collector's, where a second write would disturb a half-done first one; or while this thread holds the
+        lock of the writer or of the timers, for which the thread that holds the collector's may be waiting.
         """
         return (
             _is_held_by_this_thread(self._lock)
@@ -115,7 +129,7 @@ class OutputCollector:
         )
 
     def _collect_deferred(self) -> None:
-        """Take what could not be taken when it was written. What comes meanwhile waits for its alarm."""
+        """Collect the deferred text that is there now. What is deferred meanwhile waits for its timer."""
         for _ in range(len(self._deferred)):
             owner, stream, text = self._deferred.popleft()
             self._collect(None, owner, stream, text)
@@ -146,7 +160,12 @@ class OutputCollector:
             buffer.fast_path_left = _FAST_PATH_PIECES
 
     def write_bytes(self, stream: StreamName, data: bytes) -> None:
-        """Take bytes that are being written now; what is no UTF-8 is replaced."""
+        """Collect bytes that are written now.
+
+        Args:
+            stream: where they are written.
+            data: what is written; what is not UTF-8 is replaced.
+        """
         if self.forked:
             self._write_to_fd(stream, data)
             return
@@ -163,7 +182,7 @@ class OutputCollector:
                 self._collect_deferred()
 
     def _end_partial_characters(self) -> None:
-        """Let go of characters that were begun and not ended."""
+        """Write replacement characters for characters whose bytes did not all come."""
         self._bytes_written = False
         for stream, decoder in zip(_STREAMS, self._byte_decoders, strict=True):
             text = decoder.decode(b"", final=True)
@@ -172,10 +191,15 @@ class OutputCollector:
                 self.write(stream, text)
 
     def write_fd(self, fd: int, data: bytes) -> bool:
-        """Take what the code writes to fd 1 or 2, in its place among what it prints.
+        """Collect what the code writes to fd 1 or 2, in its order among what it prints.
 
-        False when it has to go to the fd itself: that has been redirected, or the bytes are so many
-        that the pipe is the better way.
+        Args:
+            fd: 1 or 2.
+            data: what is written.
+
+        Returns:
+            False if the caller has to write to the fd itself: the fd has been redirected, or there are so
+            many bytes that the pipe is the better way.
         """
         if len(data) > _DRAIN_BYTES // 2 or self.forked:
             return False
@@ -186,12 +210,12 @@ class OutputCollector:
         if (now.st_ino, now.st_dev) != (ours.st_ino, ours.st_dev):
             return False
         self.write_bytes(_STREAMS[fd - 1], data)
-        # Like any write(2), it must outlive the process.
+        # As after any write(2), the bytes must not be lost when the process dies.
         self.flush()
         return True
 
     def attach_wakeup_signal(self, wakeup: WakeupSignal) -> None:
-        """Answer `doorbell` from now on; when it waits, no text takes the short way past it."""
+        """Handle `wakeup` after writes from now on. While it waits, no text takes the fast path."""
         self.wakeup = wakeup
 
         def leave_fast_path() -> None:
@@ -200,7 +224,7 @@ class OutputCollector:
         wakeup.on_busy = leave_fast_path
 
     def flush(self) -> None:
-        """Send what has been collected, or see it sent: another thread may be about to."""
+        """Send what has been collected. If another thread is sending it, wait for that."""
         if self._is_reentrant():
             return
         with self._lock:
@@ -217,23 +241,23 @@ class OutputCollector:
         self._first_line_at_once = False
 
     def flush_deferred(self) -> None:
-        """Take care of what could not be taken when it was written."""
+        """Collect and send text that was deferred when it was written."""
         if self._deferred:
             self.flush()
 
     def _timed_flush(self) -> None:
-        # Whoever writes from here on sets another.
+        # A write from here on sets another timer.
         self._timer = None
         try:
             self.flush()
         except OSError:
-            # The parent is gone. The loop sees the end of its stream and ends the process.
+            # The client is gone. The loop reads the end of its stream and ends the process.
             self.last_buffer.pieces.clear()
 
     def _send_pending(self) -> None:
         buffer = self.last_buffer
         buffer.fast_path_left = 0
-        # In place, and only what was copied: another thread may be adding a short piece just now.
+        # In place, and only what was copied: another thread may be adding a piece by the fast path.
         pieces = buffer.pieces.copy()
         del buffer.pieces[: len(pieces)]
         self._collected_chars = 0
@@ -247,8 +271,8 @@ class OutputCollector:
             self._count_bound_and_send(buffer.owner, buffer.stream, text)
 
     def _unread_captured_bytes(self) -> tuple[int, int]:
-        """How much written straight to fds 1 and 2 has not been read by the parent yet."""
-        # Into buffers of ours: handing in bytes and taking some back takes three times as long.
+        """Return how many bytes of each capture pipe the client has not read yet."""
+        # Into buffers of ours: passing bytes and getting bytes back takes three times as long.
         stdout, stderr = bytearray(4), bytearray(4)
         _ioctl(self._stdio.captured[0], _FIONREAD, stdout)
         _ioctl(self._stdio.captured[1], _FIONREAD, stderr)
@@ -273,7 +297,7 @@ class OutputCollector:
         self._send(owner, stream, text, captured)
 
     def _head_part(self, owner: WorkerExecution, stream: StreamName, text: str, size: int, used: int) -> str:
-        """Return what of a text may go out now; the rest is kept back until the execution's end, or cut."""
+        """Return the part of a text that is sent now. The rest waits for the execution's end, or is cut."""
         if owner.head_tail is None:
             assert self._limit is not None
             owner.head_tail = HeadTail(self._limit, finished=owner.ended)
@@ -301,10 +325,10 @@ class OutputCollector:
             out = err = 0
 
     def finish_execution(self, execution: WorkerExecution) -> None:
-        """Send everything that `execution` has written, the kept tail included. It ends after this."""
+        """Send all output of an execution that is about to end, the tail that was kept back included."""
         if self._bytes_written:
             self._end_partial_characters()
-        # Locked although nothing may be there: the alarm's thread takes the text before it sends it.
+        # Locked even if there is no text: the timer thread takes text out before it has sent it.
         with self._lock:
             if self._deferred:
                 self._collect_deferred()
@@ -320,7 +344,7 @@ class OutputCollector:
                     self._send(execution, stream, text)
 
     def reset_in_forked_child(self) -> None:
-        """In a forked child: what is printed goes to fds 1 and 2 at once, as from any child process."""
+        """In a forked child, drop what the parent process sends, and write to fds 1 and 2 from now on."""
         self._lock = threading.RLock()
         self._deferred.clear()
         for buffer in self.buffers.values():
@@ -334,15 +358,18 @@ class OutputCollector:
             view = view[os.write(1 if stream == "stdout" else 2, view) :]
 
     def start_execution(self, execution: WorkerExecution) -> None:
-        """An execution starts: its first line goes out at once, whatever the one before it wrote last."""
+        """Attribute output to an execution that starts. Its first line is sent at once, without a delay."""
         self._last_flush = 0.0
         self.running = execution
 
     def wait_until_captured_is_read(self) -> bool:
-        """Wait, briefly, until the parent has read what is in the capture pipes; say whether it has.
+        """Wait until the client has read what is in the capture pipes; at most a quarter of a second.
 
-        The bytes there bear no name, so what the next execution writes could not be told from them. There
-        is nothing to wait on: a pipe does not say when it is empty.
+        The bytes there carry no execution id, so they could not be told from what the next execution
+        writes. There is no event to wait for: a pipe does not tell when it becomes empty.
+
+        Returns:
+            Whether the client has read everything.
         """
         deadline = monotonic() + _CAPTURED_READ_TIMEOUT
         while self._unread_captured_bytes() != _NOTHING_CAPTURED:
@@ -351,7 +378,7 @@ class OutputCollector:
             _sleep(_CAPTURED_READ_INTERVAL)
         return True
 
-    # --- capture pipes, when this process has to drain them itself ---------------------------------
+    # --- capture pipes, when this process has to read them itself ---------------------------------
 
     def _run_drain_thread(self) -> None:
         drained = self._stdio.drained
@@ -369,7 +396,7 @@ class OutputCollector:
                     return
 
     def _drain_capture_pipes(self, *, final: bool = False) -> None:
-        """Send what waits in the capture pipes."""
+        """Send what waits in the capture pipes; `final` also ends characters whose bytes did not all come."""
         assert self._stdio.drained is not None
         for fd, stream, decoder in zip(self._stdio.drained, _STREAMS, self._capture_decoders, strict=True):
             while True:
@@ -388,12 +415,12 @@ class OutputCollector:
 def _attribute_output(owner: WorkerExecution | None) -> tuple[str | None, bool]:
     """Return the id of the execution that an output belongs to, and whether it is late output.
 
-    Late output is what a task or thread of an execution writes when that has ended. It stays the output of
-    its own execution, whichever runs now.
+    Late output is what a task or thread of an execution writes after that has ended. It belongs to that
+    execution, not to the one that runs now.
     """
     return (None, False) if owner is None else (owner.execution_id, owner.ended)
 
 
 def _is_held_by_this_thread(lock: "threading.RLock") -> bool:
     """Whether the calling thread holds a reentrant lock."""
-    return lock._is_owned()  # pyright: ignore[reportUnknownVariableType, reportAttributeAccessIssue, reportUnknownMemberType] - threading.Condition asks the same way; there is no other
+    return lock._is_owned()  # pyright: ignore[reportUnknownVariableType, reportAttributeAccessIssue, reportUnknownMemberType] - threading.Condition asks the same way; there is no other way

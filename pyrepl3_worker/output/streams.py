@@ -1,4 +1,4 @@
-"""`sys.stdout` and `sys.stderr` of the code: file objects in front of the hub."""
+"""The code's `sys.stdout` and `sys.stderr`: file objects that hand text to the collector."""
 
 import io
 from collections.abc import Buffer, Callable, Iterable
@@ -9,14 +9,14 @@ from pyrepl3_worker.execution.execution import current_path
 from pyrepl3_worker.output.buffer import StreamBuffer
 from pyrepl3_worker.output.collector import SHORT_TEXT, OutputCollector
 
-# As they are now, whatever the code makes of its builtins.
+# Kept as they are now: the code may replace builtins.
 _type: Final = type
 _str: Final = str
 _len: Final = len
 
 
 class _ByteStream(io.BufferedIOBase):
-    """`sys.stdout.buffer`: bytes in, text out."""
+    """`sys.stdout.buffer`: hands bytes to the collector, which decodes them."""
 
     def __init__(self, output: OutputCollector, stream: StreamName, fd: int) -> None:
         super().__init__()
@@ -39,21 +39,26 @@ class _ByteStream(io.BufferedIOBase):
         return len(data)
 
     def close(self) -> None:
-        """Stay open: code that closes its stdout has still more to say."""
+        """Stay open: code that closes its stdout may still print."""
 
 
 def _make_fast_write(buffer: StreamBuffer, slow_write: Callable[[object], int]) -> Callable[[object], int]:
-    """Give a `write` for a `print` in a loop: the same flow writes on, a few characters, where it wrote last.
+    """Return a `write` with a fast path for `print` in a loop.
 
-    Everything is at hand: this runs several times for each line that is printed.
+    The fast path is for a short text that the same call path writes to the stream that it wrote to last.
+    It uses local names only, since it runs several times for each line that is printed.
+
+    Args:
+        buffer: where the text of this stream waits.
+        slow_write: called for every other text.
     """
     path_of, pieces = current_path.get, buffer.pieces
 
     def write(text: object, /) -> int:
-        """Write text; give its length."""
+        """Write text; return its length in characters."""
         path = path_of()
-        # From the length on no other thread gets its turn, and no signal handler either: both only do
-        # after calls.
+        # After the call of `_len` neither another thread nor a signal handler can run in between: the
+        # interpreter switches to them only after calls.
         if (
             _type(text) is _str
             and (length := _len(text)) < SHORT_TEXT
@@ -69,10 +74,16 @@ def _make_fast_write(buffer: StreamBuffer, slow_write: Callable[[object], int]) 
 
 
 class OutputStream(io.TextIOWrapper):
-    """`sys.stdout` and `sys.stderr` of the code: text goes to the hub as it is, bytes by way of the sink."""
+    """The code's `sys.stdout` or `sys.stderr`: text goes to the collector as text, without being encoded."""
 
     def __init__(self, output: OutputCollector, stream: StreamName, fd: int) -> None:
-        """Stand for the file descriptor `fd`."""
+        """Stand for a file descriptor.
+
+        Args:
+            output: takes what is written.
+            stream: which of the two streams this is.
+            fd: what `fileno` returns.
+        """
         sink: Any = _ByteStream(output, stream, fd)
         super().__init__(
             sink,
@@ -82,29 +93,32 @@ class OutputStream(io.TextIOWrapper):
         )
         self._output = output
         self._stream: StreamName = stream
-        # `print` finds it here first, and saves making a bound method each time.
+        # An instance attribute: `print` finds it first, and makes no bound method each time.
         self.write = _make_fast_write(output.buffers[stream], self.write)
 
     @property
     def mode(self) -> str:
-        """As the interpreter's own streams say."""
+        """The mode, as the interpreter's own streams have it."""
         return "w"
 
     @property
     def name(self) -> str:
-        """As the interpreter's own streams are called."""
+        """The name, as the interpreter's own streams have it."""
         return f"<{self._stream}>"
 
     def write(self, text: object, /) -> int:
-        """Write text; give its length.
+        """Write text; return its length in characters.
+
+        Args:
+            text: what to write.
 
         Raises:
-            TypeError: it is no str.
+            TypeError: `text` is not a str.
         """
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if type(text) is not str:
-            # A subclass may lie about its length and more.
+            # A subclass may override its length and more.
             text = str.__str__(text)
         self._output.write(self._stream, text)
         wakeup = self._output.wakeup

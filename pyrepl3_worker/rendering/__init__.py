@@ -1,7 +1,7 @@
-"""Python objects as message fields.
+"""Python objects as fields of messages.
 
-reprs           bounded and safe reprs
+reprs           values as text of limited length
 display         MIME bundles, `display()`, open figures
-exceptions      exceptions to `Error` messages: frames, notes, causes, members
-static_lookup   attributes read without running the code's descriptors
+exceptions      exceptions as `error` messages: frames, notes, causes, members
+static_lookup   attributes, read without running the code's descriptors
 """

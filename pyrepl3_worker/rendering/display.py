@@ -1,7 +1,8 @@
-"""Rich objects as MIME bundles, by the protocol that IPython has made common: `_repr_html_` and its kin.
+"""Rich objects as MIME bundles, `display()`, and matplotlib's open figures.
 
-An object is asked for each representation by itself, so that one that fails does not take the others
-with it; why it failed then stands in the metadata. Holds no state: `cancellation` relies on that.
+The protocol is the one that IPython has made common: `_repr_html_` and similar methods. Each method is
+called by itself, so that one that fails does not prevent the others; the metadata then says why it failed.
+The functions here keep no state, so a cancel may raise inside them (`pyrepl3_worker.interrupts.signals`).
 """
 
 import os
@@ -35,13 +36,17 @@ type Bundle = dict[str, str]
 
 
 def mime_bundle(obj: object) -> tuple[Bundle, dict[str, str]]:
-    """Give all representations that an object offers, and their metadata as JSON by MIME type.
+    """Return all representations that an object offers.
 
-    `text/plain` is always there. A representation that raises is left out; its metadata is
-    `{"error": …}` then.
+    Args:
+        obj: what to show.
+
+    Returns:
+        The representations, always with `text/plain`, and their metadata as JSON; both by MIME type. A
+        representation that raises is left out, and its metadata is `{"error": …}`.
 
     Raises:
-        TimeoutError: from inside the object's own code, as does anything that is no `Exception`.
+        TimeoutError: raised inside the object's own code, as is any exception that is not an `Exception`.
     """
     data: Bundle = {}
     metadata: dict[str, str] = {}
@@ -59,7 +64,7 @@ def mime_bundle(obj: object) -> tuple[Bundle, dict[str, str]]:
                 if about is not None:
                     metadata[mime] = _to_json(about)
         except TimeoutError:
-            raise  # a deadline's
+            raise  # what a timeout raises
         except Exception as error:
             metadata[mime or "_repr_mimebundle_"] = _to_json({"error": error_line(error)})
     if _PLAIN_TEXT not in data:
@@ -68,9 +73,9 @@ def mime_bundle(obj: object) -> tuple[Bundle, dict[str, str]]:
 
 
 def _representations(obj: object) -> Iterator[tuple[str | None, Callable[[], Any]]]:
-    """Give what the object can be asked for; None as the MIME type means several at once.
+    """Yield MIME types and what to call for them; None as the MIME type means several at once.
 
-    Looked up statically: an object whose `__getattr__` knows everything offers nothing.
+    The methods are looked up statically: an object whose `__getattr__` has every name offers none of them.
     """
     own = instance_dict(obj)
     for name, mime in {"_repr_mimebundle_": None, **_METHODS}.items():
@@ -102,25 +107,30 @@ def _to_json(value: object) -> str:
 
 
 class DisplayHandle:
-    """A display that can be changed later."""
+    """A display that can be replaced later."""
 
     __slots__ = ("_display", "display_id")
 
     def __init__(self, display_id: str, display: Callable[..., Any]) -> None:
-        """Stand for what is shown under an id."""
+        """Refer to what is shown under an id.
+
+        Args:
+            display_id: the id.
+            display: the session's `display` function.
+        """
         self.display_id = display_id
         self._display = display
 
     def display(self, obj: object, **options: Any) -> None:
-        """Show an object once more, under the same id."""
+        """Show an object again under the same id; `options` are those of `display`."""
         self._display(obj, display_id=self.display_id, **options)
 
     def update(self, obj: object, **options: Any) -> None:
-        """Put an object in the place of what is shown."""
+        """Replace what is shown by an object; `options` are those of `display`."""
         self._display(obj, display_id=self.display_id, update=True, **options)
 
     def __repr__(self) -> str:
-        """Give the class and the id."""
+        """Return the class and the id."""
         return f"<DisplayHandle display_id={self.display_id!r}>"
 
 
@@ -129,7 +139,13 @@ def make_display(
     current_execution: Callable[[], str | None],
     new_id: Callable[[], str] = lambda: os.urandom(16).hex(),
 ) -> Callable[..., DisplayHandle | None]:
-    """Make the session's `display`."""
+    """Return the `display` function of a session.
+
+    Args:
+        send: sends a message.
+        current_execution: returns the id of the execution that runs, or None.
+        new_id: returns a new display id.
+    """
 
     def display(
         *objs: object,
@@ -138,20 +154,20 @@ def make_display(
         raw: bool = False,
         metadata: Mapping[str, object] | None = None,
     ) -> DisplayHandle | None:
-        """Show objects richly: as HTML, an image, … whatever they offer.
+        """Show objects with the representations that they offer, such as HTML or an image.
 
         Args:
             objs: what to show, one display each.
-            display_id: a name for it, to be able to change it later; True makes one up.
-            update: take the place of what is shown under `display_id`.
+            display_id: an id under which it can be replaced later; True makes a new one.
+            update: replace what is shown under `display_id`.
             raw: the objects are MIME bundles already: MIME types to text, bytes, or JSON data.
-            metadata: more about it, by MIME type.
+            metadata: more data about the objects, by MIME type.
 
         Returns:
             A handle with `update(obj)` when there is a `display_id`, else None.
 
         Raises:
-            TypeError: `update` without a `display_id`, or a raw object that is no MIME bundle.
+            TypeError: `update` without a `display_id`, or a raw object that is not a MIME bundle.
         """
         if update and not display_id:
             raise TypeError("update=True needs the display_id of what is to be changed")
@@ -184,9 +200,9 @@ def _raw_bundle(obj: object) -> tuple[Bundle, dict[str, str]]:
 
 
 def flush_figures(display: Callable[..., Any]) -> None:
-    """Show all of matplotlib's open figures and close them, if the code uses matplotlib at all.
+    """Show all open figures of matplotlib and close them, if the code has imported matplotlib.
 
-    What can't be drawn is told of in its place.
+    For a figure that cannot be drawn, a text that says why is shown.
     """
     pyplot: Any = sys.modules.get(_PYPLOT)
     if pyplot is None:

@@ -1,6 +1,7 @@
-"""Exceptions as wire data: types, messages, frames, notes, chains and groups, trimmed to the user's.
+"""Exceptions as `error` messages: types, texts, frames, notes, chains and groups.
 
-Nothing in here trusts an exception: its `__str__` may raise or be endless, its stack thousands deep.
+Only the frames of the user's own code are kept. Nothing here trusts an exception: its `__str__` may raise
+or return a huge text, and its stack may be thousands of frames deep.
 """
 
 import linecache
@@ -28,26 +29,32 @@ _TRACEBACK_CHARS: Final = 256 * 1024
 _NOTE_CHARS: Final = 8 * 1024
 _MAX_NOTES: Final = 50
 _MAX_FRAMES: Final = (50, 100)
-"""Outermost and innermost frames that are kept of a deeper stack."""
+"""How many outermost and innermost frames are kept of a deeper stack."""
 _MAX_MEMBERS: Final = 50
 _MAX_CHAIN: Final = 20
 _MIN_CHARS: Final = 64
-"""Of an error's texts; if not even these fit a frame, nothing does."""
+"""Characters of an error's texts; if not even these fit into a frame, nothing does."""
 _CANCEL_EXCEPTIONS: Final[dict[type, str]] = {
     CancelledError: "asyncio.exceptions.CancelledError",
     KeyboardInterrupt: "KeyboardInterrupt",
     TimeoutError: "TimeoutError",
 }
-"""What a stop raises, and its name in a traceback."""
+"""The exceptions that a cancel or timeout raises, and their names in a traceback."""
 
 
 def bounded_text(text: str, limit: int) -> str:
-    """Keep head and tail of a text over `limit` characters; make it encodable."""
+    """Return a text that encodes, with at most `limit` characters of its head and tail, and a marker."""
     return encodable(text if len(text) <= limit else shorten_to_characters(text, limit))
 
 
 def describe_exception(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
-    """Give the wire form of an exception."""
+    """Return an exception as an `error` message.
+
+    Args:
+        error: the exception.
+        kind: what kind of failure the message says it is.
+        execution_id: the execution that failed; None for a complaint about the session.
+    """
     # By its type alone, here and elsewhere: isinstance asks the object itself for its __class__.
     if issubclass(type(error), CompilationError):
         return _describe_compilation(cast("CompilationError", error), execution_id)
@@ -75,10 +82,10 @@ def describe_exception(error: BaseException, kind: ErrorKind, execution_id: str 
 
 
 def shorten_error(error: Error, max_frame_bytes: int) -> Error | None:
-    """Give as much of an error as fits a frame; None if even the least of it does not."""
+    """Return as much of an error as fits into a frame, or None if even the smallest form does not."""
     chars = min(_MESSAGE_CHARS, max_frame_bytes // 8)
     while chars >= _MIN_CHARS:
-        # What is closest to the error is kept longest: its own text, then its frames, then other errors.
+        # The error's own text is shortened last, its frames before it, and other errors first.
         few = chars // _MIN_CHARS - 1
         data = _shorten_exception_data(error, chars, few, depth=min(few, _MAX_CHAIN))
         short = msgspec.structs.replace(
@@ -101,7 +108,7 @@ def shorten_error(error: Error, max_frame_bytes: int) -> Error | None:
 
 
 def _shorten_exception_data(data: Error | ExceptionData, chars: int, few: int, depth: int) -> ExceptionData:
-    """Bound the texts to `chars`, the lists to `few`, what is inside to a part of that, `depth` deep."""
+    """Cut texts to `chars`, lists to `few` items, inner errors to a part of that, down to `depth` levels."""
     cause, members = data.cause, data.members
     return ExceptionData(
         exception=bounded_text(data.exception, chars),
@@ -120,9 +127,10 @@ def _shorten_exception_data(data: Error | ExceptionData, chars: int, few: int, d
 
 
 def _describe_cancellation(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
-    """Say the same of a stop in a fifth of the time: somebody is waiting for just that.
+    """Return the same as `describe_exception` for a cancel or timeout, in a fifth of the time.
 
-    Without carets in the traceback, which would mark the place where the stop happened to strike.
+    The user waits for just this message. The traceback has no carets, since they would only mark the
+    expression at which the exception happened to be raised.
     """
     stack: list[TracebackType] = []
     step = error.__traceback__
@@ -181,7 +189,15 @@ def _drop_middle_frames[T](stack: list[T]) -> list[T]:
 def describe_without_user_code(
     error: BaseException, kind: ErrorKind, execution_id: str | None, why: str, message: str = ""
 ) -> Error:
-    """Give the least there is to say, without running anything of the exception's own."""
+    """Return the shortest description of an exception, without running any of its own code.
+
+    Args:
+        error: the exception.
+        kind: what kind of failure the message says it is.
+        execution_id: the execution that failed; None for a complaint about the session.
+        why: why a full description is not possible.
+        message: the exception's text, where it is known.
+    """
     name = type_name(error)
     text = message or f"the exception could not be described ({why})"
     shown = f"{name}: {text}\n"
@@ -223,7 +239,7 @@ def _describe_compilation(error: CompilationError, execution_id: str | None) -> 
 
 
 def _keep_user_frames(summary: TracebackException, depth: int) -> None:
-    """Take our frames out of the stacks, and what lies above the user's first line."""
+    """Remove our own frames from the stacks, and those outside the user's first line."""
     summary.stack = StackSummary.from_list(_user_frames(summary.stack))
     if depth > _MAX_CHAIN:
         summary.__cause__ = summary.__context__ = None
@@ -274,6 +290,7 @@ def _exception_data(error: BaseException, summary: TracebackException, depth: in
 
 
 def exception_message(error: BaseException) -> str:
+    """Return an exception's text, or a text that says that its `__str__` raises."""
     try:
         text = str(error)
     except Exception as broken:

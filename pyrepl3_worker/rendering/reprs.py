@@ -1,11 +1,11 @@
-"""Values as text of bounded length, whatever they are.
+"""Values as text of limited length, whatever the values are.
 
-`bounded_repr` is what a result shows: it calls the values' own `__repr__`. `safe_repr` is for looking at
-the namespace while code runs: it calls none but the interpreter's own.
+`bounded_repr` is what a result shows: it calls the values' own `__repr__`. `safe_repr` is for inspecting the
+namespace while code runs: it calls only the interpreter's own.
 
-Python's `repr` builds the whole text before anything can be cut from it: of a list of ten million
-numbers, of a list that holds itself a million times over. So the exact built-in containers and strings
-are first weighed, which is bounded work, and the ones that are too heavy are written from both ends
+Python's `repr` builds the whole text before anything can be cut from it, even of a list of ten million
+numbers, or of a list that holds another one a million times. So the size of the exact built-in containers
+and strings is estimated first, which is limited work. Those that are too large are written from both ends
 until the room is used up.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from pyrepl3_schemas.head_tail import cut_marker, shorten_to_characters
 
 _MAX_DEPTH: Final = 20
-"""Levels of containers that are too heavy for `repr`; what is deeper shows as an ellipsis."""
+"""Levels that are written of containers that are too large for `repr`; deeper ones show as an ellipsis."""
 _PLAIN_TYPES: Final = frozenset(
     {int, float, complex, bool, type(None), str, bytes, bytearray, range, type(...), type(NotImplemented)}
 )
@@ -32,17 +32,17 @@ _BRACKETS: Final[dict[type, tuple[str, str, str]]] = {
 _ITEMS_CUT: Final = cut_marker("{:,} items")
 _NO_ROOM: Final = "…"
 _MIN_KEPT: Final = 8
-"""Characters of a text that are worth showing beside a marker."""
+"""The fewest characters of a text that are shown beside a marker."""
 _name_of_type: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
 
 def type_name(value: object) -> str:
-    """Give the name of a value's type as text that encodes, whatever its metaclass makes of `__name__`."""
+    """Return the name of a value's type as text that encodes, without asking its metaclass for `__name__`."""
     return encodable(_name_of_type(type(value)))
 
 
 def encodable(text: str) -> str:
-    """Give a text with its lone surrogates escaped, so that it encodes as UTF-8."""
+    """Return a text with its lone surrogates escaped, so that it encodes as UTF-8."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -57,21 +57,25 @@ def error_line(error: Exception) -> str:
 
 
 def bounded_repr(value: object, limit: int) -> tuple[str, bool]:
-    """Give a value's repr in at most `limit` characters, and whether anything of it was left out.
+    """Return a value's repr in at most `limit` characters, and whether anything of it was left out.
 
-    A longer one keeps its head and its tail. A `__repr__` that raises is told of in its place; what a
-    cancel raises (`KeyboardInterrupt`, `CancelledError`, `TimeoutError`) goes through.
+    A longer one keeps its head and its tail. In place of a `__repr__` that raises stands a text that says
+    so; what a cancel raises (`KeyboardInterrupt`, `CancelledError`, `TimeoutError`) goes through.
+
+    Args:
+        value: any object.
+        limit: characters of the text, the marker included.
 
     Raises:
-        TimeoutError: from inside the value's `__repr__`, as does anything that is no `Exception`.
+        TimeoutError: raised inside the value's `__repr__`, as is any exception that is not an `Exception`.
     """
     return _write_bounded(value, limit, _own_repr)
 
 
 def safe_repr(value: object, limit: int) -> str:
-    """Give at most `limit` characters of a value without running any code but the interpreter's own.
+    """Return at most `limit` characters for a value, without running any code but the interpreter's own.
 
-    Built-in values show as they are; all others as `<TypeName object>`, also inside of containers.
+    Built-in values show as they are, all others as `<TypeName object>`, inside containers too.
     """
     return _write_bounded(value, limit, _repr_without_user_code)[0]
 
@@ -81,7 +85,7 @@ def _write_bounded(value: object, limit: int, leaf: Callable[[object], str]) -> 
     try:
         text = writer.write(value, limit, 0)
     except TimeoutError:
-        raise  # a deadline's, raised from outside into the value's own code
+        raise  # what a timeout raises in the value's own code
     except Exception as error:
         writer.cut = False
         text = f"<{type_name(value)} object; repr failed: {error_line(error)}>"
@@ -98,12 +102,12 @@ def _own_repr(value: object) -> str:
     if type(value) is int:
         return _int_repr(value)
     text = repr(value)
-    # A `__repr__` may return a subclass of str, with ideas of its own about its length.
+    # A `__repr__` may return a subclass of str that overrides its length.
     return text if type(text) is str else str.__str__(text)
 
 
 def _int_repr(value: int) -> str:
-    """Give decimal digits, or hexadecimal ones where the interpreter refuses so many."""
+    """Return decimal digits, or hexadecimal ones where the interpreter refuses to write so many."""
     try:
         return repr(value)
     except ValueError:
@@ -127,7 +131,7 @@ def _repr_without_user_code(value: object) -> str:
 
 
 class _ReprWriter:
-    """Writes one value into limited room; remembers whether something was left out."""
+    """Writes one value into limited room, and notes in `cut` whether something was left out."""
 
     __slots__ = ("_active", "_leaf", "_walks_containers", "cut")
 
@@ -138,7 +142,7 @@ class _ReprWriter:
         self._active: set[int] = set()
 
     def write(self, value: object, room: int, depth: int) -> str:
-        """Give the value's text, cut to about `room` characters."""
+        """Return the value's text, cut to about `room` characters."""
         kind = type(value)
         if kind in _TEXT_TYPES:
             return self._write_text(cast(Any, value), room)
@@ -148,7 +152,7 @@ class _ReprWriter:
         return text if len(text) <= room else self.shorten(text, room)
 
     def shorten(self, text: str, room: int, missing: int = 0) -> str:
-        """Keep head and tail of a text, and say in between how much is gone (and was not even written)."""
+        """Return head and tail of a text, and a marker; `missing` characters were not even written."""
         self.cut = True
         kept = room - len(cut_marker(f"{len(text) + missing:,} characters"))
         return _NO_ROOM if kept < _MIN_KEPT else shorten_to_characters(text, kept, missing)
@@ -156,7 +160,7 @@ class _ReprWriter:
     def _write_text(self, value: Any, room: int) -> str:
         room = max(room, 0)
         missing = len(value) - 2 * room
-        # Only what can be seen is escaped; escapes make it longer, never shorter.
+        # Only what will be kept is escaped. Escapes make it longer, never shorter.
         text = repr(value) if missing <= 0 else repr(value[:room] + value[len(value) - room :])
         return text if len(text) <= room else self.shorten(text, room, max(missing, 0))
 
@@ -169,7 +173,7 @@ class _ReprWriter:
             return f"{opening}...{closing}"
         room -= len(opening) + len(closing)
         if count > 1:
-            # Room for saying that some are missing; a single one is shown, if only as cut.
+            # Room for a marker that says that some are missing. A single one is always shown, cut if need be.
             room -= len(_ITEMS_CUT.format(count)) + len(", ")
         if depth >= _MAX_DEPTH or room <= 0:
             self.cut = True
@@ -190,7 +194,7 @@ class _ReprWriter:
         )
         tail: list[str] = []
         if ordered and len(head) < count:
-            # What the front has left over is the back's.
+            # The back may use what the front has left over.
             used = sum(map(len, head)) + 2 * len(head)
             tail = self._write_while_room(
                 _members_reversed(value, kind), count - len(head), room - used, depth
@@ -228,9 +232,9 @@ def _members_reversed(value: Any, kind: type) -> Iterator[tuple[Any, ...]]:
 
 
 def _may_fit(value: object, room: int) -> bool:
-    """Weigh a container: False when its repr surely takes more than `room` characters.
+    """Return False when a container's repr certainly takes more than `room` characters.
 
-    Every step takes from the room, so this ends, also for containers that hold themselves.
+    Each step uses up some room, so this ends for containers that hold themselves too.
     """
     waiting: list[object] = [value]
     while waiting:

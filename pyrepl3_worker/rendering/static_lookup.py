@@ -1,8 +1,8 @@
-"""Looking at live objects without running any of their code.
+"""Attributes and items of live objects, read without running any of the objects' code.
 
-No attribute is fetched the usual way: properties, `__getattr__`, `__getattribute__`, `__dir__` and
-metaclasses may all run the user's code. What an object has is read from the dictionaries of its type's
-MRO and from its own, through the descriptors of `type` itself, as `inspect.getattr_static` does it.
+No attribute is read in the usual way: properties, `__getattr__`, `__getattribute__`, `__dir__` and
+metaclasses may all run the user's code. Instead the dictionaries of the MRO of an object's type, and the
+object's own, are read through the descriptors of `type` itself, as `inspect.getattr_static` does.
 """
 
 import ast
@@ -40,7 +40,7 @@ FUNCTIONS: Final = frozenset(
         functools.partial,
     }
 )
-"""Exact types whose instances are functions to a reader."""
+"""Exact types whose instances a person would call functions."""
 _LITERAL_TYPES: Final = frozenset({str, int, float, complex, bool, bytes, type(None), type(...)})
 _TYPE_OF_EXPRESSION: Final[dict[type[ast.expr], type]] = {
     ast.List: list,
@@ -56,7 +56,7 @@ _MAX_KEYS: Final = 10_000
 
 
 class Unknown(Enum):
-    """The one object that stands for what can't be known without running code."""
+    """The type of `UNKNOWN`, which stands for what cannot be known without running code."""
 
     UNKNOWN = 0
 
@@ -65,27 +65,27 @@ UNKNOWN: Final = Unknown.UNKNOWN
 
 
 class InstanceOf:
-    """Some instance of a class, when only the class is known."""
+    """Stands for some instance of a class, where only the class is known."""
 
     __slots__ = ("cls",)
 
     def __init__(self, cls: type) -> None:
-        """Stand for an instance of `cls`."""
+        """Stand for an instance of the class `cls`."""
         self.cls = cls
 
 
 def is_class(value: object) -> bool:
-    """Whether it is a class. `isinstance` would ask the value for its `__class__`."""
+    """Return whether a value is a class. `isinstance` would ask the value for its `__class__`."""
     return issubclass(type(value), type)
 
 
 def is_module(value: object) -> bool:
-    """Whether it is a module, lazy ones included."""
+    """Return whether a value is a module, lazy ones included."""
     return issubclass(type(value), ModuleType)
 
 
 def instance_dict(value: object) -> Mapping[str, object]:
-    """Give an instance's or module's own dictionary, or an empty one."""
+    """Return the own dictionary of an instance or module, or an empty one."""
     for cls in _mro_of(type(value)):
         descriptor = _dict_of(cls).get("__dict__")
         if descriptor is None:
@@ -101,12 +101,12 @@ def instance_dict(value: object) -> Mapping[str, object]:
 
 
 def class_dict(cls: type) -> Mapping[str, object]:
-    """Give a class's own dictionary."""
+    """Return a class's own dictionary."""
     return _dict_of(cls)
 
 
 def static_attributes(value: object) -> dict[str, object]:
-    """Give all attributes by name, as they stand in the dictionaries (so a property is a property)."""
+    """Return all attributes by name, as they are in the dictionaries: a property is the property object."""
     found: dict[str, object] = {}
     if type(value) is InstanceOf:
         classes = _mro_of(value.cls)
@@ -123,7 +123,7 @@ def static_attributes(value: object) -> dict[str, object]:
 
 
 def static_getattr(value: object, name: str) -> object:
-    """Give `value.name` if that runs no code, else `UNKNOWN`."""
+    """Return `value.name` if reading it runs no code, else `UNKNOWN`."""
     if type(value) is InstanceOf:
         raw = find_in_mro(value.cls, name)
         return UNKNOWN if type(raw) in (MemberDescriptorType, GetSetDescriptorType) else _bind(raw, value)
@@ -139,7 +139,7 @@ def static_getattr(value: object, name: str) -> object:
 
 
 def find_in_mro(cls: type, name: str) -> object:
-    """Give what the first class in the MRO has under that name, unbound."""
+    """Return what the first class in the MRO has under a name, unbound; or `UNKNOWN`."""
     for base in _mro_of(cls):
         found = _dict_of(base)
         if name in found:
@@ -176,9 +176,9 @@ def _bind_to_class(raw: object, cls: type) -> object:
 
 
 def static_getitem(value: object, key: object) -> object:
-    """Give `value[key]` of an exact built-in container, else `UNKNOWN`."""
+    """Return `value[key]` of an exact built-in container, else `UNKNOWN`."""
     if type(value) is dict:
-        # The look-up itself may call the `__eq__` of a key with the same hash.
+        # No look-up in the dict: it may call the `__eq__` of another key with the same hash.
         table = cast(dict[object, object], value)
         for index, (known, found) in enumerate(table.items()):
             if index == _MAX_KEYS:
@@ -193,9 +193,15 @@ def static_getitem(value: object, key: object) -> object:
 
 
 def evaluate_statically(expression: str, names: Callable[[str], object]) -> object:
-    """Give what an expression of names, attributes, constant subscripts and literals stands for.
+    """Return the value of an expression of names, attributes, constant subscripts and literals.
 
-    A call of a class gives an `InstanceOf` it. All else, and what does not parse, is `UNKNOWN`.
+    Args:
+        expression: Python source.
+        names: returns the value of a name, or `UNKNOWN`.
+
+    Returns:
+        The value; for the call of a class an `InstanceOf` that class; for anything else, and for source that
+        does not parse, `UNKNOWN`.
     """
     try:
         tree = ast.parse(expression.strip(), mode="eval")
@@ -228,7 +234,7 @@ type ValueKind = Literal["variable", "function", "class", "module", "property", 
 
 
 def kind_of(value: object, *, of_class: bool = False) -> ValueKind:
-    """Give what a reader would call a value; `of_class` when it stands in a class's dictionary."""
+    """Return what a person would call a value; `of_class` if it is in a class's dictionary."""
     kind = type(value)
     if kind in FUNCTIONS:
         return "method" if of_class else "function"
