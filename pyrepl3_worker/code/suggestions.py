@@ -5,10 +5,11 @@ from typing import Final
 
 from pyrepl3_worker.code.compiler import filename_of
 
-_BLOCK_STATEMENT: Final = re.compile(
+# Strings, which `re` compiles when they are first used: each worker's start would pay for it otherwise.
+_BLOCK_STATEMENT: Final = (
     r"^\s*(if|elif|else|for|while|def|class|try|except|finally|with|match|case|async\s+(def|for|with))\b"
 )
-_PRINT_STATEMENT: Final = re.compile(r"^(\s*)print\s+(?!\()(\S.*?)\s*$")
+_PRINT_STATEMENT: Final = r"^(\s*)print\s+(?!\()(\S.*?)\s*$"
 _MAX_CHARS: Final = 200_000
 """Longer code is not corrected: that would take too long."""
 
@@ -84,11 +85,11 @@ def _candidate_fixes(code: str, lineno: int) -> list[str]:
         if not 0 <= at < len(lines):
             continue
         line = lines[at]
-        match = _PRINT_STATEMENT.match(line)
+        match = re.match(_PRINT_STATEMENT, line)
         if match:
             fixes.append(_replace_line(lines, at, f"{match[1]}print({match[2].rstrip(',')})"))
         bare, comment = _split_comment(line)
-        if _BLOCK_STATEMENT.match(line) and not bare.endswith(":"):
+        if re.match(_BLOCK_STATEMENT, line) and not bare.endswith(":"):
             fixes.append(_replace_line(lines, at, f"{bare}:{comment}"))
         fixes.extend(_indentation_fixes(lines, at))
     return fixes
@@ -114,7 +115,7 @@ def _indentation_fixes(lines: list[str], at: int) -> list[str]:
     text = line.lstrip()
     if not text:
         return fixes
-    if _BLOCK_STATEMENT.match(before) and _split_comment(before)[0].endswith(":"):
+    if re.match(_BLOCK_STATEMENT, before) and _split_comment(before)[0].endswith(":"):
         fixes.append(_replace_line(lines, at, " " * (indent + 4) + text))
     fixes.append(_replace_line(lines, at, " " * indent + text))
     if not before:
