@@ -1,10 +1,10 @@
-"""The worker's entry: claim the fds first, then serve one session."""
+"""The worker's command line: claim the fds first, then serve one session."""
 
 import sys
 
 from pyrepl3_worker.isolation import private_builtins
 
-# Before asyncio, and all that it and we stand on, is there.
+# Before asyncio, and every module that it and the worker use, is imported.
 private_builtins.install()
 
 from typing import NoReturn
@@ -64,12 +64,16 @@ def main() -> NoReturn:
 
 
 def run(argv: list[str]) -> NoReturn:
-    """Run a worker on this process's stdin and stdout, by its command line; ends the process."""
+    """Run a worker on this process's stdin and stdout, then end the process.
+
+    Args:
+        argv: the command line without the program's name.
+    """
     arguments = _Arguments(argv)
     if arguments.capture is None and (sys.stdin is None or sys.stdin.isatty()):
         raise SystemExit(f"pyrepl3-worker: stdin is no pipe; a parent program has to start this\n{_USAGE}")
     if arguments.confine is not None:
-        # Before anything of the code's, and before the process has a second thread.
+        # Before any code of the user runs, and before the process has a second thread.
         from pyrepl3_worker.confinement.apply import confine
 
         arguments.parent = confine(arguments.confine, arguments.parent)
@@ -82,7 +86,7 @@ def run(argv: list[str]) -> NoReturn:
 
         serve(stdio, arguments.parent, arguments.warm)
     except BaseException:
-        # Stderr is the code's by now; the worker's own last words have a pipe of their own.
+        # Fd 2 is the code's by now; the worker's own messages go to the original stderr.
         import os
         import traceback
 

@@ -1,4 +1,4 @@
-"""The executor's limits and choices; they travel in `hello`, so the contract's package defines them."""
+"""ExecutorConfig, the executor's limits and choices; `hello` carries it, so the schemas define it."""
 
 from pyrepl3_schemas.executor_config import ExecutorConfig
 

@@ -1,4 +1,4 @@
-"""What the executor raises by itself; what the user's code raises passes through unchanged."""
+"""Errors that the executor raises itself. What the user's code raises passes through unchanged."""
 
 
 class ExecutionError(Exception):
@@ -9,18 +9,18 @@ class CompilationError(ExecutionError, SyntaxError):
     """A cell does not compile. `__cause__` is the compiler's own error.
 
     Attributes:
-        suggestion: the whole cell, mended so that it compiles, or None.
+        suggestion: the whole cell, corrected so that it compiles, or None.
     """
 
     suggestion: str | None = None
 
 
 class AsyncContextError(ExecutionError, RuntimeError):
-    """Something asynchronous was asked for where no loop can serve it."""
+    """An event loop, or an execution, was needed where there is none."""
 
 
 class NamespaceError(ExecutionError):
-    """The namespace was asked for something it does not do."""
+    """A name to bind is no string."""
 
 
 class CancellationError(ExecutionError):
@@ -28,4 +28,4 @@ class CancellationError(ExecutionError):
 
 
 class LimitExceeded(ExecutionError, RuntimeError):  # noqa: N818 - says more than LimitError
-    """The code went over one of the session's limits; the text names it and how to raise it."""
+    """The code went over one of the session's limits. The message names the limit and how to raise it."""

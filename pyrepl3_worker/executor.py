@@ -12,6 +12,7 @@ import sys
 from asyncio import CancelledError, Task, get_running_loop  # by name: the code may replace asyncio's own
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime, perf_counter  # by name, for the same reason
 from typing import Any, Final
 
@@ -64,7 +65,15 @@ class AsyncExecutor:
         host: Host | None = None,
         timers: TimerThread | None = None,
     ) -> None:
-        """Run code in `namespace`; `session_id` names the session in error notes."""
+        """Make an executor that has run nothing yet.
+
+        Args:
+            namespace: where the code runs.
+            session_id: names the session in the notes of errors.
+            config: limits and choices.
+            host: what surrounds the executor; None when it is used by itself.
+            timers: the thread for timeouts; None for one of the executor's own.
+        """
         self.namespace = namespace
         self.session_id = session_id
         self.config = config
@@ -102,26 +111,33 @@ class AsyncExecutor:
 
     @property
     def running(self) -> WorkerExecution | None:
-        """The execution that has begun and not ended."""
+        """The execution that has started and not ended, or None."""
         return self._running
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs, no task of the code's included."""
+        """Whether nothing runs, and no task that the code created is alive."""
         return self._running is None and not self.coroutine_manager.tasks
 
     @property
     def queued(self) -> int:
-        """Executions that wait for their turn."""
+        """How many executions wait for their turn."""
         return len(self._queue)
 
     @property
     def blocking_thread_id(self) -> int | None:
-        """Identifier of the thread for blocking code, once there is one."""
+        """Identifier of the thread for blocking code, or None before it is started."""
         return self._blocking.ident
 
     def analyze_execution_mode(self, code: str) -> ExecutionMode:
-        """Say by which route `code` would run, given what the namespace holds now."""
+        """Return the mode in which `code` would run, given what the namespace holds now.
+
+        Args:
+            code: the source of one cell. It is compiled and not run.
+
+        Returns:
+            Its mode; UNKNOWN when it does not compile.
+        """
         try:
             cell = self.compiler.compile(code)
         except CompilationError:
@@ -131,7 +147,15 @@ class AsyncExecutor:
     # --- running -------------------------------------------------------------------------------------
 
     async def execute(self, code: str) -> Any:
-        """Run code after what was submitted before it; give its value.
+        """Run code after what was submitted before it, and return its value.
+
+        An error carries notes that name the execution, its mode and the session.
+
+        Args:
+            code: the source of one cell.
+
+        Returns:
+            The value of its last statement, or None when that has no value.
 
         Raises:
             CompilationError: (a SyntaxError) the code does not compile.
@@ -148,8 +172,10 @@ class AsyncExecutor:
                 return
             if outcome.error is None:
                 future.set_result(outcome.value)
-            elif issubclass(type(outcome.error), StopIteration):
-                # A future refuses it, as a coroutine could not raise it.
+                return
+            _add_context(outcome.error, execution, self.session_id)
+            if issubclass(type(outcome.error), StopIteration):
+                # A future refuses a StopIteration, as a coroutine could not raise it.
                 future.set_exception(RuntimeError(f"the code raised {outcome.error!r}"))
             else:
                 future.set_exception(outcome.error)
@@ -165,7 +191,12 @@ class AsyncExecutor:
     _ids_made = 0
 
     def submit(self, execution: WorkerExecution, done: DoneCallback) -> None:
-        """Run an execution when its turn comes; `done` is called on the loop's thread, exactly once."""
+        """Run an execution when its turn comes.
+
+        Args:
+            execution: what to run.
+            done: called exactly once, on the loop's thread, with the execution and its outcome.
+        """
         if self._queue or self._starting or self._running is not None:
             self._queue.append((execution, done))
             self.start_queued()
@@ -179,7 +210,7 @@ class AsyncExecutor:
             self.start_queued()
 
     def start_queued(self) -> None:
-        """Start what is next, unless something runs."""
+        """Start the executions whose turn it is, unless one runs."""
         if self._starting:
             return
         self._starting = True
@@ -192,7 +223,7 @@ class AsyncExecutor:
                     and self._running is None
                     and self._loop is not None
                 ):
-                    # They too have a turn between two cells.
+                    # The code's tasks have a turn between two cells.
                     self._host.flush_held_results()
                     self._loop.call_soon(self.start_queued)
                     return
@@ -256,7 +287,7 @@ class AsyncExecutor:
         self.compiler.apply_future_flags(cell)
         self._finish(execution, outcome)
         if execution.captured:
-            # The results before it must not wait: what it writes would be taken for theirs.
+            # Earlier results must not be held back: what this cell writes would be taken for theirs.
             cell.was_fast = False
         # An error's traceback leads to this frame, which would lead to the error: a cycle that keeps all
         # that the code's frames hold. Here and in the other two routes.
@@ -265,11 +296,11 @@ class AsyncExecutor:
     def _run_as_task(self, execution: WorkerExecution, cell: CompiledCell) -> None:
         assert self._loop is not None
         self._context.run(current_path.set, execution.path)
-        # Made by hand: the code's own main flow is not a task that the code created.
+        # Not by the loop's task factory: a cell's own task is not one that the code created.
         self.canceller.task = Task(self._task_body(execution, cell), loop=self._loop, context=self._context)
 
     async def _task_body(self, execution: WorkerExecution, cell: CompiledCell) -> None:
-        # Only now: a task that is cancelled before its first step never takes it, and nothing would end.
+        # Only now: a task that is cancelled before its first step never runs, so nothing would end.
         execution.where = "task"
         self.canceller.deliver_cancel()
         try:
@@ -308,7 +339,7 @@ class AsyncExecutor:
         self._blocking.run(job)
 
     def _run_and_catch(self, execution: WorkerExecution, cell: CompiledCell) -> CellOutcome:
-        """Run, and catch whatever comes, also an interrupt that strikes just outside of the code."""
+        """Run a cell and catch every exception, also an interrupt that is raised just outside of the code."""
         try:
             value, encoded = self._context.run(
                 run_and_encode, cell, self.namespace.namespace, self._host.encode_value, execution
@@ -321,19 +352,19 @@ class AsyncExecutor:
     def _error_outcome(
         self, execution: WorkerExecution, raised: BaseException, *run: Callable[..., Any]
     ) -> CellOutcome:
-        """Let the host prepare an error, by way of `run` so that its `__str__` can be stopped too."""
+        """Return the outcome of a failed cell, encoded by way of `run`: the error's `__str__` may hang."""
         error = self._convert_cancelled_error(execution, raised)
         call, *through = run
         encoded: Any = None
         try:
             encoded = call(*through, self._host.encode_error, execution, error)
         except BaseException:
-            # The error's own doing, or a stop; the host says that it could not be described.
+            # The error's own code failed, or a cancel came; the host says that it could not be described.
             encoded = None
         return CellOutcome(None, error, encoded, perf_counter() - execution.started)
 
     def _convert_cancelled_error(self, execution: WorkerExecution, error: BaseException) -> BaseException:
-        """Give a cancelled task's CancelledError the form that the reason asks for."""
+        """Return the error that the cancel's reason asks for in place of a task's CancelledError."""
         reason = execution.cancel_reason
         if reason is None or reason == "cancelled" or not issubclass(type(error), CancelledError):
             return error
@@ -358,25 +389,41 @@ class AsyncExecutor:
         self._running = None
         if done is not None:
             done(execution, outcome)
-        # What nobody waits for comes after the outcome has been sent, and before anything else runs.
+        # After the outcome has been sent, so that the client need not wait for it; before anything else runs.
         if error is None and self._cell_number is not None:
             self.namespace.record_output(self._cell_number, outcome.value)
         self.metrics.record_execution(execution.mode, outcome.duration, success=error is None)
         self._host.repair()
         if self._queue and in_task and self._loop is not None:
-            # Not from within the task, which the next one would take for its own.
+            # Not from within this task: the next execution would take it for its own.
             self._loop.call_soon(self.start_queued)
 
     # --- stopping ------------------------------------------------------------------------------------
 
     def cancel(self, execution_id: str, reason: CancelReason) -> bool:
-        """Stop an execution, running or waiting; asked again, stop it harder. False: it is not here."""
+        """Cancel an execution, running or queued. A second cancel of a running one raises at every line.
+
+        Args:
+            execution_id: which one.
+            reason: why; decides which exception the code sees.
+
+        Returns:
+            Whether there is such an execution.
+        """
         known = self.request_cancel(execution_id, reason)
         self.canceller.deliver_cancel()
         return known
 
     def request_cancel(self, execution_id: str, reason: CancelReason) -> bool:
-        """Note the wish to stop an execution; `deliver` carries it out. False: it is not here."""
+        """Record a cancel, which `canceller.deliver_cancel` carries out; a queued execution ends at once.
+
+        Args:
+            execution_id: which one.
+            reason: why; decides which exception the code sees.
+
+        Returns:
+            Whether there is such an execution.
+        """
         running = self._running
         if running is not None and running.execution_id == execution_id:
             self.canceller.request_cancel(running, reason)
@@ -394,7 +441,11 @@ class AsyncExecutor:
         return False
 
     def close(self) -> int:
-        """Cancel what waits, what runs and every task of the code; give how many tasks there were."""
+        """Cancel every queued and running execution and every task of the code.
+
+        Returns:
+            How many tasks were cancelled.
+        """
         for execution, _ in list(self._queue):
             self.cancel(execution.execution_id, "cancelled")
         if self._running is not None:
@@ -405,5 +456,17 @@ class AsyncExecutor:
         return self.coroutine_manager.cleanup()
 
 
+def _add_context(error: BaseException, execution: WorkerExecution, session_id: str) -> None:
+    """Add notes that say which execution raised an error; in a session its `error` message says so."""
+    notes = (
+        f"Execution ID: {execution.execution_id}",
+        f"Execution mode: {execution.mode}",
+        f"Session: {session_id}",
+    )
+    with suppress(Exception):  # `__notes__` may be something of the code's own
+        for note in notes:
+            BaseException.add_note(error, note)
+
+
 _QUICK_SECONDS: Final = 0.0005
-"""Seconds below which a cell may keep the results before it waiting."""
+"""How long a cell may take, by its last run, to start while earlier results are held back."""

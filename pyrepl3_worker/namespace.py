@@ -17,7 +17,7 @@ MODULE_KEYS: Final = frozenset(
     {"__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtins__", "__annotations__"}
 )
 CODE_MODULE_KEYS: Final = frozenset({"__doc__", "__annotations__"})
-"""Those of a module that its code sets."""
+"""Those of MODULE_KEYS that a module's code sets itself."""
 ENGINE_INTERNALS: Final = frozenset({"_", "__", "___", "_i", "_ii", "_iii", "In", "Out"})
 RESULT_NAMES: Final = ("_", "__", "___")
 _OUT_LIMIT: Final = 1000
@@ -25,7 +25,7 @@ _IN_LIMIT: Final = 10_000
 
 
 class _BoundedOut(dict[int, Any]):
-    """`Out`: results by cell number; the oldest go, so that a long session does not hoard values."""
+    """`Out`: results by cell number. The oldest are dropped, so that memory does not grow with use."""
 
     __slots__ = ("_numbers",)
 
@@ -56,7 +56,7 @@ class _BoundedOut(dict[int, Any]):
             self._shrink()
 
     def __reduce__(self) -> tuple[type, tuple[dict[int, Any]]]:
-        """A copy is the code's own, and grows as it likes."""
+        """Pickle and copy as a plain dict, which is not bounded."""
         return dict, (dict(self),)
 
     def _shrink(self) -> None:
@@ -84,7 +84,7 @@ class _RecentValues:
         namespace.update(dict.fromkeys(self.names, ""))
 
     def push(self, value: object) -> None:
-        """Let `value` be the newest, and the oldest go."""
+        """Make `value` the newest and drop the oldest."""
         namespace, (newest, middle, oldest), (first, second, third) = self._namespace, self.names, self.values
         self.values = value, first, second
         if (
@@ -93,14 +93,14 @@ class _RecentValues:
             and namespace.get(middle) is second
             and namespace.get(oldest) is third
         ):
-            # Nothing that the code has bound itself: nearly always.
+            # The code has bound none of the three, as is nearly always so.
             namespace[newest], namespace[middle], namespace[oldest] = value, first, second
             return
         for name, was, now in zip(self.names, (first, second, third), self.values, strict=True):
             if name in self._bound_by_code:
                 if name in namespace:
                     continue
-                # Deleted, as one does to have it back.
+                # The code has deleted it, which is how one gets the session's back.
                 self._bound_by_code.discard(name)
                 namespace[name] = now
             elif namespace.get(name) is was:
@@ -119,7 +119,12 @@ class NamespaceManager:
     def __init__(
         self, initial: Mapping[str, object] | None = None, *, module: ModuleType | None = None
     ) -> None:
-        """Make a fresh `__main__`-like module, or use `module`'s dict."""
+        """Use the dict of a module.
+
+        Args:
+            initial: names to bind at once.
+            module: whose dict to use; None for a new module called `__main__`.
+        """
         self.module = module if module is not None else ModuleType("__main__")
         self.namespace: dict[str, Any] = self.module.__dict__
         self.namespace.setdefault("__builtins__", sys.modules["builtins"])
@@ -132,16 +137,27 @@ class NamespaceManager:
             self.namespace.update(initial)
 
     def install(self) -> None:
-        """Make it the process's `__main__`."""
+        """Make the module the process's `__main__`."""
         sys.modules["__main__"] = self.module
 
     def get_for_execution(self, context: ExecutionContext = "async") -> dict[str, Any]:
-        """Give the live dict. Every context runs in the same one; nothing is copied."""
+        """Return the live dict. Every context runs in the same one; nothing is copied.
+
+        Args:
+            context: where the code would run; of no effect.
+
+        Returns:
+            The namespace itself.
+        """
         del context
         return self.namespace
 
     def update_namespace(self, updates: Mapping[str, object], source_context: str = "") -> None:
         """Bind names.
+
+        Args:
+            updates: values by name.
+            source_context: who binds them, for the error's text.
 
         Raises:
             NamespaceError: a name is no string.
@@ -154,10 +170,20 @@ class NamespaceManager:
     def merge_thread_results(
         self, results: Mapping[str, object], original: Mapping[str, object] | None = None
     ) -> set[str]:
-        """Bind what differs between `results` and `original` (by identity); give the names.
+        """Bind what differs between `results` and `original`, by identity.
 
         Code on the blocking thread runs in the live dict, so there is nothing to merge then; this is
         for a caller that ran code over a copy.
+
+        Args:
+            results: the copy after the run.
+            original: the copy before it; without it nothing counts as changed.
+
+        Returns:
+            The names that were bound.
+
+        Raises:
+            NamespaceError: a name is no string.
         """
         before = self.namespace if original is None or original is results else original
         missing = object()
@@ -170,7 +196,11 @@ class NamespaceManager:
         return changed
 
     def get_snapshot(self) -> Mapping[str, Any]:
-        """Give a read-only shallow copy of the code's own names."""
+        """Return a read-only shallow copy of the code's own names.
+
+        Returns:
+            Values by name, without a module's own keys and the engine internals.
+        """
         hidden = MODULE_KEYS | ENGINE_INTERNALS
         return MappingProxyType({name: value for name, value in self.namespace.items() if name not in hidden})
 
@@ -178,20 +208,20 @@ class NamespaceManager:
 
     @property
     def inputs(self) -> list[str]:
-        """`In`, unless the code has made it something else."""
+        """The sources of the cells by number: what `In` is bound to unless the code binds it anew."""
         return self._inputs
 
     @property
     def outputs(self) -> dict[int, Any]:
-        """`Out`, unless the code has made it something else."""
+        """The results of the cells by number: what `Out` is bound to unless the code binds it anew."""
         return self._outputs
 
     def recent_result(self, name: str) -> Any:
-        """Give what the session would bind one of the `RESULTS` to."""
+        """Return the value that belongs to one of the RESULT_NAMES, whatever the code has bound to it."""
         return self._recent_results.values[RESULT_NAMES.index(name)]
 
     def names_bound_by_code(self) -> frozenset[str]:
-        """Give the engine internals that the code itself has bound to something else."""
+        """Return the engine internals that the code itself has bound to something else."""
         ours: dict[str, Any] = {"In": self._inputs, "Out": self._outputs}
         for recent in (self._recent_inputs, self._recent_results):
             ours.update(zip(recent.names, recent.values, strict=True))
@@ -201,7 +231,13 @@ class NamespaceManager:
     def restore_history(
         self, inputs: list[str], outputs: Mapping[int, Any], recent: Mapping[str, object]
     ) -> None:
-        """Take over the history of another worker: `recent` are the last results, by their names."""
+        """Replace the history by another worker's.
+
+        Args:
+            inputs: sources by cell number.
+            outputs: results by cell number.
+            recent: the last results by their RESULT_NAMES.
+        """
         overridden = self.names_bound_by_code()
         self._inputs[:] = inputs or [""]
         self._outputs.clear()
@@ -219,17 +255,26 @@ class NamespaceManager:
     # --- recording -----------------------------------------------------------------------------------------
 
     def record_input(self, source: str) -> int:
-        """Append a cell's source to `In`; give its number."""
+        """Append a cell's source to `In`.
+
+        Returns:
+            The cell's number.
+        """
         inputs = self._inputs
         self._recent_inputs.push(inputs[-1] if inputs else "")
         inputs.append(source)
         if len(inputs) > _IN_LIMIT:
-            # The numbers stay right, the old sources go.
+            # The numbers stay right, the oldest source is dropped.
             inputs[-_IN_LIMIT] = ""
         return len(inputs) - 1
 
     def record_output(self, number: int, value: object) -> None:
-        """Note a cell's value in `Out` and `_`. None is no value."""
+        """Record a cell's value in `Out` and `_`.
+
+        Args:
+            number: the cell's number.
+            value: its value; None is not recorded.
+        """
         if value is None or value is self._outputs:
             return
         self._recent_results.push(value)

@@ -1,4 +1,4 @@
-"""The session's one thread for blocking code: started when first needed, kept for the session's life."""
+"""The session's one thread for blocking code, started when it is first needed."""
 
 import threading
 from collections.abc import Callable
@@ -9,13 +9,13 @@ class BlockingThread:
     """Runs jobs one after the other, off the loop's thread."""
 
     def __init__(self) -> None:
-        """No thread yet."""
+        """Start no thread yet."""
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     @property
     def ident(self) -> int | None:
-        """The thread's identifier, once it runs."""
+        """The thread's identifier, or None before it is started."""
         return None if self._thread is None else self._thread.ident
 
     def run(self, job: Callable[[], None]) -> None:
@@ -26,7 +26,7 @@ class BlockingThread:
         self._jobs.put(job)
 
     def stop(self) -> None:
-        """Let the thread end once its jobs are done; a later job starts another."""
+        """Let the thread end when its jobs are done. A later job starts another."""
         if self._thread is not None:
             self._jobs.put(None)
 

@@ -1,4 +1,4 @@
-"""Carries out the wish to stop an execution, wherever its code is at the moment. See `cancellation`."""
+"""Canceller: carries out cancels and timeouts, wherever the code runs. See `interrupts.signals`."""
 
 import asyncio
 import sys
@@ -30,14 +30,14 @@ _WAIT_READABLE_CODE: Final = wait_readable.__code__  # pyright: ignore[reportFun
 
 
 def _never_overdue() -> None:
-    """Nothing takes too long."""
+    """Return None: nothing has taken too long."""
 
 
 class Canceller:
-    """Knows what runs and where, and stops it: once gently, from the second wish on relentlessly."""
+    """Knows which execution runs and where. The first cancel raises once, the second at every line."""
 
     def __init__(self, host: Host, timers: TimerThread, blocking: BlockingThread) -> None:
-        """Nothing runs yet."""
+        """Begin with nothing running."""
         self._host = host
         self._timers = timers
         self._blocking = blocking
@@ -58,20 +58,20 @@ class Canceller:
         self._our_hook: Final = self._on_unraisable
         self._user_hook: Callable[[Any], object] = sys.unraisablehook
         self.overdue_error: Callable[[], BaseException | None] = _never_overdue
-        """Gives what to raise in objects' code that takes too long to be saved or restored."""
+        """Returns what to raise in objects' code that takes too long to be saved or restored, or None."""
 
     def execution_started(self, execution: WorkerExecution, loop: asyncio.AbstractEventLoop) -> None:
-        """An execution starts."""
+        """Note that an execution starts."""
         self._running, self._loop = execution, loop
         self._cancel_pending = False
 
     def remember_children(self) -> None:
-        """Remember the children that are there before the running execution's first one."""
+        """Remember which child processes exist before the running execution starts its first one."""
         if self._older_children is None and self._running is not None:
             self._older_children = living_children()
 
     def start_timeout(self, timeout: float) -> None:
-        """Stop the running execution in `timeout` seconds."""
+        """Cancel the running execution in `timeout` seconds."""
         execution = self._running
         if execution is not None:
             execution.timeout = timeout
@@ -79,7 +79,7 @@ class Canceller:
             self._set_timer(execution, timeout)
 
     def execution_ended(self) -> None:
-        """The running execution is over; its child processes go too if it was stopped."""
+        """Note that the running execution has ended. If it was cancelled, kill its child processes."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -95,19 +95,19 @@ class Canceller:
             self._older_children = None
 
     async def wait_ended(self) -> None:
-        """Wait until the running execution, which is to be stopped, has come to its end; none may run."""
+        """Wait until the running execution, if there is one, has ended."""
         if self._running is not None and self._loop is not None:
             self._ended = self._loop.create_future()
             await self._ended
 
     def request_cancel(self, execution: WorkerExecution, reason: CancelReason) -> None:
-        """Note the wish to stop the running execution; `deliver` carries it out."""
+        """Record a cancel of the running execution, which `deliver_cancel` carries out."""
         execution.cancel_count += 1
         execution.cancel_reason = reason
         self._cancel_pending = True
 
     def raise_if_cancelled(self) -> None:
-        """Stop the calling code, which waits on the loop's thread, if that is wished.
+        """Raise in the calling code, which waits on the loop's thread, if it is to be cancelled.
 
         Raises:
             BaseException: what the reason asks for.
@@ -117,9 +117,9 @@ class Canceller:
             raise error
 
     def cancel_loop_holder(self) -> None:
-        """Something that waits for its turn is cancelled; so is, then, what holds the loop from it.
+        """Cancel the task that holds the loop, since an execution that waits for its turn is cancelled.
 
-        That is a task of an execution that is over, for one that is running is what is to be cancelled.
+        That task belongs to an execution that has ended; a running one gets cancels of its own.
         """
         if self._running is None and self._reading_messages and current_path.get() is not None:
             self._cancel_holder = True
@@ -128,7 +128,7 @@ class Canceller:
         self._timer = self._timers.call_later(delay, lambda: self._on_deadline(execution))
 
     def _on_deadline(self, execution: WorkerExecution) -> None:
-        """On the alarm's thread: the time is up."""
+        """Handle an expired timeout; runs on the timer thread."""
         self._expired.append(execution)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._handle_expired, None)
@@ -139,12 +139,12 @@ class Canceller:
             execution = self._expired.popleft()
             if execution is self._running:
                 self.request_cancel(execution, "timeout")
-                # Code that swallows the first one is met again, without the parent's doing.
+                # Code that swallows the first one is interrupted again, without a request of the client.
                 self._set_timer(execution, _ESCALATE_AFTER_SECONDS)
         return self.deliver_cancel(runner_code)
 
     def _on_wakeup(self, runner_code: CodeType, frame: FrameType | None) -> None:
-        """With code at work in `found` on the loop's thread: listen, and raise if that is wished."""
+        """Read messages while code runs in `runner_code` on the loop's thread; raise if it is cancelled."""
         if loop_is_idle(runner_code, frame):
             return
         if runner_code is not _WAIT_READABLE_CODE:
@@ -168,9 +168,9 @@ class Canceller:
             raise error
 
     def _on_unraisable(self, unraisable: Any) -> None:
-        """Something was raised where nothing is caught: in a finalizer, or a callback of a weak reference.
+        """Handle an exception in a finalizer or a callback of a weak reference, where Python drops it.
 
-        If that was the stop, it is lost, and the code beneath goes on. So it is raised once more.
+        If that was a cancel, the code that was running goes on. So it is raised once more.
         """
         lost = unraisable.exc_value
         if self._raised_error is None or lost is not self._raised_error:
@@ -179,12 +179,12 @@ class Canceller:
             except BaseException as error:
                 if error is not self._raised_error:
                     raise
-                # It struck in what this one calls.
+                # The cancel was raised inside the user's hook.
                 lost = error
         if lost is self._raised_error and self._running is not None:
             self._raised_error = None
             self._cancel_pending = True
-            # Answered when we are out of here.
+            # Handled once this hook has returned.
             self.wakeup.send()
 
     def _restore_hook(self) -> None:
@@ -193,10 +193,14 @@ class Canceller:
             sys.unraisablehook = self._user_hook
 
     def deliver_cancel(self, runner_code: CodeType | None = None) -> BaseException | None:
-        """Carry out a wish to stop; give the exception that the doorbell is to raise.
+        """Carry out a recorded cancel.
 
-        `found` is the gate in which code is at work on the loop's thread, or None when this is called
-        from the loop.
+        Args:
+            runner_code: the function, marked by `runs_user_code`, in which code runs on the loop's thread;
+                None when the loop calls this.
+
+        Returns:
+            The exception that the wake-up signal's handler is to raise, or None.
         """
         execution = self._running
         if not self._cancel_pending or execution is None:
@@ -207,7 +211,7 @@ class Canceller:
         match execution.where:
             case "main":
                 if runner_code is None:
-                    # Read by a loop inside the cell's `asyncio.run`: only the doorbell can raise.
+                    # Read by a loop inside the cell's `asyncio.run`: only the signal's handler can raise.
                     self.wakeup.send()
                     return None
                 self._cancel_pending = False
@@ -246,13 +250,13 @@ class Canceller:
         interrupt = Interrupt(error)
         waited = self._host.interrupt_blocking(interrupt)
         if not self._escalate(execution, thread) and not waited:
-            # Not for one that waited: to be told of lines slows all the process's code down for a while.
+            # Not for one that waited: line events slow the whole process down for a while.
             self._line_interrupter.raise_once(thread, interrupt.claim)
-        # What it waits for may be a child of its own.
+        # The code may be waiting for a child process of its own.
         kill_children(execution.started_boottime, self._older_children)
 
     def _escalate(self, execution: WorkerExecution, thread: int) -> bool:
-        """From the second wish on, raise at every line until the execution is over."""
+        """Raise at every line until the execution ends, from the second cancel on; return whether it does."""
         if execution.cancel_count < 2:
             return False
         reason, execution_id, timeout = execution.cancel_reason, execution.execution_id, execution.timeout

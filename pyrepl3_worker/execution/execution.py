@@ -1,11 +1,11 @@
-"""Who is running: executions, and the flows of control inside one.
+"""Executions, and the call paths that number the host calls inside one.
 
-A flow is one line of control: the execution's main one, or a task or thread that it (or another flow)
-created. Its place in that tree, and the calls it has made, number `input()` and capability calls in
-a way that depends on the code's structure alone and not on who finishes first.
+An execution has a main path, and one more for each task or thread that it, or one of those, creates. A
+path's place in that tree, and the calls made on it, number `input()` and host calls in a way that depends
+on the code's structure alone and not on what finishes first.
 
-A flow may outlive its execution: what it prints then is late output of that one, and what it asks is asked
-by the one that runs.
+A task or thread may outlive its execution: what it prints then is late output of that execution, and its
+host calls are made in the name of the execution that runs at the time.
 """
 
 import zlib
@@ -50,7 +50,7 @@ class WorkerExecution:
         *,
         store_history: bool = True,
     ) -> None:
-        """Describe it; `timeout` in seconds."""
+        """Describe a run of `code`; `timeout` is in seconds."""
         self.execution_id = execution_id
         self.code = code
         self.timeout = timeout
@@ -63,16 +63,16 @@ class WorkerExecution:
         self.cancel_count = 0
         self.cancel_reason: CancelReason | None = None
         self.path = CallPath(self, "")
-        """The main one. Gone when the execution has ended: the two would keep each other alive."""
+        """The main path. Deleted when the execution has ended: the two would keep each other alive."""
         # Kept by the room `output`.
         self.output_bytes = 0
         """Bytes of output that it has written, those that were cut included."""
         self.head_tail: HeadTail[StreamName] | None = None
         """What its output is cut by; None while all of it goes through."""
         self.captured = False
-        """Whether something was found in the capture pipes when it ended."""
+        """Whether something was found in the capture pipes when the execution ended."""
         self.undrained = False
-        """Whether that may still be there: its outcome says so."""
+        """Whether that may still be there; its `result` or `error` says so to the client."""
 
     @property
     def output_was_cut(self) -> bool:
@@ -86,25 +86,25 @@ class WorkerExecution:
 
 
 class CallPath:
-    """One line of control inside an execution."""
+    """The place of a task or thread in its execution's tree, which numbers the calls made there."""
 
     __slots__ = ("_calls", "_children", "execution", "prefix")
 
     def __init__(self, execution: WorkerExecution, prefix: str) -> None:
-        """`prefix` is empty for the main flow, else its place with a dot, such as `2.` or `2.1.`."""
+        """`prefix` is empty for the main path, else the place with a dot, such as `2.` or `2.1.`."""
         self.execution = execution
         self.prefix = prefix
         self._children: count[int] | None = None
         self._calls: dict[str, int] | None = None
 
     def child(self) -> "CallPath":
-        """Give the flow of the next task or thread created here."""
+        """Return the path of the next task or thread created here."""
         if self._children is None:
             self._children = count(1)
         return CallPath(self.execution, f"{self.prefix}{next(self._children)}.")
 
     def next_number(self, name: str) -> str:
-        """Give the number of this flow's next call of `name`."""
+        """Return the number of this path's next call of `name`."""
         if self._calls is None:
             self._calls = {}
         number = self._calls.get(name, 0) + 1
@@ -112,13 +112,13 @@ class CallPath:
         return f"{self.prefix}{number}"
 
     def next_late_number(self, name: str) -> str:
-        """Give the number of this flow's next call of `name` that another execution makes for it.
+        """Return the number of this path's next call of `name` that is made in another execution's name.
 
-        Its own execution has ended. No task or thread has the place 0, so the call is in nobody's way; it has
-        the mark of the ended execution there, then the number that it would have had in that. So when both
-        are run again the call is known again, however the flow and the other execution took turns. Which
-        execution runs when the flow calls is a matter of time: run again, one that is over may be
-        asked what it was not asked before, and the program is told so.
+        Its own execution has ended. No task or thread has the place 0, so the number collides with no other;
+        a checksum of the ended execution's id follows, then the number that the call would have had in that
+        execution. So when both are run again the call has the same id, however the two took turns. Which
+        execution runs when the call is made is a matter of timing: in a replay, one that has ended may make
+        a call that is not in its record, and the client reports that.
         """
         return f"0.{zlib.crc32(self.execution.execution_id.encode())}.{self.next_number(name)}"
 

@@ -1,4 +1,4 @@
-"""What surrounds an executor, and what it gives back: the seam between running code and a session."""
+"""Host: what an executor needs of the session around it, and the outcome that it returns."""
 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -16,7 +16,7 @@ class _NoValue:
 
 
 NO_VALUE: Final = _NoValue()
-"""What a cell gives that ends in a statement without a value. Not None, which is a value."""
+"""The value of a cell whose last statement has none. Not None, which is a value."""
 
 
 class CellOutcome(msgspec.Struct):
@@ -25,7 +25,7 @@ class CellOutcome(msgspec.Struct):
     value: Any
     error: BaseException | None
     encoded: Any
-    """What the host's `show` or `explain` made of it."""
+    """What the host's `encode_value` or `encode_error` returned."""
     duration: float
 
 
@@ -36,7 +36,7 @@ class Host(Protocol):
     """What surrounds an executor: a session, or nothing (`NoHost`)."""
 
     def execution_started(self, execution: WorkerExecution) -> None:
-        """An execution starts."""
+        """Note that an execution starts."""
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
         """Prepare a value for sending. Runs where the code runs: its `__repr__` may need stopping."""
@@ -45,46 +45,46 @@ class Host(Protocol):
         """Prepare an error for sending. Runs where the code runs."""
 
     def interrupt_blocking(self, interrupt: Interrupt) -> bool:
-        """Raise in the blocking thread if it waits for something of ours; say whether it will."""
+        """Raise in the blocking thread if it waits in a function of the worker; return whether it will."""
         ...
 
     def execution_ended(self, execution: WorkerExecution) -> None:
-        """An execution is over; what it wrote must be on its way before this returns."""
+        """Note that an execution has ended; what it wrote must have been sent when this returns."""
 
     def repair(self) -> None:
-        """The outcome has been handed over: put right what the code may have broken, before more runs."""
+        """Put right what the code may have broken; called after the outcome, before anything else runs."""
 
     def flush_held_results(self) -> None:
-        """Code is about to run that may take its time: whatever is held back must go out now."""
+        """Send what is held back: code is about to run that may take long."""
 
     def read_messages(self) -> None:
-        """Code holds the loop's thread, and somebody rang: read what has arrived."""
+        """Read the messages that have arrived; called by the signal's handler while code runs."""
 
 
 class NullHost:
-    """An executor on its own."""
+    """The host of an executor that is used by itself: it does nothing."""
 
     def execution_started(self, execution: WorkerExecution) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
-        """Nothing to show."""
+        """Return None: there is no message to prepare."""
 
     def encode_error(self, execution: WorkerExecution, error: BaseException) -> Any:
-        """Nothing to explain."""
+        """Return None: there is no message to prepare."""
 
     def interrupt_blocking(self, interrupt: Interrupt) -> bool:
-        """Nothing waits."""
+        """Return False: nothing waits."""
         return False
 
     def execution_ended(self, execution: WorkerExecution) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def repair(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def flush_held_results(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: nothing is held back."""
 
     def read_messages(self) -> None:
-        """Nobody to hear."""
+        """Do nothing: there are no messages."""

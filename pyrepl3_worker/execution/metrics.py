@@ -18,7 +18,7 @@ class ExecutionMetrics:
     )
 
     def __init__(self) -> None:
-        """All zero."""
+        """Begin with zeros."""
         self.succeeded = 0
         self.failed = 0
         self.total_duration = 0.0
@@ -31,7 +31,7 @@ class ExecutionMetrics:
         return self.succeeded + self.failed
 
     def record_execution(self, mode: str, duration: float, *, success: bool) -> None:
-        """Count one that took `duration` seconds. Bucket i holds those below 2**i microseconds."""
+        """Count an execution that took `duration` seconds. Bucket i counts those below 2**i microseconds."""
         if success:
             self.succeeded += 1
         else:

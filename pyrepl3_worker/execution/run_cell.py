@@ -1,4 +1,4 @@
-"""Runs compiled cells. These functions are gates: inside of them, the code is at work."""
+"""Functions that run compiled cells, marked by `runs_user_code`: inside of them only the user's code runs."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _set_current: Final = current_path.set
 
 
 def make_runner(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
-    """Give a function that runs a cell's code in the namespace, as `exec` and `eval` would.
+    """Return a function that runs a cell's code in the namespace, as `exec` and `eval` would.
 
     A module's code may be a function's: its locals are then its globals. The function can be kept with
     the cell, and calling it raises no audit event, so it takes a tenth of `eval`'s time. `exec` would
@@ -25,7 +25,7 @@ def make_runner(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
 
 
 def prepare_cell(cell: CompiledCell, namespace: dict[str, Any]) -> None:
-    """Make what runs the cell's code, before it is run first."""
+    """Make the functions that run a cell's code, before its first run."""
     if cell.body is not None:
         cell.run_body = make_runner(cell.body, namespace)
     if cell.last is not None:
@@ -37,7 +37,7 @@ def prepare_cell(cell: CompiledCell, namespace: dict[str, Any]) -> None:
 def run_and_encode(
     cell: CompiledCell, namespace: dict[str, Any], encode: Callable[..., Any], execution: WorkerExecution
 ) -> Any:
-    """Run code that is no coroutine; give its value, and what the host makes of it."""
+    """Run code that is no coroutine; return its value, and what `encode` makes of it."""
     _set_current(execution.path)
     install_user_hooks()
     try:
@@ -58,7 +58,7 @@ def run_and_encode(
 
 @runs_user_code
 async def await_cell(cell: CompiledCell, namespace: dict[str, Any]) -> Any:
-    """Run code of which a part is a coroutine; give its value."""
+    """Run code of which a part is a coroutine, and return its value."""
     value = None
     install_user_hooks()
     if cell.run_body is not None:
@@ -79,7 +79,7 @@ async def await_cell(cell: CompiledCell, namespace: dict[str, Any]) -> Any:
 
 @runs_user_code
 def call_user_code(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run what runs code of the user's in passing."""
+    """Call a function that may call the user's code (a `__repr__`, a `__reduce__`)."""
     return function(*arguments)
 
 

@@ -1,8 +1,8 @@
-"""The session's tasks, and the loop under the code's feet.
+"""The code's tasks, and the loop that it shares with the session.
 
-CoroutineManager keeps every task that the code creates: counted, limited, and cancelled at the end.
-EventLoopCoordinator lets code that believes there is no loop (`asyncio.run`) work although there is
-one, and takes coroutines from where none runs.
+CoroutineManager owns every task that the code creates: counted, limited, and cancelled at the end.
+EventLoopCoordinator makes `asyncio.run` work although the session's loop runs already, and queues
+coroutines from where no loop runs.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ type Loop = asyncio.AbstractEventLoop
 
 
 class _NameProbe:
-    """Stands for a loop and for the task that its factory gives, to see what `create_task` does to it."""
+    """Stands for a loop and for the task that its factory returns, to see whether `create_task` names it."""
 
     def __init__(self) -> None:
         self.was_named = False
 
     def _check_closed(self) -> None:
-        """It never is."""
+        """Do nothing: it is never closed."""
 
     def _task_factory(self, *_: object, **__: object) -> "_NameProbe":
         return self
@@ -54,7 +54,7 @@ _NAMES_EVERY_TASK: Final = _names_every_task()
 
 
 def _ignore_missing_name(task: Task[Any]) -> None:
-    """Let the next `set_name` pass a task by if it brings no name."""
+    """Make the next `set_name` of a task do nothing if it is called with None."""
 
     def set_name(name: object) -> None:
         del task.set_name  # the class's own again, and no reference cycle left
@@ -74,7 +74,7 @@ class CoroutineManager:
         self.created = 0
 
     def task_factory(self, loop: Loop, coro: Any, **options: Any) -> Task[Any]:
-        """Create a task, as `loop.set_task_factory` wants it; gives it its place in the tree of flows.
+        """Create a task, for `loop.set_task_factory`, and give it its call path.
 
         Raises:
             LimitExceeded: too many tasks are alive.
@@ -102,13 +102,17 @@ class CoroutineManager:
         return task
 
     def track_task(self, task: Task[Any]) -> None:
-        """Own a task until it is done."""
+        """Count and own a task until it is done."""
         self.created += 1
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     def cleanup(self, spare: AbstractSet[Task[Any]] = frozenset()) -> int:
-        """Cancel every task that is alive, but those `spared`; give how many there were."""
+        """Cancel every task that is alive, except those in `spare`.
+
+        Returns:
+            How many were cancelled.
+        """
         alive = [task for task in self.tasks if not task.done() and task not in spare]
         for task in alive:
             task.cancel()
@@ -116,7 +120,7 @@ class CoroutineManager:
 
 
 class EventLoopCoordinator:
-    """Knows the session's loop and lends it out."""
+    """Gives code access to the session's loop, also where no loop runs."""
 
     def __init__(self, loop: Loop, manager: CoroutineManager) -> None:
         """Coordinate for `loop`, which runs on the thread that constructs this (or will)."""
@@ -126,10 +130,10 @@ class EventLoopCoordinator:
         self._queue: list[Coroutine[Any, Any, Any]] = []
         self._original_run: Final = asyncio.run
         self.on_nested_loop: Callable[[Loop], Callable[[], None]] | None = None
-        """Called with each nested loop, so that the session can be heard on it; gives the undoing."""
+        """Called with each loop of an `asyncio.run`, so that messages are read on it; returns the undoing."""
 
     def ensure_event_loop(self) -> Loop:
-        """Give the loop that runs here, else the session's.
+        """Return the loop that runs here, else the session's.
 
         Raises:
             AsyncContextError: the session's loop is closed.
@@ -151,7 +155,7 @@ class EventLoopCoordinator:
         return loop.create_task(coro)
 
     async def flush_queue(self) -> list[Any]:
-        """Run what was queued; give the results, or the exceptions in their places."""
+        """Run what was queued; return the results, with exceptions in their places."""
         queued, self._queue = self._queue, []
         return await asyncio.gather(*queued, return_exceptions=True)
 
@@ -162,12 +166,12 @@ class EventLoopCoordinator:
         debug: bool | None = None,
         loop_factory: Callable[[], Loop] | None = None,
     ) -> Any:
-        """Stand in for `asyncio.run`: also where the session's loop runs already.
+        """Do what `asyncio.run` does, also where the session's loop runs already.
 
         The coroutine runs on a loop of its own, as it would anywhere; the session's loop waits
         meanwhile, as it does for any other call.
         """
-        # No gate: code that is stopped must not leave the session's loop hidden.
+        # Not marked by `runs_user_code`: a cancel raised here would leave the session's loop hidden.
         outer = events._get_running_loop()  # pyright: ignore[reportPrivateUsage] - asyncio has no public way to ask without raising
         if threading.get_ident() != self._thread or outer is None:
             return _run_original(self._original_run, main, debug=debug, loop_factory=loop_factory)
