@@ -172,9 +172,7 @@ class AsyncExecutor:
                 return
             if outcome.error is None:
                 future.set_result(outcome.value)
-                return
-            _add_context(outcome.error, execution, self.session_id)
-            if issubclass(type(outcome.error), StopIteration):
+            elif issubclass(type(outcome.error), StopIteration):
                 # A future refuses a StopIteration, as a coroutine could not raise it.
                 future.set_exception(RuntimeError(f"the code raised {outcome.error!r}"))
             else:
@@ -186,6 +184,9 @@ class AsyncExecutor:
         except CancelledError:
             if not future.done() or future.cancelled():
                 self.cancel(execution.execution_id, "cancelled")
+            raise
+        except BaseException as error:
+            _add_context(error, execution, self.session_id)
             raise
 
     _ids_made = 0
@@ -463,7 +464,7 @@ def _add_context(error: BaseException, execution: WorkerExecution, session_id: s
         f"Execution mode: {execution.mode}",
         f"Session: {session_id}",
     )
-    with suppress(Exception):  # `__notes__` may be something of the code's own
+    with suppress(TypeError):  # the code may have replaced `__notes__` by something that is no list
         for note in notes:
             BaseException.add_note(error, note)
 

@@ -1,7 +1,7 @@
-"""`input()` and capability calls: the worker's half of the bridge.
+"""HostCaller: sends `input()` and calls of host functions to the client and waits for the answers.
 
-A call is numbered by its place in the code (see `flow`), sent, and waited for: in a coroutine by
-awaiting, on the loop's thread by letting the session read on, elsewhere by blocking that thread.
+A call is numbered by its place in the code (see `CallPath`) and sent. A coroutine awaits the answer; code
+on the loop's thread waits while the session reads messages; other threads block.
 """
 
 import builtins
@@ -28,11 +28,11 @@ _SHORT_SLEEP_SECONDS: Final = 0.002
 
 
 class CapabilityError(ExecutionError, RuntimeError):
-    """A host function failed with an exception type that does not exist here; the class bears its name."""
+    """A host function raised an exception whose type does not exist here; a subclass has its name."""
 
 
 class HostCaller:
-    """Sends calls, waits for their answers in whichever way the caller can, and delivers them."""
+    """Sends calls, lets each caller wait in the way it can, and delivers the answers."""
 
     def __init__(
         self,
@@ -42,13 +42,14 @@ class HostCaller:
         blocking_thread_id: Callable[[], int | None],
         reader_fd: int,
     ) -> None:
-        """Made on the loop's thread.
+        """Must be called on the loop's thread.
 
         Args:
             send: writes a message, from any thread.
             wait_and_dispatch: blocks the loop's thread until something has been read, and dispatches that.
-            wake_loop_thread: makes the loop's thread read even if code holds it, from any thread.
-            blocking_thread_id: gives the identifier of the thread for blocking code, once there is one.
+            wake_loop_thread: makes the loop's thread read messages, even if code holds it; from any thread.
+            blocking_thread_id: returns the identifier of the thread for blocking code, or None before it
+                is started.
             reader_fd: becomes readable when something has arrived.
         """
         self._send = send
@@ -68,7 +69,13 @@ class HostCaller:
     # --- asking --------------------------------------------------------------------------------------
 
     def request_input(self, prompt: str, *, password: bool, frame: FrameType) -> Any:
-        """Ask for a line: awaitable when the caller awaits the call itself, else blocking."""
+        """Ask for a line. Return an awaitable when the instruction after the call awaits, else the line.
+
+        Args:
+            prompt: shown before the line is read.
+            password: whether the line must not be shown.
+            frame: the frame that calls `input`.
+        """
         if frame.f_code.co_flags & COROUTINE_FLAGS and is_awaited(frame):
             return PendingCall(self._send_input(prompt, password=password))
         return self.read_line(prompt, password=password)
@@ -77,7 +84,7 @@ class HostCaller:
         """Ask for a line and wait.
 
         Raises:
-            EOFError: there is no more input, or nobody to ask.
+            EOFError: there is no more input, or no execution that could ask for it.
         """
         return self._wait(self._send_input(prompt, password=password))
 
@@ -97,7 +104,7 @@ class HostCaller:
         return answer
 
     def make_capability(self, name: str, signature: str, doc: str) -> Callable[..., Any]:
-        """Give the callable that stands for a host function."""
+        """Return the callable that stands for a host function."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             answer = self._send_call(name, args, kwargs)
@@ -140,7 +147,10 @@ class HostCaller:
         return answer
 
     def _next_number(self, name: str) -> tuple[str, str] | None:
-        """Say for which execution a call of `name` is made here, and its number in that; None: for none."""
+        """Return the id of the execution that a call of `name` belongs to, and the call's number in it.
+
+        None when no execution runs that the call could be made in the name of.
+        """
         path = current_path.get()
         if path is not None and not path.execution.ended:
             return path.execution.execution_id, path.next_number(name)
@@ -157,7 +167,7 @@ class HostCaller:
     # --- waiting -------------------------------------------------------------------------------------
 
     def on_blocking_thread(self) -> bool:
-        """Whether the caller runs on the thread for blocking code."""
+        """Return whether the caller runs on the thread for blocking code."""
         return threading.get_ident() == self._blocking_thread_id()
 
     def _wait(self, answer: Answer) -> Any:
@@ -169,7 +179,7 @@ class HostCaller:
         return answer.result()
 
     def _wait_in_thread(self, answer: Answer) -> None:
-        """Block this thread; see to it that the loop's thread reads, whatever the code does there."""
+        """Block this thread, and make the loop's thread read messages, whatever the code does there."""
         wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             answer.call_when_settled(lambda: os.eventfd_write(wake, 1))
@@ -185,7 +195,7 @@ class HostCaller:
                     self._wake_loop_thread()
                     alone.poll(1)
         finally:
-            # No one may write to a closed (or by then reused) fd.
+            # Nothing may write to the fd once it is closed, and perhaps reused.
             answer.settle(error=ExecutionError("nobody waits any more"))
             os.close(wake)
 
@@ -193,7 +203,7 @@ class HostCaller:
         return _InterruptibleWait(self, lambda error: answer.settle(error=error))
 
     def sleep(self, seconds: object) -> None:
-        """Sleep on the blocking thread, where no signal could wake `time.sleep`.
+        """Sleep for `seconds` on the blocking thread, where no signal can interrupt `time.sleep`.
 
         Raises:
             ValueError, TypeError, OverflowError: as `time.sleep` does.
@@ -216,20 +226,20 @@ class HostCaller:
             raise woken[0]
 
     def interrupt_blocking(self, interrupt: Interrupt) -> bool:
-        """Raise in the blocking thread if it waits here, or as soon as it wants to wait here.
+        """Raise in the blocking thread if it waits here, or as soon as it is about to wait here.
 
         Returns:
             Whether it waited here, and will raise.
         """
         with self._lock:
             self._interrupt = interrupt
-            # Inside the lock, which the thread takes to leave its wait: it finds what it was given.
+            # Inside the lock, which the thread takes to leave its wait: so it sees the error.
             return self._wake_blocking is not None and self._wake_blocking()
 
     # --- answering -----------------------------------------------------------------------------------
 
     def deliver_input(self, message: InputResponse) -> None:
-        """Settle an `input()`; one that nobody waits for is dropped."""
+        """Settle an `input()` with its answer. An answer to a call that has been dropped is ignored."""
         answer = self._pending.pop(message.input_id, None)
         if answer is None:
             return
@@ -241,7 +251,7 @@ class HostCaller:
             answer.settle(message.data)
 
     def deliver_call(self, message: CallResponse) -> None:
-        """Settle a capability call; one that nobody waits for is dropped."""
+        """Settle a call of a host function. An answer to a call that has been dropped is ignored."""
         answer = self._pending.pop(message.call_id, None)
         if answer is None:
             return
@@ -251,7 +261,7 @@ class HostCaller:
             try:
                 value = decode_value(message.value)
             except RemoteProtocolError as error:
-                # The frame is sound, so the session goes on; whoever called must not wait for ever.
+                # The frame is valid, so the session goes on; the caller must not wait for ever.
                 answer.settle(
                     error=self._make_exception("CapabilityError", f"the answer is unreadable: {error}")
                 )
@@ -261,7 +271,7 @@ class HostCaller:
             answer.settle(None)
 
     def execution_ended(self, execution: WorkerExecution) -> None:
-        """An execution is over: forget its calls, and an interrupt that nobody has taken."""
+        """Drop the calls of an execution that has ended, and an interrupt that was not claimed."""
         self._interrupt = None
         if self._pending:
             self._drop_calls(execution)
@@ -272,7 +282,7 @@ class HostCaller:
             self._pending.pop(call_id).settle(error=ExecutionError("the execution is over"))
 
     def _make_exception(self, name: str, message: str) -> BaseException:
-        """A built-in exception by its name, else a CapabilityError that bears it."""
+        """Return a built-in exception by its name, else a CapabilityError's subclass of that name."""
         known = getattr(builtins, name, None)
         if isinstance(known, type) and issubclass(known, Exception):
             try:
@@ -286,7 +296,7 @@ class HostCaller:
 
 
 class _InterruptibleWait:
-    """While entered by the blocking thread, an interrupt wakes it by `wake(error)`, unless that is false."""
+    """A context in which an interrupt wakes the blocking thread by `wake(error)`, if that returns True."""
 
     def __init__(self, calls: HostCaller, wake: Callable[[BaseException], bool]) -> None:
         self._calls = calls
@@ -298,7 +308,7 @@ class _InterruptibleWait:
         if interrupt is None or error is None:
             return False
         if not self._wake(error):
-            # The answer had come: the code goes on, and meets it there.
+            # The answer had come: the code goes on, and is interrupted there.
             interrupt.unclaim(error)
             return False
         return True

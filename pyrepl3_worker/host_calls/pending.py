@@ -1,4 +1,4 @@
-"""Answers that calls wait for, and whether the caller is one that can await."""
+"""Answers that calls wait for, and whether a caller awaits."""
 
 import asyncio
 import opcode
@@ -13,12 +13,12 @@ COROUTINE_FLAGS: Final = 0x80 | 0x200
 
 
 class Answer:
-    """What a call waits for."""
+    """The answer to a call: a value or an error, settled once."""
 
     __slots__ = ("_lock", "_on_settled", "done", "error", "value")
 
     def __init__(self) -> None:
-        """Not there yet."""
+        """Begin unsettled."""
         self.done = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -26,19 +26,19 @@ class Answer:
         self._on_settled: Callable[[], None] | None = None
 
     def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
-        """Give it, from any thread. The first wins; say whether this was the first."""
+        """Settle the answer, from any thread. The first call wins; return whether this was the first."""
         with self._lock:
             if self.done:
                 return False
             self.value, self.error = value, error
             self.done = True
-            # Inside the lock: who waits may free what the callback uses once it has had the lock.
+            # Inside the lock: the waiter may free what the callback uses once it has had the lock.
             if self._on_settled is not None:
                 self._on_settled()
             return True
 
     def call_when_settled(self, callback: Callable[[], None]) -> None:
-        """Call back once, at once if it is there already."""
+        """Call `callback` once when the answer is settled, now if it is already."""
         with self._lock:
             if not self.done:
                 self._on_settled = callback
@@ -46,14 +46,14 @@ class Answer:
         callback()
 
     def result(self) -> Any:
-        """Give the value, or raise the error."""
+        """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
         return self.value
 
 
 class PendingCall(Coroutine[Any, Any, Any]):
-    """A call that is under way. It can be awaited, gathered, or made a task, like a coroutine."""
+    """A call that has been sent. It can be awaited, gathered, or made a task, like a coroutine."""
 
     __slots__ = ("_future", "_iterator")
 
@@ -82,7 +82,7 @@ class PendingCall(Coroutine[Any, Any, Any]):
         return self._future.__await__()
 
     def send(self, value: Any, /) -> Any:
-        """Take a step, as a coroutine does."""
+        """Run until the answer is there, as a coroutine does."""
         if self._iterator is None:
             self._iterator = self._future.__await__()
         return self._iterator.send(value)
@@ -94,7 +94,7 @@ class PendingCall(Coroutine[Any, Any, Any]):
         tb: TracebackType | None = None,
         /,
     ) -> Any:
-        """Raise at the step it waits in."""
+        """Raise where it waits."""
         if self._iterator is None:
             self._iterator = self._future.__await__()
         if val is None and tb is None:
@@ -102,13 +102,13 @@ class PendingCall(Coroutine[Any, Any, Any]):
         return self._iterator.throw(typ, val, tb)
 
     def close(self) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         if self._iterator is not None:
             self._iterator.close()
 
 
 def in_coroutine(frame: FrameType | None) -> bool:
-    """Whether the call was written in a coroutine. Lambdas and generator expressions stand for theirs."""
+    """Return whether a call is written in a coroutine, or in a lambda or generator expression in one."""
     while frame is not None and frame.f_code.co_name in ("<lambda>", "<genexpr>"):
         frame = frame.f_back
     if frame is None or not frame.f_code.co_flags & COROUTINE_FLAGS:
@@ -124,7 +124,7 @@ _GET_AWAITABLE_OPCODE: Final = opcode.opmap["GET_AWAITABLE"]
 
 
 def is_awaited(frame: FrameType) -> bool:
-    """Whether the instruction after the call that `frame` is in awaits its outcome."""
+    """Return whether the instruction after the call that `frame` is in awaits its result."""
     code = frame.f_code.co_code
     at = frame.f_lasti
     # Python 3.12 stands on the last of the call's caches, later versions on the call.

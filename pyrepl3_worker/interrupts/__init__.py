@@ -1,6 +1,6 @@
-"""Getting into code that runs.
+"""How the worker interrupts code that runs.
 
 signals           the wake-up signal's handler; raises cancels and timeouts inside the code
 timers            one helper thread for timeouts and delayed flushes
-child_processes   ends processes that a cancelled cell has started
+child_processes   kills processes that a cancelled cell has started
 """

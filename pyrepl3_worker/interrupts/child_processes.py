@@ -1,4 +1,4 @@
-"""The child processes of an execution, which go with it when it is stopped."""
+"""Finds and kills the child processes of an execution that is cancelled."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +18,7 @@ SPAWN_EVENTS: Final = frozenset(
 
 
 def call_before_spawn(*prepare: Callable[[], None]) -> None:
-    """Have functions called from now on whenever Python code is about to start a process, in its thread.
+    """Have functions called whenever Python code is about to start a process, in that code's thread.
 
     What was printed must go out then, since what the child writes to fd 1 comes after it.
     """
@@ -32,12 +32,12 @@ def call_before_spawn(*prepare: Callable[[], None]) -> None:
 
 
 def kill_children(started_after: float, older_children: AbstractSet[int] | None = None) -> list[int]:
-    """Kill the child processes (and theirs) that began after a time; give their pids.
+    """Kill the child processes (and theirs) that began after a time, and return their pids.
 
     Args:
         started_after: seconds on CLOCK_BOOTTIME.
-        older_children: those that were there before the first one of after that time was started, if one
-            was. Start times count in clock ticks of 10 ms, and so don't tell what came first within one.
+        older_children: pids that existed before the first child after that time was started, if one was.
+            Start times count in clock ticks of 10 ms, and so don't tell what came first within one.
     """
     if not _has_children():
         return []
@@ -62,7 +62,7 @@ def kill_children(started_after: float, older_children: AbstractSet[int] | None 
 
 
 def _has_children() -> bool:
-    """Whether there is any, running or not yet waited for: one system call, against a look at /proc."""
+    """Return whether there is a child, running or not yet waited for: one system call, cheaper than /proc."""
     try:
         waitid(P_ALL, 0, WEXITED | WNOHANG | WNOWAIT)
     except ChildProcessError:
@@ -71,7 +71,7 @@ def _has_children() -> bool:
 
 
 def living_children() -> frozenset[int]:
-    """Give the pids of this process's children, as far as they can be told."""
+    """Return the pids of this process's children; none if they cannot be read."""
     try:
         return frozenset(children_of(getpid())) if _has_children() else frozenset()
     except OSError:  # no fd is left, say
@@ -79,7 +79,7 @@ def living_children() -> frozenset[int]:
 
 
 def children_of(pid: int) -> list[int]:
-    """Give the pids of a process's children, whichever of its threads started them."""
+    """Return the pids of a process's children, whichever of its threads started them."""
     children: list[int] = []
     try:
         for thread in listdir(f"/proc/{pid}/task"):
@@ -98,13 +98,13 @@ def _has_listing() -> bool:
 
 
 def _scan_proc(parent: int) -> list[int]:
-    """The same by looking at every process there is."""
+    """Return the pids of a process's children by reading the parent of every process."""
     pids = [int(entry) for entry in listdir("/proc") if entry.isdigit()]
     return [pid for pid in pids if (fields := _read_stat(pid)) and int(fields[1]) == parent]
 
 
 def _read_stat(pid: int) -> list[bytes]:
-    """The fields of proc(5)'s stat from the third on (state, ppid, …); none when it has ended."""
+    """Return the fields of proc(5)'s stat from the third on (state, ppid, …); none when it has ended."""
     try:
         with _open(f"/proc/{pid}/stat", "rb") as stat:
             return stat.read().rpartition(b")")[2].split()

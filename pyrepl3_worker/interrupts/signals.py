@@ -1,16 +1,16 @@
 """Stopping code: one escalation ladder for cancel, interrupt and timeout.
 
-Rung 1 raises once in the code. On the loop's thread a signal (the doorbell) does it: its handler runs
+Step 1 raises once in the code. On the loop's thread the wake-up signal does it: its handler runs
 between two bytecodes, whatever the code is doing, and a blocking system call is woken. A task that is
 suspended is cancelled as any task. On the blocking thread, which no signal handler reaches,
 `sys.monitoring` raises at the next line.
 
-Rung 2 raises at every line of the session's own code until the execution is over, which unwinds every
-loop that swallows exceptions. Rung 3, killing the process, is the parent's.
+Step 2 raises at every line of the session's own code until the execution is over, which unwinds every
+loop that swallows exceptions. Step 3, killing the process, is the client's.
 
 The handler may only raise where the code is at work, never inside this package, where a frame could be
-half written. So it looks down the stack for the first frame of ours: if that is a gate (a function that
-does nothing but run the code), the code is at work.
+half written. So it looks down the stack for the first frame of ours: if that is marked by
+`runs_user_code` (it does nothing but run the code), the code is at work.
 """
 
 import select
@@ -32,7 +32,7 @@ from pyrepl3_worker.interrupts.timers import TimerThread
 
 _RETRY_SECONDS: Final = 0.001
 _MAX_RETRIES: Final = 20
-"""How often a better moment is waited for, where none may come."""
+"""How often the signal waits for a loop to leave its own code, which it may never do."""
 _LOOP_FILES: Final = frozenset(
     module.__file__ for module in (base_events, events, selector_events, unix_events, selectors)
 )
@@ -44,13 +44,13 @@ _loop_runners: set[CodeType] = set()
 
 
 def runs_user_code[**P, R](function: Callable[P, R]) -> Callable[P, R]:
-    """Mark a function of ours as one in which only the code runs, so that raising in it is safe."""
+    """Mark a function of the worker as one in which only the user's code runs: raising there is safe."""
     _user_code_runners.add(function.__code__)  # pyright: ignore[reportFunctionMemberAccess, reportUnknownMemberType, reportUnknownArgumentType] - only plain functions are marked
     return function
 
 
 def runs_loop[**P, R](function: Callable[P, R]) -> Callable[P, R]:
-    """Mark the function that runs the session's loop: a gate, but for when the loop is at rest."""
+    """Mark the function that runs the session's loop: user code runs in it unless the loop is idle."""
     _loop_runners.add(function.__code__)  # pyright: ignore[reportFunctionMemberAccess, reportUnknownMemberType, reportUnknownArgumentType] - as above
     return runs_user_code(function)
 
@@ -62,13 +62,13 @@ class _NotInUserCode:
 
 
 IN_WORKER_CODE: Final = _NotInUserCode()
-"""Code of ours is at work; it will be out again in no time."""
+"""The worker's own code runs; it will have returned in a moment."""
 OUTSIDE_WORKER: Final = _NotInUserCode()
-"""Nothing of ours is on the stack at all."""
+"""No function of the worker is on the stack."""
 
 
 def innermost_user_code_frame(frame: FrameType | None) -> CodeType | _NotInUserCode:
-    """Give the first of our own functions up the stack when it is a gate."""
+    """Return the worker's innermost function on the stack, if `runs_user_code` marks it."""
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith(PACKAGE_FOLDER) and code.co_filename not in TRANSPARENT_FILES:
@@ -78,22 +78,22 @@ def innermost_user_code_frame(frame: FrameType | None) -> CodeType | _NotInUserC
 
 
 def loop_is_idle(runner_code: CodeType, frame: FrameType | None) -> bool:
-    """Whether the session's loop is waiting or between two callbacks, so that nothing needs to be done.
+    """Return whether the session's loop waits or is between two callbacks: then it reads messages itself.
 
-    Raising would be wrong there too: nobody would catch it but the session itself.
+    Raising would be wrong there: only the session itself would catch it.
     """
     if runner_code not in _loop_runners:
         return False
     while frame is not None and frame.f_code is not runner_code:
         if frame.f_code.co_filename not in _LOOP_FILES:
-            # A callback. What it calls may be the loop's own (`call_soon` without end): it holds it still.
+            # A callback. Even when it calls the loop's own code (`call_soon` without end), it holds the loop.
             return False
         frame = frame.f_back
     return frame is not None
 
 
 def inside_callback(frame: FrameType | None) -> bool:
-    """Whether a loop's own code is at work for one of its callbacks: the loop would log what is raised."""
+    """Return whether a loop's own code runs for a callback: the loop would only log what is raised."""
     while frame is not None and frame.f_code.co_filename in _CALLBACK_FILES:
         if frame.f_code is _RUN_CALLBACK:
             return True
@@ -109,33 +109,33 @@ _SAFE_POINT: Final = _do_nothing.__code__
 
 
 class WakeupSignal:
-    """The signal handler: finds out whether the code holds the thread, and lets the session listen."""
+    """The wake-up signal's handler: calls the session back when user code holds the loop's thread."""
 
     def __init__(self, timers: TimerThread, handler: Callable[[CodeType, FrameType | None], None]) -> None:
-        """Call `answer` with the gate and the interrupted frame when the code is at work."""
+        """Call `handler` when user code runs, with the `runs_user_code` function and the interrupted frame."""
         self._timers = timers
         self._handler = handler
         self._thread = threading.main_thread().ident
         self._installed: Any = None
         self._retries = 0
         self.pending = False
-        """Whether somebody rang while code of ours was at work."""
+        """Whether the signal came while the worker's own code ran, and is not handled yet."""
         self.on_busy: Callable[[], None] = _do_nothing
 
     def install(self) -> None:
-        """Hang it up, again if the code has replaced it. Main thread only."""
+        """Install the handler, again if the code has replaced it. Main thread only."""
         # Not signal.getsignal, which takes ten times as long for turning numbers into enums.
         if self._installed is None or _getsignal(WAKEUP_SIGNAL) is not self._installed:
             self._installed = self._on_signal
             signal.signal(WAKEUP_SIGNAL, self._installed)
 
     def install_if_main(self) -> None:
-        """Hang it up if this is the main thread: handlers can be set, and run, there alone."""
+        """Install the handler if this is the main thread: handlers can be set, and run, there alone."""
         if threading.get_ident() == self._thread:
             self.install()
 
     def send(self) -> None:
-        """Ring from any thread of this process. Rings nowhere when it does not hang."""
+        """Send the signal, from any thread of this process. Does nothing before the handler is installed."""
         if self._thread is not None and self._installed is not None:
             signal.pthread_kill(self._thread, WAKEUP_SIGNAL)
 
@@ -155,10 +155,11 @@ class WakeupSignal:
             self._timers.call_later(_RETRY_SECONDS, self.send)
 
     def handle_now(self) -> None:
-        """Called by a function of ours that the code has called, where raising is safe, if `waiting`.
+        """Handle a `pending` signal, in a function of the worker where raising is safe.
 
-        Ringing again is not enough for code that calls us all the time (a loop of prints): the thread
-        that rings gets its turn when we let go of the interpreter's lock, so it would always meet us.
+        Sending again is not enough for code that calls the worker all the time (a loop of prints): the
+        sending thread runs when the worker releases the interpreter's lock, so it would always meet the
+        worker's code.
         """
         if threading.get_ident() == self._thread:
             self.pending = False
@@ -169,11 +170,11 @@ class LineInterrupter:
     """Raises in a thread's Python code from outside, by `sys.monitoring`.
 
     `PyThreadState_SetAsyncExc` would raise anywhere, also inside this package; and a swallowed
-    exception would be gone. Events are switched on for the moment of need alone, so code pays nothing.
+    exception would be gone. Events are switched on only while they are needed, so code pays nothing.
     """
 
     def __init__(self) -> None:
-        """Take no tool id before it is needed."""
+        """Use no tool id before it is needed."""
         self._tool_id: int | None = None
         self._thread_id: int | None = None
         self._make_error: Callable[[], BaseException | None] | None = None
@@ -187,11 +188,14 @@ class LineInterrupter:
         return self._make_error is not None
 
     def raise_once(self, thread_id: int, make_error: Callable[[], BaseException | None]) -> None:
-        """Raise what `make` gives, if anything, at the next line of Python code, not ours, in `thread`."""
+        """Raise what `make_error` returns at the thread's next line of Python outside the worker.
+
+        Nothing is raised when it returns None.
+        """
         self._start(thread_id, make_error, once=True)
 
     def raise_at_every_line(self, thread_id: int, make_error: Callable[[], BaseException | None]) -> None:
-        """Raise at every line of the session's own code in `thread`, until `stop`."""
+        """Raise at every line of the session's own code in the thread, until `stop`."""
         self._start(thread_id, make_error, once=False)
 
     def _start(self, thread_id: int, make_error: Callable[[], BaseException | None], *, once: bool) -> None:
@@ -200,7 +204,7 @@ class LineInterrupter:
             free = (tool for tool in (4, 3, 5, 1, 0, 2) if monitoring.get_tool(tool) is None)
             self._tool_id = next(free, None)
             if self._tool_id is None:
-                # Every tool id is taken by the code itself; what is left is the last rung.
+                # Every tool id is taken by the code itself; what is left is the last step.
                 return
             monitoring.use_tool_id(self._tool_id, "pyrepl3")
             for event in _RAISING_EVENTS:
@@ -212,7 +216,7 @@ class LineInterrupter:
         monitoring.set_events(self._tool_id, sum(_RAISING_EVENTS + _JUMP_EVENTS))
 
     def _should_raise(self, code: CodeType, frame: FrameType) -> bool:
-        """Whether to raise in `frame`, which runs `code`."""
+        """Return whether to raise in `frame`, which runs `code`."""
         if self._make_error is None or threading.get_ident() != self._thread_id:
             return False
         filename = code.co_filename
@@ -220,7 +224,7 @@ class LineInterrupter:
             return filename.startswith(CELL_PREFIX)
         if filename.startswith(PACKAGE_FOLDER):
             return False
-        # Nor in what carries the code, such as the thread's own bootstrap: nobody there would catch it.
+        # Nor in what carries the code, such as the thread's own bootstrap, which would not catch it.
         return isinstance(innermost_user_code_frame(frame), CodeType)
 
     def _raise_on_event(self, code: CodeType, *details: object) -> None:
@@ -237,8 +241,8 @@ class LineInterrupter:
             raise error
 
     def _on_jump(self, code: CodeType, *details: object) -> None:
-        # What is raised from here would be looked up at the wrong place, past the code's own handlers (so
-        # in 3.12 and 3.13). It is the instruction that the jump leads to that raises.
+        # What is raised from a jump event is looked up at the wrong place, past the code's own handlers (in
+        # 3.12 and 3.13). So the instruction that the jump leads to raises.
         del details
         if code is not self._watched_code and self._should_raise(code, sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - as above
             self._watch_instructions(code)
@@ -266,33 +270,33 @@ _RAISING_EVENTS: Final = (
     sys.monitoring.events.PY_RESUME,
 )
 _JUMP_EVENTS: Final = (sys.monitoring.events.JUMP, sys.monitoring.events.BRANCH)
-"""A loop of one line has no others."""
+"""A loop of one line raises no other events."""
 
 
 class Interrupt:
-    """An exception that is to be raised in the code exactly once, by whichever way gets there first."""
+    """An exception to be raised in the code exactly once, by the first way that claims it."""
 
     __slots__ = ("_error", "_lock")
 
     def __init__(self, error: BaseException) -> None:
-        """Hold it."""
+        """Hold an exception that is not claimed yet."""
         self._error: BaseException | None = error
         self._lock = threading.Lock()
 
     def claim(self) -> BaseException | None:
-        """Give it to the first who asks."""
+        """Return the exception the first time, then None."""
         with self._lock:
             error, self._error = self._error, None
             return error
 
     def unclaim(self, error: BaseException) -> None:
-        """Have it raised some other way: whoever took it could not."""
+        """Let it be claimed once more: what claimed it could not raise it."""
         with self._lock:
             self._error = error
 
 
 def make_cancel_error(reason: CancelReason, execution_id: str, timeout: float | None) -> BaseException:
-    """Give the exception that the code sees, with a note that says where it comes from."""
+    """Return the exception that the code sees, with a note that says where it comes from."""
     error: BaseException
     match reason:
         case "timeout":

@@ -1,4 +1,4 @@
-"""Delays that must run out even while the loop is held: one helper thread, started when first needed."""
+"""TimerThread: runs actions at their time, also while code holds the loop's thread."""
 
 import threading
 from _thread import start_new_thread
@@ -18,12 +18,12 @@ class Timer:
     __slots__ = ("action", "timers")
 
     def __init__(self, action: Callable[[], None], timers: "TimerThread") -> None:
-        """Made by `AlarmClock.set` alone."""
+        """Made by `TimerThread.call_later` alone."""
         self.action: Callable[[], None] | None = action
         self.timers = timers
 
     def cancel(self) -> None:
-        """Make sure the action does not start any more. It may be running already."""
+        """Keep the action from starting. It may be running already."""
         if self.action is not None:
             self.action = None
             self.timers.count_cancelled()
@@ -33,7 +33,7 @@ class TimerThread:
     """Runs actions at their time, on a daemon thread of its own. Actions must be short and not raise."""
 
     def __init__(self) -> None:
-        """No thread yet."""
+        """Start no thread yet."""
         self.lock = threading.RLock()
         self._heap: list[tuple[float, int, Timer]] = []
         self._sequence = count()
@@ -45,7 +45,7 @@ class TimerThread:
         self._generation = 0
 
     def call_later(self, delay: float, action: Callable[[], None]) -> Timer:
-        """Run `action` in `delay` seconds."""
+        """Run `action` in `delay` seconds, on the timer thread."""
         when = monotonic() + delay
         timer = Timer(action, self)
         with self.lock:
@@ -58,9 +58,9 @@ class TimerThread:
         return timer
 
     def start(self) -> None:
-        """Have the thread ready. Done by the first alarm too, but then memory may be too short for one.
+        """Start the thread. The first timer does so too, but by then memory may be too short for a thread.
 
-        Without it, alarms wait until there can be one: what is printed goes out at the end of its cell.
+        Without a thread, timers wait until one can be started: output is sent at the end of its cell.
         """
         with self.lock:
             if self._running:
@@ -72,7 +72,7 @@ class TimerThread:
                 self._running = True
 
     def count_cancelled(self) -> None:
-        """Count a cancelled alarm; drop them all when they are the most of what is held."""
+        """Count a cancelled timer; drop the cancelled ones when they are more than half of all."""
         with self.lock:
             self._cancelled += 1
             if self._cancelled > _COMPACT_ABOVE and self._cancelled * 2 > len(self._heap):
@@ -83,7 +83,7 @@ class TimerThread:
                 self._next_due = self._heap[0][0] if self._heap else float("inf")
 
     def stop(self) -> None:
-        """Drop what is set and let the thread end; a later alarm starts another."""
+        """Drop all timers and let the thread end. A later timer starts another."""
         with self.lock:
             self._heap.clear()
             self._cancelled = 0

@@ -1,11 +1,11 @@
-"""The ground the worker stands on: builtins and hooks, put right as soon as the code has let go.
+"""Puts builtins and trace hooks right as soon as the user's code has returned.
 
-Before anything else of ours runs, for what the code deleted or set may be what we would need.
+That is before anything else of the worker runs, which may need what the code has deleted or replaced.
 """
 
 import builtins
 import sys
-from _signal import SIG_UNBLOCK, pthread_sigmask  # pyright: ignore[reportMissingImports, reportUnknownVariableType] - as in `cancellation`
+from _signal import SIG_UNBLOCK, pthread_sigmask  # pyright: ignore[reportMissingImports, reportUnknownVariableType] - the public module turns numbers into enums
 from typing import Any, Final
 
 from pyrepl3_schemas.constants import WAKEUP_SIGNAL
@@ -15,17 +15,17 @@ _saved: Final[dict[str, Any]] = dict(builtins.__dict__)
 _builtins_module: Final = builtins
 _wakeup_signals: Final = (WAKEUP_SIGNAL,)
 _user_hooks: list[Any] = [None, None]
-"""Trace and profile functions that the code has set; they are for its own frames, not for ours."""
+"""Trace and profile functions that the code has set; they are for its own frames, not for the worker's."""
 
 
 def snapshot() -> None:
-    """Remember the builtins as they are now, stand-ins included."""
+    """Remember the builtins as they are now, patched functions included."""
     _saved.clear()
     _saved.update(_live)
 
 
 def install_user_hooks() -> None:
-    """Give the code its hooks back, just before it runs."""
+    """Install the code's own hooks, just before it runs."""
     trace, profile = _user_hooks
     if trace is not None:
         sys.settrace(trace)
@@ -42,7 +42,7 @@ def remove_user_hooks(
     getprofile: Any = sys.getprofile,
     setprofile: Any = sys.setprofile,
 ) -> None:
-    """Put back deleted builtins, and take the code's hooks off. Uses nothing that could be gone."""
+    """Put back deleted builtins and remove the code's hooks. Uses nothing that the code can delete."""
     hooks[0] = gettrace()
     if hooks[0] is not None:
         settrace(None)
@@ -55,12 +55,12 @@ def remove_user_hooks(
 
 
 def discard_user_hooks() -> None:
-    """Do the same after code that is no cell's, and ran without the cells' hooks: those it has set go."""
+    """Do the same after code of objects (a `__reduce__`), which runs without hooks: drop those it has set."""
     remove_user_hooks(hooks=[None, None])
 
 
 class PristineBuiltins:
-    """A time in which the builtins are as they were: importing, and much of the library, need them.
+    """A context in which the builtins are as they were, which imports and much of the library need.
 
     What the code has put in their place is back afterwards.
     """
@@ -68,14 +68,14 @@ class PristineBuiltins:
     __slots__ = ("_replaced",)
 
     def __enter__(self) -> None:
-        """Put ours back."""
+        """Put the remembered builtins back."""
         self._replaced = {
             name: _live[name] for name in _saved if name in _live and _live[name] is not _saved[name]
         }
         _live.update(_saved)
 
     def __exit__(self, *_: object) -> None:
-        """Put theirs back."""
+        """Put the code's replacements back."""
         _live.update(self._replaced)
 
 

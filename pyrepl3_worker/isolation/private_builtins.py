@@ -1,14 +1,15 @@
-"""Builtins of the worker's own: what the code makes of `builtins.len` holds for its own modules alone.
+"""A private copy of the builtins for the worker: a `builtins.len` that the code replaces is not in it.
 
 A function looks builtins up in the dict that its module had for them when the function was made. The
-modules that the worker stands on get a copy, before the code comes, and never hear of a replacement.
+modules that the worker uses get a copy before any code runs, and so never see a replacement.
 """
 
-# What is imported here is there too early to get builtins of its own; these are there anyway.
+# What is imported here is imported too early to get the copy; these two are imported already.
 import builtins
 import sys
 from importlib.machinery import PathFinder, SourceFileLoader
 
+# For annotations alone. `typing` would be imported before it can get the copy, with all that it imports.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ _FOUNDATIONS = frozenset(
         "weakref",
     }
 )  # fmt: skip
-"""None of these opens, prints or asks anything on behalf of the code, which may replace `open` for a test."""
+"""None of these opens, prints or asks anything for the code, which may replace `open` for a test."""
 _private_builtins = dict(vars(builtins))
 
 
@@ -46,6 +47,6 @@ class _Finder:
 
 
 def install() -> None:
-    """See to the foundations that are imported from now on."""
+    """Give the copy to each of these modules that is imported from now on."""
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)
