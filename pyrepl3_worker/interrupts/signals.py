@@ -109,10 +109,10 @@ _SAFE_POINT: Final = _do_nothing.__code__
 
 
 class WakeupSignal:
-    """The wake-up signal's handler: calls the session back when user code holds the loop's thread."""
+    """The wake-up signal's handler: calls the session when user code holds the loop's thread."""
 
     def __init__(self, timers: TimerThread, handler: Callable[[CodeType, FrameType | None], None]) -> None:
-        """Call `handler` when user code runs, with the `runs_user_code` function and the interrupted frame."""
+        """Call `handler` with the `runs_user_code` function and the interrupted frame when user code runs."""
         self._timers = timers
         self._handler = handler
         self._thread = threading.main_thread().ident

@@ -2,9 +2,9 @@
 
 session               routes each message to its handler, runs cells in order
 result_messages       a cell's outcome as `Result` or `Error`
-queries               ping, stats, complete, inspect; answered while code runs
+queries               ping, stats, complete, inspect; answered at once, whatever runs
 checkpoint_requests   checkpoint and restore
 patched_functions     `input`, `time.sleep`, `os.write`, … as the code sees them
-process_limits        memory and CPU limits of the process
+process_limits        the memory limit, and the process's memory and CPU time
 repair                puts recursion limit, builtins and standard fds back after a cell
 """

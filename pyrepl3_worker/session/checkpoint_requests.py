@@ -1,4 +1,4 @@
-"""Checkpoints and restores as the session meets them: always answered, whatever the objects' code does."""
+"""Answers checkpoint and restore requests, whatever the code of the saved objects does."""
 
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,12 @@ from pyrepl3_worker.session.queries import HIDDEN_NAMES
 from pyrepl3_worker.session.repair import Repair
 from pyrepl3_worker.wire.transport import FrameSender
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded by the first checkpoint: a worker's start does without pickle and ast
     from pyrepl3_worker.checkpoint.checkpointer import Checkpointer
 
 
 class CheckpointRequests:
-    """Has a session's checkpoints taken and restored, between two executions."""
+    """Creates and restores a session's checkpoints, between two executions."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class CheckpointRequests:
         writer: FrameSender,
         max_bytes: int,
     ) -> None:
-        """Load nothing yet. `max_bytes` is the longest frame."""
+        """Load nothing yet. `max_bytes` is the length of the longest frame."""
         self._namespace = namespace
         self._canceller = canceller
         self._timers = timers
@@ -39,7 +39,7 @@ class CheckpointRequests:
         self._checkpointer: Checkpointer | None = None
 
     def answer(self, message: Checkpoint | Restore) -> None:
-        """Do what is asked, on the loop's thread, and say how it went."""
+        """Create or restore a checkpoint, on the loop's thread, and send the answer."""
         with PristineBuiltins():
             self._answer(message)
 
@@ -56,7 +56,7 @@ class CheckpointRequests:
                 answer = checkpointer.restore(message)
         except LocalProtocolError as error:
             answer = _error_answer(message, str(error))
-        except Exception as error:  # no memory, say: whoever asked must not wait for ever
+        except Exception as error:  # no memory, for example: the client must not wait for ever
             answer = _error_answer(message, f"it failed: {type_name(error)}: {error}")
         finally:
             self._repair.recursion_limit()

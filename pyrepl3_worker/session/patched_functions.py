@@ -1,6 +1,6 @@
-"""Stand-ins that the code gets for a few functions that could not work, or not be stopped, otherwise.
+"""Patched functions: the few that would not work in a worker, or could not be cancelled, as they are.
 
-Each says why. Nothing else of the interpreter is touched.
+Each says why. Nothing else of the interpreter is changed.
 """
 
 import asyncio
@@ -26,40 +26,40 @@ from pyrepl3_worker.output.streams import OutputStream
 _OUTPUT_FDS: Final = (1, 2)
 _THREAD_POOL_MODULE: Final = "concurrent.futures.thread"
 _INTERPRETER_POOL_MODULE: Final = "concurrent.futures.interpreter"
-"""Since Python 3.14. Their work runs where there is neither a flow nor anything to call."""
+"""Since Python 3.14. Their work runs in interpreters that have neither a call path nor host calls."""
 
 
 class StdinStream(io.TextIOBase):
-    """`sys.stdin` of the code: each line is asked for as `input()` does."""
+    """The code's `sys.stdin`: each line is asked for as `input()` does."""
 
     encoding = "utf-8"
     errors = "strict"
 
     def __init__(self, ask: Callable[[str, bool], str]) -> None:
-        """`ask(prompt, password)` gives a line without its newline, or raises EOFError."""
+        """`ask(prompt, password)` returns a line without its newline, or raises EOFError."""
         super().__init__()
         self._ask = ask
         self._rest = ""
 
     @property
     def name(self) -> str:
-        """As the interpreter's own stream is called."""
+        """The name of the interpreter's own stream."""
         return "<stdin>"
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
-        """Fd 0, which reads as empty."""
+        """Return 0, an fd that reads as empty."""
         return 0
 
     def isatty(self) -> bool:
-        """No."""
+        """Return False."""
         return False
 
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
-        """Give one line with its newline, or an empty text at the end of file."""
+        """Return one line with its newline, or an empty text at the end of file."""
         if not self._rest:
             try:
                 self._rest = self._ask("", False) + "\n"
@@ -71,7 +71,7 @@ class StdinStream(io.TextIOBase):
         return line
 
     def read(self, size: int | None = -1, /) -> str:
-        """Give everything up to the end of file, or up to `size` characters."""
+        """Return everything up to the end of file, or up to `size` characters."""
         text = ""
         while size is None or size < 0 or len(text) < size:
             line = self.readline(-1 if size is None or size < 0 else size - len(text))
@@ -81,11 +81,11 @@ class StdinStream(io.TextIOBase):
         return text
 
     def close(self) -> None:
-        """Stay open: `exit()` closes stdin on its way."""
+        """Stay open: `exit()` closes stdin."""
 
 
 def make_input(calls: HostCaller, output: OutputCollector) -> Callable[..., Any]:
-    """`input`: asks the parent, for there is no terminal."""
+    """Make `input`, which asks the client, since there is no terminal."""
 
     def input(prompt: object = "", /) -> Any:  # noqa: A001 - its name in tracebacks and help()
         """Ask for a line. In a coroutine, `await input(...)` lets other tasks go on meanwhile."""
@@ -96,7 +96,7 @@ def make_input(calls: HostCaller, output: OutputCollector) -> Callable[..., Any]
 
 
 def make_getpass(calls: HostCaller, output: OutputCollector) -> Callable[..., Any]:
-    """`getpass.getpass`: the original would warn that it can't switch the echo off."""
+    """Make `getpass.getpass`: the original would warn that it can't switch the echo off."""
 
     def getpass(prompt: str = "Password: ", stream: object = None, **options: object) -> Any:
         """Ask for a line that should not be shown while it is typed."""
@@ -116,7 +116,7 @@ def _sleep_on_loop_thread(seconds: float) -> None:
 
 
 def make_sleep(calls: HostCaller) -> Callable[[float], None]:
-    """`time.sleep`: on the blocking thread the original can't be woken, for signals reach the main one."""
+    """Make `time.sleep`: signals, which reach the main thread alone, can't wake the original elsewhere."""
 
     @wraps(_original_sleep)
     def sleep(seconds: float, /) -> None:
@@ -129,7 +129,7 @@ def make_sleep(calls: HostCaller) -> Callable[[float], None]:
 
 
 def make_write(output: OutputCollector) -> Callable[[int, Any], int]:
-    """`os.write`: to fds 1 and 2, it keeps its place among what is printed."""
+    """Make `os.write`, which keeps what it writes to fds 1 and 2 in order with what is printed."""
     original = os.write
 
     @wraps(original)
@@ -145,7 +145,7 @@ def make_write(output: OutputCollector) -> Callable[[int, Any], int]:
 
 
 def inherit_call_path() -> None:
-    """`threading.Thread`: a thread belongs to the flow that started it (as tasks do already)."""
+    """Patch `Thread.start`: a thread gets a child of the call path that started it, as tasks do."""
     original = threading.Thread.start
 
     @wraps(original)
@@ -163,11 +163,11 @@ def inherit_call_path() -> None:
 
 
 def _inherit_call_path_in_pools() -> object:
-    """`ThreadPoolExecutor.submit`: a piece of work belongs to the flow that submits it, not to its thread.
+    """Patch `ThreadPoolExecutor.submit`: work gets a child of the call path that submits it.
 
-    That thread may be from an earlier cell, and which one takes the work is a matter of chance. Called when
-    the process's first pool starts its first thread, whose own flow does for the work it is started for:
-    the module takes its time to import, and most code never needs it.
+    Its thread may be from an earlier cell, and which thread takes the work is a matter of chance. Called
+    when the process's first pool starts its first thread, whose own path serves for its first work: the
+    module is slow to import, and most code never needs it.
     """
     pool = sys.modules[_THREAD_POOL_MODULE].ThreadPoolExecutor
     original = pool.submit
@@ -178,7 +178,7 @@ def _inherit_call_path_in_pools() -> object:
         if path is None or type(self).__module__ == _INTERPRETER_POOL_MODULE:
             return original(self, fn, *args, **kwargs)
         work = _FunctionInCallPath(path.child(), fn)
-        # A thread that this may start has no place: another time, one that is there takes the work.
+        # A thread that this may start gets no path: in a replay an existing one may take the work.
         token = current_path.set(None)
         try:
             return original(self, work, *args, **kwargs)
@@ -190,7 +190,7 @@ def _inherit_call_path_in_pools() -> object:
 
 
 class _FunctionInCallPath:
-    """A function that sets its flow first. A class, so that it shows what it is and holds no closure."""
+    """A function that is called on a call path. A class, so that it needs no closure."""
 
     def __init__(self, path: CallPath, function: Callable[..., Any]) -> None:
         self._path = path
@@ -198,13 +198,13 @@ class _FunctionInCallPath:
 
     @property
     def __call__(self) -> Callable[..., Any]:
-        """What is called in place of this, where it is called: so no frame of ours is in tracebacks."""
+        """The function itself, once the path is set: so no frame of the worker is in tracebacks."""
         current_path.set(self._path)
         return self._function
 
 
 class _ThreadInCallPath:
-    """A thread's `run`, with its flow set."""
+    """A thread's `run`, called on a call path."""
 
     def __init__(self, path: CallPath, thread: threading.Thread) -> None:
         self._path = path
@@ -212,14 +212,14 @@ class _ThreadInCallPath:
 
     @property
     def __call__(self) -> Callable[[], None]:
-        """As above."""
+        """The thread's `run`, once the path is set."""
         del self._thread.run  # the class's own again, and no reference cycle left
         current_path.set(self._path)
         return self._thread.run
 
 
 def install_patches(calls: HostCaller, output: OutputCollector, coordinator: EventLoopCoordinator) -> None:
-    """Put all of them in their places."""
+    """Install all patched functions and the code's standard streams."""
     builtins.input = make_input(calls, output)
     getpass_module.getpass = make_getpass(calls, output)
     time.sleep = make_sleep(calls)

@@ -1,4 +1,4 @@
-"""Questions that are answered at once, whatever runs: completion, inspection, life and metrics."""
+"""Requests that are answered at once, whatever runs: complete, inspect, ping and stats."""
 
 from collections.abc import Callable
 from typing import Final
@@ -26,7 +26,7 @@ HIDDEN_NAMES: Final = MODULE_KEYS | ENGINE_INTERNALS | {"_last_exception", "exit
 
 
 class Queries:
-    """Answers from what is there, without running any of the code."""
+    """Answers from the namespace and the executor as they are, without running the user's code."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Queries:
         writer: FrameSender,
         count_queued: Callable[[], int],
     ) -> None:
-        """`waiting` gives how many requests have not reached the executor yet."""
+        """`count_queued` returns how many executions have not reached the executor yet."""
         self._namespace = namespace
         self._executor = executor
         self._output = output
@@ -44,19 +44,19 @@ class Queries:
         self._count_queued = count_queued
 
     def complete(self, message: Complete) -> None:
-        """Say what could stand at the cursor."""
+        """Send the completions at the cursor."""
         with PristineBuiltins():
             try:
-                # Not loaded before it is asked for, here and below: start-up stays lean.
+                # Imported by the first request, here and below, to keep the worker's start fast.
                 from pyrepl3_worker.inspection.completion import complete
 
                 answer = complete(self._namespace.namespace, message)
-            except Exception:  # a library that the code has broken (`os.stat`, replaced for a test)
+            except Exception:  # the code has broken a library (`os.stat`, replaced for a test)
                 answer = Completions(request_id=message.request_id)
         self._writer.send(answer)
 
     def inspect(self, message: Inspect) -> None:
-        """Say what is known of a name, or of all."""
+        """Send what is known of a name, or of all names."""
         with PristineBuiltins():
             try:
                 from pyrepl3_worker.inspection.completion import inspect
@@ -67,7 +67,7 @@ class Queries:
         self._writer.send(answer)
 
     def ping(self, message: Ping) -> None:
-        """Give a sign of life."""
+        """Send a `pong`: memory, CPU time, queue and the running execution."""
         running = self._executor.running
         self._writer.send(
             Pong(
@@ -80,7 +80,7 @@ class Queries:
         )
 
     def stats(self, message: GetStats) -> None:
-        """Give the session's metrics."""
+        """Send the session's metrics."""
         metrics, cache, manager = (
             self._executor.metrics,
             self._executor.compiler.cache,

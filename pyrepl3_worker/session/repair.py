@@ -1,4 +1,4 @@
-"""Mends, after each execution, what code may have broken that the worker itself stands on."""
+"""Puts back, after each execution, what the code may have broken and the worker needs itself."""
 
 import sys
 from typing import Any, Final
@@ -12,26 +12,30 @@ _getrecursionlimit: Final = sys.getrecursionlimit
 
 
 class Repair:
-    """Knows how things were when the session began."""
+    """Knows the state that the session began with, and puts parts of it back."""
 
     def __init__(self, stdio: Stdio, wakeup: WakeupSignal, namespace: dict[str, Any]) -> None:
-        """Take note of the recursion limit as it is now."""
+        """Remember the recursion limit as it is now."""
         self._stdio = stdio
         self._wakeup = wakeup
         self._namespace = namespace
         self._recursion_limit = sys.getrecursionlimit()
 
     def recursion_limit(self) -> None:
-        """Put back a recursion limit that leaves our own calls no room; the first thing that is needed."""
+        """Put back a recursion limit that is too low for the worker's own calls. Must be done first."""
         if _getrecursionlimit() < _MIN_RECURSION_LIMIT:
             sys.setrecursionlimit(self._recursion_limit)
 
     def standard_fds(self) -> bool:
-        """Reopen closed standard fds; say whether something may wait in the capture pipes (no is sure)."""
+        """Reopen closed standard fds.
+
+        Returns:
+            Whether something may wait in the capture pipes. False is certain.
+        """
         return self._stdio.repair()
 
     def builtins(self) -> None:
-        """Put back what else no cell can do without: its builtins, the doorbell.
+        """Put back what every cell needs: the namespace's builtins and the wake-up signal's handler.
 
         What the code has replaced on purpose (`builtins.print`, fd 1) stays as it is.
         """

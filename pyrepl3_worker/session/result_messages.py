@@ -1,4 +1,7 @@
-"""Outcomes as wire messages. `show` and `explain` run where the code runs: it may hang in its `__repr__`."""
+"""ResultEncoder: outcomes as wire messages.
+
+`encode_value` and `encode_error` run where the code runs, so that a `__repr__` that hangs can be cancelled.
+"""
 
 from asyncio import CancelledError  # by name: the code may replace asyncio's own
 from collections.abc import Callable
@@ -30,7 +33,7 @@ from pyrepl3_worker.rendering.reprs import bounded_repr, type_name
 _RESERVE_BYTES: Final = 8 * 1024 * 1024
 _ENVELOPE_BYTES: Final = 256
 _ENVELOPE_OBJECTS: Final = 256
-"""Room in a frame for what stands beside the value and the texts of a `result`."""
+"""Room in a frame for the fields of a `result` other than its value and texts."""
 
 
 _NUMBER_NAMES: Final[dict[type, str]] = {int: "int", float: "float", bool: "bool"}
@@ -38,7 +41,7 @@ _INT64_BOUND: Final = 2**63
 
 
 class EncodedValue(NamedTuple):
-    """A value, prepared for its `result`."""
+    """A value in the form that a `result` carries."""
 
     value: Value
     repr: str
@@ -51,10 +54,10 @@ _ENCODED_NO_VALUE: Final = EncodedValue(msgspec.UNSET, "", "", False)
 
 
 class ResultEncoder:
-    """Makes the `result` or `error` of an execution."""
+    """Makes the `result` or `error` message of an execution."""
 
     def __init__(self, config: ExecutorConfig) -> None:
-        """Keep to the config's bounds."""
+        """Keep to the config's bounds, and reserve memory under a memory limit."""
         self._config = config
         # Each character may take four bytes: so they are half of a frame at most, and the name a tenth.
         self._max_repr_chars = min(config.max_repr_chars, config.max_frame_bytes // 8)
@@ -63,9 +66,9 @@ class ResultEncoder:
         self._refill_reserve()
 
     def _refill_reserve(self) -> None:
-        """Set aside, under a memory limit, what it takes to describe that the limit was hit.
+        """Reserve, under a memory limit, the memory that it takes to describe that the limit was hit.
 
-        The pages are never touched, so this costs no memory but the right to it.
+        The pages are never touched, so they count towards the limit and use no memory.
         """
         if self._config.max_memory_usage is not None and self._memory_reserve is None:
             with suppress(MemoryError):
@@ -73,7 +76,7 @@ class ResultEncoder:
 
     @runs_user_code
     def encode_value(self, execution: WorkerExecution, value: Any) -> "EncodedValue":
-        """Prepare a value: MessagePack where it has that form, and always a repr."""
+        """Encode a value: as MessagePack where it has that form, and always as a repr."""
         if value is None:
             return _ENCODED_NONE
         if value is NO_VALUE:
@@ -81,7 +84,7 @@ class ResultEncoder:
         kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType] - of anything
         name = _NUMBER_NAMES.get(kind)
         if name is not None and -_INT64_BOUND < value < _INT64_BOUND:
-            # What `bounded_repr` would say too: even the least bound has room for it.
+            # The same text as `bounded_repr`'s: even the smallest bound has room for it.
             return EncodedValue(encode_value(value), repr(value), name, False)
         text, truncated = bounded_repr(value, self._max_repr_chars)
         name = bounded_text(type_name(value), self._max_name_chars)
@@ -100,7 +103,7 @@ class ResultEncoder:
 
     @runs_user_code
     def encode_error(self, execution: WorkerExecution, error: BaseException) -> Error:
-        """Make the `error` of an exception."""
+        """Encode an exception as an `error` message."""
         kind = self._kind(execution, error)
         if issubclass(type(error), MemoryError):
             self._memory_reserve = None
@@ -146,7 +149,7 @@ class ResultEncoder:
         return "exception"
 
     def make_message(self, execution: WorkerExecution, outcome: CellOutcome) -> Result | Error:
-        """Give the one message that ends an execution."""
+        """Return the one message that ends an execution."""
         if self._memory_reserve is None and self._config.max_memory_usage is not None:
             self._refill_reserve()
         encoded: EncodedValue | Error | None = outcome.encoded
@@ -179,7 +182,7 @@ class ResultEncoder:
     def make_too_large_error(
         self, execution: WorkerExecution, outcome: CellOutcome, error: LocalProtocolError
     ) -> Error:
-        """Give what fits even a small `max_frame_bytes` when an outcome does not: an error, shortened."""
+        """Return a shortened error for an outcome that does not fit `max_frame_bytes`."""
         message = self.make_message(execution, outcome)
         if isinstance(message, Error):
             fitting = shorten_error(message, self._config.max_frame_bytes)
@@ -203,7 +206,7 @@ def _utf8_size(text: str) -> int:
 def make_lazy_display(
     send: Callable[[FromWorker], None], current_id: Callable[[], str | None]
 ) -> Callable[..., Any]:
-    """Give the code's `display`, of which all but the name is imported when it is first called."""
+    """Return the code's `display` function, whose implementation is imported by its first call."""
 
     def display(*objects: Any, **options: Any) -> Any:
         """Show objects richly: as HTML, an image, … whatever they offer."""

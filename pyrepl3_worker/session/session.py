@@ -1,4 +1,4 @@
-"""The session: one loop, one reader, and a table from message type to handler."""
+"""WorkerSession: the worker's event loop, and a table from message type to handler."""
 
 import asyncio
 import os
@@ -58,13 +58,13 @@ from pyrepl3_worker.wire.transport import FrameReader, FrameSender
 # The words are fixed by the protocol. "doorbell" is the wire's name for the wake-up signal.
 FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
 _MAX_LOOP_ERRORS: Final = 1000
-"""Exceptions that may strike the loop itself before it is taken to be broken."""
+"""How many exceptions may be raised in the loop's own code before the session ends."""
 _EXIT_GRACE_SECONDS: Final = 2.0
 _CODE_SHARE_OF_GRACE: Final = 0.9  # of the grace; what is left is for exit handlers
 
 
 class WorkerSession:
-    """Serves one parent. Made by `open_session` in `__main__`, once `hello` has come."""
+    """Serves one client. Made by `startup.serve` when `hello` has arrived."""
 
     def __init__(
         self,
@@ -74,7 +74,15 @@ class WorkerSession:
         reader: FrameReader,
         early_messages: list[ToWorker],
     ) -> None:
-        """Get everything ready and say so. `waiting` came together with `hello`."""
+        """Set up the process and send `ready`.
+
+        Args:
+            hello: the client's first message.
+            loop: the session's loop, which does not run yet.
+            stdio: the worker's fds.
+            reader: reads the client's messages.
+            early_messages: messages that arrived together with `hello`.
+        """
         config = hello.config
         self._loop = loop
         self._stdio = stdio
@@ -152,7 +160,7 @@ class WorkerSession:
         snapshot()
         confinement = in_force.active()
         if config.max_memory_usage is not None:
-            # A thread's stack counts too, so it must be there before memory can run short.
+            # A thread's stack counts too, so it must exist before memory can run short.
             self._timers.start()
             limit_memory(config.max_memory_usage)
             confinement.append("memory")
@@ -172,16 +180,16 @@ class WorkerSession:
 
     @runs_loop
     def run(self) -> None:
-        """Serve until the session ends."""
+        """Run the loop until the session ends."""
         while not self._stopping:
             try:
-                # Code may stop the loop under us; it goes on.
+                # Code may stop the loop; it is started again.
                 self._loop.run_forever()
             except (KeyboardInterrupt, SystemExit):
-                # A task of the code raised it; asyncio lets these two through, and has noted it there.
+                # A task of the code raised it. asyncio lets these two through, and has set it on the task.
                 continue
             except BaseException as error:
-                # A signal handler of the code's, say, that struck while the loop was at rest.
+                # For example from a signal handler of the code that ran while the loop was idle.
                 self._loop_errors += 1
                 if self._loop_errors > _MAX_LOOP_ERRORS:
                     raise
@@ -189,13 +197,13 @@ class WorkerSession:
                 self._output.flush()
 
     def run_exit_handlers(self) -> None:
-        """Let go: exit handlers run, for a moment, and all output goes out."""
+        """Kill the child processes, run exit handlers for a limited time, and send all output."""
         import atexit
 
         self._timers.call_later(_EXIT_GRACE_SECONDS, lambda: os._exit(0))
         kill_children(0.0)
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportAttributeAccessIssue] - the interpreter's own finalization would wait for the code's threads
-        # The parent may have gone already.
+        # The client may be gone already.
         with suppress(OSError):
             self._output.flush()
 
@@ -215,7 +223,7 @@ class WorkerSession:
             self._on_unreadable(error)
             return
         if messages is None:
-            # The parent has closed its end, or is gone.
+            # The client has closed its end, or is gone.
             self._loop.remove_reader(self._reader.fd)
             self._on_shutdown(Shutdown(reason="end of stream", grace=_EXIT_GRACE_SECONDS))
             return
@@ -228,14 +236,14 @@ class WorkerSession:
             self._handlers[type(message)](message)
 
     def read_messages(self) -> None:
-        """In the doorbell's handler, while code holds this thread: read, and start nothing now."""
+        """Read messages in the wake-up signal's handler, while code holds this thread; start nothing now."""
         self._read_and_dispatch()
         if self._requests:
-            # The fd will not call again for what has been read.
+            # The loop will not report the fd again for what has been read.
             self._loop.call_soon_threadsafe(self._start_requests)
 
     def _wait_and_dispatch(self) -> None:
-        """Block this thread, in a call of the code's, until something has come; dispatch it."""
+        """Block this thread, for a host call of the code, until messages arrive; dispatch them."""
         self._executor.canceller.raise_if_cancelled()
         wait_readable(self._reader.poller)
         self._read_and_dispatch()
@@ -256,12 +264,12 @@ class WorkerSession:
     # --- handlers ------------------------------------------------------------------------------------
 
     def _start_requests(self) -> None:
-        """Start what has come, in order. Checkpoints wait until what came before them is done."""
+        """Start requests in order. Checkpoints wait until the executions before them have ended."""
         self._starting = True
         try:
             while self._requests and self._start_first_request():
                 if self._executor.coroutine_manager.tasks and self._requests:
-                    # They too have a turn between two cells.
+                    # The code's tasks have a turn between two cells.
                     self._writer.flush()
                     self._loop.call_soon(self._start_requests)
                     return
@@ -272,7 +280,7 @@ class WorkerSession:
         return sum(isinstance(message, Execute) for message in self._requests)
 
     def _start_first_request(self) -> bool:
-        """Start what is first; False if it has to wait."""
+        """Start the first request; return False if it has to wait."""
         requests, executor = self._requests, self._executor
         message = requests[0]
         if isinstance(message, Execute):
@@ -317,7 +325,7 @@ class WorkerSession:
         self._loop.call_later(message.grace * _CODE_SHARE_OF_GRACE, self._loop.stop)
 
     async def _finish_tasks_and_stop(self, cancelled: set[Task[Any]]) -> None:
-        """Wait for what was cancelled, then stop the loop."""
+        """Wait for everything that was cancelled, then stop the loop."""
         await self._executor.canceller.wait_ended()
         self._executor.coroutine_manager.cleanup(
             cancelled
@@ -333,7 +341,7 @@ class WorkerSession:
         )
 
     def _on_unreadable(self, error: RemoteProtocolError) -> None:
-        """End, and say why once: code that waits for an answer here would read on for ever."""
+        """End the session and send the reason once: code that waits for an answer would wait for ever."""
         if self._loop.remove_reader(self._reader.fd):
             self._send_protocol_error(f"unreadable: {error}")
             self._timers.call_later(_EXIT_GRACE_SECONDS, lambda: os._exit(0))  # whatever the code does
@@ -345,28 +353,28 @@ class WorkerSession:
     # --- the executor's host -------------------------------------------------------------------------
 
     def execution_started(self, execution: WorkerExecution) -> None:
-        """Attribute what is written without a flow of its own."""
+        """Attribute output and calls that have no call path to this execution."""
         self._output.start_execution(execution)
         self._host_caller.running = execution
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
-        """Prepare a value for its `result`."""
+        """Encode a value for its `result`."""
         return self._encoder.encode_value(execution, value)
 
     def encode_error(self, execution: WorkerExecution, error: BaseException) -> Any:
-        """Prepare an exception for its `error`."""
+        """Encode an exception for its `error`."""
         return self._encoder.encode_error(execution, error)
 
     def flush_held_results(self) -> None:
-        """Let go of the results that were held back for those after them."""
+        """Send the results that were held back to be sent together with later ones."""
         self._writer.flush()
 
     def interrupt_blocking(self, interrupt: Interrupt) -> bool:
-        """Wake the blocking thread from an `input()`, a call or a sleep; say whether it was in one."""
+        """Wake the blocking thread from a host call or a sleep; return whether it was in one."""
         return self._host_caller.interrupt_blocking(interrupt)
 
     def execution_ended(self, execution: WorkerExecution) -> None:
-        """Send what was written, and see whether more waits in the capture pipes."""
+        """Send what was written, and check whether more waits in the capture pipes."""
         self._repair.recursion_limit()
         if "matplotlib.pyplot" in sys.modules:
             from pyrepl3_worker.rendering.display import flush_figures
@@ -376,18 +384,18 @@ class WorkerSession:
         self._output.finish_execution(execution)
         if self._repair.standard_fds():
             execution.captured = True
-            # A parent that has sent nothing more drains when it takes the result, and so before it can.
+            # Unless more requests wait, the client drains the pipes when it takes the result.
             followed = self._requests or self._executor.queued or self._reader.is_readable()
             execution.undrained = not (followed and self._output.wait_until_captured_is_read())
         self._output.running = self._host_caller.running = None
 
     def repair(self) -> None:
-        """Mend what the code may have broken; send what finalizers wrote while its outcome was sent."""
+        """Repair what the code may have broken; send what finalizers wrote while its outcome was sent."""
         self._repair.builtins()
         self._output.flush_deferred()
 
     def _send_outcome(self, execution: WorkerExecution, outcome: CellOutcome) -> None:
-        """Send the one `result` or `error` of an execution; held for the next one's if that follows now."""
+        """Send the `result` or `error` of an execution, held back if another execution follows at once."""
         message = self._encoder.make_message(execution, outcome)
         hold = not execution.captured and self._executor.running is None
         hold = hold and bool(self._requests or self._executor.queued)
@@ -398,7 +406,7 @@ class WorkerSession:
         if self._requests and not self._starting and self._executor.running is None:
             self._loop.call_soon(self._start_requests)
 
-    # --- odds and ends -------------------------------------------------------------------------------
+    # --- helpers -------------------------------------------------------------------------------------
 
     def _send_after_output(self, message: FromWorker) -> None:
         self._output.flush()
@@ -409,7 +417,7 @@ class WorkerSession:
         return None if running is None else running.execution_id
 
     def _after_fork_in_child(self) -> None:
-        """In a child that the code forked: be nobody's worker."""
+        """Detach a child process that the code forked: it must not act as a worker."""
         self._stdio.detach()
         self._executor.forked = True
         self._host_caller.forked = True

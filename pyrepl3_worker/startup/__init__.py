@@ -1,4 +1,4 @@
 """From the command line to a running session.
 
-serve   claims the fds, confines the process, runs the session
+serve   waits for `hello` on the claimed fds, then runs the session
 """

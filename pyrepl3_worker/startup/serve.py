@@ -1,4 +1,4 @@
-"""From claimed fds to a running session."""
+"""Waits for `hello` on the claimed fds, then runs the session."""
 
 import asyncio
 import ctypes
@@ -20,32 +20,38 @@ from pyrepl3_worker.wire.transport import FrameReader, FrameSender
 
 _PR_SET_PDEATHSIG: Final = 1
 _EXIT_PROTOCOL_ERROR: Final = 70
-"""EX_SOFTWARE of sysexits.h: the parent did not speak the protocol."""
+"""EX_SOFTWARE of sysexits.h: the client did not speak the protocol."""
 
 
 def die_with_parent(parent: int | None) -> None:
     """Have the kernel kill this process when the parent's thread that started it ends.
 
-    The end of stdin tells the same, but nobody reads it while code computes.
+    The end of stdin tells the same, but is not read while code computes.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
-        # It went before the kernel knew.
+        # The parent ended before the kernel knew of it.
         os._exit(0)
 
 
 def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
-    """Wait for `hello`, then serve the session; ends the process."""
+    """Wait for `hello`, serve the session, and end the process.
+
+    Args:
+        stdio: the worker's fds.
+        parent: pid of the process that started this one, if known.
+        warm: modules to import before `hello`.
+    """
     die_with_parent(parent)
     faulthandler.enable(stdio.stderr, all_threads=True)
     # Python's own stdin object would read from /dev/null; code gets a better one with `hello`.
     sys.path.insert(0, "")
-    # As interactively. Ours would be taken for the code's arguments (argparse, unittest.main).
+    # As in interactive Python. The worker's own would be taken for the code's (argparse, unittest.main).
     sys.argv[:] = [""]
     _import_warm_modules(warm, stdio)
     with avoid_low_fds(stdio.null):
         loop = asyncio.SelectorEventLoop()
-    # Code that sets time still for a test (`time.monotonic`) is not to stop us too.
+    # Code that replaces `time.monotonic` for a test must not stop the loop's clock.
     vars(loop)["time"] = monotonic
     asyncio.set_event_loop(loop)
     reader = FrameReader(stdio.reader, DEFAULT_MAX_FRAME_BYTES)

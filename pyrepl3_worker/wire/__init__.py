@@ -2,5 +2,5 @@
 
 transport   the only reads and writes of the protocol
 stdio       moves fds 0 and 1 out of the code's reach, captures 1 and 2
-busy_poll   looks for the next message for a moment before it sleeps
+busy_poll   polls for the next message for a moment before the loop sleeps
 """

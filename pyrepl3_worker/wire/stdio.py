@@ -1,4 +1,4 @@
-"""Takes the process's standard fds before anything can print.
+"""Stdio: moves the process's standard fds away before anything can print.
 
 The protocol's fds move to high numbers, close-on-exec, where code that closes or writes to "all"
 low fds does not meet them. Fd 0 becomes /dev/null; fds 1 and 2 become the capture pipes.
@@ -27,30 +27,30 @@ class Stdio(msgspec.Struct, frozen=True):
     """The fds of a worker, all but 0, 1 and 2 above the reach of careless code."""
 
     reader: int
-    """Frames from the parent; non-blocking."""
+    """Frames from the client; non-blocking."""
     writer: int
-    """Frames to the parent."""
+    """Frames to the client."""
     stderr: int
-    """The original stderr."""
+    """The original stderr, for the worker's own messages."""
     null: int
-    """/dev/null, kept for mending fd 0."""
+    """/dev/null, kept to reopen fd 0."""
     captured: tuple[int, int]
-    """Write ends behind fds 1 and 2, kept for mending them and for asking what waits there."""
+    """Write ends behind fds 1 and 2, kept to reopen them and to ask what waits there."""
     drained: tuple[int, int] | None
-    """Read ends behind fds 1 and 2 when no parent drains them, so this process must."""
+    """Read ends behind fds 1 and 2 when the client does not drain them, so this process must."""
 
     unread_probes: tuple[int, int] | None
-    """Read ends behind fds 1 and 2 that nobody reads: they only tell that something waits for the parent.
+    """Read ends behind fds 1 and 2 that are never read: they only tell that something waits for the client.
     None where this process drains, or may not open them."""
 
     poller: select.poll
-    """Asks about fds 0, 1 and 2 and what is `heard` with one system call."""
+    """Checks fds 0, 1 and 2 and the `unread_probes` with one system call."""
 
     def repair(self) -> bool:
         """Reopen those of fds 0, 1 and 2 that the code has closed. A redirected one stays.
 
         Returns:
-            Whether something may wait in the capture pipes. False is sure.
+            Whether something may wait in the capture pipes. False is certain.
         """
         waits = self.unread_probes is None and self.drained is None
         for fd, event in self.poller.poll(0):
@@ -61,24 +61,24 @@ class Stdio(msgspec.Struct, frozen=True):
         return waits
 
     def detach(self) -> None:
-        """Let go of the protocol in a forked child: what it writes must never reach the parent."""
-        # The read ends too: a child that outlives the parent must find the pipes broken.
+        """Close the protocol in a forked child: what it writes must never reach the client."""
+        # The read ends too: a child that outlives the client must find the pipes broken.
         for fd in (self.reader, self.writer, *(self.unread_probes or ())):
             os.dup2(self.null, fd, inheritable=False)
 
 
 def private_fd_base() -> int:
-    """Give the lowest fd number that the loop's own fds may have."""
+    """Return the lowest fd number that the loop's own fds may have."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return _PRIVATE_FD_BASE if soft > 2 * _PRIVATE_FD_BASE or soft < 0 else soft // 2
 
 
 @contextmanager
 def _random_fd_base() -> Generator[int]:
-    """Give a random fd number, far from those in use, from which on fds may be opened inside.
+    """Yield a random fd number, far from those in use, from which on fds may be opened inside.
 
-    Best past RLIMIT_NOFILE's soft limit: an open fd stays usable when the limit drops below it, while
-    loops over "all" fds, which go by the limit, never get there.
+    It is past RLIMIT_NOFILE's soft limit if possible: an open fd stays usable when the limit drops below
+    it, while loops over "all" fds go by the limit and never reach it.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     top = _MAX_FD if hard < 0 else min(_MAX_FD, hard)
@@ -102,7 +102,7 @@ def claim_standard_fds(capture: tuple[int, int] | None) -> Stdio:
     """Move the protocol away and put the capture pipes in its place.
 
     Args:
-        capture: inherited write ends whose other ends the parent drains, or None to make pipes that
+        capture: inherited write ends whose other ends the client drains, or None to make pipes that
             this process drains.
     """
     with _random_fd_base() as base:
@@ -148,7 +148,7 @@ def claim_standard_fds(capture: tuple[int, int] | None) -> Stdio:
 
 
 def _open_read_ends(pipes: tuple[int, int], move: Callable[[int], int]) -> tuple[int, int] | None:
-    """Give the read ends of pipes whose write ends we hold, opened anew and moved; None if we may not."""
+    """Return read ends, opened anew and moved, of pipes by their write ends; None without permission."""
     opened: list[int] = []
     try:
         # The kernel's way to another end of a pipe; without /proc, or as another user, there is none.
@@ -164,7 +164,7 @@ def _open_read_ends(pipes: tuple[int, int], move: Callable[[int], int]) -> tuple
 
 @contextmanager
 def avoid_low_fds(null: int) -> Generator[None]:
-    """Make whatever is opened inside get a high fd number.
+    """Give a high number to every fd that is opened inside.
 
     For the loop's selector and wake-up socket, whose numbers cannot be asked for: code that closes
     fds 0 to 255 would stop the loop otherwise.

@@ -1,9 +1,9 @@
-"""The only reads and writes of frames: one ordered writer, one reader."""
+"""FrameSender and FrameReader: the only writes and reads of frames."""
 
 import select
 import threading
 from collections import deque
-from os import read, write  # by name: the code gets a stand-in for `os.write`, and may put in its own
+from os import read, write  # by name: `os.write` is patched for the code, which may replace it too
 from typing import Final
 
 from pyrepl3_schemas.codec import WorkerDecoder, encode
@@ -34,11 +34,15 @@ class FrameSender:
         self._held_bytes = 0
 
     def send(self, message: FromWorker, *, hold: bool = False) -> None:
-        """Write one message; or, with `hold`, together with the next (for many short ones in a row).
+        """Write one message, or hold it back to be written with the next one (for many short ones in a row).
+
+        Args:
+            message: what to write.
+            hold: whether to hold it back.
 
         Raises:
             LocalProtocolError: it does not encode or is too long; nothing was written.
-            BrokenPipeError: nobody reads any more.
+            BrokenPipeError: the client is gone.
         """
         frame = encode(message, self.max_frame_bytes)
         with self.lock:
@@ -51,7 +55,7 @@ class FrameSender:
                 self._write_held()
 
     def flush(self) -> None:
-        """Write what is being held."""
+        """Write what is held back."""
         if self._held:
             with self.lock:
                 self._write_held()
@@ -84,7 +88,7 @@ class FrameSender:
             while written < len(frame):
                 written += write(self._fd, view[written:])
         except BlockingIOError:
-            # Whoever spawned us made the pipe non-blocking, and part of the frame may be out.
+            # The process that started this one made the pipe non-blocking; part of the frame may be out.
             self._write_polling(frame, written)
 
     def _write_polling(self, frame: bytes, written: int) -> None:
@@ -107,15 +111,15 @@ class FrameReader:
         self.fd = fd
         self.decoder = WorkerDecoder(max_frame_bytes)
         self.poller: Final = select.poll()
-        """For a thread that has nothing else to do than to wait for more."""
+        """For a thread that blocks until something can be read."""
         self.poller.register(fd, select.POLLIN)
         self._read_size = _READ_BYTES
 
     def read(self) -> list[ToWorker] | None:
-        """Give the messages that are complete now; None at the end of the stream.
+        """Return the messages that are complete now; None at the end of the stream.
 
         Raises:
-            RemoteProtocolError: the parent sent something else than frames.
+            RemoteProtocolError: the client sent something other than frames.
         """
         try:
             data = read(self.fd, self._read_size)
@@ -128,7 +132,7 @@ class FrameReader:
         return self.decoder.feed(data)
 
     def is_readable(self) -> bool:
-        """Whether something has come that was not read yet."""
+        """Return whether bytes have arrived that were not read yet."""
         poller = select.poll()
         poller.register(self.fd, select.POLLIN)
         return bool(poller.poll(0))
