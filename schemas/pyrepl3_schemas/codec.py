@@ -1,4 +1,4 @@
-"""Frames to messages and back: the one place where bytes become exact types. Pure, like framing."""
+"""The codec: frames to messages and back. Only here do bytes become exact types. Pure, as framing is."""
 
 from typing import Any, Final
 
@@ -17,20 +17,25 @@ _raw = msgspec.msgpack.Decoder[msgspec.Raw](msgspec.Raw)
 _encode = msgspec.msgpack.Encoder().encode
 _pack = HEADER.pack
 
-# How deep msgspec goes is the interpreter's C recursion limit: it differs between versions, and with
-# what is on the stack. A value must survive the peer's stack too, inside a message, so it has to
+# How deep msgspec can nest is the interpreter's C recursion limit: it differs between versions, and with
+# what is on the stack. A value must be readable on the peer's stack too, inside a message, so it has to
 # leave this many levels free.
 _DEPTH_MARGIN: Final = b"\x91" * 256
 _SHALLOW_BYTES: Final = 512
-"""Bytes of a value that needs no look at its depth, since each level takes at least one."""
+"""A value of at most so many bytes is not checked for its depth: each level takes at least one byte."""
 
 
 def encode(message: Message, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> bytes:
-    """Give the whole frame, length included, of a message.
+    """Return the whole frame of a message, its length included.
+
+    Args:
+        message: what to send.
+        max_frame_bytes: bytes that the frame's body may have.
 
     Raises:
         LocalProtocolError: the message does not encode (text with lone surrogates, an integer over
-            64 bits), its frame would pass `max_frame_bytes`, or it holds more than `max_objects`.
+            64 bits), its frame would be longer than `max_frame_bytes`, or it holds more objects than
+            `object_limit.max_objects` allows.
     """
     try:
         # One copy more than `encode_into` a bytearray takes, and still twice as fast for small ones.
@@ -46,7 +51,7 @@ def encode(message: Message, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> 
 
 
 class _MessageDecoder[M]:
-    """Frames in, messages out; like `FrameDecoder`, broken for good by the first error."""
+    """Turns a stream of frames into messages. After an error it stays broken, as `FrameDecoder` does."""
 
     __slots__ = ("_decode", "frames")
 
@@ -56,20 +61,23 @@ class _MessageDecoder[M]:
 
     @property
     def error(self) -> RemoteProtocolError | None:
-        """What the stream is broken by, known before the next call raises it; else None.
+        """The error that the next call will raise; None if the stream is not broken.
 
-        A reader that looks here after each `feed` need not wait for bytes that may never come.
+        A reader that checks this after each `feed` need not wait for bytes that may never come.
         """
         return self.frames.error
 
     def feed(self, data: bytes) -> list[M]:
-        """Take the next bytes of the stream; give the messages that they complete.
+        """Add the next bytes of the stream; return the messages that they complete.
 
-        Messages that were whole before a bad one are given first; the error is in `error` then, and
-        comes with the next call (at once, when there are no such messages).
+        Complete messages before a bad one are returned first. The error is then in `error`, and the next
+        call raises it; if there are no such messages, this call does.
+
+        Args:
+            data: the bytes.
 
         Raises:
-            RemoteProtocolError: a bad length, or a body that is no message; names offset and reason.
+            RemoteProtocolError: a bad length, or a body that is not a message; names offset and reason.
         """
         frames = self.frames
         bodies = frames.feed(data)
@@ -91,37 +99,38 @@ class _MessageDecoder[M]:
         return messages
 
     def close(self) -> None:
-        """Say that the stream has ended.
+        """Mark the end of the stream.
 
         Raises:
-            RemoteProtocolError: it ended inside a frame, or had gone wrong before.
+            RemoteProtocolError: the stream ended inside a frame, or was broken before.
         """
         self.frames.close()
 
 
 class WorkerDecoder(_MessageDecoder[ToWorker]):
-    """What a worker reads."""
+    """Decodes what a worker reads."""
 
     def __init__(self, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
-        """Start at byte 0 of the stream to a worker."""
+        """Start at byte 0 of the stream to a worker; bodies may have `max_frame_bytes` bytes."""
         super().__init__(_to_worker, max_frame_bytes)
 
 
 class ClientDecoder(_MessageDecoder[FromWorker]):
-    """What a parent reads."""
+    """Decodes what a client reads."""
 
     def __init__(self, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
-        """Start at byte 0 of the stream from a worker."""
+        """Start at byte 0 of the stream from a worker; bodies may have `max_frame_bytes` bytes."""
         super().__init__(_from_worker, max_frame_bytes)
 
 
 def encode_value(value: object) -> msgspec.Raw:
-    """Give plain data as MessagePack, to stand inside a message.
+    """Return plain data as MessagePack, as a field of a message holds it.
 
-    Tuples and sets become arrays, dataclasses and structs maps, as msgspec does it.
+    Args:
+        value: the data. Tuples and sets become arrays; dataclasses and structs become maps.
 
     Raises:
-        LocalProtocolError: the value holds something MessagePack has no form for, or nests too deep
+        LocalProtocolError: the value holds something that has no MessagePack form, or nests too deep
             for the peer to read it.
     """
     try:
@@ -129,7 +138,7 @@ def encode_value(value: object) -> msgspec.Raw:
         if len(data) > _SHALLOW_BYTES and not isinstance(value, str | bytes):
             _raw.decode(_DEPTH_MARGIN + data)
     except Exception as error:
-        # Any code of the value's own (a mapping's, a property's) may run here and raise anything.
+        # The value's own code (a mapping's, a property's) may run here and raise anything.
         raise LocalProtocolError(
             f"a {_type_name(value)} has no MessagePack form: {_error_text(error)}"
         ) from error
@@ -137,7 +146,10 @@ def encode_value(value: object) -> msgspec.Raw:
 
 
 def decode_value(raw: msgspec.Raw) -> Any:
-    """Give plain data back from MessagePack.
+    """Return the plain data of MessagePack bytes.
+
+    Args:
+        raw: the bytes, such as a field of a decoded message.
 
     Raises:
         RemoteProtocolError: the bytes are not MessagePack, nest too deep, or hold a map as a key.
@@ -153,13 +165,13 @@ def _too_many_objects(max_frame_bytes: int) -> str:
 
 
 def _error_text(error: BaseException) -> str:
-    """Give an error's text, also of one whose `__str__` fails or that says nothing."""
+    """Return an error's text; if that is empty, or `__str__` raises, the name of its type."""
     try:
         return str(error) or type(error).__name__
-    except Exception as second:  # noqa: BLE001 - it is somebody else's code
+    except Exception as second:  # noqa: BLE001 - `__str__` may be the user's code
         return f"{type.__repr__(type(error))}, whose text raises {type.__repr__(type(second))}"
 
 
 def _type_name(value: object) -> str:
-    """Give the name of a value's type, whatever its metaclass makes of `__name__`."""
+    """Return the name of a value's type, without asking its metaclass for `__name__`."""
     return type.__dict__["__name__"].__get__(type(value))

@@ -1,4 +1,4 @@
-"""`ExecutorConfig` by its public import path; it is defined in `executor_config`."""
+"""The public import path of `ExecutorConfig`, which is defined in `executor_config`."""
 
 from pyrepl3_schemas.executor_config import ExecutorConfig
 

@@ -1,4 +1,4 @@
-"""What bounds a worker, as it travels on its command line: before anything of the code's is near."""
+"""The confinement of a worker, as its command line tells it: it holds before any user code is loaded."""
 
 from typing import Final, Literal
 
@@ -8,47 +8,54 @@ type Level = Literal["none", "limits", "strict"]
 
 DEFAULT_WORK_BYTES: Final = 256 * 1024 * 1024
 DEFAULT_MAX_PROCESSES: Final = 512
-WORK_DIRECTORY: Final = "/tmp"  # noqa: S108 - a file system of the worker's own, made for it and gone with it
+WORK_DIRECTORY: Final = "/tmp"  # noqa: S108 - a file system that only this worker has
 """The writable directory of a strictly confined worker."""
 
 
 class Confinement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The boundary that a worker puts itself behind before it reads `hello`. `None` means no limit."""
+    """How a worker confines itself before it reads `hello`. `None` means no limit."""
 
     level: Level = "limits"
     required: bool = True
-    """Whether a worker that can't have all of it ends, with status 78; else it goes on and `ready` tells."""
+    """If the worker cannot apply all of it: True ends it with status 78, False goes on, and `ready` tells."""
     readable: tuple[str, ...] = ()
-    """Absolute paths to be seen besides Python's own and the system's libraries."""
+    """Absolute paths that the code can read, besides Python's own and the system's libraries."""
     writable: tuple[str, ...] = ()
-    """Absolute paths to be seen and written to."""
+    """Absolute paths that the code can read and write."""
     network: bool = False
-    """Whether the code may use the network as its user can."""
+    """Whether the code may use the network as the worker's user can."""
     tcp_ports: tuple[int, ...] = ()
-    """Ports to which the code may connect by TCP, on any host; nothing else of the network."""
+    """Ports to which the code may connect by TCP, on any host; it can use nothing else of the network."""
     work_bytes: int = DEFAULT_WORK_BYTES
-    """Bytes that the temporary work directory, and `/dev/shm`, may each hold."""
+    """Bytes that the work directory `/tmp`, and `/dev/shm`, may each hold."""
     max_processes: int | None = None
-    """Processes and threads at once."""
+    """Processes and threads that may exist at once."""
     max_memory_bytes: int | None = None
-    """Private writable memory of each process."""
+    """Bytes of private writable memory that each process may have."""
     max_cpu_seconds: int | None = None
-    """CPU time of each process."""
+    """Seconds of CPU time that each process may use."""
     max_open_files: int | None = None
-    """Open files of each process."""
+    """Files that each process may have open."""
     max_file_bytes: int | None = None
-    """Bytes of any file that is written."""
+    """Bytes that any file may have after a write."""
 
 
 def pack_confinement(confinement: Confinement) -> str:
-    """Give the argument of `--confine`: JSON."""
+    """Return a confinement as the argument of `--confine`, which is JSON.
+
+    Args:
+        confinement: what the worker is to apply.
+    """
     return msgspec.json.encode(confinement).decode()
 
 
 def unpack_confinement(text: str) -> Confinement:
-    """Read the argument of `--confine`.
+    """Return the confinement of a `--confine` argument.
+
+    Args:
+        text: the argument.
 
     Raises:
-        ValueError: it is no such thing; says where.
+        ValueError: the text is not JSON of that form; says where.
     """
     return msgspec.json.decode(text, type=Confinement)

@@ -1,36 +1,36 @@
-"""What can go wrong on the wire. The type says who broke the rules: we, or the peer."""
+"""Protocol errors. The type says who broke the protocol: this process, or the peer."""
 
 from typing import Final
 
 _REASON_LIMIT: Final = 400
-"""Characters of a reason that are kept: a peer chooses part of the text."""
+"""Characters that are kept of a reason, since a peer chooses part of the text."""
 
 
 class ProtocolError(Exception):
     """A rule of the protocol was broken.
 
     Args:
-        reason: what was wrong, in words; all but the first 400 characters are dropped.
-        offset: position in the byte stream (bytes since the connection began) of the frame at fault,
-            or None where no byte is at fault (a message out of turn).
+        reason: what is wrong, in words; only the first 400 characters are kept.
+        offset: where in the stream the bad frame is, in bytes since the connection began; None where
+            the error is not in the bytes, such as a message out of order.
 
-    Only the two subclasses are raised; catch this one.
+    Only the two subclasses are raised; catch this class to get both.
     """
 
     def __init__(self, reason: str, offset: int | None = None) -> None:
-        """Keep both arguments, so that the error pickles."""
+        """Keep both arguments in `args`, so that the error can be pickled."""
         reason = reason[:_REASON_LIMIT]
         super().__init__(reason, offset)
         self.reason = reason
         self.offset = offset
 
     def __str__(self) -> str:
-        """Say the reason, and the offset where there is one."""
+        """Return the reason, and the offset where there is one."""
         return self.reason if self.offset is None else f"{self.reason} (at byte {self.offset})"
 
 
 class LocalProtocolError(ProtocolError):
-    """We tried to send what the protocol forbids. Nothing was sent."""
+    """This process tried to send what the protocol forbids. Nothing was sent."""
 
 
 class RemoteProtocolError(ProtocolError):

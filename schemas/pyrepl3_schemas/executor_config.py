@@ -1,4 +1,4 @@
-"""The executor's limits and choices, as they travel in `hello`."""
+"""The executor's limits and options, as they travel in `hello`."""
 
 import operator
 from typing import Any, Final, SupportsFloat, SupportsIndex
@@ -8,14 +8,14 @@ import msgspec
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, MIN_MAX_FRAME_BYTES
 
 MAX_SECONDS: Final = 10**9
-"""The longest duration that means anything: some thirty years, and no more than timers can take."""
+"""The longest duration: some thirty years, which timers can still take."""
 
 UPPER_LIMITS: Final[dict[str, int]] = {
     "max_execution_time": MAX_SECONDS,
     "max_memory_usage": 2**62,
     "max_output_bytes": 2**62,
 }
-"""Fields that are None or above 0, with the most they may be (what timers and rlimits can take)."""
+"""Fields that are None or above 0, with their largest value (what timers and rlimits can take)."""
 
 COUNT_RANGES: Final[dict[str, tuple[int, int]]] = {
     "max_coroutines": (1, 2**32 - 1),
@@ -23,52 +23,52 @@ COUNT_RANGES: Final[dict[str, tuple[int, int]]] = {
     "max_frame_bytes": (MIN_MAX_FRAME_BYTES, 2**32 - 1),
     "cache_size": (0, 2**32 - 1),
 }
-"""The other figures, with the least and the most they may be."""
+"""The other numbers, with their smallest and largest values."""
 
 
 class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Limits and choices of one session's executor. `None` means no limit.
+    """Limits and options of one session's executor. `None` means no limit.
 
-    The names are the specification's where it has one. `denied_modules` is empty by default and the
-    time and memory limits are off: a session is somebody's own code until its owner says otherwise.
+    Where the specification has a name, this is it. `denied_modules` is empty by default and there are no
+    time and memory limits: by default, a session runs the user's own code.
     """
 
     max_execution_time: float | None = None
-    """Seconds that one execution may take; an execution's own `timeout` overrides it."""
+    """Seconds that one execution may take; the `timeout` of an execution overrides it."""
     max_memory_usage: int | None = None
-    """Bytes of private writable memory (RLIMIT_DATA) the worker may hold beyond what it starts with."""
+    """Bytes of private writable memory (RLIMIT_DATA) that the worker may have beyond what it starts with."""
     max_coroutines: int = 1000
     """Tasks that the session's code may have alive at once."""
     max_output_bytes: int | None = 128 * 1024 * 1024
-    """UTF-8 bytes of output an execution may write; past it, the head and the last part are kept."""
+    """Bytes of UTF-8 that are kept of an execution's output; of longer output, the head and the tail."""
     max_repr_chars: int = 1024 * 1024
-    """Characters of a result's repr; a longer one keeps head and tail."""
+    """Characters of a result's repr; of a longer one, the head and the tail are kept."""
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
-    """Bytes of the longest frame either side may send."""
+    """Bytes of the longest frame body that either side may send."""
     cache_size: int = 1000
     """Compiled cells that are kept; 0 turns the compilation cache off."""
     allow_imports: bool = True
-    """False refuses every import that the session's own code makes."""
+    """False refuses every import in the session's own code."""
     allowed_modules: frozenset[str] | None = None
-    """Module names (with their submodules) the session's own code may import; None means all."""
+    """Names of modules that the session's own code may import, with their submodules; None means all."""
     denied_modules: frozenset[str] = frozenset()
-    """Module names (with their submodules) the session's own code may not import."""
+    """Names of modules that the session's own code may not import, with their submodules."""
     auto_fix: bool = False
-    """Run the mended code when a cell does not compile but its suggestion does."""
+    """Whether to run the suggested code when a cell does not compile and its suggestion does."""
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing, naming the field; give numbers and sets the types that they travel as.
+        """Check all fields, and convert numbers and sets to the types that are sent.
 
         Raises:
-            ValueError: a figure is out of its range.
-            TypeError: a value is of a wrong type.
+            ValueError: a number is out of its range; names the field.
+            TypeError: a value has a wrong type; names the field.
         """
         for name, most in UPPER_LIMITS.items():
             given: Any = getattr(self, name)
             if given is None:
                 continue
             value = as_float(name, given) if name == "max_execution_time" else as_int(name, given)
-            # The test is written so that a NaN fails it.
+            # Written so that a NaN fails it.
             if not 0 < value <= most:
                 raise ValueError(f"{name} must be None, or above 0 and at most {most}, not {given!r}")
             self._set_field(name, value)
@@ -91,10 +91,14 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 def as_float(what: str, value: SupportsFloat) -> float:
-    """Give any real number as the interpreter's own float (or int): subclasses of it do not travel.
+    """Return any real number as an exact float or int, since subclasses of them cannot be sent.
+
+    Args:
+        what: the name of the field.
+        value: the number.
 
     Raises:
-        TypeError: it is none; names `what`. A bool is none, and neither is a text of digits.
+        TypeError: `value` is not a number; names `what`. A bool and a str of digits are not numbers.
     """
     if type(value) is float or type(value) is int:
         return value
@@ -109,16 +113,20 @@ def as_float(what: str, value: SupportsFloat) -> float:
 
 
 def as_int(what: str, value: SupportsIndex) -> int:
-    """Give any whole number as the interpreter's own int.
+    """Return any whole number as an exact int.
+
+    Args:
+        what: the name of the field.
+        value: the number.
 
     Raises:
-        TypeError: it is none; names `what`. A bool is none.
+        TypeError: `value` is not a whole number; names `what`. A bool is not one.
     """
     if type(value) is int:
         return value
     try:
         if isinstance(value, bool):
-            raise TypeError  # noqa: TRY301 - said in one place
+            raise TypeError  # noqa: TRY301 - the message is in one place
         return int(operator.index(value))
     except TypeError:
         raise TypeError(f"{what} must be a whole number, not {value!r}") from None

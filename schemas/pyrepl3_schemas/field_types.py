@@ -1,4 +1,4 @@
-"""Types of fields that say more than str or float: words of closed lists, and bounds that decoding checks."""
+"""Types of fields narrower than str or float: closed lists of words, and bounds that decoding checks."""
 
 from typing import Annotated, Literal
 
@@ -12,9 +12,9 @@ type CancelReason = Literal["cancelled", "timeout", "interrupt"]
 type StreamName = Literal["stdout", "stderr"]
 type ErrorKind = Literal["exception", "compilation", "timeout", "cancelled", "limit", "protocol"]
 
-# Answers carry the id of what they answer, twice in a complaint, and must fit the smallest frame.
+# An answer carries the id of its request, an error about it twice; both must fit the smallest frame.
 type Id = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)]
-# A NaN passes neither bound, so a clock on either side never meets one.
+# A NaN is within neither bound, so no timer on either side gets one.
 type Seconds = Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS)]
 type TimeLimit = Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)]
 type Bytes = Annotated[int, msgspec.Meta(ge=0)]

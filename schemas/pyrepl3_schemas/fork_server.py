@@ -1,6 +1,6 @@
-"""What a client and a template process say to each other: one message a packet, on a SOCK_SEQPACKET pair.
+"""The messages between a client and its fork server: one message a packet, on a SOCK_SEQPACKET pair.
 
-No part of the worker's protocol: a client in another language spawns its workers and never sees this.
+They are not part of the worker's protocol: a client in another language spawns workers without them.
 """
 
 from typing import Final
@@ -9,10 +9,10 @@ import msgspec
 
 
 class Fork(msgspec.Struct, frozen=True, tag_field="type", tag="fork"):
-    """To the template: fork a worker. With it come its five fds, in the order of `FORK_FDS`."""
+    """To the fork server: fork a worker. Its five fds come with the packet, in the order of `FORK_FDS`."""
 
     number: int
-    """Names the request; its answers carry it."""
+    """The number of the request, which its answers carry."""
     arguments: list[str]
     """The worker's command line, without `--capture`."""
 
@@ -21,21 +21,21 @@ FORK_FDS: Final = ("stdin", "stdout", "stderr", "captured stdout", "captured std
 
 
 class Forked(msgspec.Struct, frozen=True, tag_field="type", tag="forked"):
-    """The worker is there. Both it and the template say so, for either may be killed before."""
+    """The worker exists. Both it and the fork server send this, since either may be killed before it does."""
 
     number: int
     pid: int
 
 
 class NotForked(msgspec.Struct, frozen=True, tag_field="type", tag="not_forked"):
-    """The kernel refused."""
+    """The kernel refused to fork."""
 
     number: int
     reason: str
 
 
 class CanFork(msgspec.Struct, frozen=True, tag_field="type", tag="fit"):
-    """Everything is imported, and a fork of this process is as good as a fresh one."""
+    """All modules are imported, and a fork of this process works as well as a new process."""
 
 
 class CannotFork(msgspec.Struct, frozen=True, tag_field="type", tag="unfit"):
@@ -47,7 +47,7 @@ class CannotFork(msgspec.Struct, frozen=True, tag_field="type", tag="unfit"):
 type FromForkServer = Forked | NotForked | CanFork | CannotFork
 
 MAX_PACKET_BYTES: Final = 64 * 1024
-"""Longest message."""
+"""Bytes of the longest message."""
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _requests: Final = msgspec.msgpack.Decoder(Fork)
@@ -57,19 +57,23 @@ _answers: Final[msgspec.msgpack.Decoder[FromForkServer]] = msgspec.msgpack.Decod
 
 
 def encode_packet(message: Fork | FromForkServer) -> bytes:
-    """Give a message's packet."""
+    """Return the packet of a message."""
     return _encoder.encode(message)
 
 
 def decode_request(packet: bytes) -> Fork:
-    """Read what a client sent."""
+    """Return the request in a packet from a client.
+
+    Raises:
+        msgspec.DecodeError: the packet is no request.
+    """
     return _requests.decode(packet)
 
 
 def decode_answer(packet: bytes) -> FromForkServer:
-    """Read what a template, or a worker just forked, sent.
+    """Return the answer in a packet from a fork server, or from a worker that it has just forked.
 
     Raises:
-        msgspec.DecodeError: it is no such message.
+        msgspec.DecodeError: the packet is no answer.
     """
     return _answers.decode(packet)

@@ -1,7 +1,7 @@
-"""Bytes to frame bodies and back. Pure: no fd, no loop, no clock.
+"""Framing: bytes to frame bodies and back. Pure: no fd, no loop, no clock.
 
-A frame is a 4-byte big-endian unsigned length, then that many bytes. A zero length is refused: no
-message encodes to nothing, so a zero is a sign of a stream out of step.
+A frame is a 4-byte big-endian unsigned length, then that many bytes. A zero length is refused: no message
+encodes to nothing, so a zero shows that reader and stream are out of step.
 """
 
 import struct
@@ -16,47 +16,47 @@ _unpack_from = HEADER.unpack_from
 
 
 class FrameDecoder:
-    """Cuts a byte stream into frame bodies, whatever chunks it arrives in.
+    """Cuts a stream of bytes into frame bodies, in whatever chunks it arrives.
 
-    After a `RemoteProtocolError` the decoder stays broken and says so on every further call: past a
-    bad length there is no telling where the next frame begins. One reader at a time: `feed` must not
-    be entered again (from a thread or a signal handler) before it has returned.
+    After a `RemoteProtocolError` the decoder stays broken and raises it on each further call: after a bad
+    length it is not known where the next frame begins. Only one reader: `feed` must not be called again,
+    from a thread or a signal handler, before it has returned.
     """
 
     __slots__ = ("_body", "_error", "_header", "_missing", "_offset", "max_frame_bytes")
 
     def __init__(self, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
-        """Start at byte 0 of a stream; `max_frame_bytes` bounds the memory a peer can make us hold."""
+        """Start at byte 0 of a stream; `max_frame_bytes` limits the memory that a peer can make us use."""
         self.max_frame_bytes = max_frame_bytes
         self._offset = 0
         self._error: RemoteProtocolError | None = None
-        # What is held back is either the start of a header or the start of a body, never both. The
-        # body is a BytesIO since that grows in place and gives its bytes away without a copy.
+        # What is kept back is either the start of a header or the start of a body, never both. The body
+        # is a BytesIO, since that grows in place and hands out its bytes without a copy.
         self._header: bytes = b""
         self._body: BytesIO | None = None
         self._missing = 0
 
     @property
     def offset(self) -> int:
-        """Bytes of the stream that have been handed out as frames."""
+        """Bytes of the stream that have been returned as frames."""
         return self._offset
 
     @property
     def buffered(self) -> int:
-        """Bytes of an unfinished frame that are being held, its length included."""
+        """Bytes of an unfinished frame that are kept, its length included."""
         return len(self._header) if self._body is None else HEADER.size + self._body.tell()
 
     @property
     def error(self) -> RemoteProtocolError | None:
-        """What the stream is broken by, known before the next call raises it; else None."""
+        """The error that the next call will raise; None if the stream is not broken."""
         return self._error
 
     def fail(self, reason: str, offset: int | None = None) -> RemoteProtocolError:
-        """Break the decoder for good, let go of what it holds, and give the error to raise.
+        """Break the decoder, drop what it has kept, and return the error to raise.
 
         Args:
             reason: what is wrong with the stream.
-            offset: the frame at fault; the next one when None.
+            offset: where the bad frame is, in bytes; None means the next frame.
         """
         self._error = RemoteProtocolError(reason, self._offset if offset is None else offset)
         self._header = b""
@@ -65,10 +65,13 @@ class FrameDecoder:
         return self._error
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes of the stream; give the bodies of all frames that they complete.
+        """Add the next bytes of the stream; return the bodies of all frames that they complete.
 
-        Frames that were whole before a bad one are given first; the error is in `error` then, and
-        comes with the next call (at once, when there are no such frames).
+        Complete frames before a bad one are returned first. The error is then in `error`, and the next call
+        raises it; if there are no such frames, this call does.
+
+        Args:
+            data: the bytes.
 
         Raises:
             RemoteProtocolError: a length is 0 or over the limit; names the frame's offset.
@@ -113,16 +116,16 @@ class FrameDecoder:
             else:
                 self._header = data[start:]
         except MemoryError:
-            # Part of the stream is lost, so it can't be taken up again.
+            # Part of the stream is lost, so reading cannot go on.
             raise self.fail("no memory to hold a frame") from None
         self._offset = offset
         return bodies
 
     def close(self) -> None:
-        """Say that the stream has ended.
+        """Mark the end of the stream.
 
         Raises:
-            RemoteProtocolError: it ended inside a frame, or had gone wrong before.
+            RemoteProtocolError: the stream ended inside a frame, or was broken before.
         """
         if self._error is not None:
             raise _copy_error(self._error)
@@ -132,5 +135,5 @@ class FrameDecoder:
 
 
 def _copy_error(error: RemoteProtocolError) -> RemoteProtocolError:
-    """Copy an error: one object raised again and again would gather tracebacks without end."""
+    """Return a copy of an error: an object that is raised again and again collects tracebacks without end."""
     return RemoteProtocolError(error.reason, error.offset)

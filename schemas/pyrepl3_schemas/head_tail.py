@@ -24,7 +24,7 @@ def cut_marker(missing: str, limit: str = "") -> str:
 def tail_bytes(limit: int) -> int:
     """Return how many of the `limit` bytes of an execution's output are reserved for its tail.
 
-    Half of them, but never more than 1 MiB: whoever runs the code holds the tail in memory until its end.
+    Half of them, but never more than 1 MiB, since the tail is kept in memory until the execution ends.
     """
     return min(limit // 2, _MAX_TAIL_BYTES)
 

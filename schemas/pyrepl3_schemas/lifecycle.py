@@ -1,4 +1,4 @@
-"""The states of sessions and executions, and which may follow which. Role-blind: both ends use it."""
+"""The states of sessions and executions, and the moves between them that are allowed. For both sides."""
 
 from enum import Enum
 from typing import Final
@@ -7,7 +7,7 @@ from pyrepl3_schemas.errors import LocalProtocolError
 
 
 class SessionState(Enum):
-    """Where a session stands."""
+    """The state of a session."""
 
     STARTING = "starting"
     READY = "ready"
@@ -17,7 +17,7 @@ class SessionState(Enum):
 
 
 class ExecutionState(Enum):
-    """Where an execution stands."""
+    """The state of an execution."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -30,7 +30,7 @@ SESSION_MOVES: Final[dict[SessionState, frozenset[SessionState]]] = {
         {SessionState.READY, SessionState.DEAD, SessionState.CLOSING, SessionState.CLOSED}
     ),
     SessionState.READY: frozenset({SessionState.DEAD, SessionState.CLOSING, SessionState.STARTING}),
-    # A dead session starts again when a new incarnation of its worker is spawned.
+    # A dead session starts again with a new worker.
     SessionState.DEAD: frozenset({SessionState.STARTING, SessionState.CLOSING, SessionState.CLOSED}),
     SessionState.CLOSING: frozenset({SessionState.CLOSED}),
     SessionState.CLOSED: frozenset(),
@@ -40,7 +40,7 @@ EXECUTION_MOVES: Final[dict[ExecutionState, frozenset[ExecutionState]]] = {
     ExecutionState.QUEUED: frozenset(
         {ExecutionState.RUNNING, ExecutionState.CANCELLING, ExecutionState.FINISHED}
     ),
-    # Running goes back to queued when its worker died and another takes it up.
+    # A running execution is queued again when its worker has died and another worker is to run it.
     ExecutionState.RUNNING: frozenset(
         {ExecutionState.CANCELLING, ExecutionState.FINISHED, ExecutionState.QUEUED}
     ),
@@ -50,10 +50,14 @@ EXECUTION_MOVES: Final[dict[ExecutionState, frozenset[ExecutionState]]] = {
 
 
 def move_session(old: SessionState, new: SessionState) -> SessionState:
-    """Give `new` when it may follow `old`.
+    """Return `new` if it may follow `old`.
+
+    Args:
+        old: the present state.
+        new: the next state.
 
     Raises:
-        LocalProtocolError: it may not.
+        LocalProtocolError: `new` may not follow `old`.
     """
     if new not in SESSION_MOVES[old]:
         raise LocalProtocolError(f"a session cannot go from {old.value} to {new.value}")
@@ -61,10 +65,14 @@ def move_session(old: SessionState, new: SessionState) -> SessionState:
 
 
 def move_execution(old: ExecutionState, new: ExecutionState) -> ExecutionState:
-    """Give `new` when it may follow `old`.
+    """Return `new` if it may follow `old`.
+
+    Args:
+        old: the present state.
+        new: the next state.
 
     Raises:
-        LocalProtocolError: it may not.
+        LocalProtocolError: `new` may not follow `old`.
     """
     if new not in EXECUTION_MOVES[old]:
         raise LocalProtocolError(f"an execution cannot go from {old.value} to {new.value}")

@@ -2,9 +2,9 @@
 
 `ToWorker` and `FromWorker` are the two unions that the codec decodes; a body that is none of them is
 a protocol error. Unknown map keys are ignored, so fields may be added. Durations are in seconds,
-sizes in bytes, counts start at 0 and ids are chosen by the parent unless a field says otherwise.
+sizes in bytes, counts start at 0, and the client chooses ids, unless a field says otherwise.
 
-The file is long since it is a list: whoever looks for a message finds all of them here.
+The file is long because it is a list: all messages are here.
 """
 
 import msgspec
@@ -30,11 +30,11 @@ def _snake_case(name: str) -> str:
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something inside a message."""
+    """The base of structs that stand inside a message."""
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag=_snake_case):
-    """Something with a frame of its own; `type` is the class's name in snake case."""
+    """The base of all messages, one a frame; `type` is the class's name in snake case."""
 
 
 # --- parts ------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ class ExceptionData(Part, frozen=True):
 
 
 class CallError(Part, frozen=True):
-    """Why a host function gave no value: the exception's type name and text."""
+    """Why a host function returned no value: the exception's type name and text."""
 
     exception: str
     message: str
@@ -96,7 +96,7 @@ class Variable(Part, frozen=True):
 
 
 class Metrics(Part, frozen=True):
-    """The specification's ExecutionMetrics, and what else a session counts.
+    """The specification's ExecutionMetrics, and the other counts of a session.
 
     `duration_buckets` is a histogram: bucket `i` counts executions that took less than 2**i
     microseconds and at least half of that (bucket 0: less than 1 µs).
@@ -142,7 +142,7 @@ class Execute(Message, frozen=True, gc=False):
 
 
 class InputResponse(Message, frozen=True):
-    """The answer to an `input`: one of a line without its newline, end of file, or an error's text."""
+    """The answer to an `input`: a line without its newline, or end of file, or an error's text."""
 
     input_id: str
     data: str | None = None
@@ -159,7 +159,7 @@ class CallResponse(Message, frozen=True):
 
 
 class Cancel(Message, frozen=True):
-    """Stop an execution. To be heard by code that holds the loop, follow it with SIGURG."""
+    """Stop an execution. Send the wake-up signal (SIGURG) after it, to reach code that holds the loop."""
 
     execution_id: Id
     reason: CancelReason = "cancelled"
@@ -170,9 +170,9 @@ class Checkpoint(Message, frozen=True):
 
     checkpoint_id: Id
     known: list[str] = []
-    """Digests of the blobs that the parent already holds and need not be sent again."""
+    """Digests of the blobs that the client has already, and that need not be sent again."""
     timeout: TimeLimit | None = None
-    """Seconds that objects' own code may take; None leaves it to the worker."""
+    """Seconds that objects' own code may take; None means the worker's default."""
 
 
 class Restore(Message, frozen=True):
@@ -181,17 +181,17 @@ class Restore(Message, frozen=True):
     checkpoint_id: Id
     data: bytes = b""
     blobs: dict[str, bytes] = {}
-    """Contents by digest."""
+    """Contents of blobs by their digests."""
     timeout: TimeLimit | None = None
-    """As for a checkpoint."""
+    """Seconds that objects' own code may take, as for a checkpoint."""
     history: bool = True
-    """Whether `In`, `Out` and the numbering of cells come back too."""
+    """Whether to restore `In`, `Out` and the numbers of cells too."""
     keep: list[str] = []
-    """Variables that are left as they are, whatever the checkpoint holds for them."""
+    """Names of variables that stay as they are, whatever the checkpoint has for them."""
 
 
 class Complete(Message, frozen=True):
-    """Ask what could stand at `cursor` (a character offset into `code`)."""
+    """Ask for completions at `cursor` (a character offset into `code`)."""
 
     code: str
     cursor: int
@@ -199,7 +199,7 @@ class Complete(Message, frozen=True):
 
 
 class Inspect(Message, frozen=True):
-    """Ask about the name at `cursor`; with empty code, about the whole namespace."""
+    """Ask about the name at `cursor`; if `code` is empty, about the whole namespace."""
 
     code: str
     cursor: int
@@ -207,7 +207,7 @@ class Inspect(Message, frozen=True):
 
 
 class Ping(Message, frozen=True):
-    """Ask for a sign of life."""
+    """Ask whether the worker responds."""
 
     nonce: int = 0
 
@@ -219,7 +219,7 @@ class GetStats(Message, frozen=True, tag="stats"):
 
 
 class Shutdown(Message, frozen=True):
-    """End the session: cancel what runs, clean up for at most `grace` seconds, exit 0."""
+    """End the session: cancel what runs, clean up for at most `grace` seconds, exit with status 0."""
 
     reason: str = ""
     grace: Seconds = 2.0
@@ -242,9 +242,9 @@ class Ready(Message, frozen=True):
 class Output(Message, frozen=True, gc=False):
     """Text that the code wrote.
 
-    `late` marks text written by a task or thread of an execution that has ended. The last two say how
-    many bytes written straight to fds 1 and 2 were waiting when this text was sent, so a parent that
-    drains those pipes itself delivers so many of them first.
+    `late` marks late output: text that a task or thread wrote after its execution had ended. The last two
+    fields say how many bytes that were written straight to fds 1 and 2 were waiting when this text was
+    sent. A client that reads those pipes itself delivers so many of them first.
     """
 
     stream: StreamName
@@ -256,7 +256,7 @@ class Output(Message, frozen=True, gc=False):
 
 
 class Display(Message, frozen=True):
-    """A rich object: MIME type to text (binary types in base64)."""
+    """A rich object: its representations by MIME type, as text (binary types in base64)."""
 
     data: dict[str, str]
     execution_id: str | None = None
@@ -266,7 +266,7 @@ class Display(Message, frozen=True):
 
 
 class Input(Message, frozen=True):
-    """The code asks a person. Answered by one `input_response`."""
+    """The code asks its user for a line. Answered by one `input_response`."""
 
     input_id: str
     execution_id: str
@@ -285,10 +285,10 @@ class Call(Message, frozen=True):
 
 
 class Result(Message, frozen=True, gc=False):
-    """An execution ended well.
+    """An execution succeeded.
 
-    `value` is there when the value is MessagePack data and fits a frame; `repr` always is (of an
-    execution without a value it is empty, and so is `type_name`).
+    `value` is there if the value is MessagePack data and fits into a frame. `repr` and `type_name` are always
+    there; they are empty if the execution has no value.
     """
 
     execution_id: str
@@ -299,11 +299,11 @@ class Result(Message, frozen=True, gc=False):
     duration: Seconds = 0.0
     truncated: bool = False
     captured: bool = True
-    """Whether the code may have left bytes in the capture pipes: they come first. False is sure."""
+    """Whether the capture pipes may hold bytes, which are delivered first. False: they hold none."""
 
 
 class Error(Message, frozen=True):
-    """An execution failed or, without an `execution_id`, the session has a complaint."""
+    """An execution failed; or, without an `execution_id`, the session reports an error."""
 
     kind: ErrorKind
     exception: str
@@ -319,7 +319,7 @@ class Error(Message, frozen=True):
     duration: Seconds = 0.0
     truncated: bool = False
     captured: bool = True
-    """Whether the code may have left bytes in the capture pipes: they come first. False is sure."""
+    """Whether the capture pipes may hold bytes, which are delivered first. False: they hold none."""
 
 
 class Checkpointed(Message, frozen=True):
@@ -331,11 +331,11 @@ class Checkpointed(Message, frozen=True):
     unsaved: list[Unsaved] = []
     duration: Seconds = 0.0
     needs: list[str] = []
-    """Digests of all blobs that a restore takes, those the parent knew included."""
+    """Digests of all blobs that a restore needs, those in `known` included."""
 
 
 class Restored(Message, frozen=True):
-    """A checkpoint was put back."""
+    """A checkpoint was restored."""
 
     checkpoint_id: str
     names: list[str] = []
@@ -344,7 +344,7 @@ class Restored(Message, frozen=True):
 
 
 class Completions(Message, frozen=True):
-    """What could stand between the two character offsets, best first; `kinds` runs beside it."""
+    """Completions for the text between two character offsets, best first, with a kind for each."""
 
     request_id: str = ""
     matches: list[str] = []
@@ -354,7 +354,7 @@ class Completions(Message, frozen=True):
 
 
 class Inspection(Message, frozen=True):
-    """What is known of a name, or (`variables`) of all."""
+    """What is known about a name, or, in `variables`, about all names."""
 
     request_id: str = ""
     found: bool = False
@@ -368,7 +368,7 @@ class Inspection(Message, frozen=True):
 
 
 class Pong(Message, frozen=True):
-    """A sign of life: resident bytes, CPU seconds, executions waiting, the one running."""
+    """The worker responds: with resident bytes, CPU seconds, queued executions, and the one that runs."""
 
     nonce: int = 0
     rss: int = 0

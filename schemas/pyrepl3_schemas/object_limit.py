@@ -1,7 +1,7 @@
-"""How many objects a frame becomes. Its length alone bounds no memory: `[[]] * n` is one byte an item.
+"""The limit for how many objects a frame may become, since its length alone does not limit memory.
 
-An empty list takes 88 bytes of the reader's memory and one of the frame's, so a frame of the usual limit
-could take 5 GB. Numbers are left out of the count: they take at most four times their bytes.
+In `[[]] * n` each item is one byte of the frame, but 88 bytes of the reader's memory, so a frame of the
+usual limit could take 5 GB. Numbers are not counted: they take at most four times their bytes.
 """
 
 import re
@@ -9,13 +9,13 @@ from functools import cache
 from typing import Final
 
 _BYTES_PER_OBJECT: Final = 8
-"""The longest frame's bytes that go to one object."""
+"""A frame may hold one object for so many bytes of the longest frame."""
 MIN_OBJECT_LIMIT: Final = 1024 * 1024
-"""Objects that any frame may hold. One of so many bytes needs no look."""
+"""Objects that any frame may hold, so a frame of at most so many bytes need not be checked."""
 _FIRST_STEPS: Final = 64
-"""Objects that are looked at singly, before the bytes are counted."""
+"""Objects that are read one by one, before the bytes are counted."""
 
-# What MessagePack calls them: fix*, then by the first byte. Lengths stand in the bytes that follow it.
+# By the first byte, as MessagePack's specification has them. The lengths stand in the bytes after it.
 _LENGTHS: Final = {
     0xC4: 1, 0xC5: 2, 0xC6: 4,  # bin
     0xC7: 1, 0xC8: 2, 0xC9: 4,  # ext, and a byte of type
@@ -27,26 +27,26 @@ _SIZES: Final = {
 }  # fmt: skip
 _HEADS: Final = bytes(
     0x80 <= byte <= 0xBF or byte in _LENGTHS or byte in _SIZES for byte in range(256)
-)  # 1 for the first byte of an object, and for many a byte within one
+)  # 1 for each byte that can be the first of an object; many bytes inside an object are such too
 
 
 def max_objects(max_frame_bytes: int) -> int:
-    """How many arrays, maps, texts, byte strings and extensions one frame may hold."""
+    """Return how many arrays, maps, texts, byte strings and extensions one frame may hold."""
     return max(MIN_OBJECT_LIMIT, max_frame_bytes // _BYTES_PER_OBJECT)
 
 
 def has_more_objects(data: bytes | memoryview, most: int) -> bool:
-    """Whether MessagePack data holds more than `most` objects. Of broken data, what comes before the fault.
+    """Return whether MessagePack data holds more than `most` objects; in broken data, before the fault.
 
-    Costs nothing for data of up to `most` bytes, and mostly a tenth of what decoding costs for more. At
-    worst, for tens of megabytes of small maps or of pairs of floats, it takes some seconds.
+    This costs nothing for data of up to `most` bytes, and usually a tenth of the time of decoding for more.
+    At worst, for tens of megabytes of small maps or of pairs of floats, it takes some seconds.
     """
     if len(data) <= most:
         return False
     data = bytes(data)
     count = _count_objects(data, most, _FIRST_STEPS)
     if count is None:
-        # There are no more objects than bytes that could be the first of one.
+        # There cannot be more objects than bytes that can be the first of one.
         if _count_head_bytes(data) <= most:
             return False
         count = _count_objects(data, most, len(data))
@@ -54,7 +54,7 @@ def has_more_objects(data: bytes | memoryview, most: int) -> bool:
 
 
 def _count_objects(data: bytes, most: int, max_steps: int) -> int | None:
-    """Count objects, in order; None when there are more than `most`, or too many to look at."""
+    """Count objects in order; return None if there are more than `most`, or after `max_steps` steps."""
     skip_numbers, skip_singles = _numbers_pattern().match, _small_objects_pattern().match
     count = at = 0
     end = len(data)
@@ -81,7 +81,7 @@ def _count_objects(data: bytes, most: int, max_steps: int) -> int | None:
                 start = at + 1 + _LENGTHS[head]
                 at = start + int.from_bytes(data[at + 1 : start]) + (0xC7 <= head <= 0xC9)
             else:
-                return count - 1  # no MessagePack: its decoder says so
+                return count - 1  # not MessagePack: the decoder will say so
         if count > most:
             return None
     return None
@@ -93,7 +93,7 @@ def _count_head_bytes(data: bytes) -> int:
 
 @cache  # few frames are long enough to need it
 def _numbers_pattern() -> re.Pattern[bytes]:
-    # Nil, booleans and small integers; then all that is wider, each in runs, which is thrice as fast.
+    # Nil, booleans and small integers; then all wider numbers, in runs, which is three times as fast.
     return re.compile(
         rb"(?:[\x00-\x7f\xc0\xc2\xc3\xe0-\xff]++|(?:\xcb........)++|(?:[\xcd\xd1]..)++|(?:[\xce\xd2\xca]....)++"
         rb"|(?:[\xcc\xd0].)++|(?:[\xcf\xd3]........)++)*+",
@@ -103,5 +103,5 @@ def _numbers_pattern() -> re.Pattern[bytes]:
 
 @cache
 def _small_objects_pattern() -> re.Pattern[bytes]:
-    # Short arrays and maps, with what is in them as far as that takes a byte each.
+    # Short arrays and maps, with their items as long as these take one byte each.
     return re.compile(rb"[\x00-\x9f\xc0\xc2\xc3\xe0-\xff]++")

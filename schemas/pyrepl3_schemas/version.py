@@ -1,4 +1,4 @@
-"""The protocol's numbers by their public import path; they are defined in `constants`."""
+"""The public import path of the protocol's numbers, which are defined in `constants`."""
 
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, MAX_ID_CHARS, MIN_MAX_FRAME_BYTES, PROTOCOL
 

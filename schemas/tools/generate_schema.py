@@ -1,4 +1,4 @@
-"""Makes the language-neutral half of the contract from the Python half.
+"""Generates the language-neutral half of the contract from the Python half.
 
     python -m schemas.tools.generate_schema            write `protocol.schema.json` and the vectors' hex
     python -m schemas.tools.generate_schema --check    change nothing; exit 1 and say so when they are stale
@@ -32,7 +32,7 @@ _MIN_RUN: Final = 1024
 
 
 def build_schema() -> dict[str, Any]:
-    """Give the JSON Schema of both directions, with the docstrings as descriptions."""
+    """Return the JSON Schema of both directions, with the docstrings as descriptions."""
     unions = {"ToWorker": messages.ToWorker.__value__, "FromWorker": messages.FromWorker.__value__}
     forms, definitions = msgspec.json.schema_components(tuple(unions.values()), ref_template="#/$defs/{name}")
     for definition in definitions.values():
@@ -46,7 +46,7 @@ def build_schema() -> dict[str, Any]:
             definitions[name]["properties"][field]["description"] = text
     _add_limits(definitions["ExecutorConfig"]["properties"])
     directions = {
-        "ToWorker": "What a parent sends: the body of every frame on the worker's stdin.",
+        "ToWorker": "What a client sends: the body of every frame on the worker's stdin.",
         "FromWorker": "What a worker sends: the body of every frame on its stdout.",
     }
     return {
@@ -74,7 +74,7 @@ def _is_null(form: dict[str, Any]) -> bool:
 
 
 def _field_docs(module: ModuleType) -> Iterator[tuple[str, str, str]]:
-    """Give class, field and text of every docstring that stands under a field."""
+    """Return class, field and text of every docstring that stands under a field."""
     for statement in ast.parse(inspect.getsource(module)).body:
         if not isinstance(statement, ast.ClassDef):
             continue
@@ -109,7 +109,7 @@ def expand(form: Any) -> Any:
 
 
 def read_hex(form: str | list[Any]) -> bytes:
-    """Give the bytes of a vector's hex: a string, or a list of strings and repetitions."""
+    """Return the bytes of a vector's hex: a string, or a list of strings and repetitions."""
     if isinstance(form, str):
         return bytes.fromhex(form)
     return b"".join(
@@ -119,7 +119,7 @@ def read_hex(form: str | list[Any]) -> bytes:
 
 
 def write_hex(data: bytes) -> str | list[Any]:
-    """Give bytes as a vector's hex, with long runs of one byte as repetitions."""
+    """Return bytes as a vector's hex, with long runs of one byte as repetitions."""
     parts: list[Any] = []
     plain = start = 0
     while start < len(data):
@@ -147,12 +147,12 @@ def complete_vectors(text: str) -> str:
 
 
 def render(data: Any) -> str:
-    """Give JSON as it stands in the files: stable, and readable as text."""
+    """Return JSON as it stands in the files: stable, and readable as text."""
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def generate(root: Path) -> dict[Path, str]:
-    """Give what every generated file below `root` should hold."""
+    """Return what every generated file below `root` should hold."""
     files = {root / SCHEMA_NAME: render(build_schema())}
     for path in sorted((root / VECTORS_NAME).glob("*.json")):
         files[path] = complete_vectors(path.read_text(encoding="utf-8"))
@@ -160,7 +160,7 @@ def generate(root: Path) -> dict[Path, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the files, or check them; give the exit status."""
+    """Write the files, or check them; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m schemas.tools.generate_schema", description=_ABOUT)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when a file is stale")
     check: bool = parser.parse_args(arguments).check

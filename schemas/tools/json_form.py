@@ -29,12 +29,12 @@ _BY_TAG: Final[dict[bool, dict[str, type[Message]]]] = {
 
 
 def message_types(*, to_worker: bool) -> dict[str, type[Message]]:
-    """Give the message classes of one direction by their `type`."""
+    """Return the message classes of one direction by their `type`."""
     return dict(_BY_TAG[to_worker])
 
 
 def to_json(message: Message) -> dict[str, Any]:
-    """Give a message as data that `json.dumps` takes; fields at their default are left out.
+    """Return a message as data that `json.dumps` takes; fields at their default are left out.
 
     Raises:
         RemoteProtocolError: a free value of it is not MessagePack.
@@ -44,7 +44,7 @@ def to_json(message: Message) -> dict[str, Any]:
         for name in message.__struct_fields__
         if isinstance(value := getattr(message, name), msgspec.Raw)
     }
-    # Raw has no JSON form of its own, so it stands aside while msgspec does the rest.
+    # Raw has no JSON form, so it is taken out while msgspec converts the rest.
     plain = msgspec.structs.replace(message, **dict.fromkeys(free, msgspec.UNSET))
     form: dict[str, Any] = msgspec.to_builtins(plain, builtin_types=())
     for name, raw in free.items():
@@ -53,10 +53,10 @@ def to_json(message: Message) -> dict[str, Any]:
 
 
 def from_json(form: dict[str, Any], *, to_worker: bool) -> Message:
-    """Give the message that a JSON form stands for.
+    """Return the message that a JSON form stands for.
 
     Raises:
-        msgspec.ValidationError: it is no message of that direction.
+        msgspec.ValidationError: the form is not a message of that direction.
         LocalProtocolError: a free value has no MessagePack form.
     """
     types = _BY_TAG[to_worker]
@@ -71,7 +71,7 @@ def from_json(form: dict[str, Any], *, to_worker: bool) -> Message:
 
 
 def value_to_json(value: Any) -> Any:
-    """Give plain data (what `decode_value` gives) as JSON data."""
+    """Return plain data (what `decode_value` gives) as JSON data."""
     match value:
         case None | bool() | str():
             return value
@@ -97,7 +97,7 @@ def value_to_json(value: Any) -> Any:
 
 
 def value_from_json(form: Any) -> Any:
-    """Give the plain data that JSON data stands for.
+    """Return the plain data that JSON data stands for.
 
     Raises:
         ValueError: an object with a `$` key that has no meaning here.
@@ -126,12 +126,12 @@ def value_from_json(form: Any) -> Any:
 
 
 def _as_map_key(key: Any) -> Any:
-    """Give an array as the tuple that it is as a map's key."""
+    """Return an array as the tuple that it is as a map's key."""
     return tuple(_as_map_key(item) for item in cast("list[Any]", key)) if isinstance(key, list) else key
 
 
 def _is_free_value(kind: Any) -> bool:
-    """Tell whether a field holds MessagePack data of any shape."""
+    """Return whether a field holds MessagePack data of any shape."""
     kind = getattr(kind, "__value__", kind)
     return kind is msgspec.Raw or msgspec.Raw in getattr(kind, "__args__", ())
 
