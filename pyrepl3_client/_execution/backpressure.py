@@ -1,4 +1,7 @@
-"""Hands messages on in order, and waits between two when the one who takes them is not done yet."""
+"""Stops reading from a worker while what it has sent piles up, and hands messages on in order.
+
+Reading stops above a high-water mark and goes on at a low one, as asyncio's transports pause and resume.
+"""
 
 import asyncio
 from collections import deque
@@ -20,12 +23,42 @@ class FlowControl(Protocol):
     """Stops and restarts the reading of a worker's messages."""
 
     def pause_reading(self, who: object) -> None:
-        """Stop reading."""
+        """Stop reading until `who` resumes it."""
         ...
 
     def resume_reading(self, who: object) -> None:
-        """Take `who`'s hold back, if there is one."""
+        """Take back that `who` has stopped it, if so; reading goes on when no other has stopped it."""
         ...
+
+
+class WaterMark:
+    """Stops the reading of messages while a level is too high: from above `high`, down to `low`."""
+
+    __slots__ = ("_flow_control", "_high", "_low", "_paused")
+
+    def __init__(self, high: int, low: int, flow_control: Callable[[], FlowControl]) -> None:
+        """Stop and restart reading by `flow_control()`, which is the present worker's."""
+        self._high = high
+        self._low = low
+        self._flow_control = flow_control
+        self._paused: FlowControl | None = None
+
+    def update(self, level: int) -> None:
+        """Take note of the level, which has changed."""
+        if level > self._high:
+            flow_control = self._flow_control()
+            # Another one when another worker came meanwhile.
+            if self._paused is not flow_control:
+                self._paused = flow_control
+                flow_control.pause_reading(self)
+        elif level <= self._low:
+            self.resume()
+
+    def resume(self) -> None:
+        """Let reading go on, whatever the level."""
+        paused, self._paused = self._paused, None
+        if paused is not None:
+            paused.resume_reading(self)
 
 
 type Step = Callable[[], Awaitable[None] | None]
@@ -35,12 +68,11 @@ class OrderedDelivery:
     """A queue of steps that is empty, and costs nothing, unless a step has to be awaited."""
 
     def __init__(self, task_owner: TaskOwner, flow_control: Callable[[], FlowControl]) -> None:
-        """Await in a task of `nursery`; stop and start reading by `valve()`."""
+        """Await in a task of `task_owner`; stop and restart reading by `flow_control()`."""
         self._task_owner = task_owner
-        self._flow_control = flow_control
+        self._mark = WaterMark(HIGH_BYTES, LOW_BYTES, flow_control)
         self._steps: deque[tuple[Step, int]] = deque()
         self._bytes = 0
-        self._full = False
         self._task: asyncio.Task[None] | None = None
         self.busy = False
         """Whether steps have to queue up: ask before calling one directly."""
@@ -54,9 +86,7 @@ class OrderedDelivery:
             return
         self._steps.append((step, size))
         self._bytes += size
-        if self._bytes > HIGH_BYTES and not self._full:
-            self._full = True
-            self._flow_control().pause_reading(self)
+        self._mark.update(self._bytes)
 
     def wait_for(self, awaitable: Awaitable[None]) -> None:
         """Let everything after this wait until `awaitable` is done. Not to be called while busy."""
@@ -86,9 +116,7 @@ class OrderedDelivery:
                     return
                 step, size = self._steps.popleft()
                 self._bytes -= size
-                if self._full and self._bytes <= LOW_BYTES:
-                    self._full = False
-                    self._flow_control().resume_reading(self)
+                self._mark.update(self._bytes)
                 current = step()
         finally:
             self.busy = False
@@ -109,26 +137,22 @@ class PendingCallLimit:
     """Counts the questions that are being answered, and the bytes that they hold."""
 
     def __init__(self, flow_control: Callable[[], FlowControl]) -> None:
-        """Stop and start the reading of messages by `valve()`, which is the present worker's."""
-        self._flow_control = flow_control
-        self._held: FlowControl | None = None
+        """Stop and restart the reading of messages by `flow_control()`, which is the present worker's."""
         self._open = 0
         self._bytes = 0
+        self._open_mark = WaterMark(_MOST_OPEN, _MOST_OPEN // 2, flow_control)
+        self._bytes_mark = WaterMark(_MOST_BYTES, _MOST_BYTES // 2, flow_control)
 
     def add(self, task: asyncio.Task[None], size: int) -> None:
-        """Count a question until its task is done."""
-        self._open += 1
-        self._bytes += size
+        """Count a question of `size` bytes until its task is done."""
         task.add_done_callback(partial(self._done, size))
-        if self._open > _MOST_OPEN or self._bytes > _MOST_BYTES:
-            flow_control = self._flow_control()
-            if self._held is not flow_control:
-                self._held = flow_control
-                flow_control.pause_reading(self)
+        self._change(1, size)
 
     def _done(self, size: int, _: asyncio.Task[None]) -> None:
-        self._open -= 1
-        self._bytes -= size
-        if self._held is not None and self._open <= _MOST_OPEN // 2 and self._bytes <= _MOST_BYTES // 2:
-            self._held.resume_reading(self)
-            self._held = None
+        self._change(-1, -size)
+
+    def _change(self, count: int, size: int) -> None:
+        self._open += count
+        self._bytes += size
+        self._open_mark.update(self._open)
+        self._bytes_mark.update(self._bytes)

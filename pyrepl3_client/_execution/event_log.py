@@ -5,7 +5,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from pyrepl3_client._execution.backpressure import HIGH_BYTES, LOW_BYTES, MESSAGE_BYTES, FlowControl
+from pyrepl3_client._execution.backpressure import (
+    HIGH_BYTES,
+    LOW_BYTES,
+    MESSAGE_BYTES,
+    FlowControl,
+    WaterMark,
+)
 from pyrepl3_schemas.messages import Call, Display, Error, Input, Output, Result
 
 type Event = Output | Display | Input | Call | Result | Error
@@ -22,15 +28,16 @@ class EventLog:
     oldest leave a full log (output is in the result all the same), and a line in their place says so.
     """
 
-    __slots__ = ("_binds", "_dropped", "_events", "_flow_control", "_held", "_size", "_waiters", "readers")
+    __slots__ = ("_binds", "_dropped", "_events", "_flow_control", "_mark", "_size", "_waiters", "readers")
 
     def __init__(self, flow_control: Callable[[], FlowControl]) -> None:
-        """Stop and start reading by `valve()`."""
+        """Stop and restart reading by `flow_control()`, which is the present worker's."""
         self._flow_control = flow_control
         self._events: deque[Event] = deque()
         self._size = 0
         self._dropped = 0
-        self._held = False
+        self._mark: WaterMark | None = None
+        """Made when the log is full for the first time: most never are."""
         self._binds = True
         self._waiters: list[asyncio.Future[None]] = []
         self.readers = 0
@@ -40,9 +47,10 @@ class EventLog:
         self._events.append(event)
         self._size += size_of(event)
         if self._size > HIGH_BYTES:
-            if self.readers and self._binds and not self._held:
-                self._held = True
-                self._flow_control().pause_reading(self)
+            if self.readers and self._binds:
+                if self._mark is None:
+                    self._mark = WaterMark(HIGH_BYTES, LOW_BYTES, self._flow_control)
+                self._mark.update(self._size)
             limit = HIGH_BYTES * (_HARD_FACTOR if self.readers else 1)
             while self._size > limit and len(self._events) > 1:
                 size = size_of(self._events.popleft())
@@ -60,8 +68,8 @@ class EventLog:
             return None
         event = self._events.popleft()
         self._size -= size_of(event)
-        if self._held and self._size <= LOW_BYTES:
-            self.release()
+        if self._mark is not None and self._size <= LOW_BYTES:
+            self._mark.resume()
         return event
 
     def unbind(self) -> None:
@@ -71,9 +79,8 @@ class EventLog:
 
     def release(self) -> None:
         """Let reading go on."""
-        if self._held:
-            self._held = False
-            self._flow_control().resume_reading(self)
+        if self._mark is not None:
+            self._mark.resume()
 
     async def wait(self) -> None:
         """Wait until there may be something to take."""
