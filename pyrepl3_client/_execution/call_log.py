@@ -30,13 +30,13 @@ _decode: Final = msgspec.msgpack.Decoder(CallResponse | InputResponse).decode
 class _LoggedCall:
     """A question, and how far it has got."""
 
-    __slots__ = ("record", "under_way", "waits")
+    __slots__ = ("awaited", "in_progress", "record")
 
-    def __init__(self, record: CallRecord, *, under_way: bool) -> None:
+    def __init__(self, record: CallRecord, *, in_progress: bool) -> None:
         self.record = record
-        self.under_way = under_way
+        self.in_progress = in_progress
         """Whether somebody in this process is about to answer."""
-        self.waits = False
+        self.awaited = False
         """Whether the worker that is there now has asked."""
 
 
@@ -82,13 +82,13 @@ class CallLog:
         questions = self._executions.setdefault(execution_id, _ExecutionCalls())
         questions.closed = closed
         for call_id, call in calls.items():
-            questions.asked.setdefault(call_id, _LoggedCall(call, under_way=False))
+            questions.asked.setdefault(call_id, _LoggedCall(call, in_progress=False))
 
     def worker_gone(self) -> None:
         """Nobody waits for an answer any more, until somebody asks again."""
         for questions in self._executions.values():
             for asked in questions.asked.values():
-                asked.waits = False
+                asked.awaited = False
 
     def forget(self, execution_id: str) -> None:
         """Drop the questions of an execution that is over."""
@@ -117,28 +117,30 @@ class CallLog:
                 question, f"now it is {name}(…) with arguments {digest[:12]}…, recorded was no such call"
             )
         elif asked is None:
-            asked = questions.asked[call_id] = _LoggedCall(CallRecord(call_id, name, digest), under_way=True)
-            asked.waits = True
+            asked = questions.asked[call_id] = _LoggedCall(
+                CallRecord(call_id, name, digest), in_progress=True
+            )
+            asked.awaited = True
             known = await self._record.begin_call(execution_id, asked.record)
             if known is None:
-                await self._put(execution_id, asked, ask, 1)
+                await self._ask_and_record(execution_id, asked, ask, 1)
                 return
             # Its execution was given up since the store had failed, and was asked for once more.
-            asked.record, asked.under_way = known, False
-            if asked.waits:
+            asked.record, asked.in_progress = known, False
+            if asked.awaited:
                 await self.answer(question, ask, repeatable=repeatable)
         elif asked.record.outcome is not None:
             self._send(_decode(asked.record.outcome))
-        elif asked.under_way:
-            asked.waits = True
+        elif asked.in_progress:
+            asked.awaited = True
         elif repeatable:
-            asked.under_way = asked.waits = True
+            asked.in_progress = asked.awaited = True
             attempt = await self._record.retry_call(execution_id, call_id)
-            await self._put(execution_id, asked, ask, attempt)
+            await self._ask_and_record(execution_id, asked, ask, attempt)
         else:
             self._send(_unknown(question, name))
 
-    async def _put(self, execution_id: str, asked: _LoggedCall, ask: Ask, attempt: int) -> None:
+    async def _ask_and_record(self, execution_id: str, asked: _LoggedCall, ask: Ask, attempt: int) -> None:
         call_id = asked.record.call_id
         try:
             response = await ask(attempt)
@@ -148,9 +150,9 @@ class CallLog:
                 outcome = _encode(response)
             await self._record.finish_call(execution_id, call_id, outcome)
         finally:
-            asked.under_way = False
+            asked.in_progress = False
         asked.record = msgspec.structs.replace(asked.record, outcome=outcome, attempt=attempt)
-        if asked.waits:
+        if asked.awaited:
             self._send(response)
 
     def _diverge(self, question: Question, how: str) -> None:

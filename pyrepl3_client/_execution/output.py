@@ -41,9 +41,9 @@ class OutputDispatcher:
         self._max_bytes = max_bytes
         # The worker keeps what it prints within the bound, we what comes past Python.
         self._most = float("inf") if max_bytes is None else 2 * max_bytes + _MARKS_BYTES
-        self._shown: dict[str, int] = {}
+        self._display_bytes: dict[str, int] = {}
         self._bounds: dict[str, HeadTail[StreamName]] = {}
-        self.filling = False
+        self.replaying = False
         """Whether a namespace is being brought back: what that writes has been seen."""
 
     def captured(self, execution: ExecutionRecord | None, stream: StreamName, text: str, size: int) -> None:
@@ -66,7 +66,7 @@ class OutputDispatcher:
         Raises:
             ProtocolError: the worker does not keep the bound.
         """
-        if self.filling and (execution is None or execution.is_replay):
+        if self.replaying and (execution is None or execution.is_replay):
             return
         if execution is not None:
             data = message.data
@@ -88,17 +88,17 @@ class OutputDispatcher:
         """Whether a display is within the bound, which is one for all of an execution's; else it is cut."""
         if self._max_bytes is None:
             return True
-        size = self._shown.get(execution.execution_id, 0) + size_of(message)
+        size = self._display_bytes.get(execution.execution_id, 0) + size_of(message)
         if size > self._max_bytes:
             execution.truncated = True
             return False
-        self._shown[execution.execution_id] = size
+        self._display_bytes[execution.execution_id] = size
         return True
 
     def finish(self, execution: ExecutionRecord) -> None:
         """Deliver the tail of what was captured of an execution that has ended."""
-        if self._shown:
-            self._shown.pop(execution.execution_id, None)
+        if self._display_bytes:
+            self._display_bytes.pop(execution.execution_id, None)
         bound = self._bounds.pop(execution.execution_id, None) if self._bounds else None
         if bound is None:
             return
@@ -107,10 +107,10 @@ class OutputDispatcher:
         for stream, text in parts:
             self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """The worker is gone: what was captured of it is not delivered any more."""
         self._bounds.clear()
-        self._shown.clear()
+        self._display_bytes.clear()
 
     def _hand_over(self, execution: ExecutionRecord | None, message: Output) -> Awaitable[None] | None:
         """Give output to those who want it; what is given back is to be awaited before the next."""
@@ -130,7 +130,7 @@ class OutputDispatcher:
             try:
                 awaitable = handler(message)
             except Exception as error:  # noqa: BLE001 - the handler's owner hears of it
-                self._blame(execution, error)
+                self._report_error(execution, error)
             else:
                 if awaitable is not None:
                     waits.append(awaitable)
@@ -141,9 +141,9 @@ class OutputDispatcher:
             try:
                 await awaitable
             except Exception as error:  # noqa: BLE001 - the handler's owner hears of it
-                self._blame(execution, error)
+                self._report_error(execution, error)
 
-    def _blame(self, execution: ExecutionRecord | None, error: Exception) -> None:
+    def _report_error(self, execution: ExecutionRecord | None, error: Exception) -> None:
         if execution is not None:
             error.add_note(f"raised by on_output while execution {execution.execution_id!r} ran")
             execution.set_callback_error(error)

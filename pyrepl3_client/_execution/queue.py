@@ -100,8 +100,8 @@ class ExecutionQueue:
         Raises:
             CapabilityError: a capability cannot be offered.
         """
-        self._wire = hooks.wire
-        self._ended = hooks.ended
+        self._connection = hooks.wire
+        self._on_ended = hooks.ended
         self._on_input = on_input
         self._max_frame_bytes = config.executor.max_frame_bytes
         self._executions: dict[str, ExecutionRecord] = {}
@@ -116,18 +116,21 @@ class ExecutionQueue:
         self._output = OutputDispatcher(
             task_owner, self._delivery, on_output, config.executor.max_output_bytes
         )
-        self.recorded = CallLog(hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes)
-        self._answering = AnsweringTasks(task_owner, self.recorded, hooks.on_failure, self.flow_control)
+        self.call_log = CallLog(hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes)
+        self._answering = AnsweringTasks(task_owner, self.call_log, hooks.on_failure, self.flow_control)
         self._prompts = Prompts(task_owner, self._answering)
         self.calls = HostCalls(capabilities, task_owner, self._answering)
         self._cancellation = CancellationLadder(
             CancelActions(
-                self._ask_to_stop, self._give_up, lambda reason: self._wire().end(reason), lambda: self.first
+                self._send_cancel,
+                self._give_up,
+                lambda reason: self._connection().kill(reason),
+                lambda: self.first,
             ),
             config.cancel_grace,
             config.kill_grace,
         )
-        self._cancelling_urgently: set[str] = set()
+        self._forcing_reading: set[str] = set()
 
     @property
     def routes(self) -> dict[type[FromWorker], Route]:
@@ -164,7 +167,7 @@ class ExecutionQueue:
         """Give an execution that is under way."""
         return self._executions.get(execution_id) or self._waiting.get(execution_id)
 
-    def is_stopping(self, execution_id: str) -> bool:
+    def is_cancelling(self, execution_id: str) -> bool:
         """Return whether the worker has an execution and was asked to stop it."""
         execution = self._executions.get(execution_id)
         # One that is finished and still at the worker was given up on our side before its turn came.
@@ -211,20 +214,20 @@ class ExecutionQueue:
     def drop(self, execution: ExecutionRecord) -> None:
         """Forget an execution that has not been sent."""
         if self._waiting.pop(execution.execution_id, None) is not None:
-            self._cancellation.over(execution)
+            self._cancellation.forget(execution)
             execution.mark_done()
             self._pump()
 
     def open(self) -> None:
         """A worker takes executions: send those that wait."""
         self._open = True
-        self._output.filling = False
+        self._output.replaying = False
         self._pump()
 
     def suspend(self) -> Interrupted:
         """The worker is gone: what was sent waits again, in order. Say what was interrupted."""
         self._open = False
-        self._output.filling = True
+        self._output.replaying = True
         first = self.first
         stopped: list[tuple[ExecutionRecord, CancelReason]] = [
             (execution, reason)
@@ -245,20 +248,20 @@ class ExecutionQueue:
         self._lose_worker()
         for execution in list(self._executions.values()):
             del self._executions[execution.execution_id]
-            self.recorded.forget(execution.execution_id)
+            self.call_log.forget(execution.execution_id)
             execution.mark_done()
             execution.fail(error())
 
     def _lose_worker(self) -> None:
-        self.recorded.worker_gone()
-        self._cancelling_urgently.clear()
-        self._output.forget()
+        self.call_log.worker_gone()
+        self._forcing_reading.clear()
+        self._output.clear()
         for execution in self._executions.values():
-            self._cancellation.over(execution)
+            self._cancellation.forget(execution)
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
         """Every execution in flight ends with an error of its own."""
-        self._open = self._output.filling = False
+        self._open = self._output.replaying = False
         self._lose_worker()
         for execution in [*self._executions.values(), *self._waiting.values()]:
             self.fail(execution, error())
@@ -269,13 +272,13 @@ class ExecutionQueue:
 
     def end(self, execution: ExecutionRecord, outcome: Error) -> None:
         """End one execution that is not at the worker, with an outcome."""
-        self._conclude(execution, partial(self._ended, execution, outcome, True))
+        self._conclude(execution, partial(self._on_ended, execution, outcome, True))
 
     def _conclude(self, execution: ExecutionRecord, last: Callable[[], None]) -> None:
         self._executions.pop(execution.execution_id, None)
         self._waiting.pop(execution.execution_id, None)
         self._end_asking(execution.execution_id)
-        self._cancellation.over(execution)
+        self._cancellation.forget(execution)
         execution.mark_done()
         self._delivery.add(last)
 
@@ -297,7 +300,7 @@ class ExecutionQueue:
 
     def send(self, execution: ExecutionRecord) -> None:
         """Send an execution past those that wait: one whose turn it is, or that brings a namespace back."""
-        connection = self._wire()
+        connection = self._connection()
         frame = connection.encode(_message(execution))
         if self._executions:
             # The worker is busy with another: what is submitted in one turn of the loop goes in one write.
@@ -309,36 +312,36 @@ class ExecutionQueue:
         self._executions[execution.execution_id] = execution
         self.last_seq = max(self.last_seq, execution.number)
         if execution.seconds is not None:
-            self._cancellation.watch(execution, execution.seconds)
+            self._cancellation.start_timeout(execution, execution.seconds)
 
     def _end_asking(self, execution_id: str) -> None:
         self._answering.end(execution_id)
-        self.recorded.forget(execution_id)
+        self.call_log.forget(execution_id)
 
     # --- what executions ask of us -------------------------------------------------------------------
 
     def flow_control(self) -> FlowControl:
         """Give what stops and restarts the reading of messages."""
-        return self._wire()
+        return self._connection()
 
     def request_cancel(self, execution: ExecutionRecord, reason: CancelReason) -> None:
         """Take the next step towards an execution's end."""
         if execution.done:
             return
         if execution.execution_id in self._executions:
-            self._cancellation.stop(execution, reason)
+            self._cancellation.cancel(execution, reason)
         elif execution.execution_id in self._waiting:
             self.end(execution, cancelled_before_start(execution, reason))
             self._pump()
 
     # --- stopping ------------------------------------------------------------------------------------
 
-    def _ask_to_stop(self, execution: ExecutionRecord, reason: CancelReason) -> None:
-        connection = self._wire()
-        if execution.execution_id not in self._cancelling_urgently:
-            self._cancelling_urgently.add(execution.execution_id)
+    def _send_cancel(self, execution: ExecutionRecord, reason: CancelReason) -> None:
+        connection = self._connection()
+        if execution.execution_id not in self._forcing_reading:
+            self._forcing_reading.add(execution.execution_id)
             # A worker that is stuck in a full pipe, since an iteration is slow, could not stop.
-            connection.insist(urgent=True)
+            connection.start_forced_reading()
         connection.send(Cancel(execution_id=execution.execution_id, reason=reason))
         connection.wake()
 
@@ -346,13 +349,13 @@ class ExecutionQueue:
         if not execution.done:
             execution.mark_done()
             self._delivery.add(
-                partial(self._ended, execution, cancelled_before_start(execution, reason), True)
+                partial(self._on_ended, execution, cancelled_before_start(execution, reason), True)
             )
 
     # --- routes --------------------------------------------------------------------------------------
 
     def _answer(self, message: CallResponse | InputResponse) -> None:
-        self._wire().answer(message)
+        self._connection().send_answer(message)
 
     def on_captured(self, stream: StreamName, text: str, size: int) -> None:
         """Take text that came past Python: it belongs to what runs now."""
@@ -371,7 +374,7 @@ class ExecutionQueue:
 
     def _route_question(self, message: Input | Call) -> None:
         execution = self._executions[message.execution_id]
-        if not self.recorded.knows(message):
+        if not self.call_log.knows(message):
             self._accept(execution, message)
         self._delivery.add(partial(self._serve, execution, message), size_of(message))
 
@@ -401,11 +404,11 @@ class ExecutionQueue:
         # One that was being cancelled too, whatever it made of that: run again, nothing would stop it.
         final = execution.state is ExecutionState.CANCELLING or must_not_rerun(message, execution.seconds)
         if not self._cancellation.idle:
-            self._cancellation.over(execution)
+            self._cancellation.forget(execution)
             self._cancellation.advance()
-            if execution_id in self._cancelling_urgently:
-                self._cancelling_urgently.discard(execution_id)
-                self._wire().insist(urgent=False)
+            if execution_id in self._forcing_reading:
+                self._forcing_reading.discard(execution_id)
+                self._connection().stop_forced_reading()
         self._end_asking(execution_id)
         if execution.done:
             return  # given up before its turn came
@@ -414,9 +417,9 @@ class ExecutionQueue:
             execution.finish(message)
         elif self._delivery.busy:
             self.ending[execution_id] = final
-            self._delivery.add(partial(self._ended, execution, message, final))
+            self._delivery.add(partial(self._on_ended, execution, message, final))
         else:
-            self._ended(execution, message, final)
+            self._on_ended(execution, message, final)
 
 
 def _message(execution: ExecutionRecord) -> Execute:

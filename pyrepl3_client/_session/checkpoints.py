@@ -173,7 +173,7 @@ class CheckpointScheduler:
             return
         except WorkerUnresponsive as error:
             if worker is not None:
-                worker.connection.end(f"its checkpoint did not end: {error}")
+                worker.connection.kill(f"its checkpoint did not end: {error}")
             self._worker_lost(error)
             return
         except SessionClosed:
@@ -270,7 +270,7 @@ class CheckpointScheduler:
                     break
             except ProtocolError as error:
                 self._misbehaved_worker = worker
-                worker.connection.end(f"it broke the protocol: {error}", error)
+                worker.connection.kill(f"it broke the protocol: {error}", error)
                 raise
         needs = tuple(part.needs)
         await self._record.save(

@@ -92,7 +92,7 @@ class JournalRecorder:
             if index == 0:
                 # It had begun to run: executions run one after the other.
                 attempts = await self._journal.add_death(execution_id)
-                self._queue.recorded.expect(
+                self._queue.call_log.expect(
                     execution_id, await self._journal.calls(execution_id), closed=False
                 )
             if attempts >= self._max_attempts:

@@ -33,14 +33,14 @@ class WorkerQueries:
         """Ask for a sign of life. See `Session.ping`."""
         seconds = checked_seconds("timeout", timeout)
         requests = (await self._ready_worker()).requests
-        number = requests.number()
+        number = requests.next_number()
         return await requests.ask(Ping(nonce=number), Pong, str(number), seconds, urgent=True)
 
     async def stats(self, timeout: float = 10.0) -> Metrics:
         """Ask for the metrics of the session's executions. See `Session.stats`."""
         seconds = checked_seconds("timeout", timeout)
         requests = (await self._ready_worker()).requests
-        key = str(requests.number())
+        key = str(requests.next_number())
         stats = await requests.ask(GetStats(request_id=key), Stats, key, seconds, urgent=True)
         return stats.metrics
 
@@ -48,7 +48,7 @@ class WorkerQueries:
         """Ask what can stand at `cursor`. See `Session.complete`."""
         at, seconds = _checked_cursor(code, cursor), checked_seconds("timeout", timeout)
         requests = (await self._ready_worker()).requests
-        key = str(requests.number())
+        key = str(requests.next_number())
         message = Complete(code=code, cursor=at, request_id=key)
         return await requests.ask(message, Completions, key, seconds, urgent=True)
 
@@ -56,7 +56,7 @@ class WorkerQueries:
         """Ask about the name at `cursor`. See `Session.inspect`."""
         at, seconds = _checked_cursor(code, cursor), checked_seconds("timeout", timeout)
         requests = (await self._ready_worker()).requests
-        key = str(requests.number())
+        key = str(requests.next_number())
         message = Inspect(code=code, cursor=at, request_id=key)
         return await requests.ask(message, Inspection, key, seconds, urgent=True)
 

@@ -158,7 +158,7 @@ class Replay:
         try:
             restored = await self._checkpoints.restore(worker, checkpoint)
         except ProtocolError as error:
-            if not worker.connection.ended.done():
+            if not worker.connection.exited.done():
                 # Its worker has said so, and so would the next one.
                 self._unrestorable = str(error)
             raise
@@ -211,7 +211,7 @@ class Replay:
             )
             return
         self._running_id = execution_id
-        self._queue.recorded.expect(execution_id, await self._record.calls(execution_id), closed=True)
+        self._queue.call_log.expect(execution_id, await self._record.calls(execution_id), closed=True)
         execution = ExecutionRecord(
             self._queue, execution_id, entry.spec, entry.spec.timeout, None, None,
             check=False, keep=False, is_replay=True,

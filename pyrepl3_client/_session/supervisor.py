@@ -290,7 +290,7 @@ class SessionSupervisor:
     def _on_record_failure(self, execution_id: str, error: StoreError) -> None:
         if self.queue.find(execution_id) is not None and self.worker is not None:
             self._unrecorded[execution_id] = error
-            self.worker.connection.end(f"what execution {execution_id!r} asked could not be recorded")
+            self.worker.connection.kill(f"what execution {execution_id!r} asked could not be recorded")
 
     def on_lease_lost(self, error: StoreError) -> None:
         """Another process owns the session now: nothing more may happen here."""
@@ -300,7 +300,7 @@ class SessionSupervisor:
             self.checkpoints.stop()
             self._mark_dead(error)
             if self.worker is not None:
-                self.worker.connection.end("its session has another owner now")
+                self.worker.connection.kill("its session has another owner now")
 
     # --- recovery ------------------------------------------------------------------------------------
 

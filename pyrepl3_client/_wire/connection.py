@@ -39,7 +39,6 @@ type Route = Callable[[Any], None]
 """Takes messages of one type."""
 type Interceptor = Callable[[FromWorker], bool | None]
 """Sees every message before it is routed; True says that it has been dealt with."""
-
 _READ_BYTES: Final = 64 * 1024
 """Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
 _BULK_BYTES: Final = 256 * 1024
@@ -94,29 +93,29 @@ class Connection:
         self.max_frame_bytes = max_frame_bytes
         """Longest frame that may be sent; the handshake may lower it."""
         loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[WorkerExit] = loop.create_future()
+        self.exited: asyncio.Future[WorkerExit] = loop.create_future()
         self._loop = loop
         self._context = context
-        self._ends = worker.pipes
-        self.writer = FrameWriter(self._ends, context)
+        self._pipes = worker.pipes
+        self.writer = FrameWriter(self._pipes, context)
         self.routes = routes
         """Where messages go, by type; holds from the next batch on."""
-        self._forced = 0
+        self._forced_bytes = 0
         self._on_captured = on_captured
         self._decoder = ClientDecoder(max_frame_bytes)
-        self._watch = StallDetector(self._decoder.frames, stall_timeout, self._break)
+        self._stall_detector = StallDetector(self._decoder.frames, stall_timeout, self._on_error)
         self._read_bytes = _READ_BYTES
-        self._capture = CapturePipes(self._ends.captured_stdout, self._ends.captured_stderr)
+        self._capture = CapturePipes(self._pipes.captured_stdout, self._pipes.captured_stderr)
         self._reading = False
         self._reader_open = True
-        self._holds: set[object] = set()
-        self._urgent = 0
-        self._stderr = StderrTail(self._ends.stderr)
-        self._wireless: asyncio.TimerHandle | None = None
+        self._paused_by: set[object] = set()
+        self._force_count = 0
+        self._stderr = StderrTail(self._pipes.stderr)
+        self._eof_timer: asyncio.TimerHandle | None = None
         self._reason = ""
         self._cause: BaseException | None = None
-        self._add_reader(self._ends.exit_fd, self._on_exited)
-        self._add_reader(self._ends.stderr, self._on_stderr)
+        self._add_reader(self._pipes.exit_fd, self._on_exit)
+        self._add_reader(self._pipes.stderr, self._on_stderr)
         self._set_reading()
 
     def _add_reader(self, fd: int, callback: Callable[[], None]) -> None:
@@ -136,14 +135,14 @@ class Connection:
         except LocalProtocolError as error:
             raise ProtocolError(error.reason, error.offset) from error
 
-    def greet(self, hello: Hello) -> None:
+    def send_hello(self, hello: Hello) -> None:
         """Send the first message, or what is left of it to send.
 
         Raises:
             ProtocolError: as `encode`.
         """
         frame = self.encode(hello)
-        sent = self._ends.greeting_sent
+        sent = self._pipes.greeting_sent
         if not frame.startswith(sent):
             raise ProtocolError(f"the greeting takes {len(frame)} bytes, too long for a worker from a pool")
         self.writer.write_now(frame[len(sent) :])
@@ -156,7 +155,7 @@ class Connection:
         """
         self.writer.write_now(self.encode(message))
 
-    def answer(self, message: CallResponse | InputResponse) -> None:
+    def send_answer(self, message: CallResponse | InputResponse) -> None:
         """Send what the worker has asked for. One that asks and does not read the answers is ended.
 
         Raises:
@@ -164,15 +163,15 @@ class Connection:
         """
         waiting = self.writer.write_answer(self.encode(message))
         if waiting > _MOST_UNREAD:
-            self.end(f"it asks and does not read: {waiting:,} bytes of answers wait for it")
+            self.kill(f"it asks and does not read: {waiting:,} bytes of answers wait for it")
 
     def wake(self) -> None:
         """Make the worker read, whatever holds its loop."""
         self.worker.wake()
 
-    def end(self, reason: str, cause: BaseException | None = None) -> None:
+    def kill(self, reason: str, cause: BaseException | None = None) -> None:
         """Kill the worker; `reason` says why. Idempotent: the first reason stays."""
-        if self.ended.done():
+        if self.exited.done():
             return
         if not self._reason:
             self._reason = reason
@@ -186,42 +185,47 @@ class Connection:
 
         The pipes fill up then, and the worker waits.
         """
-        self._holds.add(who)
+        self._paused_by.add(who)
         self._set_reading()
 
     def resume_reading(self, who: object) -> None:
         """Take a hold back, if there is one."""
-        self._holds.discard(who)
+        self._paused_by.discard(who)
         self._set_reading()
 
-    def insist(self, *, urgent: bool) -> None:
-        """Read in spite of all holds (True), until it is taken back (False); calls nest.
+    def start_forced_reading(self) -> None:
+        """Read although consumers have paused it, until `stop_forced_reading`; calls nest.
 
-        Something waits for the worker's answer: a worker that is stuck in a full pipe gives none.
+        For while something waits for the worker's answer: a worker that is stuck in a full pipe gives none.
         """
-        self._urgent += 1 if urgent else -1
+        self._force_count += 1
+        self._set_reading()
+
+    def stop_forced_reading(self) -> None:
+        """Take one `start_forced_reading` back."""
+        self._force_count -= 1
         self._set_reading()
 
     def _set_reading(self) -> None:
-        wanted = (self._urgent > 0 or not self._holds) and not self.ended.done()
-        if not self._holds:
-            self._forced = 0
+        wanted = (self._force_count > 0 or not self._paused_by) and not self.exited.done()
+        if not self._paused_by:
+            self._forced_bytes = 0
         if wanted == self._reading:
             return
         self._reading = wanted
         if wanted:
             # What did not come while nobody read is no fault of the worker's.
-            self._watch.begin()
+            self._stall_detector.start()
             if self._reader_open:
-                self._add_reader(self._ends.reader, self._on_readable)
+                self._add_reader(self._pipes.reader, self._on_readable)
             for fd in self._capture.open_fds:
                 self._add_reader(fd, self._on_capture_readable)
         else:
             self._stop_reading()
 
     def _stop_reading(self) -> None:
-        self._watch.stop()
-        for fd in (self._ends.reader, self._ends.captured_stdout, self._ends.captured_stderr):
+        self._stall_detector.stop()
+        for fd in (self._pipes.reader, self._pipes.captured_stdout, self._pipes.captured_stderr):
             self._loop.remove_reader(fd)
 
     # --- from the worker -----------------------------------------------------------------------------
@@ -233,9 +237,9 @@ class Connection:
         """Read once and route what has come; give how many bytes it was."""
         size = self._read_bytes
         try:
-            data = os.read(self._ends.reader, size)
+            data = os.read(self._pipes.reader, size)
         except BlockingIOError:
-            self._watch.drained = True
+            self._stall_detector.drained = True
             return 0
         if not data:
             self._on_eof()
@@ -243,30 +247,32 @@ class Connection:
         try:
             messages = self._decoder.feed(data)
         except RemoteProtocolError as error:
-            self._break(error)
+            self._on_error(error)
             return 0
         full = len(data) == size
-        watch = self._watch
+        watch = self._stall_detector
         watch.drained = not full
         if not watch.running and self._decoder.frames.buffered:
-            watch.begin()
-        if self._holds and self._is_too_much(len(data)):
+            watch.start()
+        if self._paused_by and self._exceeds_forced_limit(len(data)):
             return 0
         self._read_bytes = _BULK_BYTES if full and len(messages) < _FEW_FRAMES else _READ_BYTES
         try:
             self._dispatch(messages)
-        except Exception as error:  # noqa: BLE001 - an interceptor's or our own defect; nothing may be lost silently
-            self._break(error)
+        except Exception as error:  # noqa: BLE001 - a defect of the client; nothing may be lost silently
+            self._on_error(error)
         broken = self._decoder.error
         if broken is not None:
-            self._break(broken)
+            self._on_error(broken)
         return len(data)
 
-    def _is_too_much(self, size: int) -> bool:
-        self._forced += size
-        if self._forced <= _MOST_FORCED:
+    def _exceeds_forced_limit(self, size: int) -> bool:
+        self._forced_bytes += size
+        if self._forced_bytes <= _MOST_FORCED:
             return False
-        self._break(ProtocolError(f"it sent {self._forced:,} bytes that nobody takes, and did not answer"))
+        self._on_error(
+            ProtocolError(f"it sent {self._forced_bytes:,} bytes that nobody takes, and did not answer")
+        )
         return True
 
     def _dispatch(self, messages: list[FromWorker]) -> None:
@@ -280,12 +286,12 @@ class Connection:
             if not drained:
                 if message.captured if ends else kind in _AFTER_CAPTURED:
                     drained = True
-                    self._deliver(self._capture.drain())
+                    self._deliver_captured(self._capture.drain())
                 elif isinstance(message, Output) and (message.captured_stdout or message.captured_stderr):
                     waited = message.captured_stdout, message.captured_stderr
-                    self._deliver(self._capture.read_first(*waited, before))
+                    self._deliver_captured(self._capture.read_first(*waited, before))
             if ends and self._capture.partial:
-                self._deliver(self._capture.flush())
+                self._deliver_captured(self._capture.flush())
             if self.interceptors and self._intercepted(message):
                 continue
             routes[kind](message)
@@ -299,14 +305,14 @@ class Connection:
         marks = self._capture.marks()
         if self._reader_open:
             self._read()
-        if not self.ended.done():
+        if not self.exited.done():
             before = self._capture.open_fds
-            self._deliver(self._capture.read_to(marks))
+            self._deliver_captured(self._capture.read_to(marks))
             for fd in before:
                 if fd not in self._capture.open_fds:
                     self._loop.remove_reader(fd)
 
-    def _deliver(self, chunks: list[Chunk]) -> None:
+    def _deliver_captured(self, chunks: list[Chunk]) -> None:
         for stream, text, size in chunks:
             self._on_captured(stream, text, size)
 
@@ -314,49 +320,49 @@ class Connection:
 
     def _on_eof(self) -> None:
         self._reader_open = False
-        self._loop.remove_reader(self._ends.reader)
+        self._loop.remove_reader(self._pipes.reader)
         try:
             self._decoder.close()
         except RemoteProtocolError as error:
             self._cause = self._cause or error
         # The process is about to end. One that lives on without its wire is of no use to anybody.
-        self._wireless = self._loop.call_later(
-            _WIRELESS_SECONDS, self.end, "it closed its end of the connection and lived on"
+        self._eof_timer = self._loop.call_later(
+            _WIRELESS_SECONDS, self.kill, "it closed its end of the connection and lived on"
         )
 
-    def _break(self, error: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
         """The stream makes no sense any more."""
         self._reader_open = False
-        self._loop.remove_reader(self._ends.reader)
+        self._loop.remove_reader(self._pipes.reader)
         if isinstance(error, RemoteProtocolError):
             # Not with its cause, whose text may be as long as a frame.
             error = ProtocolError(truncated(error.reason), error.offset)
         if isinstance(error, ProtocolError):
-            self.end(f"it broke the protocol: {error}", error)
+            self.kill(f"it broke the protocol: {error}", error)
         else:
-            self.end(f"its message could not be handled: {truncated(repr(error))}", error)
+            self.kill(f"its message could not be handled: {truncated(repr(error))}", error)
 
     def _on_stderr(self) -> None:
         if not self._stderr.read():
-            self._loop.remove_reader(self._ends.stderr)
+            self._loop.remove_reader(self._pipes.stderr)
 
-    def _on_exited(self) -> None:
+    def _on_exit(self) -> None:
         # Whoever is left of its group could go on writing, so that no end would come.
         self.worker.kill()
-        self._urgent = 0
-        self._holds.clear()
+        self._force_count = 0
+        self._paused_by.clear()
         self._drain_rest()
         self._stderr.read_rest()
         ending = self.worker.reap()
-        for fd in (self._ends.exit_fd, self._ends.stderr):
+        for fd in (self._pipes.exit_fd, self._pipes.stderr):
             self._loop.remove_reader(fd)
         self._stop_reading()
         self._reading = False
-        if self._wireless is not None:
-            self._wireless.cancel()
+        if self._eof_timer is not None:
+            self._eof_timer.cancel()
         self.writer.close_now()
-        self._ends.close()
-        self.ended.set_result(
+        self._pipes.close()
+        self.exited.set_result(
             WorkerExit(
                 ending.exit_code,
                 ending.signal,
@@ -374,5 +380,5 @@ class Connection:
             if size == 0:
                 break
             rest -= size
-        self._deliver(self._capture.drain())
-        self._deliver(self._capture.flush())
+        self._deliver_captured(self._capture.drain())
+        self._deliver_captured(self._capture.flush())

@@ -40,12 +40,12 @@ class StallDetector:
         self.drained = True
         """Whether the last read has taken all that was there; else we are the slow ones."""
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """The stream goes on now, or stands inside a frame: if it does, begin to count."""
         if self._frames.buffered and self._seconds is not None:
             self.running = True
             self._mark = (self._frames.offset, self._frames.buffered)
-            self._timer = self._loop.call_later(self._seconds, self._look)
+            self._timer = self._loop.call_later(self._seconds, self._check)
 
     def stop(self) -> None:
         """Nobody reads from now on: what does not come is no fault of the worker's."""
@@ -54,7 +54,7 @@ class StallDetector:
             self._timer = None
             self.running = False
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         # A loop that was held up reads first and looks at timers then, so what was there has been read.
         self._timer = None
         self.running = False
@@ -64,4 +64,4 @@ class StallDetector:
             text = f"it stopped inside a frame, after {held:,} bytes of it, for {self._seconds:g} seconds"
             self._on_stall(ProtocolError(f"{text} (stall_timeout)", offset))
         else:
-            self.begin()
+            self.start()

@@ -18,20 +18,20 @@ class FrameWriter:
         """Write to `ends.writer`; be called back in a copy of `context`."""
         self._loop = asyncio.get_running_loop()
         self._context = context
-        self._ends = ends
+        self._pipes = ends
         self._frames = bytearray()
         self._blocked = False
         self._flush_due = False
         self._closing = False
-        self._answers = 0
+        self._unread_answer_bytes = 0
         self.on_write: Callable[[], None] | None = None
         """Hears of every frame: the worker has something to do."""
 
     def write_answer(self, frame: bytes) -> int:
         """Send, now, what the worker has asked for; give how many bytes of such it has not taken."""
         self.write_now(frame)
-        self._answers = self._answers + len(frame) if self._frames else 0
-        return self._answers
+        self._unread_answer_bytes = self._unread_answer_bytes + len(frame) if self._frames else 0
+        return self._unread_answer_bytes
 
     def write_now(self, frame: bytes) -> None:
         """Send a frame now, after those that were put."""
@@ -56,7 +56,7 @@ class FrameWriter:
             self._flush()
         elif not self._flush_due:
             self._flush_due = True
-            self._loop.call_soon(self._flush_put)
+            self._loop.call_soon(self._flush_batch)
 
     def close(self) -> None:
         """Let the worker see the end of its input, after what has been sent."""
@@ -68,11 +68,11 @@ class FrameWriter:
         """Close the pipe, whatever has not been sent."""
         if self._blocked:
             self._blocked = False
-            self._loop.remove_writer(self._ends.writer)
+            self._loop.remove_writer(self._pipes.writer)
         self._frames.clear()
-        self._ends.close_writer()
+        self._pipes.close_writer()
 
-    def _flush_put(self) -> None:
+    def _flush_batch(self) -> None:
         self._flush_due = False
         if self._frames and not self._blocked:
             self._flush()
@@ -84,7 +84,7 @@ class FrameWriter:
             self.close_now()
 
     def _write(self, frames: bytes | bytearray) -> None:
-        fd = self._ends.writer
+        fd = self._pipes.writer
         if fd < 0:
             return
         try:
@@ -103,7 +103,7 @@ class FrameWriter:
 
     def _on_writable(self) -> None:
         try:
-            written = os.write(self._ends.writer, self._frames)
+            written = os.write(self._pipes.writer, self._frames)
         except BlockingIOError:
             return
         except BrokenPipeError:
@@ -111,7 +111,7 @@ class FrameWriter:
         del self._frames[:written]
         if not self._frames:
             self._blocked = False
-            self._answers = 0
-            self._loop.remove_writer(self._ends.writer)
+            self._unread_answer_bytes = 0
+            self._loop.remove_writer(self._pipes.writer)
             if self._closing:
                 self.close_now()

@@ -11,7 +11,7 @@ from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor, Route, WorkerExit
 from pyrepl3_client._worker.message_guard import MessageGuard
-from pyrepl3_client._worker.requests import Requests, key_of
+from pyrepl3_client._worker.requests import Requests, answer_key
 from pyrepl3_client.errors import (
     DeathCertificate,
     ProtocolError,
@@ -66,7 +66,7 @@ class WorkerHandle:
         self.session_id = hello.session_id
         self.pid = worker.pid
         self.ready: Ready | None = None
-        self._complaints = 0
+        self._error_count = 0
         self._guard = MessageGuard(queue, [spec.name for spec in hello.capabilities])
         self._routes: dict[type[FromWorker], Route] = {
             **self._guard.routes,
@@ -74,8 +74,8 @@ class WorkerHandle:
             Ready: self._route_ready,
             Error: self._route_error,
         }
-        self._greeted: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
-        self._refusal = ""
+        self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._spawn_failure = ""
         self.connection = Connection(
             worker,
             {
@@ -93,16 +93,16 @@ class WorkerHandle:
         )
         self.requests = Requests(lambda: self.connection, queue.busy)
         # Before anybody else waits for it: what the end means is settled first.
-        self.connection.ended.add_done_callback(lambda _: on_end(self))
+        self.connection.exited.add_done_callback(lambda _: on_end(self))
         try:
-            self.connection.greet(hello)
+            self.connection.send_hello(hello)
         except ProtocolError as error:
-            self.connection.end(f"it could not be greeted: {error}", error)
+            self.connection.kill(f"it could not be greeted: {error}", error)
 
     @property
     def alive(self) -> bool:
         """Whether the process has not ended yet, as far as we know."""
-        return not self.connection.ended.done()
+        return not self.connection.exited.done()
 
     async def wait_ready(self, seconds: float) -> Ready:
         """Wait until the worker takes code.
@@ -111,13 +111,13 @@ class WorkerHandle:
             SpawnError: it ended before, or took longer than `seconds`.
         """
         await asyncio.wait(
-            [self._greeted, self.connection.ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            [self._ready, self.connection.exited], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
         )
-        if self._greeted.done():
-            return self._greeted.result()
+        if self._ready.done():
+            return self._ready.result()
         if self.alive:
-            self.connection.end(f"it was not ready within {seconds:g} seconds")
-            await asyncio.wait([self.connection.ended])
+            self.connection.kill(f"it was not ready within {seconds:g} seconds")
+            await asyncio.wait([self.connection.exited])
         raise self._spawn_error()
 
     async def stop(self, reason: str, grace: float) -> None:
@@ -126,31 +126,31 @@ class WorkerHandle:
         if not self.alive:
             return
         self._guard.shutting_down = True
-        connection.insist(urgent=True)
+        connection.start_forced_reading()
         connection.send(Shutdown(reason=reason, grace=grace))
         connection.writer.close()
         connection.wake()
-        await asyncio.wait([connection.ended], timeout=grace)
+        await asyncio.wait([connection.exited], timeout=grace)
         if self.alive:
-            connection.end(f"it did not end within {grace:g} seconds ({reason})")
-            await asyncio.wait([connection.ended])
+            connection.kill(f"it did not end within {grace:g} seconds ({reason})")
+            await asyncio.wait([connection.exited])
 
     async def destroy(self, reason: str) -> None:
         """End the worker at once."""
         self._guard.shutting_down = True
-        self.connection.end(reason)
-        await asyncio.wait([self.connection.ended])
+        self.connection.kill(reason)
+        await asyncio.wait([self.connection.exited])
 
     async def names(self) -> frozenset[str]:
         """Ask for the names of the namespace."""
-        key = str(self.requests.number())
+        key = str(self.requests.next_number())
         message = Inspect(code="", cursor=0, request_id=key)
         inspection = await self.requests.ask(message, Inspection, key, None, urgent=True)
         return frozenset(variable.name for variable in inspection.variables)
 
     def exit_report(self, running: tuple[str, ...], max_memory: int | None) -> DeathCertificate:
         """Say all that is known of the worker's end, which has come."""
-        end: WorkerExit = self.connection.ended.result()
+        end: WorkerExit = self.connection.exited.result()
         cause = likely_cause(
             end.exit_code, end.signal, end.reason, end.stderr, peak_rss=end.peak_rss, max_memory=max_memory
         )
@@ -169,9 +169,9 @@ class WorkerHandle:
 
     def died_error(self, running: tuple[str, ...] = (), reason: str = "") -> WorkerDied:
         """Say how the worker ended, as an error. Each who waits gets one of their own."""
-        if not self.connection.ended.done():
+        if not self.connection.exited.done():
             return WorkerDied(self._name("is ended"), running=running, reason=reason, incarnation=self.number)
-        end: WorkerExit = self.connection.ended.result()
+        end: WorkerExit = self.connection.exited.result()
         error = WorkerDied(
             self._name("died"),
             end.exit_code,
@@ -186,13 +186,13 @@ class WorkerHandle:
         return error
 
     def _spawn_error(self) -> SpawnError:
-        end: WorkerExit = self.connection.ended.result()
+        end: WorkerExit = self.connection.exited.result()
         error = SpawnError(
             self._name("ended before it was ready"),
             end.exit_code,
             end.signal,
             end.stderr,
-            reason=self._refusal or end.reason,
+            reason=self._spawn_failure or end.reason,
             incarnation=self.number,
         )
         error.__cause__ = end.cause
@@ -203,31 +203,31 @@ class WorkerHandle:
 
     def _route_ready(self, message: Ready) -> None:
         if message.protocol != PROTOCOL:
-            self._refusal = f"it speaks protocol {message.protocol}, and we speak {PROTOCOL}"
-            self.connection.end(self._refusal, ProtocolError(self._refusal))
+            self._spawn_failure = f"it speaks protocol {message.protocol}, and we speak {PROTOCOL}"
+            self.connection.kill(self._spawn_failure, ProtocolError(self._spawn_failure))
             return
-        if self._greeted.done():
+        if self._ready.done():
             raise ProtocolError("it said ready twice")
         if message.max_frame_bytes < MIN_MAX_FRAME_BYTES:
             raise ProtocolError(f"it agrees to frames of {message.max_frame_bytes} bytes only")
         self.connection.max_frame_bytes = min(self.connection.max_frame_bytes, message.max_frame_bytes)
         self.connection.routes = self._routes
         self.ready = message
-        self._greeted.set_result(message)
+        self._ready.set_result(message)
 
     def _route_early(self, message: Any) -> None:
         raise ProtocolError(f"it sent {type(message).__name__.lower()} before it was ready")
 
     def _route_answer(self, message: Any) -> None:
-        self.requests.settle(key_of(message), message)
+        self.requests.resolve(answer_key(message), message)
 
     def _route_error(self, message: Error) -> None:
         if message.execution_id is not None:
-            self._guard.last(message)
-        elif not self._greeted.done():
-            self._refusal = truncated(message.message)
-        elif not self.requests.refuse(message.message):
-            self._complaints += 1
-            if self._complaints > _MOST_COMPLAINTS:
+            self._guard.end(message)
+        elif not self._ready.done():
+            self._spawn_failure = truncated(message.message)
+        elif not self.requests.reject(message.message):
+            self._error_count += 1
+            if self._error_count > _MOST_COMPLAINTS:
                 raise ProtocolError(f"it complains without end, as of {truncated(message.message)}")
             _logger.warning("%s: %s", self._name("complains"), truncated(message.message))

@@ -38,8 +38,8 @@ class MessageGuard:
         self._capabilities = frozenset(capabilities)
         self._inner = queue.routes
         self._output = self._inner[Output]
-        self._lately: deque[str] = deque(maxlen=_REMEMBERED)
-        self._strays = 0
+        self._recently_ended: deque[str] = deque(maxlen=_REMEMBERED)
+        self._late_count = 0
         self._asked: set[str] = set()
         self._asked_bytes = 0
         self.shutting_down = False
@@ -53,7 +53,7 @@ class MessageGuard:
             Display: self._display,
             Input: self._input,
             Call: self._call,
-            Result: self.last,
+            Result: self.end,
         }
 
     def output(self, message: Output) -> None:
@@ -63,16 +63,16 @@ class MessageGuard:
             self._count_late(execution_id, "wrote as")
         self._output(message)
 
-    def last(self, message: Result | Error) -> None:
+    def end(self, message: Result | Error) -> None:
         """Take the end of the execution that runs, or of one that was stopped before its turn came."""
         execution_id = message.execution_id or ""
         if not self._runs(execution_id) and not self.shutting_down:
-            stopped = isinstance(message, Error) and self._queue.is_stopping(execution_id)
+            stopped = isinstance(message, Error) and self._queue.is_cancelling(execution_id)
             if not stopped:
                 raise self._violation(execution_id, "ended")
         self._inner[Result](message)
-        self._lately.append(execution_id)
-        self._strays = 0
+        self._recently_ended.append(execution_id)
+        self._late_count = 0
         if self._asked:
             self._asked.clear()
             self._asked_bytes = 0
@@ -127,10 +127,10 @@ class MessageGuard:
     def _count_late(self, execution_id: str, what: str) -> None:
         if self.shutting_down:
             return
-        if execution_id not in self._lately:
+        if execution_id not in self._recently_ended:
             raise self._violation(execution_id, what)
-        self._strays += 1
-        if self._strays > _MOST_STRAYS:
+        self._late_count += 1
+        if self._late_count > _MOST_STRAYS:
             raise ProtocolError(f"it {what} execution {quoted(execution_id)} again and again after its end")
 
     def _violation(self, execution_id: str, what: str) -> ProtocolError:

@@ -31,10 +31,10 @@ class Requests:
         self._connection = connection
         self._busy = busy
         self._numbers = itertools.count(1)
-        self._open: dict[tuple[type[FromWorker], str], deque[asyncio.Future[Answer]]] = {}
+        self._waiters: dict[tuple[type[FromWorker], str], deque[asyncio.Future[Answer]]] = {}
         """The oldest first: those of one kind and name are answered in order."""
 
-    def number(self) -> int:
+    def next_number(self) -> int:
         """Give a number for a request."""
         return next(self._numbers)
 
@@ -61,9 +61,9 @@ class Requests:
             # Also when nothing is running: a background task may hold the worker's loop.
             connection.wake()
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._open.setdefault((answer, key), deque()).append(waiter)
+        self._waiters.setdefault((answer, key), deque()).append(waiter)
         if urgent:
-            connection.insist(urgent=True)
+            connection.start_forced_reading()
         try:
             done, _ = await asyncio.wait([waiter], timeout=timeout)
         finally:
@@ -72,7 +72,7 @@ class Requests:
                 waiter.exception()
             waiter.cancel()
             if urgent:
-                connection.insist(urgent=False)
+                connection.stop_forced_reading()
         if not done:
             what = self._busy()
             raise WorkerUnresponsive(
@@ -81,7 +81,7 @@ class Requests:
             )
         return cast(A, waiter.result())
 
-    def settle(self, key: str, message: Answer) -> None:
+    def resolve(self, key: str, message: Answer) -> None:
         """Give an answer to who waits for it; nobody may any more.
 
         Raises:
@@ -95,9 +95,9 @@ class Requests:
         if not waiter.done():
             waiter.set_result(message)
 
-    def refuse(self, complaint: str) -> bool:
+    def reject(self, complaint: str) -> bool:
         """Fail the question that a worker's complaint begins with; say whether there was one."""
-        for kind, key in self._open:
+        for kind, key in self._waiters:
             if complaint.startswith(f"{key}: "):
                 waiter = self._take(kind, key)
                 if waiter is not None and not waiter.done():
@@ -106,23 +106,23 @@ class Requests:
         return False
 
     def _take(self, kind: type[FromWorker], key: str) -> asyncio.Future[Answer] | None:
-        waiters = self._open.get((kind, key))
+        waiters = self._waiters.get((kind, key))
         if waiters is None:
             return None
         waiter = waiters.popleft()
         if not waiters:
-            del self._open[kind, key]
+            del self._waiters[kind, key]
         return waiter
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
         """There will be no answers any more."""
-        for waiters in self._open.values():
+        for waiters in self._waiters.values():
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_exception(error())
 
 
-def key_of(message: Any) -> str:
+def answer_key(message: Any) -> str:
     """Give what an answer is recognised by."""
     match message:
         case Pong():

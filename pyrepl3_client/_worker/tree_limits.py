@@ -24,7 +24,7 @@ _WIDE: Final = 10
 """One look of so many is a wide one."""
 
 
-class TreeWatch:
+class TreeLimitMonitor:
     """Looks at one worker's tree until the worker ends."""
 
     def __init__(
@@ -37,23 +37,23 @@ class TreeWatch:
         self._memory = limits.max_memory_bytes
         self._cpu = limits.max_cpu_seconds
         self._busy = busy
-        self._looks = 0
+        self._checks = 0
         self._pause = _BUSY_SECONDS
-        self._timer = self._loop.call_later(_BUSY_SECONDS, self._look)
+        self._timer = self._loop.call_later(_BUSY_SECONDS, self._check)
         connection.writer.on_write = self.wake
-        connection.ended.add_done_callback(self._on_ended)
+        connection.exited.add_done_callback(self._on_ended)
 
     def wake(self) -> None:
         """Something was sent to the worker: look soon."""
-        if self._pause > _BUSY_SECONDS and not self._connection.ended.done():
+        if self._pause > _BUSY_SECONDS and not self._connection.exited.done():
             self._timer.cancel()
             self._pause = _BUSY_SECONDS
-            self._timer = self._loop.call_later(_BUSY_SECONDS, self._look)
+            self._timer = self._loop.call_later(_BUSY_SECONDS, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         began = self._loop.time()
-        self._looks += 1
-        use = self._tree.sample(full=self._looks % _WIDE == 0)
+        self._checks += 1
+        use = self._tree.sample(full=self._checks % _WIDE == 0)
         if self._cpu is not None and use.cpu_seconds > self._cpu:
             used = f"{use.cpu_seconds:.1f} s of CPU time"
             self._end(limit_reason("max_cpu_seconds", self._cpu, used, use.processes))
@@ -69,10 +69,10 @@ class TreeWatch:
         else:
             self._pause = min(self._pause * 2, _IDLE_SECONDS)
         pause = max(self._pause, _SHARE * (self._loop.time() - began))
-        self._timer = self._loop.call_later(pause, self._look)
+        self._timer = self._loop.call_later(pause, self._check)
 
     def _end(self, reason: str) -> None:
-        self._connection.end(reason)
+        self._connection.kill(reason)
         self._tree.kill()
 
     def _on_ended(self, _: object) -> None:
@@ -87,4 +87,4 @@ def watch_tree(connection: Connection, config: WorkerConfig, busy: Callable[[], 
     if config.confinement == "none" or (limits.max_memory_bytes is None and limits.max_cpu_seconds is None):
         return
     kept = config.confinement == "strict" and config.confinement_required
-    TreeWatch(connection, ProcessTree(connection.worker.pid, has_pid_namespace=kept), limits, busy)
+    TreeLimitMonitor(connection, ProcessTree(connection.worker.pid, has_pid_namespace=kept), limits, busy)

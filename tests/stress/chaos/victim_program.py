@@ -224,7 +224,7 @@ class Program:
             if isinstance(ended.result().cause, RemoteProtocolError):
                 self.say("cut")
 
-        worker.connection.ended.add_done_callback(on_end)
+        worker.connection.exited.add_done_callback(on_end)
 
 
 def digest_of(outcome: pyrepl3.ExecutionResult) -> str:
