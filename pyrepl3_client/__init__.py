@@ -42,6 +42,7 @@ from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy, Skipped
 from pyrepl3_client._session.session import Session, WorkerInfo
 from pyrepl3_client._version import __version__ as __version__
+from pyrepl3_client._wire.connection import Interceptor
 from pyrepl3_client.config import ResourceLimits, SandboxPolicy, WorkerConfig
 from pyrepl3_client.errors import (
     CapabilityError,
@@ -105,6 +106,7 @@ __all__ = [
     "Input",
     "InputHandler",
     "Inspection",
+    "Interceptor",
     "Metrics",
     "Output",
     "OutputHandler",

@@ -13,7 +13,7 @@ is done; once more makes it more urgent.
 
 import asyncio
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -37,6 +37,7 @@ from pyrepl3_schemas.messages import (
     CancelReason,
     Checkpointed,
     Completions,
+    FromWorker,
     Inspection,
     Metrics,
     Pong,
@@ -133,6 +134,11 @@ class Session:
     def session_id(self) -> str:
         """Its id."""
         return self._session.session_id
+
+    @property
+    def interceptors(self) -> list[Callable[[FromWorker], bool | None]]:
+        """Functions that see each message from the worker; they run in the loop's thread."""
+        return self._session.interceptors
 
     @property
     def state(self) -> SessionState:

@@ -80,7 +80,20 @@ class Session:
 
     @property
     def interceptors(self) -> list[Interceptor]:
-        """Called with every message from the worker, before it is routed. For bridges: add to the list."""
+        """Functions that see each message from the worker, in order, before the session handles it.
+
+        The one way to see messages, for bridges, telemetry and adapters: add a function to the list, or
+        remove it, at any time; the next message is the first that it sees, or the last that it saw. It is
+        called on the session's event loop with the decoded message, and must return at once. Returning
+        True keeps the message from the session (with a `Result` or `Error` of an execution, that execution
+        waits on); each function sees it all the same. What it raises is logged, and the session goes on.
+
+        A message comes as the worker sent it: whether its ids and its order make sense is checked after
+        this. What the client sends is not shown. An empty list costs nothing.
+
+        The bridge to a store does not need this: it settles an execution's promise with the recorded
+        outcome, which has the execution's output too, on the same loop.
+        """
         return self._supervisor.interceptors
 
     @property

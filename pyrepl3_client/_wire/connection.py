@@ -6,6 +6,7 @@ it was written and says so (a captured `output`, a `display`, an `input`, a `res
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping
 from contextvars import Context
@@ -38,7 +39,9 @@ from pyrepl3_schemas.messages import (
 type Route = Callable[[Any], None]
 """Takes messages of one type."""
 type Interceptor = Callable[[FromWorker], bool | None]
-"""Sees every message before it is routed; True says that it has been dealt with."""
+"""Sees each message from the worker; see `pyrepl3_client.Session.interceptors`."""
+
+_logger: Final = logging.getLogger("pyrepl3_client")
 _READ_BYTES: Final = 64 * 1024
 """Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
 _BULK_BYTES: Final = 256 * 1024
@@ -297,7 +300,15 @@ class Connection:
             routes[kind](message)
 
     def _intercepted(self, message: FromWorker) -> bool:
-        return any([interceptor(message) for interceptor in self.interceptors])  # noqa: C419 - each is to see it
+        taken = False
+        # A copy: one may take itself off the list.
+        for interceptor in tuple(self.interceptors):
+            try:
+                if interceptor(message):
+                    taken = True
+            except (Exception, asyncio.CancelledError):
+                _logger.exception("an interceptor failed on %s", type(message).__name__.lower())
+        return taken
 
     def _on_capture_readable(self) -> None:
         # First note how far the captured bytes go, then read frames, then the bytes up to there. So a

@@ -11,7 +11,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import SessionState
 from pyrepl3_client.testing import Run, ScriptedWorker
 from pyrepl3_schemas.codec import encode
-from pyrepl3_schemas.messages import Call, Error, Hello, Ping, Pong, Ready, Result, Shutdown
+from pyrepl3_schemas.messages import Error, Hello, Ping, Ready, Result, Shutdown
 from tests.helpers.frames import framed
 from tests.helpers.scripted_sessions import ONE, SLEEP, STUBBORN, brief, opened, turns_until, until_output
 
@@ -119,38 +119,6 @@ async def test_a_worker_that_closes_its_wire_and_lives_on_is_ended(
         worker.life.close_output()
         with pytest.raises(pyrepl3.WorkerDied, match="closed its end of the connection and lived on"):
             await execution.result()
-
-
-async def test_an_interceptor_sees_everything_and_may_keep_it(worker: ScriptedWorker) -> None:
-    seen: list[Any] = []
-
-    def intercept(message: Any) -> bool:
-        seen.append(message)
-        return isinstance(message, Call)
-
-    @worker.script("calls")
-    async def calls(run: Run) -> Any:
-        return await run.call("f")
-
-    async with opened(worker, capabilities={"f": lambda: 1}) as session:
-        session.interceptors.append(intercept)
-        execution = session.start("calls")
-        while not any(isinstance(message, Call) for message in seen):
-            await session.ping()
-        await execution.cancel()
-    assert {Call, Pong} <= {type(message) for message in seen}
-    assert all(event.__class__ is not Call for event in [event async for event in execution])
-
-
-async def test_an_interceptor_that_fails_ends_the_worker_with_its_error(worker: ScriptedWorker) -> None:
-    def fails(message: Any) -> bool:
-        raise LookupError("in the bridge")
-
-    async with opened(worker) as session:
-        session.interceptors.append(fails)
-        with pytest.raises(pyrepl3.WorkerDied, match="in the bridge") as death:
-            await session.execute(ONE)
-        assert isinstance(death.value.__cause__, LookupError)
 
 
 # --- restart ------------------------------------------------------------------------------------------
