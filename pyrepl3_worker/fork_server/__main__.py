@@ -1,8 +1,9 @@
-"""A template: a process that has imported all that its workers need, and is copied for each of them.
+"""The fork server: a process that has imported what workers need, and forks itself for each of them.
 
     python -P -m pyrepl3_worker.fork_server PARENT [MODULE ...]
 
-Its stdin is a SOCK_SEQPACKET socket to the client (see `pyrepl3_schemas.fork_server`). It ends with it.
+Its stdin is a SOCK_SEQPACKET socket to the client (see `pyrepl3_schemas.fork_server`). It ends
+with the client.
 """
 
 from pyrepl3_worker.isolation import private_builtins
@@ -42,7 +43,7 @@ _PRELOADED: Final = (
     "pyrepl3_worker.confinement.rlimits",
     "pyrepl3_worker.confinement.apply",
 )
-"""What not every worker needs; here it costs once."""
+"""Modules that only some workers need; imported here, they cost once."""
 _INT_BYTES: Final = 4
 
 
@@ -51,14 +52,14 @@ class CannotForkError(Exception):
 
 
 class WorkerLaunch(NamedTuple):
-    """What a worker that has just been forked is to be."""
+    """The fds and the command line of a worker that has just been forked."""
 
     fds: list[int]
     arguments: list[str]
 
 
 def main() -> NoReturn:
-    """Run a template; in each of its copies, run a worker."""
+    """Run a fork server; in each process that it forks, run a worker."""
     # Only for its readers: a worker handles this signal as Python does.
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _MIN_CONTROL_FD))
@@ -86,12 +87,12 @@ def import_modules(modules: list[str]) -> None:
     """Import what workers will need.
 
     Raises:
-        UnfitError: a module can't be imported, or left what must not be copied.
+        CannotForkError: a module can't be imported, or left something that must not be copied.
     """
     for name in _PRELOADED:
         importlib.import_module(name)
     before = ProcessResources.now()
-    # As in a worker: modules beside the code come first.
+    # As in a worker: modules in the working directory come first.
     sys.path.insert(0, "")
     for name in modules:
         try:
@@ -110,7 +111,7 @@ def import_modules(modules: list[str]) -> None:
 
 
 def serve_requests(control: socket.socket, cloner: Cloner) -> WorkerLaunch:
-    """Fork a worker for each request; return in those alone. Ends the process with the client."""
+    """Fork a worker for each request. Return in the workers only; end with the client."""
     while True:
         packet, fds = _receive(control)
         if not packet:
@@ -118,7 +119,7 @@ def serve_requests(control: socket.socket, cloner: Cloner) -> WorkerLaunch:
         request = decode_request(packet)
         try:
             if thread_count() > 1:
-                raise OSError("the template has started a thread since it was fit")  # noqa: TRY301 - told alike
+                raise OSError("the fork server has started a thread since it was ready")  # noqa: TRY301 - told alike
             pid = cloner.clone()
         except OSError as error:
             _send(control, NotForked(request.number, str(error)))
@@ -132,7 +133,7 @@ def serve_requests(control: socket.socket, cloner: Cloner) -> WorkerLaunch:
 
 
 def become_worker(launch: WorkerLaunch) -> NoReturn:
-    """Go on as a process that was started as a worker."""
+    """Run the worker in this process, as if it had been started as one."""
     os.setsid()
     reseed_random()
     *standard, out, err = launch.fds
@@ -145,7 +146,7 @@ def become_worker(launch: WorkerLaunch) -> NoReturn:
 
 
 def reseed_random() -> None:
-    """Give this copy random numbers of its own. `random` sees to itself, by os.register_at_fork."""
+    """Seed what must differ between forked workers. `random` does so itself, by os.register_at_fork."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
@@ -167,7 +168,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _send(control: socket.socket, message: FromForkServer) -> None:
-    # The client may have gone, and then nobody waits for it.
+    # The client may be gone.
     with contextlib.suppress(OSError):
         control.send(encode_packet(message), socket.MSG_NOSIGNAL)
 

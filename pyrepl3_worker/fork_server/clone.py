@@ -1,12 +1,12 @@
-"""A fork whose child is our parent's child.
+"""Cloner: a fork whose child is a child of this process's parent.
 
-`fork` would make the template every worker's parent: it alone could learn how a worker ended, and a
-worker would be orphaned with its template. With CLONE_PARENT the client, which started the template, is
+`fork` would make the fork server every worker's parent: it alone could learn how a worker ended, and a
+worker would be orphaned with its fork server. With CLONE_PARENT the client, which started that, is
 the worker's parent as if it had spawned it: it waits for it, and PR_SET_PDEATHSIG ties the one to the
 other. glibc has no function for that, so what its `fork` does for a process with a single thread is done
 here: the thread's id in its control block (by CLONE_CHILD_SETTID), the list of robust mutexes. The rest
 of `fork` is for other threads. Handlers of pthread_atfork do not run; libraries that need them have
-threads (see `template_fitness`) or, like OpenSSL 3, look at the pid besides.
+threads (see `fork_safety`) or, like OpenSSL 3, look at the pid besides.
 
 Python's own half (its locks, its ids, os.register_at_fork) is called by its public names, which exist
 for "fork() or any similar function that clones the current process".
@@ -40,17 +40,17 @@ _SYSCALL_NUMBERS: Final = {
 
 
 class CannotCloneError(Exception):
-    """This system does not offer what is needed; the text says what."""
+    """The kernel or the C library lacks something that cloning needs; the message names it."""
 
 
 class Cloner:
-    """Clones this process, which must have one thread only."""
+    """Clones this process, which must have only one thread."""
 
     def __init__(self) -> None:
         """Find out what the kernel and the C library offer.
 
         Raises:
-            CannotCloneError: not enough.
+            CannotCloneError: something is missing.
         """
         machine = os.uname().machine
         calls = _SYSCALL_NUMBERS.get(machine)
@@ -74,7 +74,7 @@ class Cloner:
             raise CannotCloneError("the kernel does not tell of robust mutexes")
 
     def clone(self) -> int:
-        """Fork; give 0 in the child, the child's pid in this process.
+        """Fork; return 0 in the child, and the child's pid in this process.
 
         Raises:
             OSError: there is no room for another process.

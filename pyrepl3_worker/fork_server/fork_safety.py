@@ -17,7 +17,7 @@ _CHILD_EXIT_TIMEOUT_MS: Final = 1000
 
 
 class ProcessResources(NamedTuple):
-    """What the process holds beside its memory."""
+    """What the process holds beside its private memory: fds, shared memory, child processes."""
 
     fds: dict[int, str]
     """By number, what each is open on."""
@@ -27,7 +27,7 @@ class ProcessResources(NamedTuple):
 
     @classmethod
     def now(cls) -> "ProcessResources":
-        """Look."""
+        """Return what this process holds now."""
         fds: dict[int, str] = {}
         for name in os.listdir("/proc/self/fd"):
             try:
@@ -37,7 +37,7 @@ class ProcessResources(NamedTuple):
         return cls(fds, frozenset(_shared_maps()), _has_children())
 
     def left_since(self, before: "ProcessResources") -> str:
-        """Say what is there now that was not `before` and must not be copied; empty for nothing."""
+        """Return a text about what is new since `before` and must not be copied; empty if nothing is."""
         for fd, target in self.fds.items():
             if before.fds.get(fd) != target and target not in _HARMLESS:
                 return f"left fd {fd} open ({target})"
@@ -47,12 +47,12 @@ class ProcessResources(NamedTuple):
 
 
 def thread_count() -> int:
-    """Give how many threads this process has, Python's or not."""
+    """Return how many threads this process has, Python's or not."""
     return len(os.listdir("/proc/self/task"))
 
 
 def stop_native_threads() -> str:
-    """End the threads of libraries that know about forks; say which are left, or nothing.
+    """End the threads of libraries that handle forks; return a text about those left, empty if none.
 
     OpenBLAS (NumPy, SciPy) ends its threads before a fork, by pthread_atfork, and starts them again when
     it next needs them. So a fork in vain leaves it without.
@@ -74,7 +74,7 @@ def stop_native_threads() -> str:
 
 
 def _reap_child(pid: int) -> None:
-    """Wait for that child, which could get stuck: a Python thread may have been about to begin."""
+    """Wait for the forked child, and kill it when it hangs: a Python thread may just have started."""
     pidfd = os.pidfd_open(pid)
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)

@@ -67,7 +67,7 @@ async def test_tasks_are_counted_limited_and_cancelled() -> None:
 
 
 async def test_a_task_knows_its_place() -> None:
-    """The second task of the main flow is `2.`, and its own first one `2.1.`."""
+    """The second task of the main path is `2.`, and its own first one `2.1.`."""
     manager = CoroutineManager(10)
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
@@ -75,9 +75,9 @@ async def test_a_task_knows_its_place() -> None:
     token = current_path.set(WorkerExecution("e", "").path)
 
     async def place() -> str:
-        flow = current_path.get()
-        assert flow is not None
-        return flow.prefix
+        path = current_path.get()
+        assert path is not None
+        return path.prefix
 
     async def inner() -> str:
         return await loop.create_task(place())

@@ -35,7 +35,7 @@ class _Blocking:
         return self.raised
 
 
-def test_a_sleeper_is_woken_with_the_error_and_whoever_asks_knows() -> None:
+def test_a_sleeper_is_woken_with_the_error_and_the_caller_learns_of_it() -> None:
     blocking = _Blocking(lambda calls: calls.sleep(60))
     blocking.start()
     error = KeyboardInterrupt("now")

@@ -1,4 +1,4 @@
-"""Where the session's loop is at rest, and where code holds it."""
+"""Where the session's loop is idle, and where code holds it."""
 
 import asyncio
 import sys
@@ -13,10 +13,10 @@ def serve(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
 
 
-def test_the_loops_own_code_is_at_rest_and_what_it_calls_is_not() -> None:
+def test_the_loops_own_code_is_idle_and_what_it_calls_is_not() -> None:
     """Whatever is raised in the loop's own code would end the session; what a callback calls holds it."""
     loop = asyncio.SelectorEventLoop()
-    at_rest: dict[str, set[bool]] = {}
+    idle: dict[str, set[bool]] = {}
 
     def callback() -> None:
         loop.call_soon(loop.stop)
@@ -24,7 +24,7 @@ def test_the_loops_own_code_is_at_rest_and_what_it_calls_is_not() -> None:
     def note(frame: FrameType, event: str, argument: object) -> None:
         del event, argument
         answer = loop_is_idle(serve.__code__, frame)  # type: ignore[attr-defined]
-        at_rest.setdefault(frame.f_code.co_name, set()).add(answer)
+        idle.setdefault(frame.f_code.co_name, set()).add(answer)
 
     loop.call_later(0.001, callback)
     sys.setprofile(note)
@@ -34,9 +34,9 @@ def test_the_loops_own_code_is_at_rest_and_what_it_calls_is_not() -> None:
         sys.setprofile(None)
         loop.close()
     for name in ("serve", "run_forever", "_run_once", "select", "_process_events", "_run"):
-        assert at_rest[name] == {True}, name
+        assert idle[name] == {True}, name
     for name in ("callback", "call_soon"):
-        assert at_rest[name] == {False}, name
+        assert idle[name] == {False}, name
 
 
 def test_what_is_raised_in_the_loops_own_code_for_a_callback_would_be_lost() -> None:

@@ -1,4 +1,4 @@
-"""When the worker looks out for the next message, and for how long: on a clock that runs by looking at it."""
+"""When the worker polls for the next message, and how long: on a clock that moves when it is read."""
 
 import os
 from collections.abc import Iterator
@@ -37,53 +37,53 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-def waited(linger: BusyPoll, clock: Clock) -> float:
+def waited(poll: BusyPoll, clock: Clock) -> float:
     before = clock.now
-    linger.poll()
+    poll.poll()
     return clock.now - before
 
 
 def test_the_first_message_is_not_waited_for(clock: Clock, pipe: tuple[int, int]) -> None:
-    linger = BusyPoll(pipe[0])
-    linger.message_arrived()
-    assert waited(linger, clock) < 2 * STEP
+    poll = BusyPoll(pipe[0])
+    poll.message_arrived()
+    assert waited(poll, clock) < 2 * STEP
 
 
 def test_after_a_quick_one_the_next_is_for_a_moment(clock: Clock, pipe: tuple[int, int]) -> None:
-    linger = BusyPoll(pipe[0])
-    linger.poll()
+    poll = BusyPoll(pipe[0])
+    poll.poll()
     clock.now += 150e-6
-    linger.message_arrived()
-    assert waited(linger, clock) == pytest.approx(100e-6, rel=0.1)
+    poll.message_arrived()
+    assert waited(poll, clock) == pytest.approx(100e-6, rel=0.1)
 
 
 def test_what_has_come_already_ends_the_wait(clock: Clock, pipe: tuple[int, int]) -> None:
-    linger = BusyPoll(pipe[0])
-    linger.poll()
-    linger.message_arrived()
+    poll = BusyPoll(pipe[0])
+    poll.poll()
+    poll.message_arrived()
     os.write(pipe[1], b"x")
-    assert waited(linger, clock) < 3 * STEP
+    assert waited(poll, clock) < 3 * STEP
 
 
 @pytest.mark.parametrize(("pause", "again"), [(0.0, True), (150e-6, False), (1.0, False)])
 def test_a_wait_in_vain_is_not_repeated(
     clock: Clock, pipe: tuple[int, int], pause: float, again: bool
 ) -> None:
-    linger = BusyPoll(pipe[0])
-    linger.poll()
-    linger.message_arrived()
+    poll = BusyPoll(pipe[0])
+    poll.poll()
+    poll.message_arrived()
     began = clock.now
-    linger.poll()
+    poll.poll()
     clock.now = max(clock.now, began + pause) if pause else began + 50e-6
-    linger.message_arrived()
-    assert (waited(linger, clock) > 50e-6) is again
+    poll.message_arrived()
+    assert (waited(poll, clock) > 50e-6) is again
 
 
 def test_a_parent_that_is_gone_ends_the_wait(clock: Clock) -> None:
     reader, writer = os.pipe()
-    linger = BusyPoll(reader)
-    linger.poll()
-    linger.message_arrived()
+    poll = BusyPoll(reader)
+    poll.poll()
+    poll.message_arrived()
     os.close(writer)
-    assert waited(linger, clock) < 3 * STEP
+    assert waited(poll, clock) < 3 * STEP
     os.close(reader)
