@@ -101,7 +101,7 @@ class OrderedDelivery:
             self._task.cancel()
         while self._steps:
             step, _ = self._steps.popleft()
-            # Terminal steps wake those who wait; a handler is not waited for any more.
+            # Last messages wake those who wait; a handler is not waited for any more.
             awaitable = step()
             if awaitable is not None:
                 _drop(awaitable)

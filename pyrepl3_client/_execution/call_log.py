@@ -1,4 +1,4 @@
-"""What the code asks of the outside, each question put once: whoever asks again hears the record.
+"""The calls and prompts of the executions under way: each put once, and answered from the record later.
 
 The intent is recorded before a host function is called, the outcome before the worker sees it. A worker
 that runs the code again asks under the same ids: it is served from the record, or waits for the answer
@@ -35,7 +35,7 @@ class _LoggedCall:
     def __init__(self, record: CallRecord, *, in_progress: bool) -> None:
         self.record = record
         self.in_progress = in_progress
-        """Whether somebody in this process is about to answer."""
+        """Whether it is being answered in this process."""
         self.awaited = False
         """Whether the worker that is there now has asked."""
 
@@ -85,7 +85,7 @@ class CallLog:
             questions.asked.setdefault(call_id, _LoggedCall(call, in_progress=False))
 
     def worker_gone(self) -> None:
-        """Nobody waits for an answer any more, until somebody asks again."""
+        """Take note that no worker waits for an answer, until one asks again."""
         for questions in self._executions.values():
             for asked in questions.asked.values():
                 asked.awaited = False
@@ -100,7 +100,7 @@ class CallLog:
         return questions is not None and question_id(question) in questions.asked
 
     async def answer(self, question: Question, ask: Ask, *, repeatable: bool) -> None:
-        """See to it that a question is answered, from the record or by `ask`.
+        """Answer a question, from the record or by `ask`.
 
         Raises:
             StoreError: it could not be recorded. It has not been asked, or its answer is lost.
@@ -168,7 +168,7 @@ class CallLog:
 
 
 def question_id(question: Question) -> str:
-    """Give the id of a question, which is its place in the code."""
+    """Return the id of a question, which is its place in the code."""
     return question.call_id if isinstance(question, Call) else question.input_id
 
 

@@ -1,4 +1,4 @@
-"""The messages of one execution, kept for whoever iterates over it: bounded, in order, each once."""
+"""The messages of one execution, kept for its iterations: bounded, in order, each once."""
 
 import asyncio
 from collections import deque
@@ -22,9 +22,9 @@ _HARD_FACTOR: Final = 8
 
 
 class EventLog:
-    """Events that nobody has taken yet.
+    """Events that no iteration has taken yet.
 
-    While somebody iterates, a full log stops the reading of further messages. While nobody does, the
+    While an iteration is open, a full log stops the reading of further messages. While none is, the
     oldest leave a full log (output is in the result all the same), and a line in their place says so.
     """
 
@@ -59,7 +59,7 @@ class EventLog:
         self.wake()
 
     def take(self) -> Event | None:
-        """Give the next event that is there."""
+        """Return the next event that is there."""
         if self._dropped:
             text = f"\n… {self._dropped:,} bytes of earlier output are in the result only …\n"
             self._dropped = 0
@@ -100,7 +100,7 @@ class EventLog:
 
 
 def size_of(event: Event) -> int:
-    """Give how many bytes of memory a message takes, about."""
+    """Return how many bytes of memory a message takes, about."""
     match event:
         case Output():
             # A character takes one byte in memory if all are Latin, up to four otherwise.

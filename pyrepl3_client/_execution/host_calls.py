@@ -45,7 +45,7 @@ def capability(
 
     Args:
         function: what to call, `async` or not; a plain one runs in a thread and may block.
-        repeatable: it may be called again for a call whose outcome nobody knows.
+        repeatable: it may be called again for a call whose outcome is not known.
         timeout: seconds one call may take; past that the code gets a TimeoutError.
 
     Raises:

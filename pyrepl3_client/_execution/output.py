@@ -1,4 +1,4 @@
-"""Where output goes: to its execution and to those who listen, in order, within its bound."""
+"""Output, handed to its execution and to the handlers, in order and within its bound."""
 
 from collections.abc import Awaitable
 from functools import partial
@@ -113,7 +113,7 @@ class OutputDispatcher:
         self._display_bytes.clear()
 
     def _hand_over(self, execution: ExecutionRecord | None, message: Output) -> Awaitable[None] | None:
-        """Give output to those who want it; what is given back is to be awaited before the next."""
+        """Return output to those who want it; what is given back is to be awaited before the next."""
         own: OutputHandler | None = None
         if execution is not None:
             news = execution.add_output(message)

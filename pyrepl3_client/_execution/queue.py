@@ -82,7 +82,7 @@ class Interrupted:
 class ExecutionQueue:
     """Executions in the order in which they were submitted, which is the order in which they run.
 
-    One that is submitted waits until it is `ready` (on record), those before it are, and a worker takes
+    One that is submitted waits until it is `recorded`, those before it are, and a worker takes
     executions (`open`). Those that are sent wait again when their worker is gone (`suspend`).
     """
 
@@ -164,7 +164,7 @@ class ExecutionQueue:
         return tuple(self._waiting.values())
 
     def find(self, execution_id: str) -> ExecutionRecord | None:
-        """Give an execution that is under way."""
+        """Return an execution that is under way."""
         return self._executions.get(execution_id) or self._waiting.get(execution_id)
 
     def is_cancelling(self, execution_id: str) -> bool:
@@ -174,7 +174,7 @@ class ExecutionQueue:
         return execution is not None and execution.state in _STOPPING
 
     def busy(self) -> str:
-        """Say in words what the worker is doing; empty when that is nothing."""
+        """Return in words what the worker is doing; empty when that is nothing."""
         first = self.first
         return "" if first is None else f"running {first.execution_id!r}"
 
@@ -193,7 +193,7 @@ class ExecutionQueue:
         self.release(execution)
 
     def reserve(self, execution: ExecutionRecord) -> None:
-        """Give an execution its place among those that wait; `release` lets it go on.
+        """Return an execution its place among those that wait; `release` lets it go on.
 
         Raises:
             ExecutionIdConflict: its id is in flight.
@@ -321,7 +321,7 @@ class ExecutionQueue:
     # --- what executions ask of us -------------------------------------------------------------------
 
     def flow_control(self) -> FlowControl:
-        """Give what stops and restarts the reading of messages."""
+        """Return what stops and restarts the reading of messages."""
         return self._connection()
 
     def request_cancel(self, execution: ExecutionRecord, reason: CancelReason) -> None:

@@ -21,7 +21,7 @@ class ExecutionOwner(Protocol):
     """What an execution needs of its session."""
 
     def flow_control(self) -> FlowControl:
-        """Give what stops and restarts the reading of messages."""
+        """Return what stops and restarts the reading of messages."""
         ...
 
     def request_cancel(self, execution: "ExecutionRecord", reason: CancelReason) -> None:
@@ -86,8 +86,8 @@ class ExecutionRecord:
             seconds: its deadline, from its beginning.
             on_output: gets its output.
             on_input: answers its prompts.
-            check: whether `result` raises when the code failed; None if whoever asks again is to say.
-            keep: whether anybody could iterate.
+            check: whether `result` raises when the code failed; None if the next caller is to say.
+            keep: whether it can be iterated over.
             is_replay: it has ended once and is run again for its effect on the namespace.
         """
         self._owner = owner
@@ -204,7 +204,7 @@ class ExecutionRecord:
         return log
 
     def add_output(self, message: Output) -> Output | None:
-        """Take output; give the part of it that nobody has seen yet."""
+        """Take output; give the part of it that was not seen before."""
         if message.stream == "stdout":
             if self._stdout is None:
                 self._stdout = TextBuffer()
@@ -235,7 +235,7 @@ class ExecutionRecord:
             self._log.add(message)
 
     def share_with(self, other: "ExecutionRecord") -> None:
-        """Somebody else has asked for the same: serve both, under the handlers of whoever has some."""
+        """Serve a second caller of the same execution; its handlers count where there are none yet."""
         self.on_output = self.on_output or other.on_output
         self.on_input = self.on_input or other.on_input
         if self.check is None:
@@ -255,7 +255,7 @@ class ExecutionRecord:
             self.move(ExecutionState.QUEUED)
 
     def recorded_output(self) -> RecordedOutput:
-        """Give what was written, as it is recorded."""
+        """Return what was written, as it is recorded."""
         if self._stdout is None and self._stderr is None and self._displays is None:
             return RecordedOutput(truncated=self.truncated)
         return record_output(
@@ -294,7 +294,7 @@ class ExecutionRecord:
             self._wake()
 
     def set_callback_error(self, error: Exception) -> None:
-        """Keep what `on_output` raised, for whoever awaits the result."""
+        """Keep what `on_output` raised, for those who await the result."""
         if self._callback_error is None:
             self._callback_error = error
 

@@ -1,4 +1,4 @@
-"""What an execution has shown already, when another worker runs it again: nobody is told twice.
+"""What an execution has shown already, so that it is not shown twice when another worker runs it again.
 
 A cell that is run again writes the same once more, as a rule. As long as it does, what was delivered
 before its worker died is held back; from where it writes something else, all is delivered.
@@ -22,7 +22,7 @@ class ReplayFilter:
         self._displays = list(displays)
 
     def unseen(self, output: Output) -> Output | None:
-        """Give the part of an output that nobody has seen, None when it is all known."""
+        """Return the part of an output that was not seen before, None when it is all known."""
         expected = self._expected[output.stream]
         if not expected:
             return output
@@ -36,7 +36,7 @@ class ReplayFilter:
         return output
 
     def is_unseen(self, display: Display) -> bool:
-        """Say whether a display is one that nobody has seen."""
+        """Return whether a display was not seen before."""
         if self._displays and self._displays[0] == display:
             del self._displays[0]
             return False

@@ -20,7 +20,7 @@ type Chunk = tuple[StreamName, str, int]
 
 
 def bytes_waiting(fd: int) -> int:
-    """Give how many bytes wait in a pipe, by either of its ends."""
+    """Return how many bytes wait in a pipe, by either of its ends."""
     (count,) = _COUNT.unpack(fcntl.ioctl(fd, termios.FIONREAD, _NO_COUNT))
     return count
 
@@ -38,7 +38,7 @@ class _Pipe:
         self.read = 0
 
     def waiting(self) -> int:
-        """Give how many bytes wait in the pipe."""
+        """Return how many bytes wait in the pipe."""
         return bytes_waiting(self.fd)
 
 
@@ -108,7 +108,7 @@ class CapturePipes:
         return chunks
 
     def flush(self) -> list[Chunk]:
-        """Give what is left of characters that were never finished, as replacement characters."""
+        """Return what is left of characters that were never finished, as replacement characters."""
         chunks: list[Chunk] = []
         self._partial = False
         for pipe in self._pipes:

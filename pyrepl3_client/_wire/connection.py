@@ -1,4 +1,4 @@
-"""The wire room: one reader, one writer, and a table from message type to route. No policy.
+"""One worker's connection: a reader, a writer, and a table from message type to route. No policy.
 
 Order of delivery: frames come in the order in which they were sent. What the code wrote to fds 1 and 2
 past Python comes through pipes of its own; it is delivered before the first frame that was sent after
@@ -61,7 +61,7 @@ _TERMINAL: Final = (Result, Error)
 
 @dataclass(frozen=True, slots=True)
 class WorkerExit:
-    """How a worker's life ended, as far as the wire room knows."""
+    """How a worker ended, as far as its connection knows."""
 
     exit_code: int | None
     signal: int | None
@@ -71,11 +71,11 @@ class WorkerExit:
     cause: BaseException | None
     """The error that made us end it."""
     peak_rss: int | None = None
-    """Most bytes of memory that it ever had, None when nobody knows."""
+    """Most bytes of memory that it ever had, None when it is not known."""
 
 
 class Connection:
-    """One worker's wires on the loop. Ends when the worker does; `ended` then has its result."""
+    """One worker's pipes on the loop. Ends when the worker does; `exited` then has its result."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Connection:
     # --- to the worker -------------------------------------------------------------------------------
 
     def encode(self, message: ToWorker) -> bytes:
-        """Give a message's frame.
+        """Return a message's frame.
 
         Raises:
             ProtocolError: it does not encode, or its frame would be too long.
@@ -151,7 +151,7 @@ class Connection:
         self.writer.write_now(frame[len(sent) :])
 
     def send(self, message: ToWorker) -> None:
-        """Send a message now. To a worker that is gone it says nothing: its end tells.
+        """Send a message now. To a worker that is gone nothing is sent: `exited` tells of its end.
 
         Raises:
             ProtocolError: as `encode`.
@@ -184,7 +184,7 @@ class Connection:
     # --- when to read --------------------------------------------------------------------------------
 
     def pause_reading(self, who: object) -> None:
-        """Stop reading until `who` releases: it has more than it can take.
+        """Stop reading until `who` resumes it: it has more than it can take.
 
         The pipes fill up then, and the worker waits.
         """
@@ -192,7 +192,7 @@ class Connection:
         self._set_reading()
 
     def resume_reading(self, who: object) -> None:
-        """Take a hold back, if there is one."""
+        """Take back that `who` has paused reading, if so."""
         self._paused_by.discard(who)
         self._set_reading()
 
@@ -217,7 +217,7 @@ class Connection:
             return
         self._reading = wanted
         if wanted:
-            # What did not come while nobody read is no fault of the worker's.
+            # What did not come while reading was paused is no fault of the worker's.
             self._stall_detector.start()
             if self._reader_open:
                 self._add_reader(self._pipes.reader, self._on_readable)

@@ -48,7 +48,7 @@ class StallDetector:
             self._timer = self._loop.call_later(self._seconds, self._check)
 
     def stop(self) -> None:
-        """Nobody reads from now on: what does not come is no fault of the worker's."""
+        """Reading has stopped: what does not come is no fault of the worker's."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

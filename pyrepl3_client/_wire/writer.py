@@ -12,7 +12,7 @@ _CORK_BYTES: Final = 32 * 1024
 
 
 class FrameWriter:
-    """The way to one worker, on the loop. To a worker that is gone it says nothing: its end tells."""
+    """The way to one worker, on the loop. A worker that is gone gets nothing."""
 
     def __init__(self, ends: WorkerPipes, context: Context) -> None:
         """Write to `ends.writer`; be called back in a copy of `context`."""
@@ -34,7 +34,7 @@ class FrameWriter:
         return self._unread_answer_bytes
 
     def write_now(self, frame: bytes) -> None:
-        """Send a frame now, after those that were put."""
+        """Send a frame now, after those that were batched."""
         if self.on_write is not None:
             self.on_write()
         if self._frames:

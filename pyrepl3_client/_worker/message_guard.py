@@ -1,10 +1,10 @@
-"""The gate: what a worker may say of executions, and when. A worker that says anything else is ended.
+"""What a worker may send about executions, and when. A worker that sends anything else is ended.
 
-It runs code that nobody has read, so nothing that it sends is believed. Sizes and types are checked where
-bytes become messages; here it is order, ids and counts. Behind the gate nobody asks again.
+It runs code that is not trusted, so nothing that it sends is believed. Sizes and types are checked where
+bytes become messages; here it is order, ids and counts. Behind this no room checks again.
 
-One thing only looks like a lie: a thread of the code may write, show, call or ask at the moment in which its
-execution ends, and its message come after the last one. Such a stray is nobody's any more.
+One thing only looks like a violation: a thread of the code may write, show, call or ask at the moment in
+which its execution ends, and its message come after the last one. Such a late message is dropped.
 """
 
 from collections import deque
@@ -20,9 +20,9 @@ from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.messages import Call, Display, Error, FromWorker, Input, Output, Result
 
 _REMEMBERED: Final = 64
-"""Executions that have ended last, from which strays may come."""
+"""Executions that have ended last, from which late messages may come."""
 _MOST_STRAYS: Final = 1000
-"""Strays between two ends of executions; more than a program has threads at such a moment are a lie."""
+"""Late messages between two ends of executions; more than a program has threads then are a violation."""
 _QUESTION_BYTES: Final = 512
 """What the record of one call or prompt takes, about, beside its id."""
 _MOST_QUESTION_BYTES: Final = 512 * 1024 * 1024
@@ -33,7 +33,7 @@ class MessageGuard:
     """Stands between one worker and the executions of its session."""
 
     def __init__(self, queue: ExecutionQueue, capabilities: Collection[str]) -> None:
-        """Let through to `flight` what a worker may say that knows these `capabilities`."""
+        """Let through to `queue` what a worker may say that knows these `capabilities`."""
         self._queue = queue
         self._capabilities = frozenset(capabilities)
         self._inner = queue.routes

@@ -24,7 +24,7 @@ type Answer = Pong | Stats | Completions | Inspection | Checkpointed | Restored
 
 
 class Requests:
-    """The open questions to one worker, also those that nobody waits for any more: their answers may come."""
+    """The open questions to one worker, also those whose wait was given up: their answers may come."""
 
     def __init__(self, connection: Callable[[], Connection], busy: Callable[[], str]) -> None:
         """Ask over `connection()`; `busy` says in words what the worker is doing, or nothing."""
@@ -35,7 +35,7 @@ class Requests:
         """The oldest first: those of one kind and name are answered in order."""
 
     def next_number(self) -> int:
-        """Give a number for a request."""
+        """Return a number for a request."""
         return next(self._numbers)
 
     async def ask[A: Answer](
@@ -82,10 +82,10 @@ class Requests:
         return cast(A, waiter.result())
 
     def resolve(self, key: str, message: Answer) -> None:
-        """Give an answer to who waits for it; nobody may any more.
+        """Return an answer to who waits for it; nobody may any more.
 
         Raises:
-            ProtocolError: nobody has asked.
+            ProtocolError: there is no such request.
         """
         waiter = self._take(type(message), key)
         if waiter is None:
@@ -96,7 +96,7 @@ class Requests:
             waiter.set_result(message)
 
     def reject(self, complaint: str) -> bool:
-        """Fail the question that a worker's complaint begins with; say whether there was one."""
+        """Fail the request that a worker's error names; return whether there was one."""
         for kind, key in self._waiters:
             if complaint.startswith(f"{key}: "):
                 waiter = self._take(kind, key)
@@ -115,7 +115,7 @@ class Requests:
         return waiter
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
-        """There will be no answers any more."""
+        """Fail all requests: no answers come any more."""
         for waiters in self._waiters.values():
             for waiter in waiters:
                 if not waiter.done():
@@ -123,7 +123,7 @@ class Requests:
 
 
 def answer_key(message: Any) -> str:
-    """Give what an answer is recognised by."""
+    """Return what an answer is recognised by."""
     match message:
         case Pong():
             return str(message.nonce)
