@@ -11,7 +11,7 @@ from pyrepl3_worker.checkpoint.manifest import BlobRefs, Manifest, NameGroup
 from pyrepl3_worker.checkpoint.pickler import NamespaceUnpickler
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import describe_restore_error
-from pyrepl3_worker.code.cell_sources import linecache_entry
+from pyrepl3_worker.code.compiler import linecache_entry
 from pyrepl3_worker.rendering.reprs import type_name
 
 
@@ -106,7 +106,7 @@ class CheckpointReader(Mapping[str, object]):
             waiting = left
 
     def _add_source(self, filename: str, content: BlobRefs) -> None:
-        # Also if it is there: `cell_sources` would remove that entry together with its code.
+        # Also if it is there: `CellSources` would remove that entry together with its code.
         try:
             source = manifest.join_blobs(content, self._blobs).decode("utf-8", "surrogatepass")
         except (LookupError, UnicodeError):

@@ -1,9 +1,8 @@
 """What is done with a cell's source before it runs. Start reading at `Compiler` in `compiler`.
 
 analysis           finds the execution mode: does the code await, does it block?
-compiler           compiles a source to code objects, and caches them (`CompilationCache`)
+compiler           source to code objects, the cache of them, and cells' sources in `linecache`
 function_wrapper   the AST fallback: makes a cell the body of a function, for `return` at the top level
-cell_sources       keeps cells' sources in `linecache`, so that tracebacks show their lines
 import_control     `ImportController`: allowed and denied modules
 suggestions        `ErrorRecovery`: suggests corrections of code that does not compile
 own_frames         which frames of a stack are the worker's own, by their files

@@ -2,5 +2,4 @@
 
 collector collects, attributes (late output too), cuts and sends
 streams   the code's `sys.stdout` and `sys.stderr`
-buffer    pieces of text that wait to be sent
 """

@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from pyrepl3_schemas.messages import StreamName
 from pyrepl3_worker.execution.execution import current_path
-from pyrepl3_worker.output.buffer import StreamBuffer
-from pyrepl3_worker.output.collector import SHORT_TEXT, OutputCollector
+from pyrepl3_worker.output.collector import SHORT_TEXT, OutputCollector, StreamBuffer
 
 # Kept as they are now: the code may replace builtins.
 _type: Final = type
