@@ -11,8 +11,8 @@ from os import getpid  # by name, as all imports here: the objects' code may rep
 from time import monotonic
 from typing import Any, Final
 
-from pyrepl3_worker.execution.run_cell import call_user_code, exit_forked_child
-from pyrepl3_worker.interrupts.signals import LineInterrupter, WakeupSignal
+from pyrepl3_worker.execution.execution import exit_forked_child
+from pyrepl3_worker.interrupts.signals import LineInterrupter, WakeupSignal, call_user_code
 from pyrepl3_worker.interrupts.timers import Timer, TimerThread
 from pyrepl3_worker.isolation.builtins_guard import discard_user_hooks
 

@@ -1,6 +1,5 @@
 """One cell, from its start to its outcome.
 
-run_cell          runs compiled code, on the loop's thread or awaited
 blocking_thread   the one thread for cells that block while the loop has work
 execution         one run of a cell, and the path that numbers its calls
 tasks             the code's tasks, counted and limited; `asyncio.run` inside a cell

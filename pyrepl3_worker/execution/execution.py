@@ -8,6 +8,7 @@ A task or thread may outlive its execution: what it prints then is late output o
 host calls are made in the name of the execution that runs at the time.
 """
 
+import os
 import zlib
 from contextvars import ContextVar
 from itertools import count
@@ -124,3 +125,16 @@ class CallPath:
 
 
 current_path: ContextVar[CallPath | None] = ContextVar("pyrepl3_flow", default=None)
+
+
+def exit_forked_child(error: BaseException | None) -> None:
+    """End a child that the code forked: it must not go on as a second worker."""
+    status = 0
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        from pyrepl3_worker.rendering.exceptions import describe_exception
+
+        os.write(2, describe_exception(error, "exception", None).traceback.encode())
+        status = 1
+    os._exit(status)

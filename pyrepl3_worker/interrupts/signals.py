@@ -314,3 +314,9 @@ def make_cancel_error(reason: CancelReason, execution_id: str, timeout: float | 
 def wait_readable(poller: select.poll) -> None:
     """Wait until something can be read; an interrupt may be raised here."""
     poller.poll()
+
+
+@runs_user_code
+def call_user_code(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function that may call the user's code (a `__repr__`, a `__reduce__`)."""
+    return function(*arguments)
