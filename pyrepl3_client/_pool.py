@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
-from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities
+from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.idle_worker import IdleWorker
 from pyrepl3_client._launch.spawn import spawn

@@ -23,8 +23,8 @@ from pyrepl3_client._concurrency.loop_thread import LoopThread
 from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
 from pyrepl3_client._execution import execution as _execution
 from pyrepl3_client._execution.event_log import Event
-from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities
+from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import BridgeMetrics
 from pyrepl3_client._session import open as _open
 from pyrepl3_client._session import session as _session

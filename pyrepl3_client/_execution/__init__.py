@@ -2,7 +2,6 @@
 
 execution        the handle that users get: iterate, await, cancel
 record           what the client knows of one execution: its spec, output, outcome and waiters
-handlers         the types of output and input handlers
 queue            which executions are queued or run; routes each message to its execution
 cancellation     the steps of a cancel, and timeouts
 answering        the tasks that answer host calls and prompts
@@ -10,7 +9,6 @@ host_calls       runs host functions
 prompts          answers `input()`
 call_log         records calls and prompts; answers them from the record in a replay
 output           output to handlers and events: order, owner, bounds
-replay_filter    leaves out what was shown before the worker died
 event_log        what `async for` yields
 backpressure     stops reading from the worker while its messages pile up
 """

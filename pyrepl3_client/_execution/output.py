@@ -7,8 +7,7 @@ from typing import Final
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, OrderedDelivery
 from pyrepl3_client._execution.event_log import size_of
-from pyrepl3_client._execution.handlers import OutputHandler
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, OutputHandler
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.head_tail import HeadTail
 from pyrepl3_schemas.messages import Display, Output, StreamName

@@ -16,11 +16,10 @@ from pyrepl3_client._execution.cancellation import (
     must_not_rerun,
 )
 from pyrepl3_client._execution.event_log import Event, size_of
-from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
 from pyrepl3_client._execution.host_calls import Capability, HostCalls
 from pyrepl3_client._execution.output import OutputDispatcher
 from pyrepl3_client._execution.prompts import Prompts
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import Record
 from pyrepl3_client._wire.connection import Connection, Route
 from pyrepl3_client.config import WorkerConfig

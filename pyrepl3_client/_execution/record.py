@@ -1,20 +1,87 @@
 """What the client knows of one execution: what to run, what it has written, its outcome, its waiters."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, Protocol
+
+import msgspec
 
 from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
 from pyrepl3_client._execution.backpressure import FlowControl
 from pyrepl3_client._execution.event_log import Event, EventLog
-from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
-from pyrepl3_client._execution.replay_filter import ReplayFilter
 from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
 from pyrepl3_client._journal.protocol import Spec
-from pyrepl3_client._text import TextBuffer
 from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout
 from pyrepl3_client.results import EMPTY_TEXT, ExecutionResult, LazyText, make_result
 from pyrepl3_schemas.lifecycle import ExecutionState, move_execution
 from pyrepl3_schemas.messages import CancelReason, Display, Error, Output, Result
+
+type OutputHandler = Callable[[Output], Awaitable[None] | None]
+"""Takes output as it comes; an asynchronous one is awaited before it gets the next."""
+type InputHandler = Callable[[str], Awaitable[str | None] | str | None]
+"""Answers a prompt; None is the end of input. A synchronous one runs in a thread and may block."""
+
+
+_SHORT_CHARS: Final = 256
+"""A text with fewer characters takes more memory for the object than for its characters."""
+
+
+_MAX_SHORT_PIECES: Final = 1024
+
+
+class TextBuffer(list[str]):
+    """Text in pieces. A piece takes some 60 bytes by itself, so many short ones in a row are joined."""
+
+    __slots__ = ("_short_in_row",)
+
+    def __init__(self) -> None:
+        """Start without pieces."""
+        super().__init__()
+        self._short_in_row = 0
+
+    def add(self, text: str) -> None:
+        """Add a piece."""
+        self.append(text)
+        if len(text) >= _SHORT_CHARS:
+            self._short_in_row = 0
+            return
+        self._short_in_row += 1
+        if self._short_in_row == _MAX_SHORT_PIECES:
+            self[-_MAX_SHORT_PIECES:] = ("".join(self[-_MAX_SHORT_PIECES:]),)
+            self._short_in_row = 0
+
+
+class ReplayFilter:
+    """Compares what comes with what was delivered."""
+
+    __slots__ = ("_displays", "_expected")
+
+    def __init__(self, stdout: str, stderr: str, displays: Iterable[Display]) -> None:
+        """Expect this to come again."""
+        self._expected = {"stdout": stdout, "stderr": stderr}
+        self._displays = list(displays)
+
+    def unseen(self, output: Output) -> Output | None:
+        """Return the part of an output that was not seen before, None when it is all known."""
+        expected = self._expected[output.stream]
+        if not expected:
+            return output
+        data = output.data
+        if expected.startswith(data):
+            self._expected[output.stream] = expected[len(data) :]
+            return None
+        self._expected[output.stream] = ""
+        if data.startswith(expected):
+            return msgspec.structs.replace(output, data=data[len(expected) :])
+        return output
+
+    def is_unseen(self, display: Display) -> bool:
+        """Return whether a display was not seen before."""
+        if self._displays and self._displays[0] == display:
+            del self._displays[0]
+            return False
+        self._displays.clear()
+        return True
 
 
 class ExecutionOwner(Protocol):
@@ -234,12 +301,14 @@ class ExecutionRecord:
                 self._log = EventLog(self._owner.flow_control)
             self._log.add(message)
 
-    def share_with(self, other: "ExecutionRecord") -> None:
+    def share_with(
+        self, on_output: OutputHandler | None, on_input: InputHandler | None, *, check: bool
+    ) -> None:
         """Serve a second caller of the same execution; its handlers count where there are none yet."""
-        self.on_output = self.on_output or other.on_output
-        self.on_input = self.on_input or other.on_input
+        self.on_output = self.on_output or on_output
+        self.on_input = self.on_input or on_input
         if self.check is None:
-            self.check = other.check
+            self.check = check
 
     def reset(self) -> None:
         """Its worker died: another one runs it from the top, and what was seen is not shown again."""

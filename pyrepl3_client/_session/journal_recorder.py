@@ -6,9 +6,9 @@ from typing import Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.queue import ExecutionQueue
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
-from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal
+from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
@@ -63,12 +63,25 @@ class JournalRecorder:
 
     # --- taking executions ---------------------------------------------------------------------------
 
-    def submit(self, execution: ExecutionRecord, *, named: bool) -> ExecutionRecord:
-        """Take an execution; it waits in the queue until it is on record. See `Recorder`."""
-        execution_id = execution.execution_id
+    def submit(
+        self,
+        execution_id: str,
+        spec: Spec,
+        seconds: float | None,
+        on_output: OutputHandler | None,
+        on_input: InputHandler | None,
+        *,
+        check: bool,
+        keep: bool,
+        named: bool,
+    ) -> ExecutionRecord:
+        """Queue an execution, and have it wait there until it is on record. See `Recorder`."""
         in_flight = self._in_flight.get(execution_id) if named else None
         if in_flight is not None:
-            return join_in_flight(in_flight, execution)
+            return join_in_flight(in_flight, spec.code, on_output, on_input, check=check)
+        execution = ExecutionRecord(
+            self._queue, execution_id, spec, seconds, on_output, on_input, check=check, keep=keep
+        )
         self._queue.reserve(execution)
         self._in_flight[execution_id] = execution
         self._start_recording(execution)

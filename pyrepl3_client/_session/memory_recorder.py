@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from pyrepl3_client._execution.queue import ExecutionQueue
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
 from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
-from pyrepl3_client._journal.protocol import Entry
+from pyrepl3_client._journal.protocol import Entry, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of
 from pyrepl3_schemas.messages import Error, Result
@@ -35,20 +35,36 @@ class MemoryRecorder:
         """Return None: there is no store, so no bridge."""
         return
 
-    def submit(self, execution: ExecutionRecord, *, named: bool) -> ExecutionRecord:
-        """Take an execution. See `Recorder`."""
-        execution_id = execution.execution_id
+    def submit(
+        self,
+        execution_id: str,
+        spec: Spec,
+        seconds: float | None,
+        on_output: OutputHandler | None,
+        on_input: InputHandler | None,
+        *,
+        check: bool,
+        keep: bool,
+        named: bool,
+    ) -> ExecutionRecord:
+        """Record an execution and queue it. See `Recorder`."""
+        outcome: bytes | None = None
         if named:
             in_flight = self._in_flight.get(execution_id)
             if in_flight is not None:
-                return join_in_flight(in_flight, execution)
-            outcome = self._journal.find(execution_id, execution.code)
-            if outcome is not None:
-                execution.mark_done()
-                self._delivery.deliver(execution, decode_outcome(outcome), before=True)
-                return execution
+                return join_in_flight(in_flight, spec.code, on_output, on_input, check=check)
+            outcome = self._journal.find(execution_id, spec.code)
+        number = 0 if outcome is not None else self._journal.begin(execution_id, spec, named=named)
+        execution = ExecutionRecord(
+            self._queue, execution_id, spec, seconds, on_output, on_input, check=check, keep=keep
+        )
+        if outcome is not None:
+            execution.mark_done()
+            self._delivery.deliver(execution, decode_outcome(outcome), before=True)
+            return execution
+        execution.number = number
+        if named:
             self._in_flight[execution_id] = execution
-        execution.number = self._journal.begin(execution_id, execution.spec, named=named)
         try:
             self._queue.submit(execution)
         except BaseException:

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, get_args
 
-from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
 from pyrepl3_client._execution.host_calls import check_capabilities
 from pyrepl3_client._execution.queue import Capabilities
+from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import Journal
 from pyrepl3_client._launch.shared_fork_server import SharedForkServer
 from pyrepl3_client._launch.worker import Launch

@@ -7,9 +7,9 @@ the same turn of the loop; `JournalRecorder` waits for a store. The supervisor c
 from collections.abc import Sequence
 from typing import Protocol
 
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
 from pyrepl3_client._journal.outcomes import EndedOutcome, Outcome, Rejected, replay_output
-from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, conflict
+from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec, conflict
 from pyrepl3_schemas.messages import Display, Error, Result
 
 
@@ -21,11 +21,32 @@ class Recorder(Protocol):
         """What the bridge to the store has done; None without a store."""
         ...
 
-    def submit(self, execution: ExecutionRecord, *, named: bool) -> ExecutionRecord:
-        """Take an execution, `named` by its caller or by us.
+    def submit(
+        self,
+        execution_id: str,
+        spec: Spec,
+        seconds: float | None,
+        on_output: OutputHandler | None,
+        on_input: InputHandler | None,
+        *,
+        check: bool,
+        keep: bool,
+        named: bool,
+    ) -> ExecutionRecord:
+        """Record an execution and queue it. See `ExecutionRecord` for the arguments.
+
+        Args:
+            execution_id: its id.
+            spec: what to run.
+            seconds: its timeout, from its beginning.
+            on_output: gets its output.
+            on_input: answers its prompts.
+            check: whether its result raises when the code failed.
+            keep: whether it can be iterated over.
+            named: whether the caller has chosen the id, and may submit it again.
 
         Returns:
-            It, or the one of that id that is under way already.
+            The execution, or the one of that id that is under way already.
 
         Raises:
             ExecutionIdConflict: the id stands for other code.
@@ -123,15 +144,22 @@ class OutcomeDelivery:
             self.notices.clear()
 
 
-def join_in_flight(in_flight: ExecutionRecord, execution: ExecutionRecord) -> ExecutionRecord:
-    """Return the execution that is under way under the id of one that is submitted.
+def join_in_flight(
+    in_flight: ExecutionRecord,
+    code: str,
+    on_output: OutputHandler | None,
+    on_input: InputHandler | None,
+    *,
+    check: bool,
+) -> ExecutionRecord:
+    """Return the execution that is under way under an id that is submitted again, with more handlers.
 
     Raises:
         ExecutionIdConflict: the id stands for other code.
     """
-    if in_flight.code != execution.code:
-        raise conflict(execution.execution_id, in_flight.code, execution.code)
-    in_flight.share_with(execution)
+    if in_flight.code != code:
+        raise conflict(in_flight.execution_id, in_flight.code, code)
+    in_flight.share_with(on_output, on_input, check=check)
     return in_flight
 
 

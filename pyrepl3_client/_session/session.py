@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from pyrepl3_client._execution.execution import Execution
-from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import BridgeMetrics, Spec
 from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
@@ -225,8 +224,7 @@ class Session:
             timeout = checked_seconds("timeout", timeout)
         if result_mode not in _RESULT_MODES:
             raise ValueError(f"result_mode must be one of {sorted(_RESULT_MODES)}, not {result_mode!r}")
-        execution = ExecutionRecord(
-            self._queue,
+        return self._recorder.submit(
             execution_id,
             Spec(code, timeout, result_mode),
             self._max_execution_time if timeout is None else timeout,
@@ -234,8 +232,8 @@ class Session:
             on_input,
             check=check,
             keep=keep,
+            named=named,
         )
-        return self._recorder.submit(execution, named=named)
 
     async def cancel(self, reason: CancelReason = "cancelled") -> bool:
         """Stop the execution that runs now and wait until it is over.

@@ -10,9 +10,8 @@ from typing import Final
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
 from pyrepl3_client._execution.cancellation import cancelled_error
-from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities, ExecutionQueue, Interrupted, SessionCallbacks
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
 from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import Rejected
 from pyrepl3_client._journal.protocol import RESET, Journal, Record, SavedCheckpoint

@@ -20,8 +20,8 @@ import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
-from pyrepl3_client._execution.handlers import InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities
+from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._session.open import DEFAULT_CONFIG, open_with
 from pyrepl3_client._session.options import Durability, RecoveryHandler

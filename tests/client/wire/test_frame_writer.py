@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pyrepl3_client._launch.worker import WorkerPipes
-from pyrepl3_client._wire.writer import FrameWriter
+from pyrepl3_client._wire.connection import FrameWriter
 
 
 @pytest.fixture
