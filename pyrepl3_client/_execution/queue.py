@@ -45,7 +45,7 @@ from pyrepl3_schemas.messages import (
 
 _STOPPING: Final = (ExecutionState.CANCELLING, ExecutionState.FINISHED)
 
-type OnEnded = Callable[[ExecutionRecord, Result | Error, bool], None]
+type OutcomeHandler = Callable[[ExecutionRecord, Result | Error, bool], None]
 """Takes the last message of an execution, in its turn, and whether it is not to be run again for its effect;
 sees to it that the execution is finished."""
 
@@ -54,14 +54,14 @@ sees to it that the execution is finished."""
 class SessionCallbacks:
     """What the executions' session does for them."""
 
-    wire: Callable[[], Connection]
+    connection: Callable[[], Connection]
     """Gives the connection to the worker that is there now."""
     record: Record
     """What calls and prompts are recorded in."""
-    ended: OnEnded
+    on_outcome: OutcomeHandler
     on_failure: Callable[[str, StoreError], None]
     """Takes the execution whose call or prompt could not be recorded."""
-    diverged: Callable[[str, str], None]
+    on_divergence: Callable[[str, str], None]
     """Takes the execution that asked for something else than its record holds, and what."""
 
 
@@ -92,22 +92,22 @@ class ExecutionQueue:
         capabilities: Capabilities,
         on_output: OutputHandler | None,
         on_input: InputHandler | None,
-        hooks: SessionCallbacks,
+        callbacks: SessionCallbacks,
     ) -> None:
         """Have no executions yet.
 
         Raises:
             CapabilityError: a capability cannot be offered.
         """
-        self._connection = hooks.wire
-        self._on_ended = hooks.ended
+        self._connection = callbacks.connection
+        self._on_outcome = callbacks.on_outcome
         self._on_input = on_input
         self._max_frame_bytes = config.executor.max_frame_bytes
         self._executions: dict[str, ExecutionRecord] = {}
         """Sent to the worker that is there now."""
         self._waiting: dict[str, ExecutionRecord] = {}
         self._open = False
-        self.last_seq = 0
+        self.last_number = 0
         """The number of the last execution that was sent."""
         self.ending: dict[str, bool] = {}
         """Executions whose last message has come and is not recorded; whether not to run them again."""
@@ -115,8 +115,10 @@ class ExecutionQueue:
         self._output = OutputDispatcher(
             task_owner, self._delivery, on_output, config.executor.max_output_bytes
         )
-        self.call_log = CallLog(hooks.record, self._answer, hooks.diverged, config.executor.max_frame_bytes)
-        self._answering = AnsweringTasks(task_owner, self.call_log, hooks.on_failure, self.flow_control)
+        self.call_log = CallLog(
+            callbacks.record, self._answer, callbacks.on_divergence, config.executor.max_frame_bytes
+        )
+        self._answering = AnsweringTasks(task_owner, self.call_log, callbacks.on_failure, self.flow_control)
         self._prompts = Prompts(task_owner, self._answering)
         self.calls = HostCalls(capabilities, task_owner, self._answering)
         self._cancellation = CancellationLadder(
@@ -271,12 +273,12 @@ class ExecutionQueue:
 
     def end(self, execution: ExecutionRecord, outcome: Error) -> None:
         """End one execution that is not at the worker, with an outcome."""
-        self._conclude(execution, partial(self._on_ended, execution, outcome, True))
+        self._conclude(execution, partial(self._on_outcome, execution, outcome, True))
 
     def _conclude(self, execution: ExecutionRecord, last: Callable[[], None]) -> None:
         self._executions.pop(execution.execution_id, None)
         self._waiting.pop(execution.execution_id, None)
-        self._end_asking(execution.execution_id)
+        self._drop_questions(execution.execution_id)
         self._cancellation.forget(execution)
         execution.mark_done()
         self._delivery.add(last)
@@ -309,11 +311,11 @@ class ExecutionQueue:
             execution.move(ExecutionState.RUNNING)
         execution.recorded = True
         self._executions[execution.execution_id] = execution
-        self.last_seq = max(self.last_seq, execution.number)
+        self.last_number = max(self.last_number, execution.number)
         if execution.seconds is not None:
             self._cancellation.start_timeout(execution, execution.seconds)
 
-    def _end_asking(self, execution_id: str) -> None:
+    def _drop_questions(self, execution_id: str) -> None:
         self._answering.end(execution_id)
         self.call_log.forget(execution_id)
 
@@ -348,7 +350,7 @@ class ExecutionQueue:
         if not execution.done:
             execution.mark_done()
             self._delivery.add(
-                partial(self._on_ended, execution, cancelled_before_start(execution, reason), True)
+                partial(self._on_outcome, execution, cancelled_before_start(execution, reason), True)
             )
 
     # --- routes --------------------------------------------------------------------------------------
@@ -408,7 +410,7 @@ class ExecutionQueue:
             if execution_id in self._forcing_reading:
                 self._forcing_reading.discard(execution_id)
                 self._connection().stop_forced_reading()
-        self._end_asking(execution_id)
+        self._drop_questions(execution_id)
         if execution.done:
             return  # given up before its turn came
         execution.mark_done()
@@ -416,9 +418,9 @@ class ExecutionQueue:
             execution.finish(message)
         elif self._delivery.busy:
             self.ending[execution_id] = final
-            self._delivery.add(partial(self._on_ended, execution, message, final))
+            self._delivery.add(partial(self._on_outcome, execution, message, final))
         else:
-            self._on_ended(execution, message, final)
+            self._on_outcome(execution, message, final)
 
 
 def _message(execution: ExecutionRecord) -> Execute:

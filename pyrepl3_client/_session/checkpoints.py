@@ -238,7 +238,7 @@ class CheckpointScheduler:
             worker = self._worker()
             if worker is None:
                 raise WorkerDied("there is no worker that could take a checkpoint")
-            seq = self._queue.last_seq
+            seq = self._queue.last_number
             cells, work = self._cells, self._work_seconds
             self._cells, self._work_seconds = 0, 0.0
             started = self._task_owner.loop.time()
@@ -332,7 +332,7 @@ class CheckpointScheduler:
         restored = await self.restore(worker, checkpoint, timeout, history=False)
         # From here on this is what the session's history starts from.
         start = SavedCheckpoint(
-            RESET, self._queue.last_seq, checkpoint.manifest, checkpoint.digests, checkpoint.unsaved
+            RESET, self._queue.last_number, checkpoint.manifest, checkpoint.digests, checkpoint.unsaved
         )
         await self._record.save(start, {})
         # That has the history of then; the next one, of now.

@@ -85,7 +85,7 @@ class Replay:
         self._running_id = ""
         # What was sent to the last worker and has not ended is not in this namespace.
         start = 0 if checkpoint is None else checkpoint.after_seq
-        self._queue.last_seq = max([start, *(entry.seq for entry in entries)])
+        self._queue.last_number = max([start, *(entry.seq for entry in entries)])
 
     async def _plan(self) -> tuple[SavedCheckpoint | None, list[Entry]]:
         """Return what to restore, and which executions to run again after that."""

@@ -224,7 +224,7 @@ class SessionSupervisor:
                 raise
             return False
         except BaseException:
-            await wait_uncancelled(self._loop.create_task(worker.destroy("its start was given up")))
+            await wait_uncancelled(self._loop.create_task(worker.kill("its start was given up")))
             raise
         watch_tree(worker.connection, self._config, self.queue.busy)
         return True
@@ -248,7 +248,7 @@ class SessionSupervisor:
             return
         running = self.queue.running
         certificate = worker.exit_report(running, self._config.executor.max_memory_usage)
-        match self._policy.session_fate(certificate, self.queue.last_seq, self._loop.time()):
+        match self._policy.session_fate(certificate, self.queue.last_number, self._loop.time()):
             case SessionFate.STAY_DEAD:
                 self._move(SessionState.DEAD)
                 self._fail_in_flight(worker.died_error)
@@ -378,7 +378,7 @@ class SessionSupervisor:
                 await replay.run(worker)
             except (WorkerDied, WorkerUnresponsive, ProtocolError) as error:
                 # It died under it, is stuck, or could not bring back what it was given: another one may.
-                await worker.destroy(f"it did not bring the namespace back: {truncated(str(error))}")
+                await worker.kill(f"it did not bring the namespace back: {truncated(str(error))}")
                 replay.count_failure()
                 continue
             break
@@ -435,13 +435,13 @@ class SessionSupervisor:
             try:
                 await old.stop("restart", self._config.close_grace)
             except BaseException:
-                await wait_uncancelled(self._loop.create_task(old.destroy("a restart was given up")))
+                await wait_uncancelled(self._loop.create_task(old.kill("a restart was given up")))
                 self._start_failed()
                 raise
             self._require_starting()
             self.checkpoints.reset()
             try:
-                await self.record.save(SavedCheckpoint(RESET, self.queue.last_seq, b"", ()), {})
+                await self.record.save(SavedCheckpoint(RESET, self.queue.last_number, b"", ()), {})
             except StoreError as error:
                 self._mark_dead(error)
                 raise

@@ -53,7 +53,7 @@ _MOST_UNREAD: Final = 1024 * 1024 * 1024
 """Bytes of answers that wait for a worker to read them."""
 _LAST_BYTES: Final = 2 * PIPE_BYTES
 """Most that is read of a dead worker's frames. Its pipe holds no more, unless a stranger writes to it."""
-_WIRELESS_SECONDS: Final = 2.0
+_EXIT_AFTER_EOF_SECONDS: Final = 2.0
 _AFTER_CAPTURED: Final = frozenset({Input, Display})
 _TERMINAL: Final = (Result, Error)
 
@@ -446,7 +446,7 @@ class Connection:
             self._cause = self._cause or error
         # The process is about to end. One that lives on without its wire is of no use to anybody.
         self._eof_timer = self._loop.call_later(
-            _WIRELESS_SECONDS, self.kill, "it closed its end of the connection and lived on"
+            _EXIT_AFTER_EOF_SECONDS, self.kill, "it closed its end of the connection and lived on"
         )
 
     def _on_error(self, error: Exception) -> None:

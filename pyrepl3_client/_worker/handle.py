@@ -135,7 +135,7 @@ class WorkerHandle:
             connection.kill(f"it did not end within {grace:g} seconds ({reason})")
             await asyncio.wait([connection.exited])
 
-    async def destroy(self, reason: str) -> None:
+    async def kill(self, reason: str) -> None:
         """End the worker at once."""
         self._guard.shutting_down = True
         self.connection.kill(reason)

@@ -21,7 +21,7 @@ from pyrepl3_schemas.messages import Call, Display, Error, FromWorker, Input, Ou
 
 _REMEMBERED: Final = 64
 """Executions that have ended last, from which late messages may come."""
-_MOST_STRAYS: Final = 1000
+_MOST_LATE: Final = 1000
 """Late messages between two ends of executions; more than a program has threads then are a violation."""
 _QUESTION_BYTES: Final = 512
 """What the record of one call or prompt takes, about, beside its id."""
@@ -130,7 +130,7 @@ class MessageGuard:
         if execution_id not in self._recently_ended:
             raise self._violation(execution_id, what)
         self._late_count += 1
-        if self._late_count > _MOST_STRAYS:
+        if self._late_count > _MOST_LATE:
             raise ProtocolError(f"it {what} execution {quoted(execution_id)} again and again after its end")
 
     def _violation(self, execution_id: str, what: str) -> ProtocolError:

@@ -112,7 +112,7 @@ async def test_whole_messages_before_garbage_count_and_the_garbage_is_noticed_at
 async def test_a_worker_that_closes_its_wire_and_lives_on_is_ended(
     worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyrepl3_client._wire.connection._WIRELESS_SECONDS", 0.01)
+    monkeypatch.setattr("pyrepl3_client._wire.connection._EXIT_AFTER_EOF_SECONDS", 0.01)
     async with opened(worker) as session:
         execution = session.start(SLEEP)
         await until_output(execution)

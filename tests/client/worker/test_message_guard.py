@@ -158,7 +158,7 @@ async def test_an_idle_worker_that_stops_in_the_middle_of_a_frame_is_replaced(
 async def test_a_worker_that_closes_its_end_and_lives_on_is_killed(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
-    monkeypatch.setattr("pyrepl3_client._wire.connection._WIRELESS_SECONDS", 0.01)
+    monkeypatch.setattr("pyrepl3_client._wire.connection._EXIT_AFTER_EOF_SECONDS", 0.01)
     async with (
         undisturbed(session),
         pyrepl3.open_session(config=lying(tmp_path), recovery="none") as lying_session,
