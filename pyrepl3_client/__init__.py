@@ -3,11 +3,11 @@
     open_session   a namespace in a worker: execute, start, cancel, inspect, restart
     WorkerPool     sessions from workers that are warm already
     Execution      the handle of submitted code: iterate, await, cancel
-    capability     says more about a host function that the code may call
+    capability     describes how a host function may be called
     WorkerConfig   interpreter, surroundings, graces; ExecutorConfig: limits of the code
-    errors         all under PyRepl3Error; the type says whose doing it was
+    errors         all under PyRepl3Error; the type says which side was at fault
     sync           the same without async
-    testing        ScriptedWorker, a worker that does as it is told
+    testing        ScriptedWorker, a worker whose answers a test decides
 
 The smallest complete program:
 

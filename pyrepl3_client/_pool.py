@@ -30,7 +30,7 @@ _LONGEST_BACKOFF: Final = 10.0
 
 
 def seconds_until_refill(idle_workers: int, size: int, failures: int) -> float | None:
-    """Decide in how many seconds to start the next idle worker; None for not at all.
+    """Return in how many seconds to start the next idle worker, None for not at all.
 
     Args:
         idle_workers: how many there are, warm or not.
@@ -45,7 +45,7 @@ def seconds_until_refill(idle_workers: int, size: int, failures: int) -> float |
 
 
 def choose_idle_worker(idle_workers: Sequence[IdleWorker]) -> IdleWorker | None:
-    """Decide which worker the next session gets: the oldest that is warm, else the oldest that lives."""
+    """Return the worker for the next session: the oldest that is warm, else the oldest that lives."""
     living = [idle for idle in idle_workers if idle.alive]
     return next((idle for idle in living if idle.warm), living[0] if living else None)
 
@@ -53,8 +53,8 @@ def choose_idle_worker(idle_workers: Sequence[IdleWorker]) -> IdleWorker | None:
 class WorkerPool:
     """Keeps `size` workers warm. A session takes one and keeps it, and another is started in its place.
 
-    The pool bounds how many wait, not how many sessions there are: when none waits, a session starts a
-    worker of its own and takes as long as that takes.
+    The pool bounds how many workers wait, not how many sessions there are: when none waits, a session starts
+    a worker of its own, and opening it takes as long as that.
 
     Workers are forked from one process that has imported everything, in milliseconds and sharing its
     memory, where that is safe; else they are spawned, and `spawn_reason` says why. See `ForkServer` for
@@ -114,6 +114,9 @@ class WorkerPool:
 
     async def __aenter__(self) -> Self:
         """Start the workers and wait until all of them are warm.
+
+        Returns:
+            The pool.
 
         Raises:
             SpawnError: one could not be started, or ended, or took longer than `spawn_timeout`.
@@ -192,7 +195,7 @@ class WorkerPool:
 
         Raises:
             PyRepl3Error: the pool is not open.
-            SpawnError: none waited, and none could be started.
+            SpawnError: no worker waited, and none could be started.
             CapabilityError, StoreError, ValueError: as `pyrepl3_client.open_session`.
         """
         if not self._open:

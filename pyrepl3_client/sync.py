@@ -8,7 +8,7 @@
 Each `open_session` and each pool has one background thread with an event loop. Handlers and `async`
 host functions run there, so they must not call the session; plain host functions and `on_input` run in
 threads of their own. Ctrl-C during a call cancels the execution and raises KeyboardInterrupt when that
-is done; once more makes it more urgent.
+is done; pressing it again takes the next step of the cancel at once.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Execution:
     """
 
     def __init__(self, execution: _execution.Execution, thread: LoopThread) -> None:
-        """Stand for an execution of the loop's thread."""
+        """Wrap an execution that belongs to the loop of `thread`."""
         self._execution = execution
         self._thread = thread
 
@@ -84,7 +84,7 @@ class Execution:
 
     @property
     def state(self) -> ExecutionState:
-        """Where it stands."""
+        """Its state: queued, running, cancelling or finished."""
         return self._execution.state
 
     @property
@@ -93,15 +93,40 @@ class Execution:
         return self._execution.attempts
 
     def result(self) -> ExecutionResult:
-        """Wait for the outcome. Ctrl-C cancels the execution."""
+        """Wait for the outcome. Ctrl-C cancels the execution.
+
+        Returns:
+            The outcome; each call returns the same.
+
+        Raises:
+            ExecutionFailed, ExecutionTimeout, ExecutionCancelled: the code failed, and the execution was
+                started with `check=True`.
+            WorkerDied: its worker ended before it did.
+            SessionClosed: its session was closed before it ended.
+            KeyboardInterrupt: Ctrl-C came meanwhile, and the execution is over.
+            Exception: what `on_output` raised for this execution.
+        """
         return self._thread.run(lambda: _result_or_cancel(self._execution))
 
     def cancel(self, reason: CancelReason = "cancelled") -> None:
-        """Stop the execution and wait until it is over."""
+        """Stop the execution and wait until it is over: its worker is free then, or dead.
+
+        Args:
+            reason: `cancelled` raises asyncio.CancelledError in the code, `interrupt` KeyboardInterrupt,
+                `timeout` TimeoutError.
+        """
         self._thread.run(lambda: self._execution.cancel(reason))
 
     def __iter__(self) -> Iterator[Event]:
-        """Iterate over the messages. Each comes once; after an early end the code goes on."""
+        """Iterate over the messages. Each comes once; when the iteration is left early, the code goes on.
+
+        Returns:
+            An iterator that ends after the execution's `Result` or `Error`.
+
+        Raises:
+            WorkerDied, SessionClosed: no more messages will come, and the last has not.
+            KeyboardInterrupt: Ctrl-C came while it waited; the execution goes on.
+        """
         events = self._thread.call(self._execution.__aiter__)
         while (event := self._thread.run(lambda: _next(events))) is not None:
             yield event
@@ -126,13 +151,13 @@ class Session:
     """A namespace in a worker process; see `pyrepl3_client.Session`. Made by `open_session`."""
 
     def __init__(self, session: _session.Session, thread: LoopThread) -> None:
-        """Stand for a session of the loop's thread."""
+        """Wrap a session that belongs to the loop of `thread`."""
         self._session = session
         self._thread = thread
 
     @property
     def session_id(self) -> str:
-        """Its id."""
+        """The session's id."""
         return self._session.session_id
 
     @property
@@ -142,7 +167,7 @@ class Session:
 
     @property
     def state(self) -> SessionState:
-        """Where it stands."""
+        """The state of the session."""
         return self._session.state
 
     @property
@@ -171,7 +196,23 @@ class Session:
         on_input: InputHandler | None = None,
         check: bool = True,
     ) -> Execution:
-        """Submit code and return its handle; see `pyrepl3_client.Session.start`."""
+        """Submit code. It runs when everything submitted before it has ended.
+
+        Args:
+            code: Python source; `await` works at its top level.
+            execution_id: names the execution; without a colon. One is made up by default.
+            timeout: seconds the code may run, from its beginning; it overrides `max_execution_time`.
+            result_mode: whose value is the result's: `last_expr_or_assign`, `last_expr` or `none`.
+            on_output: gets each `Output` of this execution, beside the session's own handler.
+            on_input: answers this execution's prompts instead of the session's own handler.
+            check: whether `result()` raises when the code failed.
+
+        Returns:
+            Its handle; for an `execution_id` that is under way, a handle of that execution.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.start`.
+        """
         execution = self._thread.call(
             lambda: self._session.start(
                 code,
@@ -198,10 +239,22 @@ class Session:
     ) -> ExecutionResult:
         """Run code and wait for its outcome. Ctrl-C cancels the execution.
 
-        Arguments and errors are those of `pyrepl3_client.Session.execute`.
+        Args:
+            code: as for `start`, and so are the others.
+            execution_id: names the execution. One that is on record is not run again: its outcome returns.
+            timeout: seconds the code may run, from its beginning.
+            result_mode: whose value is the result's.
+            on_output: gets each `Output` of this execution.
+            on_input: answers this execution's prompts.
+            check: whether to raise when the code failed.
+
+        Returns:
+            The outcome, with what the code wrote and displayed.
 
         Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.execute`.
             KeyboardInterrupt: Ctrl-C came meanwhile, and the execution is over.
+            Exception: what `on_output` raised.
         """
         return self._thread.run(
             lambda: self._session.execute(
@@ -216,39 +269,139 @@ class Session:
         )
 
     def cancel(self, reason: CancelReason = "cancelled") -> bool:
-        """Stop the execution that runs now and wait until it is over; return whether anything ran."""
+        """Stop the execution that runs now and wait until it is over.
+
+        Args:
+            reason: `cancelled`, `interrupt` or `timeout`; see `Execution.cancel`.
+
+        Returns:
+            Whether anything ran.
+
+        Raises:
+            ValueError: `reason` is none of these.
+        """
         return self._thread.run(lambda: self._session.cancel(reason))
 
     def ping(self, timeout: float = 5.0) -> Pong:
-        """Ask the worker for a sign of life, for at most `timeout` seconds."""
+        """Ask the worker for a sign of life; it answers while code runs.
+
+        Args:
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            Resident bytes, CPU seconds, the length of the queue, and what runs.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.ping`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
         return self._thread.run(lambda: self._session.ping(timeout))
 
     def stats(self, timeout: float = 10.0) -> Metrics:
-        """Ask for the metrics of the session's executions, for at most `timeout` seconds."""
+        """Ask the worker for the metrics of the session's executions; it answers while code runs.
+
+        Args:
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            Counts and durations (seconds) of the executions so far.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.stats`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
         return self._thread.run(lambda: self._session.stats(timeout))
 
     def complete(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Completions:
-        """Ask what can stand at `cursor`, in characters (the end by default)."""
+        """Ask what can stand at a position in code; the worker answers while code runs.
+
+        Args:
+            code: Python source, which need not be complete.
+            cursor: a position in it, in characters; its end by default.
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            The candidates, best first, and the range of `code` that they replace.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.complete`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
         return self._thread.run(lambda: self._session.complete(code, cursor, timeout))
 
     def inspect(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Inspection:
-        """Ask about the name at `cursor`, in characters (the end by default)."""
+        """Ask about the name at a position in code; the worker answers while code runs.
+
+        Args:
+            code: Python source, which need not be complete.
+            cursor: a position in it, in characters; its end by default.
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            What is known of it: type, signature, documentation, source and repr.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.inspect`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
         return self._thread.run(lambda: self._session.inspect(code, cursor, timeout))
 
     def variables(self, timeout: float = 10.0) -> dict[str, Variable]:
-        """Ask for the namespace's variables, with types and short reprs, by their names."""
+        """Ask for the namespace's variables; the worker answers while code runs.
+
+        Args:
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            Type and short repr of each variable, by its name.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.variables`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
         return self._thread.run(lambda: self._session.variables(timeout))
 
     def checkpoint(self, checkpoint_id: str | None = None, timeout: float | None = None) -> Checkpointed:
-        """Save the namespace under a name; see `pyrepl3_client.Session.checkpoint`."""
+        """Save the namespace under a name, in the session's record.
+
+        Args:
+            checkpoint_id: names the checkpoint; without a colon. One is made up by default. A checkpoint of
+                the same name is replaced.
+            timeout: seconds that it may take; None for as long as it takes.
+
+        Returns:
+            The checkpoint's name, and in `unsaved` what could not be saved, by name and reason.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.checkpoint`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
         return self._thread.run(lambda: self._session.checkpoint(checkpoint_id, timeout))
 
     def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
-        """Make the namespace what it was at a checkpoint; see `pyrepl3_client.Session.restore`."""
+        """Make the namespace what it was at a checkpoint of this session.
+
+        Args:
+            checkpoint_id: the checkpoint's name.
+            timeout: seconds that each part of it may take; None for as long as it takes.
+
+        Returns:
+            In `unsaved` what could not be restored, by name and reason.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.restore`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
         return self._thread.run(lambda: self._session.restore(checkpoint_id, timeout))
 
     def restart(self) -> None:
-        """End the worker, whatever it does, and start a fresh one with an empty namespace."""
+        """End the worker, whatever it does, and start a fresh one with an empty namespace.
+
+        Raises:
+            SessionClosed: the session is closed.
+            SpawnError: no new worker can be started; the session stays dead.
+            StoreError: the restart cannot be recorded; the session stays dead.
+        """
         self._thread.run(self._session.restart)
 
     def close(self) -> None:
@@ -271,7 +424,24 @@ def open_session(
 ) -> Generator[Session]:
     """Start a worker and open a session in it; leaving the context ends both.
 
-    Arguments and errors are those of `pyrepl3_client.open_session`.
+    `pyrepl3_client.open_session` describes the options further.
+
+    Args:
+        session_id: names the session; without a colon. One is made up by default.
+        store: where the session is recorded; None is this process's memory.
+        config: the worker's interpreter, surroundings, limits and graces.
+        capabilities: host functions by the names under which the code may call them.
+        on_output: gets every `Output` in order, in the loop's thread.
+        on_input: answers prompts; a plain function runs in a thread and may block.
+        recovery: what a worker's death leads to: `auto`, `replay`, `checkpoint` or `none`.
+        max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
+        on_recovery: gets the report when the session has come back.
+
+    Returns:
+        A context that yields the `Session`.
+
+    Raises:
+        SpawnError, CapabilityError, StoreError, ValueError: as `pyrepl3_client.open_session`.
     """
     with LoopThread("pyrepl3-session") as thread:
         context = _open.open_session(
@@ -300,7 +470,17 @@ class WorkerPool:
         *,
         fork: bool = True,
     ) -> None:
-        """Describe the pool; entering it starts the workers. See `pyrepl3_client.WorkerPool`."""
+        """Describe the pool; entering it starts the workers.
+
+        Args:
+            size: how many workers to keep waiting.
+            config: the configuration of all of them.
+            warm: names of modules for them to import, on top of `config.warm`.
+            fork: whether workers may be forked from a fork server.
+
+        Raises:
+            ValueError: `size` is less than 1, or `warm` holds a text that is no module name.
+        """
         self._pool = _pool.WorkerPool(size, config, warm, fork=fork)
         self._thread = LoopThread("pyrepl3-pool")
 
@@ -325,7 +505,15 @@ class WorkerPool:
         return self._pool.spawn_reason
 
     def __enter__(self) -> Self:
-        """Start the workers and wait until all of them are warm."""
+        """Start the workers and wait until all of them are warm.
+
+        Returns:
+            The pool.
+
+        Raises:
+            SpawnError: one could not be started, or ended, or took longer than `spawn_timeout`.
+            KeyboardInterrupt: Ctrl-C came meanwhile; the workers have ended.
+        """
         self._thread.start()
         try:
             self._thread.run(self._pool.__aenter__)
@@ -356,7 +544,25 @@ class WorkerPool:
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
     ) -> Generator[Session]:
-        """Open a session in a worker of the pool; see `pyrepl3_client.WorkerPool.open_session`."""
+        """Open a session in a worker of the pool; leaving the context ends both.
+
+        Args:
+            session_id: names the session; without a colon. One is made up by default.
+            store: where the session is recorded; None is this process's memory.
+            capabilities: host functions by the names under which the code may call them.
+            on_output: gets every `Output` in order, in the loop's thread.
+            on_input: answers prompts; a plain function runs in a thread and may block.
+            recovery: what a worker's death leads to: `auto`, `replay`, `checkpoint` or `none`.
+            max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
+            on_recovery: gets the report when the session has come back.
+
+        Returns:
+            A context that yields the `Session`.
+
+        Raises:
+            PyRepl3Error: the pool is not open.
+            SpawnError, CapabilityError, StoreError, ValueError: as `pyrepl3_client.WorkerPool.open_session`.
+        """
         context = self._pool.open_session(
             session_id,
             store=store,

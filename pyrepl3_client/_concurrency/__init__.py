@@ -1,4 +1,4 @@
-"""What asyncio leaves to be done by hand: owners of tasks, threads, waits that a cancel does not break.
+"""Owners of tasks, threads for blocking functions, and waits that a cancel does not break.
 
     task_owner      every background task of a session has an owner, which awaits its end
     uncancellable   waits that go on when the waiting task is cancelled

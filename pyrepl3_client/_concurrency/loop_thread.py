@@ -37,14 +37,14 @@ class LoopThread:
             self._thread = self._loop = None
 
     def __enter__(self) -> Self:
-        """Start."""
+        """Start the thread and its loop."""
         self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop."""
+        """End the loop and wait for the thread."""
         self.stop()
 
     def call[T](self, function: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""Owns the tasks and threads that serve one session. Closing it waits for all of them.
+"""The owner of the tasks and threads that serve one session. Closing it waits for all of them.
 
 Not a task group that stays open around the user's code: a session may be entered in one task and left
 in another (a notebook's cells, a test's fixture), which no cancel scope survives.
@@ -13,7 +13,7 @@ from pyrepl3_client._concurrency.thread_pool import ThreadPool
 
 
 class TaskOwner:
-    """Runs host functions for a session, until it is closed."""
+    """Runs the background tasks and blocking functions of a session, until it is closed."""
 
     def __init__(self, name: str) -> None:
         """Belong to the running loop. `name` stands in the names of threads and in warnings."""
@@ -26,7 +26,7 @@ class TaskOwner:
     def start[T](self, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine as a task; up to its first wait it runs before this returns.
 
-        A host function that answers at once so costs no turn of the loop.
+        So a host function that returns at once costs no turn of the loop.
         """
         task = asyncio.Task(coro, loop=self.loop, name=name, eager_start=True)
         if not task.done():

@@ -20,7 +20,7 @@ type _Job = Callable[[], None]
 
 
 class CarriedError(Exception):
-    """Stands for what a function raised that is no `Exception`; the class of each bears that one's name."""
+    """Stands for what a function raised that is no `Exception`; its class has the name of what was raised."""
 
 
 def _wrap_base_exception(raised: BaseException) -> CarriedError:
@@ -85,7 +85,7 @@ class ThreadPool:
                 error = raised
             except BaseException as raised:  # noqa: BLE001 - as above
                 error = _wrap_base_exception(raised)
-            # In a loop that was closed meanwhile nothing waits for it.
+            # Nothing waits for the outcome in a loop that was closed meanwhile.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(set_outcome, value, error)
 

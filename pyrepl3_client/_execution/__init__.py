@@ -1,14 +1,14 @@
 """The executions of one session: from `start` to their outcome, on the client's side.
 
 execution        the handle that users get: iterate, await, cancel
-record           what the client knows of one execution: its spec, output, outcome and waiters
+record           one execution as the client knows it: what to run, output, outcome, waiting tasks
 queue            which executions are queued or run; routes each message to its execution
-cancellation     the steps of a cancel, and timeouts
+cancellation     the steps of a cancel, timeouts, and the outcomes that they lead to
 answering        the tasks that answer host calls and prompts
 host_calls       runs host functions
 prompts          answers `input()`
 call_log         records calls and prompts; answers them from the record in a replay
 output           output to handlers and events: order, owner, bounds
 event_log        what `async for` yields
-backpressure     stops reading from the worker while its messages pile up
+backpressure     stops reading from the worker while its messages pile up; delivers in order
 """

@@ -1,4 +1,4 @@
-"""The tasks that answer what the session's code asks of the outside: its host calls and its prompts."""
+"""The tasks that answer the host calls and the prompts of the session's code."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -93,9 +93,9 @@ async def _ask[Q: Question](
         task = asyncio.current_task()
         if task is not None and task.cancelling() > 0:
             raise
-        # Not this task is to end: what was asked had waited for something that was cancelled.
+        # This task is not cancelled: what was asked had waited for something that was.
         return failure(question, error)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a host function or handler raises is for the code to hear
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a host function or handler raises is raised in the code
         return failure(question, error)
 
 

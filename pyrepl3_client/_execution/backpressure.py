@@ -1,6 +1,8 @@
-"""Stops reading from a worker while what it has sent piles up, and hands messages on in order.
+"""Backpressure: reading from a worker stops while what it has sent piles up.
 
-Reading stops above a high-water mark and goes on at a low one, as asyncio's transports pause and resume.
+WaterMark          stops reading above a high-water mark, and restarts it at a low one, as asyncio does
+OrderedDelivery    a queue for messages whose handlers have to be awaited
+PendingCallLimit   a bound on the host calls and prompts that are being answered
 """
 
 import asyncio
@@ -27,7 +29,7 @@ class FlowControl(Protocol):
         ...
 
     def resume_reading(self, who: object) -> None:
-        """Take back that `who` has stopped it, if so; reading goes on when no other has stopped it."""
+        """Take back the stop by `who`, if there is one; reading goes on when there is no other."""
         ...
 
 
@@ -44,7 +46,7 @@ class WaterMark:
         self._paused: FlowControl | None = None
 
     def update(self, level: int) -> None:
-        """Take note of the level, which has changed."""
+        """Stop or restart reading as the new level demands."""
         if level > self._high:
             flow_control = self._flow_control()
             # Another one when another worker came meanwhile.
@@ -78,7 +80,7 @@ class OrderedDelivery:
         """Whether steps have to queue up: ask before calling one directly."""
 
     def add(self, step: Step, size: int = MESSAGE_BYTES) -> None:
-        """Take a step when its turn comes; `size` is what it holds in memory."""
+        """Run a step when its turn comes; `size` is how many bytes it holds in memory."""
         if not self.busy:
             awaitable = step()
             if awaitable is not None:
@@ -101,7 +103,7 @@ class OrderedDelivery:
             self._task.cancel()
         while self._steps:
             step, _ = self._steps.popleft()
-            # Last messages wake those who wait; a handler is not waited for any more.
+            # Last messages wake the tasks that wait; a handler is not waited for any more.
             awaitable = step()
             if awaitable is not None:
                 _drop(awaitable)

@@ -1,4 +1,4 @@
-"""The calls and prompts of the executions under way: each put once, and answered from the record later.
+"""The calls and prompts of the executions under way: each asked once, and answered from the record later.
 
 The intent is recorded before a host function is called, the outcome before the worker sees it. A worker
 that runs the code again asks under the same ids: it is served from the record, or waits for the answer
@@ -18,7 +18,7 @@ from pyrepl3_schemas.object_limit import has_more_objects, max_objects
 type Question = Call | Input
 type Response = CallResponse | InputResponse
 type Ask = Callable[[int], Awaitable[Response]]
-"""Puts the question to the outside; the number is that of the attempt."""
+"""Asks the host function or the input handler; the number is that of the attempt, from 1."""
 
 OUTCOME_UNKNOWN: Final = "CapabilityOutcomeUnknown"
 DIVERGENCE: Final = "ReplayDivergence"
@@ -37,7 +37,7 @@ class _LoggedCall:
         self.in_progress = in_progress
         """Whether it is being answered in this process."""
         self.awaited = False
-        """Whether the worker that is there now has asked."""
+        """Whether the present worker has asked."""
 
 
 class _ExecutionCalls:
@@ -61,9 +61,13 @@ class CallLog:
         diverged: Callable[[str, str], None],
         max_bytes: int,
     ) -> None:
-        """Record in `record`, answer by `send`, tell `diverged` the execution and in which way.
+        """Have no questions yet.
 
-        An outcome of more than `max_bytes` becomes an error: it could not be sent.
+        Args:
+            record: what questions and answers are recorded in.
+            send: sends an answer to the worker.
+            diverged: gets an execution that asks for something else than its record holds, and what.
+            max_bytes: most bytes of an answer; a longer one becomes an error, as it could not be sent.
         """
         self._max_bytes = max_bytes
         self._record = record
@@ -72,7 +76,7 @@ class CallLog:
         self._executions: dict[str, _ExecutionCalls] = {}
 
     def expect(self, execution_id: str, calls: dict[str, CallRecord], *, closed: bool) -> None:
-        """Know the questions of an execution that is about to be run again.
+        """Take over the recorded questions of an execution that is about to be run again.
 
         Args:
             execution_id: its id.
@@ -85,7 +89,7 @@ class CallLog:
             questions.asked.setdefault(call_id, _LoggedCall(call, in_progress=False))
 
     def worker_gone(self) -> None:
-        """Take note that no worker waits for an answer, until one asks again."""
+        """Note that no worker waits for an answer, until one asks again."""
         for questions in self._executions.values():
             for asked in questions.asked.values():
                 asked.awaited = False
@@ -95,7 +99,7 @@ class CallLog:
         self._executions.pop(execution_id, None)
 
     def knows(self, question: Question) -> bool:
-        """Whether a question has been asked before, by another worker."""
+        """Return whether a question has been asked before, by another worker."""
         questions = self._executions.get(question.execution_id)
         return questions is not None and question_id(question) in questions.asked
 
@@ -196,7 +200,7 @@ def _too_long(response: Response, size: int, most: int) -> Response:
 
 def _unknown(question: Question, name: str) -> Response:
     text = (
-        f"nobody knows whether {name}() did its work: the process that had called it ended before the "
+        f"it is not known whether {name}() did its work: the process that had called it ended before the "
         f"outcome was recorded (call {question_id(question)!r}); offer it with capability(fn, "
         "repeatable=True) if it may be called again"
     )

@@ -1,4 +1,4 @@
-"""The steps of a cancel, and timeouts.
+"""The steps of a cancel, timeouts, and the outcomes of executions that were stopped.
 
 Step 1 asks the worker once, step 2 asks again (it raises at every line then), step 3 kills the worker.
 Asking again takes the next step at once; otherwise time does. An execution that is still queued is not
@@ -28,7 +28,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class CancelActions:
-    """What the steps do."""
+    """What the steps of a cancel call."""
 
     ask: Callable[[ExecutionRecord, CancelReason], None]
     """Send the cancel message and the wake-up signal."""
@@ -125,7 +125,7 @@ def must_not_rerun(message: Result | Error, seconds: float | None) -> bool:
     """Return whether an execution is not to be run again for its effect.
 
     It was stopped, and how far it came is not known; or it took longer than its deadline of `seconds`, so
-    that it was told to stop, whatever it made of that.
+    that it was told to stop, whether or not it did.
     """
     if seconds is not None and message.duration >= seconds:
         return True

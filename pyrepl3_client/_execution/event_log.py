@@ -15,7 +15,7 @@ from pyrepl3_client._execution.backpressure import (
 from pyrepl3_schemas.messages import Call, Display, Error, Input, Output, Result
 
 type Event = Output | Display | Input | Call | Result | Error
-"""What an iteration over an execution gives; a `Result` or `Error` is the last."""
+"""What an iteration over an execution yields; a `Result` or `Error` is the last."""
 
 _HARD_FACTOR: Final = 8
 """How far the bound may be passed while reading cannot stop, since a cancel waits for its answer."""
@@ -59,7 +59,7 @@ class EventLog:
         self.wake()
 
     def take(self) -> Event | None:
-        """Return the next event that is there."""
+        """Return the next event, None when there is none yet."""
         if self._dropped:
             text = f"\n… {self._dropped:,} bytes of earlier output are in the result only …\n"
             self._dropped = 0
@@ -73,7 +73,7 @@ class EventLog:
         return event
 
     def unbind(self) -> None:
-        """Stop no reading from now on: no more will come, and what is read is other executions' affair."""
+        """Never stop reading from now on: the last event has come, and what is read belongs to others."""
         self._binds = False
         self.release()
 

@@ -51,7 +51,7 @@ class Execution:
 
     @property
     def state(self) -> ExecutionState:
-        """Where it stands."""
+        """Its state: queued, running, cancelling or finished."""
         return self._record.state
 
     @property
@@ -93,12 +93,16 @@ class Execution:
         await self._record.cancel(reason)
 
     def __aiter__(self) -> "Events":
-        """Iterate over the messages. Each message comes once, in one iteration."""
+        """Iterate over the messages. Each message comes once, in one iteration.
+
+        Returns:
+            An asynchronous iterator. It raises WorkerDied or SessionClosed when the last message cannot come.
+        """
         return Events(self._record, self._record.event_log())
 
 
 class Events:
-    """One iteration over an execution's messages."""
+    """One iteration over an execution's messages. Made by `Execution.__aiter__`."""
 
     def __init__(self, record: ExecutionRecord, log: EventLog) -> None:
         """Begin: from now on the code waits while this iteration is slow."""
@@ -113,10 +117,14 @@ class Events:
         return self
 
     async def __anext__(self) -> Event:
-        """Return the next message.
+        """Wait for the next message.
+
+        Returns:
+            The message.
 
         Raises:
-            WorkerDied, SessionClosed: no more messages will come, the last among them.
+            StopAsyncIteration: the last message has been returned.
+            WorkerDied, SessionClosed: no more messages will come, and the last has not.
         """
         while True:
             event = self._log.take()

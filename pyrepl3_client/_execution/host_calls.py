@@ -1,4 +1,4 @@
-"""Host functions that the session's code may call: offered, called, answered, cancelled."""
+"""The host functions that the session's code may call: how they are offered, called and answered."""
 
 import asyncio
 import inspect
@@ -24,9 +24,11 @@ class CallContext:
     """
 
     execution_id: str
+    """The execution whose code calls."""
     call_id: str
     """The same for each attempt at the call, so it can serve as an idempotency key."""
     attempt: int = 1
+    """The number of this attempt at the call, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +36,25 @@ class Capability:
     """A host function and how it may be called. Made by `capability`."""
 
     function: Callable[..., Any]
+    """What to call, `async` or not."""
     repeatable: bool = False
+    """Whether it may be called again for a call whose outcome is not known."""
     timeout: float | None = None
+    """Seconds that one call may take, None for as long as it takes."""
 
 
 def capability(
     function: Callable[..., Any], *, repeatable: bool = False, timeout: float | None = None
 ) -> Capability:
-    """Say more about a host function than its name.
+    """Describe how a host function may be called; without this it is not repeatable and has no timeout.
 
     Args:
         function: what to call, `async` or not; a plain one runs in a thread and may block.
         repeatable: it may be called again for a call whose outcome is not known.
-        timeout: seconds one call may take; past that the code gets a TimeoutError.
+        timeout: seconds that one call may take; past that the code gets a TimeoutError.
+
+    Returns:
+        The host function with these options, for the `capabilities` of a session.
 
     Raises:
         ValueError: `timeout` is not above 0, or above 1e9.
@@ -59,7 +67,7 @@ def capability(
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """A capability, looked at once."""
+    """A capability, and what inspecting its function has found."""
 
     name: str
     call: Callable[..., Any]
@@ -83,7 +91,7 @@ def _offer(name: str, given: Capability | Callable[..., Any]) -> _Offer:
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):
-        # Some functions written in C do not tell.
+        # Some functions written in C have no signature.
         return _Offer(
             name,
             function,
@@ -105,7 +113,7 @@ def check_capabilities(capabilities: Mapping[str, Capability | Callable[..., Any
     """Check that capabilities can be offered.
 
     Raises:
-        CapabilityError: a name or a function cannot be used; names it.
+        CapabilityError: a name or a function cannot be used; the message names it.
     """
     for name, given in capabilities.items():
         _offer(name, given)
@@ -135,7 +143,7 @@ class HostCalls:
         """Offer `capabilities`; answer in `tasks`, run plain functions in threads of `task_owner`.
 
         Raises:
-            CapabilityError: a name or a function cannot be used; names it.
+            CapabilityError: a name or a function cannot be used; the message names it.
         """
         self._offers = {name: _offer(name, given) for name, given in capabilities.items()}
         self._task_owner = task_owner
@@ -143,7 +151,7 @@ class HostCalls:
 
     @property
     def specs(self) -> list[CapabilitySpec]:
-        """What to tell the worker."""
+        """What the worker is told of each host function."""
         return [offer.spec for offer in self._offers.values()]
 
     def serve(self, call: Call) -> None:
@@ -183,7 +191,7 @@ class HostCalls:
             f"capability {offer.name!r}", lambda: offer.call(*args, **kwargs)
         )
         if inspect.isawaitable(value):
-            # A plain function that gives a coroutine, such as a lambda around one.
+            # A plain function that returns a coroutine, such as a lambda around one.
             awaitable: Awaitable[Any] = value
             return await awaitable
         return value

@@ -1,4 +1,4 @@
-"""Output, handed to its execution and to the handlers, in order and within its bound."""
+"""The dispatcher of output: to its execution and to the handlers, in order and within its bound."""
 
 from collections.abc import Awaitable
 from functools import partial
@@ -13,11 +13,11 @@ from pyrepl3_schemas.head_tail import HeadTail
 from pyrepl3_schemas.messages import Display, Output, StreamName
 
 _MARKS_BYTES: Final = 64 * 1024
-"""What a worker may add to say that it has cut something."""
+"""What a worker may add where it has cut output."""
 
 
 class OutputDispatcher:
-    """Hands one session's output on."""
+    """Hands one session's output to its executions and handlers."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class OutputDispatcher:
         """Hand over by `delivery`, to `on_output` too.
 
         Args:
-            task_owner: has the loop that hears of a handler's failure.
+            task_owner: has the loop whose exception handler gets a failure outside any execution.
             delivery: keeps the order where a handler has to be awaited.
             on_output: the session's own handler.
             max_bytes: most bytes that one execution's output may take, captured output included.
@@ -84,7 +84,7 @@ class OutputDispatcher:
                 self._delivery.wait_for(awaitable)
 
     def has_room(self, execution: ExecutionRecord, message: Display) -> bool:
-        """Whether a display is within the bound, which is one for all of an execution's; else it is cut."""
+        """Return whether a display fits into the bound of all its execution's displays; else it is cut."""
         if self._max_bytes is None:
             return True
         size = self._display_bytes.get(execution.execution_id, 0) + size_of(message)
@@ -107,12 +107,12 @@ class OutputDispatcher:
             self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
 
     def clear(self) -> None:
-        """The worker is gone: what was captured of it is not delivered any more."""
+        """Drop what was captured of a worker that is gone."""
         self._bounds.clear()
         self._display_bytes.clear()
 
     def _hand_over(self, execution: ExecutionRecord | None, message: Output) -> Awaitable[None] | None:
-        """Return output to those who want it; what is given back is to be awaited before the next."""
+        """Hand output to its execution and the handlers; return what to await before the next output."""
         own: OutputHandler | None = None
         if execution is not None:
             news = execution.add_output(message)
@@ -128,7 +128,7 @@ class OutputDispatcher:
                 continue
             try:
                 awaitable = handler(message)
-            except Exception as error:  # noqa: BLE001 - the handler's owner hears of it
+            except Exception as error:  # noqa: BLE001 - it is reported to the handler's owner
                 self._report_error(execution, error)
             else:
                 if awaitable is not None:
@@ -139,7 +139,7 @@ class OutputDispatcher:
         for awaitable in waits:
             try:
                 await awaitable
-            except Exception as error:  # noqa: BLE001 - the handler's owner hears of it
+            except Exception as error:  # noqa: BLE001 - it is reported to the handler's owner
                 self._report_error(execution, error)
 
     def _report_error(self, execution: ExecutionRecord | None, error: Exception) -> None:

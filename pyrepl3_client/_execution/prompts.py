@@ -1,4 +1,4 @@
-"""Prompts of the session's code: asked, answered, withdrawn."""
+"""The prompts of the session's code, as input handlers get them, and how they are answered."""
 
 import inspect
 
@@ -9,18 +9,27 @@ from pyrepl3_schemas.messages import Input, InputResponse
 
 
 class Prompt(str):
-    """A prompt as an input handler gets it: a string that knows more."""
+    """A prompt as an input handler gets it: a string, with what is known of it as attributes."""
 
     __slots__ = ("execution_id", "input_id", "password")
 
     execution_id: str
+    """The execution whose code asks."""
     input_id: str
+    """The same for each attempt at the prompt."""
     password: bool
-    """Whether the answer should not be shown."""
+    """Whether the answer is not to be shown while it is typed."""
 
     @classmethod
     def of(cls, message: Input) -> "Prompt":
-        """Make it from the worker's message."""
+        """Make a prompt.
+
+        Args:
+            message: the worker's message.
+
+        Returns:
+            The prompt's text, with the message's ids.
+        """
         prompt = cls(message.prompt)
         prompt.execution_id = message.execution_id
         prompt.input_id = message.input_id
@@ -37,7 +46,7 @@ class Prompts:
         self._tasks = tasks
 
     def ask(self, message: Input, handler: InputHandler | None) -> None:
-        """Have `handler` answer; without one it is the end of input."""
+        """Have `handler` answer; without a handler the answer is the end of input."""
         # A prompt without an answer may be shown again: a person is asked, nothing is done.
         self._tasks.start(
             message, lambda message, _: self._answer(message, handler), _failure, "on_input", repeatable=True

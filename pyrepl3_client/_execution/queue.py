@@ -46,23 +46,23 @@ from pyrepl3_schemas.messages import (
 _STOPPING: Final = (ExecutionState.CANCELLING, ExecutionState.FINISHED)
 
 type OutcomeHandler = Callable[[ExecutionRecord, Result | Error, bool], None]
-"""Takes the last message of an execution, in its turn, and whether it is not to be run again for its effect;
-sees to it that the execution is finished."""
+"""Takes an execution, its last message, and whether it is not to be run again for its effect; is called when
+the message's turn comes, and has the execution finished."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionCallbacks:
-    """What the executions' session does for them."""
+    """What the queue calls in its session."""
 
     connection: Callable[[], Connection]
-    """Gives the connection to the worker that is there now."""
+    """Returns the connection to the present worker."""
     record: Record
     """What calls and prompts are recorded in."""
     on_outcome: OutcomeHandler
     on_failure: Callable[[str, StoreError], None]
     """Takes the execution whose call or prompt could not be recorded."""
     on_divergence: Callable[[str, str], None]
-    """Takes the execution that asked for something else than its record holds, and what."""
+    """Takes the execution that asked for something else than its record holds, and a text that says what."""
 
 
 type Capabilities = Mapping[str, Capability | Callable[..., Any]]
@@ -104,7 +104,7 @@ class ExecutionQueue:
         self._on_input = on_input
         self._max_frame_bytes = config.executor.max_frame_bytes
         self._executions: dict[str, ExecutionRecord] = {}
-        """Sent to the worker that is there now."""
+        """Sent to the present worker, in order."""
         self._waiting: dict[str, ExecutionRecord] = {}
         self._open = False
         self.last_number = 0
@@ -171,7 +171,7 @@ class ExecutionQueue:
     def is_cancelling(self, execution_id: str) -> bool:
         """Return whether the worker has an execution and was asked to stop it."""
         execution = self._executions.get(execution_id)
-        # One that is finished and still at the worker was given up on our side before its turn came.
+        # One that is finished and still at the worker was given up by the client before its turn came.
         return execution is not None and execution.state in _STOPPING
 
     def busy(self) -> str:
@@ -183,7 +183,7 @@ class ExecutionQueue:
         """Take an execution that is on record: it is sent as soon as it may run.
 
         Raises:
-            ExecutionIdConflict: its id is in flight.
+            ExecutionIdConflict: an execution of its id is under way.
             ProtocolError: its code cannot be sent.
         """
         if self._open and not self._waiting:
@@ -194,10 +194,10 @@ class ExecutionQueue:
         self.release(execution)
 
     def reserve(self, execution: ExecutionRecord) -> None:
-        """Return an execution its place among those that wait; `release` lets it go on.
+        """Put an execution in its place among those that wait; `release` lets it go on.
 
         Raises:
-            ExecutionIdConflict: its id is in flight.
+            ExecutionIdConflict: an execution of its id is under way.
             ProtocolError: its code cannot be sent.
         """
         self._refuse_taken(execution.execution_id)
@@ -208,7 +208,7 @@ class ExecutionQueue:
         self._waiting[execution.execution_id] = execution
 
     def release(self, execution: ExecutionRecord) -> None:
-        """An execution is on record: it may be sent when its turn comes."""
+        """Let an execution that is on record now be sent when its turn comes."""
         execution.recorded = True
         self._pump()
 
@@ -220,13 +220,13 @@ class ExecutionQueue:
             self._pump()
 
     def open(self) -> None:
-        """A worker takes executions: send those that wait."""
+        """Send the executions that wait: a worker takes them now."""
         self._open = True
         self._output.replaying = False
         self._pump()
 
     def suspend(self) -> Interrupted:
-        """The worker is gone: what was sent waits again, in order. Say what was interrupted."""
+        """Let what was sent wait again, in order, as the worker is gone; return what was interrupted."""
         self._open = False
         self._output.replaying = True
         first = self.first
@@ -236,7 +236,7 @@ class ExecutionQueue:
             if not execution.done and (reason := self._cancellation.reason(execution)) is not None
         ]
         self._lose_worker()
-        # One that was given up while it was queued is over for its owner: nobody wants it to run.
+        # One that was given up while it was queued has its outcome already: it is not run.
         again = {key: execution for key, execution in self._executions.items() if not execution.done}
         for execution in again.values():
             execution.reset()
@@ -245,7 +245,7 @@ class ExecutionQueue:
         return Interrupted(first, stopped)
 
     def abandon(self, error: Callable[[], BaseException]) -> None:
-        """The worker is gone before it was `open`: what was run again ends with an error of its own."""
+        """End each execution that was run again with its own error: the worker is gone before `open`."""
         self._lose_worker()
         for execution in list(self._executions.values()):
             del self._executions[execution.execution_id]
@@ -261,7 +261,7 @@ class ExecutionQueue:
             self._cancellation.forget(execution)
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
-        """Every execution in flight ends with an error of its own."""
+        """End every execution under way with an error of its own."""
         self._open = self._output.replaying = False
         self._lose_worker()
         for execution in [*self._executions.values(), *self._waiting.values()]:
@@ -319,7 +319,7 @@ class ExecutionQueue:
         self._answering.end(execution_id)
         self.call_log.forget(execution_id)
 
-    # --- what executions ask of us -------------------------------------------------------------------
+    # --- what executions ask for ---------------------------------------------------------------------
 
     def flow_control(self) -> FlowControl:
         """Return what stops and restarts the reading of messages."""
@@ -381,7 +381,7 @@ class ExecutionQueue:
 
     def _serve(self, execution: ExecutionRecord, message: Input | Call) -> None:
         if execution.done or execution.execution_id not in self._executions:
-            return  # it has not waited
+            return  # it ended before it was answered
         if isinstance(message, Call):
             self.calls.serve(message)
         else:
@@ -395,14 +395,14 @@ class ExecutionQueue:
         execution_id = message.execution_id or ""
         execution = self._executions.get(execution_id)
         if execution is None:
-            return  # its worker was told to end, and is only about to
+            return  # its worker was told to end, and has not ended yet
         self._output.finish(execution)
         del self._executions[execution_id]
         for first in self._executions.values():
             if first.state is ExecutionState.QUEUED:
                 first.move(ExecutionState.RUNNING)
             break
-        # One that was being cancelled too, whatever it made of that: run again, nothing would stop it.
+        # One that was being cancelled too, however it ended: if it was run again, nothing would stop it.
         final = execution.state is ExecutionState.CANCELLING or must_not_rerun(message, execution.seconds)
         if not self._cancellation.idle:
             self._cancellation.forget(execution)

@@ -1,4 +1,10 @@
-"""What the client knows of one execution: what to run, what it has written, its outcome, its waiters."""
+"""One execution as the client knows it: what to run, its output, its outcome, and the tasks that wait for it.
+
+ExecutionRecord   all of this
+TextBuffer        text in pieces, for its output
+ReplayFilter      tells which output was delivered already, when an execution is run again
+ExecutionOwner    what an execution needs of its session
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -52,12 +58,12 @@ class TextBuffer(list[str]):
 
 
 class ReplayFilter:
-    """Compares what comes with what was delivered."""
+    """Compares the output of an execution that is run again with what was delivered before."""
 
     __slots__ = ("_displays", "_expected")
 
     def __init__(self, stdout: str, stderr: str, displays: Iterable[Display]) -> None:
-        """Expect this to come again."""
+        """Expect the output that was delivered to come again."""
         self._expected = {"stdout": stdout, "stderr": stderr}
         self._displays = list(displays)
 
@@ -144,17 +150,17 @@ class ExecutionRecord:
         keep: bool,
         is_replay: bool = False,
     ) -> None:
-        """Belong to `owner`.
+        """Describe an execution that has not been sent yet.
 
         Args:
-            owner: its session's executions.
+            owner: what it belongs to: the queue of its session.
             execution_id: its id.
             spec: what to run.
             seconds: its deadline, from its beginning.
             on_output: gets its output.
             on_input: answers its prompts.
-            check: whether `result` raises when the code failed; None if the next caller is to say.
-            keep: whether it can be iterated over.
+            check: whether `result` raises when the code failed; None if the next caller decides.
+            keep: whether its messages are kept for an iteration.
             is_replay: it has ended once and is run again for its effect on the namespace.
         """
         self._owner = owner
@@ -177,9 +183,9 @@ class ExecutionRecord:
         self._result_waiters: list[asyncio.Future[None]] | None = None
         self._end_waiters: list[asyncio.Future[None]] | None = None
         self.state = ExecutionState.QUEUED
-        """Where it stands; `move` changes it. It runs when it is the oldest that its worker has."""
+        """Its state; `move` changes it. It runs when it is the oldest that its worker has."""
         self.truncated = False
-        """Whether captured output went over the bound."""
+        """Whether output was cut to keep the bound."""
         self.output_bytes = 0
         self.recorded = False
         """Whether it may be sent: it is on record."""
@@ -187,11 +193,11 @@ class ExecutionRecord:
         self.number = 0
         """Its number in the session's record; 0 before it has one."""
         self.attempts = 1
-        """How many workers have taken it up, the one that is at it now included."""
+        """How many workers have run it or begun to, the present one included."""
         self.replayed = False
         """Whether the outcome was on record already."""
         self.notices: tuple[str, ...] = ()
-        """What its owner should know of the session."""
+        """What the result tells of the session, for the reader of the result."""
         self._replay_filter: ReplayFilter | None = None
 
     def __repr__(self) -> str:
@@ -200,7 +206,7 @@ class ExecutionRecord:
 
     @property
     def done(self) -> bool:
-        """Whether its last message has come, or never will."""
+        """Whether its last message has come, or will never come."""
         return self.state is ExecutionState.FINISHED
 
     def move(self, state: ExecutionState) -> None:
@@ -234,7 +240,7 @@ class ExecutionRecord:
             await self.wait_done()
 
     async def wait_done(self) -> None:
-        """Wait until the last message has come, or never will."""
+        """Wait until the last message has come, or will never come."""
         while not self.done:
             waiter = asyncio.get_running_loop().create_future()
             if self._end_waiters is None:
@@ -245,7 +251,8 @@ class ExecutionRecord:
     async def wait_or_cancel(self, *, check: bool | None = None) -> ExecutionResult:
         """Wait for the outcome; when this wait is cancelled, cancel the execution and see its end.
 
-        `check`: whether a failure of the code is raised; None for what it was started with.
+        Args:
+            check: whether a failure of the code is raised; None for what it was started with.
         """
         try:
             if self._outcome is None and self._failure is None:
@@ -262,7 +269,7 @@ class ExecutionRecord:
     # --- its messages --------------------------------------------------------------------------------
 
     def event_log(self) -> EventLog:
-        """Return the messages that wait for an iteration."""
+        """Return the messages that no iteration has taken yet."""
         log = self._log
         if log is None:
             log = self._log = EventLog(self._owner.flow_control)
@@ -271,7 +278,7 @@ class ExecutionRecord:
         return log
 
     def add_output(self, message: Output) -> Output | None:
-        """Take output; give the part of it that was not seen before."""
+        """Take output; return the part of it that was not delivered before, None when there is none."""
         if message.stream == "stdout":
             if self._stdout is None:
                 self._stdout = TextBuffer()
@@ -311,7 +318,7 @@ class ExecutionRecord:
             self.check = check
 
     def reset(self) -> None:
-        """Its worker died: another one runs it from the top, and what was seen is not shown again."""
+        """Go back to the queue after the worker's death; output that was delivered is not delivered again."""
         if self._stdout or self._stderr or self._displays:
             self._replay_filter = ReplayFilter(
                 "".join(self._stdout or ()), "".join(self._stderr or ()), self._displays or ()
@@ -324,7 +331,7 @@ class ExecutionRecord:
             self.move(ExecutionState.QUEUED)
 
     def recorded_output(self) -> RecordedOutput:
-        """Return what was written, as it is recorded."""
+        """Return the output, as it is recorded."""
         if self._stdout is None and self._stderr is None and self._displays is None:
             return RecordedOutput(truncated=self.truncated)
         return record_output(
@@ -335,7 +342,7 @@ class ExecutionRecord:
         )
 
     def mark_done(self) -> None:
-        """Take note that the last message has come; what it says is delivered in its turn. Idempotent."""
+        """Note that the last message has come; `finish` delivers it in its turn. Idempotent."""
         if self.state is ExecutionState.FINISHED:
             return
         self.move(ExecutionState.FINISHED)
@@ -355,7 +362,7 @@ class ExecutionRecord:
             self._wake()
 
     def fail(self, failure: BaseException) -> None:
-        """There will be no outcome; `failure` says why."""
+        """End without an outcome; each wait for the result raises `failure`."""
         if self._outcome is None and self._failure is None:
             self._failure = failure
             if self._log is not None:
@@ -363,7 +370,7 @@ class ExecutionRecord:
             self._wake()
 
     def set_callback_error(self, error: Exception) -> None:
-        """Keep what `on_output` raised, for those who await the result."""
+        """Keep what `on_output` raised: each wait for the result raises it."""
         if self._callback_error is None:
             self._callback_error = error
 

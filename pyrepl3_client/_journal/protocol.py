@@ -195,7 +195,7 @@ class Journal(Record, Protocol):
         ...
 
     async def close(self) -> None:
-        """Give the session up: another owner may have it at once. Executions under way stay recorded.
+        """Release the session: another owner may have it at once. Executions under way stay recorded.
 
         Their `execute` raises `StoreError`. Idempotent, and never raises.
         """

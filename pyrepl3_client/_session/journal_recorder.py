@@ -32,7 +32,7 @@ class JournalRecorder:
         max_execution_time: float | None,
         max_attempts: int,
     ) -> None:
-        """Record in `journal`, which is ours from now on.
+        """Record in `journal`, which this owns from now on.
 
         Args:
             journal: the session's record.
@@ -217,5 +217,5 @@ class JournalRecorder:
             await self._checkpoints.save_last(_FINAL_SAVE)
 
     async def close(self) -> None:
-        """Give the session up: another owner may have it at once."""
+        """Release the session: another owner may have it at once."""
         await self._journal.close()

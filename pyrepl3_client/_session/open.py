@@ -93,7 +93,7 @@ def durability_of(
     max_attempts: int,
     on_recovery: RecoveryHandler | None,
 ) -> Durability:
-    """Check the options of `open_session` that say how a session survives.
+    """Check the options of `open_session` for how a session survives.
 
     Raises:
         ValueError: `recovery` is no policy, or `max_attempts` is less than 1.

@@ -1,4 +1,4 @@
-"""The options that say how a session survives its workers and its process."""
+"""The options for how a session survives its workers and its process."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -98,7 +98,7 @@ class Recorder(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give the record up. Idempotent, and never raises."""
+        """Release the record. Idempotent, and never raises."""
         ...
 
 

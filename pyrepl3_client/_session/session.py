@@ -410,7 +410,7 @@ class Session:
     async def restart(self) -> None:
         """End the worker, whatever it does, and start a fresh one with an empty namespace.
 
-        What is in flight fails with WorkerDied. What ran before is not brought back any more; recorded
+        What is under way fails with WorkerDied. What ran before is not brought back any more; recorded
         outcomes stay.
 
         Raises:
@@ -423,7 +423,7 @@ class Session:
     async def close(self) -> None:
         """End the session and everything that belongs to it. Idempotent; `open_session` calls it.
 
-        What is in flight fails with SessionClosed; in a store it stays, and goes on when the session is
+        What is under way fails with SessionClosed; in a store it stays, and goes on when the session is
         opened again. The running cell is cancelled, and has until `close_grace` is over for what it does
         about that (`finally`). Host functions are cancelled and waited for.
         """

@@ -80,7 +80,7 @@ class SessionSupervisor:
         self.session_id = session_id
         self.state = SessionState.STARTING
         self.worker: WorkerHandle | None = None
-        """The worker that is there now, or was there last."""
+        """The present worker, or the last one."""
         self.recoveries: list[Recovery] = []
         self.recovery_task: asyncio.Task[None] | None = None
         self.interceptors: list[Interceptor] = []
@@ -416,7 +416,7 @@ class SessionSupervisor:
             awaitable = handler(report)
             if awaitable is not None:
                 await awaitable
-        except Exception as error:  # noqa: BLE001 - the handler's owner hears of it, the session goes on
+        except Exception as error:  # noqa: BLE001 - it is reported to the loop, the session goes on
             self._loop.call_exception_handler({"message": "on_recovery failed", "exception": error})
 
     # --- restarting ----------------------------------------------------------------------------------
@@ -449,7 +449,7 @@ class SessionSupervisor:
             self._become_ready()
 
     def _reject_in_flight(self, old: WorkerHandle) -> None:
-        """Reject what is in flight: it does not come back with the session."""
+        """Reject what is under way: it does not come back with the session."""
         running = self.queue.running
         why = "the session was restarted"
         old.requests.fail_all(lambda: old.died_error(running, why))
@@ -520,7 +520,7 @@ class SessionSupervisor:
             raise self.unusable_error()
 
     def require_worker(self) -> WorkerHandle:
-        """Return the worker that is there now, or was there last.
+        """Return the present worker, or the last one.
 
         Raises:
             SpawnError: there has been none.

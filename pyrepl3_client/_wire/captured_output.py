@@ -1,4 +1,4 @@
-"""Drains what the code writes to fds 1 and 2 past Python: bytes in, text out."""
+"""The pipes of what the code writes to fds 1 and 2 past Python: bytes in, text out."""
 
 import codecs
 import fcntl
@@ -56,7 +56,7 @@ class CapturePipes:
 
     @property
     def open_fds(self) -> list[int]:
-        """The fds that have not come to their end."""
+        """The fds that have not reached their end."""
         return [pipe.fd for pipe in self._pipes]
 
     @property
@@ -65,7 +65,7 @@ class CapturePipes:
         return self._partial
 
     def marks(self) -> list[tuple[_Pipe, int]]:
-        """Note, for each stream, where the bytes end that are there now."""
+        """Return, for each stream, where the bytes end that are there now."""
         return [(pipe, pipe.read + pipe.waiting()) for pipe in self._pipes]
 
     def read_to(self, marks: list[tuple[_Pipe, int]]) -> list[Chunk]:
@@ -97,7 +97,7 @@ class CapturePipes:
     def drain(self) -> list[Chunk]:
         """Read everything that is there now.
 
-        At most one pipeful of each: a process that writes on and on would hold us here.
+        At most one pipeful of each: a process that writes on and on would hold the loop here.
         """
         chunks: list[Chunk] = []
         if self._poller.poll(0):
@@ -108,7 +108,7 @@ class CapturePipes:
         return chunks
 
     def flush(self) -> list[Chunk]:
-        """Return what is left of characters that were never finished, as replacement characters."""
+        """Return the rest of characters that were never finished, as replacement characters."""
         chunks: list[Chunk] = []
         self._partial = False
         for pipe in self._pipes:

@@ -1,4 +1,8 @@
-"""One worker's connection: a reader, a writer, and a table from message type to route. No policy.
+"""The connection to one worker, without policy: it reads, writes, routes by type, and notes the exit.
+
+    Connection    reads frames, and calls the route of each message's type; pauses and resumes reading
+    FrameWriter   writes frames, at once or batched, without blocking the loop
+    WorkerExit    how the worker ended
 
 Order of delivery: frames come in the order in which they were sent. What the code wrote to fds 1 and 2
 past Python comes through pipes of its own; it is delivered before the first frame that was sent after
@@ -38,21 +42,25 @@ from pyrepl3_schemas.messages import (
 type Route = Callable[[Any], None]
 """Takes messages of one type."""
 type Interceptor = Callable[[FromWorker], bool | None]
-"""Sees each message from the worker; see `pyrepl3_client.Session.interceptors`."""
+"""Takes each message from the worker, on the session's event loop, before the session handles it.
+
+Returns:
+    True to keep the message from the session. See `pyrepl3_client.Session.interceptors`.
+"""
 
 _logger: Final = logging.getLogger("pyrepl3_client")
 _READ_BYTES: Final = 64 * 1024
 """Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
 _BULK_BYTES: Final = 256 * 1024
-"""Measured: more is no faster, since the memory is a stranger to the caches then."""
+"""Measured: more is no faster, since the memory is not in the caches then."""
 _FEW_FRAMES: Final = 64
 """A full read of more frames than this is many small ones: more of those at once would hold the loop long."""
 _MOST_FORCED: Final = 512 * 1024 * 1024
-"""Bytes that are read in spite of holds, in a row: who holds would have to keep them all."""
+"""Bytes that are read in a row while consumers have paused reading: they would have to keep them."""
 _MOST_UNREAD: Final = 1024 * 1024 * 1024
 """Bytes of answers that wait for a worker to read them."""
 _LAST_BYTES: Final = 2 * PIPE_BYTES
-"""Most that is read of a dead worker's frames. Its pipe holds no more, unless a stranger writes to it."""
+"""Most that is read of a dead worker's frames. Its pipe holds no more, unless another process writes."""
 _EXIT_AFTER_EOF_SECONDS: Final = 2.0
 _AFTER_CAPTURED: Final = frozenset({Input, Display})
 _TERMINAL: Final = (Result, Error)
@@ -66,9 +74,9 @@ class WorkerExit:
     signal: int | None
     stderr: str
     reason: str
-    """Why we ended it, or empty."""
+    """Why the client ended it, or empty."""
     cause: BaseException | None
-    """The error that made us end it."""
+    """The error for which the client ended it."""
     peak_rss: int | None = None
     """Most bytes of memory that it ever had, None when it is not known."""
 
@@ -77,7 +85,7 @@ _CORK_BYTES: Final = 32 * 1024
 
 
 class FrameWriter:
-    """The way to one worker, on the loop. A worker that is gone gets nothing."""
+    """Writes frames to one worker, on the loop. To a worker that is gone it writes nothing."""
 
     def __init__(self, ends: WorkerPipes, context: Context) -> None:
         """Write to `ends.writer`; be called back in a copy of `context`."""
@@ -90,10 +98,10 @@ class FrameWriter:
         self._closing = False
         self._unread_answer_bytes = 0
         self.on_write: Callable[[], None] | None = None
-        """Hears of every frame: the worker has something to do."""
+        """Called before each frame: the worker has something to do."""
 
     def write_answer(self, frame: bytes) -> int:
-        """Send, now, what the worker has asked for; give how many bytes of such it has not taken."""
+        """Send an answer now; return how many bytes of answers the worker has not read yet."""
         self.write_now(frame)
         self._unread_answer_bytes = self._unread_answer_bytes + len(frame) if self._frames else 0
         return self._unread_answer_bytes
@@ -183,7 +191,7 @@ class FrameWriter:
 
 
 class Connection:
-    """One worker's pipes on the loop. Ends when the worker does; `exited` then has its result."""
+    """One worker's pipes on the loop, until the worker ends; `exited` has its `WorkerExit` then."""
 
     def __init__(
         self,
@@ -195,9 +203,16 @@ class Connection:
         context: Context,
         stall_timeout: float | None = None,
     ) -> None:
-        """Start to listen. Everything is called on the running loop, in a copy of `context`.
+        """Start to read.
 
-        `stall_timeout`: seconds for which the worker may stop inside a frame, None for ever.
+        Args:
+            worker: the process, and its pipes.
+            routes: where messages go, by type.
+            on_captured: takes what was written past Python: the stream, the text, and its length in bytes.
+            interceptors: see each message before its route; may change at any time.
+            max_frame_bytes: longest frame that may be sent or received.
+            context: everything is called on the running loop in a copy of this context.
+            stall_timeout: seconds for which the worker may stop inside a frame, None for ever.
         """
         self.worker = worker
         self.interceptors = interceptors
@@ -230,7 +245,7 @@ class Connection:
         self._set_reading()
 
     def _add_reader(self, fd: int, callback: Callable[[], None]) -> None:
-        # In the session's context, not in that of whoever happens to wake us up.
+        # In the session's context, not in that of the task that happens to run now.
         self._context.run(self._loop.add_reader, fd, callback)
 
     # --- to the worker -------------------------------------------------------------------------------
@@ -267,7 +282,7 @@ class Connection:
         self.writer.write_now(self.encode(message))
 
     def send_answer(self, message: CallResponse | InputResponse) -> None:
-        """Send what the worker has asked for. One that asks and does not read the answers is ended.
+        """Send an answer to the worker. A worker that asks and does not read the answers is killed.
 
         Raises:
             ProtocolError: as `encode`.
@@ -345,7 +360,7 @@ class Connection:
         self._read()
 
     def _read(self) -> int:
-        """Read once and route what has come; give how many bytes it was."""
+        """Read once and route what has come; return how many bytes it was."""
         size = self._read_bytes
         try:
             data = os.read(self._pipes.reader, size)
@@ -388,7 +403,7 @@ class Connection:
 
     def _dispatch(self, messages: list[FromWorker]) -> None:
         routes = self.routes
-        # Whatever was written before any of these was sent is in the pipes by now: one look is enough.
+        # What was written before any of these was sent is in the pipes by now: one read is enough.
         drained = False
         before: dict[StreamName, int] = {}
         for message in messages:
@@ -444,13 +459,13 @@ class Connection:
             self._decoder.close()
         except RemoteProtocolError as error:
             self._cause = self._cause or error
-        # The process is about to end. One that lives on without its wire is of no use to anybody.
+        # The process is about to end. One that lives on without its connection is of no use.
         self._eof_timer = self._loop.call_later(
             _EXIT_AFTER_EOF_SECONDS, self.kill, "it closed its end of the connection and lived on"
         )
 
     def _on_error(self, error: Exception) -> None:
-        """The stream makes no sense any more."""
+        """Stop reading frames and kill the worker: the stream cannot be read any more."""
         self._reader_open = False
         self._loop.remove_reader(self._pipes.reader)
         if isinstance(error, RemoteProtocolError):
@@ -466,7 +481,7 @@ class Connection:
             self._loop.remove_reader(self._pipes.stderr)
 
     def _on_exit(self) -> None:
-        # Whoever is left of its group could go on writing, so that no end would come.
+        # Processes that are left of its group could go on writing, so that the pipes would never end.
         self.worker.kill()
         self._force_count = 0
         self._paused_by.clear()

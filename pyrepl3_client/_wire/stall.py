@@ -1,7 +1,7 @@
-"""Notices a worker that begins a frame and does not go on with it.
+"""A timer for a worker that begins a frame and does not go on with it.
 
 A frame is written in one call, so the rest of one that has begun is under way, however busy the worker is: it
-only stops between two pieces when the process does, or when it lies. Without a frame begun a worker may be
+only stops between two pieces when the process stops, or breaks the protocol. Between frames a worker may be
 silent for as long as it likes.
 """
 
@@ -17,10 +17,10 @@ _LEAST_PROGRESS: Final = 64 * 1024
 
 
 class StallDetector:
-    """Looks, every so many seconds, whether a frame that has begun goes on.
+    """Checks, every so many seconds, whether a frame that has begun goes on.
 
     It costs a timer where a chunk ends inside a frame and none is set, and nothing elsewhere: it is not
-    stopped when the frame has ended, but looked at when the time is up.
+    stopped when the frame has ended, but checked when the time is up.
     """
 
     __slots__ = ("_frames", "_loop", "_mark", "_on_stall", "_seconds", "_timer", "drained", "running")
@@ -36,19 +36,19 @@ class StallDetector:
         self._mark = (0, 0)
         self._timer: asyncio.TimerHandle | None = None
         self.running = seconds is None
-        """Whether `begin` need not be called."""
+        """Whether `start` need not be called."""
         self.drained = True
-        """Whether the last read has taken all that was there; else we are the slow ones."""
+        """Whether the last read has taken all that was there; else the client is the slow side."""
 
     def start(self) -> None:
-        """The stream goes on now, or stands inside a frame: if it does, begin to count."""
+        """Start the timer, if a frame has begun."""
         if self._frames.buffered and self._seconds is not None:
             self.running = True
             self._mark = (self._frames.offset, self._frames.buffered)
             self._timer = self._loop.call_later(self._seconds, self._check)
 
     def stop(self) -> None:
-        """Reading has stopped: what does not come is no fault of the worker's."""
+        """Stop the timer: reading has stopped, and what does not come is no fault of the worker's."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

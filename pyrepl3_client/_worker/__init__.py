@@ -1,7 +1,7 @@
 """One worker as its session uses it, from the handshake to its exit.
 
-handle          handshake, exit report, end
-requests        questions with one answer each: ping, inspect, checkpoint parts
+handle          handshake, routes of its messages, exit report, end
+requests        requests with one answer each: ping, inspect, checkpoint parts
 message_guard   refuses what a worker must not send
 tree_limits     memory and CPU limits of its whole process tree
 """

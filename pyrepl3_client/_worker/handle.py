@@ -1,4 +1,4 @@
-"""One worker of a session: its greeting, the questions put to it, its end."""
+"""One worker of a session: its handshake, the routes of its messages, and its end."""
 
 import asyncio
 import logging
@@ -42,11 +42,11 @@ _ANSWERS: Final[tuple[type[FromWorker], ...]] = (
     Pong, Stats, Completions, Inspection, Checkpointed, Restored,
 )  # fmt: skip
 _MOST_COMPLAINTS: Final = 20
-"""Complaints that answer nothing. Each is a line in the log."""
+"""Errors of the worker that belong to no execution and no request. Each is a line in the log."""
 
 
 class WorkerHandle:
-    """A worker that has been greeted, until its end. `wait_ready` gives its answer."""
+    """A worker from its handshake to its end. `wait_ready` returns its `ready` message."""
 
     def __init__(
         self,
@@ -58,9 +58,16 @@ class WorkerHandle:
         on_end: Callable[["WorkerHandle"], None],
         stall_timeout: float | None,
     ) -> None:
-        """Greet `worker`, which is ours from now on; `on_end` is called after its end, on the loop.
+        """Send `hello` to `worker`, and own it from now on.
 
-        `stall_timeout`: seconds for which it may stop inside a frame.
+        Args:
+            worker: the process.
+            hello: the first message to it.
+            queue: the executions that it runs.
+            interceptors: see each of its messages first.
+            context: everything is called in a copy of this context.
+            on_end: called after its end, on the loop.
+            stall_timeout: seconds for which it may stop inside a frame, None for ever.
         """
         self.number = hello.incarnation
         self.session_id = hello.session_id
@@ -92,7 +99,7 @@ class WorkerHandle:
             stall_timeout,
         )
         self.requests = Requests(lambda: self.connection, queue.busy)
-        # Before anybody else waits for it: what the end means is settled first.
+        # Added before any other callback: what the end means is settled first.
         self.connection.exited.add_done_callback(lambda _: on_end(self))
         try:
             self.connection.send_hello(hello)
@@ -101,7 +108,7 @@ class WorkerHandle:
 
     @property
     def alive(self) -> bool:
-        """Whether the process has not ended yet, as far as we know."""
+        """Whether the process has not ended yet, as far as the client knows."""
         return not self.connection.exited.done()
 
     async def wait_ready(self, seconds: float) -> Ready:
@@ -121,7 +128,7 @@ class WorkerHandle:
         raise self._spawn_error()
 
     async def stop(self, reason: str, grace: float) -> None:
-        """Ask the worker to end, and end it when it takes longer than `grace` seconds."""
+        """Ask the worker to end, and kill it when it takes longer than `grace` seconds."""
         connection = self.connection
         if not self.alive:
             return
@@ -136,20 +143,20 @@ class WorkerHandle:
             await asyncio.wait([connection.exited])
 
     async def kill(self, reason: str) -> None:
-        """End the worker at once."""
+        """Kill the worker and wait for its end."""
         self._guard.shutting_down = True
         self.connection.kill(reason)
         await asyncio.wait([self.connection.exited])
 
     async def names(self) -> frozenset[str]:
-        """Ask for the names of the namespace."""
+        """Ask the worker for the names of the namespace, and return them."""
         key = str(self.requests.next_number())
         message = Inspect(code="", cursor=0, request_id=key)
         inspection = await self.requests.ask(message, Inspection, key, None, urgent=True)
         return frozenset(variable.name for variable in inspection.variables)
 
     def exit_report(self, running: tuple[str, ...], max_memory: int | None) -> DeathCertificate:
-        """Say all that is known of the worker's end, which has come."""
+        """Return all that is known of the worker's end, which has come."""
         end: WorkerExit = self.connection.exited.result()
         cause = likely_cause(
             end.exit_code, end.signal, end.reason, end.stderr, peak_rss=end.peak_rss, max_memory=max_memory
@@ -168,7 +175,7 @@ class WorkerHandle:
         )
 
     def died_error(self, running: tuple[str, ...] = (), reason: str = "") -> WorkerDied:
-        """Say how the worker ended, as an error. Each who waits gets one of their own."""
+        """Return an error that says how the worker ended: a new one for each task that waits."""
         if not self.connection.exited.done():
             return WorkerDied(self._name("is ended"), running=running, reason=reason, incarnation=self.number)
         end: WorkerExit = self.connection.exited.result()

@@ -1,4 +1,4 @@
-"""What a worker may send about executions, and when. A worker that sends anything else is ended.
+"""The check of what a worker sends about executions, and when. A worker that breaks the rules is killed.
 
 It runs code that is not trusted, so nothing that it sends is believed. Sizes and types are checked where
 bytes become messages; here it is order, ids and counts. Behind this no room checks again.
@@ -30,10 +30,10 @@ _MOST_QUESTION_BYTES: Final = 512 * 1024 * 1024
 
 
 class MessageGuard:
-    """Stands between one worker and the executions of its session."""
+    """Checks one worker's messages on their way to the executions of its session."""
 
     def __init__(self, queue: ExecutionQueue, capabilities: Collection[str]) -> None:
-        """Let through to `queue` what a worker may say that knows these `capabilities`."""
+        """Let through to `queue` what a worker may send that was offered these `capabilities`."""
         self._queue = queue
         self._capabilities = frozenset(capabilities)
         self._inner = queue.routes
@@ -43,7 +43,7 @@ class MessageGuard:
         self._asked: set[str] = set()
         self._asked_bytes = 0
         self.shutting_down = False
-        """Whether the worker has been told to end: its executions are over for us, and it asks no more."""
+        """Whether the worker has been told to end: its executions are over, and its questions are dropped."""
 
     @property
     def routes(self) -> dict[type[FromWorker], Route]:
@@ -57,7 +57,7 @@ class MessageGuard:
         }
 
     def output(self, message: Output) -> None:
-        """Take output: of the execution that runs, late output, or nobody's."""
+        """Take output: of the execution that runs, late output, or output of no execution."""
         execution_id = message.execution_id
         if execution_id is not None and not message.late and not self._runs(execution_id):
             self._count_late(execution_id, "wrote as")
@@ -113,7 +113,7 @@ class MessageGuard:
         if question_id in self._asked:
             raise ProtocolError(f"it asked {quoted(question_id)} twice")
         self._asked.add(question_id)
-        # In the record, in the set here, and in what knows it as open: about four times.
+        # In the record, in the set here, and in the tasks that answer: about four times.
         self._asked_bytes += _QUESTION_BYTES + 4 * len(question_id)
         if self._asked_bytes > _MOST_QUESTION_BYTES:
             count = len(self._asked)

@@ -1,4 +1,4 @@
-"""Questions to a worker, each with one answer: pings, metrics, completions, checkpoints."""
+"""The requests to a worker, each with one answer: pings, metrics, completions, checkpoints."""
 
 import asyncio
 import itertools
@@ -24,10 +24,10 @@ type Answer = Pong | Stats | Completions | Inspection | Checkpointed | Restored
 
 
 class Requests:
-    """The open questions to one worker, also those whose wait was given up: their answers may come."""
+    """The open requests to one worker, also those whose wait was given up: their answers may come."""
 
     def __init__(self, connection: Callable[[], Connection], busy: Callable[[], str]) -> None:
-        """Ask over `connection()`; `busy` says in words what the worker is doing, or nothing."""
+        """Ask over `connection()`; `busy` returns in words what the worker is doing, empty for nothing."""
         self._connection = connection
         self._busy = busy
         self._numbers = itertools.count(1)
@@ -41,19 +41,19 @@ class Requests:
     async def ask[A: Answer](
         self, message: ToWorker, answer: type[A], key: str, timeout: float | None, *, urgent: bool
     ) -> A:
-        """Send a question and wait for its answer, at most `timeout` seconds.
+        """Send a request and wait for its answer, at most `timeout` seconds.
 
         Args:
-            message: the question.
+            message: the request.
             answer: the answer's type.
             key: what tells its answer from others of that type.
             timeout: seconds, or None for as long as it takes.
-            urgent: the worker answers while code runs, and whether or not we can take its output.
+            urgent: the worker answers while code runs, and also while the reading of its output is paused.
 
         Raises:
             WorkerUnresponsive: there was no answer in time.
             WorkerDied, SessionClosed: there will be none.
-            ProtocolError: the question cannot be sent, or the worker could not answer it.
+            ProtocolError: the request cannot be sent, or the worker could not answer it.
         """
         connection = self._connection()
         connection.send(message)
@@ -68,7 +68,7 @@ class Requests:
             done, _ = await asyncio.wait([waiter], timeout=timeout)
         finally:
             if waiter.done() and not waiter.cancelled():
-                # Taken note of, also when this wait is being cancelled.
+                # Marks it as retrieved, also when this wait is being cancelled.
                 waiter.exception()
             waiter.cancel()
             if urgent:
@@ -82,7 +82,7 @@ class Requests:
         return cast(A, waiter.result())
 
     def resolve(self, key: str, message: Answer) -> None:
-        """Return an answer to who waits for it; nobody may any more.
+        """Hand an answer to its request; it is dropped when that has been given up.
 
         Raises:
             ProtocolError: there is no such request.
@@ -115,7 +115,7 @@ class Requests:
         return waiter
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
-        """Fail all requests: no answers come any more."""
+        """Fail all requests, each with an error of its own: no answers come any more."""
         for waiters in self._waiters.values():
             for waiter in waiters:
                 if not waiter.done():
@@ -123,7 +123,7 @@ class Requests:
 
 
 def answer_key(message: Any) -> str:
-    """Return what an answer is recognised by."""
+    """Return what tells an answer from others of its type: its number or id."""
     match message:
         case Pong():
             return str(message.nonce)

@@ -1,9 +1,9 @@
-"""Holds a worker's whole process tree to the limits that the kernel keeps for each process alone.
+"""A monitor of a worker's whole process tree, for the limits that the kernel keeps for one process alone.
 
-A control group would do it better, but only who may write to one has it: root, or a user whom systemd has
-given a subtree. So the parent, whom the code cannot stop, looks: ten times a second while code runs or the
-tree has other processes, ever more rarely while neither is so. It looks at nothing unless memory or CPU time
-are limited, and never spends more than a tenth of the time on it, however large the tree.
+A control group would do it better, but only root may write to one, or a user whom systemd has given a
+subtree. So the client, which the code cannot stop, takes samples: ten times a second while code runs or the
+tree has other processes, ever more rarely while neither is so. It takes none unless memory or CPU time are
+limited, and never spends more than a tenth of the time on it, however large the tree.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ from pyrepl3_client.errors import limit_reason
 
 _BUSY_SECONDS: Final = 0.1
 _IDLE_SECONDS: Final = 2.0
-"""Most between two looks at a worker that runs nothing: its code may have left a thread that starts more."""
+"""Most between two samples of a worker that runs nothing: a thread of its code may start processes."""
 _SHARE: Final = 10
-"""A look is followed by a pause of so many times its own length, at least."""
+"""A sample is followed by a pause of at least so many times its own duration."""
 _WIDE: Final = 10
-"""One look of so many is a wide one."""
+"""One sample of so many is a full one; see `ProcessTree.sample`."""
 
 
 class TreeLimitMonitor:
-    """Looks at one worker's tree until the worker ends."""
+    """Takes samples of one worker's tree until the worker ends."""
 
     def __init__(
         self, connection: Connection, tree: ProcessTree, limits: ResourceLimits, busy: Callable[[], str]
     ) -> None:
-        """Belong to the running loop; `busy` says what the worker is doing, or nothing."""
+        """Run on the running loop; `busy` returns in words what the worker is doing, empty for nothing."""
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._tree = tree
@@ -44,7 +44,7 @@ class TreeLimitMonitor:
         connection.exited.add_done_callback(self._on_ended)
 
     def wake(self) -> None:
-        """Something was sent to the worker: look soon."""
+        """Take a sample soon: something was sent to the worker."""
         if self._pause > _BUSY_SECONDS and not self._connection.exited.done():
             self._timer.cancel()
             self._pause = _BUSY_SECONDS

@@ -176,7 +176,7 @@ async def show_cancel(printer: DemoPrinter, session: pyrepl3.Session) -> None:
 
 
 async def show_timeout(printer: DemoPrinter, session: pyrepl3.Session) -> None:
-    """Give a blocking call a timeout."""
+    """Run a blocking call with a timeout."""
     code = "time.sleep(60)"
     printer.code(code)
     began = time.perf_counter()

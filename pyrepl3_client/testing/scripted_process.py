@@ -67,7 +67,7 @@ _NO_METRICS: Final = Metrics(
 
 
 class ScriptedBehaviour(Protocol):
-    """What decides how scripted processes answer: a `ScriptedWorker`. Its attributes say the rest."""
+    """What decides how scripted processes answer: a `ScriptedWorker`. Its attributes hold the rest."""
 
     ready: Ready
     silent: set[type[ToWorker]]

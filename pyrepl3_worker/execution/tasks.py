@@ -74,7 +74,7 @@ class CoroutineManager:
         self.created = 0
 
     def task_factory(self, loop: Loop, coro: Any, **options: Any) -> Task[Any]:
-        """Create a task, for `loop.set_task_factory`, and give it its call path.
+        """Create a task, for `loop.set_task_factory`, with its call path.
 
         Raises:
             LimitExceeded: too many tasks are alive.

@@ -90,7 +90,7 @@ class HostCaller:
 
     def _send_input(self, prompt: str, *, password: bool) -> Answer:
         if self.forked:
-            raise EOFError("a forked child of the worker has nobody to ask")
+            raise EOFError("a forked child of the worker cannot ask for input")
         numbered = self._next_number("input")
         if numbered is None:
             raise EOFError("no execution is running that could ask")
@@ -196,7 +196,7 @@ class HostCaller:
                     alone.poll(1)
         finally:
             # Nothing may write to the fd once it is closed, and perhaps reused.
-            answer.settle(error=ExecutionError("nobody waits any more"))
+            answer.settle(error=ExecutionError("the wait has ended"))
             os.close(wake)
 
     def _interruptible(self, answer: Answer) -> "_InterruptibleWait":

@@ -47,6 +47,6 @@ class _Finder:
 
 
 def install() -> None:
-    """Give the copy to each of these modules that is imported from now on."""
+    """Let each of these modules that is imported from now on use the copy."""
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)

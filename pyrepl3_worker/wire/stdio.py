@@ -164,7 +164,7 @@ def _open_read_ends(pipes: tuple[int, int], move: Callable[[int], int]) -> tuple
 
 @contextmanager
 def avoid_low_fds(null: int) -> Generator[None]:
-    """Give a high number to every fd that is opened inside.
+    """Assign a high number to every fd that is opened inside.
 
     For the loop's selector and wake-up socket, whose numbers cannot be asked for: code that closes
     fds 0 to 255 would stop the loop otherwise.

@@ -44,8 +44,8 @@ class LeaseLost(StoreError):  # noqa: N818 - names what happened, like SessionCl
         self.owner = owner
 
     def __str__(self) -> str:
-        """Return who owns it now."""
-        now = "nobody" if self.owner is None else repr(self.owner)
+        """Return a text that names the present owner."""
+        now = "no process" if self.owner is None else repr(self.owner)
         return (
             f"the lease on session {self.session_id!r} has lapsed and was taken over: it is owned by {now} "
             "now; nothing more can be recorded from here, open the session again"

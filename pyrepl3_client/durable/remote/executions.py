@@ -304,7 +304,7 @@ class RemoteExecutionStore:
     # --- the end -------------------------------------------------------------------------------------
 
     async def close(self, engine: Engine) -> None:
-        """Record the kept outcomes, let the last functions return, give the lease up, and disconnect."""
+        """Record the kept outcomes, let the last functions return, release the lease, and disconnect."""
         try:
             await self.record_kept()
         except StoreError as error:

@@ -187,5 +187,5 @@ class RemoteJournal:
     # --- the end -------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Give the session up; executions under way stay recorded."""
+        """Release the session; executions under way stay recorded."""
         await self._runner.close()

@@ -78,7 +78,7 @@ class ExecutionStore(Protocol):
         ...
 
     async def close(self, engine: Engine) -> None:
-        """Record the kept outcomes, give the session up, and stop the engine. Never raises `StoreError`.
+        """Record the kept outcomes, release the session, and stop the engine. Never raises `StoreError`.
 
         The store does all three, since their order depends on it.
         """
@@ -234,7 +234,7 @@ class ResonateRunner:
             raise StoreError(f"the record of session {self._session_id!r} is closed; open the session again")
 
     async def close(self) -> None:
-        """Give the session up; executions under way stay recorded. Idempotent, and never raises."""
+        """Release the session; executions under way stay recorded. Idempotent, and never raises."""
         if self._closing is None:
             self._bridge.close(
                 StoreError(

@@ -166,7 +166,7 @@ class SqliteExecutionStore:
         await create_awaited(self._transactions.connection, root)
 
     async def close(self, engine: Engine) -> None:
-        """Record the kept outcomes, stop the engine, give the lease up, and close the file."""
+        """Record the kept outcomes, stop the engine, release the lease, and close the file."""
         await self._transactions.write_kept()
         await engine.stop()
         await self._transactions.lease_renewal.release()

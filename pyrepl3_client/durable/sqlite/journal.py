@@ -228,7 +228,7 @@ class SqliteJournal:
     # --- the end -------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Give the session up; executions under way stay recorded."""
+        """Release the session; executions under way stay recorded."""
         await self._runner.close()
 
 

@@ -78,7 +78,7 @@ class Database:
         self.execute(f"PRAGMA synchronous = {self._synchronous}")
         # A log of 16 MB between checkpoints: each one syncs the disk, which a request then waits for.
         self.execute("PRAGMA wal_autocheckpoint = 4000")
-        # Give the space back after a burst.
+        # Return the space to the file system after a burst.
         self.execute("PRAGMA journal_size_limit = 67108864")
 
     @contextlib.contextmanager

@@ -75,7 +75,7 @@ class LeaseTable:
         return Lease(lease.session_id, lease.owner, lease.token, lease.acquired_at, expires_at)
 
     def release(self, lease: Lease) -> None:
-        """Give the session up, so that the next owner need not wait. A lost lease is no error."""
+        """Release the session, so that the next owner need not wait. A lost lease is no error."""
         with self._database.write():
             # The row stays: it keeps the token from starting over.
             self._execute(
