@@ -9,15 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 
 from pyrepl3_client._journal.assigned_names import assigned_names
-from pyrepl3_client._journal.protocol import (
-    CallRecord,
-    Entry,
-    History,
-    SavedCheckpoint,
-    Spec,
-    Status,
-    conflict,
-)
+from pyrepl3_client._journal.id_conflict import conflict
+from pyrepl3_client._journal.protocol import CallRecord, Entry, History, SavedCheckpoint, Spec, Status
 from pyrepl3_client.errors import StoreError
 
 

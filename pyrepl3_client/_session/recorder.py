@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
+from pyrepl3_client._journal.id_conflict import conflict
 from pyrepl3_client._journal.outcomes import EndedOutcome, Outcome, Rejected, replay_output
-from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec, conflict
+from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec
 from pyrepl3_schemas.messages import Display, Error, Result
 
 

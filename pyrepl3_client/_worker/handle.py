@@ -10,16 +10,10 @@ from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor, Route, WorkerExit
+from pyrepl3_client._worker.death_cause import fault_stack, likely_cause
 from pyrepl3_client._worker.message_guard import MessageGuard
 from pyrepl3_client._worker.requests import Requests, answer_key
-from pyrepl3_client.errors import (
-    DeathCertificate,
-    ProtocolError,
-    SpawnError,
-    WorkerDied,
-    fault_stack,
-    likely_cause,
-)
+from pyrepl3_client.errors import DeathCertificate, ProtocolError, SpawnError, WorkerDied
 from pyrepl3_schemas.constants import MIN_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.messages import (
     Checkpointed,

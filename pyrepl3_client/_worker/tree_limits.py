@@ -12,8 +12,8 @@ from typing import Final
 
 from pyrepl3_client._launch.process_tree import ProcessTree
 from pyrepl3_client._wire.connection import Connection
+from pyrepl3_client._worker.death_cause import limit_reason
 from pyrepl3_client.config import ResourceLimits, WorkerConfig
-from pyrepl3_client.errors import limit_reason
 
 _BUSY_SECONDS: Final = 0.1
 _IDLE_SECONDS: Final = 2.0

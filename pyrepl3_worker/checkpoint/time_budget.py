@@ -12,7 +12,8 @@ from time import monotonic
 from typing import Any, Final
 
 from pyrepl3_worker.execution.execution import exit_forked_child
-from pyrepl3_worker.interrupts.signals import LineInterrupter, WakeupSignal, call_user_code
+from pyrepl3_worker.interrupts.line_interrupter import LineInterrupter
+from pyrepl3_worker.interrupts.signals import WakeupSignal, call_user_code
 from pyrepl3_worker.interrupts.timers import Timer, TimerThread
 from pyrepl3_worker.isolation.builtins_guard import discard_user_hooks
 

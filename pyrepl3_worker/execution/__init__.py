@@ -2,7 +2,8 @@
 
 blocking_thread   the one thread for cells that block while the loop has work
 execution         one run of a cell, and the path that numbers its calls
-tasks             the code's tasks, counted and limited; `asyncio.run` inside a cell
+tasks             the code's tasks: counted, limited, cancelled at the end
+event_loop        `asyncio.run` inside a cell
 canceller         cancels and times out what runs, step by step
 host              what an executor needs of the session around it
 metrics           counts and durations

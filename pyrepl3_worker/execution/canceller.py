@@ -14,9 +14,9 @@ from pyrepl3_worker.execution.blocking_thread import BlockingThread
 from pyrepl3_worker.execution.execution import WorkerExecution, current_path
 from pyrepl3_worker.execution.host import Host
 from pyrepl3_worker.interrupts.child_processes import kill_children, living_children
+from pyrepl3_worker.interrupts.line_interrupter import LineInterrupter
 from pyrepl3_worker.interrupts.signals import (
     Interrupt,
-    LineInterrupter,
     WakeupSignal,
     loop_is_idle,
     make_cancel_error,

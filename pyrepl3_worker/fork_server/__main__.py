@@ -19,7 +19,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 from pyrepl3_schemas.fork_server import (
     FORK_FDS,
@@ -32,9 +32,9 @@ from pyrepl3_schemas.fork_server import (
     decode_request,
     encode_packet,
 )
-from pyrepl3_worker import __main__ as worker
 from pyrepl3_worker.fork_server.clone import CannotCloneError, Cloner
 from pyrepl3_worker.fork_server.fork_safety import ProcessResources, stop_native_threads, thread_count
+from pyrepl3_worker.fork_server.forked_worker import WorkerLaunch, become_worker
 from pyrepl3_worker.startup.serve import die_with_parent
 
 _MIN_CONTROL_FD: Final = 512
@@ -49,13 +49,6 @@ _INT_BYTES: Final = 4
 
 class CannotForkError(Exception):
     """This process must not be copied; the text says why."""
-
-
-class WorkerLaunch(NamedTuple):
-    """The fds and the command line of a worker that has just been forked."""
-
-    fds: list[int]
-    arguments: list[str]
 
 
 def main() -> NoReturn:
@@ -130,30 +123,6 @@ def serve_requests(control: socket.socket, cloner: Cloner) -> WorkerLaunch:
                 return WorkerLaunch(fds, request.arguments)
         for fd in fds:
             os.close(fd)
-
-
-def become_worker(launch: WorkerLaunch) -> NoReturn:
-    """Run the worker in this process, as if it had been started as one."""
-    os.setsid()
-    reseed_random()
-    *standard, out, err = launch.fds
-    for target, fd in enumerate(standard):
-        os.dup2(fd, target)
-        os.close(fd)
-    arguments = [*launch.arguments, "--capture", f"{out},{err}"]
-    worker.run(arguments)
-    raise AssertionError("a worker ends its process itself")
-
-
-def reseed_random() -> None:
-    """Seed what must differ between forked workers. `random` does so itself, by os.register_at_fork."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
-    if "multiprocessing" in sys.modules:
-        from multiprocessing import process
-
-        process.current_process().authkey = os.urandom(32)
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:

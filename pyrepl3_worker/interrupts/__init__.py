@@ -1,6 +1,7 @@
 """How the worker interrupts code that runs.
 
 signals           the wake-up signal's handler; raises cancels and timeouts inside the code
+line_interrupter  raises at every line, for code that swallows the first, and on the blocking thread
 timers            one helper thread for timeouts and delayed flushes
 child_processes   kills processes that a cancelled cell has started
 """

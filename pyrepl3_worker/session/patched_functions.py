@@ -16,8 +16,8 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any, Final
 
+from pyrepl3_worker.execution.event_loop import EventLoopCoordinator
 from pyrepl3_worker.execution.execution import CallPath, current_path
-from pyrepl3_worker.execution.tasks import EventLoopCoordinator
 from pyrepl3_worker.host_calls.calls import HostCaller
 from pyrepl3_worker.interrupts.signals import runs_user_code
 from pyrepl3_worker.output.collector import OutputCollector

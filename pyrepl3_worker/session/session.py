@@ -33,9 +33,9 @@ from pyrepl3_worker.code.import_control import ImportController
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement import in_force
 from pyrepl3_worker.errors import CancellationError
+from pyrepl3_worker.execution.event_loop import EventLoopCoordinator
 from pyrepl3_worker.execution.execution import WorkerExecution
 from pyrepl3_worker.execution.host import CellOutcome
-from pyrepl3_worker.execution.tasks import EventLoopCoordinator
 from pyrepl3_worker.executor import AsyncExecutor
 from pyrepl3_worker.host_calls.calls import HostCaller
 from pyrepl3_worker.interrupts.child_processes import call_before_spawn, kill_children

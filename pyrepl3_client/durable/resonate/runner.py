@@ -11,8 +11,9 @@ from typing import Final, Protocol
 
 import msgspec
 
+from pyrepl3_client._journal.id_conflict import conflict
 from pyrepl3_client._journal.outcomes import EndedOutcome, decode_outcome
-from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec, conflict
+from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec
 from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.resonate.bridge import PendingExecution, ProtocolBridge
 from pyrepl3_client.durable.resonate.engine import Engine, ResonateConnection

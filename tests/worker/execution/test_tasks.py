@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from pyrepl3_worker.errors import AsyncContextError, LimitExceeded
+from pyrepl3_worker.execution.event_loop import EventLoopCoordinator
 from pyrepl3_worker.execution.execution import WorkerExecution, current_path
-from pyrepl3_worker.execution.tasks import CoroutineManager, EventLoopCoordinator
+from pyrepl3_worker.execution.tasks import CoroutineManager
 
 pytestmark = pytest.mark.anyio
 
