@@ -70,8 +70,14 @@ def describe(owner: str) -> str:
 
 
 def _lives(pid: int, started: str) -> bool:
-    """Return whether a process lives that was started then; its number may be another process's by now."""
-    now = start_time(pid)
+    """Return whether a process lives that was started then; its number may be another process's by now.
+
+    True when `/proc` cannot be read (no fd is left, say): an owner must not be taken for dead by mistake.
+    """
+    try:
+        now = start_time(pid)
+    except OSError:
+        return True
     return now is not None and str(now) == started
 
 

@@ -1,6 +1,7 @@
 """The parent is killed, or paused, at any moment: what its session's next owner finds."""
 
 import asyncio
+import errno
 import os
 import signal
 import sqlite3
@@ -267,3 +268,12 @@ def test_this_owner_lives_and_one_of_another_start_does_not() -> None:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert is_dead(named(pid=str(child.pid)), one_machine=False)  # a zombie by now
     assert is_dead(named(pid=str(child.pid)), one_machine=False)
+
+
+def test_an_owner_that_cannot_be_looked_at_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_fd_left(pid: int) -> int | None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    owner = current_owner()
+    monkeypatch.setattr("pyrepl3_client.durable.lease.owner.start_time", no_fd_left)
+    assert not is_dead(owner, one_machine=True)
