@@ -124,7 +124,11 @@ class ResourceLimits:
 
 
 def max_strict_processes(limits: ResourceLimits) -> int:
-    """Return how many processes and threads a strictly confined worker may have: there is always a limit."""
+    """Return how many processes and threads a strictly confined worker may have: there is always a limit.
+
+    Args:
+        limits: the configured limits; `max_processes=None` stands for 512.
+    """
     return DEFAULT_MAX_PROCESSES if limits.max_processes is None else limits.max_processes
 
 

@@ -255,7 +255,12 @@ def make_worker_died(
 
 
 def describe_exit(exit_code: int | None, signal: int | None) -> str:
-    """Return how a process ended, in words: `killed by SIGKILL`, `exit code 3`; empty if it is not known."""
+    """Return how a process ended, in words: `killed by SIGKILL`, `exit code 3`; empty if it is not known.
+
+    Args:
+        exit_code: its exit status, or None.
+        signal: the number of the signal that ended it, or None.
+    """
     if signal is not None:
         try:
             name = signals.Signals(signal).name

@@ -185,7 +185,11 @@ def make_result(
 
 
 def make_error(error: Error) -> ErrorInfo:
-    """Return the exception of an `error` message."""
+    """Return the exception of an `error` message.
+
+    Args:
+        error: the message that ended an execution.
+    """
     return ErrorInfo(
         kind=error.kind,
         type=error.exception,

@@ -217,7 +217,11 @@ class NamespaceManager:
         return self._outputs
 
     def recent_result(self, name: str) -> Any:
-        """Return the value that belongs to one of the RESULT_NAMES, whatever the code has bound to it."""
+        """Return one of the last three results, whatever the code has bound to its name.
+
+        Args:
+            name: one of RESULT_NAMES: `_`, `__` or `___`.
+        """
         return self._recent_results.values[RESULT_NAMES.index(name)]
 
     def names_bound_by_code(self) -> frozenset[str]:
@@ -256,6 +260,9 @@ class NamespaceManager:
 
     def record_input(self, source: str) -> int:
         """Append a cell's source to `In`.
+
+        Args:
+            source: the source as it was submitted.
 
         Returns:
             The cell's number.

@@ -1,6 +1,6 @@
 """Resonate's LocalConnection, its store in memory, under a durable function that does as ours does.
 
-Promise-first: it creates a promise, hands its id over, and awaits it. Whoever waits for the result resolves
+Promise-first: it creates a promise, hands its id over, and awaits it. What waits for the result resolves
 that promise at once, with no worker in between: a round trip less than ours has.
 """
 

@@ -56,6 +56,9 @@ def capability(
     Returns:
         The host function with these options, for the `capabilities` of a session.
 
+    Returns:
+        What `capabilities=` takes in the place of the function.
+
     Raises:
         ValueError: `timeout` is not above 0, or above 1e9.
         TypeError: `timeout` is no number.

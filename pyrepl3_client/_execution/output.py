@@ -115,10 +115,10 @@ class OutputDispatcher:
         """Hand output to its execution and the handlers; return what to await before the next output."""
         own: OutputHandler | None = None
         if execution is not None:
-            news = execution.add_output(message)
-            if news is None:
+            unseen = execution.add_output(message)
+            if unseen is None:
                 return None
-            message = news
+            message = unseen
             own = execution.on_output
         if self._on_output is None and own is None:
             return None

@@ -287,10 +287,10 @@ class ExecutionRecord:
             if self._stderr is None:
                 self._stderr = TextBuffer()
             self._stderr.add(message.data)
-        news = message if self._replay_filter is None else self._replay_filter.unseen(message)
-        if news is not None:
-            self._log_event(news)
-        return news
+        unseen = message if self._replay_filter is None else self._replay_filter.unseen(message)
+        if unseen is not None:
+            self._log_event(unseen)
+        return unseen
 
     def add_event(self, message: Event) -> None:
         """Take a message that is neither output nor the last."""

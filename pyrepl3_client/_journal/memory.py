@@ -201,7 +201,7 @@ class MemoryJournal:
         for kept in reversed(self._kept.values()):
             if kept.seq > checkpoint.after_seq or kept.status == "started":
                 continue
-            # Of the cells that made a lost name, a recovery runs the newest again (see `Rebuild`).
+            # Of the cells that made a lost name, a recovery runs the newest again (see `Replay`).
             made = lost & assigned_names(kept.spec.code) if lost and kept.status == "finished" else None
             if made:
                 lost -= made

@@ -42,13 +42,13 @@ class ScriptedWorker:
         """Begin without scripts: code that has none is a NameError."""
         self.received: list[ToWorker] = []
         """Every message from the client, of all incarnations."""
-        self.rings = 0
+        self.wakeup_signals = 0
         """How many wake-up signals the client has sent."""
         self.silent: set[type[ToWorker]] = set()
         """Types of messages that get no answer; `Hello` may be one."""
         self.ready = Ready(protocol=PROTOCOL, pid=os.getpid(), python="scripted", max_frame_bytes=2**26)
         """The answer to `hello`."""
-        self.lives: list[ScriptedProcess] = []
+        self.processes: list[ScriptedProcess] = []
         """The scripted processes, one for each incarnation."""
         self._scripts: dict[str, Script] = {}
         self._waiters: list[tuple[type[ToWorker], int, asyncio.Future[None]]] = []
@@ -67,20 +67,31 @@ class ScriptedWorker:
         return add
 
     def script_for(self, code: str) -> Script:
-        """Return the script of `code`; for code without one, a script that raises NameError."""
+        """Return the script of `code`; for code without one, a script that raises NameError.
+
+        Args:
+            code: the exact text of the execution's code.
+        """
         script = self._scripts.get(code)
         return _no_script if script is None else script
 
     @property
-    def life(self) -> "ScriptedProcess":
+    def process(self) -> "ScriptedProcess":
         """The scripted process of the present incarnation."""
-        return self.lives[-1]
+        return self.processes[-1]
 
     def launch(self, config: WorkerConfig) -> Worker:
-        """Begin an incarnation. A session calls this instead of starting a process."""
-        life = ScriptedProcess(self)
-        self.lives.append(life)
-        return life
+        """Begin an incarnation. A session calls this instead of starting a process.
+
+        Args:
+            config: what a process would be started with.
+
+        Returns:
+            The scripted process.
+        """
+        process = ScriptedProcess(self)
+        self.processes.append(process)
+        return process
 
     async def wait_for[T: ToWorker](self, kind: type[T], count: int = 1) -> T:
         """Wait until messages of a type have come, and return the last of these.
@@ -98,7 +109,11 @@ class ScriptedWorker:
         return matching[count - 1]
 
     def note(self, message: ToWorker) -> None:
-        """Record a message that has come, and wake the callers of `wait_for`."""
+        """Record a message that has come, and wake the callers of `wait_for`.
+
+        Args:
+            message: what the client has sent.
+        """
         self.received.append(message)
         for kind, count, waiter in list(self._waiters):
             if not waiter.done() and sum(isinstance(m, kind) for m in self.received) >= count:

@@ -71,7 +71,7 @@ class ScriptedBehaviour(Protocol):
 
     ready: Ready
     silent: set[type[ToWorker]]
-    rings: int
+    wakeup_signals: int
 
     def note(self, message: ToWorker) -> None:
         """Record a message that has come."""
@@ -139,15 +139,22 @@ class Run:
         self.send(Display(data=data, execution_id=self.message.execution_id))
 
     def send(self, message: FromWorker) -> None:
-        """Send any message to the client."""
+        """Send any message to the client.
+
+        Args:
+            message: what is sent.
+        """
         self._process.send(message)
 
     async def input(self, prompt: str = "", *, password: bool = False) -> str:
-        """Ask for a line of input, as `input()` does, and return it.
+        """Ask for a line of input, as `input()` does.
 
         Args:
             prompt: the prompt's text.
             password: whether the answer is not to be shown.
+
+        Returns:
+            The line, without its end.
 
         Raises:
             EOFError: there is no answer.
@@ -168,12 +175,15 @@ class Run:
         return answer.data
 
     async def call(self, capability: str, *args: object, **kwargs: object) -> Any:
-        """Call a host function, and return its value.
+        """Call a host function.
 
         Args:
             capability: the function's name.
             *args: its arguments, which have to encode.
             **kwargs: its keyword arguments, likewise.
+
+        Returns:
+            Its value, as plain data.
 
         Raises:
             CallFailed: the function failed.
@@ -240,11 +250,19 @@ class ScriptedProcess:
         return self._exit_status is not None
 
     def send(self, message: FromWorker) -> None:
-        """Send a message to the client."""
+        """Send a message to the client.
+
+        Args:
+            message: what is sent; nothing is when the process has ended.
+        """
         self.send_bytes(encode(message))
 
     def send_bytes(self, data: bytes) -> None:
-        """Send bytes to the client, also such that are no messages."""
+        """Send bytes to the client, also such that are no messages.
+
+        Args:
+            data: what is sent; nothing is when the process has ended.
+        """
         if self._exit_status is not None:
             return
         self._unsent += data
@@ -267,7 +285,11 @@ class ScriptedProcess:
         os.write(self._captured[stream], data)
 
     def write_stderr(self, text: str) -> None:
-        """Write text to the worker's own stderr."""
+        """Write text to the worker's own stderr.
+
+        Args:
+            text: at most what the pipe has room for.
+        """
         os.write(self._stderr, text.encode())
 
     def exit(self, exit_code: int | None = None, signal: int | None = None) -> None:
@@ -295,11 +317,14 @@ class ScriptedProcess:
         os.close(null)
 
     async def request(self, key: str, message: FromWorker) -> ToWorker:
-        """Send an `input` or a `call`, and return the client's answer.
+        """Send an `input` or a `call`, and wait for the client's answer.
 
         Args:
             key: the id that the answer will carry.
             message: the request.
+
+        Returns:
+            The `input_response` or `call_response`.
         """
         answer = self._answers[key] = self._loop.create_future()
         self.send(message)
@@ -312,7 +337,7 @@ class ScriptedProcess:
 
     def wake(self) -> None:
         """Count the wake-up signal."""
-        self._behaviour.rings += 1
+        self._behaviour.wakeup_signals += 1
 
     def kill(self) -> None:
         """End the process as by SIGKILL. Idempotent."""

@@ -54,7 +54,7 @@ def runs_loop[**P, R](function: Callable[P, R]) -> Callable[P, R]:
 
 
 class _NotInUserCode:
-    """What `innermost_gate` gives when it is not safe to raise."""
+    """What `innermost_user_code_frame` returns when it is not safe to raise."""
 
     __slots__ = ()
 

@@ -110,7 +110,7 @@ def claim_standard_fds(capture: tuple[int, int] | None) -> Stdio:
         def move(fd: int) -> int:
             return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, base)
 
-        reader, writer, last_words = move(0), move(1), move(2)
+        reader, writer, stderr = move(0), move(1), move(2)
         os.set_blocking(reader, False)
         opened = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         null = move(opened)
@@ -144,7 +144,7 @@ def claim_standard_fds(capture: tuple[int, int] | None) -> Stdio:
         watch.register(fd, 0)
     for fd in heard or ():
         watch.register(fd, select.POLLIN)
-    return Stdio(reader, writer, last_words, null, kept, drained, heard, watch)
+    return Stdio(reader, writer, stderr, null, kept, drained, heard, watch)
 
 
 def _open_read_ends(pipes: tuple[int, int], move: Callable[[int], int]) -> tuple[int, int] | None:

@@ -57,12 +57,19 @@ _answers: Final[msgspec.msgpack.Decoder[FromForkServer]] = msgspec.msgpack.Decod
 
 
 def encode_packet(message: Fork | FromForkServer) -> bytes:
-    """Return the packet of a message."""
+    """Return the packet of a message.
+
+    Args:
+        message: a request to a fork server, or an answer of it.
+    """
     return _encoder.encode(message)
 
 
 def decode_request(packet: bytes) -> Fork:
     """Return the request in a packet from a client.
+
+    Args:
+        packet: what one `recv` returned.
 
     Raises:
         msgspec.DecodeError: the packet is no request.
@@ -72,6 +79,9 @@ def decode_request(packet: bytes) -> Fork:
 
 def decode_answer(packet: bytes) -> FromForkServer:
     """Return the answer in a packet from a fork server, or from a worker that it has just forked.
+
+    Args:
+        packet: what one `recv` returned.
 
     Raises:
         msgspec.DecodeError: the packet is no answer.

@@ -25,6 +25,9 @@ def tail_bytes(limit: int) -> int:
     """Return how many of the `limit` bytes of an execution's output are reserved for its tail.
 
     Half of them, but never more than 1 MiB, since the tail is kept in memory until the execution ends.
+
+    Args:
+        limit: bytes that head and tail may have together.
     """
     return min(limit // 2, _MAX_TAIL_BYTES)
 

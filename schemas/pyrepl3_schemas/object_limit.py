@@ -31,7 +31,11 @@ _HEADS: Final = bytes(
 
 
 def max_objects(max_frame_bytes: int) -> int:
-    """Return how many arrays, maps, texts, byte strings and extensions one frame may hold."""
+    """Return how many arrays, maps, texts, byte strings and extensions one frame may hold.
+
+    Args:
+        max_frame_bytes: how long a frame may be.
+    """
     return max(MIN_OBJECT_LIMIT, max_frame_bytes // _BYTES_PER_OBJECT)
 
 
@@ -40,6 +44,10 @@ def has_more_objects(data: bytes | memoryview, most: int) -> bool:
 
     This costs nothing for data of up to `most` bytes, and usually a tenth of the time of decoding for more.
     At worst, for tens of megabytes of small maps or of pairs of floats, it takes some seconds.
+
+    Args:
+        data: encoded values, one after the other.
+        most: how many objects are allowed.
     """
     if len(data) <= most:
         return False

@@ -58,7 +58,7 @@ async def test_the_oldest_warm_one_is_chosen_and_a_dead_one_never() -> None:
     assert choose_idle_worker(idle) is idle[0]
     idle[1].warm = idle[2].warm = True
     assert choose_idle_worker(idle) is idle[1]
-    starter.workers[1].life.exit(1)
+    starter.workers[1].process.exit(1)
     assert choose_idle_worker(idle) is idle[2]
     for spare in idle:
         spare.warm = False
@@ -77,9 +77,9 @@ async def test_all_are_warm_on_entry_and_one_is_taken_for_good() -> None:
             assert pool.waiting == 1
             await turns_until(lambda: pool.waiting == 2)
             assert len(starter.workers) == 3
-        assert starter.workers[0].life.ended
-        assert not starter.workers[1].life.ended
-    assert all(worker.life.ended for worker in starter.workers)
+        assert starter.workers[0].process.ended
+        assert not starter.workers[1].process.ended
+    assert all(worker.process.ended for worker in starter.workers)
 
 
 async def test_without_a_spare_a_session_starts_a_worker_of_its_own() -> None:
@@ -96,7 +96,7 @@ async def test_without_a_spare_a_session_starts_a_worker_of_its_own() -> None:
 async def test_a_spare_that_dies_is_replaced() -> None:
     starter = Starter()
     async with WorkerPool(1, launch=starter) as pool:
-        starter.workers[0].life.exit(1)
+        starter.workers[0].process.exit(1)
         await turns_until(lambda: len(starter.workers) == 2 and pool.waiting == 1)
         async with pool.open_session() as session:
             assert (await session.execute(ONE)).value == 2
@@ -105,7 +105,7 @@ async def test_a_spare_that_dies_is_replaced() -> None:
 async def test_a_spare_that_has_just_died_is_not_given_away() -> None:
     starter = Starter()
     async with WorkerPool(1, launch=starter) as pool:
-        starter.workers[0].life.exit(1)
+        starter.workers[0].process.exit(1)
         async with pool.open_session() as session:  # before the loop has heard of the death
             assert (await session.execute(ONE)).value == 2
 
@@ -114,7 +114,7 @@ async def test_no_more_workers_is_told_to_who_asks_and_mends_itself() -> None:
     starter = Starter()
     async with WorkerPool(1, launch=starter) as pool:
         starter.failing = True
-        starter.workers[0].life.exit(1)
+        starter.workers[0].process.exit(1)
         with pytest.raises(pyrepl3.SpawnError, match="no more"):
             async with pool.open_session():
                 pass
@@ -127,7 +127,7 @@ async def test_a_restarted_session_takes_another_spare() -> None:
     async with WorkerPool(2, launch=starter) as pool, pool.open_session() as session:
         await session.restart()
         assert session.worker.incarnation == 2
-        assert not starter.workers[1].life.ended
+        assert not starter.workers[1].process.ended
         assert (await session.execute(ONE)).value == 2
         assert starter.workers[1].received
 
@@ -181,7 +181,7 @@ async def test_an_end_is_not_taken_for_warmth() -> None:
     worker = ScriptedWorker()
     deaths: list[IdleWorker] = []
     spare = IdleWorker(worker.launch(WorkerConfig()), lambda: None, deaths.append)
-    worker.life.exit(1)
+    worker.process.exit(1)
     await spare.ended
     assert not spare.warm
     assert deaths == [spare]

@@ -95,7 +95,7 @@ def test_a_session_without_async(worker: ScriptedWorker) -> None:
         assert session.worker.incarnation == 2
         assert session.state.value == "ready"
     assert seen == ["asleep\n"]
-    assert worker.life.ended
+    assert worker.process.ended
 
 
 def test_nothing_works_after_the_end(worker: ScriptedWorker) -> None:
@@ -108,7 +108,7 @@ def test_nothing_works_after_the_end(worker: ScriptedWorker) -> None:
 def test_a_body_that_raises_ends_its_session(worker: ScriptedWorker) -> None:
     with pytest.raises(KeyError), opened(worker):
         raise KeyError
-    assert worker.life.ended
+    assert worker.process.ended
 
 
 def test_a_handler_that_calls_its_session_is_told_why_it_cannot(worker: ScriptedWorker) -> None:

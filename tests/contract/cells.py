@@ -74,7 +74,7 @@ def script_all(worker: ScriptedWorker) -> None:
         return object
 
     async def exits(run: Run) -> None:
-        worker.life.exit(3)
+        worker.process.exit(3)
         await asyncio.sleep(60)
 
     for code, script in {

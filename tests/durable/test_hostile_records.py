@@ -34,7 +34,7 @@ class Payload:
 
 
 def planted(marker: Path) -> dict[str, str]:
-    """Give what Resonate's codec unpickles where a promise is rejected with it."""
+    """Return what Resonate's codec unpickles where a promise is rejected with it."""
     code = base64.b64encode(pickle.dumps(Payload(marker))).decode()
     return {"__type": "error", "message": "boom", "__py_pickle": code}
 

@@ -85,8 +85,8 @@ class RawWorker:
         assert self.process.stdin is not None
         self.process.stdin.close()
 
-    def ring(self) -> None:
-        """Make code that holds the loop hear."""
+    def send_wakeup_signal(self) -> None:
+        """Send the wake-up signal: code that holds the loop hears of what was sent."""
         self.process.send_signal(signal.SIGURG)
 
     def exit_code(self) -> int:

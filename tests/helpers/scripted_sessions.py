@@ -71,7 +71,7 @@ def script_basics(worker: ScriptedWorker) -> None:
         while True:
             with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-            if worker.life.ended:
+            if worker.process.ended:
                 return
 
 

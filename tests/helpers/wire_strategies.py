@@ -124,7 +124,7 @@ def chunked(data: bytes, cuts: list[int]) -> list[bytes]:
 def naive_frames(data: bytes, max_frame_bytes: int) -> tuple[list[bytes], int | None, bytes]:
     """Decode a whole stream as the contract words it.
 
-    Gives the bodies, the offset of a bad length (None when there is none), and the unfinished rest.
+    Returns the bodies, the offset of a bad length (None when there is none), and the unfinished rest.
     """
     bodies: list[bytes] = []
     offset = 0

@@ -35,7 +35,7 @@ STRICT = replace(quick(), confinement="strict", confinement_required=False)
 
 
 async def order(config: pyrepl3.WorkerConfig) -> list[list[str]]:
-    """Give the order of sets in a new worker."""
+    """Return the order of sets in a new worker."""
     async with pyrepl3.open_session(config=config) as session:
         return await value(session, ORDER)
 

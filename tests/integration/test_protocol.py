@@ -75,7 +75,7 @@ def test_plain_stdio_cancels_too() -> None:
         worker.send(Execute(execution_id="a", code="print('ready')\nwhile True: pass"))
         assert isinstance(worker.receive(), Output)
         worker.send(Cancel(execution_id="a"))
-        worker.ring()
+        worker.send_wakeup_signal()
         answer = worker.receive()
         assert isinstance(answer, Error)
         assert answer.kind == "cancelled"

@@ -229,7 +229,7 @@ def test_a_frame_of_exactly_the_limit_passes_and_one_more_byte_does_not() -> Non
 
 
 def endless_chain() -> ExceptionData:
-    """Give a chain of causes deeper than any stack."""
+    """Return a chain of causes deeper than any stack."""
     chain = ExceptionData("E", "m")
     for _ in range(50_000):
         chain = ExceptionData("E", "m", cause=chain)

@@ -135,7 +135,7 @@ def test_hex_with_repetitions_gives_the_bytes_back(runs: list[tuple[int, int]]) 
 
 
 def fields() -> Iterator[tuple[str, str]]:
-    """Give every message and part with each of its fields, as the wire names them."""
+    """Yield every message and part with each of its fields, as the wire names them."""
     for name, definition in DEFINITIONS.items():
         for field in cast("dict[str, Any]", definition).get("properties", {}):
             yield name, field

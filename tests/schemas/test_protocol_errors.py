@@ -10,7 +10,7 @@ from pyrepl3_schemas.errors import ProtocolError
 
 
 def family(cls: type[ProtocolError]) -> Iterator[type[ProtocolError]]:
-    """Give a class and all that inherit from it."""
+    """Yield a class and all that inherit from it."""
     yield cls
     for heir in cls.__subclasses__():
         if heir.__module__.startswith("pyrepl3_schemas."):

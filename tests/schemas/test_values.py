@@ -146,7 +146,7 @@ class Masked(metaclass=Nameless):
 
 
 def ring() -> list[Any]:
-    """Give a list that holds itself."""
+    """Return a list that holds itself."""
     value: list[Any] = []
     value.append(value)
     return value

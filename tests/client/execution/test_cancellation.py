@@ -31,10 +31,10 @@ async def test_the_first_rung_is_one_frame_and_one_ring(worker: ScriptedWorker) 
     async with opened(worker) as session:
         execution = session.start(SLEEP, execution_id="e")
         await until_output(execution)
-        rings = worker.rings
+        before = worker.wakeup_signals
         await execution.cancel("interrupt")
         assert cancels(worker) == [Cancel("e", "interrupt")]
-        assert worker.rings == rings + 1
+        assert worker.wakeup_signals == before + 1
         with pytest.raises(pyrepl3.ExecutionCancelled):
             await execution.result()
 
@@ -146,7 +146,7 @@ async def test_one_that_was_given_up_is_not_run_again_when_the_worker_dies(worke
         worker.silent.add(Cancel)
         await queued.cancel()
         worker.silent.clear()
-        worker.life.exit(signal=9)
+        worker.process.exit(signal=9)
         await worker.wait_for(Execute, 3)
         await running.cancel()
         assert (await session.execute(ONE, execution_id="last")).value == 2

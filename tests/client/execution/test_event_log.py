@@ -61,7 +61,7 @@ async def test_an_iteration_ends_with_what_ended_the_worker(worker: ScriptedWork
         execution = session.start(SLEEP)
         events = aiter(execution)
         assert isinstance(await anext(events), Output)
-        worker.life.exit(1)
+        worker.process.exit(1)
         with pytest.raises(pyrepl3.WorkerDied):
             await anext(events)
 
@@ -120,8 +120,8 @@ async def test_a_slow_iteration_counts_again_after_a_cancel(worker: ScriptedWork
 async def settled_backlog(worker: ScriptedWorker) -> int:
     """Let the loop read as much as it wants to; return what the worker could not get rid of."""
     backlog = -1
-    while worker.life.unsent_bytes != backlog:
-        backlog = worker.life.unsent_bytes
+    while worker.process.unsent_bytes != backlog:
+        backlog = worker.process.unsent_bytes
         for _ in range(100):
             await asyncio.sleep(0)
     return backlog

@@ -220,7 +220,7 @@ async def test_an_execution_is_queued_again_while_its_dead_worker_is_replaced(wo
     async with opened(worker, recovery="auto") as session:
         first, second = session.start(SLEEP), session.start(SLEEP)
         await until_output(first)
-        worker.life.kill()
+        worker.process.kill()
         while first.state is pyrepl3.ExecutionState.RUNNING:  # noqa: ASYNC110 - its next state lasts few turns
             await asyncio.sleep(0)
         assert (first.state.value, second.state.value) == ("queued", "queued")
@@ -238,7 +238,7 @@ async def test_an_execution_that_was_being_cancelled_when_its_worker_died_is_not
         await until_output(execution)
         cancelling = asyncio.create_task(execution.cancel())
         await turns_until(lambda: execution.state is pyrepl3.ExecutionState.CANCELLING)
-        worker.life.kill()
+        worker.process.kill()
         while execution.state is pyrepl3.ExecutionState.CANCELLING:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0)
         await cancelling

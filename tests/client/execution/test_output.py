@@ -62,8 +62,8 @@ async def test_a_slow_asynchronous_handler_makes_the_worker_wait(worker: Scripte
     async with opened(worker, on_output=handler) as session:
         execution = session.start("prints")
         backlog = -1
-        while worker.life.unsent_bytes != backlog:
-            backlog = worker.life.unsent_bytes
+        while worker.process.unsent_bytes != backlog:
+            backlog = worker.process.unsent_bytes
             for _ in range(100):
                 await asyncio.sleep(0)
         assert backlog > 20 * MIB
@@ -83,7 +83,7 @@ async def test_a_handler_that_hangs_does_not_get_the_worker_killed(worker: Scrip
         execution = session.start(SLEEP, on_output=handler)
         await worker.wait_for(Execute)
         await execution.cancel()
-        await asyncio.sleep(0.1)  # twice what all rungs of the ladder take
+        await asyncio.sleep(0.1)  # twice what all steps of a cancel take
         assert session.state is pyrepl3.SessionState.READY
 
 
@@ -143,7 +143,7 @@ async def test_a_handlers_failure_over_output_of_no_execution_goes_to_the_loop(
         raise ValueError(output.data)
 
     async with opened(worker, on_output=fails) as session:
-        worker.life.send(Output(stream="stdout", data="of no execution"))
+        worker.process.send(Output(stream="stdout", data="of no execution"))
         assert (await session.execute(ONE)).value == 2
     asyncio.get_running_loop().set_exception_handler(None)
     (context,) = told
@@ -154,15 +154,15 @@ async def test_output_after_the_end_of_the_last_execution_is_heard(worker: Scrip
     heard = asyncio.Event()
     async with opened(worker, on_output=lambda o: heard.set()) as session:
         await session.execute(ONE)
-        worker.life.write_captured(b"from a child in the background\n")
+        worker.process.write_captured(b"from a child in the background\n")
         await heard.wait()
 
 
 async def test_what_was_written_before_the_end_is_heard_in_spite_of_it(worker: ScriptedWorker) -> None:
     seen: list[str] = []
     async with opened(worker, on_output=lambda o: seen.append(o.data)):
-        worker.life.send(Output(stream="stdout", data="frame "))
-        worker.life.write_captured(b"past python")
+        worker.process.send(Output(stream="stdout", data="frame "))
+        worker.process.write_captured(b"past python")
     assert "".join(sorted(seen)) == "frame past python"
 
 

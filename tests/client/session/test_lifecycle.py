@@ -25,14 +25,14 @@ async def test_a_session_may_be_entered_and_left_in_different_tasks(worker: Scri
     assert (await asyncio.create_task(session.execute(ONE))).value == 2
     await asyncio.create_task(context.__aexit__(None, None, None))
     assert session.state is SessionState.CLOSED
-    assert worker.life.ended
+    assert worker.process.ended
 
 
 async def test_a_body_that_raises_gets_its_error_and_a_closed_session(worker: ScriptedWorker) -> None:
     with pytest.raises(KeyError, match="mine"):
         async with opened(worker):
             raise KeyError("mine")
-    assert worker.life.reap().exit_code == 0
+    assert worker.process.reap().exit_code == 0
 
 
 async def test_a_cancelled_body_closes_its_session(worker: ScriptedWorker) -> None:
@@ -55,20 +55,20 @@ async def test_a_cancelled_scope_of_anyio_closes_its_session(worker: ScriptedWor
     with anyio.move_on_after(0.01):
         async with opened(worker, config=brief()) as session:
             await session.execute(STUBBORN)
-    assert worker.life.ended
+    assert worker.process.ended
 
 
 async def test_closing_goes_on_when_it_is_cancelled(worker: ScriptedWorker) -> None:
     worker.silent.add(Shutdown)
     async with opened(worker, config=brief()) as session:
-        worker.life.ignores_eof = True
+        worker.process.ignores_eof = True
         closing = asyncio.create_task(session.close())
         await worker.wait_for(Shutdown)
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
         assert session.state is SessionState.CLOSED
-        assert worker.life.reap().signal == 9
+        assert worker.process.reap().signal == 9
 
 
 async def test_closing_twice_and_at_once(worker: ScriptedWorker) -> None:
@@ -81,7 +81,7 @@ async def test_closing_twice_and_at_once(worker: ScriptedWorker) -> None:
 async def test_a_worker_is_asked_before_it_is_killed(worker: ScriptedWorker) -> None:
     async with opened(worker):
         pass
-    assert worker.life.reap().exit_code == 0
+    assert worker.process.reap().exit_code == 0
     assert (await worker.wait_for(Shutdown)).grace == 2.0
 
 
@@ -89,8 +89,8 @@ async def test_a_busy_worker_is_rung_so_that_it_hears_of_the_end(worker: Scripte
     async with opened(worker) as session:
         session.start(SLEEP)
         await worker.wait_for(Execute)
-        assert worker.rings == 0
-    assert worker.rings == 1
+        assert worker.wakeup_signals == 0
+    assert worker.wakeup_signals == 1
 
 
 async def test_nothing_works_after_the_end_and_everything_says_so(worker: ScriptedWorker) -> None:
@@ -115,7 +115,7 @@ async def test_a_start_that_is_cancelled_leaves_no_worker(worker: ScriptedWorker
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
-    assert worker.life.ended
+    assert worker.process.ended
 
 
 async def test_a_worker_of_another_protocol_is_refused(worker: ScriptedWorker) -> None:
@@ -272,7 +272,7 @@ async def test_an_abandoned_session_is_closed_with_its_loop(worker: ScriptedWork
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    assert lives[0].life.ended
+    assert lives[0].process.ended
 
 
 async def test_an_empty_session_id_is_refused_and_none_made_up(worker: ScriptedWorker) -> None:

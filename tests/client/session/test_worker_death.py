@@ -25,8 +25,8 @@ async def test_everything_in_flight_is_told(worker: ScriptedWorker) -> None:
         await until_output(first)
         ping = asyncio.create_task(session.ping())
         await worker.wait_for(Ping)
-        worker.life.write_stderr("first words\nlast words\n")
-        worker.life.exit(signal=11)
+        worker.process.write_stderr("first words\nlast words\n")
+        worker.process.exit(signal=11)
         errors = await asyncio.gather(first.result(), second.result(), ping, return_exceptions=True)
         for error in errors:
             assert isinstance(error, pyrepl3.WorkerDied)
@@ -51,7 +51,7 @@ async def test_what_was_said_before_the_end_counts(worker: ScriptedWorker) -> No
         run.print("printed ")
         run.write(b"written")
         run.send(Result(run.message.execution_id, "scripted", repr="done"))
-        worker.life.exit(0)
+        worker.process.exit(0)
         await asyncio.Event().wait()
 
     async with opened(worker) as session:
@@ -63,7 +63,7 @@ async def test_what_was_said_before_the_end_counts(worker: ScriptedWorker) -> No
 
 async def test_an_idle_workers_death_is_noticed(worker: ScriptedWorker) -> None:
     async with opened(worker) as session:
-        worker.life.exit(7)
+        worker.process.exit(7)
         await turns_until(lambda: session.state is not SessionState.READY)
         assert session.state is SessionState.DEAD
         for asked in (session.ping, session.stats, session.variables, session.checkpoint):
@@ -89,11 +89,11 @@ async def test_a_worker_that_breaks_the_protocol_is_ended(
     async with opened(worker) as session:
         execution = session.start(SLEEP)
         await until_output(execution)
-        worker.life.send_bytes(garbage)
+        worker.process.send_bytes(garbage)
         with pytest.raises(pyrepl3.WorkerDied, match=reason) as death:
             await execution.result()
         assert isinstance(death.value.__cause__, pyrepl3.ProtocolError)
-        assert worker.life.reap().signal == 9
+        assert worker.process.reap().signal == 9
         await session.restart()
         assert (await session.execute(ONE)).value == 2
 
@@ -104,9 +104,9 @@ async def test_whole_messages_before_garbage_count_and_the_garbage_is_noticed_at
     async with opened(worker) as session:
         execution = session.start(SLEEP, execution_id="e")
         await until_output(execution)
-        worker.life.send_bytes(encode(Result("e", "m", repr="made it")) + b"\0\0\0\0")
+        worker.process.send_bytes(encode(Result("e", "m", repr="made it")) + b"\0\0\0\0")
         assert (await execution.result()).repr == "made it"
-        assert worker.life.reap().signal == 9
+        assert worker.process.reap().signal == 9
 
 
 async def test_a_worker_that_closes_its_wire_and_lives_on_is_ended(
@@ -116,7 +116,7 @@ async def test_a_worker_that_closes_its_wire_and_lives_on_is_ended(
     async with opened(worker) as session:
         execution = session.start(SLEEP)
         await until_output(execution)
-        worker.life.close_output()
+        worker.process.close_output()
         with pytest.raises(pyrepl3.WorkerDied, match="closed its end of the connection and lived on"):
             await execution.result()
 
@@ -133,7 +133,7 @@ async def test_a_restart_gives_a_fresh_worker_and_keeps_the_session(worker: Scri
             await running.result()
         assert session.worker.incarnation == 2
         assert [m.incarnation for m in worker.received if isinstance(m, Hello)] == [1, 2]
-        assert worker.lives[0].ended
+        assert worker.processes[0].ended
         assert (await session.execute(ONE)).value == 2
 
 
@@ -142,15 +142,15 @@ async def test_what_a_worker_says_of_abandoned_executions_is_no_breach(worker: S
     async with opened(worker) as session:
         running = session.start(SLEEP, execution_id="e")
         await until_output(running)
-        life = worker.life
-        life.ignores_eof = True
+        process = worker.process
+        process.ignores_eof = True
         restart = asyncio.create_task(session.restart())
         await worker.wait_for(Shutdown)
-        life.send(Error("cancelled", "CancelledError", "", execution_id="e"))
+        process.send(Error("cancelled", "CancelledError", "", execution_id="e"))
         for _ in range(10):
             await asyncio.sleep(0)
-        assert not life.ended
-        life.exit(0)
+        assert not process.ended
+        process.exit(0)
         await restart
 
 
@@ -179,9 +179,9 @@ async def test_a_worker_that_does_not_end_by_itself_is_ended_for_a_restart(worke
     async with opened(worker, config=brief()) as session:
         running = session.start(STUBBORN)
         await until_output(running)
-        worker.life.ignores_eof = True
+        worker.process.ignores_eof = True
         await session.restart()
-        assert worker.lives[0].reap().signal == 9
+        assert worker.processes[0].reap().signal == 9
         assert (await session.execute(ONE)).value == 2
 
 
@@ -223,7 +223,7 @@ async def test_a_cancelled_restart_leaves_a_dead_session(worker: ScriptedWorker)
         with pytest.raises(asyncio.CancelledError):
             await restart
         assert session.state is SessionState.DEAD
-        assert worker.life.ended
+        assert worker.process.ended
 
 
 async def test_a_session_can_be_closed_during_a_restart(worker: ScriptedWorker) -> None:

@@ -44,7 +44,7 @@ async def test_a_frame_that_is_not_read_to_its_end_is_not_late(worker: ScriptedW
         over = loop.create_future()
         loop.call_later(4 * TIMEOUT, over.set_result, None)
         await over
-        assert worker.life.unsent_bytes > 0, "it was read to its end, which shows nothing"
+        assert worker.process.unsent_bytes > 0, "it was read to its end, which shows nothing"
         go_on.set()
         assert len((await execution.result()).stdout) == 20_000_005
 
@@ -54,10 +54,10 @@ async def test_a_loop_that_was_held_up_reads_before_it_judges(worker: ScriptedWo
     async def in_halves(run: Run) -> None:
         first, second = halves(run.message.execution_id, 100_000)
         run.print("begun")
-        worker.life.send_bytes(first)
+        worker.process.send_bytes(first)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        worker.life.send_bytes(second)
+        worker.process.send_bytes(second)
         time.sleep(2 * TIMEOUT)  # noqa: ASYNC251 - a host function that holds the loop is what this is about
 
     async with opened(worker, config=brief(stall_timeout=TIMEOUT)) as session:
@@ -72,7 +72,7 @@ async def test_a_long_frame_may_take_its_time_while_it_comes(worker: ScriptedWor
         loop = asyncio.get_running_loop()
         frame = encode(Output(stream="stdout", data="x" * 2_000_000, execution_id=run.message.execution_id))
         for start in range(0, len(frame), 100_000):
-            worker.life.send_bytes(frame[start : start + 100_000])
+            worker.process.send_bytes(frame[start : start + 100_000])
             pause = loop.create_future()
             loop.call_later(TIMEOUT / 4, pause.set_result, None)
             await pause
@@ -86,8 +86,8 @@ async def test_a_stall_after_a_frame_that_came_whole_is_noticed(worker: Scripted
         execution = session.start("await sleep(60)", execution_id="e")
         await until_output(execution)
         first, second = halves("e", 1000)
-        worker.life.send_bytes(first)
-        worker.life.send_bytes(second + first)
+        worker.process.send_bytes(first)
+        worker.process.send_bytes(second + first)
         with pytest.raises(pyrepl3.WorkerDied, match="stopped inside a frame") as death:
             await execution.result()
         assert isinstance(death.value.__cause__, pyrepl3.ProtocolError)
@@ -99,12 +99,12 @@ async def test_none_lets_a_worker_stop_for_ever(worker: ScriptedWorker) -> None:
         execution = session.start("await sleep(60)", execution_id="e")
         await until_output(execution)
         first, second = halves("e", 1000)
-        worker.life.send_bytes(first)
+        worker.process.send_bytes(first)
         loop = asyncio.get_running_loop()
         over = loop.create_future()
         loop.call_later(2 * TIMEOUT, over.set_result, None)
         await over
-        worker.life.send_bytes(second + encode(Result("e", "m", repr="made it")))
+        worker.process.send_bytes(second + encode(Result("e", "m", repr="made it")))
         assert (await execution.result()).repr == "made it"
 
 

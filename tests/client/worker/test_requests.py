@@ -1,4 +1,4 @@
-"""Questions to a worker: each gets its own answer, or says why there is none."""
+"""Requests to a worker: each gets its own answer, or says why there is none."""
 
 import asyncio
 import logging
@@ -35,10 +35,10 @@ async def test_answers_in_another_order_reach_who_asked(worker: ScriptedWorker) 
     async with opened(worker) as session:
         first, second = asyncio.create_task(session.ping()), asyncio.create_task(session.ping())
         last = await worker.wait_for(Ping, 2)
-        worker.life.send(Pong(nonce=last.nonce, rss=2))
+        worker.process.send(Pong(nonce=last.nonce, rss=2))
         assert (await second).rss == 2
         assert not first.done()
-        worker.life.send(Pong(nonce=last.nonce - 1, rss=1))
+        worker.process.send(Pong(nonce=last.nonce - 1, rss=1))
         assert (await first).rss == 1
 
 
@@ -65,9 +65,9 @@ async def test_the_bell_is_rung_for_what_is_answered_while_code_runs(worker: Scr
     async with opened(worker) as session:
         await session.ping()
         await session.complete("x")
-        assert worker.rings == 2
+        assert worker.wakeup_signals == 2
         await session.checkpoint()
-        assert worker.rings == 2
+        assert worker.wakeup_signals == 2
 
 
 async def test_an_answer_that_is_no_longer_awaited_is_dropped(worker: ScriptedWorker) -> None:
@@ -75,7 +75,7 @@ async def test_an_answer_that_is_no_longer_awaited_is_dropped(worker: ScriptedWo
     async with opened(worker) as session:
         with pytest.raises(TimeoutError):
             await session.ping(0.01)
-        worker.life.send(Pong(nonce=1))
+        worker.process.send(Pong(nonce=1))
         assert (await session.execute(ONE)).value == 2
 
 
@@ -94,12 +94,12 @@ async def test_answers_are_given_as_they_are(worker: ScriptedWorker) -> None:
         variables = asyncio.create_task(session.variables())
         asked = await worker.wait_for(Inspect)
         assert asked.code == ""
-        worker.life.send(Inspection(request_id=asked.request_id, variables=[variable]))
+        worker.process.send(Inspection(request_id=asked.request_id, variables=[variable]))
         assert await variables == {"x": variable}
         completing = asyncio.create_task(session.complete("ab"))
         question = await worker.wait_for(Complete)
         answer = Completions(request_id=question.request_id, matches=["abs"], cursor_end=2)
-        worker.life.send(answer)
+        worker.process.send(answer)
         assert await completing == answer
 
 
@@ -109,11 +109,11 @@ async def test_a_checkpoint_is_kept_and_only_what_is_new_is_sent(worker: Scripte
         first = asyncio.create_task(session.checkpoint("one"))
         assert (await worker.wait_for(Checkpoint)).known == []
         unsaved = [Unsaved("lock", "lock", "cannot be pickled")]
-        worker.life.send(Checkpointed("one", b"names 1", {"d1": b"blob 1"}, unsaved, needs=["d1"]))
+        worker.process.send(Checkpointed("one", b"names 1", {"d1": b"blob 1"}, unsaved, needs=["d1"]))
         assert (await first).unsaved == unsaved
         second = asyncio.create_task(session.checkpoint("two"))
         assert (await worker.wait_for(Checkpoint, 2)).known == ["d1"]
-        worker.life.send(Checkpointed("two", b"names 2", {"d2": b"blob 2"}, needs=["d1", "d2"]))
+        worker.process.send(Checkpointed("two", b"names 2", {"d2": b"blob 2"}, needs=["d1", "d2"]))
         await second
         restoring = asyncio.create_task(session.restore("one"))
         restore = await worker.wait_for(Restore)
@@ -131,7 +131,7 @@ async def test_a_checkpoint_that_is_longer_than_a_frame_goes_in_parts(worker: Sc
             assert asked.known == [f"d{known}" for known in range(1, number)]
             data = b"names" if number == 3 else b""
             needs = ["d1", "d2", "d3"] if data else []
-            worker.life.send(Checkpointed("big", data, {f"d{number}": bytes(4_000)}, needs=needs))
+            worker.process.send(Checkpointed("big", data, {f"d{number}": bytes(4_000)}, needs=needs))
         assert (await taking).data == b"names"
         await session.restore("big")
         sent = [message for message in worker.received if isinstance(message, Restore)]
@@ -163,7 +163,7 @@ async def test_a_question_that_the_worker_complains_about_fails(worker: Scripted
     async with opened(worker) as session:
         taking = asyncio.create_task(session.checkpoint("big"))
         await worker.wait_for(Checkpoint)
-        worker.life.send(
+        worker.process.send(
             Error(kind="protocol", exception="LocalProtocolError", message="big: over the limit")
         )
         with pytest.raises(pyrepl3.ProtocolError, match="over the limit"):
@@ -173,7 +173,7 @@ async def test_a_question_that_the_worker_complains_about_fails(worker: Scripted
 async def test_another_complaint_is_logged(worker: ScriptedWorker, caplog: pytest.LogCaptureFixture) -> None:
     async with opened(worker) as session:
         with caplog.at_level(logging.WARNING, "pyrepl3_client"):
-            worker.life.send(Error(kind="protocol", exception="E", message="something is odd"))
+            worker.process.send(Error(kind="protocol", exception="E", message="something is odd"))
             await session.ping()
     assert "something is odd" in caplog.text
 
@@ -196,5 +196,5 @@ async def test_a_place_beyond_an_end_of_the_code_is_that_end(worker: ScriptedWor
             asking = asyncio.create_task(session.complete("imp", cursor))
             asked = await worker.wait_for(Complete, 1 if cursor < 0 else 2)
             assert asked.cursor == (0 if cursor < 0 else 3)
-            worker.life.send(Completions(request_id=asked.request_id))
+            worker.process.send(Completions(request_id=asked.request_id))
             await asking

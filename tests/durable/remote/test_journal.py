@@ -43,7 +43,7 @@ DSN = os.environ.get("PYREPL3_TEST_POSTGRES_DSN", "")
     ]
 )
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
-    """Give what opens a journal on each kind of store."""
+    """Return what opens a journal on each kind of store."""
     async with AsyncExitStack() as stack:
         server = Server()
         if request.param == "process":

@@ -43,7 +43,7 @@ class Inbox:
 
 
 def told(message: Any) -> tuple[str, str]:
-    """Give a message's kind, and the id of what it is about."""
+    """Return a message's kind, and the id of what it is about."""
     data = message["data"]
     return message["kind"], (data.get("task") or data.get("promise"))["id"]
 

@@ -150,7 +150,7 @@ async def test_reclaiming_takes_leases_back_at_once(store: SqliteConnection, clo
     assert (await ask(store, "task.acquire", {"id": "t.1", "version": 0, "pid": "p2"}))[0] == 409
 
 
-class Impatience:
+class RecordingSleeper:
     """Counts the waits, and at the last of them lets go of the lock that is waited for."""
 
     def __init__(self, path: Path, waits: int) -> None:
@@ -165,7 +165,7 @@ class Impatience:
 
 
 async def test_a_busy_file_is_tried_again(tmp_path: Path) -> None:
-    sleeper = Impatience(tmp_path / "state.db", 6)
+    sleeper = RecordingSleeper(tmp_path / "state.db", 6)
     async with await SqliteConnection.open(str(tmp_path / "state.db"), sleeper=sleeper) as store:
         sleeper.other.execute("BEGIN IMMEDIATE")
         assert (await ask(store, "promise.create", create("a")))[0] == 201
@@ -174,7 +174,7 @@ async def test_a_busy_file_is_tried_again(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_stays_busy_fails_the_request_and_not_the_promise(tmp_path: Path) -> None:
-    sleeper = Impatience(tmp_path / "state.db", 1_000_000)
+    sleeper = RecordingSleeper(tmp_path / "state.db", 1_000_000)
     path = str(tmp_path / "state.db")
     async with await SqliteConnection.open(path, busy_timeout=0.3, sleeper=sleeper) as store:
         await ask(store, "promise.create", create("a"))

@@ -352,7 +352,7 @@ HOG = (
 
 
 async def hogged(stack: AsyncExitStack) -> pyrepl3.Session:
-    """Give a session whose loop is held by a background task."""
+    """Yield a session whose loop is held by a background task."""
     held = anyio.Event()
     session = await stack.enter_async_context(
         pyrepl3.open_session(config=quick(), on_output=lambda _: held.set())

@@ -1,4 +1,4 @@
-"""Executions that stop since whoever waits for them does, or since their time is up."""
+"""Executions that are stopped because their caller stops waiting, or because their timeout passes."""
 
 import asyncio
 

@@ -30,7 +30,7 @@ async def taken(session: pyrepl3.Session, seconds: float = 0.2) -> Checkpointed:
 
 
 async def in_one_frame(session: pyrepl3.Session, saved: Checkpointed, seconds: float = 0.2) -> Restore:
-    """Give what puts a checkpoint back, in at most so many seconds."""
+    """Return what puts a checkpoint back, in at most so many seconds."""
     record = session._supervisor.record  # pyright: ignore[reportPrivateUsage]
     return Restore(
         checkpoint_id=saved.checkpoint_id,
@@ -243,14 +243,14 @@ async def test_a_checkpoint_that_ends_its_worker_is_tried_again_ever_more_rarely
         back = anyio.Event()
 
     async with pyrepl3.open_session(config=quick(), on_recovery=on_recovery) as session:
-        saver = session._checkpoints  # pyright: ignore[reportPrivateUsage]
+        scheduler = session._checkpoints  # pyright: ignore[reportPrivateUsage]
         with anyio.fail_after(3 * PATIENCE):
             await session.execute("x = 1")
             first = back
             await session.execute("import os\nclass Bad:\n    def __reduce__(self): os._exit(3)\nbad = Bad()")
             await first.wait()
             for cells in (2, 4):
-                assert saver._timer is saver._task is None  # pyright: ignore[reportPrivateUsage]
+                assert scheduler._timer is scheduler._task is None  # pyright: ignore[reportPrivateUsage]
                 following = back
                 for number in range(cells):
                     result = await session.execute("x")

@@ -62,7 +62,7 @@ def _cell(code: str) -> str:
 
 
 def tables() -> dict[str, list[Snippet]]:
-    """Give every row by its group."""
+    """Return every row by its group."""
     from tests.integration.snippets import async_, classes, errors, functions, history, language, library
 
     groups: dict[str, Any] = {

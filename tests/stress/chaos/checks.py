@@ -165,7 +165,7 @@ def check_calls_made(session_id: str, log: Path, undisturbed: Path) -> int:
     """Check that the outside was asked for all that an undisturbed run asks for, and for nothing else.
 
     A call that may not be repeated is missing where its program died before it was made, and after its
-    intent was recorded: nobody can know which. Give how many are.
+    intent was recorded: it cannot be known which. Return how many are missing.
     """
     asked, expected = (
         {line.key for line in read_log(path) if line.what in ("call", "ask")} for path in (log, undisturbed)

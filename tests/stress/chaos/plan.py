@@ -150,7 +150,7 @@ _kept['identity'] = [
 ]
 _kept
 """
-"""Gives the namespace: each name's type and digest, and whether two names for one object are that still."""
+"""Code whose value is the namespace: type and digest of each name, and whether two name one object still."""
 
 
 def kinds_of(seed: int, cells: int) -> list[Kind]:

@@ -232,7 +232,7 @@ class ClientSessions:
             )
         ]
         await asyncio.sleep(0)
-        life = worker.life
+        life = worker.process
         for chunk in case.chunks():
             life.send_bytes(chunk)
             if chance.random() < 0.3:

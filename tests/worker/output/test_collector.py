@@ -1,4 +1,4 @@
-"""The hub that collects what the code writes."""
+"""The collector of what the code writes."""
 
 import os
 import threading
@@ -31,8 +31,8 @@ class SlowWriter:
         self.sent.append(message.data)
 
 
-class NoClock:
-    """Never rings: the test is the alarm."""
+class NoTimers:
+    """Starts no timer: the test calls what a timer would."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -44,11 +44,11 @@ class NoClock:
 
 
 @contextmanager
-def hub_on(writer: SlowWriter, max_output_bytes: int | None = None) -> Generator[OutputCollector]:
+def collector_on(writer: SlowWriter, max_output_bytes: int | None = None) -> Generator[OutputCollector]:
     ends = os.pipe()
     with closing(open(ends[0], "rb")), closing(open(ends[1], "wb")):
         stdio: Any = SimpleNamespace(drained=None, captured=(ends[0], ends[0]))
-        clock: Any = NoClock()
+        clock: Any = NoTimers()
         slow: Any = writer
         yield OutputCollector(slow, stdio, clock, max_output_bytes)
 
@@ -57,44 +57,44 @@ def hub_on(writer: SlowWriter, max_output_bytes: int | None = None) -> Generator
 def test_what_another_thread_is_about_to_send_comes_before_what_follows(how: str) -> None:
     """Seen as a line that was printed just before the end of a cell and was not in its result."""
     writer = SlowWriter()
-    with hub_on(writer) as hub:
+    with collector_on(writer) as collector:
         execution = WorkerExecution("e", "")
-        hub.running = execution
-        hub.write("stdout", "no newline")
+        collector.running = execution
+        collector.write("stdout", "no newline")
 
         def follow() -> None:
             if how == "finish":
-                hub.finish_execution(execution)
+                collector.finish_execution(execution)
             else:
-                hub.flush()
+                collector.flush()
             writer.sent.append("what follows")
 
-        alarm, following = threading.Thread(target=hub.flush), threading.Thread(target=follow)
-        alarm.start()
+        timer, following = threading.Thread(target=collector.flush), threading.Thread(target=follow)
+        timer.start()
         assert writer.begun.wait(10)
         following.start()
         following.join(0.05)
         writer.go_on.set()
-        alarm.join(10)
+        timer.join(10)
         following.join(10)
     assert writer.sent == ["no newline", "what follows"]
 
 
-def test_a_finalizer_that_prints_in_the_middle_of_a_send_waits_for_nobody() -> None:
-    """The alarm's thread has the hub and wants the writer; this thread has the writer and prints."""
+def test_a_finalizer_that_prints_in_the_middle_of_a_send_does_not_wait() -> None:
+    """The timer's thread has the collector and wants the writer; this one has the writer and prints."""
     writer = SlowWriter()
-    with hub_on(writer) as hub:
-        hub.running = WorkerExecution("e", "")
-        hub.write("stdout", "no newline")
-        alarm = threading.Thread(target=hub.flush)
-        alarm.start()
+    with collector_on(writer) as collector:
+        collector.running = WorkerExecution("e", "")
+        collector.write("stdout", "no newline")
+        timer = threading.Thread(target=collector.flush)
+        timer.start()
         assert writer.begun.wait(10)
         with writer.lock:
-            hub.write("stderr", "from a finalizer")
-            hub.flush()
+            collector.write("stderr", "from a finalizer")
+            collector.flush()
         writer.go_on.set()
-        alarm.join(10)
-        hub.flush()
+        timer.join(10)
+        collector.flush()
     assert writer.sent == ["no newline", "from a finalizer"]
 
 
@@ -102,13 +102,13 @@ def test_a_finalizer_that_prints_in_the_middle_of_a_write_takes_nothing_apart() 
     """Seen as a text that came with the next cell: the other stream had its turn in between."""
     writer = SlowWriter()
     writer.go_on.set()
-    with hub_on(writer) as hub:
+    with collector_on(writer) as collector:
         execution = WorkerExecution("e", "")
-        hub.running = execution
-        clock: Any = hub._timers  # pyright: ignore[reportPrivateUsage] - stands where a collection may strike
-        clock.finalizers.append(lambda: hub.write("stderr", "from a finalizer"))
-        hub.write("stdout", "on")
-        hub.finish_execution(execution)
+        collector.running = execution
+        clock: Any = collector._timers  # pyright: ignore[reportPrivateUsage] - stands where a collection may strike
+        clock.finalizers.append(lambda: collector.write("stderr", "from a finalizer"))
+        collector.write("stdout", "on")
+        collector.finish_execution(execution)
     assert not clock.finalizers
     assert writer.sent == ["on", "from a finalizer"]
 
@@ -117,11 +117,11 @@ def test_a_limit_of_one_byte_is_kept_and_told() -> None:
     """Seen as a crash of the worker: there was no tail whose stream the marker could have."""
     writer = SlowWriter()
     writer.go_on.set()
-    with hub_on(writer, max_output_bytes=1) as hub:
+    with collector_on(writer, max_output_bytes=1) as collector:
         execution = WorkerExecution("e", "")
-        hub.running = execution
-        hub.write("stdout", "abc")
-        hub.finish_execution(execution)
+        collector.running = execution
+        collector.write("stdout", "abc")
+        collector.finish_execution(execution)
     assert writer.sent == ["a", "\n… 2 bytes of output cut (max_output_bytes=1) …\n"]
     assert execution.output_was_cut
 
@@ -129,13 +129,13 @@ def test_a_limit_of_one_byte_is_kept_and_told() -> None:
 def test_late_output_over_the_limit_is_cut_behind_what_still_fits() -> None:
     writer = SlowWriter()
     writer.go_on.set()
-    with hub_on(writer, max_output_bytes=20) as hub:
+    with collector_on(writer, max_output_bytes=20) as collector:
         execution = WorkerExecution("e", "")
-        hub.running = execution
-        hub.write("stdout", "12345")
-        hub.finish_execution(execution)
+        collector.running = execution
+        collector.write("stdout", "12345")
+        collector.finish_execution(execution)
         execution.where = "ended"
         for text in ("late 12345", "more"):
-            hub.write("stdout", text)
-            hub.flush()
+            collector.write("stdout", text)
+            collector.flush()
     assert writer.sent == ["12345", "late \n… more late output cut (max_output_bytes=20) …\n"]
