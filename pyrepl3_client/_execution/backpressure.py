@@ -131,8 +131,8 @@ def _drop(awaitable: Any) -> None:
         awaitable.cancel()
 
 
-_MOST_OPEN: Final = 4096
-_MOST_BYTES: Final = 64 * 1024 * 1024
+_MAX_OPEN_CALLS: Final = 4096
+_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class PendingCallLimit:
@@ -142,8 +142,8 @@ class PendingCallLimit:
         """Stop and restart the reading of messages by `flow_control()`, which is the present worker's."""
         self._open = 0
         self._bytes = 0
-        self._open_mark = WaterMark(_MOST_OPEN, _MOST_OPEN // 2, flow_control)
-        self._bytes_mark = WaterMark(_MOST_BYTES, _MOST_BYTES // 2, flow_control)
+        self._open_mark = WaterMark(_MAX_OPEN_CALLS, _MAX_OPEN_CALLS // 2, flow_control)
+        self._bytes_mark = WaterMark(_MAX_BYTES, _MAX_BYTES // 2, flow_control)
 
     def add(self, task: asyncio.Task[None], size: int) -> None:
         """Count a question of `size` bytes until its task is done."""

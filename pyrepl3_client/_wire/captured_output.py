@@ -11,7 +11,7 @@ from typing import Final
 from pyrepl3_client._launch.worker import PIPE_BYTES
 from pyrepl3_schemas.messages import StreamName
 
-_MOST_BYTES: Final = 256 * 1024
+_MAX_BYTES: Final = 256 * 1024
 _COUNT: Final = struct.Struct("i")
 _NO_COUNT: Final = bytes(_COUNT.size)
 
@@ -76,7 +76,7 @@ class CapturePipes:
                 continue
             if pipe.read >= end:
                 self._read(pipe, 1, chunks)
-            while pipe.read < end and self._read(pipe, min(end - pipe.read, _MOST_BYTES), chunks):
+            while pipe.read < end and self._read(pipe, min(end - pipe.read, _MAX_BYTES), chunks):
                 pass
         return chunks
 
@@ -90,7 +90,7 @@ class CapturePipes:
         for pipe in list(self._pipes):
             start = before.setdefault(pipe.stream, pipe.read)
             end = start + min(stdout if pipe.stream == "stdout" else stderr, PIPE_BYTES)
-            while pipe.read < end and self._read(pipe, min(end - pipe.read, _MOST_BYTES), chunks):
+            while pipe.read < end and self._read(pipe, min(end - pipe.read, _MAX_BYTES), chunks):
                 pass
         return chunks
 
@@ -103,7 +103,7 @@ class CapturePipes:
         if self._poller.poll(0):
             for pipe in list(self._pipes):
                 end = pipe.read + PIPE_BYTES
-                while pipe.read < end and self._read(pipe, min(end - pipe.read, _MOST_BYTES), chunks):
+                while pipe.read < end and self._read(pipe, min(end - pipe.read, _MAX_BYTES), chunks):
                     pass
         return chunks
 

@@ -55,9 +55,9 @@ _BULK_BYTES: Final = 256 * 1024
 """Measured: more is no faster, since the memory is not in the caches then."""
 _FEW_FRAMES: Final = 64
 """A full read of more frames than this is many small ones: more of those at once would hold the loop long."""
-_MOST_FORCED: Final = 512 * 1024 * 1024
+_MAX_FORCED_BYTES: Final = 512 * 1024 * 1024
 """Bytes that are read in a row while consumers have paused reading: they would have to keep them."""
-_MOST_UNREAD: Final = 1024 * 1024 * 1024
+_MAX_UNREAD_BYTES: Final = 1024 * 1024 * 1024
 """Bytes of answers that wait for a worker to read them."""
 _LAST_BYTES: Final = 2 * PIPE_BYTES
 """Most that is read of a dead worker's frames. Its pipe holds no more, unless another process writes."""
@@ -288,7 +288,7 @@ class Connection:
             ProtocolError: as `encode`.
         """
         waiting = self.writer.write_answer(self.encode(message))
-        if waiting > _MOST_UNREAD:
+        if waiting > _MAX_UNREAD_BYTES:
             self.kill(f"it asks and does not read: {waiting:,} bytes of answers wait for it")
 
     def wake(self) -> None:
@@ -394,7 +394,7 @@ class Connection:
 
     def _exceeds_forced_limit(self, size: int) -> bool:
         self._forced_bytes += size
-        if self._forced_bytes <= _MOST_FORCED:
+        if self._forced_bytes <= _MAX_FORCED_BYTES:
             return False
         self._on_error(
             ProtocolError(f"it sent {self._forced_bytes:,} bytes that nobody takes, and did not answer")

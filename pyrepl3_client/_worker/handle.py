@@ -35,7 +35,7 @@ _logger: Final = logging.getLogger("pyrepl3_client")
 _ANSWERS: Final[tuple[type[FromWorker], ...]] = (
     Pong, Stats, Completions, Inspection, Checkpointed, Restored,
 )  # fmt: skip
-_MOST_COMPLAINTS: Final = 20
+_MAX_SESSION_ERRORS: Final = 20
 """Errors of the worker that belong to no execution and no request. Each is a line in the log."""
 
 
@@ -229,6 +229,6 @@ class WorkerHandle:
             self._spawn_failure = truncated(message.message)
         elif not self.requests.reject(message.message):
             self._error_count += 1
-            if self._error_count > _MOST_COMPLAINTS:
+            if self._error_count > _MAX_SESSION_ERRORS:
                 raise ProtocolError(f"it complains without end, as of {truncated(message.message)}")
             _logger.warning("%s: %s", self._name("complains"), truncated(message.message))

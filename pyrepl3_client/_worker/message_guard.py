@@ -21,11 +21,11 @@ from pyrepl3_schemas.messages import Call, Display, Error, FromWorker, Input, Ou
 
 _REMEMBERED: Final = 64
 """Executions that have ended last, from which late messages may come."""
-_MOST_LATE: Final = 1000
+_MAX_LATE_MESSAGES: Final = 1000
 """Late messages between two ends of executions; more than a program has threads then are a violation."""
 _QUESTION_BYTES: Final = 512
 """What the record of one call or prompt takes, about, beside its id."""
-_MOST_QUESTION_BYTES: Final = 512 * 1024 * 1024
+_MAX_QUESTION_BYTES: Final = 512 * 1024 * 1024
 """What the records of one execution's calls and prompts may take: a million of them."""
 
 
@@ -106,8 +106,8 @@ class MessageGuard:
             self._count_late(execution_id, "asked as")
             return False
         prefix = f"{execution_id}:{name}:"
-        place = question_id[len(prefix) :]
-        numbers = place.isascii() and all(part.isdigit() for part in place.split("."))
+        path = question_id[len(prefix) :]
+        numbers = path.isascii() and all(part.isdigit() for part in path.split("."))
         if not (numbers and question_id.startswith(prefix)):
             raise ProtocolError(f"{quoted(question_id)} is no id of a call of {name!r} in {execution_id!r}")
         if question_id in self._asked:
@@ -115,7 +115,7 @@ class MessageGuard:
         self._asked.add(question_id)
         # In the record, in the set here, and in the tasks that answer: about four times.
         self._asked_bytes += _QUESTION_BYTES + 4 * len(question_id)
-        if self._asked_bytes > _MOST_QUESTION_BYTES:
+        if self._asked_bytes > _MAX_QUESTION_BYTES:
             count = len(self._asked)
             raise ProtocolError(f"it asked {count:,} times in execution {execution_id!r}: too much to record")
         return True
@@ -130,7 +130,7 @@ class MessageGuard:
         if execution_id not in self._recently_ended:
             raise self._violation(execution_id, what)
         self._late_count += 1
-        if self._late_count > _MOST_LATE:
+        if self._late_count > _MAX_LATE_MESSAGES:
             raise ProtocolError(f"it {what} execution {quoted(execution_id)} again and again after its end")
 
     def _violation(self, execution_id: str, what: str) -> ProtocolError:

@@ -95,13 +95,13 @@ class Requests:
         if not waiter.done():
             waiter.set_result(message)
 
-    def reject(self, complaint: str) -> bool:
+    def reject(self, error_text: str) -> bool:
         """Fail the request that a worker's error names; return whether there was one."""
         for kind, key in self._waiters:
-            if complaint.startswith(f"{key}: "):
+            if error_text.startswith(f"{key}: "):
                 waiter = self._take(kind, key)
                 if waiter is not None and not waiter.done():
-                    waiter.set_exception(ProtocolError(complaint))
+                    waiter.set_exception(ProtocolError(error_text))
                 return True
         return False
 

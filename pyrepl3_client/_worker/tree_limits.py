@@ -53,18 +53,18 @@ class TreeLimitMonitor:
     def _check(self) -> None:
         began = self._loop.time()
         self._checks += 1
-        use = self._tree.sample(full=self._checks % _WIDE == 0)
-        if self._cpu is not None and use.cpu_seconds > self._cpu:
-            used = f"{use.cpu_seconds:.1f} s of CPU time"
-            self._end(limit_reason("max_cpu_seconds", self._cpu, used, use.processes))
+        usage = self._tree.sample(full=self._checks % _WIDE == 0)
+        if self._cpu is not None and usage.cpu_seconds > self._cpu:
+            used = f"{usage.cpu_seconds:.1f} s of CPU time"
+            self._end(limit_reason("max_cpu_seconds", self._cpu, used, usage.processes))
             return
-        if self._memory is not None and use.memory > self._memory:
+        if self._memory is not None and usage.memory > self._memory:
             memory = self._tree.proportional_memory()
             if memory > self._memory:
                 used = f"{memory / 1e6:,.0f} MB of memory"
-                self._end(limit_reason("max_memory_bytes", self._memory, used, use.processes))
+                self._end(limit_reason("max_memory_bytes", self._memory, used, usage.processes))
                 return
-        if use.processes > 1 or self._busy():
+        if usage.processes > 1 or self._busy():
             self._pause = _BUSY_SECONDS
         else:
             self._pause = min(self._pause * 2, _IDLE_SECONDS)

@@ -44,7 +44,7 @@ class ScriptedWorker:
         """Every message from the client, of all incarnations."""
         self.wakeup_signals = 0
         """How many wake-up signals the client has sent."""
-        self.silent: set[type[ToWorker]] = set()
+        self.unanswered: set[type[ToWorker]] = set()
         """Types of messages that get no answer; `Hello` may be one."""
         self.ready = Ready(protocol=PROTOCOL, pid=os.getpid(), python="scripted", max_frame_bytes=2**26)
         """The answer to `hello`."""

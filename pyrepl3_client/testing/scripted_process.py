@@ -70,7 +70,7 @@ class ScriptedBehaviour(Protocol):
     """What decides how scripted processes answer: a `ScriptedWorker`. Its attributes hold the rest."""
 
     ready: Ready
-    silent: set[type[ToWorker]]
+    unanswered: set[type[ToWorker]]
     wakeup_signals: int
 
     def note(self, message: ToWorker) -> None:
@@ -370,7 +370,7 @@ class ScriptedProcess:
             return
         for message in self._decoder.feed(data):
             self._behaviour.note(message)
-            if type(message) not in self._behaviour.silent:
+            if type(message) not in self._behaviour.unanswered:
                 self._dispatch(message)
 
     def _dispatch(self, message: ToWorker) -> None:

@@ -46,7 +46,7 @@ async def test_late_calls_without_end_are_a_lie(session: pyrepl3.Session, tmp_pa
 async def test_too_many_calls_to_record_are_a_lie(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
-    monkeypatch.setattr("pyrepl3_client._worker.message_guard._MOST_QUESTION_BYTES", 1_000_000)
+    monkeypatch.setattr("pyrepl3_client._worker.message_guard._MAX_QUESTION_BYTES", 1_000_000)
 
     async def f() -> None:
         pass
@@ -66,7 +66,7 @@ async def test_too_many_calls_to_record_are_a_lie(
 async def test_unanswered_calls_pause_reading(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyrepl3_client._execution.backpressure._MOST_OPEN", 10)
+    monkeypatch.setattr("pyrepl3_client._execution.backpressure._MAX_OPEN_CALLS", 10)
     called = 0
     go_on, begun = asyncio.Event(), asyncio.Event()
 
@@ -109,7 +109,7 @@ async def test_events_without_an_iteration_are_bounded(session: pyrepl3.Session,
 async def test_answers_that_are_not_read_are_bounded(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyrepl3_client._wire.connection._MOST_UNREAD", 2_000_000)
+    monkeypatch.setattr("pyrepl3_client._wire.connection._MAX_UNREAD_BYTES", 2_000_000)
 
     async def f() -> bytes:
         return b"x" * 100_000
@@ -128,7 +128,7 @@ async def test_what_is_read_in_spite_of_a_hold_is_bounded(
     session: pyrepl3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it is being stopped a worker is read, whoever holds; it is not for it to use that."""
-    monkeypatch.setattr("pyrepl3_client._wire.connection._MOST_FORCED", 1_000_000)
+    monkeypatch.setattr("pyrepl3_client._wire.connection._MAX_FORCED_BYTES", 1_000_000)
     go_on = asyncio.Event()
     begun = asyncio.Event()
 

@@ -113,7 +113,7 @@ async def test_a_session_cancels_what_runs(worker: ScriptedWorker) -> None:
 
 async def test_a_queued_execution_is_not_worth_a_workers_death(worker: ScriptedWorker) -> None:
     """What runs is in a C call and hears nothing; cancelling what waits behind it must not kill it."""
-    worker.silent.add(Cancel)
+    worker.unanswered.add(Cancel)
     async with opened(worker, config=brief()) as session:
         running = session.start(SLEEP)
         queued = session.start(ONE, execution_id="queued")
@@ -121,7 +121,7 @@ async def test_a_queued_execution_is_not_worth_a_workers_death(worker: ScriptedW
         with pytest.raises(pyrepl3.ExecutionCancelled, match="before it began"):
             await queued.result()
         assert session.state is SessionState.READY
-        worker.silent.clear()
+        worker.unanswered.clear()
         # The worker, when it gets round to it, may still run the one that was given up.
         await running.cancel()
         assert (await session.execute(ONE)).value == 2
@@ -130,9 +130,9 @@ async def test_a_queued_execution_is_not_worth_a_workers_death(worker: ScriptedW
 async def test_one_that_was_given_up_and_then_runs_for_ever_is_stopped(worker: ScriptedWorker) -> None:
     async with opened(worker, config=brief()) as session:
         running, queued = session.start(SLEEP), session.start(STUBBORN)
-        worker.silent.add(Cancel)
+        worker.unanswered.add(Cancel)
         await queued.cancel()
-        worker.silent.clear()
+        worker.unanswered.clear()
         await running.cancel()
         waiting = session.start(ONE)
         with pytest.raises(pyrepl3.WorkerDied, match="did not stop"):
@@ -143,9 +143,9 @@ async def test_one_that_was_given_up_is_not_run_again_when_the_worker_dies(worke
     async with opened(worker, config=brief(), recovery="auto") as session:
         running, queued = session.start(SLEEP, execution_id="r"), session.start(ONE, execution_id="q")
         await worker.wait_for(Execute, 2)
-        worker.silent.add(Cancel)
+        worker.unanswered.add(Cancel)
         await queued.cancel()
-        worker.silent.clear()
+        worker.unanswered.clear()
         worker.process.exit(signal=9)
         await worker.wait_for(Execute, 3)
         await running.cancel()

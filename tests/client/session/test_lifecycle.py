@@ -59,7 +59,7 @@ async def test_a_cancelled_scope_of_anyio_closes_its_session(worker: ScriptedWor
 
 
 async def test_closing_goes_on_when_it_is_cancelled(worker: ScriptedWorker) -> None:
-    worker.silent.add(Shutdown)
+    worker.unanswered.add(Shutdown)
     async with opened(worker, config=brief()) as session:
         worker.process.ignores_eof = True
         closing = asyncio.create_task(session.close())
@@ -109,7 +109,7 @@ async def test_nothing_works_after_the_end_and_everything_says_so(worker: Script
 
 
 async def test_a_start_that_is_cancelled_leaves_no_worker(worker: ScriptedWorker) -> None:
-    worker.silent.add(Hello)
+    worker.unanswered.add(Hello)
     opening = asyncio.create_task(opened(worker).__aenter__())
     await worker.wait_for(Hello)
     opening.cancel()

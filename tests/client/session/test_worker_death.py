@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_everything_in_flight_is_told(worker: ScriptedWorker) -> None:
-    worker.silent.add(Ping)
+    worker.unanswered.add(Ping)
     async with opened(worker) as session:
         first, second = session.start(SLEEP, execution_id="a"), session.start(ONE, execution_id="b")
         await until_output(first)
@@ -138,7 +138,7 @@ async def test_a_restart_gives_a_fresh_worker_and_keeps_the_session(worker: Scri
 
 
 async def test_what_a_worker_says_of_abandoned_executions_is_no_breach(worker: ScriptedWorker) -> None:
-    worker.silent.add(Shutdown)
+    worker.unanswered.add(Shutdown)
     async with opened(worker) as session:
         running = session.start(SLEEP, execution_id="e")
         await until_output(running)
@@ -175,7 +175,7 @@ async def test_host_functions_see_the_first_context_after_a_restart_too(worker: 
 
 
 async def test_a_worker_that_does_not_end_by_itself_is_ended_for_a_restart(worker: ScriptedWorker) -> None:
-    worker.silent.add(Shutdown)
+    worker.unanswered.add(Shutdown)
     async with opened(worker, config=brief()) as session:
         running = session.start(STUBBORN)
         await until_output(running)
@@ -203,20 +203,20 @@ async def test_nothing_can_be_submitted_during_a_restart(worker: ScriptedWorker)
 
 async def test_a_restart_that_fails_leaves_a_dead_session_that_can_try_again(worker: ScriptedWorker) -> None:
     async with opened(worker, config=brief(spawn_timeout=0.05)) as session:
-        worker.silent.add(Hello)
+        worker.unanswered.add(Hello)
         with pytest.raises(pyrepl3.SpawnError, match=r"not ready within 0.05 seconds"):
             await session.restart()
         assert session.state is SessionState.DEAD
         with pytest.raises(pyrepl3.WorkerDied):
             await session.execute(ONE)
-        worker.silent.clear()
+        worker.unanswered.clear()
         await session.restart()
         assert (await session.execute(ONE)).value == 2
 
 
 async def test_a_cancelled_restart_leaves_a_dead_session(worker: ScriptedWorker) -> None:
     async with opened(worker) as session:
-        worker.silent.add(Hello)
+        worker.unanswered.add(Hello)
         restart = asyncio.create_task(session.restart())
         await worker.wait_for(Hello, 2)
         restart.cancel()
@@ -228,7 +228,7 @@ async def test_a_cancelled_restart_leaves_a_dead_session(worker: ScriptedWorker)
 
 async def test_a_session_can_be_closed_during_a_restart(worker: ScriptedWorker) -> None:
     async with opened(worker) as session:
-        worker.silent.add(Hello)
+        worker.unanswered.add(Hello)
         restart = asyncio.create_task(session.restart())
         await worker.wait_for(Hello, 2)
         await session.close()

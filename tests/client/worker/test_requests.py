@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_answers_in_another_order_reach_who_asked(worker: ScriptedWorker) -> None:
-    worker.silent |= {Ping, Complete}
+    worker.unanswered |= {Ping, Complete}
     async with opened(worker) as session:
         first, second = asyncio.create_task(session.ping()), asyncio.create_task(session.ping())
         last = await worker.wait_for(Ping, 2)
@@ -44,7 +44,7 @@ async def test_answers_in_another_order_reach_who_asked(worker: ScriptedWorker) 
 
 @pytest.mark.parametrize("what", ["ping", "stats", "variables", "complete", "inspect", "checkpoint"])
 async def test_a_worker_that_does_not_answer_is_said_not_to(worker: ScriptedWorker, what: str) -> None:
-    worker.silent |= {Ping, GetStats, Inspect, Complete, Checkpoint}
+    worker.unanswered |= {Ping, GetStats, Inspect, Complete, Checkpoint}
     asks = {
         "ping": lambda: session.ping(0.01),
         "stats": lambda: session.stats(timeout=0.01),
@@ -71,7 +71,7 @@ async def test_the_bell_is_rung_for_what_is_answered_while_code_runs(worker: Scr
 
 
 async def test_an_answer_that_is_no_longer_awaited_is_dropped(worker: ScriptedWorker) -> None:
-    worker.silent.add(Ping)
+    worker.unanswered.add(Ping)
     async with opened(worker) as session:
         with pytest.raises(TimeoutError):
             await session.ping(0.01)
@@ -88,7 +88,7 @@ async def test_cursors_stand_at_the_end_unless_told(worker: ScriptedWorker) -> N
 
 
 async def test_answers_are_given_as_they_are(worker: ScriptedWorker) -> None:
-    worker.silent |= {Inspect, Complete}
+    worker.unanswered |= {Inspect, Complete}
     variable = Variable("x", "int", "1")
     async with opened(worker) as session:
         variables = asyncio.create_task(session.variables())
@@ -104,7 +104,7 @@ async def test_answers_are_given_as_they_are(worker: ScriptedWorker) -> None:
 
 
 async def test_a_checkpoint_is_kept_and_only_what_is_new_is_sent(worker: ScriptedWorker) -> None:
-    worker.silent |= {Checkpoint, Restore}
+    worker.unanswered |= {Checkpoint, Restore}
     async with opened(worker) as session:
         first = asyncio.create_task(session.checkpoint("one"))
         assert (await worker.wait_for(Checkpoint)).known == []
@@ -122,7 +122,7 @@ async def test_a_checkpoint_is_kept_and_only_what_is_new_is_sent(worker: Scripte
 
 
 async def test_a_checkpoint_that_is_longer_than_a_frame_goes_in_parts(worker: ScriptedWorker) -> None:
-    worker.silent |= {Checkpoint}
+    worker.unanswered |= {Checkpoint}
     worker.ready = msgspec.structs.replace(worker.ready, max_frame_bytes=10_000)
     async with opened(worker) as session:
         taking = asyncio.create_task(session.checkpoint("big"))
@@ -159,7 +159,7 @@ async def test_checkpoints_have_names_of_their_own_by_default(worker: ScriptedWo
 
 
 async def test_a_question_that_the_worker_complains_about_fails(worker: ScriptedWorker) -> None:
-    worker.silent.add(Checkpoint)
+    worker.unanswered.add(Checkpoint)
     async with opened(worker) as session:
         taking = asyncio.create_task(session.checkpoint("big"))
         await worker.wait_for(Checkpoint)
@@ -190,7 +190,7 @@ async def test_a_place_that_is_none_is_refused(worker: ScriptedWorker, code: Any
 
 
 async def test_a_place_beyond_an_end_of_the_code_is_that_end(worker: ScriptedWorker) -> None:
-    worker.silent |= {Complete}
+    worker.unanswered |= {Complete}
     async with opened(worker) as session:
         for cursor in (-5, 10**30):
             asking = asyncio.create_task(session.complete("imp", cursor))

@@ -199,7 +199,7 @@ class ClientSessions:
             return 1
 
         # Its own answers would fall between two pieces of a frame, and be taken for a part of it.
-        worker.silent |= {Ping, Complete, Inspect, GetStats, Checkpoint}
+        worker.unanswered |= {Ping, Complete, Inspect, GetStats, Checkpoint}
         async with testing.open_session(
             worker,
             "fuzz",
@@ -241,7 +241,7 @@ class ClientSessions:
             asking.append(asyncio.ensure_future(executions[0].cancel()))
         _, broken = decode(False, case)
         # From here on it answers all, as also the next incarnation does that a session comes back in.
-        worker.silent.clear()
+        worker.unanswered.clear()
         if broken is None:
             asking.append(asyncio.ensure_future(session.ping(_WAIT)))
         elif "ended inside" in broken.reason:
