@@ -45,15 +45,22 @@ class WaterMark:
         self._flow_control = flow_control
         self._paused: FlowControl | None = None
 
-    def update(self, level: int) -> None:
-        """Stop or restart reading as the new level demands."""
+    def rise(self, level: int) -> None:
+        """Stop reading if the new level demands it: it has risen by what the present worker has sent."""
         if level > self._high:
             flow_control = self._flow_control()
             # Another one when another worker came meanwhile.
             if self._paused is not flow_control:
                 self._paused = flow_control
                 flow_control.pause_reading(self)
-        elif level <= self._low:
+
+    def fall(self, level: int) -> None:
+        """Restart reading if the new level, which has fallen, allows it.
+
+        It never stops reading: what is still too much may come from a worker that is gone, and the one
+        that takes its place could not even say that it is ready.
+        """
+        if level <= self._low:
             self.resume()
 
     def resume(self) -> None:
@@ -79,16 +86,21 @@ class OrderedDelivery:
         self.busy = False
         """Whether steps have to queue up: ask before calling one directly."""
 
-    def add(self, step: Step, size: int = MESSAGE_BYTES) -> None:
-        """Run a step when its turn comes; `size` is how many bytes it holds in memory."""
+    def add(self, step: Step, size: int = 0) -> None:
+        """Run a step when its turn comes.
+
+        `size` is how many bytes a message of the worker holds in memory; 0 is a step of the client's own,
+        for which no worker is made to wait.
+        """
         if not self.busy:
             awaitable = step()
             if awaitable is not None:
                 self.wait_for(awaitable)
             return
         self._steps.append((step, size))
-        self._bytes += size
-        self._mark.update(self._bytes)
+        if size:
+            self._bytes += size
+            self._mark.rise(self._bytes)
 
     def wait_for(self, awaitable: Awaitable[None]) -> None:
         """Let everything after this wait until `awaitable` is done. Not to be called while busy."""
@@ -118,7 +130,7 @@ class OrderedDelivery:
                     return
                 step, size = self._steps.popleft()
                 self._bytes -= size
-                self._mark.update(self._bytes)
+                self._mark.fall(self._bytes)
                 current = step()
         finally:
             self.busy = False
@@ -148,13 +160,13 @@ class PendingCallLimit:
     def add(self, task: asyncio.Task[None], size: int) -> None:
         """Count a question of `size` bytes until its task is done."""
         task.add_done_callback(partial(self._done, size))
-        self._change(1, size)
+        self._open += 1
+        self._bytes += size
+        self._open_mark.rise(self._open)
+        self._bytes_mark.rise(self._bytes)
 
     def _done(self, size: int, _: asyncio.Task[None]) -> None:
-        self._change(-1, -size)
-
-    def _change(self, count: int, size: int) -> None:
-        self._open += count
-        self._bytes += size
-        self._open_mark.update(self._open)
-        self._bytes_mark.update(self._bytes)
+        self._open -= 1
+        self._bytes -= size
+        self._open_mark.fall(self._open)
+        self._bytes_mark.fall(self._bytes)

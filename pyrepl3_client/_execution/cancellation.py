@@ -105,7 +105,8 @@ class CancellationLadder:
             self._actions.give_up(entry.execution, entry.reason)
             return
         entry.step += 1
-        if entry.step == 1:
+        if entry.step == 1 and not entry.execution.done:
+            # One that is over for its caller (its record failed under it) still has to free the worker.
             entry.execution.move(ExecutionState.CANCELLING)
         if entry.step <= 2:
             self._set_timer(entry)

@@ -50,7 +50,7 @@ class EventLog:
             if self.readers and self._binds:
                 if self._mark is None:
                     self._mark = WaterMark(HIGH_BYTES, LOW_BYTES, self._flow_control)
-                self._mark.update(self._size)
+                self._mark.rise(self._size)
             limit = HIGH_BYTES * (_HARD_FACTOR if self.readers else 1)
             while self._size > limit and len(self._events) > 1:
                 size = size_of(self._events.popleft())
@@ -68,8 +68,8 @@ class EventLog:
             return None
         event = self._events.popleft()
         self._size -= size_of(event)
-        if self._mark is not None and self._size <= LOW_BYTES:
-            self._mark.resume()
+        if self._mark is not None:
+            self._mark.fall(self._size)
         return event
 
     def unbind(self) -> None:

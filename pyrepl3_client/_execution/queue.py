@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.answering import AnsweringTasks
-from pyrepl3_client._execution.backpressure import FlowControl, OrderedDelivery
+from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, FlowControl, OrderedDelivery
 from pyrepl3_client._execution.call_log import CallLog
 from pyrepl3_client._execution.cancellation import (
     CancelActions,
@@ -418,7 +418,7 @@ class ExecutionQueue:
             execution.finish(message)
         elif self._delivery.busy:
             self.ending[execution_id] = final
-            self._delivery.add(partial(self._on_outcome, execution, message, final))
+            self._delivery.add(partial(self._on_outcome, execution, message, final), MESSAGE_BYTES)
         else:
             self._on_outcome(execution, message, final)
 

@@ -7,8 +7,13 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ExecutorConfig, SessionState
+from pyrepl3_client._execution.backpressure import FlowControl
+from pyrepl3_client._execution.cancellation import CancelActions, CancellationLadder
+from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._journal.protocol import Spec
 from pyrepl3_client.testing import Run, ScriptedWorker
-from pyrepl3_schemas.messages import Cancel, Execute
+from pyrepl3_schemas.lifecycle import ExecutionState
+from pyrepl3_schemas.messages import Cancel, CancelReason, Execute
 from tests.helpers.scripted_sessions import (
     ONE,
     SHORT,
@@ -244,3 +249,37 @@ async def test_a_backstop_is_forgotten_with_its_execution(worker: ScriptedWorker
         await asyncio.sleep(0.01 + 4 * SHORT)
         assert not cancels(worker)
         await running.cancel()
+
+
+class Queue:
+    """Owns executions, and has none that it could ask anything of."""
+
+    def flow_control(self) -> FlowControl:
+        raise AssertionError
+
+    def request_cancel(self, execution: ExecutionRecord, reason: CancelReason) -> None:
+        raise AssertionError
+
+
+async def test_one_that_is_over_for_its_caller_alone_is_stopped_at_its_deadline_too() -> None:
+    """A store may fail under an execution: its caller has the error, and its worker still runs the code."""
+    steps: list[str] = []
+    killed = asyncio.Event()
+
+    def kill(reason: str) -> None:
+        steps.append("kill")
+        killed.set()
+
+    record = ExecutionRecord(Queue(), "e", Spec("x"), SHORT, None, None, check=True, keep=False)
+    actions = CancelActions(
+        ask=lambda _, reason: steps.append(reason),
+        give_up=lambda _, reason: steps.append(f"give up: {reason}"),
+        kill=kill,
+        first=lambda: record,
+    )
+    ladder = CancellationLadder(actions, SHORT, SHORT)
+    record.move(ExecutionState.RUNNING)
+    ladder.start_timeout(record, SHORT)
+    record.mark_done()
+    await asyncio.wait_for(killed.wait(), 5)
+    assert steps == ["timeout", "timeout", "kill"]

@@ -1,6 +1,7 @@
 """Output handlers: who gets what, in which order, and what their failures do."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -183,3 +184,36 @@ async def test_an_asynchronous_handler_still_at_work_at_the_end_is_given_a_grace
     assert cancelled.is_set()
     with pytest.raises(pyrepl3.SessionClosed):
         await execution.result()
+
+
+async def test_output_that_a_dead_worker_has_left_does_not_stop_the_next_one(worker: ScriptedWorker) -> None:
+    """A cancel reads on in spite of a slow handler; when it ends in a kill, much is not handed over yet."""
+
+    @worker.script("prints on and on")
+    async def prints(run: Run) -> None:
+        for _ in range(40):
+            run.print("x" * MIB)
+        while not worker.process.ended:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    taken = 0
+    hurry = False
+
+    async def handler(output: Output) -> None:
+        nonlocal taken
+        taken += 1
+        if not hurry:
+            await asyncio.sleep(0.05)
+
+    config = brief(spawn_timeout=0.5, cancel_grace=0.2)
+    async with opened(worker, config=config, on_output=handler, recovery="auto") as session:
+        execution = session.start("prints on and on")
+        await worker.wait_for(Execute)
+        await execution.cancel()
+        await session.ping()
+        assert session.worker.incarnation == 2
+        assert taken < 30, "the handler has the rest yet to take"
+        hurry = True
+        with pytest.raises(pyrepl3.ExecutionCancelled):
+            await execution.result()
