@@ -27,7 +27,7 @@ from pyrepl3_worker.interrupts.signals import Interrupt
 _SHORT_SLEEP_SECONDS: Final = 0.002
 
 
-class CapabilityError(ExecutionError, RuntimeError):
+class HostFunctionError(ExecutionError, RuntimeError):
     """A host function raised an exception whose type does not exist here; a subclass has its name."""
 
 
@@ -60,7 +60,7 @@ class HostCaller:
         self._blocking_thread_id = blocking_thread_id
         self.running: WorkerExecution | None = None
         self._pending: dict[str, Answer] = {}
-        self._error_types: dict[str, type[CapabilityError]] = {}
+        self._error_types: dict[str, type[HostFunctionError]] = {}
         self._interrupt: Interrupt | None = None
         self._wake_blocking: Callable[[], bool] | None = None
         self._lock = threading.Lock()
@@ -282,7 +282,7 @@ class HostCaller:
             self._pending.pop(call_id).settle(error=ExecutionError("the execution is over"))
 
     def _make_exception(self, name: str, message: str) -> BaseException:
-        """Return a built-in exception by its name, else a CapabilityError's subclass of that name."""
+        """Return a built-in exception by its name, else a subclass of HostFunctionError of that name."""
         known = getattr(builtins, name, None)
         if isinstance(known, type) and issubclass(known, Exception):
             try:
@@ -291,7 +291,7 @@ class HostCaller:
                 pass  # UnicodeDecodeError and its like want more than a message
         made = self._error_types.get(name)
         if made is None:
-            made = self._error_types[name] = type(name, (CapabilityError,), {"__module__": "__main__"})
+            made = self._error_types[name] = type(name, (HostFunctionError,), {"__module__": "__main__"})
         return made(message)
 
 
