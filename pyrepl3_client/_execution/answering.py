@@ -20,7 +20,7 @@ class AnsweringTasks:
         on_failure: Callable[[str, StoreError], None],
         flow_control: Callable[[], FlowControl],
     ) -> None:
-        """Have no questions yet.
+        """Start without questions.
 
         Args:
             task_owner: owns the tasks.

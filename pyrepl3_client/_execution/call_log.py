@@ -61,7 +61,7 @@ class CallLog:
         diverged: Callable[[str, str], None],
         max_bytes: int,
     ) -> None:
-        """Have no questions yet.
+        """Start without questions.
 
         Args:
             record: what questions and answers are recorded in.

@@ -94,7 +94,7 @@ class ExecutionQueue:
         on_input: InputHandler | None,
         callbacks: SessionCallbacks,
     ) -> None:
-        """Have no executions yet.
+        """Start without executions.
 
         Raises:
             CapabilityError: a capability cannot be offered.

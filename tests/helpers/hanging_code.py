@@ -148,7 +148,7 @@ CASES = [
         code="import subprocess\nprint('ready')\nsubprocess.run(['sleep', '60'])",
     ),
 ]
-"""What the first wish stops, without more ado."""
+"""Code that the first cancel stops."""
 
 ASKING = [
     HangingCell(name="input", mode=BLOCKING, code="input('ready\\n')"),
@@ -237,7 +237,7 @@ STUBBORN = [
         code="def work():\n    while True: abs(0)\ndef retry():\n    while True:\n        try: return work()\n        except BaseException as e: last = e\nprint('ready')\nretry()",
     ),
 ]
-"""What the first wish does not stop; a second may, and at the latest the end of the process does."""
+"""Code that the first cancel does not stop; a second one may, and the end of the process does."""
 
 HANG = (
     "import ctypes\n"

@@ -28,7 +28,7 @@ class RemoteJournal:
     def __init__(
         self, connection: ResonateConnection, store: FencedStore, on_lost: Callable[[StoreError], None]
     ) -> None:
-        """Be the record of the session that `store` is of; the loop must be running."""
+        """Record the session of `store`; the loop must be running."""
         data = LargeValueStore(store)
         self._executions: Final = RemoteExecutionStore(store, data)
         self._calls: Final = RemoteCallStore(store, data, self._executions)
@@ -45,7 +45,7 @@ class RemoteJournal:
         ttl: float,
         wait: float,
     ) -> Self:
-        """Take the session over, and be its record.
+        """Take the session over, and return its record.
 
         Args:
             connection: a new one. Its network and sources are stopped with the journal, and also when this

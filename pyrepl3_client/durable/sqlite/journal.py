@@ -34,7 +34,7 @@ class SqliteJournal:
     def __init__(
         self, connection: SqliteConnection, lease_renewal: LeaseRenewal, on_lost: Callable[[StoreError], None]
     ) -> None:
-        """Be the record of the session whose lease `lease_renewal` holds; the loop must be running."""
+        """Record the session whose lease `lease_renewal` holds; the loop must be running."""
         self._lease: Final = lease_renewal.lease
         self._session_id: Final = lease_renewal.lease.session_id
         self._transactions: Final = SessionTransactions(connection, lease_renewal)
@@ -55,7 +55,7 @@ class SqliteJournal:
         ttl: float,
         wait: float,
     ) -> Self:
-        """Take the session over, and be its record.
+        """Take the session over, and return its record.
 
         Args:
             connection: opened for the session's group. It is closed with the journal, and also when this

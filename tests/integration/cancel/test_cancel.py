@@ -126,7 +126,7 @@ async def test_stubborn_code_out_of_time(session: pyrepl3.Session, busy: Hanging
     assert session.worker.incarnation == 1
 
 
-async def test_the_second_wish_need_not_wait() -> None:
+async def test_a_second_cancel_does_not_wait_for_the_grace() -> None:
     """With graces of a minute, it is the second interrupt that ends it."""
     config = pyrepl3.WorkerConfig(cancel_grace=60, kill_grace=60)
     async with pyrepl3.open_session(config=config) as patient, anyio.create_task_group() as group:
@@ -140,7 +140,7 @@ async def test_the_second_wish_need_not_wait() -> None:
 
 
 async def test_one_in_the_queue_ends_at_once_with_another_behind_it() -> None:
-    """With graces of a minute: its worker kept back the word of its end for the next one's."""
+    """With graces of a minute: its worker held back the message of its end until the next one's."""
     config = pyrepl3.WorkerConfig(cancel_grace=60, kill_grace=60)
     async with pyrepl3.open_session(config=config) as patient:
         first = patient.start("print('ready')\nimport asyncio\nawait asyncio.sleep(60)")
@@ -371,7 +371,7 @@ async def test_a_background_task_that_hogs_the_loop_cannot_keep_a_ping_away() ->
 
 
 async def test_cancelling_what_waits_for_a_background_task_that_hogs_the_loop() -> None:
-    """The wish reaches what holds the loop, at the latest when it is repeated; names stay."""
+    """The cancel reaches what holds the loop, at the latest when it is repeated; names stay."""
     async with AsyncExitStack() as stack:
         session = await hogged(stack)
         execution = session.start("await h")

@@ -64,7 +64,7 @@ LOSING = {
 async def test_code_that_goes_on_after_a_finalizer_was_stopped_is_stopped_too(
     place: str, before: str
 ) -> None:
-    """With graces of a minute: one wish is enough."""
+    """With graces of a minute: one cancel is enough."""
     config = pyrepl3.WorkerConfig(cancel_grace=60, kill_grace=60)
     async with pyrepl3.open_session(config=config) as patient:
         execution = patient.start(f"{before}{LOSING[place]}while True: abs(0)")

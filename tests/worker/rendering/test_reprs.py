@@ -1,4 +1,4 @@
-"""What a value shows of itself, whatever it is."""
+"""The reprs of values of every kind, also of those whose own `__repr__` misbehaves."""
 
 import asyncio
 import sys
