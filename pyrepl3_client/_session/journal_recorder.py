@@ -1,7 +1,7 @@
 """Records a session's executions in a store, each as a durable function that waits for its outcome."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
@@ -197,8 +197,13 @@ class JournalRecorder:
 
     # --- the session's end ---------------------------------------------------------------------------
 
-    def abandon_all(self) -> None:
+    def abandon_all(self, error: Callable[[], Exception]) -> None:
         """The session ends. See `Recorder`."""
+        for execution in self._in_flight.values():
+            if self._queue.find(execution.execution_id) is None:
+                # Its last message has come and is being recorded: nothing else can end its caller's wait.
+                execution.mark_done()
+                execution.fail(error())
         self._in_flight.clear()
         for task in list(self._tasks.values()):
             task.cancel()

@@ -1,6 +1,6 @@
 """Records a session's executions in this process's memory, without waiting for anything."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
@@ -117,7 +117,7 @@ class MemoryRecorder:
         self._in_flight.pop(execution.execution_id, None)
         self._queue.fail(execution, error)
 
-    def abandon_all(self) -> None:
+    def abandon_all(self, error: Callable[[], Exception]) -> None:
         """The session ends. See `Recorder`."""
         self._in_flight.clear()
 

@@ -283,7 +283,7 @@ class SessionSupervisor:
             self.recovery_task = None
         if self.state in (SessionState.STARTING, SessionState.READY):
             self._move(SessionState.DEAD)
-        self.recorder.abandon_all()
+        self.recorder.abandon_all(lambda: _fresh_copy(error))
         self._fail_in_flight(lambda _: _fresh_copy(error))
 
     def _on_record_failure(self, execution_id: str, error: StoreError) -> None:
@@ -484,8 +484,9 @@ class SessionSupervisor:
                 _logger.warning("session %r: its close counts as a death: %s", self.session_id, error)
         self._move(SessionState.CLOSING)
         self.checkpoints.stop()
-        self.recorder.abandon_all()
-        self._fail_in_flight(lambda _: SessionClosed(f"session {self.session_id!r} was closed"))
+        closed = f"session {self.session_id!r} was closed"
+        self.recorder.abandon_all(lambda: SessionClosed(closed))
+        self._fail_in_flight(lambda _: SessionClosed(closed))
         try:
             if self.worker is not None:
                 await self.worker.stop("the session was closed", grace)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import pyrepl3_client as pyrepl3
+from pyrepl3_schemas.messages import Result
 from tests.helpers.sqlite_store import as_unprivileged_user
 
 pytestmark = pytest.mark.anyio
@@ -335,3 +336,28 @@ async def test_a_failure_that_was_not_to_be_raised_is_not_when_the_execution_is_
         result = await session.execute(code, execution_id="one", check=False)
         assert result.error is not None
         assert result.error.message == "WHY? "
+
+
+async def test_a_close_ends_the_wait_for_an_outcome_that_is_being_recorded(tmp_path: Path) -> None:
+    """The worker has said how it ended, and another process keeps the file locked just then."""
+    path = tmp_path / "sessions.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    ended = asyncio.Event()
+
+    def lock(message: object) -> None:
+        if isinstance(message, Result):
+            other.execute("BEGIN IMMEDIATE")
+            ended.set()
+
+    async with pyrepl3.open_session("s", store=path, recovery="replay") as session:
+        session.interceptors.append(lock)
+        execution = session.start("1 + 1", execution_id="e")
+        await ended.wait()
+        closing = asyncio.create_task(session.close())
+        with pytest.raises(pyrepl3.SessionClosed):
+            await asyncio.wait_for(execution.result(), 10)
+        other.rollback()
+        other.close()
+        await closing
+    async with pyrepl3.open_session("s", store=path) as session:
+        assert (await session.execute("1 + 1", execution_id="e")).value == 2
