@@ -245,7 +245,7 @@ class AsyncExecutor:
             return
         self._record_mode(execution, cell.fixed_mode or cell.mode(self.namespace.namespace).value)
         if not cell.prepared:
-            prepare_cell(cell, self.namespace.namespace)
+            _prepare_cell(cell, self.namespace.namespace)
         if execution.store_history:
             self._cell_number = self.namespace.record_input(cell.source)
         timeout = self.config.max_execution_time if execution.timeout is None else execution.timeout
@@ -302,7 +302,7 @@ class AsyncExecutor:
         self.canceller.deliver_cancel()
         try:
             try:
-                value = await await_cell(cell, self.namespace.namespace)
+                value = await _await_cell(cell, self.namespace.namespace)
             finally:
                 remove_user_hooks()
             encoded = call_user_code(self._host.encode_value, execution, value)
@@ -339,7 +339,7 @@ class AsyncExecutor:
         """Run a cell and catch every exception, also an interrupt that is raised just outside of the code."""
         try:
             value, encoded = self._context.run(
-                run_and_encode, cell, self.namespace.namespace, self._host.encode_value, execution
+                _run_and_encode, cell, self.namespace.namespace, self._host.encode_value, execution
             )
         except BaseException as raised:
             return self._error_outcome(execution, raised, self._context.run, call_user_code)
@@ -469,7 +469,7 @@ _QUICK_SECONDS: Final = 0.0005
 """How long a cell may take, by its last run, to start while earlier results are held back."""
 
 
-def make_runner(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
+def _make_runner(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
     """Return a function that runs a cell's code in the namespace, as `exec` and `eval` would.
 
     A module's code may be a function's: its locals are then its globals. The function can be kept with
@@ -479,17 +479,17 @@ def make_runner(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
     return FunctionType(code, namespace)
 
 
-def prepare_cell(cell: CompiledCell, namespace: dict[str, Any]) -> None:
+def _prepare_cell(cell: CompiledCell, namespace: dict[str, Any]) -> None:
     """Make the functions that run a cell's code, before its first run."""
     if cell.body is not None:
-        cell.run_body = make_runner(cell.body, namespace)
+        cell.run_body = _make_runner(cell.body, namespace)
     if cell.last is not None:
-        cell.run_last = make_runner(cell.last, namespace)
+        cell.run_last = _make_runner(cell.last, namespace)
     cell.prepared = True
 
 
 @runs_user_code
-def run_and_encode(
+def _run_and_encode(
     cell: CompiledCell, namespace: dict[str, Any], encode: Callable[..., Any], execution: WorkerExecution
 ) -> Any:
     """Run code that is no coroutine; return its value, and what `encode` makes of it."""
@@ -512,7 +512,7 @@ def run_and_encode(
 
 
 @runs_user_code
-async def await_cell(cell: CompiledCell, namespace: dict[str, Any]) -> Any:
+async def _await_cell(cell: CompiledCell, namespace: dict[str, Any]) -> Any:
     """Run code of which a part is a coroutine, and return its value."""
     value = None
     install_user_hooks()

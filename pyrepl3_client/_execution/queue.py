@@ -125,8 +125,8 @@ class ExecutionQueue:
             CancelActions(
                 self._send_cancel,
                 self._give_up,
-                lambda reason: self._connection().kill(reason),
-                lambda: self.first,
+                self._kill_worker,
+                self._first_execution,
             ),
             config.cancel_grace,
             config.kill_grace,
@@ -345,6 +345,12 @@ class ExecutionQueue:
             connection.start_forced_reading()
         connection.send(Cancel(execution_id=execution.execution_id, reason=reason))
         connection.wake()
+
+    def _kill_worker(self, reason: str) -> None:
+        self._connection().kill(reason)
+
+    def _first_execution(self) -> ExecutionRecord | None:
+        return self.first
 
     def _give_up(self, execution: ExecutionRecord, reason: CancelReason) -> None:
         if not execution.done:

@@ -54,7 +54,7 @@ class CompiledCell(msgspec.Struct):
     run_body: Callable[[], Any] | None = None
     run_last: Callable[[], Any] | None = None
     prepared: bool = False
-    """Whether `run_body` and `run_last` are set for `body` and `last` (see `prepare_cell` in `executor`)."""
+    """Whether `run_body` and `run_last` are set for `body` and `last` (see `_prepare_cell` in `executor`)."""
     fixed_mode: str = ""
     """The name of its mode, if that depends only on the code; else empty."""
 
