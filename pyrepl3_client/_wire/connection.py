@@ -397,7 +397,7 @@ class Connection:
         if self._forced_bytes <= _MAX_FORCED_BYTES:
             return False
         self._on_error(
-            ProtocolError(f"it sent {self._forced_bytes:,} bytes that nobody takes, and did not answer")
+            ProtocolError(f"it sent {self._forced_bytes:,} bytes that are not taken, and did not answer")
         )
         return True
 

@@ -137,7 +137,7 @@ class FencedStore:
             return None
         if taken.task.state != "acquired":
             raise StoreError(
-                f"session {self.session_id!r} has ended: its promise {self.root!r} was settled by somebody; "
+                f"session {self.session_id!r} has ended: its promise {self.root!r} was settled from outside; "
                 "use another session id"
             )
         return taken.task.version

@@ -144,7 +144,7 @@ async def test_what_is_read_in_spite_of_a_hold_is_bounded(
         pid = lying_session.worker.pid
         execution = lying_session.start("write late without end")
         await begun.wait()
-        with pytest.raises(pyrepl3.WorkerDied, match=r"bytes that nobody takes, and did not answer"):
+        with pytest.raises(pyrepl3.WorkerDied, match=r"bytes that are not taken, and did not answer"):
             await lying_session.ping(timeout=60.0)
         go_on.set()
         with pytest.raises(pyrepl3.WorkerDied):

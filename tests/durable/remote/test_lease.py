@@ -258,7 +258,7 @@ async def test_a_session_that_was_ended_in_resonate_says_so() -> None:
     async with open_it():
         pass
     server.request(request("promise.settle", {"id": SESSION, "state": "resolved"}))
-    with pytest.raises(StoreError, match="has ended: its promise 'analysis-7' was settled by somebody"):
+    with pytest.raises(StoreError, match="has ended: its promise 'analysis-7' was settled from outside"):
         async with open_it():
             pass
 
