@@ -75,6 +75,10 @@ class WorkerProcess:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
+    def kill_outermost(self) -> None:
+        """Kill the process itself: what is in its PID namespace dies with it (PR_SET_PDEATHSIG)."""
+        self._send_signal(signal.SIGKILL)
+
     def reap(self) -> ExitStatus:
         """Collect the exit status. Kills what is left of the group first, while its number is still taken."""
         self.kill()

@@ -115,6 +115,13 @@ class Worker(Protocol):
         """Kill it and its process group at once. Idempotent; has no effect once it is reaped."""
         ...
 
+    def kill_outermost(self) -> None:
+        """Kill the process itself, by SIGKILL, where `kill` only asks it to end what is inside of it.
+
+        The kernel then ends what is inside. Idempotent; has no effect once it is reaped.
+        """
+        ...
+
     def reap(self) -> ExitStatus:
         """Collect its exit status. Allowed once `pipes.exit_fd` is readable."""
         ...

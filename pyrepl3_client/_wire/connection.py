@@ -62,6 +62,8 @@ _MAX_UNREAD_BYTES: Final = 1024 * 1024 * 1024
 _LAST_BYTES: Final = 2 * PIPE_BYTES
 """Most that is read of a dead worker's frames. Its pipe holds no more, unless another process writes."""
 _EXIT_AFTER_EOF_SECONDS: Final = 2.0
+_END_SECONDS: Final = 1.0
+"""Seconds that a killed worker has for its end, before its outermost process is killed itself."""
 _AFTER_CAPTURED: Final = frozenset({Input, Display})
 _TERMINAL: Final = (Result, Error)
 
@@ -238,6 +240,7 @@ class Connection:
         self._force_count = 0
         self._stderr = StderrTail(self._pipes.stderr)
         self._eof_timer: asyncio.TimerHandle | None = None
+        self._kill_timer: asyncio.TimerHandle | None = None
         self._reason = ""
         self._cause: BaseException | None = None
         self._add_reader(self._pipes.exit_fd, self._on_exit)
@@ -303,6 +306,13 @@ class Connection:
             self._reason = reason
             self._cause = cause
         self.worker.kill()
+        if self._kill_timer is None:
+            self._kill_timer = self._loop.call_later(_END_SECONDS, self._kill_outermost)
+
+    def _kill_outermost(self) -> None:
+        """End a worker that was killed and lives on: its owner does not wait for its keeper."""
+        _logger.warning("worker %d did not end when it was killed; its keeper is killed too", self.worker.pid)
+        self.worker.kill_outermost()
 
     # --- when to read --------------------------------------------------------------------------------
 
@@ -492,8 +502,9 @@ class Connection:
             self._loop.remove_reader(fd)
         self._stop_reading()
         self._reading = False
-        if self._eof_timer is not None:
-            self._eof_timer.cancel()
+        for timer in (self._eof_timer, self._kill_timer):
+            if timer is not None:
+                timer.cancel()
         self.writer.close_now()
         self._pipes.close()
         self.exited.set_result(

@@ -343,6 +343,10 @@ class ScriptedProcess:
         """End the process as by SIGKILL. Idempotent."""
         self.exit(signal=_SIGKILL)
 
+    def kill_outermost(self) -> None:
+        """End the process as by SIGKILL. Idempotent."""
+        self.kill()
+
     def reap(self) -> ExitStatus:
         """Return how the process ended."""
         assert self._exit_status is not None

@@ -139,9 +139,19 @@ def _run_keeper(init: int, worker: int) -> NoReturn:
                 # For whatever reason init ended, the kernel has killed and collected the worker before.
                 _exit_with_status(statuses.get(worker, signal.SIGKILL))
             if worker in statuses:
-                os.kill(init, signal.SIGKILL)
-                os.waitpid(init, 0)
+                _end_namespace(init)
                 _exit_with_status(signal.SIGKILL if told else statuses[worker])
+
+
+def _end_namespace(init: int) -> None:
+    """Kill init, and wait until the kernel has ended the whole namespace with it.
+
+    Init ends only when all others of the namespace have been waited for, by whoever is their parent. So all
+    children are waited for here, not init alone: one that is not expected would hold it up for ever.
+    """
+    os.kill(init, signal.SIGKILL)
+    while os.wait()[0] != init:
+        pass
 
 
 def _exit_with_status(status: int) -> NoReturn:

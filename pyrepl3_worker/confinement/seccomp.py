@@ -55,6 +55,8 @@ _SOCKET: Final = (41, 198)
 _SOCKETPAIR: Final = (53, 199)
 _IOCTL: Final = (16, 29)
 _NEW_NAMESPACES: Final = 0x7E020000
+_CLONE_PARENT: Final = 0x8000
+"""Makes a sibling of the caller: the keeper's child, where it could hold up the end of the worker."""
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_TYPE: Final = 0xF
@@ -145,7 +147,7 @@ def build_filter(column: int, families: Iterable[int], *, streams_only: bool) ->
 def _clone_block() -> FilterProgram:
     block = FilterProgram()
     block.load(_ARGUMENTS)
-    block.return_if(_JUMP_IF_ANY_BIT, _NEW_NAMESPACES, fail_with())
+    block.return_if(_JUMP_IF_ANY_BIT, _NEW_NAMESPACES | _CLONE_PARENT, fail_with())
     block.return_action(_ALLOW)
     return block
 

@@ -105,6 +105,7 @@ MOUNTS = [
 ]  # fmt: skip
 
 PROCESSES = [
+    Escape("a child of the keeper", "call(56, 220, 0x8000 | signal.SIGCHLD, 0, 0, 0, 0) or os._exit(0)"),
     Escape("the parent's environment", "open(f'/proc/{W[\"parent\"]}/environ').read()", GONE, control=True),
     Escape("the parent's memory", "open(f'/proc/{W[\"parent\"]}/mem', 'rb').read(1)", GONE),
     Escape("the parent's fds", "os.listdir(f'/proc/{W[\"parent\"]}/fd')", GONE, control=True),

@@ -161,6 +161,21 @@ async def test_nothing_outlives_the_worker(ending: str) -> None:
     assert [name for name, token in tokens.items() if processes_with(token)] == []
 
 
+@pytest.mark.parametrize("ending", ["close", "os._exit"])
+async def test_a_close_ends_whatever_holds_the_keeper_up(
+    ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = await pyrepl3.open_session(config=strict_config(), recovery="none").__aenter__()
+    keeper = session.worker.pid
+    os.kill(keeper, signal.SIGSTOP)
+    if ending == "os._exit":
+        session.start("import os; os._exit(0)")
+    with anyio.fail_after(20):
+        await session.close()
+    assert await ended(keeper)
+    assert "did not end when it was killed" in caplog.text
+
+
 async def test_the_parents_death_ends_it_all(world: OutsideWorld) -> None:
     """Whatever the code did about it."""
     token = f"97{os.getpid()}.5"

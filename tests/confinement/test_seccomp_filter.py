@@ -56,6 +56,7 @@ def test_calls_are_judged(column: int) -> None:
     assert judge(code, column, clone, 0x3D0F00) == "allow"  # a thread
     for namespace in (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000):
         assert judge(code, column, clone, 17 | namespace) == errno.EPERM
+    assert judge(code, column, clone, 17 | 0x8000) == errno.EPERM  # a child of the keeper's
     assert judge(code, column, clone3) == errno.ENOSYS
     assert judge(code, column, 471) == errno.ENOSYS
     assert judge(code, column, read | 0x40000000) == errno.ENOSYS
