@@ -125,6 +125,10 @@ class AsyncExecutor:
         """Identifier of the thread for blocking code, or None before it is started."""
         return self._blocking.ident
 
+    def call_in_context(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function in the context that cells run in, between executions; return its value."""
+        return self._context.run(function, *arguments)
+
     def analyze_execution_mode(self, code: str) -> ExecutionMode:
         """Return the mode in which `code` would run, given what the namespace holds now.
 

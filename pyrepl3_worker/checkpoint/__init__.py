@@ -11,6 +11,10 @@ reducers       how types of the standard library and NumPy views are pickled, wh
 scope          to whom a function or class belongs: to the session, to a module or to the worker
 grouping       which names have to be pickled together, because they share objects
 fingerprints   tells whether a constant or a function has changed, without pickling it
+process_state  saves and restores the process's state (cwd, environment, …) by savers; `register` adds one
+initial_state  what that state was when the session began
+interpreter_state, logging_state, library_state
+               the savers: for the interpreter and its library, for loggers, for NumPy, pandas, …
 time_budget    stops objects' own code (`__reduce__`, `__setstate__`) when it takes too long
 unsaveable     the reasons why an object cannot be saved, in words
 """

@@ -26,7 +26,15 @@ from pyrepl3_worker.checkpoint import manifest
 from pyrepl3_worker.checkpoint.fingerprints import fingerprint
 from pyrepl3_worker.checkpoint.grouping import Names
 from pyrepl3_worker.checkpoint.history import CellHistory
-from pyrepl3_worker.checkpoint.manifest import CHUNK_BYTES, BlobCollector, Manifest, NameGroup, SavedHistory
+from pyrepl3_worker.checkpoint.manifest import (
+    CHUNK_BYTES,
+    BlobCollector,
+    Manifest,
+    NameGroup,
+    SavedHistory,
+    SavedState,
+)
+from pyrepl3_worker.checkpoint.process_state import ProcessState, describe_state
 from pyrepl3_worker.checkpoint.restore import CheckpointReader
 from pyrepl3_worker.checkpoint.save import CheckpointWriter, PickledGroup, SlowObject
 from pyrepl3_worker.checkpoint.scope import is_provided_by_worker
@@ -61,6 +69,7 @@ class Checkpointer:
         *,
         history: CellHistory | None = None,
         budget: TimeBudget | None = None,
+        process_state: ProcessState | None = None,
     ) -> None:
         """Save and restore `namespace`, except for the `hidden` names, which belong to the session itself.
 
@@ -71,6 +80,7 @@ class Checkpointer:
                 without `data`, the client asks again. None puts everything into one answer.
             history: the history of cells, saved and restored with the namespace.
             budget: limits the time that objects' own code may take; None waits for it without limit.
+            process_state: the state of the process, saved and restored with the namespace.
         """
         self._namespace = namespace
         self._hidden = hidden | _ALWAYS_HIDDEN
@@ -78,6 +88,7 @@ class Checkpointer:
         self._chunk = CHUNK_BYTES if max_bytes is None else min(CHUNK_BYTES, max_bytes // 2)
         self._history = history
         self._budget = TimeBudget() if budget is None else budget
+        self._process_state = process_state
         self._slow_objects: dict[str, SlowObject] = {}
         self._last_groups: list[Names] = []
         """Groups of more than one name in the last checkpoint."""
@@ -114,6 +125,8 @@ class Checkpointer:
             hidden, results = history.hidden_names(hidden), history.results()
         self._budget.start(timeout)
         writer = CheckpointWriter(self._namespace, hidden, results, self._budget, self._slow_objects)
+        if self._process_state is not None:
+            writer.context.live_objects = self._process_state.live_names()
         collector = BlobCollector(known, self._chunk)
         try:
             saved = self._write_manifest(writer, collector)
@@ -169,6 +182,10 @@ class Checkpointer:
         groups.sort(key=rank)
         if self._history is not None:
             saved_history = self._history.save(writer.results, writer.result_aliases(), collector)
+        state: list[SavedState] = []
+        state_failures: dict[str, str] = {}
+        if self._process_state is not None:
+            state = self._process_state.save(collector, writer.context, state_failures)
         filenames = sorted({filename for group in groups for filename in group.sources})
         return Manifest(
             version=manifest.VERSION,
@@ -181,8 +198,9 @@ class Checkpointer:
                 for filename in filenames
                 if (lines := linecache.getlines(filename))
             },
-            unsaved=writer.unsaved(),
+            unsaved=[*writer.unsaved(), *describe_state(state_failures)],
             history=saved_history,
+            state=state,
         )
 
     def _split_into_parts(self, answer: Checkpointed) -> list[Checkpointed]:
@@ -235,10 +253,21 @@ class Checkpointer:
                 name for name, known in self._restored_classes.items() if self._namespace.get(name) is known
             )
         self._remove_unknown_names(saved, keep)
-        reader = CheckpointReader(self._namespace, saved, blobs, self._budget, keep)
+        state = self._process_state
+        reader = (
+            CheckpointReader(self._namespace, saved, blobs, self._budget, keep)
+            if state is None
+            else CheckpointReader(self._namespace, saved, blobs, self._budget, keep, state.live_object)
+        )
         self._budget.start(message.timeout)
+        state_failures: dict[str, str] = {}
         try:
+            if state is not None:
+                state.restore(saved.state, blobs, self._namespace, reader)
             reader.restore_all()
+            if state is not None:
+                # What the objects' imports have changed.
+                state_failures = state.restore(saved.state, blobs, self._namespace, reader)
         finally:
             self._budget.stop()
         names = (name for group in saved.groups for name in group.names)
@@ -247,6 +276,7 @@ class Checkpointer:
         }
         lost = [unsaved for unsaved in saved.unsaved if unsaved.name not in keep]
         lost += reader.not_restored()
+        lost += describe_state(state_failures)
         results = frozenset(() if saved.history is None else saved.history.results)
         if not message.history:
             lost = [unsaved for unsaved in lost if unsaved.name not in results]

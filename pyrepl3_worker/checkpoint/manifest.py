@@ -13,7 +13,7 @@ import msgspec
 
 from pyrepl3_schemas.messages import Unsaved
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Raised whenever a pickle could name a place in this package that has moved."""
 MAX_INLINE_BYTES: Final = 128
 """Data of at most so many bytes stands in the manifest itself: its digest would take as much room."""
@@ -40,6 +40,18 @@ class NameGroup(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True
     """The pickle's out-of-band buffers: the memory of large arrays."""
     sources: list[str] = []
     """Filenames of the cells that define its functions."""
+
+
+class SavedState(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """A part of the process's state."""
+
+    name: str
+    data: BlobRefs
+    """A pickle of plain data, or of what `register` was given and the value."""
+    buffers: list[BlobRefs] = []
+    """That pickle's out-of-band buffers."""
+    own: bool = False
+    """Whether the session's code has registered it."""
 
 
 class SavedHistory(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -74,6 +86,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Cells' source code by filename, for tracebacks."""
     unsaved: list[Unsaved] = []
     history: SavedHistory | None = None
+    state: list[SavedState] = []
+    """The process's state, where it is not as the session began."""
 
 
 def python_version() -> str:
@@ -85,6 +99,7 @@ def blob_digests(manifest: Manifest) -> list[str]:
     """Return the digests of all blobs that a restore needs, each once."""
     contents = [content for group in manifest.groups for content in (group.pickle, *group.buffers)]
     contents.extend(manifest.sources.values())
+    contents.extend(content for state in manifest.state for content in (state.data, *state.buffers))
     if manifest.history is not None:
         contents.extend(manifest.history.inputs)
     return list(dict.fromkeys(digest for content in contents for digest in content.chunks))

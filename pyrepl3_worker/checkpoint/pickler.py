@@ -201,6 +201,14 @@ class NamespacePickler(Pickler):
             return NotImplemented
         return reducers.reduce_array_view(value, base)
 
+    def reduce_live_object(self, value: object) -> Any:
+        """Save an object that each worker's thread has one of, as that one; any other as pickle does."""
+        name = self.context.live_objects.get(id(value))
+        if name is None:
+            return NotImplemented
+        self.saved_by_reference.add(id(value))
+        return name_reference(name)
+
     def reduce_module(self, value: ModuleType) -> ReduceValue:
         """Save a module by name."""
         return import_module, (import_name(value),)
@@ -259,6 +267,8 @@ def _find_reducer(kind: type[Any]) -> Reducer:
         return (lambda _, error: by_value.reduce_exception(error)) if plain and own else None
     if is_ndarray(kind):
         return NamespacePickler.reduce_array
+    if (kind.__module__, kind.__qualname__) == ("decimal", "Context"):
+        return NamespacePickler.reduce_live_object
     if reducers.overrides_item_methods(kind):
         return lambda _, value: reducers.reduce_container(value)
     return None if kind.__module__ in ("__main__", "builtins") else NamespacePickler.reduce_library_instance

@@ -1,7 +1,7 @@
 """Loads a checkpoint's groups back into a namespace."""
 
 import linecache
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -28,6 +28,7 @@ class CheckpointReader(Mapping[str, object]):
         blobs: Mapping[str, bytes],
         budget: TimeBudget,
         keep: Collection[str] = (),
+        live_object: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Prepare to fill `namespace`; nothing is restored yet.
 
@@ -37,6 +38,7 @@ class CheckpointReader(Mapping[str, object]):
             blobs: the blobs by their digests.
             budget: limits the time that objects' own code may take.
             keep: variables that are left as they are, whatever was saved for them.
+            live_object: returns what each worker has one of, by the name that stands for it in pickles.
         """
         history = saved.history
         self._result_names = frozenset(() if history is None else history.results)
@@ -48,6 +50,7 @@ class CheckpointReader(Mapping[str, object]):
         self._budget = budget
         self._modules: dict[str, object] = {}
         self._namespace = namespace
+        self._live_object = live_object
         self._manifest = saved
         self._blobs = blobs
         self._groups = {name: group for group in saved.groups for name in group.names}
@@ -173,6 +176,9 @@ class CheckpointReader(Mapping[str, object]):
             return self._values[name]
         if group is None and name in self._namespace:
             return self._namespace[name]  # a capability, for example
+        live = self._live_object(name)
+        if live is not None:
+            return live
         reason = self._failures.get(name, "this session does not have it")
         raise LookupError(f"it needs {name!r}: {reason}")
 

@@ -49,6 +49,8 @@ class PicklerContext:
         """By type, how its instances are saved; filled by the pickler."""
         self.viewed_arrays = _find_viewed_arrays(saved)
         """Ids of the NumPy arrays of which other arrays are saved as views."""
+        self.live_objects: dict[int, str] = {}
+        """Ids of objects that each worker has one of, and the names by which it finds its own."""
         self._foreign_globals: dict[int, dict[str, Any]] = {}
         self._module_constants: dict[type, dict[int, str]] = {}
         for name, value in saved.items():

@@ -94,6 +94,21 @@ class TimeBudget:
             exit_forked_child(None)
         return result
 
+    def run_untimed(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function that may take as long as it takes: an import, which must never be cut in two.
+
+        Raises:
+            BaseException: the function raised it.
+        """
+        before, self._deadline = self._deadline, None
+        started = monotonic()
+        try:
+            return call_user_code(function, *arguments)
+        finally:
+            taken = monotonic() - started
+            self._budget_end += taken
+            self._deadline = None if before is None else before + taken
+
     def overdue_error(self) -> BaseException | None:
         """Return the exception to raise in the running code, if its time is over; for the signal's handler.
 

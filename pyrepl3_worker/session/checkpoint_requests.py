@@ -1,9 +1,11 @@
 """Answers checkpoint and restore requests, whatever the code of the saved objects does."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Checkpoint, Error, FromWorker, Restore
+from pyrepl3_worker.checkpoint.initial_state import InitialState
 from pyrepl3_worker.execution.canceller import Canceller
 from pyrepl3_worker.interrupts.timers import TimerThread
 from pyrepl3_worker.isolation.builtins_guard import PristineBuiltins
@@ -28,8 +30,14 @@ class CheckpointRequests:
         repair: Repair,
         writer: FrameSender,
         max_bytes: int,
+        in_context: Callable[..., Any],
     ) -> None:
-        """Load nothing yet. `max_bytes` is the length of the longest frame."""
+        """Load nothing yet; read the state that the process begins with.
+
+        `max_bytes` is the length of the longest frame; `in_context` calls a function in the cells' context.
+        """
+        self._start = InitialState()
+        self._in_context = in_context
         self._namespace = namespace
         self._canceller = canceller
         self._timers = timers
@@ -71,6 +79,7 @@ class CheckpointRequests:
         # Not loaded before it is asked for: start-up stays lean.
         from pyrepl3_worker.checkpoint.checkpointer import Checkpointer
         from pyrepl3_worker.checkpoint.history import CellHistory
+        from pyrepl3_worker.checkpoint.process_state import ProcessState
         from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 
         budget = TimeBudget(self._timers, self._canceller.wakeup)
@@ -82,6 +91,7 @@ class CheckpointRequests:
             self._max_bytes,
             history=CellHistory(namespace),
             budget=budget,
+            process_state=ProcessState(self._start, budget, self._in_context),
         )
 
 

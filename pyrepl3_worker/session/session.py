@@ -120,6 +120,7 @@ class WorkerSession:
             self._repair,
             self._writer,
             config.max_frame_bytes,
+            self._executor.call_in_context,
         )
         self._queries = Queries(
             self._namespace, self._executor, self._output, self._writer, self._count_queued_executions
