@@ -2,6 +2,7 @@
 
     task_owner      every background task of a session has an owner, which awaits its end
     uncancellable   waits that go on when the waiting task is cancelled
+    carried_error   errors that would end a loop or a wait, in a form that does not
     thread_pool     threads for synchronous host functions and input handlers
     loop_thread     an event loop in a thread of its own, for `pyrepl3_client.sync`
 

@@ -6,9 +6,10 @@ in another (a notebook's cells, a test's fixture), which no cancel scope survive
 
 import asyncio
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from pyrepl3_client._concurrency.carried_error import carried
 from pyrepl3_client._concurrency.thread_pool import ThreadPool
 
 
@@ -22,6 +23,11 @@ class TaskOwner:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads = ThreadPool(f"pyrepl3-{name}")
         self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is being closed: its tasks are cancelled for that."""
+        return self._closed
 
     def start[T](self, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine as a task; up to its first wait it runs before this returns.
@@ -42,6 +48,35 @@ class TaskOwner:
         Cancelling the wait does not stop the function; its outcome is dropped then.
         """
         return await self._threads.run(name, function)
+
+    async def run_apart[T](self, name: str, awaitable: Awaitable[T]) -> T:
+        """Await something foreign in a task of its own; cancelling this cancels it, and waits for its end.
+
+        So what cancels that task (itself, a cancel scope that it has left open, a helper that knew it)
+        cancels nothing of ours: for the caller it is an error like any other.
+
+        Raises:
+            CancelledError: this wait was cancelled.
+            Exception: what the awaitable raised; a `CarriedError` for what is no `Exception`.
+        """
+        outcome: asyncio.Task[tuple[T | None, Exception | None]] = asyncio.Task(
+            _outcome_of(awaitable, name), loop=self.loop, name=name, eager_start=True
+        )
+        cancelled: asyncio.CancelledError | None = None
+        while not outcome.done():
+            try:
+                await asyncio.wait([outcome])
+            except asyncio.CancelledError as error:
+                cancelled = error
+                outcome.cancel(*error.args)
+        if outcome.cancelled():
+            if cancelled is not None:
+                raise cancelled
+            raise _cancelled_from_elsewhere(outcome, name)
+        value, failure = outcome.result()
+        if failure is not None:
+            raise failure
+        return value  # pyright: ignore[reportReturnType] - there is one when there is no error
 
     async def close(self, grace: float) -> None:
         """Cancel every task, wait for them and for the threads, at most `grace` seconds.
@@ -71,3 +106,22 @@ class TaskOwner:
                 ResourceWarning,
                 stacklevel=2,
             )
+
+
+async def _outcome_of[T](awaitable: Awaitable[T], name: str) -> tuple[T | None, Exception | None]:
+    try:
+        return await awaitable, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as raised:  # noqa: BLE001 - it is raised where this is waited for
+        return None, carried(raised, name)
+
+
+def _cancelled_from_elsewhere(task: asyncio.Task[Any], name: str) -> Exception:
+    try:
+        task.result()
+    except asyncio.CancelledError as error:
+        if not str(error):
+            error = asyncio.CancelledError(f"something on the host has cancelled {name}")
+        return carried(error, name)
+    raise AssertionError("it was cancelled")

@@ -12,28 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from pyrepl3_client._concurrency.carried_error import carried
+
 _MAX_THREADS: Final = 32
 _IDLE_SECONDS: Final = 0.2
 """How long a thread waits for more to do: long enough for code that calls in a loop."""
 
 type _Job = Callable[[], None]
-
-
-class CarriedError(Exception):
-    """Stands for what a function raised that is no `Exception`; its class has the name of what was raised."""
-
-
-def _wrap_base_exception(raised: BaseException) -> CarriedError:
-    """Return an error that a future can hold and a task can raise without harm.
-
-    A SystemExit, which is how every command line parser refuses an argument, would end the loop in
-    which the function is awaited; a CancelledError would pass for the end of the wait.
-    """
-    kind = type(raised)
-    made: type[CarriedError] = type(kind.__name__, (CarriedError,), {"__module__": kind.__module__})
-    error = made(*raised.args)
-    error.__cause__ = raised
-    return error
 
 
 class ThreadPool:
@@ -77,19 +62,17 @@ class ThreadPool:
             error: BaseException | None = None
             try:
                 value = context.run(function)
-            except StopIteration as stop:
-                # A future cannot hold it: it would end the coroutine that awaits the future.
-                error = RuntimeError(f"{name} raised StopIteration")
-                error.__cause__ = stop
-            except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001 - it is raised where the function is awaited
-                error = raised
-            except BaseException as raised:  # noqa: BLE001 - as above
-                error = _wrap_base_exception(raised)
+            except BaseException as raised:  # noqa: BLE001 - it is raised where the function is awaited
+                error = carried(raised, name)
             # Nothing waits for the outcome in a loop that was closed meanwhile.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(set_outcome, value, error)
 
-        self._submit(job)
+        try:
+            self._submit(job)
+        except BaseException:
+            del self._busy[ended]
+            raise
         return await done
 
     def _submit(self, job: _Job) -> None:
@@ -98,11 +81,26 @@ class ThreadPool:
             if self._idle:
                 self._idle -= 1
             elif len(self._threads) < _MAX_THREADS:
-                thread = threading.Thread(target=self._run_jobs, name=self._name, daemon=True)
-                self._threads.add(thread)
-                thread.start()
+                self._start_thread()
             else:
                 self._surplus += 1
+
+    def _start_thread(self) -> None:
+        """Start a thread for the job that was put last.
+
+        Raises:
+            RuntimeError: no thread can be started, and there is none that could take the job: it is dropped.
+        """
+        thread = threading.Thread(target=self._run_jobs, name=self._name, daemon=True)
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._threads.discard(thread)
+            if not self._threads:
+                self._jobs.get_nowait()
+                raise
+            self._surplus += 1
 
     def _run_jobs(self) -> None:
         while True:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import FlowControl, PendingCallLimit
-from pyrepl3_client._execution.call_log import CallLog, Question, Response
+from pyrepl3_client._execution.call_log import CallLog, Question, Response, question_id
 from pyrepl3_client._execution.event_log import size_of
 from pyrepl3_client.errors import StoreError
 
@@ -75,28 +75,44 @@ class AnsweringTasks:
     ) -> None:
         try:
             await self._call_log.answer(
-                question, lambda attempt: _ask(question, answer, failure, attempt), repeatable=repeatable
+                question, lambda attempt: self._ask(question, answer, failure, attempt), repeatable=repeatable
             )
         except StoreError as error:
             self._on_failure(question.execution_id, error)
-
-
-async def _ask[Q: Question](
-    question: Q,
-    answer: Callable[[Q, int], Awaitable[Response]],
-    failure: Callable[[Q, BaseException], Response],
-    attempt: int,
-) -> Response:
-    try:
-        return await answer(question, attempt)
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling() > 0:
+        except asyncio.CancelledError:
+            if not self._is_over(question):
+                self._on_failure(question.execution_id, _not_answered(question, "it was cancelled"))
             raise
-        # This task is not cancelled: what was asked had waited for something that was.
-        return failure(question, error)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a host function or handler raises is raised in the code
-        return failure(question, error)
+        except Exception as error:
+            self._on_failure(question.execution_id, _not_answered(question, repr(error)))
+            raise
+
+    async def _ask[Q: Question](
+        self,
+        question: Q,
+        answer: Callable[[Q, int], Awaitable[Response]],
+        failure: Callable[[Q, BaseException], Response],
+        attempt: int,
+    ) -> Response:
+        try:
+            return await answer(question, attempt)
+        except asyncio.CancelledError as error:
+            if self._is_over(question):
+                raise
+            # By something that cancels tasks which are not its own: the code waits all the same.
+            return failure(question, error)
+        except Exception as error:  # noqa: BLE001 - whatever a host function or handler raises is raised in the code
+            return failure(question, error)
+
+    def _is_over(self, question: Question) -> bool:
+        """Return whether nobody waits for the answer that the current task makes."""
+        return self._task_owner.closed or asyncio.current_task() not in self._tasks.get(
+            question.execution_id, ()
+        )
+
+
+def _not_answered(question: Question, why: str) -> StoreError:
+    return StoreError(f"{question_id(question)!r} could not be answered: {why}")
 
 
 def text_of(error: BaseException) -> str:
@@ -104,8 +120,8 @@ def text_of(error: BaseException) -> str:
     if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str):
         return error.args[0]  # its text is the key's repr, and the worker makes a KeyError of it again
     try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ is not worth losing the call for
+        return str.__str__(str(error))  # not an instance of a subclass, whose methods are its own
+    except BaseException:  # noqa: BLE001 - a broken __str__ is not worth losing the call for
         return f"<{type(error).__name__} whose text cannot be had>"
 
 

@@ -188,15 +188,14 @@ class HostCalls:
         return CallResponse(call_id=call.call_id, value=encode_value(value))
 
     async def _invoke(self, offer: _Offer, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        name = f"capability {offer.name!r}"
         if offer.is_async:
-            return await offer.call(*args, **kwargs)
-        value = await self._task_owner.run_in_thread(
-            f"capability {offer.name!r}", lambda: offer.call(*args, **kwargs)
-        )
+            return await self._task_owner.run_apart(name, offer.call(*args, **kwargs))
+        value = await self._task_owner.run_in_thread(name, lambda: offer.call(*args, **kwargs))
         if inspect.isawaitable(value):
             # A plain function that returns a coroutine, such as a lambda around one.
             awaitable: Awaitable[Any] = value
-            return await awaitable
+            return await self._task_owner.run_apart(name, awaitable)
         return value
 
 

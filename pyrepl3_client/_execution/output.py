@@ -1,9 +1,11 @@
 """The dispatcher of output: to its execution and to the handlers, in order and within its bound."""
 
+import threading
 from collections.abc import Awaitable
 from functools import partial
 from typing import Final
 
+from pyrepl3_client._concurrency.carried_error import carried
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, OrderedDelivery
 from pyrepl3_client._execution.event_log import size_of
@@ -29,12 +31,13 @@ class OutputDispatcher:
         """Hand over by `delivery`, to `on_output` too.
 
         Args:
-            task_owner: has the loop whose exception handler gets a failure outside any execution.
+            task_owner: runs what handlers return; its loop's exception handler gets a failure outside any
+                execution.
             delivery: keeps the order where a handler has to be awaited.
             on_output: the session's own handler.
             max_bytes: most bytes that one execution's output may take, captured output included.
         """
-        self._loop = task_owner.loop
+        self._task_owner = task_owner
         self._delivery = delivery
         self._on_output = on_output
         self._max_bytes = max_bytes
@@ -128,8 +131,15 @@ class OutputDispatcher:
                 continue
             try:
                 awaitable = handler(message)
-            except Exception as error:  # noqa: BLE001 - it is reported to the handler's owner
-                self._report_error(execution, error)
+            except BaseException as error:
+                self._report_error(execution, carried(error, "on_output"))
+                if (
+                    isinstance(error, KeyboardInterrupt | SystemExit)
+                    and threading.current_thread() is threading.main_thread()
+                ):
+                    # Perhaps Ctrl-C itself, and in any case for the program whose loop this is; in a thread
+                    # it would end a loop that others wait for.
+                    raise
             else:
                 if awaitable is not None:
                     waits.append(awaitable)
@@ -138,7 +148,7 @@ class OutputDispatcher:
     async def _await_handlers(self, execution: ExecutionRecord | None, waits: list[Awaitable[None]]) -> None:
         for awaitable in waits:
             try:
-                await awaitable
+                await self._task_owner.run_apart("on_output", awaitable)
             except Exception as error:  # noqa: BLE001 - it is reported to the handler's owner
                 self._report_error(execution, error)
 
@@ -147,6 +157,6 @@ class OutputDispatcher:
             error.add_note(f"raised by on_output while execution {execution.execution_id!r} ran")
             execution.set_callback_error(error)
         else:
-            self._loop.call_exception_handler(
+            self._task_owner.loop.call_exception_handler(
                 {"message": "on_output failed for output outside any execution", "exception": error}
             )

@@ -57,9 +57,11 @@ class Prompts:
             return InputResponse(input_id=message.input_id, eof=True)
         prompt = Prompt.of(message)
         if inspect.iscoroutinefunction(handler):
-            return _response(message, await handler(prompt))
+            return _response(message, await self._task_owner.run_apart("on_input", handler(prompt)))
         answer = await self._task_owner.run_in_thread("on_input", lambda: handler(prompt))
-        return _response(message, await answer if inspect.isawaitable(answer) else answer)
+        if inspect.isawaitable(answer):
+            answer = await self._task_owner.run_apart("on_input", answer)
+        return _response(message, answer)
 
 
 def _response(message: Input, answer: object) -> InputResponse:

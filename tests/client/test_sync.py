@@ -17,7 +17,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import Output, Result, sync
 from pyrepl3_client._concurrency.loop_thread import LoopThread
-from pyrepl3_client.testing import ScriptedWorker
+from pyrepl3_client.testing import Run, ScriptedWorker
 from pyrepl3_client.testing import open_session as open_scripted
 from pyrepl3_schemas.messages import Cancel, Execute
 from tests.helpers.scripted_sessions import ONE, SLEEP, SWALLOW
@@ -120,6 +120,21 @@ def test_a_handler_that_calls_its_session_is_told_why_it_cannot(worker: Scripted
         execution.cancel()
         with pytest.raises(RuntimeError, match="a handler cannot call its own session"):
             execution.result()
+
+
+def test_a_handler_that_would_end_the_program_fails_its_execution(worker: ScriptedWorker) -> None:
+    def leaves(output: pyrepl3.Output) -> None:
+        raise SystemExit("enough")
+
+    @worker.script("prints")
+    async def prints(run: Run) -> None:
+        run.print("text")
+
+    with opened(worker, on_output=leaves) as session:
+        with pytest.raises(Exception, match="enough") as failure:
+            session.execute("prints")
+        assert type(failure.value).__name__ == "SystemExit"
+        assert session.execute(ONE).value == 2
 
 
 def test_ctrl_c_cancels_the_execution_and_is_raised(worker: ScriptedWorker) -> None:

@@ -9,6 +9,7 @@ import math
 import threading
 from typing import Any
 
+import anyio
 import pytest
 
 import pyrepl3_client as pyrepl3
@@ -174,7 +175,170 @@ async def test_what_a_function_had_cancelled_is_told_like_any_error(
         async with opened(worker, capabilities={"f": capability(function, timeout=timeout)}) as session:
             told.append((await session.execute("what f raises")).value)
             assert (await session.execute(ONE)).value == 2
-    assert told == [["CancelledError", text] for text in ("not needed", "", "in a thread")]
+    nobody = "something on the host has cancelled capability 'f'"
+    assert told == [["CancelledError", text] for text in ("not needed", nobody, "in a thread")]
+
+
+class Abort(BaseException):
+    """As frameworks have for their own control flow."""
+
+
+async def raises_base() -> None:
+    raise Abort("stop")
+
+
+def raises_base_in_a_thread() -> None:
+    raise Abort("stop")
+
+
+def gives_what_raises_base() -> Any:
+    return raises_base()
+
+
+async def presses_ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+def presses_ctrl_c_in_a_thread() -> None:
+    raise KeyboardInterrupt
+
+
+async def closes_itself() -> None:
+    raise GeneratorExit("closed")
+
+
+async def has_no_next() -> None:
+    next(iter(()))
+
+
+async def cancels_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel("by itself")
+    await asyncio.Event().wait()
+
+
+async def cancelled_by_a_helper() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await asyncio.Event().wait()
+
+
+async def leaves_a_scope_open() -> None:
+    """As clients do that keep a connection for later calls: its group cancels in each turn of the loop."""
+    group = anyio.create_task_group()
+    await group.__aenter__()
+    group.cancel_scope.cancel()
+    await anyio.sleep_forever()
+
+
+async def cancels_all_tasks() -> None:
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        if task.get_name() == "capability 'f'":
+            task.cancel()
+    await asyncio.Event().wait()
+
+
+class Silent(BaseException):
+    def __str__(self) -> str:
+        raise Abort
+
+
+async def says_nothing() -> None:
+    raise Silent
+
+
+class Loud(Exception):  # noqa: N818 - its text is what is tested
+    def __str__(self) -> str:
+        raise Abort
+
+
+def says_nothing_either() -> None:
+    raise Loud
+
+
+@pytest.mark.parametrize(
+    ("function", "exception", "message"),
+    [
+        (raises_base, "Abort", "stop"),
+        (raises_base_in_a_thread, "Abort", "stop"),
+        (gives_what_raises_base, "Abort", "stop"),
+        (presses_ctrl_c, "KeyboardInterrupt", ""),
+        (presses_ctrl_c_in_a_thread, "KeyboardInterrupt", ""),
+        (closes_itself, "GeneratorExit", "closed"),
+        (has_no_next, "RuntimeError", "coroutine raised StopIteration"),
+        (cancels_itself, "CancelledError", "by itself"),
+        (cancelled_by_a_helper, "CancelledError", "something on the host has cancelled capability 'f'"),
+        (leaves_a_scope_open, "CancelledError", None),
+        (cancels_all_tasks, "CancelledError", None),
+        (says_nothing, "Silent", "<Silent whose text cannot be had>"),
+        (says_nothing_either, "Loud", "<Loud whose text cannot be had>"),
+    ],
+)
+@pytest.mark.parametrize("timeout", [None, 60])
+async def test_every_end_of_a_function_is_an_answer(
+    worker: ScriptedWorker, function: Any, exception: str, message: str | None, timeout: float | None
+) -> None:
+    async with opened(worker, capabilities={"f": capability(function, timeout=timeout)}) as session:
+        told = (await session.execute("what f raises")).value
+        assert (await session.execute(ONE)).value == 2
+    assert told == [exception, told[1] if message is None else message]
+
+
+async def test_a_function_that_survives_its_cancel_answers(worker: ScriptedWorker) -> None:
+    async def goes_on(*args: int, **kwargs: int) -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+        return "went on"
+
+    async with opened(worker, capabilities={"f": goes_on}) as session:
+        assert (await session.execute("calls f")).value == "went on"
+
+
+async def test_a_caller_that_is_cancelled_stays_cancelled_and_its_calls_with_it(
+    worker: ScriptedWorker,
+) -> None:
+    started, ended = asyncio.Event(), list[str]()
+
+    async def f(*args: int, **kwargs: int) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async with opened(worker, capabilities={"f": f}) as session:
+        caller = asyncio.ensure_future(session.execute("calls f"))
+        await started.wait()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert ended == ["cancelled"]
+        assert (await session.execute(ONE)).value == 2
+
+
+async def test_a_call_for_which_no_thread_can_be_started_is_an_error_and_never_made(
+    worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[int] = []
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with opened(worker, capabilities={"f": lambda: called.append(1)}) as session:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            told = (await session.execute("what f raises")).value
+        assert told == ["RuntimeError", "can't start new thread"]
+        assert (await session.execute("what f raises")).value is None
+    assert called == [1]
 
 
 async def test_a_thread_that_raises_stop_iteration_does_not_hang(worker: ScriptedWorker) -> None:

@@ -111,6 +111,25 @@ async def test_what_a_handler_raises_comes_out_of_the_result(
         assert (await session.execute(ONE)).value == 2
 
 
+async def test_a_handler_that_something_cancels_holds_nothing_up(worker: ScriptedWorker) -> None:
+    script_prints(worker, "a", "b")
+    heard: list[str] = []
+
+    async def cancels_itself(output: Output) -> None:
+        heard.append(output.data)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel("lost the connection")
+        await asyncio.Event().wait()
+
+    async with opened(worker) as session:
+        with pytest.raises(Exception, match="lost the connection") as failure:
+            await session.execute("prints", on_output=cancels_itself)
+        assert type(failure.value).__name__ == "CancelledError"
+        assert heard == ["a", "b"]
+        assert (await session.execute(ONE)).value == 2
+
+
 async def test_late_output_goes_to_the_session_alone(worker: ScriptedWorker) -> None:
     @worker.script("late")
     async def late(run: Run) -> None:

@@ -65,6 +65,45 @@ def store_of(kind: str, path: Path) -> str | None:
 
 
 @pytest.mark.parametrize("store", ["none", "memory", "sqlite"])
+async def test_however_a_host_function_ends_that_is_on_record_and_it_is_not_called_again(
+    tmp_path: Path, store: str
+) -> None:
+    called: list[str] = []
+
+    async def cancels_itself() -> None:
+        called.append("cancels_itself")
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel("lost the connection")
+        await asyncio.Event().wait()
+
+    def asks() -> None:
+        called.append("asks")
+        raise KeyboardInterrupt("at the prompt")
+
+    code = f"""
+import os
+told = []
+for f in (cancels_itself, asks):
+    try:
+        f()
+    except Exception as error:
+        told.append(f'{{type(error).__name__}}: {{error}}')
+if not os.path.exists({str(tmp_path / "flag")!r}):
+    open({str(tmp_path / "flag")!r}, 'w').close()
+    os.kill(os.getpid(), 9)
+told
+"""
+    async with pyrepl3.open_session(
+        "s", store=store_of(store, tmp_path), config=quick(), capabilities={"cancels_itself": cancels_itself, "asks": asks}
+    ) as session:  # fmt: skip
+        result = await session.execute(code)
+    assert result.value == ["CancelledError: lost the connection", "KeyboardInterrupt: at the prompt"]
+    assert result.attempts == 2
+    assert called == ["cancels_itself", "asks"]
+
+
+@pytest.mark.parametrize("store", ["none", "memory", "sqlite"])
 async def test_a_cell_whose_worker_dies_is_run_again_and_the_world_is_asked_once(
     world: World, tmp_path: Path, store: str
 ) -> None:
