@@ -53,7 +53,7 @@ class SandboxPolicy:
     work_bytes: int = DEFAULT_WORK_BYTES
     """Bytes that the work directory may hold, and as many that /dev/shm may hold; 256 MiB by default.
 
-    Both are in memory, and end with the worker. At least 64 KiB."""
+    Both are in memory. Checkpoints hold the work directory; /dev/shm ends with the worker. 64 KiB or more."""
 
     def __post_init__(self) -> None:
         """Validate the values and bring them into their normal form."""
@@ -132,6 +132,8 @@ def max_strict_processes(limits: ResourceLimits) -> int:
     return DEFAULT_MAX_PROCESSES if limits.max_processes is None else limits.max_processes
 
 
+OWN_DIRECTORY: Final = "own"
+"""The `cwd` of a session that has a work directory to itself."""
 _FIELD_TYPES: Final[dict[str, type]] = {
     "executor": ExecutorConfig,
     "python": str,
@@ -158,7 +160,11 @@ class WorkerConfig:
     python: str = sys.executable
     """Path of the interpreter; `pyrepl3_worker` has to be importable there. By default this program's."""
     cwd: str | None = None
-    """Directory in which the worker starts; None is the current directory of this program."""
+    """Directory in which the worker starts; None is the current directory of this program.
+
+    "own" is an empty one that belongs to the session alone: beside the store's file, or a temporary one. It
+    is state as the names are: checkpoints hold its files, a recovery puts them back, and a temporary one is
+    removed with the session. Any other directory is left alone. (A folder of that name is "./own".)"""
     env: Mapping[str, str] | None = None
     """Environment variables, on top of the inherited ones; None adds none.
 
@@ -219,6 +225,19 @@ class WorkerConfig:
         self._check_confinement()
         self._check_env()
 
+    @property
+    def has_own_directory(self) -> bool:
+        """Whether the session has a work directory to itself, which is saved and restored with its names."""
+        return self.cwd == OWN_DIRECTORY or self.confinement == "strict"
+
+    @property
+    def start_directory(self) -> str | None:
+        """The directory in which the worker's process starts; None is this program's.
+
+        The session's own is entered later: a pooled worker starts before it is known.
+        """
+        return None if self.cwd == OWN_DIRECTORY else self.cwd
+
     def _check_env(self) -> None:
         env: Any = self.env
         if env is not None and not isinstance(env, Mapping):
@@ -236,6 +255,11 @@ class WorkerConfig:
         if self.confinement != "strict" and self.sandbox != SandboxPolicy():
             raise ValueError(
                 f"sandbox is for confinement 'strict'; {self.confinement!r} would not keep to it"
+            )
+        if self.cwd == OWN_DIRECTORY and self.confinement == "strict" and not self.confinement_required:
+            raise ValueError(
+                "cwd='own' with confinement 'strict' wants confinement_required=True: a worker that is "
+                "confined less has no directory of its own"
             )
         if self.confinement == "none" and self.limits != ResourceLimits():
             raise ValueError(

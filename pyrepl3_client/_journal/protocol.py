@@ -166,6 +166,11 @@ class Journal(Record, Protocol):
         """What the bridge between its promises and the session has done."""
         ...
 
+    @property
+    def store_path(self) -> str | None:
+        """The file that it is in, on this machine; None if it is not in a file."""
+        ...
+
     async def execute(
         self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
     ) -> tuple[bytes, bool]:

@@ -58,10 +58,11 @@ class SpawnEnvironment:
         Raises:
             SpawnError: there is no such directory.
         """
+        path = config.start_directory or "."
         try:
-            directory = os.stat(config.cwd or ".")
+            directory = os.stat(path)
         except OSError as error:
-            raise SpawnError(f"no worker could be started in {config.cwd or '.'!r}: {error}") from error
+            raise SpawnError(f"no worker could be started in {path!r}: {error}") from error
         place = (directory.st_dev, directory.st_ino)
         return cls(config.python, config.warm, interpreter_environment(config), place)
 
@@ -227,7 +228,7 @@ def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
             stdout=subprocess.DEVNULL,
             stderr=stderr_write,
             start_new_session=True,
-            cwd=config.cwd,
+            cwd=config.start_directory,
             env=spawn_environment.environment,
         )
         return ForkServerProcess(process, control, spawn_environment, stderr)

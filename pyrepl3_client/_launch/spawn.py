@@ -147,7 +147,7 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
             stderr=stderr,
             pass_fds=captured,
             start_new_session=True,
-            cwd=config.cwd,
+            cwd=config.start_directory,
             env=interpreter_environment(config),
         )
         exit_fd = os.pidfd_open(process.pid)

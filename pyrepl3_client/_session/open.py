@@ -14,6 +14,7 @@ from pyrepl3_client._journal.protocol import Journal
 from pyrepl3_client._launch.shared_fork_server import SharedForkServer
 from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._session.options import Durability, OpenJournal, RecoveryHandler
+from pyrepl3_client._session.own_directory import OwnDirectory
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_client._session.session import Session
 from pyrepl3_client._session.supervisor import SessionSupervisor
@@ -166,8 +167,14 @@ async def _open_supervisor(
     if durability.open_journal is not None:
         check_capabilities(capabilities)  # a wrong one is named before the store is touched
         journal = await durability.open_journal(session_id, lease.on_lost)
+    try:
+        directory = OwnDirectory.make(config, session_id, None if journal is None else journal.store_path)
+    except StoreError:
+        if journal is not None:
+            await journal.close()
+        raise
     supervisor = SessionSupervisor(
-        session_id, config, launch, capabilities, on_output, on_input, durability, journal
+        session_id, config, launch, capabilities, on_output, on_input, durability, journal, directory
     )
     lease.relay_to(supervisor.on_lease_lost)
     await supervisor.start(began)

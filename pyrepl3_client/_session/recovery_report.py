@@ -44,6 +44,11 @@ class Recovery(msgspec.Struct, frozen=True):
     """Names that no checkpoint could hold, each with the id of the execution that has made it again. What
     later ones had done to them is gone."""
 
+    @property
+    def tells_something(self) -> bool:
+        """Whether the session's user should hear of it: something has died, or is not what it was."""
+        return bool(self.cause is not None or self.lost or self.skipped or self.remade)
+
     def __str__(self) -> str:
         """Return the report in a few lines, for the session's user to read."""
         what = "the session was opened again from its record" if self.cause is None else str(self.cause)

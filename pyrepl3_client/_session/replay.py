@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -34,8 +35,20 @@ class Replay:
         policy: RecoveryPolicy,
         max_attempts: int,
         diverged: dict[str, str],
+        clear_directory: Callable[[], Awaitable[None]],
     ) -> None:
-        """Prepare; `diverged` is filled, while cells run again, with those that asked for something else."""
+        """Prepare.
+
+        Args:
+            queue: sends the cells that run again.
+            record: what is on record.
+            checkpoints: restores a checkpoint.
+            policy: what is run again.
+            max_attempts: how many workers one cell may cost.
+            diverged: filled, while cells run again, with those that asked for something else.
+            clear_directory: empties the session's own directory, where no checkpoint says what was in it.
+        """
+        self._clear_directory = clear_directory
         self._queue = queue
         self._record = record
         self._checkpoints = checkpoints
@@ -80,6 +93,8 @@ class Replay:
         checkpoint, entries = await self._plan()
         if checkpoint is not None and checkpoint.manifest:
             await self._restore(worker, checkpoint)
+        else:
+            await self._clear_directory()
         for entry in entries:
             await self._run_again(entry)
         self._running_id = ""

@@ -9,7 +9,6 @@ from typing import Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
-from pyrepl3_client._execution.cancellation import cancelled_error
 from pyrepl3_client._execution.queue import Capabilities, ExecutionQueue, Interrupted, SessionCallbacks
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
 from pyrepl3_client._journal.memory import MemoryJournal
@@ -19,32 +18,27 @@ from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._session import death_policy
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.death_policy import (
-    Backoff,
     DeathPolicy,
-    InterruptedFate,
     SessionFate,
-    interrupted_fates,
 )
 from pyrepl3_client._session.journal_recorder import JournalRecorder
 from pyrepl3_client._session.memory_recorder import MemoryRecorder
 from pyrepl3_client._session.options import Durability
+from pyrepl3_client._session.own_directory import OwnDirectory
 from pyrepl3_client._session.recorder import OutcomeDelivery, Recorder
+from pyrepl3_client._session.recovery import ExecutionTroubles, RecoveryRunner
 from pyrepl3_client._session.recovery_report import Recovery
-from pyrepl3_client._session.replay import Replay
-from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client._worker.tree_limits import watch_tree
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import (
     DeathCertificate,
-    ProtocolError,
     PyRepl3Error,
     SessionClosed,
     SpawnError,
     StoreError,
     WorkerDied,
-    WorkerUnresponsive,
     make_worker_died,
 )
 from pyrepl3_schemas.constants import PROTOCOL
@@ -53,7 +47,6 @@ from pyrepl3_schemas.messages import Error as ErrorMessage
 from pyrepl3_schemas.messages import Hello, Result
 
 _logger: Final = logging.getLogger("pyrepl3_client")
-_STOP_KILLED: Final = "it did not stop, so its worker was ended; the namespace is as it was before it began"
 
 type _MakeRecorder = Callable[[ExecutionQueue, CheckpointScheduler, OutcomeDelivery], Recorder]
 
@@ -71,6 +64,7 @@ class SessionSupervisor:
         on_input: InputHandler | None,
         durability: Durability,
         journal: Journal | None,
+        own_directory: OwnDirectory | None,
     ) -> None:
         """Record in `journal`, or in memory. There is no worker yet: see `open_supervisor`.
 
@@ -87,6 +81,7 @@ class SessionSupervisor:
         self._config = config
         self._launch = launch
         self._durability = durability
+        self._own_directory = own_directory
         self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
         self._task_owner = TaskOwner(session_id)
@@ -129,7 +124,18 @@ class SessionSupervisor:
         self._workers_started = 0
         self._restarting = asyncio.Lock()
         self._policy = DeathPolicy(durability.recovery, durability.max_attempts)
-        self._backoff = Backoff()
+        self._recovery = RecoveryRunner(
+            session_id,
+            self.queue,
+            self.checkpoints,
+            self.recorder,
+            record,
+            durability,
+            self._policy,
+            ExecutionTroubles(self._diverged, self._unrecorded),
+            self._start_worker,
+            self._clear_own_directory,
+        )
         self._why_dead: Exception | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -168,20 +174,22 @@ class SessionSupervisor:
 
     async def _resume_from_record(self, opening_began: float) -> None:
         if self._durability.recovery == "none":
+            await self._clear_own_directory()
             self._become_ready()
             return
         history = await self.record.load()
         unfinished = [entry for entry in history.entries if entry.status == "started"]
         if history.checkpoint is not None or len(unfinished) < len(history.entries):
             self.queue.suspend()
-            await self._recover_into(None, opening_began, fresh=True)
+            await self._refill(None, opening_began, self.require_worker())
         else:
+            await self._clear_own_directory()
             self._become_ready()
         await self.recorder.resume(unfinished)
 
     # --- workers -------------------------------------------------------------------------------------
 
-    async def _start_worker(self) -> None:
+    async def _start_worker(self) -> WorkerHandle:
         """Start a worker, and wait until it is ready; its namespace is empty."""
         self._workers_started += 1
         hello = Hello(
@@ -190,6 +198,7 @@ class SessionSupervisor:
             incarnation=self._workers_started,
             config=self._config.executor,
             capabilities=self.queue.calls.specs,
+            work_directory="" if self._own_directory is None else self._own_directory.prepare(),
         )
         try:
             while not await self._launch_worker(hello):
@@ -199,6 +208,7 @@ class SessionSupervisor:
                 self._start_failed()
             raise
         self._require_starting()
+        return self.require_worker()
 
     async def _launch_worker(self, hello: Hello) -> bool:
         """Launch one worker; return whether it got ready.
@@ -228,6 +238,11 @@ class SessionSupervisor:
             raise
         watch_tree(worker.connection, self._config, self.queue.busy)
         return True
+
+    async def _clear_own_directory(self) -> None:
+        """Let a session that begins with an empty namespace begin with an empty directory too."""
+        if self._own_directory is not None:
+            await self._task_owner.run_in_thread("clear", self._own_directory.clear)
 
     def _become_ready(self) -> None:
         self._require_starting()
@@ -306,8 +321,8 @@ class SessionSupervisor:
     async def _recover(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
         started = self._loop.time()
         try:
-            await self._handle_interrupted(certificate, interrupted)
-            await self._recover_into(certificate, started)
+            await self._recovery.settle_interrupted(certificate, interrupted)
+            await self._refill(certificate, started, None)
         except (SpawnError, StoreError) as error:
             _logger.error(  # noqa: TRY400 - the error says it all
                 "session %r could not come back: %s", self.session_id, error
@@ -323,101 +338,18 @@ class SessionSupervisor:
                 {"message": "a session could not come back", "exception": task.exception(), "task": task}
             )
 
-    async def _handle_interrupted(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
-        """Do with the interrupted executions what the policy decides: end them, or have them run again."""
-        first = interrupted.first
-        fates = interrupted_fates(
-            None if first is None else first.execution_id,
-            [execution.execution_id for execution, _ in interrupted.stopped],
-            self._unrecorded,
-        )
-        for execution, reason in interrupted.stopped:
-            why = "timeout" if reason == "timeout" else "cancelled"
-            self.queue.end(execution, cancelled_error(execution.execution_id, why, _STOP_KILLED))
-        if first is None:
-            return
-        match fates[first.execution_id]:
-            case InterruptedFate.END_STOPPED:
-                pass  # above
-            case InterruptedFate.END_UNRECORDED:
-                self.recorder.abandon(first, self._unrecorded.pop(first.execution_id))
-            case InterruptedFate.COUNT_DEATH:
-                deaths = await self.record.add_death(first.execution_id)
-                if self._policy.may_run_again(certificate, deaths):
-                    first.attempts = deaths + 1
-                else:
-                    what = f"worker {certificate.pid} of session {self.session_id!r} died"
-                    self.recorder.reject(first, Rejected("worker_died", what, certificate, deaths))
-
-    async def _recover_into(
-        self, certificate: DeathCertificate | None, started: float, *, fresh: bool = False
+    async def _refill(
+        self, certificate: DeathCertificate | None, began: float, worker: WorkerHandle | None
     ) -> None:
-        """Fill a new worker (`fresh`: the one that is there) until one holds, and go on in it."""
-        replay = Replay(
-            self.queue,
-            self.record,
-            self.checkpoints,
-            self._durability.recovery,
-            self._durability.max_attempts,
-            self._diverged,
-        )
-        failed_spawns = 0
-        while True:
-            if not fresh:
-                await asyncio.sleep(self._backoff.next(self._loop.time()))
-                try:
-                    await self._start_worker()
-                except SpawnError:
-                    failed_spawns += 1
-                    if failed_spawns == death_policy.MAX_SPAWN_FAILURES:
-                        raise
-                    continue
-            fresh = False
-            worker = self.require_worker()
-            try:
-                await replay.run(worker)
-            except (WorkerDied, WorkerUnresponsive, ProtocolError) as error:
-                # It died under it, is stuck, or could not bring back what it was given: another one may.
-                await worker.kill(f"it did not bring the namespace back: {truncated(str(error))}")
-                replay.count_failure()
-                continue
-            break
+        """Bring the namespace back, in `worker` or a new one, take executions again, and report."""
+        report = await self._recovery.refill(certificate, began, worker)
         self._require_starting()
-        self._report_recovery(certificate, worker, replay, self._loop.time() - started)
-
-    def _report_recovery(
-        self, certificate: DeathCertificate | None, worker: WorkerHandle, replay: Replay, seconds: float
-    ) -> None:
-        """The namespace is back in `worker`: take executions again, and tell what was brought back."""
-        report = Recovery(
-            cause=certificate,
-            incarnation=worker.number,
-            restored_from=replay.restored_from,
-            replayed=tuple(replay.replayed),
-            lost=tuple(replay.lost.values()),
-            skipped=replay.skipped,
-            remade=tuple(replay.remade.items()),
-            seconds=seconds,
-        )
         self.recoveries.append(report)
-        if certificate is not None or report.lost or report.skipped or report.remade:
+        if report.tells_something:
             self._notices.append(str(report))
-        if replay.replayed:
-            self.checkpoints.note_replay()
         self._become_ready()
         # A task of its own: the handler may ask the session something, which has come back by now.
-        self._task_owner.start(self._call_recovery_handler(report), "on_recovery")
-
-    async def _call_recovery_handler(self, report: Recovery) -> None:
-        handler = self._durability.on_recovery
-        if handler is None:
-            return
-        try:
-            awaitable = handler(report)
-            if awaitable is not None:
-                await awaitable
-        except Exception as error:  # noqa: BLE001 - it is reported to the loop, the session goes on
-            self._loop.call_exception_handler({"message": "on_recovery failed", "exception": error})
+        self._task_owner.start(self._recovery.call_handler(report), "on_recovery")
 
     # --- restarting ----------------------------------------------------------------------------------
 
@@ -445,6 +377,7 @@ class SessionSupervisor:
             except StoreError as error:
                 self._mark_dead(error)
                 raise
+            await self._clear_own_directory()
             await self._start_worker()
             self._become_ready()
 
@@ -491,6 +424,8 @@ class SessionSupervisor:
             if self.worker is not None:
                 await self.worker.stop("the session was closed", grace)
             await self.queue.close(grace)
+            if self._own_directory is not None:
+                await self._task_owner.run_in_thread("remove", self._own_directory.remove)
             await self._task_owner.close(grace)
         finally:
             try:

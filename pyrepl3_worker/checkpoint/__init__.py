@@ -5,6 +5,7 @@ save           `CheckpointWriter`: pickles a namespace, in groups of names that 
 restore        `CheckpointReader`: loads the groups back into a namespace
 manifest       what a checkpoint consists of: the manifest, its version, and blobs by their digests
 history        saves and restores `In`, `Out` and the numbering of cells
+work_directory saves and restores the files of a session that has a directory to itself
 pickler        the pickler and unpickler: the session's definitions by value, libraries' by reference
 by_value       how functions, classes and exceptions of cells are pickled and made again
 reducers       how types of the standard library and NumPy views are pickled, where pickle would fail

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from pyrepl3_schemas.errors import LocalProtocolError
-from pyrepl3_schemas.messages import Checkpointed, Restore, Restored
+from pyrepl3_schemas.messages import Checkpointed, Restore, Restored, Unsaved
 from pyrepl3_worker.checkpoint import manifest
 from pyrepl3_worker.checkpoint.fingerprints import fingerprint
 from pyrepl3_worker.checkpoint.grouping import Names
@@ -39,6 +39,7 @@ from pyrepl3_worker.checkpoint.restore import CheckpointReader
 from pyrepl3_worker.checkpoint.save import CheckpointWriter, PickledGroup, SlowObject
 from pyrepl3_worker.checkpoint.scope import is_provided_by_worker
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
+from pyrepl3_worker.checkpoint.work_directory import WorkDirectory
 from pyrepl3_worker.rendering.reprs import type_name
 
 _ALWAYS_HIDDEN: Final = frozenset({"__warningregistry__"})
@@ -70,6 +71,7 @@ class Checkpointer:
         history: CellHistory | None = None,
         budget: TimeBudget | None = None,
         process_state: ProcessState | None = None,
+        work_directory: WorkDirectory | None = None,
     ) -> None:
         """Save and restore `namespace`, except for the `hidden` names, which belong to the session itself.
 
@@ -81,7 +83,9 @@ class Checkpointer:
             history: the history of cells, saved and restored with the namespace.
             budget: limits the time that objects' own code may take; None waits for it without limit.
             process_state: the state of the process, saved and restored with the namespace.
+            work_directory: the session's own directory, saved and restored with the namespace.
         """
+        self._work_directory = work_directory
         self._namespace = namespace
         self._hidden = hidden | _ALWAYS_HIDDEN
         self._max_bytes = max_bytes
@@ -186,6 +190,9 @@ class Checkpointer:
         state_failures: dict[str, str] = {}
         if self._process_state is not None:
             state = self._process_state.save(collector, writer.context, state_failures)
+        files, unsaved_files = (
+            (None, list[Unsaved]()) if self._work_directory is None else self._work_directory.save(collector)
+        )
         filenames = sorted({filename for group in groups for filename in group.sources})
         return Manifest(
             version=manifest.VERSION,
@@ -198,9 +205,10 @@ class Checkpointer:
                 for filename in filenames
                 if (lines := linecache.getlines(filename))
             },
-            unsaved=[*writer.unsaved(), *describe_state(state_failures)],
+            unsaved=[*writer.unsaved(), *describe_state(state_failures), *unsaved_files],
             history=saved_history,
             state=state,
+            files=files,
         )
 
     def _split_into_parts(self, answer: Checkpointed) -> list[Checkpointed]:
@@ -252,6 +260,10 @@ class Checkpointer:
             keep = keep.union(
                 name for name, known in self._restored_classes.items() if self._namespace.get(name) is known
             )
+        # Files first: what is restored after them may import or open them.
+        lost_files = list[Unsaved]()
+        if self._work_directory is not None and saved.files is not None:
+            lost_files = self._work_directory.restore(saved.files, blobs)
         self._remove_unknown_names(saved, keep)
         state = self._process_state
         reader = (
@@ -277,6 +289,7 @@ class Checkpointer:
         lost = [unsaved for unsaved in saved.unsaved if unsaved.name not in keep]
         lost += reader.not_restored()
         lost += describe_state(state_failures)
+        lost += lost_files
         results = frozenset(() if saved.history is None else saved.history.results)
         if not message.history:
             lost = [unsaved for unsaved in lost if unsaved.name not in results]

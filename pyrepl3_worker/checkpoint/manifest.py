@@ -7,7 +7,7 @@ one part has changed, only the changed chunks are sent, and no blob is too long 
 import platform
 from collections.abc import Collection, Mapping
 from hashlib import sha256
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -71,6 +71,27 @@ class SavedHistory(msgspec.Struct, frozen=True, array_like=True, omit_defaults=T
     """By the name of a result that could not be saved, the variable that is the same object."""
 
 
+class SavedFile(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """A file, folder or symbolic link of the work directory."""
+
+    path: bytes
+    """Relative to the directory; file names are bytes."""
+    mode: int
+    """Its kind and permissions (`st_mode`)."""
+    mtime_ns: int = 0
+    content: BlobRefs = BlobRefs()
+    """A file's content, or a link's target."""
+
+
+class SavedFiles(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """The work directory."""
+
+    entries: list[SavedFile] = []
+    """Sorted by path: a folder comes before what is in it."""
+    kept: list[bytes] = []
+    """What was there and could not be saved: a restore leaves it as it is."""
+
+
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything in a checkpoint except the blobs."""
 
@@ -88,6 +109,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     history: SavedHistory | None = None
     state: list[SavedState] = []
     """The process's state, where it is not as the session began."""
+    files: SavedFiles | None = None
+    """The session's own work directory; None if it has none."""
 
 
 def python_version() -> str:
@@ -102,6 +125,8 @@ def blob_digests(manifest: Manifest) -> list[str]:
     contents.extend(content for state in manifest.state for content in (state.data, *state.buffers))
     if manifest.history is not None:
         contents.extend(manifest.history.inputs)
+    if manifest.files is not None:
+        contents.extend(entry.content for entry in manifest.files.entries)
     return list(dict.fromkeys(digest for content in contents for digest in content.chunks))
 
 
@@ -119,18 +144,41 @@ class BlobCollector:
         view = memoryview(data).cast("B")
         if len(view) <= MAX_INLINE_BYTES:
             return BlobRefs(inline=bytes(view))
+        starts = range(0, len(view), self._chunk)
+        return BlobRefs(chunks=[self._add_chunk(view[start : start + self._chunk]) for start in starts])
+
+    def add_file(self, file: BinaryIO) -> BlobRefs:
+        """Add what is left of a file, read chunk by chunk; return what stands for it in the manifest.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        chunk = _read_fully(file, self._chunk)
+        if len(chunk) <= MAX_INLINE_BYTES:
+            return BlobRefs(inline=chunk)
         chunks: list[str] = []
-        for start in range(0, len(view), self._chunk):
-            chunk = view[start : start + self._chunk]
-            digest = sha256(chunk).hexdigest()
-            chunks.append(digest)
-            if digest not in self.known and digest not in self.blobs:
-                self.blobs[digest] = bytes(chunk)
+        while chunk:
+            chunks.append(self._add_chunk(chunk))
+            chunk = _read_fully(file, self._chunk)
         return BlobRefs(chunks=chunks)
+
+    def _add_chunk(self, chunk: Buffer) -> str:
+        digest = sha256(chunk).hexdigest()
+        if digest not in self.known and digest not in self.blobs:
+            self.blobs[digest] = bytes(chunk)
+        return digest
 
     def has_all_of(self, content: BlobRefs) -> bool:
         """Return whether the client has, or will get, all blobs of some data."""
         return all(digest in self.known or digest in self.blobs for digest in content.chunks)
+
+
+def _read_fully(file: BinaryIO, size: int) -> bytes:
+    """Read so many bytes, fewer only at the file's end."""
+    data = file.read(size)
+    while 0 < len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return data
 
 
 def join_blobs(content: BlobRefs, blobs: Mapping[str, bytes]) -> bytearray:

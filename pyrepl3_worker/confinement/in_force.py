@@ -10,6 +10,7 @@ _LIMIT_BY_ERRNO: Final = {
     errno.EFBIG: "max_file_bytes",
     errno.ENOSPC: "work_bytes",
 }
+_own_directories: Final[list[str]] = []
 _THREAD_ERROR: Final = "can't start new thread"
 
 
@@ -23,6 +24,16 @@ def add_limit(name: str, value: int) -> None:
     _limits[name] = value
     if name not in _in_force:
         _in_force.append(name)
+
+
+def add_own_directory(path: str) -> None:
+    """Add a directory that is this process's alone, and ends with it."""
+    _own_directories.append(path)
+
+
+def own_directory() -> str | None:
+    """Return the directory that is this process's alone; None if there is none."""
+    return _own_directories[0] if _own_directories else None
 
 
 def active() -> list[str]:

@@ -90,6 +90,8 @@ def confine(order: Confinement, parent: int | None, namespace_error: OSError | N
     if own_root:
         os.chdir(work_directory)
         os.environ.update(HOME=WORK_DIRECTORY, TMPDIR=WORK_DIRECTORY)
+        if not visible_paths.is_below_any(WORK_DIRECTORY, (*view.writable, *view.readable)):
+            in_force.add_own_directory(WORK_DIRECTORY)
     rlimits.drop_privileges()
     if order.tcp_ports and not order.network:
         os.environ["RES_OPTIONS"] = "use-vc"  # have names resolved by TCP, at port 53

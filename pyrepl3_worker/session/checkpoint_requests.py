@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Checkpoint, Error, FromWorker, Restore
 from pyrepl3_worker.checkpoint.initial_state import InitialState
+from pyrepl3_worker.confinement import in_force
 from pyrepl3_worker.execution.canceller import Canceller
 from pyrepl3_worker.interrupts.timers import TimerThread
 from pyrepl3_worker.isolation.builtins_guard import PristineBuiltins
@@ -31,13 +32,23 @@ class CheckpointRequests:
         writer: FrameSender,
         max_bytes: int,
         in_context: Callable[..., Any],
+        work_directory: str,
     ) -> None:
         """Load nothing yet; read the state that the process begins with.
 
-        `max_bytes` is the length of the longest frame; `in_context` calls a function in the cells' context.
+        Args:
+            namespace: what is saved and restored.
+            canceller: has the signal that stops objects' own code.
+            timers: run the clock of objects' own code.
+            repair: puts right what objects' own code has broken.
+            writer: sends the answers.
+            max_bytes: length of the longest frame.
+            in_context: calls a function in the cells' context.
+            work_directory: the session's own directory that the client made; empty if it made none.
         """
         self._start = InitialState()
         self._in_context = in_context
+        self._work_directory = work_directory
         self._namespace = namespace
         self._canceller = canceller
         self._timers = timers
@@ -81,10 +92,15 @@ class CheckpointRequests:
         from pyrepl3_worker.checkpoint.history import CellHistory
         from pyrepl3_worker.checkpoint.process_state import ProcessState
         from pyrepl3_worker.checkpoint.time_budget import TimeBudget
+        from pyrepl3_worker.checkpoint.work_directory import WorkDirectory
 
         budget = TimeBudget(self._timers, self._canceller.wakeup)
         self._canceller.overdue_error = budget.overdue_error
         namespace = self._namespace
+        own, confined = self._work_directory, in_force.own_directory()
+        directory = None
+        if own or confined:
+            directory = WorkDirectory(own or confined or "", times_tell=not confined)
         return Checkpointer(
             namespace.namespace,
             HIDDEN_NAMES - CODE_MODULE_KEYS,
@@ -92,6 +108,7 @@ class CheckpointRequests:
             history=CellHistory(namespace),
             budget=budget,
             process_state=ProcessState(self._start, budget, self._in_context),
+            work_directory=directory,
         )
 
 

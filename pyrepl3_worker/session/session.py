@@ -83,6 +83,8 @@ class WorkerSession:
             reader: reads the client's messages.
             early_messages: messages that arrived together with `hello`.
         """
+        if hello.work_directory:
+            os.chdir(hello.work_directory)
         config = hello.config
         self._loop = loop
         self._stdio = stdio
@@ -121,6 +123,7 @@ class WorkerSession:
             self._writer,
             config.max_frame_bytes,
             self._executor.call_in_context,
+            hello.work_directory,
         )
         self._queries = Queries(
             self._namespace, self._executor, self._output, self._writer, self._count_queued_executions

@@ -128,6 +128,8 @@ class Hello(Message, frozen=True):
     incarnation: int = 1
     config: ExecutorConfig = ExecutorConfig()
     capabilities: list[CapabilitySpec] = []
+    work_directory: str = ""
+    """A directory that is the session's alone, if any: code starts in it, and checkpoints hold it."""
 
 
 class Execute(Message, frozen=True, gc=False):

@@ -101,6 +101,11 @@ class RemoteJournal:
     # --- executions ----------------------------------------------------------------------------------
 
     @property
+    def store_path(self) -> str | None:
+        """None: it is not in a file."""
+        return None
+
+    @property
     def metrics(self) -> BridgeMetrics:
         """What the bridge has done."""
         return self._runner.metrics

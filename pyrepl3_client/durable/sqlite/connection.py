@@ -75,6 +75,8 @@ class SqliteConnection:
         """Serve an opened and prepared database; `open` is the usual way, and describes the arguments."""
         self.pid: Final = uuid.uuid4().hex if pid is None else pid
         self._database: Final = database
+        self.file_path: Final = None if database.in_memory else database.path
+        """The file; None for a store in memory."""
         self._server: Final = ResonateServer(database)
         self._unicast: Final = unicast(group, self.pid)
         self._mailbox: Final = Mailbox(database, (self._unicast, anycast(group)))

@@ -97,6 +97,11 @@ class SqliteJournal:
         """What the bridge has done."""
         return self._runner.metrics
 
+    @property
+    def store_path(self) -> str | None:
+        """The file that it is in; None for one in memory."""
+        return self._transactions.connection.file_path
+
     async def execute(
         self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
     ) -> tuple[bytes, bool]:

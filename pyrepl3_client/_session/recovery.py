@@ -1,0 +1,182 @@
+"""Brings a session back after its worker's death: settles the cells under way, and fills the next worker."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pyrepl3_client._execution.cancellation import cancelled_error
+from pyrepl3_client._execution.queue import ExecutionQueue, Interrupted
+from pyrepl3_client._journal.outcomes import Rejected
+from pyrepl3_client._journal.protocol import Record
+from pyrepl3_client._session import death_policy
+from pyrepl3_client._session.checkpoints import CheckpointScheduler
+from pyrepl3_client._session.death_policy import Backoff, DeathPolicy, InterruptedFate, interrupted_fates
+from pyrepl3_client._session.options import Durability
+from pyrepl3_client._session.recorder import Recorder
+from pyrepl3_client._session.recovery_report import Recovery
+from pyrepl3_client._session.replay import Replay
+from pyrepl3_client._text import truncated
+from pyrepl3_client._worker.handle import WorkerHandle
+from pyrepl3_client.errors import (
+    DeathCertificate,
+    ProtocolError,
+    SpawnError,
+    StoreError,
+    WorkerDied,
+    WorkerUnresponsive,
+)
+
+_STOP_KILLED: Final = "it did not stop, so its worker was ended; the namespace is as it was before it began"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionTroubles:
+    """What has gone wrong with single executions, by their ids."""
+
+    diverged: dict[str, str]
+    """They asked for something else than their record holds, and for what."""
+    unrecorded: dict[str, StoreError]
+    """Their call or prompt could not be recorded: each has to end with its error."""
+
+
+class RecoveryRunner:
+    """Settles what a death interrupted, and fills new workers until one holds."""
+
+    def __init__(
+        self,
+        session_id: str,
+        queue: ExecutionQueue,
+        checkpoints: CheckpointScheduler,
+        recorder: Recorder,
+        record: Record,
+        durability: Durability,
+        policy: DeathPolicy,
+        troubles: ExecutionTroubles,
+        start_worker: Callable[[], Awaitable[WorkerHandle]],
+        clear_directory: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Bring back what `record` holds.
+
+        Args:
+            session_id: the session.
+            queue: has the executions that were under way.
+            checkpoints: restores a checkpoint.
+            recorder: gives up executions.
+            record: what is on record.
+            durability: the session's policies.
+            policy: decides what is run again.
+            troubles: what has gone wrong with single executions; filled while cells run again.
+            start_worker: starts a worker with an empty namespace, and waits until it is ready.
+            clear_directory: empties the session's own directory.
+        """
+        self._session_id = session_id
+        self._queue = queue
+        self._checkpoints = checkpoints
+        self._recorder = recorder
+        self._record = record
+        self._durability = durability
+        self._policy = policy
+        self._troubles = troubles
+        self._start_worker = start_worker
+        self._clear_directory = clear_directory
+        self._loop = asyncio.get_running_loop()
+        self._backoff = Backoff()
+
+    async def settle_interrupted(self, certificate: DeathCertificate, interrupted: Interrupted) -> None:
+        """Do with the interrupted executions what the policy decides: end them, or have them run again.
+
+        Raises:
+            StoreError: the death cannot be recorded.
+        """
+        first, unrecorded = interrupted.first, self._troubles.unrecorded
+        fates = interrupted_fates(
+            None if first is None else first.execution_id,
+            [execution.execution_id for execution, _ in interrupted.stopped],
+            unrecorded,
+        )
+        for execution, reason in interrupted.stopped:
+            why = "timeout" if reason == "timeout" else "cancelled"
+            self._queue.end(execution, cancelled_error(execution.execution_id, why, _STOP_KILLED))
+        if first is None:
+            return
+        match fates[first.execution_id]:
+            case InterruptedFate.END_STOPPED:
+                pass  # above
+            case InterruptedFate.END_UNRECORDED:
+                self._recorder.abandon(first, unrecorded.pop(first.execution_id))
+            case InterruptedFate.COUNT_DEATH:
+                deaths = await self._record.add_death(first.execution_id)
+                if self._policy.may_run_again(certificate, deaths):
+                    first.attempts = deaths + 1
+                else:
+                    what = f"worker {certificate.pid} of session {self._session_id!r} died"
+                    self._recorder.reject(first, Rejected("worker_died", what, certificate, deaths))
+
+    async def refill(
+        self, certificate: DeathCertificate | None, began: float, worker: WorkerHandle | None
+    ) -> Recovery:
+        """Fill a worker, and the next when it dies under that, until one holds; return the report.
+
+        Args:
+            certificate: the death that this recovery is for; None when the session is opened again.
+            began: when the recovery began, in seconds of the loop's clock.
+            worker: one that is ready and empty; None starts one.
+
+        Raises:
+            SpawnError: no worker can be started.
+            StoreError: the record cannot be read.
+        """
+        replay = Replay(
+            self._queue,
+            self._record,
+            self._checkpoints,
+            self._durability.recovery,
+            self._durability.max_attempts,
+            self._troubles.diverged,
+            self._clear_directory,
+        )
+        failed_spawns = 0
+        while True:
+            if worker is None:
+                await asyncio.sleep(self._backoff.next(self._loop.time()))
+                try:
+                    worker = await self._start_worker()
+                except SpawnError:
+                    failed_spawns += 1
+                    if failed_spawns == death_policy.MAX_SPAWN_FAILURES:
+                        raise
+                    continue
+            try:
+                await replay.run(worker)
+            except (WorkerDied, WorkerUnresponsive, ProtocolError) as error:
+                # It died under it, is stuck, or could not bring back what it was given: another one may.
+                await worker.kill(f"it did not bring the namespace back: {truncated(str(error))}")
+                worker = None
+                replay.count_failure()
+                continue
+            break
+        if replay.replayed:
+            self._checkpoints.note_replay()
+        return Recovery(
+            cause=certificate,
+            incarnation=worker.number,
+            restored_from=replay.restored_from,
+            replayed=tuple(replay.replayed),
+            lost=tuple(replay.lost.values()),
+            skipped=replay.skipped,
+            remade=tuple(replay.remade.items()),
+            seconds=self._loop.time() - began,
+        )
+
+    async def call_handler(self, report: Recovery) -> None:
+        """Give the report to the session's owner."""
+        handler = self._durability.on_recovery
+        if handler is None:
+            return
+        try:
+            awaitable = handler(report)
+            if awaitable is not None:
+                await awaitable
+        except Exception as error:  # noqa: BLE001 - it is reported to the loop, the session goes on
+            self._loop.call_exception_handler({"message": "on_recovery failed", "exception": error})
