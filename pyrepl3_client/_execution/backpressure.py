@@ -111,14 +111,28 @@ class OrderedDelivery:
     async def close(self, grace: float) -> None:
         """Wait for what is queued, at most `grace` seconds; then drop the rest."""
         if self._task is not None and self._task is not asyncio.current_task():
-            await asyncio.wait([self._task], timeout=grace)
-            self._task.cancel()
+            try:
+                await asyncio.wait([self._task], timeout=grace)
+            finally:
+                self._task.cancel()
+        self._run_rest()
+
+    def _run_rest(self) -> None:
+        """Run the steps that are left; last messages wake the tasks that wait, no handler is waited for."""
+        failure: BaseException | None = None
         while self._steps:
-            step, _ = self._steps.popleft()
-            # Last messages wake the tasks that wait; a handler is not waited for any more.
-            awaitable = step()
-            if awaitable is not None:
-                _drop(awaitable)
+            step, size = self._steps.popleft()
+            self._bytes -= size
+            try:
+                awaitable = step()
+            except BaseException as error:  # noqa: BLE001 - raised below: what comes after it is not its
+                failure = failure or error
+            else:
+                if awaitable is not None:
+                    _drop(awaitable)
+        self._mark.fall(self._bytes)
+        if failure is not None:
+            raise failure
 
     async def _run(self, awaitable: Awaitable[None]) -> None:
         current: Awaitable[None] | None = awaitable
@@ -134,6 +148,9 @@ class OrderedDelivery:
                 current = step()
         finally:
             self.busy = False
+            if self._steps:
+                # This task is cancelled, or a step has failed: the others must not wait for ever.
+                self._run_rest()
 
 
 def _drop(awaitable: Any) -> None:

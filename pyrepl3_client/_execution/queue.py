@@ -23,7 +23,7 @@ from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, Outp
 from pyrepl3_client._journal.protocol import Record
 from pyrepl3_client._wire.connection import Connection, Route
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import ExecutionIdConflict, ProtocolError, StoreError
+from pyrepl3_client.errors import ExecutionIdConflict, ProtocolError, StoreError, WorkerDied
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.lifecycle import ExecutionState
@@ -103,6 +103,8 @@ class ExecutionQueue:
         self._on_outcome = callbacks.on_outcome
         self._on_input = on_input
         self._max_frame_bytes = config.executor.max_frame_bytes
+        self.unsettled: dict[ExecutionRecord, None] = {}
+        """See `ExecutionOwner`: wherever they are, here, at the recorder or in a replay."""
         self._executions: dict[str, ExecutionRecord] = {}
         """Sent to the present worker, in order."""
         self._waiting: dict[str, ExecutionRecord] = {}
@@ -205,6 +207,7 @@ class ExecutionQueue:
             encode(_message(execution), self._max_frame_bytes)
         except LocalProtocolError as error:
             raise ProtocolError(error.reason, error.offset) from error
+        self.unsettled[execution] = None
         self._waiting[execution.execution_id] = execution
 
     def release(self, execution: ExecutionRecord) -> None:
@@ -213,8 +216,9 @@ class ExecutionQueue:
         self._pump()
 
     def drop(self, execution: ExecutionRecord) -> None:
-        """Forget an execution that has not been sent."""
-        if self._waiting.pop(execution.execution_id, None) is not None:
+        """Take an execution that has not been sent off the queue; who calls this settles it."""
+        if self._waiting.get(execution.execution_id) is execution:
+            del self._waiting[execution.execution_id]
             self._cancellation.forget(execution)
             execution.mark_done()
             self._pump()
@@ -236,10 +240,14 @@ class ExecutionQueue:
             if not execution.done and (reason := self._cancellation.reason(execution)) is not None
         ]
         self._lose_worker()
-        # One that was given up while it was queued has its outcome already: it is not run.
-        again = {key: execution for key, execution in self._executions.items() if not execution.done}
-        for execution in again.values():
-            execution.reset()
+        again: dict[str, ExecutionRecord] = {}
+        for key, execution in self._executions.items():
+            if execution.is_replay:
+                # The recovery that ran it was given up; the next one asks the record what to run.
+                execution.fail(WorkerDied(f"{key!r} was run again by a recovery that was given up"))
+            elif not execution.done:  # one that was given up while it was queued has its outcome already
+                execution.reset()
+                again[key] = execution
         self._waiting = {**again, **self._waiting}
         self._executions.clear()
         return Interrupted(first, stopped)
@@ -261,10 +269,13 @@ class ExecutionQueue:
             self._cancellation.forget(execution)
 
     def fail_all(self, error: Callable[[], BaseException]) -> None:
-        """End every execution under way with an error of its own."""
+        """End every execution that is not settled with an error of its own, wherever it is.
+
+        One whose last message waits for its turn gets that first.
+        """
         self._open = self._output.replaying = False
         self._lose_worker()
-        for execution in [*self._executions.values(), *self._waiting.values()]:
+        for execution in list(self.unsettled):
             self.fail(execution, error())
 
     def fail(self, execution: ExecutionRecord, failure: BaseException) -> None:
@@ -273,18 +284,20 @@ class ExecutionQueue:
 
     def end(self, execution: ExecutionRecord, outcome: Error) -> None:
         """End one execution that is not at the worker, with an outcome."""
-        self._conclude(execution, partial(self._on_outcome, execution, outcome, True))
+        self._conclude(execution, partial(self._record_last, execution, outcome, True))
 
     def _conclude(self, execution: ExecutionRecord, last: Callable[[], None]) -> None:
-        self._executions.pop(execution.execution_id, None)
-        self._waiting.pop(execution.execution_id, None)
-        self._drop_questions(execution.execution_id)
-        self._cancellation.forget(execution)
+        for place in (self._executions, self._waiting):
+            # Another execution may have its id by now, if it was at the recorder.
+            if place.get(execution.execution_id) is execution:
+                del place[execution.execution_id]
+                self._drop_questions(execution.execution_id)
+                self._cancellation.forget(execution)
         execution.mark_done()
         self._delivery.add(last)
 
     async def close(self, grace: float) -> None:
-        """Wait for output handlers, at most `grace` seconds."""
+        """Wait for output handlers, at most `grace` seconds; what they keep waiting is delivered then."""
         await self._delivery.close(grace)
 
     def _refuse_taken(self, execution_id: str) -> None:
@@ -311,6 +324,7 @@ class ExecutionQueue:
             execution.move(ExecutionState.RUNNING)
         execution.recorded = True
         self._executions[execution.execution_id] = execution
+        self.unsettled[execution] = None
         self.last_number = max(self.last_number, execution.number)
         if execution.seconds is not None:
             self._cancellation.start_timeout(execution, execution.seconds)
@@ -356,7 +370,7 @@ class ExecutionQueue:
         if not execution.done:
             execution.mark_done()
             self._delivery.add(
-                partial(self._on_outcome, execution, cancelled_before_start(execution, reason), True)
+                partial(self._record_last, execution, cancelled_before_start(execution, reason), True)
             )
 
     # --- routes --------------------------------------------------------------------------------------
@@ -424,9 +438,19 @@ class ExecutionQueue:
             execution.finish(message)
         elif self._delivery.busy:
             self.ending[execution_id] = final
-            self._delivery.add(partial(self._on_outcome, execution, message, final), MESSAGE_BYTES)
+            self._delivery.add(partial(self._record_last, execution, message, final), MESSAGE_BYTES)
         else:
-            self._on_outcome(execution, message, final)
+            self._record_last(execution, message, final)
+
+    def _record_last(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
+        """Hand an execution and its last message to the recorder, which settles it."""
+        try:
+            self._on_outcome(execution, last, final)
+        except BaseException as error:
+            execution.fail(
+                StoreError(f"the outcome of execution {execution.execution_id!r} was not recorded: {error!r}")
+            )
+            raise
 
 
 def _message(execution: ExecutionRecord) -> Execute:

@@ -93,6 +93,12 @@ class ReplayFilter:
 class ExecutionOwner(Protocol):
     """What an execution needs of its session."""
 
+    unsettled: "dict[ExecutionRecord, None]"
+    """The executions it has taken that have neither an outcome nor a failure, in their order.
+
+    An execution takes itself off when it gets one; nothing else does. So whoever ends the session ends all
+    that anybody can wait for, wherever each execution is just then."""
+
     def flow_control(self) -> FlowControl:
         """Return what stops and restarts the reading of messages."""
         ...
@@ -357,14 +363,17 @@ class ExecutionRecord:
         """Deliver the last message. Only the first outcome or failure counts."""
         if self._outcome is None and self._failure is None:
             self._outcome = outcome
+            self._owner.unsettled.pop(self, None)
             if self._log is not None:
                 self._log.add(outcome)
             self._wake()
 
     def fail(self, failure: BaseException) -> None:
-        """End without an outcome; each wait for the result raises `failure`."""
+        """End without an outcome; each wait for the result raises `failure`, each wait for the end ends."""
+        self.mark_done()
         if self._outcome is None and self._failure is None:
             self._failure = failure
+            self._owner.unsettled.pop(self, None)
             if self._log is not None:
                 self._log.wake()
             self._wake()

@@ -59,6 +59,7 @@ class CheckpointScheduler:
         automatic: bool,
         eager: bool,
         max_bytes: int,
+        unusable_error: Callable[[], Exception],
     ) -> None:
         """Record in `record`.
 
@@ -71,7 +72,9 @@ class CheckpointScheduler:
             automatic: save automatic checkpoints.
             eager: save one after every cell, without waiting for an idle moment.
             max_bytes: most bytes that one may bring.
+            unusable_error: says why there is no worker that takes executions now.
         """
+        self._unusable_error = unusable_error
         self._max_bytes = max_bytes
         self._task_owner = task_owner
         self._record = record
@@ -237,7 +240,7 @@ class CheckpointScheduler:
         async with self._lock:
             worker = self._worker()
             if worker is None:
-                raise WorkerDied("there is no worker that could take a checkpoint")
+                raise self._unusable_error()
             seq = self._queue.last_number
             cells, work = self._cells, self._work_seconds
             self._cells, self._work_seconds = 0, 0.0

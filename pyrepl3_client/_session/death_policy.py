@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
-from pyrepl3_client.errors import DeathCertificate
+from pyrepl3_client.errors import DeathCertificate, PyRepl3Error, SpawnError, StoreError, make_worker_died
 
 MAX_IDLE_DEATHS: Final = 10
 """Deaths in a row, while nothing runs, that are enough: what is brought back may be what kills."""
@@ -118,3 +118,23 @@ def interrupted_fates(
         failed = running in unrecorded
         fates[running] = InterruptedFate.END_UNRECORDED if failed else InterruptedFate.COUNT_DEATH
     return fates
+
+
+def idle_deaths_error(session_id: str, certificate: DeathCertificate, *, reopenable: bool) -> PyRepl3Error:
+    """Return what is told of a session that is given up since its workers die while nothing runs."""
+    reopened = ", opening it again one with what is on record" if reopenable else ""
+    what = (
+        f"{MAX_IDLE_DEATHS} workers of session {session_id!r} died one after the other while nothing ran, so "
+        f"it gets no other; restart() gives it one with an empty namespace{reopened}"
+    )
+    return make_worker_died(what, certificate)
+
+
+def recovery_failed_error(error: SpawnError | StoreError) -> SpawnError | StoreError:
+    """Return the error after a failed recovery; a store's failure may end, but too late for this session."""
+    if not isinstance(error, StoreError):
+        return error
+    return StoreError(
+        f"the session could not come back from its worker's death: {error}. Then open the session again: "
+        "what is on record goes on"
+    )

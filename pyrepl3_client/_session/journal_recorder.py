@@ -1,7 +1,8 @@
 """Records a session's executions in a store, each as a durable function that waits for its outcome."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
@@ -51,8 +52,9 @@ class JournalRecorder:
         self._max_execution_time = max_execution_time
         self._max_attempts = max_attempts
         self._in_flight: dict[str, ExecutionRecord] = {}
-        """Executions that have no recorded outcome yet."""
+        """Executions that have no recorded outcome yet, and are this recorder's to settle."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        """The newest recording of each id, until it has ended."""
         self._held_outcomes: dict[str, tuple[Outcome, bool]] = {}
         """Outcomes of executions that are not on record yet; whether not to run them again."""
 
@@ -77,7 +79,7 @@ class JournalRecorder:
     ) -> ExecutionRecord:
         """Queue an execution, and have it wait there until it is on record. See `Recorder`."""
         in_flight = self._in_flight.get(execution_id) if named else None
-        if in_flight is not None:
+        if in_flight is not None and not in_flight.settled:
             return join_in_flight(in_flight, spec.code, on_output, on_input, check=check)
         execution = ExecutionRecord(
             self._queue, execution_id, spec, seconds, on_output, on_input, check=check, keep=keep
@@ -116,15 +118,27 @@ class JournalRecorder:
             self._start_recording(execution)
 
     def _start_recording(self, execution: ExecutionRecord) -> None:
+        execution_id = execution.execution_id
         task = self._task_owner.start(
-            self._record_until_settled(execution), f"execution {execution.execution_id!r}"
+            self._record_until_settled(execution, self._tasks.get(execution_id)),
+            f"execution {execution_id!r}",
         )
         if not task.done():
-            self._tasks[execution.execution_id] = task
-            task.add_done_callback(lambda _: self._tasks.pop(execution.execution_id, None))
+            self._tasks[execution_id] = task
+            task.add_done_callback(partial(self._recording_done, execution_id))
 
-    async def _record_until_settled(self, execution: ExecutionRecord) -> None:
-        """Record an execution, let it run when it is on record, and deliver its recorded outcome."""
+    def _recording_done(self, execution_id: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(execution_id) is task:
+            del self._tasks[execution_id]
+
+    async def _record_until_settled(
+        self, execution: ExecutionRecord, earlier: asyncio.Task[None] | None
+    ) -> None:
+        """Record an execution, let it run when it is on record, and deliver its recorded outcome.
+
+        However this ends, the execution is settled then, or somebody has taken it over (`_release`).
+        `earlier` is the recording of an abandoned execution of its id.
+        """
         execution_id = execution.execution_id
 
         def submit(entry: Entry) -> None:
@@ -138,19 +152,41 @@ class JournalRecorder:
                 self._queue.release(execution)
 
         try:
+            if earlier is not None and not earlier.done():
+                # It would get the outcome instead, and this one would never be submitted.
+                earlier.cancel()
+                await asyncio.wait([earlier])
             data, before = await self._journal.execute(execution_id, execution.spec, submit)
             outcome = decode_outcome(data)
         except (StoreError, ExecutionIdConflict) as error:
-            self._queue.drop(execution)
-            execution.mark_done()
-            execution.fail(error)
+            if self._release(execution):
+                execution.fail(error)
+        except BaseException as error:
+            if self._release(execution):
+                execution.fail(
+                    StoreError(
+                        f"the recording of execution {execution_id!r} ended with {error!r}; ask for it again "
+                        "under the same id"
+                    )
+                )
+            raise
         else:
-            self._queue.drop(execution)
-            execution.mark_done()
-            self._delivery.deliver(execution, outcome, before=before)
-        finally:
-            self._in_flight.pop(execution_id, None)
-            self._held_outcomes.pop(execution_id, None)
+            if self._release(execution):
+                execution.mark_done()
+                self._delivery.deliver(execution, outcome, before=before)
+
+    def _release(self, execution: ExecutionRecord) -> bool:
+        """Have an execution no more; return whether the caller has it now, and settles it.
+
+        It does not when the queue was given it before (`abandon`, `let_go`), or another execution has its id.
+        """
+        execution_id = execution.execution_id
+        if self._in_flight.get(execution_id) is not execution:
+            return False
+        del self._in_flight[execution_id]
+        self._held_outcomes.pop(execution_id, None)
+        self._queue.drop(execution)
+        return True
 
     # --- their ends ----------------------------------------------------------------------------------
 
@@ -169,7 +205,8 @@ class JournalRecorder:
     def _record_outcome(self, execution: ExecutionRecord, outcome: Outcome, *, final: bool) -> None:
         execution_id = execution.execution_id
         if execution.number == 0:
-            self._held_outcomes[execution_id] = outcome, final
+            if self._in_flight.get(execution_id) is execution:
+                self._held_outcomes[execution_id] = outcome, final
             return
         self._queue.ending[execution_id] = final
         self._task_owner.start(
@@ -189,22 +226,18 @@ class JournalRecorder:
 
     def abandon(self, execution: ExecutionRecord, error: Exception) -> None:
         """End an execution for its caller. See `Recorder`."""
-        self._in_flight.pop(execution.execution_id, None)
-        task = self._tasks.get(execution.execution_id)
-        if task is not None:
-            task.cancel()
+        if self._release(execution):
+            task = self._tasks.get(execution.execution_id)
+            if task is not None:
+                task.cancel()
         self._queue.fail(execution, error)
 
     # --- the session's end ---------------------------------------------------------------------------
 
-    def abandon_all(self, error: Callable[[], Exception]) -> None:
-        """The session ends. See `Recorder`."""
-        for execution in self._in_flight.values():
-            if self._queue.find(execution.execution_id) is None:
-                # Its last message has come and is being recorded: nothing else can end its caller's wait.
-                execution.mark_done()
-                execution.fail(error())
+    def let_go(self) -> None:
+        """Hand every execution to the queue. See `Recorder`."""
         self._in_flight.clear()
+        self._held_outcomes.clear()
         for task in list(self._tasks.values()):
             task.cancel()
 

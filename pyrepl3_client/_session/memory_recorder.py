@@ -1,6 +1,6 @@
 """Records a session's executions in this process's memory, without waiting for anything."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
@@ -117,8 +117,8 @@ class MemoryRecorder:
         self._in_flight.pop(execution.execution_id, None)
         self._queue.fail(execution, error)
 
-    def abandon_all(self, error: Callable[[], Exception]) -> None:
-        """The session ends. See `Recorder`."""
+    def let_go(self) -> None:
+        """Hand every execution to the queue. See `Recorder`."""
         self._in_flight.clear()
 
     async def exempt_next_death(self) -> None:

@@ -4,7 +4,7 @@ What is on record is not run, what runs is recorded. `MemoryRecorder` records in
 the same turn of the loop; `JournalRecorder` waits for a store. The supervisor chooses one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
@@ -78,11 +78,8 @@ class Recorder(Protocol):
         """End an execution for its caller; in the record it stays without an outcome."""
         ...
 
-    def abandon_all(self, error: Callable[[], Exception]) -> None:
-        """The session ends: no outcome is waited for any more.
-
-        What the queue has is left to the queue; all else that has no outcome yet fails with `error()`.
-        """
+    def let_go(self) -> None:
+        """Wait for no outcome any more: the queue fails every execution that is not settled yet."""
         ...
 
     async def exempt_next_death(self) -> None:

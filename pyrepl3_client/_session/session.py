@@ -210,7 +210,7 @@ class Session:
         keep: bool,
     ) -> ExecutionRecord:
         supervisor = self._supervisor
-        if supervisor.state is not SessionState.READY and supervisor.recovery_task is None:
+        if supervisor.state is not SessionState.READY and not supervisor.recovering:
             raise supervisor.unusable_error()
         if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
             raise TypeError(f"code must be a string, not {type(code).__name__}")

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
@@ -15,11 +16,12 @@ from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import Rejected
 from pyrepl3_client._journal.protocol import RESET, Journal, Record, SavedCheckpoint
 from pyrepl3_client._launch.worker import Launch
-from pyrepl3_client._session import death_policy
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.death_policy import (
     DeathPolicy,
     SessionFate,
+    idle_deaths_error,
+    recovery_failed_error,
 )
 from pyrepl3_client._session.journal_recorder import JournalRecorder
 from pyrepl3_client._session.memory_recorder import MemoryRecorder
@@ -28,6 +30,7 @@ from pyrepl3_client._session.own_directory import OwnDirectory
 from pyrepl3_client._session.recorder import OutcomeDelivery, Recorder
 from pyrepl3_client._session.recovery import ExecutionTroubles, RecoveryRunner
 from pyrepl3_client._session.recovery_report import Recovery
+from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client._worker.tree_limits import watch_tree
@@ -39,7 +42,6 @@ from pyrepl3_client.errors import (
     SpawnError,
     StoreError,
     WorkerDied,
-    make_worker_died,
 )
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.lifecycle import SessionState, move_session
@@ -117,6 +119,7 @@ class SessionSupervisor:
             automatic=durability.recovery in ("auto", "checkpoint"),
             eager=durability.recovery == "checkpoint",
             max_bytes=config.max_checkpoint_bytes,
+            unusable_error=self.unusable_error,
         )
         self.recorder = make_recorder(
             self.queue, self.checkpoints, OutcomeDelivery(self._notices, self._diverged)
@@ -200,13 +203,8 @@ class SessionSupervisor:
             capabilities=self.queue.calls.specs,
             work_directory="" if self._own_directory is None else self._own_directory.prepare(),
         )
-        try:
-            while not await self._launch_worker(hello):
-                pass
-        except BaseException:
-            if self.recovery_task is None:
-                self._start_failed()
-            raise
+        while not await self._launch_worker(hello):
+            pass
         self._require_starting()
         return self.require_worker()
 
@@ -256,7 +254,7 @@ class SessionSupervisor:
             return
         if self.state is SessionState.STARTING:
             # It died while it was being filled: the task that fills it gets the error.
-            worker.requests.fail_all(worker.died_error)
+            worker.requests.end(worker.died_error)
             self.queue.abandon(worker.died_error)
             return
         if self.state is not SessionState.READY:
@@ -266,29 +264,19 @@ class SessionSupervisor:
         match self._policy.session_fate(certificate, self.queue.last_number, self._loop.time()):
             case SessionFate.STAY_DEAD:
                 self._move(SessionState.DEAD)
-                self._fail_in_flight(worker.died_error)
+                self._end_waits(worker.died_error)
             case SessionFate.GIVE_UP:
-                worker.requests.fail_all(worker.died_error)
-                self._mark_dead(self._idle_deaths_error(certificate))
+                worker.requests.end(worker.died_error)
+                stored = self._durability.open_journal is not None
+                self._mark_dead(idle_deaths_error(self.session_id, certificate, reopenable=stored))
             case SessionFate.RECOVER:
                 self._move(SessionState.STARTING)
-                worker.requests.fail_all(lambda: worker.died_error(running))
+                worker.requests.end(lambda: worker.died_error(running))
                 interrupted = self.queue.suspend()
                 self.recovery_task = self._loop.create_task(
                     self._recover(certificate, interrupted), name=f"recovery of {self.session_id}"
                 )
                 self.recovery_task.add_done_callback(self._recovery_done)
-
-    def _idle_deaths_error(self, certificate: DeathCertificate) -> PyRepl3Error:
-        reopened = (
-            "" if self._durability.open_journal is None else ", opening it again one with what is on record"
-        )
-        what = (
-            f"{death_policy.MAX_IDLE_DEATHS} workers of session {self.session_id!r} died one after the other "
-            "while nothing ran, so it gets no other; restart() gives it one with an empty namespace"
-            f"{reopened}"
-        )
-        return make_worker_died(what, certificate)
 
     def _mark_dead(self, error: PyRepl3Error) -> None:
         """The session has no worker and gets none: all that waits for one fails with `error`."""
@@ -298,8 +286,7 @@ class SessionSupervisor:
             self.recovery_task = None
         if self.state in (SessionState.STARTING, SessionState.READY):
             self._move(SessionState.DEAD)
-        self.recorder.abandon_all(lambda: _fresh_copy(error))
-        self._fail_in_flight(lambda _: _fresh_copy(error))
+        self._end_waits(lambda _: _fresh_copy(error))
 
     def _on_record_failure(self, execution_id: str, error: StoreError) -> None:
         if self.queue.find(execution_id) is not None and self.worker is not None:
@@ -328,15 +315,31 @@ class SessionSupervisor:
                 "session %r could not come back: %s", self.session_id, error
             )
             if self.state is SessionState.STARTING:
-                self._mark_dead(_recovery_failed_error(error))
+                self._mark_dead(recovery_failed_error(error))
 
     def _recovery_done(self, task: asyncio.Task[None]) -> None:
-        if self.recovery_task is task:
-            self.recovery_task = None
-        if not task.cancelled() and task.exception() is not None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None and not task.cancelled():
             self._loop.call_exception_handler(
-                {"message": "a session could not come back", "exception": task.exception(), "task": task}
+                {"message": "a session could not come back", "exception": error, "task": task}
             )
+        if self.recovery_task is not task:
+            return  # what has interrupted it goes on from here
+        self.recovery_task = None
+        if self.state is SessionState.STARTING:
+            self._mark_dead(
+                WorkerDied(
+                    f"the recovery of session {self.session_id!r} ended with {error!r}; restart() gives it a "
+                    "fresh worker with an empty namespace"
+                )
+            )
+
+    async def _interrupt_recovery(self) -> None:
+        """Give a recovery up; the caller goes on from where it was."""
+        task, self.recovery_task = self.recovery_task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
     async def _refill(
         self, certificate: DeathCertificate | None, began: float, worker: WorkerHandle | None
@@ -356,36 +359,47 @@ class SessionSupervisor:
     async def restart(self) -> None:
         """End the worker, and start a fresh one with an empty namespace. See `Session.restart`."""
         async with self._restarting:
-            if self.recovery_task is not None:
-                await _cancel_and_wait(self.recovery_task)
-            if self.state not in (SessionState.READY, SessionState.DEAD, SessionState.STARTING):
-                raise self.unusable_error()
-            if self.state is not SessionState.STARTING:
-                self._move(SessionState.STARTING)
-            old = self.require_worker()
-            self._reject_in_flight(old)
             try:
-                await old.stop("restart", self._config.close_grace)
-            except BaseException:
-                await wait_uncancelled(self._loop.create_task(old.kill("a restart was given up")))
-                self._start_failed()
+                await self._restart()
+            except Exception as error:
+                if self.state in (SessionState.CLOSING, SessionState.CLOSED):
+                    raise self.unusable_error() from error
                 raise
+
+    async def _restart(self) -> None:
+        if self.state not in (SessionState.READY, SessionState.DEAD, SessionState.STARTING):
+            raise self.unusable_error()
+        if self.state is not SessionState.STARTING:
+            self._move(SessionState.STARTING)
+        self._why_dead = None
+        old = self.require_worker()
+        try:
+            await self._interrupt_recovery()
+            self._require_starting()
+            self._reject_in_flight(old)
+            await old.stop("restart", self._config.close_grace)
             self._require_starting()
             self.checkpoints.reset()
-            try:
-                await self.record.save(SavedCheckpoint(RESET, self.queue.last_number, b"", ()), {})
-            except StoreError as error:
-                self._mark_dead(error)
-                raise
+            await self.record.save(SavedCheckpoint(RESET, self.queue.last_number, b"", ()), {})
             await self._clear_own_directory()
             await self._start_worker()
             self._become_ready()
+        except BaseException as error:
+            if self.state is SessionState.STARTING:
+                # Nothing else goes on from here.
+                what = f"a restart of session {self.session_id!r} was given up ({truncated(repr(error))})"
+                given_up = WorkerDied(f"{what}; restart() gives it a fresh worker")
+                self._mark_dead(error if isinstance(error, StoreError) else given_up)
+                if self.require_worker().alive:
+                    killing = self.require_worker().kill("a restart was given up")
+                    await wait_uncancelled(self._loop.create_task(killing))
+            raise
 
     def _reject_in_flight(self, old: WorkerHandle) -> None:
         """Reject what is under way: it does not come back with the session."""
         running = self.queue.running
         why = "the session was restarted"
-        old.requests.fail_all(lambda: old.died_error(running, why))
+        old.requests.end(lambda: old.died_error(running, why))
         self.queue.suspend()
         certificate = DeathCertificate(
             cause=why, pid=old.pid, incarnation=old.number, running=running, reason=why
@@ -404,34 +418,38 @@ class SessionSupervisor:
 
     async def _close(self) -> None:
         grace = self._config.close_grace
-        if self.recovery_task is not None:
-            await _cancel_and_wait(self.recovery_task)
-        await self._save_last()
-        if self.recovery_task is not None:
-            # The worker died under the last checkpoint.
-            await _cancel_and_wait(self.recovery_task)
-        if self.state is not SessionState.DEAD:
-            try:
-                await self.recorder.exempt_next_death()
-            except StoreError as error:
-                _logger.warning("session %r: its close counts as a death: %s", self.session_id, error)
+        async with AsyncExitStack() as rest:
+            # The last one first, and each whatever those before it came to.
+            rest.callback(self._move, SessionState.CLOSED)
+            rest.push_async_callback(self.recorder.close)
+            rest.push_async_callback(self._task_owner.close, grace)
+            rest.push_async_callback(self._remove_own_directory)
+            rest.push_async_callback(self.queue.close, grace)
+            rest.push_async_callback(self._stop_worker)
+            rest.callback(self._begin_closing)
+            await self._interrupt_recovery()
+            await self._save_last()
+            # The worker may have died under the last checkpoint.
+            await self._interrupt_recovery()
+            if self.state is not SessionState.DEAD:
+                try:
+                    await self.recorder.exempt_next_death()
+                except StoreError as error:
+                    _logger.warning("session %r: its close counts as a death: %s", self.session_id, error)
+
+    def _begin_closing(self) -> None:
         self._move(SessionState.CLOSING)
         self.checkpoints.stop()
         closed = f"session {self.session_id!r} was closed"
-        self.recorder.abandon_all(lambda: SessionClosed(closed))
-        self._fail_in_flight(lambda _: SessionClosed(closed))
-        try:
-            if self.worker is not None:
-                await self.worker.stop("the session was closed", grace)
-            await self.queue.close(grace)
-            if self._own_directory is not None:
-                await self._task_owner.run_in_thread("remove", self._own_directory.remove)
-            await self._task_owner.close(grace)
-        finally:
-            try:
-                await self.recorder.close()
-            finally:
-                self._move(SessionState.CLOSED)
+        self._end_waits(lambda _: SessionClosed(closed))
+
+    async def _stop_worker(self) -> None:
+        if self.worker is not None:
+            await self.worker.stop("the session was closed", self._config.close_grace)
+
+    async def _remove_own_directory(self) -> None:
+        if self._own_directory is not None:
+            await self._task_owner.run_in_thread("remove", self._own_directory.remove)
 
     async def _save_last(self) -> None:
         if self.state is not SessionState.READY or self.queue.oldest is not None:
@@ -446,11 +464,6 @@ class SessionSupervisor:
     def _move(self, state: SessionState) -> None:
         self.state = move_session(self.state, state)
 
-    def _start_failed(self) -> None:
-        # It may be closing by now.
-        if self.state is SessionState.STARTING:
-            self._move(SessionState.DEAD)
-
     def _require_starting(self) -> None:
         if self.state is not SessionState.STARTING:
             raise self.unusable_error()
@@ -464,6 +477,11 @@ class SessionSupervisor:
         if self.worker is None:
             raise SpawnError(f"session {self.session_id!r} has no worker")
         return self.worker
+
+    @property
+    def recovering(self) -> bool:
+        """Whether the session is coming back: executions are taken, and wait for that."""
+        return self.state is SessionState.STARTING and self.recovery_task is not None
 
     async def ready_worker(self) -> WorkerHandle:
         """Return the worker that takes executions; during a recovery, wait for it.
@@ -489,11 +507,12 @@ class SessionSupervisor:
             return WorkerDied(f"session {self.session_id!r} has no worker")
         return self.worker.died_error(reason="restart() gives the session a fresh one")
 
-    def _fail_in_flight(self, error: Callable[[tuple[str, ...]], BaseException]) -> None:
-        """Fail all that waits for the worker, each with an error of its own."""
+    def _end_waits(self, error: Callable[[tuple[str, ...]], BaseException]) -> None:
+        """End all that the session's callers wait for, each with an error of its own."""
         running = self.queue.running
+        self.recorder.let_go()
         if self.worker is not None:
-            self.worker.requests.fail_all(lambda: error(running))
+            self.worker.requests.end(lambda: error(running))
         self.queue.fail_all(lambda: error(running))
 
     # --- what the queue and the scheduler ask --------------------------------------------------------
@@ -516,18 +535,3 @@ class SessionSupervisor:
 def _fresh_copy(error: Exception) -> Exception:
     """Copy an error for another who waits: one exception object must not be raised twice at once."""
     return type(error)(*error.args)
-
-
-async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
-
-
-def _recovery_failed_error(error: SpawnError | StoreError) -> SpawnError | StoreError:
-    """Return the error after a failed recovery; a store's failure may end, but too late for this session."""
-    if not isinstance(error, StoreError):
-        return error
-    return StoreError(
-        f"the session could not come back from its worker's death: {error}. Then open the session again: "
-        "what is on record goes on"
-    )

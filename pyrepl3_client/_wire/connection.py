@@ -395,8 +395,11 @@ class Connection:
         self._read_bytes = _BULK_BYTES if full and len(messages) < _FEW_FRAMES else _READ_BYTES
         try:
             self._dispatch(messages)
-        except Exception as error:  # noqa: BLE001 - a defect of the client; nothing may be lost silently
+        except BaseException as error:
+            # A defect of the client, or Ctrl-C in a callback of the loop: nothing may be lost silently.
             self._on_error(error)
+            if not isinstance(error, Exception):
+                raise
         broken = self._decoder.error
         if broken is not None:
             self._on_error(broken)
@@ -474,7 +477,7 @@ class Connection:
             _EXIT_AFTER_EOF_SECONDS, self.kill, "it closed its end of the connection and lived on"
         )
 
-    def _on_error(self, error: Exception) -> None:
+    def _on_error(self, error: BaseException) -> None:
         """Stop reading frames and kill the worker: the stream cannot be read any more."""
         self._reader_open = False
         self._loop.remove_reader(self._pipes.reader)

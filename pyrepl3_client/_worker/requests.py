@@ -33,6 +33,8 @@ class Requests:
         self._numbers = itertools.count(1)
         self._waiters: dict[tuple[type[FromWorker], str], deque[asyncio.Future[Answer]]] = {}
         """The oldest first: those of one kind and name are answered in order."""
+        self._end_error: Callable[[], BaseException] | None = None
+        """Makes the error of each request that comes after the end."""
 
     def next_number(self) -> int:
         """Return a number for a request."""
@@ -55,6 +57,8 @@ class Requests:
             WorkerDied, SessionClosed: there will be none.
             ProtocolError: the request cannot be sent, or the worker could not answer it.
         """
+        if self._end_error is not None:
+            raise self._end_error()
         connection = self._connection()
         connection.send(message)
         if urgent:
@@ -114,8 +118,13 @@ class Requests:
             del self._waiters[kind, key]
         return waiter
 
-    def fail_all(self, error: Callable[[], BaseException]) -> None:
-        """Fail all requests, each with an error of its own: no answers come any more."""
+    def end(self, error: Callable[[], BaseException]) -> None:
+        """Fail all requests, those to come too, each with an error of its own: no answers come any more.
+
+        The first end counts.
+        """
+        if self._end_error is None:
+            self._end_error = error
         for waiters in self._waiters.values():
             for waiter in waiters:
                 if not waiter.done():

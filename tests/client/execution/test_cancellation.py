@@ -254,6 +254,9 @@ async def test_a_backstop_is_forgotten_with_its_execution(worker: ScriptedWorker
 class Queue:
     """Owns executions, and has none that it could ask anything of."""
 
+    def __init__(self) -> None:
+        self.unsettled: dict[ExecutionRecord, None] = {}
+
     def flow_control(self) -> FlowControl:
         raise AssertionError
 

@@ -36,6 +36,7 @@ async def test_a_timer_that_was_set_earlier_begins_no_second_and_no_skipped_one(
             automatic=True,
             eager=False,
             max_bytes=1000,
+            unusable_error=AssertionError,
         )
         scheduler._cells = 1
         scheduler._cells_to_skip = skipping
