@@ -89,6 +89,7 @@ class AsyncExecutor:
         self._running: WorkerExecution | None = None
         self._done_callback: DoneCallback | None = None
         self._cell_number: int | None = None
+        """The number under which the running cell's value is recorded; None if it is not."""
         self._mode_counts = {mode.value: 0 for mode in ExecutionMode}
         self._errors = 0
         self._executions = 0
@@ -251,7 +252,8 @@ class AsyncExecutor:
         if not cell.prepared:
             _prepare_cell(cell, self.namespace.namespace)
         if execution.store_history:
-            self._cell_number = self.namespace.record_input(cell.source)
+            number = self.namespace.record_input(cell.source)
+            self._cell_number = None if cell.is_assigned else number
         timeout = self.config.max_execution_time if execution.timeout is None else execution.timeout
         if timeout is not None:
             execution.timeout = timeout

@@ -14,6 +14,7 @@ from pyrepl3_client.errors import CapabilityError, ProtocolError
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import Call, CallError, CallResponse, CapabilitySpec
+from pyrepl3_schemas.reserved_names import why_reserved
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,9 @@ class _Offer:
 def _offer(name: str, given: Capability | Callable[..., Any]) -> _Offer:
     if not name.isidentifier() or keyword.iskeyword(name):
         raise CapabilityError(f"{name!r} cannot be called by that name: it is no Python identifier")
+    reserved = why_reserved(name)
+    if reserved:
+        raise CapabilityError(f"capability {name!r} needs another name: {reserved}")
     offered = given if isinstance(given, Capability) else Capability(given)
     function = offered.function
     if not callable(function):

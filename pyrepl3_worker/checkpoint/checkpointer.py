@@ -37,7 +37,6 @@ from pyrepl3_worker.checkpoint.manifest import (
 from pyrepl3_worker.checkpoint.process_state import ProcessState, describe_state
 from pyrepl3_worker.checkpoint.restore import CheckpointReader
 from pyrepl3_worker.checkpoint.save import CheckpointWriter, PickledGroup, SlowObject
-from pyrepl3_worker.checkpoint.scope import is_provided_by_worker
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.work_directory import WorkDirectory
 from pyrepl3_worker.rendering.reprs import type_name
@@ -309,8 +308,8 @@ class Checkpointer:
     def _remove_unknown_names(self, saved: Manifest, keep: frozenset[str]) -> None:
         kept = {*keep, *(name for group in saved.groups for name in group.names)}
         kept.update(saved.modules, saved.globals, (unsaved.name for unsaved in saved.unsaved))
-        for name, value in list(self._namespace.items()):
-            if name in kept or name in self._hidden or is_provided_by_worker(name, value):
+        for name in list(self._namespace):
+            if name in kept or name in self._hidden:
                 continue
             if name == "__doc__":
                 self._namespace[name] = None

@@ -14,7 +14,7 @@ from typing import Final, cast
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.checkpoint.grouping import Names, groups_sharing_objects
 from pyrepl3_worker.checkpoint.pickler import NamespacePickler, identity_matters
-from pyrepl3_worker.checkpoint.scope import PicklerContext, import_name, is_provided_by_worker
+from pyrepl3_worker.checkpoint.scope import PicklerContext, import_name
 from pyrepl3_worker.checkpoint.time_budget import BudgetExceeded, TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, describe_save_error
 from pyrepl3_worker.rendering.reprs import encodable, type_name
@@ -129,7 +129,7 @@ class CheckpointWriter:
                 self.modules[name] = import_name(cast(ModuleType, value))
             except Unsaveable as error:
                 self.failed[name] = str(error)
-        elif not is_provided_by_worker(name, value):
+        else:
             self.values[name] = value
 
     def unsaved(self) -> list[Unsaved]:

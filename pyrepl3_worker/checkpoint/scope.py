@@ -164,12 +164,3 @@ def belongs_to_worker(value: object) -> bool:
     else:
         module = value.__module__ if issubclass(type(value), type) else type(value).__module__
     return is_worker_module(module)
-
-
-def is_provided_by_worker(name: str, value: object) -> bool:
-    """Return whether every worker of the session provides this name, as it does capabilities."""
-    if type(value) is not FunctionType or not belongs_to_worker(value) or value.__name__ != name:
-        return False
-    # After `from time import sleep` it is the user's own name for a patched function.
-    module = sys.modules.get(value.__module__)
-    return value.__module__ == "__main__" or module is None or vars(module).get(name) is not value

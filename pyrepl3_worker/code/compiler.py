@@ -55,6 +55,8 @@ class CompiledCell(msgspec.Struct):
     run_last: Callable[[], Any] | None = None
     prepared: bool = False
     """Whether `run_body` and `run_last` are set for `body` and `last` (see `_prepare_cell` in `executor`)."""
+    is_assigned: bool = False
+    """Whether the value is what the last statement has assigned: it is not recorded in `_` and `Out`."""
     fixed_mode: str = ""
     """The name of its mode, if that depends only on the code; else empty."""
 
@@ -257,6 +259,7 @@ class Compiler:
         self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
     ) -> CompiledCell:
         body = tree.body
+        is_assigned = bool(body) and not isinstance(body[-1], ast.Expr)
         last, binds_last_value = _split_last(body, result_mode)
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self._future_flags
         body_code = last_code = None
@@ -269,7 +272,14 @@ class Compiler:
         elif body_code is None:
             body_code = compile(tree, filename, "exec", flags, dont_inherit=True)
         return _make_cell(
-            source, filename, analysis, body_code, last_code, flags, binds_last_value=binds_last_value
+            source,
+            filename,
+            analysis,
+            body_code,
+            last_code,
+            flags,
+            binds_last_value=binds_last_value,
+            is_assigned=is_assigned,
         )
 
     def _compile_text(
@@ -292,7 +302,16 @@ class Compiler:
         last_code: CodeType | None = None
         if last is not None:
             last_code = compile(last, filename, "eval", flags, dont_inherit=True)
-        return _make_cell(source, filename, analysis, body_code, last_code, flags, binds_last_value=False)
+        return _make_cell(
+            source,
+            filename,
+            analysis,
+            body_code,
+            last_code,
+            flags,
+            binds_last_value=False,
+            is_assigned=value is None,
+        )
 
     def _compile_in_function(
         self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
@@ -323,6 +342,7 @@ def _make_cell(
     flags: int,
     *,
     binds_last_value: bool,
+    is_assigned: bool,
 ) -> CompiledCell:
     return CompiledCell(
         source=source,
@@ -334,6 +354,7 @@ def _make_cell(
         wrapped=False,
         binds_last_value=binds_last_value,
         flags=flags & _FUTURE_FLAGS,
+        is_assigned=is_assigned,
     )
 
 

@@ -114,7 +114,7 @@ class HostCaller:
 
         call.__name__ = call.__qualname__ = name
         call.__doc__ = f"{name}{signature}\n\n{doc}" if doc else f"{name}{signature}"
-        call.__module__ = "__main__"
+        call.__module__ = "builtins"  # where it stands, so that it pickles by name
         return call
 
     def _send_call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:

@@ -16,6 +16,7 @@ import keyword
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import pairwise
+from types import FunctionType
 from typing import Final, NamedTuple, cast
 
 from pyrepl3_schemas.messages import Complete, Completions, Inspect, Inspection, Variable
@@ -30,7 +31,7 @@ _MAX_REPR_CHARS: Final = 2000
 _MAX_VARIABLE_CHARS: Final = 200
 _SIZED_TYPES: Final = frozenset({str, bytes, bytearray, list, tuple, dict, set, frozenset, range})
 _BRACKET_DEPTHS: Final = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
-HIDDEN_VARIABLES: Final = frozenset({"In", "Out", "exit", "quit", "display"})
+HIDDEN_VARIABLES: Final = frozenset({"In", "Out"})
 """Names that the list of variables leaves out by default, like those that begin with an underscore."""
 
 type Namespace = dict[str, object]
@@ -167,7 +168,9 @@ def _name_matches(namespace: Namespace, tokens: list[Token]) -> Iterator[_Match]
     yield from _namespace_matches(namespace)
     for name, value in list(builtins.__dict__.items()):
         if type(name) is str and name not in namespace and not keyword.iskeyword(name):
-            yield _Match(2, name, static_lookup.kind_of(value))
+            # What is written in Python is the session's own: host functions, `display`.
+            rank = 1 if type(value) is FunctionType else 2
+            yield _Match(rank, name, static_lookup.kind_of(value))
     for name in (*keyword.kwlist, *keyword.softkwlist):
         if name not in namespace:
             yield _Match(2, name, "keyword")

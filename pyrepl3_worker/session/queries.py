@@ -21,7 +21,7 @@ from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.session.process_limits import cpu_seconds, resident_bytes
 from pyrepl3_worker.wire.transport import FrameSender
 
-HIDDEN_NAMES: Final = MODULE_KEYS | ENGINE_INTERNALS | {"_last_exception", "exit", "quit", "display"}
+HIDDEN_NAMES: Final = MODULE_KEYS | ENGINE_INTERNALS | {"_last_exception"}
 """Names of the namespace that are not the code's own."""
 
 

@@ -214,4 +214,6 @@ def make_lazy_display(
 
         return make_display(send, current_id)(*objects, **options)
 
+    # Where it stands, so that it pickles by name.
+    display.__module__, display.__qualname__ = "builtins", "display"
     return display

@@ -1,6 +1,7 @@
 """WorkerSession: the worker's event loop, and a table from message type to handler."""
 
 import asyncio
+import builtins
 import os
 import sys
 from asyncio import Task  # by name: the code may replace asyncio's own
@@ -149,18 +150,19 @@ class WorkerSession:
         loop.call_soon(self._start_requests)
 
     def _set_up_process(self, hello: Hello) -> None:
-        config, loop, names = self._config, self._loop, self._namespace.namespace
+        config, loop = self._config, self._loop
         loop.set_task_factory(self._executor.coroutine_manager.task_factory)
         patched_functions.install_patches(self._host_caller, self._output, self._coordinator)
         call_before_spawn(self._output.flush, self._executor.canceller.remember_children)
-        self._display = names["display"] = make_lazy_display(
-            self._send_after_output, self._running_execution_id
-        )
+        self._display = make_lazy_display(self._send_after_output, self._running_execution_id)
+        # Not in the namespace, which is the code's: a name of its own hides ours, and `del` shows ours again.
+        provided: dict[str, Any] = {"display": self._display}
         for spec in hello.capabilities:
-            names[spec.name] = self._host_caller.make_capability(spec.name, spec.signature, spec.doc)
+            provided[spec.name] = self._host_caller.make_capability(spec.name, spec.signature, spec.doc)
+        builtins.__dict__.update(provided)
         os.register_at_fork(after_in_child=self._after_fork_in_child)
         self._executor.canceller.wakeup.install()
-        ImportController(config, names).install()
+        ImportController(config, self._namespace.namespace).install()
         snapshot()
         confinement = in_force.active()
         if config.max_memory_usage is not None:

@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.messages import Error, Hello, ToWorker
+from pyrepl3_schemas.reserved_names import why_reserved
 from pyrepl3_worker.session.session import WorkerSession
 from pyrepl3_worker.wire.stdio import Stdio, avoid_low_fds
 from pyrepl3_worker.wire.transport import FrameReader, FrameSender
@@ -91,6 +92,10 @@ def _wait_for_hello(reader: FrameReader, stdio: Stdio) -> tuple[Hello, list[ToWo
             _refuse(stdio, f"the first message was {type(first).__name__}, not hello")
         if first.protocol != PROTOCOL:
             _refuse(stdio, f"protocol {first.protocol} was asked for; this worker speaks {PROTOCOL}")
+        for spec in first.capabilities:
+            reserved = why_reserved(spec.name)
+            if reserved:
+                _refuse(stdio, f"capability {spec.name!r} needs another name: {reserved}")
         return first, messages[1:]
 
 

@@ -87,8 +87,8 @@ async def test_a_restore_that_was_asked_for_leaves_it_as_it_is(tmp_path: Path, s
     async with pyrepl3.open_session(config=quick(), store=where) as session:
         await session.execute("x = 1")
         await session.checkpoint("here")
-        await session.execute("x = 2")
+        await session.execute("x = 2; x")
         await session.restore("here")
-        assert await value(session, "[x, In[1:]]") == [1, ["x = 1", "x = 2", "[x, In[1:]]"]]
+        assert await value(session, "[x, In[1:]]") == [1, ["x = 1", "x = 2; x", "[x, In[1:]]"]]
         os.kill(session.worker.pid, signal.SIGKILL)
-        assert await value(session, "[x, In[1:3], Out[2]]") == [1, ["x = 1", "x = 2"], 2]
+        assert await value(session, "[x, In[1:3], Out[2]]") == [1, ["x = 1", "x = 2; x"], 2]

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pyrepl3_schemas.constants import PROTOCOL
-from pyrepl3_schemas.messages import Cancel, Error, Execute, Hello, Output, Result, Shutdown
+from pyrepl3_schemas.messages import Cancel, CapabilitySpec, Error, Execute, Hello, Output, Result, Shutdown
 from tests.helpers.raw_worker import RawWorker
 
 
@@ -87,6 +87,17 @@ def test_a_foreign_protocol_is_refused() -> None:
         answer = worker.receive()
         assert isinstance(answer, Error)
         assert answer.kind == "protocol"
+        assert worker.exit_code() != 0
+
+
+def test_a_host_function_named_like_a_builtin_is_refused() -> None:
+    with RawWorker() as worker:
+        worker.send(Hello(protocol=PROTOCOL, session_id="x", capabilities=[CapabilitySpec("open")]))
+        answer = worker.receive()
+        assert isinstance(answer, Error)
+        assert (answer.kind, answer.message) == (
+            "protocol", "capability 'open' needs another name: that is a builtin, which libraries use too",
+        )  # fmt: skip
         assert worker.exit_code() != 0
 
 

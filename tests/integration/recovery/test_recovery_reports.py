@@ -148,7 +148,7 @@ async def test_what_a_checkpoint_holds_and_cannot_give_back_is_made_again(
             f"    def __setstate__(self, state):\n        if os.path.exists({str(flag)!r}): raise OSError('broken')\n"
             "        self.__dict__.update(state)"
         )
-        await session.execute("fragile = Fragile('one')")
+        await session.execute("fragile = Fragile('one'); fragile")
         await session.execute("fragile.text = 'two'; solid = [fragile.text]")
         await session.checkpoint("here")
         flag.touch()

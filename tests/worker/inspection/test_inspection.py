@@ -90,12 +90,12 @@ def test_there_is_nothing_to_say(namespace: dict[str, object], code: str) -> Non
 
 
 def test_variables_are_the_codes_own_names() -> None:
-    namespace: dict[str, object] = {"__name__": "__main__", "_hidden": 1, "In": [], "Out": {}, "exit": exit}
+    namespace: dict[str, object] = {"__name__": "__main__", "_hidden": 1, "In": [], "Out": {}, "exit": 5}
     exec("x = [1, 2]\ntext = 'a' * 1000\nclass C: pass\nc = C()\nimport os", namespace)
     found = inspect(namespace, Inspect(code="", cursor=0))
     assert found.found
     shown = {variable.name: variable for variable in found.variables}
-    assert set(shown) == {"x", "text", "C", "c", "os"}
+    assert set(shown) == {"x", "text", "C", "c", "os", "exit"}
     assert (shown["x"].type_name, shown["x"].repr, shown["x"].size) == ("list", "[1, 2]", 2)
     assert (len(shown["text"].repr) <= 200, shown["text"].size) == (True, 1000)
     assert (shown["c"].repr, shown["c"].size) == ("<C object>", None)
