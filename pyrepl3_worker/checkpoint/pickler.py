@@ -30,6 +30,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from pyrepl3_worker.checkpoint import by_value, reducers
 from pyrepl3_worker.checkpoint.by_value import PickledAs, ReduceValue, Sentinel, name_reference
+from pyrepl3_worker.checkpoint.foreign_code import reduce_foreign, runs_foreign_code
 from pyrepl3_worker.checkpoint.scope import (
     PicklerContext,
     belongs_to_worker,
@@ -38,6 +39,7 @@ from pyrepl3_worker.checkpoint.scope import (
     is_static_type,
     is_worker_module,
 )
+from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, unsaveable_reason
 from pyrepl3_worker.code.compiler import CELL_PREFIX
 from pyrepl3_worker.rendering.static_lookup import find_in_mro
@@ -112,8 +114,12 @@ class NamespacePickler(Pickler):
         try:
             reducer = by_type[kind]
         except KeyError:
-            reducer = by_type[kind] = _find_reducer(kind)
+            reducer = by_type[kind] = _find_timed_reducer(kind)
         return NotImplemented if reducer is None else reducer(self, obj)
+
+    def reduce_foreign(self, value: object) -> Any:
+        """Save an object whose own code tells how, by that code."""
+        return reduce_foreign(value, PROTOCOL, self.context.call_code)
 
     # --- definitions ---------------------------------------------------------------------------------
 
@@ -245,6 +251,21 @@ def identity_matters(kind: type) -> bool:
     return not any(base.__module__ in _VALUE_MODULES or base.__qualname__ == "dtype" for base in kind.__mro__)
 
 
+def _find_timed_reducer(kind: type[Any]) -> Reducer:
+    """Return how instances of a type are saved; foreign code that pickle would call is called here."""
+    reducer = _find_reducer(kind)
+    if not runs_foreign_code(kind):
+        return reducer
+    if reducer is None:
+        return NamespacePickler.reduce_foreign
+
+    def reduce(pickler: NamespacePickler, value: Any) -> Any:
+        reduced = reducer(pickler, value)
+        return pickler.reduce_foreign(value) if reduced is NotImplemented else reduced
+
+    return reduce
+
+
 def _find_reducer(kind: type[Any]) -> Reducer:
     """Return how instances of a type are saved; None leaves them to pickle."""
     if kind is Sentinel or kind is BuiltinFunctionType:
@@ -316,6 +337,27 @@ _REDUCERS: Final[dict[type, Reducer]] = {
 }
 
 
+class _InterruptibleReader:
+    """A file in memory, read in Python for the same reason; each piece that is read is progress."""
+
+    __slots__ = ("_file", "_note")
+
+    def __init__(self, data: Any, note_progress: Callable[[], None]) -> None:
+        self._file = BytesIO(data)
+        self._note = note_progress
+
+    def read(self, size: int = -1) -> bytes:
+        self._note()
+        return self._file.read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        self._note()
+        return self._file.readinto(buffer)
+
+    def readline(self) -> bytes:
+        return self._file.readline()
+
+
 class NamespaceUnpickler(Unpickler):
     """Loads the pickles of a `NamespacePickler`."""
 
@@ -325,13 +367,20 @@ class NamespaceUnpickler(Unpickler):
         buffers: Iterable[Any],
         namespace: dict[str, Any],
         names: Mapping[str, object],
+        budget: TimeBudget,
     ) -> None:
-        """Load from `data`; functions use `namespace` as globals, and references are looked up in `names`."""
-        super().__init__(BytesIO(data), buffers=buffers)
+        """Load from `data`; functions use `namespace` as globals, and references are looked up in `names`.
+
+        Imports are not timed by `budget`, and what is read is progress to it.
+        """
+        super().__init__(_InterruptibleReader(data, budget.note_progress), buffers=buffers)
+        self._budget = budget
         self._sentinels = {"LIVE_NAMESPACE": namespace, "LAZY_NAMES": names}
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         """Return the object that a pickle refers to by module and name; the real one for a sentinel."""
         if module_name == by_value.__name__ and global_name in self._sentinels:
             return self._sentinels[global_name]
+        if module_name not in sys.modules and not module_name.startswith("__"):
+            self._budget.run_untimed(import_module, module_name)
         return super().find_class(module_name, global_name)

@@ -240,7 +240,7 @@ class ProcessState:
         names: Mapping[str, object],
     ) -> None:
         buffers = [join_blobs(content, blobs) for content in state.buffers]
-        loader = NamespaceUnpickler(join_blobs(state.data, blobs), buffers, namespace, names)
+        loader = NamespaceUnpickler(join_blobs(state.data, blobs), buffers, namespace, names, self._budget)
         save, restore, value = loader.load()
         register(state.name, save, restore)
         self._in_context(restore, value)

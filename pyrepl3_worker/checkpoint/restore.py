@@ -118,7 +118,7 @@ class CheckpointReader(Mapping[str, object]):
 
     def _import_module(self, name: str, module: str) -> None:
         try:
-            found = self._budget.run(import_module, module)
+            found = self._budget.run_untimed(import_module, module)
         except BaseException as error:  # the module's code may raise SystemExit as well
             if name not in self._untouched_names:
                 self._namespace.pop(name, None)
@@ -139,7 +139,7 @@ class CheckpointReader(Mapping[str, object]):
         try:
             data = manifest.join_blobs(group.pickle, self._blobs)
             buffers = [manifest.join_blobs(content, self._blobs) for content in group.buffers]
-            loader = NamespaceUnpickler(data, buffers, self._namespace, self)
+            loader = NamespaceUnpickler(data, buffers, self._namespace, self, self._budget)
             values = {name: self._budget.run(loader.load) for name in group.names}
         except BaseException as error:  # its code may raise SystemExit as well; no other code runs here
             self._failures |= dict.fromkeys(group.names, self._describe(error))

@@ -118,6 +118,7 @@ class CheckpointWriter:
                 del self.values[name]
                 self.failed[name] = known.reason
         self.context = PicklerContext(namespace, self.values)
+        self.context.call_code = budget.call_code
 
     def _classify(self, name: str, value: object) -> None:
         if encodable(name) != name:
@@ -230,7 +231,7 @@ class CheckpointWriter:
         before = len(pickler.seen)
         started = monotonic()
         try:
-            self._budget.run(pickler.dump, value)
+            self._budget.run_data(pickler.dump, value)
         except BudgetExceeded as error:
             culprit = pickler.seen[-1] if len(pickler.seen) > before else value
             reason = encodable(describe_save_error(error, culprit, value))

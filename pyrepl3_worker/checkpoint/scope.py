@@ -1,7 +1,7 @@
 """Tells to whom a function or class belongs (session, module or worker), and by which name it is found."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final, cast
 
@@ -37,6 +37,11 @@ def import_name(module: ModuleType) -> str:
     return name
 
 
+def call_directly(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function."""
+    return function(*arguments)
+
+
 class PicklerContext:
     """What the picklers of one checkpoint know about the namespace."""
 
@@ -51,6 +56,8 @@ class PicklerContext:
         """Ids of the NumPy arrays of which other arrays are saved as views."""
         self.live_objects: dict[int, str] = {}
         """Ids of objects that each worker has one of, and the names by which it finds its own."""
+        self.call_code: Callable[..., Any] = call_directly
+        """Calls objects' own code, where its time counts."""
         self._foreign_globals: dict[int, dict[str, Any]] = {}
         self._module_constants: dict[type, dict[int, str]] = {}
         for name, value in saved.items():

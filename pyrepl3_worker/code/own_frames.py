@@ -12,6 +12,7 @@ TRANSPARENT_FILES: Final = frozenset(
     PACKAGE_FOLDER + name
     for name in (
         "checkpoint/by_value.py",
+        "checkpoint/foreign_code.py",
         "checkpoint/pickler.py",
         "checkpoint/reducers.py",
         "checkpoint/scope.py",
