@@ -25,6 +25,7 @@ from pyrepl3_schemas.messages import (
     Inspection,
     Output,
     Pong,
+    Progress,
     Ready,
     Restored,
     Shutdown,
@@ -72,6 +73,7 @@ class WorkerHandle:
         self._routes: dict[type[FromWorker], Route] = {
             **self._guard.routes,
             **dict.fromkeys(_ANSWERS, self._route_answer),
+            Progress: self._route_progress,
             Ready: self._route_ready,
             Error: self._route_error,
         }
@@ -223,6 +225,9 @@ class WorkerHandle:
 
     def _route_answer(self, message: Any) -> None:
         self.requests.resolve(answer_key(message), message)
+
+    def _route_progress(self, message: Progress) -> None:
+        self.requests.note_progress(message)
 
     def _route_error(self, message: Error) -> None:
         if message.execution_id is not None:

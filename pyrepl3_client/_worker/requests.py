@@ -15,6 +15,7 @@ from pyrepl3_schemas.messages import (
     FromWorker,
     Inspection,
     Pong,
+    Progress,
     Restored,
     Stats,
     ToWorker,
@@ -35,6 +36,7 @@ class Requests:
         """The oldest first: those of one kind and name are answered in order."""
         self._end_error: Callable[[], BaseException] | None = None
         """Makes the error of each request that comes after the end."""
+        self._watchers: dict[str, Callable[[Progress], None]] = {}
 
     def next_number(self) -> int:
         """Return a number for a request."""
@@ -98,6 +100,19 @@ class Requests:
             )
         if not waiter.done():
             waiter.set_result(message)
+
+    def watch(self, checkpoint_id: str, on_progress: Callable[[Progress], None] | None) -> None:
+        """Call `on_progress` with what the worker tells of a checkpoint until its answer; None: no more."""
+        if on_progress is None:
+            self._watchers.pop(checkpoint_id, None)
+        else:
+            self._watchers[checkpoint_id] = on_progress
+
+    def note_progress(self, message: Progress) -> None:
+        """Hand on what the worker tells of a checkpoint; it is dropped when nobody waits for that."""
+        watcher = self._watchers.get(message.checkpoint_id)
+        if watcher is not None:
+            watcher(message)
 
     def reject(self, error_text: str) -> bool:
         """Fail the request that a worker's error names; return whether there was one."""

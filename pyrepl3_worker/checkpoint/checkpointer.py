@@ -34,6 +34,7 @@ from pyrepl3_worker.checkpoint.manifest import (
     SavedHistory,
     SavedState,
 )
+from pyrepl3_worker.checkpoint.position import Position
 from pyrepl3_worker.checkpoint.process_state import ProcessState, describe_state
 from pyrepl3_worker.checkpoint.restore import CheckpointReader
 from pyrepl3_worker.checkpoint.save import CheckpointWriter, PickledGroup, SlowObject
@@ -92,6 +93,8 @@ class Checkpointer:
         self._history = history
         self._budget = TimeBudget() if budget is None else budget
         self._process_state = process_state
+        self.position = Position()
+        """What is being done."""
         self._slow_objects: dict[str, SlowObject] = {}
         self._last_groups: list[Names] = []
         """Groups of more than one name in the last checkpoint."""
@@ -104,7 +107,11 @@ class Checkpointer:
         """By name, the classes that the last restore made, or left as they were."""
 
     def create_checkpoint(
-        self, checkpoint_id: str, known: Collection[str], timeout: float | None = None
+        self,
+        checkpoint_id: str,
+        known: Collection[str],
+        timeout: float | None = None,
+        total_timeout: float | None = None,
     ) -> Checkpointed:
         """Save the namespace, or return the next part of a checkpoint that is being sent.
 
@@ -114,6 +121,7 @@ class Checkpointer:
                 are missing, the checkpoint is created again from the beginning.
             timeout: seconds that objects' own code may take in all; None for ten. An object that takes
                 more than half of what is left of them is stopped, and reported.
+            total_timeout: seconds for everything, plain data too; None for as long as it takes.
 
         Returns:
             The checkpoint, or a part of it, with the names that could not be saved and why.
@@ -126,8 +134,11 @@ class Checkpointer:
         hidden, results = self._hidden, dict[str, object]()
         if history is not None:
             hidden, results = history.hidden_names(hidden), history.results()
-        self._budget.start(timeout)
-        writer = CheckpointWriter(self._namespace, hidden, results, self._budget, self._slow_objects)
+        self._budget.start(timeout, total_timeout)
+        writer = CheckpointWriter(
+            self._namespace, hidden, results, self._budget, self._slow_objects, self.position
+        )
+        self.position.start(len(writer.values), saving=True)
         if self._process_state is not None:
             writer.context.live_objects = self._process_state.live_names()
         collector = BlobCollector(known, self._chunk)
@@ -269,6 +280,10 @@ class Checkpointer:
             CheckpointReader(self._namespace, saved, blobs, self._budget, keep)
             if state is None
             else CheckpointReader(self._namespace, saved, blobs, self._budget, keep, state.live_object)
+        )
+        reader.position = self.position
+        self.position.start(
+            sum(len(group.names) for group in saved.groups) + len(saved.modules), saving=False
         )
         self._budget.start(message.timeout)
         state_failures: dict[str, str] = {}

@@ -26,31 +26,22 @@ _CALLED_BY_PICKLE: Final = (
     "__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__",
     "__getattribute__", "__getattr__", "__dict__", "__class__",
 )  # fmt: skip
-_CONTAINERS: Final = (list, dict, set, frozenset, deque)
+_CONTAINERS: Final[tuple[type, ...]] = (list, dict, set, frozenset, deque)
 _IN_C: Final = (
     WrapperDescriptorType, MethodDescriptorType, ClassMethodDescriptorType, BuiltinFunctionType,
     GetSetDescriptorType, MemberDescriptorType,
 )  # fmt: skip
-_OrderedDict: Final[Any] = OrderedDict
-_PLAIN_ITERATORS: Final = frozenset(
-    type(iter(each))
-    for each in (
-        [],
-        (),
-        set[int](),
-        {},
-        {}.items(),
-        {}.values(),
-        deque[int](),
-        OrderedDict[int, int]().items(),
-    )
+_iter: Final[Any] = iter
+_EMPTY: Final = cast(
+    "list[Any]", [[], (), set(), {}, {}.items(), {}.values(), deque(), OrderedDict().items()]
 )
+_PLAIN_ITERATORS: Final = frozenset(cast("type[Any]", type(_iter(each))) for each in _EMPTY)
 
 type CallCode = Callable[..., Any]
 """Calls a function with arguments, and counts its time."""
 
 
-def runs_foreign_code(kind: type) -> bool:
+def runs_foreign_code(kind: type[Any]) -> bool:
     """Return whether pickling an instance of a type may run foreign code."""
     reduce = copyreg.dispatch_table.get(kind)
     if reduce is not None:
@@ -58,7 +49,7 @@ def runs_foreign_code(kind: type) -> bool:
     if issubclass(kind, type | FunctionType):
         return False  # they are saved by name
     called = _CALLED_BY_PICKLE
-    if issubclass(kind, _CONTAINERS):
+    if any(base in _CONTAINERS for base in kind.__mro__):
         called += ("__iter__", "items")
     return any(_is_foreign(find_in_mro(kind, name)) for name in called)
 
@@ -75,17 +66,17 @@ def _is_foreign(found: object) -> bool:
 def reduce_foreign(value: Any, protocol: int, call: CallCode) -> Any:
     """Return an object's reduce value as pickle would get it, by `call`."""
     reduced: Any = call(_reduce, value, protocol)
-    if type(reduced) is not tuple or not any(
-        _is_endless(each) for each in cast("tuple[Any, ...]", reduced)[3:5]
-    ):
+    if type(cast(object, reduced)) is not tuple:
+        return reduced  # a name, or what pickle will refuse
+    if not any(_is_endless(each) for each in reduced[3:5]):
         return reduced
-    parts = list(cast("tuple[Any, ...]", reduced))
+    parts: list[Any] = list(reduced)
     parts[3:5] = [_iterate(each, call) if _is_endless(each) else each for each in parts[3:5]]
     return tuple(parts)
 
 
 def _reduce(value: Any, protocol: int) -> Any:
-    reduce = copyreg.dispatch_table.get(type(value))
+    reduce: Any = copyreg.dispatch_table.get(cast("type[Any]", type(value)))
     if reduce is not None:
         return reduce(value)
     by_protocol = getattr(value, "__reduce_ex__", None)

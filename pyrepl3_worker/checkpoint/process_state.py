@@ -97,7 +97,7 @@ class ProcessState:
 
         Args:
             start: the state that the session began with.
-            budget: limits the time that a part's own code may take.
+            budget: limits the time that the code of a registered part may take.
             in_context: calls a function in the context that cells run in: decimal's and NumPy's settings
                 are context variables.
         """
@@ -142,7 +142,9 @@ class ProcessState:
             if data is not None:
                 saved.append(SavedState(saver.name, collector.add(data)))
         for name, registered in list(_registered.items()):
-            pickled = self._attempt(name, failed, self._pickle_registered, registered, context)
+            pickled: Any = self._attempt(
+                name, failed, self._budget.run, self._pickle_registered, registered, context
+            )
             if pickled is not None:
                 data, buffers = pickled
                 saved.append(
@@ -157,7 +159,7 @@ class ProcessState:
             value = saver.save(self._start, failed.__setitem__)
             return None if value is None else dumps(value, PROTOCOL)
 
-        return self._attempt(saver.name, failed, self._in_context, save)
+        return self._attempt(saver.name, failed, self._budget.run_data, self._in_context, save)
 
     def _pickle_registered(
         self, registered: _RegisteredSaver, context: PicklerContext
@@ -173,7 +175,7 @@ class ProcessState:
         self, name: str, failed: dict[str, str], function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R | None:
         try:
-            return self._budget.run(function, *args, **kwargs)
+            return function(*args, **kwargs)
         except BaseException as error:  # a setting's own code may raise SystemExit as well
             failed[name] = self._describe(error)
             return None
@@ -207,13 +209,19 @@ class ProcessState:
             state = found.pop(saver.name, None)
             if state is None:
                 if not saver.module or saver.module in sys.modules:
-                    self._attempt(saver.name, failed, self._in_context, saver.restore, None, self._start)
+                    arguments = (self._in_context, saver.restore, None, self._start)
+                    self._attempt(saver.name, failed, self._budget.run_data, *arguments)
             elif self._import(saver, failed):
-                self._attempt(saver.name, failed, self._restore_one, saver, state, blobs)
+                self._attempt(
+                    saver.name, failed, self._budget.run_data, self._restore_one, saver, state, blobs
+                )
         failed |= dict.fromkeys(found, "this worker does not know it")
         for state in saved:
             if state.own:
-                self._attempt(state.name, failed, self._restore_registered, state, blobs, namespace, names)
+                restore_own = self._restore_registered
+                self._attempt(
+                    state.name, failed, self._budget.run, restore_own, state, blobs, namespace, names
+                )
         return failed
 
     def _import(self, saver: Saver, failed: dict[str, str]) -> bool:

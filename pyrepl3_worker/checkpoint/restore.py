@@ -9,6 +9,7 @@ from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.checkpoint import manifest
 from pyrepl3_worker.checkpoint.manifest import BlobRefs, Manifest, NameGroup
 from pyrepl3_worker.checkpoint.pickler import NamespaceUnpickler
+from pyrepl3_worker.checkpoint.position import Position
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import describe_restore_error
 from pyrepl3_worker.code.compiler import linecache_entry
@@ -57,6 +58,8 @@ class CheckpointReader(Mapping[str, object]):
         self._values: dict[str, object] = {}
         self._failures: dict[str, str] = {}
         self._loading: set[str] = set()
+        self.position = Position()
+        """Gets the names as they are restored."""
 
     @property
     def restored_names(self) -> list[str]:
@@ -118,6 +121,7 @@ class CheckpointReader(Mapping[str, object]):
 
     def _import_module(self, name: str, module: str) -> None:
         try:
+            self.position.next(module)
             found = self._budget.run_untimed(import_module, module)
         except BaseException as error:  # the module's code may raise SystemExit as well
             if name not in self._untouched_names:
@@ -140,7 +144,7 @@ class CheckpointReader(Mapping[str, object]):
             data = manifest.join_blobs(group.pickle, self._blobs)
             buffers = [manifest.join_blobs(content, self._blobs) for content in group.buffers]
             loader = NamespaceUnpickler(data, buffers, self._namespace, self, self._budget)
-            values = {name: self._budget.run(loader.load) for name in group.names}
+            values = {name: self._load_name(loader, name) for name in group.names}
         except BaseException as error:  # its code may raise SystemExit as well; no other code runs here
             self._failures |= dict.fromkeys(group.names, self._describe(error))
             for name in group.names:
@@ -156,6 +160,10 @@ class CheckpointReader(Mapping[str, object]):
         for name in group.names:
             self._failures.pop(name, None)
         return True
+
+    def _load_name(self, loader: NamespaceUnpickler, name: str) -> object:
+        self.position.next(name)
+        return self._budget.run(loader.load)
 
     def _describe(self, error: BaseException) -> str:
         try:

@@ -14,6 +14,7 @@ from typing import Final, cast
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.checkpoint.grouping import Names, groups_sharing_objects
 from pyrepl3_worker.checkpoint.pickler import NamespacePickler, identity_matters
+from pyrepl3_worker.checkpoint.position import Position
 from pyrepl3_worker.checkpoint.scope import PicklerContext, import_name
 from pyrepl3_worker.checkpoint.time_budget import BudgetExceeded, TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, describe_save_error
@@ -81,6 +82,7 @@ class CheckpointWriter:
         results: Mapping[str, object],
         budget: TimeBudget,
         slow: dict[str, SlowObject],
+        position: Position,
     ) -> None:
         """Classify the names of the namespace as it is now.
 
@@ -90,7 +92,9 @@ class CheckpointWriter:
             results: values that are saved too, under names that are no variables.
             budget: limits the time that objects' own code may take.
             slow: by name, the objects that were stopped in earlier checkpoints; kept up to date.
+            position: gets the names as they are pickled.
         """
+        self._position = position
         self._namespace = namespace
         self._budget = budget
         self._slow = slow
@@ -228,6 +232,7 @@ class CheckpointWriter:
 
     def _pickle_name(self, pickler: NamespacePickler, name: str) -> None:
         value = self.values[name]
+        self._position.next(name)
         before = len(pickler.seen)
         started = monotonic()
         try:

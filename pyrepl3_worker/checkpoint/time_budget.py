@@ -13,8 +13,8 @@ from os import O_CLOEXEC, O_RDONLY, getpid, read  # by name, as all here: the co
 from os import close as os_close
 from os import open as os_open
 from time import clock_gettime, monotonic, pthread_getcpuclockid
-from types import FrameType
-from typing import Any, Final
+from types import CodeType, FrameType
+from typing import Any, Final, cast
 
 from pyrepl3_worker.execution.execution import exit_forked_child
 from pyrepl3_worker.interrupts.line_interrupter import LineInterrupter
@@ -28,7 +28,9 @@ _MIN_SECONDS: Final = 0.001
 _MIN_CALL_SECONDS: Final = 1e-6
 _PIECE_SECONDS: Final = 1.0
 """Seconds that reading a piece of a pickle (64 KiB) never takes, on whatever machine."""
-_IMPORT_FILE: Final[str] = _bootstrap._find_and_load.__code__.co_filename
+IMPORT_FUNCTION: Final[CodeType] = cast(Any, _bootstrap)._find_and_load.__code__
+"""Runs for each import of a module that is not loaded; its `name` is the module's."""
+_IMPORT_FILE: Final = IMPORT_FUNCTION.co_filename
 _CALL_USER_CODE: Final = call_user_code.__code__
 _CLEANUP_SECONDS: Final = 0.2
 """Seconds that interrupted code has to clean up before it is interrupted at every line."""

@@ -1,14 +1,16 @@
 """Answers checkpoint and restore requests, whatever the code of the saved objects does."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
 
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Checkpoint, Error, FromWorker, Restore
 from pyrepl3_worker.checkpoint.initial_state import InitialState
 from pyrepl3_worker.confinement import in_force
 from pyrepl3_worker.execution.canceller import Canceller
-from pyrepl3_worker.interrupts.timers import TimerThread
+from pyrepl3_worker.interrupts.timers import Timer, TimerThread
 from pyrepl3_worker.isolation.builtins_guard import PristineBuiltins
 from pyrepl3_worker.namespace import CODE_MODULE_KEYS, NamespaceManager
 from pyrepl3_worker.rendering.reprs import type_name
@@ -18,6 +20,11 @@ from pyrepl3_worker.wire.transport import FrameSender
 
 if TYPE_CHECKING:  # loaded by the first checkpoint: a worker's start does without pickle and ast
     from pyrepl3_worker.checkpoint.checkpointer import Checkpointer
+    from pyrepl3_worker.checkpoint.time_budget import TimeBudget
+
+PROGRESS_PROTOCOL: Final = 2
+"""The first protocol that knows `progress`."""
+_PROGRESS_SECONDS: Final = 1.0
 
 
 class CheckpointRequests:
@@ -33,6 +40,8 @@ class CheckpointRequests:
         max_bytes: int,
         in_context: Callable[..., Any],
         work_directory: str,
+        *,
+        sends_progress: bool,
     ) -> None:
         """Load nothing yet; read the state that the process begins with.
 
@@ -45,10 +54,16 @@ class CheckpointRequests:
             max_bytes: length of the longest frame.
             in_context: calls a function in the cells' context.
             work_directory: the session's own directory that the client made; empty if it made none.
+            sends_progress: the client knows `progress`.
         """
         self._start = InitialState()
         self._in_context = in_context
         self._work_directory = work_directory
+        self._sends_progress = sends_progress
+        self._budget: TimeBudget | None = None
+        self._progress_timer: Timer | None = None
+        self._answering = ""
+        """The checkpoint that is being created or restored."""
         self._namespace = namespace
         self._canceller = canceller
         self._timers = timers
@@ -62,14 +77,39 @@ class CheckpointRequests:
         with PristineBuiltins():
             self._answer(message)
 
+    def end_now(self, reason: str) -> None:
+        """Have what is under way end as soon as it can."""
+        if self._budget is not None:
+            self._budget.end_now(reason)
+
+    def _start_progress(self, checkpointer: "Checkpointer", checkpoint_id: str) -> None:
+        thread_id = get_ident()
+
+        def tell() -> None:
+            if self._answering == checkpoint_id:
+                with suppress(OSError, LocalProtocolError):  # the client is gone, or its id too long to tell
+                    self._writer.send(checkpointer.position.message(checkpoint_id, thread_id))
+                self._progress_timer = self._timers.call_later(_PROGRESS_SECONDS, tell)
+
+        self._answering = checkpoint_id
+        self._progress_timer = self._timers.call_later(_PROGRESS_SECONDS, tell)
+
+    def _stop_progress(self) -> None:
+        self._answering = ""
+        timer, self._progress_timer = self._progress_timer, None
+        if timer is not None:
+            timer.cancel()
+
     def _answer(self, message: Checkpoint | Restore) -> None:
         try:
             checkpointer = self._checkpointer
             if checkpointer is None:
                 checkpointer = self._checkpointer = self._make_checkpointer()
+            if self._sends_progress:
+                self._start_progress(checkpointer, message.checkpoint_id)
             if isinstance(message, Checkpoint):
                 answer: FromWorker = checkpointer.create_checkpoint(
-                    message.checkpoint_id, message.known, message.timeout
+                    message.checkpoint_id, message.known, message.timeout, message.total_timeout
                 )
             else:
                 answer = checkpointer.restore(message)
@@ -78,6 +118,7 @@ class CheckpointRequests:
         except Exception as error:  # no memory, for example: the client must not wait for ever
             answer = _error_answer(message, f"it failed: {type_name(error)}: {error}")
         finally:
+            self._stop_progress()
             self._repair.recursion_limit()
             self._repair.standard_fds()
             self._repair.builtins()
@@ -94,7 +135,7 @@ class CheckpointRequests:
         from pyrepl3_worker.checkpoint.time_budget import TimeBudget
         from pyrepl3_worker.checkpoint.work_directory import WorkDirectory
 
-        budget = TimeBudget(self._timers, self._canceller.wakeup)
+        budget = self._budget = TimeBudget(self._timers, self._canceller.wakeup)
         self._canceller.overdue_error = budget.overdue_error
         namespace = self._namespace
         own, confined = self._work_directory, in_force.own_directory()

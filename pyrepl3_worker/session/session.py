@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import (
     CallResponse,
@@ -47,7 +46,7 @@ from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.rendering.exceptions import describe_exception
 from pyrepl3_worker.session import patched_functions
-from pyrepl3_worker.session.checkpoint_requests import CheckpointRequests
+from pyrepl3_worker.session.checkpoint_requests import PROGRESS_PROTOCOL, CheckpointRequests
 from pyrepl3_worker.session.process_limits import limit_memory
 from pyrepl3_worker.session.queries import Queries
 from pyrepl3_worker.session.repair import Repair
@@ -125,6 +124,7 @@ class WorkerSession:
             config.max_frame_bytes,
             self._executor.call_in_context,
             hello.work_directory,
+            sends_progress=hello.protocol >= PROGRESS_PROTOCOL,
         )
         self._queries = Queries(
             self._namespace, self._executor, self._output, self._writer, self._count_queued_executions
@@ -172,7 +172,7 @@ class WorkerSession:
             confinement.append("memory")
         self._writer.send(
             Ready(
-                protocol=PROTOCOL,
+                protocol=hello.protocol,
                 pid=os.getpid(),
                 python=sys.version.split(maxsplit=1)[0],
                 features=FEATURES,
@@ -326,6 +326,7 @@ class WorkerSession:
             return
         self._stopping = True
         self._requests.clear()
+        self._checkpoint_requests.end_now("the session ends")
         Task(self._finish_tasks_and_stop(set(self._executor.coroutine_manager.tasks)), loop=self._loop)
         self._executor.close()
         self._loop.call_later(message.grace * _CODE_SHARE_OF_GRACE, self._loop.stop)

@@ -11,7 +11,7 @@ import sys
 from time import monotonic
 from typing import Final, NoReturn
 
-from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
+from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOLS
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.messages import Error, Hello, ToWorker
 from pyrepl3_schemas.reserved_names import why_reserved
@@ -90,8 +90,9 @@ def _wait_for_hello(reader: FrameReader, stdio: Stdio) -> tuple[Hello, list[ToWo
         first = messages[0]
         if not isinstance(first, Hello):
             _refuse(stdio, f"the first message was {type(first).__name__}, not hello")
-        if first.protocol != PROTOCOL:
-            _refuse(stdio, f"protocol {first.protocol} was asked for; this worker speaks {PROTOCOL}")
+        if first.protocol not in PROTOCOLS:
+            known = " and ".join(map(str, PROTOCOLS))
+            _refuse(stdio, f"protocol {first.protocol} was asked for; this worker speaks {known}")
         for spec in first.capabilities:
             reserved = why_reserved(spec.name)
             if reserved:

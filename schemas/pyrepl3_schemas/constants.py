@@ -3,8 +3,11 @@
 import signal
 from typing import Final
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """The protocol's version. It is raised when an old peer could misread a new one."""
+
+PROTOCOLS: Final = (1, 2)
+"""The versions that a worker speaks: to a client of an older one it sends nothing that this does not know."""
 
 DEFAULT_MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 """Largest frame body, in bytes, unless `hello` sets another limit."""

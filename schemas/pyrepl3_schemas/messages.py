@@ -15,6 +15,7 @@ from pyrepl3_schemas.field_types import (
     CancelReason,
     ErrorKind,
     Id,
+    ProgressStage,
     ResultMode,
     Seconds,
     Share,
@@ -84,6 +85,8 @@ class Unsaved(Part, frozen=True):
     name: str
     type_name: str
     reason: str
+    as_of: int | None = None
+    """Number of the cell after which its value was saved last: it has that one. None: it has none."""
 
 
 class Variable(Part, frozen=True):
@@ -175,6 +178,8 @@ class Checkpoint(Message, frozen=True):
     """Digests of the blobs that the client has already, and that need not be sent again."""
     timeout: TimeLimit | None = None
     """Seconds that objects' own code may take; None means the worker's default."""
+    total_timeout: TimeLimit | None = None
+    """Seconds that everything may take, plain data too; None means no limit."""
 
 
 class Restore(Message, frozen=True):
@@ -345,6 +350,18 @@ class Restored(Message, frozen=True):
     duration: Seconds = 0.0
 
 
+class Progress(Message, frozen=True):
+    """What the worker is at in a checkpoint or restore that takes longer than a second. Not in protocol 1."""
+
+    checkpoint_id: str
+    stage: ProgressStage
+    name: str = ""
+    """The variable that is saved or restored, or the module that is imported."""
+    done: int = 0
+    total: int = 0
+    """How many names there are in all; 0 means not known."""
+
+
 class Completions(Message, frozen=True):
     """Completions for the text between two character offsets, best first, with a kind for each."""
 
@@ -411,6 +428,7 @@ type FromWorker = (
     | Error
     | Checkpointed
     | Restored
+    | Progress
     | Completions
     | Inspection
     | Pong

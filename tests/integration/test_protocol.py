@@ -5,8 +5,21 @@ import sys
 
 import pytest
 
-from pyrepl3_schemas.constants import PROTOCOL
-from pyrepl3_schemas.messages import Cancel, CapabilitySpec, Error, Execute, Hello, Output, Result, Shutdown
+from pyrepl3_schemas.constants import PROTOCOL, PROTOCOLS
+from pyrepl3_schemas.messages import (
+    Cancel,
+    CapabilitySpec,
+    Checkpoint,
+    Checkpointed,
+    Error,
+    Execute,
+    Hello,
+    Output,
+    Progress,
+    Ready,
+    Result,
+    Shutdown,
+)
 from tests.helpers.raw_worker import RawWorker
 
 
@@ -79,6 +92,37 @@ def test_plain_stdio_cancels_too() -> None:
         answer = worker.receive()
         assert isinstance(answer, Error)
         assert answer.kind == "cancelled"
+
+
+SLOW = """
+import time
+from pyrepl3_worker.session import checkpoint_requests
+checkpoint_requests._PROGRESS_SECONDS = 0.01
+class Slow:
+    def __reduce__(self):
+        time.sleep(0.3)
+        return Slow, ()
+s = Slow()
+"""
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_client_of_an_older_protocol_gets_nothing_that_it_does_not_know(protocol: int) -> None:
+    with RawWorker() as worker:
+        worker.send(Hello(protocol=protocol, session_id="x"))
+        ready = worker.receive()
+        assert isinstance(ready, Ready)
+        assert ready.protocol == protocol
+        worker.send(Execute(execution_id="a", code=SLOW))
+        assert isinstance(worker.receive(), Result)
+        worker.send(Checkpoint(checkpoint_id="c"))
+        told: list[object] = []
+        while not isinstance(answer := worker.receive(), Checkpointed):
+            told.append(answer)
+            assert isinstance(answer, Progress)
+            assert (answer.checkpoint_id, answer.stage, answer.name) == ("c", "saving", "s")
+        assert answer.unsaved == []
+        assert bool(told) is (protocol > 1)
 
 
 def test_a_foreign_protocol_is_refused() -> None:

@@ -40,7 +40,20 @@ async def in_one_frame(session: pyrepl3.Session, saved: Checkpointed, seconds: f
     )
 
 
-def reasons(answer: Checkpointed) -> dict[str, str]:
+def back(saved: Checkpointed, seconds: float) -> Restore:
+    """Return what puts a checkpoint back that brought all of its blobs."""
+    return Restore(checkpoint_id=saved.checkpoint_id, data=saved.data, blobs=saved.blobs, timeout=seconds)
+
+
+async def restored(session: pyrepl3.Session, request: Restore) -> Restored:
+    """Have the worker put a checkpoint back."""
+    worker = session._checkpoints._worker()  # pyright: ignore[reportPrivateUsage]
+    assert worker is not None
+    with anyio.fail_after(PATIENCE):
+        return await worker.requests.ask(request, Restored, request.checkpoint_id, None, urgent=False)
+
+
+def reasons(answer: Checkpointed | Restored) -> dict[str, str]:
     return {unsaved.name: unsaved.reason for unsaved in answer.unsaved}
 
 
@@ -220,11 +233,7 @@ async def test_an_object_that_misbehaves_on_its_way_back_costs_itself_alone(
         saved = await session.checkpoint("here")
         pid = session.worker.pid
         request = await in_one_frame(session, saved)
-        worker = session._checkpoints._worker()  # pyright: ignore[reportPrivateUsage]
-        assert worker is not None
-        with anyio.fail_after(PATIENCE):
-            restored = await worker.requests.ask(request, Restored, "here", None, urgent=False)
-        named = {unsaved.name: unsaved.reason for unsaved in restored.unsaved}
+        named = reasons(await restored(session, request))
         if reason is None:
             assert named == {}
         else:
@@ -267,3 +276,57 @@ async def test_standard_fds_that_a_checkpoint_closes_are_there_for_the_next_cell
     await asked.execute(BAD.format(body="[os.close(fd) for fd in (0, 1, 2)]") + "bad = Bad()")
     await taken(asked)
     assert await value(asked, "[os.fstat(fd).st_ino > 0 for fd in (0, 1, 2)]") == [True] * 3
+
+
+async def test_plain_data_has_no_share_of_the_time_of_objects_code(asked: pyrepl3.Session) -> None:
+    await asked.execute(
+        "class Plain:\n    def __init__(self, n): self.n = n\n"
+        "many = [(n, str(n), [n], {n: 'x'}) for n in range(60_000)]; own = [Plain(n) for n in range(20_000)]"
+    )
+    answer = await taken(asked, 0.002)
+    assert reasons(answer) == {}
+    again = back(answer, 0.002)
+    await asked.restart()
+    assert reasons(await restored(asked, again)) == {}
+    assert await value(asked, "len(many), many[-1], own[-1].n") == [
+        60_000,
+        [59_999, "59999", [59_999], {59_999: "x"}],
+        19_999,
+    ]
+
+
+SLOW = """
+import time
+end = time.monotonic() + {seconds}
+while time.monotonic() < end:
+    pass
+class Thing:
+    def __init__(self): self.v = 1
+    def __setstate__(self, state):
+        import slow_{other}
+        self.__dict__.update(state, other=slow_{other}.v)
+v = 7
+"""
+
+
+@pytest.mark.parametrize(
+    "how", ["import slow_a", "from slow_a import Thing", "import slow_a; t = slow_a.Thing()"]
+)
+async def test_an_import_is_never_cut_in_two(asked: pyrepl3.Session, tmp_path: Path, how: str) -> None:
+    for name, other in ("ab", "ba"):
+        (tmp_path / f"slow_{name}.py").write_text(SLOW.format(seconds=0.5, other=other))
+    await asked.execute(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {how}; x = 1")
+    again = back(await taken(asked), 0.1)
+    await asked.restart()
+    assert reasons(await restored(asked, again)) == {}
+    assert await value(asked, "import slow_a; slow_a.v, x") == [7, 1]
+
+
+async def test_all_may_be_bounded_plain_data_too(asked: pyrepl3.Session) -> None:
+    await asked.execute("small = 1; many = [[n] for n in range(1_000_000)]; last = 'x'")
+    worker = asked._checkpoints._worker()  # pyright: ignore[reportPrivateUsage]
+    assert worker is not None
+    request = Checkpoint(checkpoint_id="c", total_timeout=0.02)
+    saved = await worker.requests.ask(request, Checkpointed, "c", None, urgent=False)
+    assert "many" in reasons(saved)
+    assert "for all were over" in reasons(saved)["many"]
