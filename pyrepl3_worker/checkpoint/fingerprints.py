@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Collection
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Final, cast
 
 _ATOMIC_TYPES: Final = frozenset({int, float, complex, bool, type(None), type(...), str, bytes})
@@ -20,7 +20,9 @@ def fingerprint(value: object) -> object:
     if kind in _ATOMIC_TYPES:
         return not _is_long(value) or None
     if kind is BuiltinFunctionType:
-        return True
+        # Bound to an object (`[].append`), it is as changeable as that is.
+        bound_to = cast(BuiltinFunctionType, value).__self__
+        return bound_to is None or type(bound_to) is ModuleType or None
     if kind is FunctionType:
         return _function_fingerprint(cast(FunctionType, value))
     return None

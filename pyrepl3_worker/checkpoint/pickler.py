@@ -12,6 +12,7 @@ import marshal
 import sys
 from _pickle import Pickler, Unpickler
 from collections.abc import Callable, Iterable, Mapping
+from copyreg import dispatch_table
 from enum import Enum, EnumType
 from functools import _lru_cache_wrapper  # pyright: ignore[reportPrivateUsage]
 from importlib import import_module
@@ -29,7 +30,13 @@ from typing import Any, Final, NewType, ParamSpec, TypeAliasType, TypeVar, TypeV
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from pyrepl3_worker.checkpoint import by_value, reducers
-from pyrepl3_worker.checkpoint.by_value import PickledAs, ReduceValue, Sentinel, name_reference
+from pyrepl3_worker.checkpoint.by_value import (
+    LIVE_NAMESPACE,
+    PickledAs,
+    ReduceValue,
+    Sentinel,
+    name_reference,
+)
 from pyrepl3_worker.checkpoint.foreign_code import reduce_foreign, runs_foreign_code
 from pyrepl3_worker.checkpoint.scope import (
     PicklerContext,
@@ -52,10 +59,17 @@ _VALUE_TYPES: Final = frozenset(
     {int, float, complex, bool, type(None), str, bytes, tuple, frozenset, range, slice, type(...)}
 )
 _TYPE_VARIABLES: Final = frozenset({TypeVar, ParamSpec, TypeVarTuple})
-_VALUE_MODULES: Final = frozenset(
-    {"datetime", "decimal", "fractions", "uuid", "pathlib", "pathlib._local", "ipaddress", "zoneinfo"}
-    | {"re", "typing", "numpy.dtypes"}
-)
+_VALUE_CLASSES: Final = frozenset(
+    {
+        "datetime.date", "datetime.time", "datetime.datetime", "datetime.timedelta", "datetime.timezone",
+        "decimal.Decimal", "fractions.Fraction", "uuid.UUID", "zoneinfo.ZoneInfo", "re.Pattern",
+        *(f"{module}.{flavour}{kind}" for module in ("pathlib", "pathlib._local")
+          for flavour in ("", "Posix", "Pure", "PurePosix", "PureWindows") for kind in ("Path",)),
+        *(f"ipaddress.IPv{version}{kind}" for version in (4, 6)
+          for kind in ("Address", "Network", "Interface")),
+    }
+)  # fmt: skip
+"""Classes whose instances never change and hold nothing that does. Their subclasses may."""
 
 
 type Reducer = Callable[["NamespacePickler", Any], Any] | None
@@ -189,8 +203,22 @@ class NamespacePickler(Pickler):
         raise Unsaveable("it is a part of the worker")
 
     def reduce_method(self, value: MethodType) -> Any:
-        """Save a bound method; one of the worker's by the place where it can be found."""
-        return self.reduce_worker_object(value) if belongs_to_worker(value) else NotImplemented
+        """Save a bound method as its function and its object; one of the worker's by where it can be found.
+
+        pickle saves the method's name instead, and finds another method, or none, where a subclass has one
+        of that name, where the name is private or has been deleted, and while the object is not filled yet.
+        """
+        if belongs_to_worker(value):
+            return self.reduce_worker_object(value)
+        function: object = value.__func__
+        if type(function) is FunctionType and not self.context.is_definition(function):
+            return MethodType, (function, value.__self__)
+        if type(function) is FunctionType and self.context.globals_of(function) is not LIVE_NAMESPACE:
+            # A library's, which can't be imported by its own name: it was decorated, or made at run time.
+            holder = type(value.__self__)
+            if find_in_mro(holder, function.__name__) is function:
+                return NotImplemented
+        return MethodType, (function, value.__self__)
 
     def reduce_library_instance(self, value: object) -> Any:
         """Save an instance of a library's class; by reference, if the library's module holds it by a name."""
@@ -248,7 +276,42 @@ def identity_matters(kind: type) -> bool:
         return False
     if issubclass(kind, type | FunctionType | BuiltinFunctionType | ModuleType | Enum):
         return False
-    return not any(base.__module__ in _VALUE_MODULES or base.__qualname__ == "dtype" for base in kind.__mro__)
+    return kind.__module__ != "typing" and not _is_value_class(cast("type[object]", kind))
+
+
+def _is_value_class(kind: type) -> bool:
+    """Return whether instances never change, and hold nothing that does."""
+    if f"{kind.__module__}.{kind.__qualname__}" in _VALUE_CLASSES:
+        return True
+    return any(base.__module__ == "numpy" and base.__qualname__ == "dtype" for base in kind.__mro__)
+
+
+_PLAIN_TYPES: Final = frozenset(
+    {int, float, complex, bool, type(None), str, bytes, range, type(...), CodeType}
+)
+_MAX_PLAIN_ITEMS: Final = 100
+
+
+def is_shareable(context: PicklerContext, value: object) -> bool:
+    """Return whether two names that both hold an object share something by it.
+
+    That is the object itself, or what it may hold: a tuple's items, a function's defaults.
+    """
+    kind = cast("type[Any]", type(value))
+    if kind in _PLAIN_TYPES or kind is Sentinel or kind is PickledAs:
+        return False
+    if kind is tuple or kind is frozenset:
+        items = cast("tuple[object, ...]", value)
+        return len(items) > _MAX_PLAIN_ITEMS or any(is_shareable(context, item) for item in items)
+    if issubclass(kind, ModuleType):
+        return False
+    if kind is FunctionType or issubclass(kind, type):
+        return context.is_definition(value)
+    if kind is BuiltinFunctionType:
+        return type(cast(BuiltinFunctionType, value).__self__) not in (ModuleType, type(None))
+    if issubclass(kind, Enum):
+        return context.is_definition(kind)
+    return not _is_value_class(kind)
 
 
 def _find_timed_reducer(kind: type[Any]) -> Reducer:
@@ -279,19 +342,30 @@ def _find_reducer(kind: type[Any]) -> Reducer:
         return NamespacePickler.reduce_worker_object
     if reason is not None:
         return _make_refusal(reason)
-    if issubclass(kind, BaseException):
+    if issubclass(kind, BaseException) and kind not in dispatch_table:
         plain = cast(Any, kind).__reduce__ is BaseException.__reduce__
         own = (
             type(find_in_mro(kind, "__init__")) is FunctionType
             or type(find_in_mro(kind, "__new__")) is FunctionType
         )
-        return (lambda _, error: by_value.reduce_exception(error)) if plain and own else None
+        by_itself = plain and own
+
+        def reduce_exception(pickler: NamespacePickler, error: BaseException) -> Any:
+            made = by_value.reduce_exception(error) if by_itself else pickler.reduce_foreign(error)
+            return made if type(made) is str else reducers.reduce_exception(error, cast(ReduceValue, made))
+
+        return reduce_exception
     if is_ndarray(kind):
         return NamespacePickler.reduce_array
     if (kind.__module__, kind.__qualname__) == ("decimal", "Context"):
         return NamespacePickler.reduce_live_object
     if reducers.overrides_item_methods(kind):
         return lambda _, value: reducers.reduce_container(value)
+    if reducers.needs_plain_instances(kind):
+        reduce_instance = reducers.instance_reducer(kind)
+        if runs_foreign_code(kind):
+            return lambda pickler, value: pickler.context.call_code(reduce_instance, value)
+        return lambda _, value: reduce_instance(value)
     return None if kind.__module__ in ("__main__", "builtins") else NamespacePickler.reduce_library_instance
 
 
@@ -314,6 +388,8 @@ def _by_reference_or(reduce_by_value: Callable[[Any], ReduceValue]) -> Reducer:
     return save
 
 
+_EMPTY: Final[dict[str, int]] = {}
+_DICT_VIEWS: Final = (type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items()))
 _REDUCERS: Final[dict[type, Reducer]] = {
     FunctionType: NamespacePickler.reduce_function,
     MethodType: NamespacePickler.reduce_method,
@@ -324,7 +400,8 @@ _REDUCERS: Final[dict[type, Reducer]] = {
     property: lambda _, value: reducers.reduce_property(value),
     classmethod: lambda _, method: (classmethod, (method.__func__,)),
     staticmethod: lambda _, method: (staticmethod, (method.__func__,)),
-    MappingProxyType: lambda _, proxy: (MappingProxyType, (dict[Any, Any](proxy),)),
+    MappingProxyType: lambda _, proxy: reducers.reduce_mapping_proxy(proxy),
+    **dict.fromkeys(_DICT_VIEWS, lambda _, view: reducers.reduce_dict_view(view)),
     _lru_cache_wrapper: _by_reference_or(reducers.reduce_lru_cache),
     TypeVar: _by_reference_or(reducers.reduce_type_variable),
     ParamSpec: _by_reference_or(reducers.reduce_param_spec),

@@ -1,12 +1,15 @@
 """How to pickle objects that plain pickle cannot save, or would restore as something else.
 
 Caches, type variables and properties of the standard library; lists and dicts with item methods of their
-own; NumPy arrays that are views of others.
+own, and instances of classes that are not ready to be unpickled; exceptions; views of dicts and of NumPy
+arrays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from gc import get_referents
 from importlib import import_module
+from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MappingProxyType
 from typing import Any, Final, NewType, ParamSpec, TypeVar, TypeVarTuple, cast
 
 from pyrepl3_worker.checkpoint.by_value import ReduceValue
@@ -82,33 +85,194 @@ def _object_attribute(name: str) -> object:
     return find_in_mro(object, name)
 
 
+def needs_plain_instances(kind: type) -> bool:
+    """Return whether instances have to be made without the session's own code, which is not ready for that.
+
+    pickle calls `__new__` without the arguments that it wants, looks for `__setstate__` by way of a
+    `__getattr__` that wants a filled object, and hashes an object that is not filled yet.
+    """
+    if kind.__module__ != "__main__" or any(
+        find_in_mro(kind, name) is not find_in_mro(object, name)
+        for name in ("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__")
+    ):
+        return False
+    if type(find_in_mro(kind, "__getnewargs__")) is FunctionType or (
+        find_in_mro(kind, "__getnewargs_ex__") is not UNKNOWN
+    ):
+        return False
+    return any(
+        type(find_in_mro(kind, name)) in (FunctionType, staticmethod)
+        for name in ("__new__", "__getattr__", "__getattribute__", "__setattr__", "__hash__")
+    )
+
+
+def instance_reducer(kind: type[Any]) -> Callable[[Any], ReduceValue]:
+    """Return what gives the reduce value of an instance of a session's class, made without running its code.
+
+    Where its hash is code of the session, what that most likely looks at (numbers and texts) is there from
+    the start: an object may be met inside of a set or a key before it is filled.
+    """
+    base = next(each for each in kind.__mro__ if type(class_dict(each).get("__new__")) is BuiltinFunctionType)
+    arguments = find_in_mro(kind, "__getnewargs__")
+    has_arguments = arguments is not UNKNOWN
+    own_hash = type(find_in_mro(kind, "__hash__")) is FunctionType
+    has_items = issubclass(kind, list | dict)
+
+    def reduce_instance(value: Any) -> ReduceValue:
+        made_of: tuple[Any, ...] = cast(Any, arguments)(value) if has_arguments else ()
+        own, slots = _split_state(object.__getstate__(value))
+        early = (_plain_items(own), _plain_items(slots)) if own_hash else ()
+        content = own, slots, *(_items(value, kind) if has_items else (None, None))
+        return make_instance, (base, kind, made_of, *early), content, None, None, fill_instance
+
+    return reduce_instance
+
+
 def reduce_container(value: Any) -> ReduceValue:
     """Return the reduce value of a list or dict of a subclass, with its items as they are."""
     make, arguments, state, *_ = object.__reduce_ex__(value, 2)
     kind = cast("type[Any]", type(value))
+    return make, arguments, (state, *_items(value, kind)), None, None, fill_container
+
+
+def _items(value: Any, kind: type[Any]) -> tuple[list[Any] | None, dict[Any, Any] | None]:
     items = list[Any](list[Any].__iter__(value)) if issubclass(kind, list) else None
     table = dict[Any, Any](dict[Any, Any].items(value)) if issubclass(kind, dict) else None
-    return make, arguments, (state, items, table), None, None, fill_container
+    return items, table
+
+
+def _split_state(state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the contents of `__dict__` and of the slots, of what `object.__getstate__` gives."""
+    own, slots = cast("tuple[Any, Any]", state if type(state) is tuple else (state, None))
+    return own or {}, slots or {}
+
+
+def _plain_items(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in attributes.items()
+        if type(value) in _PLAIN_TYPES or (type(value) is tuple and _is_plain(cast("object", value)))
+    }
+
+
+def _is_plain(value: object) -> bool:
+    if type(value) is tuple:
+        return all(map(_is_plain, cast("tuple[object, ...]", value)))
+    return type(value) in _PLAIN_TYPES
+
+
+_PLAIN_TYPES: Final = frozenset({int, float, complex, bool, type(None), str, bytes})
+
+
+def make_instance(base: Any, kind: type, made_of: tuple[Any, ...], *early: dict[str, Any]) -> Any:
+    """Make an instance by the `__new__` of its built-in base; `fill_instance` sets the rest.
+
+    `early` is empty, or what of its `__dict__` and of its slots is set at once.
+    """
+    value = base.__new__(kind, *made_of)
+    if early:
+        _set_attributes(value, *early)
+    return value
+
+
+def _set_attributes(value: Any, own: dict[str, Any], slots: dict[str, Any]) -> None:
+    """Set attributes without the class's own `__setattr__`."""
+    if own:
+        attributes: dict[str, Any] = object.__getattribute__(value, "__dict__")
+        attributes.clear()  # so that they come in their order
+        attributes.update(own)
+    for name, slot in slots.items():
+        object.__setattr__(value, name, slot)
+
+
+def fill_instance(
+    value: Any, content: tuple[dict[str, Any], dict[str, Any], list[Any] | None, dict[Any, Any] | None]
+) -> None:
+    """Set the attributes of an instance, and put its items in."""
+    own, slots, items, table = content
+    _set_attributes(value, own, slots)
+    _put_items(value, items, table)
 
 
 def fill_container(value: Any, content: tuple[Any, list[Any] | None, dict[Any, Any] | None]) -> None:
     """Put items in without the class's own methods, then set the state as pickle does."""
     state, items, table = content
-    if items is not None:
-        list[Any].extend(value, items)
-    if table is not None:
-        dict[Any, Any].update(value, table)
+    _put_items(value, items, table)
     setter = find_in_mro(cast("type[Any]", type(value)), "__setstate__")
     if state is None:
         return
     if setter is not UNKNOWN:
         value.__setstate__(state)
         return
-    own, slots = cast("tuple[Any, Any]", state if type(state) is tuple else (state, None))
-    if own:
-        value.__dict__.update(own)
-    for name, slot in cast("dict[str, Any]", slots or {}).items():
-        setattr(value, name, slot)
+    _set_attributes(value, *_split_state(state))
+
+
+def _put_items(value: Any, items: list[Any] | None, table: dict[Any, Any] | None) -> None:
+    if items is not None:
+        list[Any].extend(value, items)
+    if table is not None:
+        dict[Any, Any].update(value, table)
+
+
+# --- exceptions -----------------------------------------------------------------------------------------
+
+
+def reduce_exception(error: BaseException, reduced: ReduceValue) -> ReduceValue:
+    """Return an exception's reduce value with what its own leaves out: cause and context.
+
+    Its traceback holds the frames of code that has ended, and is not saved.
+
+    Args:
+        error: the exception.
+        reduced: what makes it again: a callable, its arguments, possibly a state.
+    """
+    if error.__cause__ is None and error.__context__ is None and not error.__suppress_context__:
+        return reduced
+    make, arguments, state, *rest = (*reduced, None)
+    if any(each is not None for each in rest):
+        return reduced  # its own way to be filled
+    links = error.__cause__, error.__context__, error.__suppress_context__
+    return make, arguments, (state, *links), None, None, fill_exception
+
+
+def fill_exception(
+    error: BaseException, content: tuple[Any, BaseException | None, BaseException | None, bool]
+) -> None:
+    """Set the state of an exception as pickle does, then its cause and context."""
+    state, cause, context, suppressed = content
+    if state is not None:
+        error.__setstate__(state)
+    error.__cause__, error.__context__ = cause, context
+    error.__suppress_context__ = suppressed
+
+
+# --- views of dicts ---------------------------------------------------------------------------------------
+
+
+def reduce_mapping_proxy(proxy: MappingProxyType[Any, Any]) -> ReduceValue:
+    """Return the reduce value of a read-only view of a mapping: a view of the same one."""
+    viewed = cast("Mapping[Any, Any]", get_referents(proxy)[0])
+    descriptor = _own_descriptor(viewed)
+    if type(descriptor) is GetSetDescriptorType and class_dict(descriptor.__objclass__) == proxy:
+        return vars, (descriptor.__objclass__,)
+    return MappingProxyType, (viewed,)
+
+
+def _own_descriptor(viewed: Mapping[Any, Any]) -> object:
+    """Return what only the dict of a class holds: a descriptor that names the class."""
+    return viewed.get("__dict__", viewed.get("__weakref__"))
+
+
+def reduce_dict_view(view: Any) -> ReduceValue:
+    """Return the reduce value of a dict's `keys()`, `values()` or `items()`."""
+    kind: str = type(view).__name__
+    viewed = get_referents(view.mapping)[0]
+    return make_dict_view, (kind.rpartition("_")[2], viewed)
+
+
+def make_dict_view(name: str, viewed: dict[Any, Any]) -> Any:
+    """Make a view of a dict."""
+    return getattr(dict[Any, Any], name)(viewed)
 
 
 # --- NumPy arrays that are views of others ----------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.checkpoint.grouping import Names, groups_sharing_objects
-from pyrepl3_worker.checkpoint.pickler import NamespacePickler, identity_matters
+from pyrepl3_worker.checkpoint.pickler import NamespacePickler, identity_matters, is_shareable
 from pyrepl3_worker.checkpoint.position import Position
 from pyrepl3_worker.checkpoint.scope import PicklerContext, import_name
 from pyrepl3_worker.checkpoint.time_budget import BudgetExceeded, TimeBudget
@@ -218,6 +218,7 @@ class CheckpointWriter:
         self._kept_alive.append(pickler.seen)
         objects: dict[str, set[int]] = {}
         dependencies: dict[str, set[str]] = {}
+        first_holders: dict[int, str] = {}
         for name in order:
             start = len(pickler.seen)
             pickler.saved_by_value, pickler.dependencies = set(), set()
@@ -225,10 +226,34 @@ class CheckpointWriter:
             met = {id(obj) for obj in pickler.seen[start:] if _matters[type(obj)]}
             objects[name] = (met - pickler.saved_by_reference) | pickler.saved_by_value
             dependencies[name] = pickler.dependencies
+            if len(order) > 1:
+                self._add_shared(name, pickler, start, first_holders, objects)
             if id(self._namespace) in objects[name]:
                 raise _SaveError(name, "it holds the session's whole namespace (globals())")
         # The pickler itself is not kept: each holds several KiB.
         return PickledGroup(order, pickler.data, pickler.buffers, pickler.sources, objects, dependencies)
+
+    def _add_shared(
+        self,
+        name: str,
+        pickler: NamespacePickler,
+        start: int,
+        first_holders: dict[int, str],
+        objects: dict[str, set[int]],
+    ) -> None:
+        """Add to `objects` what a name shares with the names of its group that were pickled before it.
+
+        The pickler does not look again into what it has pickled for another name. So what is inside is not
+        met a second time, and what holds it stands for it.
+        """
+        seen = pickler.seen[start:]
+        met = dict(zip(map(id, seen), seen, strict=True))
+        again = met.keys() & first_holders.keys()
+        for identity in again - objects[name] - pickler.saved_by_reference:
+            if is_shareable(self.context, met[identity]):
+                objects[first_holders[identity]].add(identity)
+                objects[name].add(identity)
+        first_holders |= dict.fromkeys(met.keys() - again, name)
 
     def _pickle_name(self, pickler: NamespacePickler, name: str) -> None:
         value = self.values[name]
