@@ -12,7 +12,8 @@ PyRepl3Error
     ProtocolError             the worker, or the client, broke the protocol
     SessionClosed             the caller used a session that is closed
     ExecutionIdConflict       the caller used an execution id that stands for another execution
-    CapabilityError           a host function cannot be offered, or its value cannot be sent
+    CapabilityError           a host function cannot be offered, its value cannot be sent, or it would
+                              wait for itself
     ReplayDivergence          a replayed execution asked for something else than its record holds
     StoreError                the store failed, or cannot be used
 
@@ -178,7 +179,7 @@ class ExecutionIdConflict(PyRepl3Error):  # noqa: N818
 
 
 class CapabilityError(PyRepl3Error):
-    """A host function cannot be offered under its name, or its value cannot be sent to the worker."""
+    """A host function cannot be offered so, its value cannot be sent, or it would wait for itself."""
 
 
 class ReplayDivergence(PyRepl3Error):  # noqa: N818

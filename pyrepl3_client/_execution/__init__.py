@@ -5,6 +5,7 @@ record           one execution as the client knows it: what to run, output, outc
 queue            which executions are queued or run; routes each message to its execution
 cancellation     the steps of a cancel, timeouts, and the outcomes that they lead to
 answering        the tasks that answer host calls and prompts
+serving          what a host function runs for: no session may wait for itself
 host_calls       runs host functions
 prompts          answers `input()`
 call_log         records calls and prompts; answers them from the record in a replay

@@ -7,6 +7,7 @@ from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import FlowControl, PendingCallLimit
 from pyrepl3_client._execution.call_log import CallLog, Question, Response, question_id
 from pyrepl3_client._execution.event_log import size_of
+from pyrepl3_client._execution.serving import Served, serve_here
 from pyrepl3_client.errors import StoreError
 
 
@@ -19,6 +20,8 @@ class AnsweringTasks:
         call_log: CallLog,
         on_failure: Callable[[str, StoreError], None],
         flow_control: Callable[[], FlowControl],
+        served: Callable[[Question, str], Served],
+        on_wait: Callable[[], None],
     ) -> None:
         """Start without questions.
 
@@ -27,12 +30,16 @@ class AnsweringTasks:
             call_log: records questions and answers, and sends the answers.
             on_failure: gets the execution whose question could not be recorded, and why.
             flow_control: returns what stops the reading of messages while too many questions are open.
+            served: makes what the context of the answer knows of a question; gets what answers it, in words.
+            on_wait: called when an answer takes its time.
         """
         self._task_owner = task_owner
         self._call_log = call_log
         self._on_failure = on_failure
         self._limit = PendingCallLimit(flow_control)
-        self._tasks: dict[str, set[asyncio.Task[None]]] = {}
+        self._served = served
+        self._on_wait = on_wait
+        self._tasks: dict[str, dict[asyncio.Task[None], Served]] = {}
 
     def start[Q: Question](
         self,
@@ -52,27 +59,45 @@ class AnsweringTasks:
             name: the task's name.
             repeatable: whether `answer` may be called again when an earlier call's outcome is not known.
         """
-        task = self._task_owner.start(self._run(question, answer, failure, repeatable=repeatable), name)
+        served = self._served(question, name)
+        task = self._task_owner.start(
+            self._run(question, served, answer, failure, repeatable=repeatable), name
+        )
         if not task.done():
-            tasks = self._tasks.setdefault(question.execution_id, set())
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            tasks = self._tasks.setdefault(question.execution_id, {})
+            tasks[task] = served
+            task.add_done_callback(lambda task: tasks.pop(task, None))
             self._limit.add(task, size_of(question))
+            self._on_wait()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer may be under way; False is certain."""
+        return bool(self._tasks)
+
+    def unanswered(self, execution_id: str) -> Served | None:
+        """Return the oldest question of an execution that has no answer."""
+        return next(
+            (served for served in self._tasks.get(execution_id, {}).values() if not served.ended), None
+        )
 
     def end(self, execution_id: str) -> None:
         """Cancel what is being answered for an execution that is over: its worker waits for no answer."""
         if self._tasks:
-            for task in self._tasks.pop(execution_id, ()):
+            for task, served in list(self._tasks.pop(execution_id, {}).items()):
+                served.ended = True
                 task.cancel()
 
     async def _run[Q: Question](
         self,
         question: Q,
+        served: Served,
         answer: Callable[[Q, int], Awaitable[Response]],
         failure: Callable[[Q, BaseException], Response],
         *,
         repeatable: bool,
     ) -> None:
+        serve_here(served)
         try:
             await self._call_log.answer(
                 question, lambda attempt: self._ask(question, answer, failure, attempt), repeatable=repeatable
@@ -86,6 +111,8 @@ class AnsweringTasks:
         except Exception as error:
             self._on_failure(question.execution_id, _not_answered(question, repr(error)))
             raise
+        finally:
+            served.ended = True
 
     async def _ask[Q: Question](
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.answering import AnsweringTasks, encodable, text_of
+from pyrepl3_client._execution.serving import until_served
 from pyrepl3_client.config import checked_seconds
 from pyrepl3_client.errors import CapabilityError, ProtocolError
 from pyrepl3_schemas.codec import decode_value, encode_value
@@ -194,12 +195,12 @@ class HostCalls:
     async def _invoke(self, offer: _Offer, args: list[Any], kwargs: dict[str, Any]) -> Any:
         name = f"capability {offer.name!r}"
         if offer.is_async:
-            return await self._task_owner.run_apart(name, offer.call(*args, **kwargs))
+            return await self._task_owner.run_apart(name, until_served(offer.call(*args, **kwargs)))
         value = await self._task_owner.run_in_thread(name, lambda: offer.call(*args, **kwargs))
         if inspect.isawaitable(value):
             # A plain function that returns a coroutine, such as a lambda around one.
             awaitable: Awaitable[Any] = value
-            return await self._task_owner.run_apart(name, awaitable)
+            return await self._task_owner.run_apart(name, until_served(awaitable))
         return value
 
 

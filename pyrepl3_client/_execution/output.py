@@ -10,6 +10,7 @@ from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, OrderedDelivery
 from pyrepl3_client._execution.event_log import size_of
 from pyrepl3_client._execution.record import ExecutionRecord, OutputHandler
+from pyrepl3_client._execution.serving import Served, serve_here, until_served
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.head_tail import HeadTail
 from pyrepl3_schemas.messages import Display, Output, StreamName
@@ -27,6 +28,7 @@ class OutputDispatcher:
         delivery: OrderedDelivery,
         on_output: OutputHandler | None,
         max_bytes: int | None,
+        owner: object,
     ) -> None:
         """Hand over by `delivery`, to `on_output` too.
 
@@ -36,11 +38,13 @@ class OutputDispatcher:
             delivery: keeps the order where a handler has to be awaited.
             on_output: the session's own handler.
             max_bytes: most bytes that one execution's output may take, captured output included.
+            owner: stands for the session, which must not wait for itself.
         """
         self._task_owner = task_owner
         self._delivery = delivery
         self._on_output = on_output
         self._max_bytes = max_bytes
+        self._owner = owner
         # The worker keeps what it prints within the bound, we what comes past Python.
         self._most = float("inf") if max_bytes is None else 2 * max_bytes + _MARKS_BYTES
         self._display_bytes: dict[str, int] = {}
@@ -147,10 +151,15 @@ class OutputDispatcher:
 
     async def _await_handlers(self, execution: ExecutionRecord | None, waits: list[Awaitable[None]]) -> None:
         for awaitable in waits:
+            before = None if execution is None else execution.submitted_for
+            served = Served(self._owner, "", "its on_output handler", before)
+            serve_here(served)
             try:
-                await self._task_owner.run_apart("on_output", awaitable)
+                await self._task_owner.run_apart("on_output", until_served(awaitable))
             except Exception as error:  # noqa: BLE001 - it is reported to the handler's owner
                 self._report_error(execution, error)
+            finally:
+                served.ended = True
 
     def _report_error(self, execution: ExecutionRecord | None, error: Exception) -> None:
         if execution is not None:

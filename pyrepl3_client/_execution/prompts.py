@@ -5,6 +5,7 @@ import inspect
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.answering import AnsweringTasks, encodable, text_of
 from pyrepl3_client._execution.record import InputHandler
+from pyrepl3_client._execution.serving import until_served
 from pyrepl3_schemas.messages import Input, InputResponse
 
 
@@ -57,10 +58,11 @@ class Prompts:
             return InputResponse(input_id=message.input_id, eof=True)
         prompt = Prompt.of(message)
         if inspect.iscoroutinefunction(handler):
-            return _response(message, await self._task_owner.run_apart("on_input", handler(prompt)))
+            answer = await self._task_owner.run_apart("on_input", until_served(handler(prompt)))
+            return _response(message, answer)
         answer = await self._task_owner.run_in_thread("on_input", lambda: handler(prompt))
         if inspect.isawaitable(answer):
-            answer = await self._task_owner.run_apart("on_input", answer)
+            answer = await self._task_owner.run_apart("on_input", until_served(answer))
         return _response(message, answer)
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.answering import AnsweringTasks
 from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, FlowControl, OrderedDelivery
-from pyrepl3_client._execution.call_log import CallLog
+from pyrepl3_client._execution.call_log import CallLog, Question, question_id
 from pyrepl3_client._execution.cancellation import (
     CancelActions,
     CancellationLadder,
@@ -20,6 +21,7 @@ from pyrepl3_client._execution.host_calls import Capability, HostCalls
 from pyrepl3_client._execution.output import OutputDispatcher
 from pyrepl3_client._execution.prompts import Prompts
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
+from pyrepl3_client._execution.serving import Served, WaitingNotice
 from pyrepl3_client._journal.protocol import Record
 from pyrepl3_client._wire.connection import Connection, Route
 from pyrepl3_client.config import WorkerConfig
@@ -115,12 +117,20 @@ class ExecutionQueue:
         """Executions whose last message has come and is not recorded; whether not to run them again."""
         self._delivery = OrderedDelivery(task_owner, self.flow_control)
         self._output = OutputDispatcher(
-            task_owner, self._delivery, on_output, config.executor.max_output_bytes
+            task_owner, self._delivery, on_output, config.executor.max_output_bytes, self
         )
         self.call_log = CallLog(
             callbacks.record, self._answer, callbacks.on_divergence, config.executor.max_frame_bytes
         )
-        self._answering = AnsweringTasks(task_owner, self.call_log, callbacks.on_failure, self.flow_control)
+        self._notice = WaitingNotice(task_owner.loop, self._waits_behind_call)
+        self._answering = AnsweringTasks(
+            task_owner,
+            self.call_log,
+            callbacks.on_failure,
+            self.flow_control,
+            self._served,
+            self._notice.look_later,
+        )
         self._prompts = Prompts(task_owner, self._answering)
         self.calls = HostCalls(capabilities, task_owner, self._answering)
         self._cancellation = CancellationLadder(
@@ -298,6 +308,7 @@ class ExecutionQueue:
 
     async def close(self, grace: float) -> None:
         """Wait for output handlers, at most `grace` seconds; what they keep waiting is delivered then."""
+        self._notice.close()
         await self._delivery.close(grace)
 
     def _refuse_taken(self, execution_id: str) -> None:
@@ -316,15 +327,19 @@ class ExecutionQueue:
         """Send an execution past those that wait: one whose turn it is, or that brings a namespace back."""
         connection = self._connection()
         frame = connection.encode(_message(execution))
+        waits = False
         if self._executions:
             # The worker is busy with another: what is submitted in one turn of the loop goes in one write.
             connection.writer.write_batched(frame)
+            waits = True
         else:
             connection.writer.write_now(frame)
             execution.move(ExecutionState.RUNNING)
         execution.recorded = True
         self._executions[execution.execution_id] = execution
         self.unsettled[execution] = None
+        if waits and self._answering.busy:
+            self._notice.look_later()
         self.last_number = max(self.last_number, execution.number)
         if execution.seconds is not None:
             self._cancellation.start_timeout(execution, execution.seconds)
@@ -338,6 +353,20 @@ class ExecutionQueue:
     def flow_control(self) -> FlowControl:
         """Return what stops and restarts the reading of messages."""
         return self._connection()
+
+    def _served(self, question: Question, what: str) -> Served:
+        """Return what the context of an answer is to know of a question of this session's code."""
+        execution = self.find(question.execution_id)
+        before = None if execution is None else execution.submitted_for
+        what = f"{what}, which answers {question_id(question)!r}"
+        return Served(self, question.execution_id, what, before)
+
+    def _waits_behind_call(self) -> tuple[Served, str] | None:
+        """Return the call that the running execution waits for, and the id of the one that is next."""
+        first = self.first
+        served = None if first is None else self._answering.unanswered(first.execution_id)
+        waiting = next(islice(self.running, 1, None), None)
+        return None if served is None or waiting is None else (served, waiting)
 
     def request_cancel(self, execution: ExecutionRecord, reason: CancelReason) -> None:
         """Take the next step towards an execution's end."""

@@ -15,6 +15,7 @@ import msgspec
 from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
 from pyrepl3_client._execution.backpressure import FlowControl
 from pyrepl3_client._execution.event_log import Event, EventLog
+from pyrepl3_client._execution.serving import current_served
 from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
 from pyrepl3_client._journal.protocol import Spec
 from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout
@@ -140,6 +141,7 @@ class ExecutionRecord:
         "seconds",
         "spec",
         "state",
+        "submitted_for",
         "truncated",
     )
 
@@ -171,6 +173,8 @@ class ExecutionRecord:
         """
         self._owner = owner
         self.execution_id = execution_id
+        self.submitted_for = current_served()
+        """What the host function that has submitted it serves, if one has."""
         self.code = spec.code
         self.spec = spec
         self.seconds = seconds

@@ -6,6 +6,7 @@ from typing import Final, get_args
 
 from pyrepl3_client._execution.execution import Execution
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
+from pyrepl3_client._execution.serving import refuse_own_session
 from pyrepl3_client._journal.protocol import BridgeMetrics, Spec
 from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
@@ -151,6 +152,7 @@ class Session:
             SessionClosed: the session is closed.
             ExecutionIdConflict: the id stands for other code in this session.
             ProtocolError: the code cannot be sent: lone surrogates, or longer than a frame.
+            CapabilityError: a host function or handler asks for it that this session's code waits for.
             ValueError, TypeError: an argument has the wrong value or type.
         """
         record = self._submit(
@@ -190,6 +192,7 @@ class Session:
             ExecutionFailed: the code failed; with subclasses ExecutionTimeout and ExecutionCancelled.
             WorkerDied: the worker ended first.
             SessionClosed: the session was closed first.
+            CapabilityError: a host function or handler asks for it that this session's code waits for.
             Exception: what `on_output` raised.
         """
         execution = self._submit(
@@ -220,6 +223,7 @@ class Session:
             execution_id = f"{self._id_prefix}{self._ids_made}"
         else:
             checked_id("execution_id", execution_id)
+        refuse_own_session(self._queue, f"execution {execution_id!r}")
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
         if result_mode not in _RESULT_MODES:
@@ -276,15 +280,17 @@ class Session:
             WorkerDied: the worker died first, or is dead.
             SessionClosed: the session is closed.
             WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
+            CapabilityError: a host function or handler asks for it that this session's code waits for.
             StoreError: it cannot be recorded.
             ValueError, TypeError: an argument has the wrong value or type.
         """
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
-        await self._supervisor.ready_worker()
         if checkpoint_id is None:
             checkpoint_id = f"checkpoint-{secrets.token_hex(4)}"
         checked_id("checkpoint_id", checkpoint_id)
+        refuse_own_session(self._queue, f"checkpoint {checkpoint_id!r}")
+        await self._supervisor.ready_worker()
         return await self._checkpoints.save(checkpoint_id, timeout)
 
     async def restore(self, checkpoint_id: str, timeout: float | None = None) -> Restored:
@@ -307,10 +313,12 @@ class Session:
             TypeError: `timeout` is no number.
             WorkerUnresponsive: the worker took longer than `timeout` seconds for it, or for a part of it.
             ProtocolError: the worker cannot read it.
+            CapabilityError: a host function or handler asks for it that this session's code waits for.
             StoreError: the record cannot be read or written.
         """
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
+        refuse_own_session(self._queue, f"the restore of checkpoint {checkpoint_id!r}")
         worker = await self._supervisor.ready_worker()
         return await self._checkpoints.restore_named(worker, checkpoint_id, timeout)
 

@@ -122,6 +122,28 @@ def test_a_handler_that_calls_its_session_is_told_why_it_cannot(worker: Scripted
             execution.result()
 
 
+def test_a_host_function_that_runs_code_in_its_own_session_is_told_why_it_cannot(
+    worker: ScriptedWorker,
+) -> None:
+    @worker.script("calls f")
+    async def calls(run: Run) -> Any:
+        return await run.call("f")
+
+    def f() -> str:
+        with pytest.raises(pyrepl3.CapabilityError) as refused:
+            sessions[0].execute(ONE, execution_id="inner")
+        return str(refused.value)
+
+    sessions: list[sync.Session] = []
+    context = open_scripted(worker, capabilities={"f": f})
+    with LoopThread("test") as thread, thread.enter(context) as inner:
+        sessions.append(sync.Session(inner, thread))
+        text = sessions[0].execute("calls f", execution_id="outer").value
+        assert "execution 'inner' would wait for itself" in text
+        assert "'outer:f:1'" in text
+        assert sessions[0].execute(ONE).value == 2
+
+
 def test_a_handler_that_would_end_the_program_fails_its_execution(worker: ScriptedWorker) -> None:
     def leaves(output: pyrepl3.Output) -> None:
         raise SystemExit("enough")
