@@ -127,7 +127,7 @@ async def test_an_execution_survives_its_parent_at_every_step(tmp_path: Path, wh
 async def test_a_living_owner_is_named(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with journal_at(path):
-        with pytest.raises(SessionBusy, match=f"owned by 'process {os.getpid()} on ") as busy:
+        with pytest.raises(SessionBusy, match=f"owned by process {os.getpid()} on ") as busy:
             async with journal_at(path):
                 pass
         assert busy.value.session_id == SESSION

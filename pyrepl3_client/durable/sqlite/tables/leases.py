@@ -90,7 +90,9 @@ class LeaseTable:
 
     def require(self, lease: Lease) -> None:
         """Raise `LeaseLost` unless the lease counts, which then holds for the rest of the transaction."""
-        row = self._execute("SELECT token, owner FROM sessions WHERE id = ?", (lease.session_id,)).fetchone()
-        token, owner = (0, "") if row is None else row
+        row = self._execute(
+            "SELECT token, owner, acquired_at FROM sessions WHERE id = ?", (lease.session_id,)
+        ).fetchone()
+        token, owner, since = (0, "", 0) if row is None else row
         if token != lease.token or not owner:
-            raise LeaseLost(lease.session_id, owner or None)
+            raise LeaseLost(lease.session_id, owner or None, since if owner else None)
