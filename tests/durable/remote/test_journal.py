@@ -204,7 +204,7 @@ async def test_the_second_owner_is_told_and_may_wait(store: Opened) -> None:
             return await run(journal, "e")
 
     async with store():
-        with pytest.raises(SessionBusy, match=f"owned by 'process {os.getpid()} on "):
+        with pytest.raises(SessionBusy, match=f"owned by process {os.getpid()} on "):
             async with store():
                 pass
         async with store("another") as other:
