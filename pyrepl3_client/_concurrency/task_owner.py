@@ -59,13 +59,16 @@ class TaskOwner:
             CancelledError: this wait was cancelled.
             Exception: what the awaitable raised; a `CarriedError` for what is no `Exception`.
         """
+        waiters: list[asyncio.Future[None]] = []
         outcome: asyncio.Task[tuple[T | None, Exception | None]] = asyncio.Task(
-            _outcome_of(awaitable, name), loop=self.loop, name=name, eager_start=True
+            _outcome_of(awaitable, name, waiters), loop=self.loop, name=name, eager_start=True
         )
         cancelled: asyncio.CancelledError | None = None
         while not outcome.done():
             try:
-                await asyncio.wait([outcome])
+                # Not by `asyncio.wait`, which is slower: each call that waits comes past here.
+                waiters[:] = [self.loop.create_future()]
+                await waiters[0]
             except asyncio.CancelledError as error:
                 cancelled = error
                 outcome.cancel(*error.args)
@@ -108,13 +111,20 @@ class TaskOwner:
             )
 
 
-async def _outcome_of[T](awaitable: Awaitable[T], name: str) -> tuple[T | None, Exception | None]:
+async def _outcome_of[T](
+    awaitable: Awaitable[T], name: str, waiters: list[asyncio.Future[None]]
+) -> tuple[T | None, Exception | None]:
     try:
         return await awaitable, None
     except asyncio.CancelledError:
         raise
     except BaseException as raised:  # noqa: BLE001 - it is raised where this is waited for
         return None, carried(raised, name)
+    finally:
+        # Whoever waits goes on in a later turn of the loop: this task has ended by then.
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 def _cancelled_from_elsewhere(task: asyncio.Task[Any], name: str) -> Exception:
