@@ -39,7 +39,7 @@ from pyrepl3_client._journal.protocol import BridgeMetrics
 from pyrepl3_client._pool import WorkerPool
 from pyrepl3_client._session.open import open_session
 from pyrepl3_client._session.options import RecoveryHandler
-from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy, Skipped
+from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy, RecoveryProgress, Skipped
 from pyrepl3_client._session.session import Session, WorkerInfo
 from pyrepl3_client._version import __version__ as __version__
 from pyrepl3_client._wire.connection import Interceptor
@@ -117,6 +117,7 @@ __all__ = [
     "Recovery",
     "RecoveryHandler",
     "RecoveryPolicy",
+    "RecoveryProgress",
     "ReplayDivergence",
     "ResourceLimits",
     "Restored",

@@ -22,7 +22,7 @@ from pyrepl3_client.errors import (
     WorkerDied,
     WorkerUnresponsive,
 )
-from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Restore, Restored
+from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Progress, Restore, Restored
 
 _logger: Final = logging.getLogger("pyrepl3_client")
 AUTOMATIC: Final = "(automatic)"
@@ -37,10 +37,14 @@ _MIN_WORK_SECONDS: Final = 1.0
 """Seconds of work that are not worth a checkpoint while the session is busy."""
 _CODE_SECONDS: Final = 5.0
 """How long the objects' own code may take in an automatic checkpoint."""
-_SILENCE_SECONDS: Final = 60.0
+SILENCE_SECONDS: Final = 60.0
 """How long such a checkpoint, or a recovery's restore, may be silent until the worker is taken to be stuck.
 
-Gigabytes take ten seconds each, and a worker that is ended for nothing costs more than the wait."""
+It tells once a second what it is at, unless a call in C holds Python's lock."""
+_LAST_SILENCE_SECONDS: Final = 5.0
+"""The same for the checkpoint of a session that is being closed: somebody waits for that."""
+_ANSWER_SECONDS: Final = 5.0
+"""Of a checkpoint's time limit, what is left for its answer to come; a fifth of short limits."""
 _FRAME_MARGIN: Final = 1024
 _BLOB_MARGIN: Final = 16
 
@@ -170,7 +174,7 @@ class CheckpointScheduler:
     async def _save_automatically(self) -> None:
         worker = self._worker()
         try:
-            await self.save(AUTOMATIC, _CODE_SECONDS + _SILENCE_SECONDS, _CODE_SECONDS)
+            await self.save(AUTOMATIC, code_seconds=_CODE_SECONDS, silence=SILENCE_SECONDS)
         except WorkerDied as error:
             self._worker_lost(error)
             return
@@ -208,33 +212,43 @@ class CheckpointScheduler:
             "recovery runs again what came after the last one"
         )
 
-    async def save_last(self, seconds: float) -> None:
+    async def save_last(self) -> None:
         """Wait for a checkpoint that is under way, and save what has run since: the session ends.
+
+        It is not given up because there is much to save, but when the worker tells nothing for long.
 
         Raises:
             PyRepl3Error: as `save`.
         """
         try:
-            async with asyncio.timeout(seconds), self._lock:
+            async with asyncio.timeout(SILENCE_SECONDS), self._lock:
                 pass
         except TimeoutError:
-            raise WorkerUnresponsive(f"a checkpoint was under way for over {seconds:g} s") from None
+            raise WorkerUnresponsive(f"a checkpoint was under way for over {SILENCE_SECONDS:g} s") from None
         if self._cells:
-            await self.save(AUTOMATIC, seconds)
+            await self.save(AUTOMATIC, silence=_LAST_SILENCE_SECONDS)
 
     # --- saving --------------------------------------------------------------------------------------
 
     async def save(
-        self, checkpoint_id: str, timeout: float | None = None, code_seconds: float | None = None
+        self,
+        checkpoint_id: str,
+        timeout: float | None = None,
+        code_seconds: float | None = None,
+        silence: float | None = None,
     ) -> Checkpointed:
         """Have a checkpoint created and recorded; return the worker's last message about it.
 
-        An object whose own code takes longer than `code_seconds` (the worker's choice by default) is not
-        saved.
+        Args:
+            checkpoint_id: its name.
+            timeout: seconds for the whole. What is not saved a little before that is named as not saved.
+            code_seconds: an object whose own code takes longer (the worker's choice by default) is not saved.
+            silence: seconds for which the worker may tell nothing; None for no limit but `timeout`.
 
         Raises:
             WorkerDied, SessionClosed: there is no worker to take it, or it died.
-            WorkerUnresponsive: it took longer than `timeout` seconds, for it or for a part of it.
+            WorkerUnresponsive: it took longer than `timeout` seconds, for it or for a part of it, or told
+                nothing for `silence` seconds.
             StoreError: it could not be recorded.
         """
         async with self._lock:
@@ -246,7 +260,7 @@ class CheckpointScheduler:
             self._cells, self._work_seconds = 0, 0.0
             started = self._task_owner.loop.time()
             try:
-                saved = await self._request(worker, checkpoint_id, seq, timeout, code_seconds)
+                saved = await self._request(worker, checkpoint_id, seq, timeout, code_seconds, silence)
             except BaseException:
                 self._cells += cells
                 self._work_seconds += work
@@ -261,13 +275,23 @@ class CheckpointScheduler:
         seq: int,
         timeout: float | None,
         code_seconds: float | None,
+        silence: float | None,
     ) -> Checkpointed:
         parts = CheckpointAssembler(self._known_digests, self._max_bytes)
         while True:
             # One that is longer than a frame comes in parts; the last one has the data.
             known = [*self._known_digests, *parts.blobs]
-            request = Checkpoint(checkpoint_id=checkpoint_id, known=known, timeout=code_seconds)
-            part = await worker.requests.ask(request, Checkpointed, checkpoint_id, timeout, urgent=False)
+            request = Checkpoint(
+                checkpoint_id=checkpoint_id,
+                known=known,
+                timeout=code_seconds,
+                total_timeout=None if timeout is None else timeout - min(_ANSWER_SECONDS, timeout / 5),
+            )
+            ask = worker.requests
+            if silence is None:
+                part = await ask.ask(request, Checkpointed, checkpoint_id, timeout, urgent=False)
+            else:
+                part = await ask.ask_patiently(request, Checkpointed, checkpoint_id, silence)
             try:
                 if parts.add(part):
                     break
@@ -288,14 +312,17 @@ class CheckpointScheduler:
         self,
         worker: WorkerHandle,
         checkpoint: SavedCheckpoint,
-        timeout: float | None = _SILENCE_SECONDS,
+        timeout: float | None = None,
         *,
         history: bool = True,
         keep: list[str] | None = None,
+        silence: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
     ) -> Restored:
         """Bring a checkpoint back in a worker, in as many frames as it takes; with `In` and `Out` or without.
 
-        Variables in `keep` are left as they are.
+        Variables in `keep` are left as they are. `timeout` and `silence` are as for `save`; with `silence`,
+        `on_progress` gets what the worker tells.
 
         Raises:
             WorkerDied, WorkerUnresponsive: as for `save`.
@@ -311,8 +338,8 @@ class CheckpointScheduler:
         name = checkpoint.checkpoint_id
         for digest, blob in blobs.items():
             if part and size + len(blob) > limit:
-                await worker.requests.ask(
-                    Restore(checkpoint_id=name, blobs=part), Restored, name, timeout, urgent=False
+                await self._ask_to_restore(
+                    worker, Restore(checkpoint_id=name, blobs=part), timeout, silence, on_progress
                 )
                 part, size = {}, start
             part[digest] = blob
@@ -320,9 +347,22 @@ class CheckpointScheduler:
         last = Restore(
             checkpoint_id=name, data=checkpoint.manifest, blobs=part, history=history, keep=keep or []
         )
-        restored = await worker.requests.ask(last, Restored, name, timeout, urgent=False)
+        restored = await self._ask_to_restore(worker, last, timeout, silence, on_progress)
         self._known_digests = checkpoint.digests
         return restored
+
+    @staticmethod
+    async def _ask_to_restore(
+        worker: WorkerHandle,
+        request: Restore,
+        timeout: float | None,
+        silence: float | None,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> Restored:
+        name = request.checkpoint_id
+        if silence is None:
+            return await worker.requests.ask(request, Restored, name, timeout, urgent=False)
+        return await worker.requests.ask_patiently(request, Restored, name, silence, on_progress)
 
     async def restore_named(
         self, worker: WorkerHandle, checkpoint_id: str, timeout: float | None

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.queue import ExecutionQueue
@@ -14,9 +13,6 @@ from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Error, Result
-
-_FINAL_SAVE: Final = 5.0
-"""Most seconds that a last checkpoint may take at a session's end."""
 
 
 class JournalRecorder:
@@ -252,7 +248,7 @@ class JournalRecorder:
     async def save_last(self) -> None:
         """Save what ran since the last checkpoint, so that nothing has to be run again next time."""
         if self._checkpoints.has_unsaved_work:
-            await self._checkpoints.save_last(_FINAL_SAVE)
+            await self._checkpoints.save_last()
 
     async def close(self) -> None:
         """Release the session: another owner may have it at once."""

@@ -14,7 +14,8 @@ from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.death_policy import Backoff, DeathPolicy, InterruptedFate, interrupted_fates
 from pyrepl3_client._session.options import Durability
 from pyrepl3_client._session.recorder import Recorder
-from pyrepl3_client._session.recovery_report import Recovery
+from pyrepl3_client._session.recovery_progress import ProgressTeller
+from pyrepl3_client._session.recovery_report import Recovery, RecoveryProgress
 from pyrepl3_client._session.replay import Replay
 from pyrepl3_client._text import truncated
 from pyrepl3_client._worker.handle import WorkerHandle
@@ -55,6 +56,7 @@ class RecoveryRunner:
         troubles: ExecutionTroubles,
         start_worker: Callable[[], Awaitable[WorkerHandle]],
         clear_directory: Callable[[], Awaitable[None]],
+        tell: Callable[[Recovery], None],
     ) -> None:
         """Bring back what `record` holds.
 
@@ -69,6 +71,7 @@ class RecoveryRunner:
             troubles: what has gone wrong with single executions; filled while cells run again.
             start_worker: starts a worker with an empty namespace, and waits until it is ready.
             clear_directory: empties the session's own directory.
+            tell: gets reports of a recovery that takes long, while it is under way.
         """
         self._session_id = session_id
         self._queue = queue
@@ -80,6 +83,7 @@ class RecoveryRunner:
         self._troubles = troubles
         self._start_worker = start_worker
         self._clear_directory = clear_directory
+        self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff()
 
@@ -127,6 +131,17 @@ class RecoveryRunner:
             SpawnError: no worker can be started.
             StoreError: the record cannot be read.
         """
+        number = 0 if worker is None else worker.number
+
+        def tell(progress: RecoveryProgress) -> None:
+            self._tell(
+                Recovery(
+                    cause=certificate, incarnation=number, restored_from=None, replayed=(), lost=(),
+                    skipped=(), seconds=self._loop.time() - began, progress=progress,
+                )
+            )  # fmt: skip
+
+        teller = ProgressTeller(tell, began)
         replay = Replay(
             self._queue,
             self._record,
@@ -135,10 +150,32 @@ class RecoveryRunner:
             self._durability.max_attempts,
             self._troubles.diverged,
             self._clear_directory,
+            teller,
         )
+        try:
+            worker = await self._fill(worker, replay, teller)
+        finally:
+            teller.stop()
+        if replay.replayed:
+            self._checkpoints.note_replay()
+        return Recovery(
+            cause=certificate,
+            incarnation=worker.number,
+            restored_from=replay.restored_from,
+            replayed=tuple(replay.replayed),
+            lost=tuple(replay.lost.values()),
+            skipped=replay.skipped,
+            remade=tuple(replay.remade.items()),
+            seconds=self._loop.time() - began,
+        )
+
+    async def _fill(
+        self, worker: WorkerHandle | None, replay: Replay, teller: ProgressTeller
+    ) -> WorkerHandle:
         failed_spawns = 0
         while True:
             if worker is None:
+                teller.at("starting a worker")
                 await asyncio.sleep(self._backoff.next(self._loop.time()))
                 try:
                     worker = await self._start_worker()
@@ -155,19 +192,7 @@ class RecoveryRunner:
                 worker = None
                 replay.count_failure()
                 continue
-            break
-        if replay.replayed:
-            self._checkpoints.note_replay()
-        return Recovery(
-            cause=certificate,
-            incarnation=worker.number,
-            restored_from=replay.restored_from,
-            replayed=tuple(replay.replayed),
-            lost=tuple(replay.lost.values()),
-            skipped=replay.skipped,
-            remade=tuple(replay.remade.items()),
-            seconds=self._loop.time() - began,
-        )
+            return worker
 
     async def call_handler(self, report: Recovery) -> None:
         """Give the report to the session's owner."""

@@ -23,6 +23,23 @@ class Skipped(msgspec.Struct, frozen=True):
     reason: str
 
 
+class RecoveryProgress(msgspec.Struct, frozen=True):
+    """What a recovery is at that takes longer than a second."""
+
+    stage: str
+    """In words: `starting a worker`, `importing`, `restoring`, `running again`."""
+    name: str = ""
+    """The module, the variable, or the execution's id."""
+    done: int = 0
+    total: int = 0
+    """How many names, or executions, there are in all; 0 when it is not known."""
+
+    def __str__(self) -> str:
+        """Return it in a few words."""
+        count = f" ({self.done} of {self.total})" if self.total else ""
+        return f"{self.stage} {self.name}".strip() + count
+
+
 class Recovery(msgspec.Struct, frozen=True):
     """How a session came back."""
 
@@ -44,6 +61,9 @@ class Recovery(msgspec.Struct, frozen=True):
     """Names that no checkpoint could hold, each with the id of the execution that has made it again. What
     later ones had done to them is gone."""
 
+    progress: RecoveryProgress | None = None
+    """What the recovery is at; None in the report of one that is done."""
+
     @property
     def tells_something(self) -> bool:
         """Whether the session's user should hear of it: something has died, or is not what it was."""
@@ -51,6 +71,8 @@ class Recovery(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """Return the report in a few lines, for the session's user to read."""
+        if self.progress is not None:
+            return f"the session comes back, for {self.seconds:.0f} s so far: {self.progress}"
         what = "the session was opened again from its record" if self.cause is None else str(self.cause)
         lines = [f"{what}; it goes on in worker incarnation {self.incarnation} after {self.seconds:.2f} s"]
         if self.restored_from is not None:

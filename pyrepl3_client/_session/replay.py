@@ -12,14 +12,17 @@ from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.assigned_names import assigned_names
 from pyrepl3_client._journal.protocol import RESET, Entry, Record, SavedCheckpoint
-from pyrepl3_client._session.checkpoints import CheckpointScheduler
+from pyrepl3_client._session.checkpoints import SILENCE_SECONDS, CheckpointScheduler
+from pyrepl3_client._session.recovery_progress import ProgressTeller
 from pyrepl3_client._session.recovery_report import RecoveryPolicy, Skipped
 from pyrepl3_client._text import truncated
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.errors import ProtocolError
-from pyrepl3_schemas.messages import Unsaved
+from pyrepl3_schemas.messages import Restored, Unsaved
 
 _logger: Final = logging.getLogger("pyrepl3_client")
+NOT_WHOLE: Final = "(not restored whole)"
+"""The name of the last checkpoint of which something did not come back that was in it."""
 SLOW_SECONDS: Final = 10.0
 """Seconds after which the log says what a recovery is waiting for."""
 
@@ -36,6 +39,7 @@ class Replay:
         max_attempts: int,
         diverged: dict[str, str],
         clear_directory: Callable[[], Awaitable[None]],
+        teller: ProgressTeller,
     ) -> None:
         """Prepare.
 
@@ -47,6 +51,7 @@ class Replay:
             max_attempts: how many workers one cell may cost.
             diverged: filled, while cells run again, with those that asked for something else.
             clear_directory: empties the session's own directory, where no checkpoint says what was in it.
+            teller: tells what this is at.
         """
         self._clear_directory = clear_directory
         self._queue = queue
@@ -57,6 +62,9 @@ class Replay:
         self._diverged = diverged
         self._deaths: Counter[str] = Counter()
         self._running_id = ""
+        self._teller = teller
+        self._to_run = 0
+        """Executions that are to be run again, as far as known."""
         self._unrestorable = ""
         """Why the newest checkpoint cannot be brought back."""
         self._reset()
@@ -95,6 +103,7 @@ class Replay:
             await self._restore(worker, checkpoint)
         else:
             await self._clear_directory()
+        self._to_run = len(self.replayed) + len(entries)
         for entry in entries:
             await self._run_again(entry)
         self._running_id = ""
@@ -171,7 +180,7 @@ class Replay:
 
     async def _restore(self, worker: WorkerHandle, checkpoint: SavedCheckpoint) -> None:
         try:
-            restored = await self._checkpoints.restore(worker, checkpoint)
+            restored = await self._restore_once(worker, checkpoint, [])
         except ProtocolError as error:
             if not worker.connection.exited.done():
                 # Its worker has said so, and so would the next one.
@@ -179,8 +188,21 @@ class Replay:
             raise
         self.restored_from = checkpoint.checkpoint_id
         self.lost = {unsaved.name: unsaved for unsaved in restored.unsaved}
+        known = {unsaved.name for unsaved in checkpoint.unsaved}
         if self.lost and self._policy == "auto":
             await self._remake_names(worker, checkpoint)
+        if checkpoint.checkpoint_id != RESET and self.lost.keys() - known:
+            # What is saved next lacks these names: it takes this one's place, but not its contents.
+            kept = msgspec.structs.replace(checkpoint, checkpoint_id=NOT_WHOLE)
+            await self._record.save(kept, {})
+
+    async def _restore_once(
+        self, worker: WorkerHandle, checkpoint: SavedCheckpoint, keep: list[str]
+    ) -> Restored:
+        self._teller.at("restoring")
+        return await self._checkpoints.restore(
+            worker, checkpoint, keep=keep, silence=SILENCE_SECONDS, on_progress=self._teller.worker_is_at
+        )
 
     async def _remake_names(self, worker: WorkerHandle, checkpoint: SavedCheckpoint) -> None:
         """Run again the cells that made what the checkpoint could not hold.
@@ -202,6 +224,7 @@ class Replay:
                 self.remade.update(dict.fromkeys(made, entry.execution_id))
         if not makers:
             return
+        self._to_run = len(makers)
         for entry in reversed(makers):
             await self._run_again(entry)
         self._running_id = ""
@@ -212,7 +235,7 @@ class Replay:
             for name, unsaved in self.lost.items()
             if name in there and not unsaved.reason.startswith("it needs ")
         ]
-        await self._checkpoints.restore(worker, checkpoint, keep=keep)
+        await self._restore_once(worker, checkpoint, keep)
         there = await worker.names()
         self.lost = {name: unsaved for name, unsaved in self.lost.items() if name not in there}
         self.remade = {name: maker for name, maker in self.remade.items() if name in there}
@@ -226,6 +249,7 @@ class Replay:
             )
             return
         self._running_id = execution_id
+        self._teller.at("running again", execution_id, len(self.replayed), self._to_run)
         self._queue.call_log.expect(execution_id, await self._record.calls(execution_id), closed=True)
         execution = ExecutionRecord(
             self._queue, execution_id, entry.spec, entry.spec.timeout, None, None,

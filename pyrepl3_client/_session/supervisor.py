@@ -138,6 +138,7 @@ class SessionSupervisor:
             ExecutionTroubles(self._diverged, self._unrecorded),
             self._start_worker,
             self._clear_own_directory,
+            self._tell_recovery,
         )
         self._why_dead: Exception | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -352,6 +353,9 @@ class SessionSupervisor:
             self._notices.append(str(report))
         self._become_ready()
         # A task of its own: the handler may ask the session something, which has come back by now.
+        self._tell_recovery(report)
+
+    def _tell_recovery(self, report: Recovery) -> None:
         self._task_owner.start(self._recovery.call_handler(report), "on_recovery")
 
     # --- restarting ----------------------------------------------------------------------------------

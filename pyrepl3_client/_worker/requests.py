@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pyrepl3_client._text import quoted
 from pyrepl3_client._wire.connection import Connection
@@ -20,6 +20,11 @@ from pyrepl3_schemas.messages import (
     Stats,
     ToWorker,
 )
+
+MAX_SAME_PROGRESS: Final = 600.0
+"""Seconds for which a worker may be at one and the same thing, such as one import."""
+MAX_PATIENCE: Final = 3600.0
+"""Seconds for which a worker is waited for, whatever it tells: what it tells may be anything."""
 
 type Answer = Pong | Stats | Completions | Inspection | Checkpointed | Restored
 
@@ -101,12 +106,60 @@ class Requests:
         if not waiter.done():
             waiter.set_result(message)
 
-    def watch(self, checkpoint_id: str, on_progress: Callable[[Progress], None] | None) -> None:
-        """Call `on_progress` with what the worker tells of a checkpoint until its answer; None: no more."""
-        if on_progress is None:
-            self._watchers.pop(checkpoint_id, None)
-        else:
-            self._watchers[checkpoint_id] = on_progress
+    async def ask_patiently[A: Answer](
+        self,
+        message: ToWorker,
+        answer: type[A],
+        key: str,
+        silence: float,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> A:
+        """Send a request and wait for its answer as long as the worker tells that it is at it.
+
+        Args:
+            message: the request.
+            answer: the answer's type.
+            key: the checkpoint that it is about.
+            silence: seconds for which the worker may tell nothing.
+            on_progress: called with what it tells.
+
+        Raises:
+            WorkerUnresponsive: it told nothing for so long, or the same for `MAX_SAME_PROGRESS` seconds,
+                or anything for `MAX_PATIENCE`.
+            WorkerDied, SessionClosed, ProtocolError: as for `ask`.
+        """
+        clock = asyncio.get_running_loop().time
+        limit = asyncio.timeout(silence)
+        last: Progress | None = None
+        since = clock()
+        began = since
+
+        def note(progress: Progress) -> None:
+            nonlocal last, since
+            now = clock()
+            if progress != last:
+                last, since = progress, now
+            waits = now - since < MAX_SAME_PROGRESS and now - began < MAX_PATIENCE
+            if waits and not limit.expired():
+                limit.reschedule(now + silence)
+            if on_progress is not None:
+                on_progress(progress)
+
+        self._watchers[key] = note
+        try:
+            async with limit:
+                return await self.ask(message, answer, key, None, urgent=False)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            what = f"; the last it told was {last.stage} {last.name}" if last else ""
+            raise WorkerUnresponsive(
+                f"worker {self._connection().worker.pid} did not answer {type(message).__name__.lower()}: "
+                f"nothing new for {silence:g} s{what}"
+            ) from None
+        finally:
+            if self._watchers.get(key) is note:
+                del self._watchers[key]
 
     def note_progress(self, message: Progress) -> None:
         """Hand on what the worker tells of a checkpoint; it is dropped when nobody waits for that."""

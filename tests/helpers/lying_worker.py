@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pyrepl3_schemas.codec import WorkerDecoder, encode, encode_value
+from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.messages import (
     Call,
     Checkpoint,
@@ -38,7 +39,7 @@ from pyrepl3_schemas.messages import (
 )
 
 HOW = os.environ.get("LIE", "")
-READY = Ready(protocol=1, pid=os.getpid(), python="lies", max_frame_bytes=2**26)
+READY = Ready(protocol=PROTOCOL, pid=os.getpid(), python="lies", max_frame_bytes=2**26)
 METRICS = Metrics(0, 0, 0, 0.0, [], {}, 0, 0, 0.0, 0, 0, 0, 0)
 NIL = encode_value([])
 NONE = encode_value({})
@@ -199,7 +200,7 @@ def greet() -> None:
         case "half ready":
             write(encode(READY)[:-1])
         case "another protocol":
-            send(replace(READY, protocol=2))
+            send(replace(READY, protocol=PROTOCOL + 1))
         case "tiny frames":
             send(replace(READY, max_frame_bytes=100))
         case "talks early":

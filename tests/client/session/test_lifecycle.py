@@ -120,7 +120,7 @@ async def test_a_start_that_is_cancelled_leaves_no_worker(worker: ScriptedWorker
 
 async def test_a_worker_of_another_protocol_is_refused(worker: ScriptedWorker) -> None:
     worker.ready = ready_of(protocol=99)
-    with pytest.raises(pyrepl3.SpawnError, match="it speaks protocol 99, and we speak 1"):
+    with pytest.raises(pyrepl3.SpawnError, match="it speaks protocol 99, and we speak 2"):
         async with opened(worker):
             pass
 

@@ -11,6 +11,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import SessionState
 from pyrepl3_client.testing import Run, ScriptedWorker
 from pyrepl3_schemas.codec import encode
+from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.messages import Error, Hello, Ping, Ready, Result, Shutdown
 from tests.helpers.frames import framed
 from tests.helpers.scripted_sessions import ONE, SLEEP, STUBBORN, brief, opened, turns_until, until_output
@@ -79,7 +80,7 @@ async def test_an_idle_workers_death_is_noticed(worker: ScriptedWorker) -> None:
         (framed(b"\x80"), "a frame is no message"),
         (framed(b"\x81\xa4type\xa5hello"), "Invalid value 'hello'"),
         (encode(Result("stranger", "m")), "'stranger', which is not in flight"),
-        (encode(Ready(protocol=1, pid=1, python="", max_frame_bytes=5000)), "ready twice"),
+        (encode(Ready(protocol=PROTOCOL, pid=1, python="", max_frame_bytes=5000)), "ready twice"),
     ],
     ids=["no length", "too long", "no message", "a message to the worker", "nobody's result", "second ready"],
 )

@@ -95,7 +95,7 @@ async def test_a_second_end_is_a_lie_and_the_first_one_counts(
 STARTS = {
     "never ready": r"not ready within 0\.5 seconds",
     "half ready": r"not ready within 0\.5 seconds",
-    "another protocol": r"it speaks protocol 2, and we speak 1",
+    "another protocol": r"it speaks protocol 3, and we speak 2",
     "tiny frames": r"agrees to frames of 100 bytes only",
     "talks early": r"sent pong before it was ready",
     "refuses": r"no no no .*… \(3,000,000 characters\)",

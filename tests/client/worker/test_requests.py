@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 import pyrepl3_client as pyrepl3
+from pyrepl3_client._worker import requests
 from pyrepl3_client.testing import ScriptedWorker
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.messages import (
@@ -21,6 +22,7 @@ from pyrepl3_schemas.messages import (
     Inspection,
     Ping,
     Pong,
+    Progress,
     Restore,
     Unsaved,
     Variable,
@@ -198,3 +200,34 @@ async def test_a_place_beyond_an_end_of_the_code_is_that_end(worker: ScriptedWor
             assert asked.cursor == (0 if cursor < 0 else 3)
             worker.process.send(Completions(request_id=asked.request_id))
             await asking
+
+
+async def test_a_worker_that_tells_that_it_is_at_it_is_waited_for(
+    worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.unanswered.add(Checkpoint)
+    seen: list[Progress] = []
+    told = Progress("c", "importing", "pandas", 1, 2)
+    async with opened(worker) as session:
+        handle = session._checkpoints._worker()  # pyright: ignore[reportPrivateUsage]
+        assert handle is not None
+
+        def ask(silence: float) -> asyncio.Task[Checkpointed]:
+            request = Checkpoint(checkpoint_id="c")
+            return asyncio.create_task(
+                handle.requests.ask_patiently(request, Checkpointed, "c", silence, seen.append)
+            )
+
+        waiting = ask(60.0)
+        await worker.wait_for(Checkpoint)
+        worker.process.send(told)
+        worker.process.send(Checkpointed(checkpoint_id="c", data=b"d"))
+        assert (await waiting).data == b"d"
+        assert seen == [told]
+        with pytest.raises(pyrepl3.WorkerUnresponsive, match=r"nothing new for 0\.01 s"):
+            await ask(0.01)
+        monkeypatch.setattr(requests, "MAX_SAME_PROGRESS", 0.0)
+        stuck = ask(0.3)
+        worker.process.send(told)
+        with pytest.raises(pyrepl3.WorkerUnresponsive, match="the last it told was importing pandas"):
+            await stuck
