@@ -4,7 +4,8 @@
 
 Each session runs numbered cells that change the namespace, ask a person, call host functions, gather calls
 and print. A program of its own drives them. Meanwhile its workers are killed, stopped, and killed in the
-middle of a frame, the program itself is killed and started again, and the disk becomes full. Afterwards
+middle of a frame, the program itself is killed and started again, its session is closed or taken over, and
+the disk becomes full. Whatever a program awaits has to end. Afterwards
 the log of side effects, which only the host functions write, the outcomes and the namespace are compared
 with those of an undisturbed run. The seed that is printed repeats the choices, not the scheduler's.
 """

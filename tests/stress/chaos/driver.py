@@ -15,7 +15,7 @@ import msgspec
 
 from tests.stress.chaos.plan import Fault, faults_of, kinds_of
 from tests.stress.chaos.small_disk import Disk, Filler
-from tests.stress.chaos.victim_program import TOKEN, Orders
+from tests.stress.chaos.victim_program import SIGNALS, TOKEN, Orders
 
 _SOON: Final = 0.03
 """Seconds within which a fault comes, once its cell has begun."""
@@ -134,6 +134,9 @@ class SessionDriver:
             self.tally[fault] += 1
             program.kill()
             return True
+        if fault in SIGNALS:
+            self.tally[fault] += self._signal(program.pid, SIGNALS[fault])
+            return False
         if fault is not Fault.KILL_WORKER:
             self._signal(worker, signal.SIGSTOP)
             await asyncio.sleep(self._chance.random() * _SOON)

@@ -32,6 +32,8 @@ class Fault(StrEnum):
     CUT_FRAME = "workers killed while they sent a long frame"
     KILL_PROGRAM = "programs killed"
     FULL_DISK = "times the disk was full"
+    CLOSE_SESSION = "sessions closed under their cell"
+    LOSE_LEASE = "leases lost"
 
 
 _WEIGHTS: Final = {
@@ -50,6 +52,8 @@ _RATES: Final = {
     Fault.PAUSE_WORKER: 0.01,
     Fault.KILL_PROGRAM: 0.01,
     Fault.FULL_DISK: 0.004,
+    Fault.CLOSE_SESSION: 0.01,
+    Fault.LOSE_LEASE: 0.01,
 }
 LONG_FRAMES: Final = (Kind.LONG_CALL, Kind.LONG_RESULT)
 FEWEST_CELLS: Final = len(Kind) + len(Fault)

@@ -39,7 +39,7 @@ def test_whatever_is_killed_or_full_costs_nothing_but_time() -> None:
 
 @pytest.mark.timeout(120)
 def test_a_disk_without_a_file_system_of_its_own_is_filled_by_a_limit() -> None:
-    figures = chaos("--seed", "3", "--sessions", "1", "--cells", "14", "--limit")
+    figures = chaos("--seed", "3", "--sessions", "1", "--cells", "16", "--limit")
     assert figures[Fault.FULL_DISK] == 1
 
 

@@ -8,7 +8,8 @@ executions, it writes to a log that no part of the product knows of: one line ea
 What it says on stdout is for the runner: `worker PID`, `begin N PID`, `sending N PID`, `cut` (a worker's
 stream ended inside a frame), `back` (from a worker's death), `done N`, `refused TEXT`, `finished`. After
 `sending` it stops itself until it is continued; after `refused` it waits for a line on stdin, which says
-that there is room on the disk again.
+that there is room on the disk again. By the signals in `SIGNALS` it is told to close its session, or to
+write into its store that another owner has the session; all that it awaits then has to end.
 """
 
 import asyncio
@@ -17,7 +18,9 @@ import logging
 import os
 import random
 import signal
+import sqlite3
 import sys
+from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +28,9 @@ from typing import Any, Final
 import msgspec
 
 import pyrepl3_client as pyrepl3
+from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_schemas.errors import RemoteProtocolError
-from tests.stress.chaos.plan import BRACE, NAMESPACE, Kind, code_of, kinds_of
+from tests.stress.chaos.plan import BRACE, NAMESPACE, Fault, Kind, code_of, kinds_of
 
 TOKEN: Final = "PYREPL3_FAULT_RUN"
 """Stands in the environment of everything that a fault run starts."""
@@ -36,6 +40,10 @@ SAMPLE: Final = 20
 """So many executions that have ended are asked for again by a program that is started again."""
 ADVICE: Final = "free space"
 """Stands in what is said of a full disk."""
+SIGNALS: Final = {Fault.CLOSE_SESSION: signal.SIGUSR1, Fault.LOSE_LEASE: signal.SIGUSR2}
+"""What tells a program how its session is to end."""
+BOUND: Final = 60.0
+"""Seconds within which whatever it awaits ends, whatever is done to it."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -82,6 +90,7 @@ class Program:
         self.watched = 0
         """The incarnation whose end is watched."""
         self._session: pyrepl3.Session | None = None
+        self._endings: set[asyncio.Task[None]] = set()
 
     @property
     def session(self) -> pyrepl3.Session:
@@ -147,7 +156,7 @@ class Program:
                     self.watch()
                     await (self.all_again() if self.orders.again else self.all_cells())
                     break
-            except Reopen:
+            except (Reopen, pyrepl3.SessionClosed):
                 self.watched = 0
             except pyrepl3.StoreError as error:
                 self.watched = 0
@@ -182,7 +191,14 @@ class Program:
         """Have an execution's outcome, however often the disk is full meanwhile."""
         while True:
             try:
-                outcome = await self.session.execute(code, execution_id=execution_id, check=False)
+                async with asyncio.timeout(BOUND):
+                    outcome = await self.session.execute(code, execution_id=execution_id, check=False)
+            except TimeoutError:
+                raise AssertionError(f"{execution_id} never ended: {self.session}") from None
+            except (pyrepl3.SessionClosed, LeaseLost) as error:
+                self.log.write("refused", execution_id)
+                self.log.write("reopened", execution_id)
+                raise Reopen from error
             except pyrepl3.StoreError as error:
                 self.log.write("refused", execution_id)
                 await self.until_room(error)
@@ -198,6 +214,52 @@ class Program:
         self.say("refused", error)
         if not await self.lines.readline():
             raise EOFError("the runner is gone")
+
+    # --- the session's end ---------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """End the session when the runner says so."""
+        loop = asyncio.get_running_loop()
+        for fault, number in SIGNALS.items():
+            loop.add_signal_handler(number, self._on_signal, fault)
+
+    def _on_signal(self, fault: Fault) -> None:
+        if self._session is None or self._session.state is not pyrepl3.SessionState.READY:
+            return
+        ending = asyncio.create_task(self._end_session(self._session, fault))
+        self._endings.add(ending)
+        ending.add_done_callback(self._ended)
+
+    def _ended(self, ending: asyncio.Task[None]) -> None:
+        self._endings.discard(ending)
+        if not ending.cancelled() and ending.exception() is not None:
+            raise SystemExit(f"what the program awaited did not end well: {ending.exception()!r}")
+
+    async def _end_session(self, session: pyrepl3.Session, fault: Fault) -> None:
+        """End a session, and wait for all that a caller can wait for."""
+        waits: list[asyncio.Task[Any]] = [
+            asyncio.create_task(call)
+            for call in (session.ping(), session.stats(), session.variables(), session.checkpoint("end"))
+        ]
+        await asyncio.sleep(0)
+        if fault is Fault.CLOSE_SESSION:
+            waits.append(asyncio.create_task(session.close()))
+        else:
+            assert self.orders.store is not None
+            with (
+                suppress(sqlite3.OperationalError),
+                closing(sqlite3.connect(self.orders.store)) as store,
+                store,
+            ):
+                store.execute(
+                    "UPDATE sessions SET owner = 'elsewhere/1/1/b/n/r', token = token + 1, expires_at = 0 "
+                    "WHERE id = ?",
+                    (session.session_id,),
+                )
+        async with asyncio.timeout(BOUND):
+            for ended in await asyncio.gather(*waits, return_exceptions=True):
+                if isinstance(ended, BaseException) and not isinstance(ended, pyrepl3.PyRepl3Error):
+                    raise ended
 
     # --- deaths --------------------------------------------------------------------------------------
 
@@ -251,7 +313,9 @@ async def main(orders: Orders) -> None:
     lines = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     try:
-        await Program(orders, lines).run()
+        program = Program(orders, lines)
+        program.listen()
+        await program.run()
     finally:
         transport.close()
 
