@@ -298,11 +298,12 @@ class ExecutionQueue:
 
     def _conclude(self, execution: ExecutionRecord, last: Callable[[], None]) -> None:
         for place in (self._executions, self._waiting):
-            # Another execution may have its id by now, if it was at the recorder.
             if place.get(execution.execution_id) is execution:
                 del place[execution.execution_id]
-                self._drop_questions(execution.execution_id)
-                self._cancellation.forget(execution)
+        # Another execution may have its id by now, if it was at the recorder.
+        if self.find(execution.execution_id) is None:
+            self._drop_questions(execution.execution_id)
+            self._cancellation.forget(execution)
         execution.mark_done()
         self._delivery.add(last)
 

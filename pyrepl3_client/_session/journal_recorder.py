@@ -222,8 +222,11 @@ class JournalRecorder:
 
     def abandon(self, execution: ExecutionRecord, error: Exception) -> None:
         """End an execution for its caller. See `Recorder`."""
-        if self._release(execution):
-            task = self._tasks.get(execution.execution_id)
+        execution_id = execution.execution_id
+        if self._in_flight.get(execution_id) is execution:
+            del self._in_flight[execution_id]
+            self._held_outcomes.pop(execution_id, None)
+            task = self._tasks.get(execution_id)
             if task is not None:
                 task.cancel()
         self._queue.fail(execution, error)
