@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
+from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._execution.record import InputHandler, OutputHandler
@@ -15,7 +15,8 @@ from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.idle_worker import IdleWorker
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Launch, Worker
-from pyrepl3_client._session.open import DEFAULT_CONFIG, durability_of, open_with
+from pyrepl3_client._session.open import DEFAULT_CONFIG, durability_of, start_session
+from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_client._session.session import Session
@@ -99,6 +100,7 @@ class WorkerPool:
         self._refill_timer: asyncio.TimerHandle | None = None
         self._warmed: asyncio.Future[None] | None = None
         self._open = False
+        self._guard: ExitGuard | None = None
 
     @property
     def spawn_reason(self) -> str | None:
@@ -122,6 +124,7 @@ class WorkerPool:
             SpawnError: one could not be started, or ended, or took longer than `spawn_timeout`.
         """
         self._open = True
+        self._guard = ExitGuard("a pool of workers was never left", self._kill_idle)
         limit = asyncio.timeout(self.config.spawn_timeout)
         try:
             async with limit:
@@ -163,8 +166,7 @@ class WorkerPool:
         """End the workers that wait. Sessions go on until they are left themselves."""
         await self._close()
 
-    @asynccontextmanager
-    async def open_session(
+    def open_session(
         self,
         session_id: str | None = None,
         *,
@@ -175,8 +177,8 @@ class WorkerPool:
         recovery: RecoveryPolicy = "auto",
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
-    ) -> AsyncGenerator[Session]:
-        """Open a session in a worker of the pool; leaving the context ends both.
+    ) -> SessionOpener:
+        """Open a session in a worker of the pool: `async with` closes it at the end, `await` leaves it open.
 
         When its worker dies, it gets the next one from the pool too.
 
@@ -191,26 +193,29 @@ class WorkerPool:
             on_recovery: gets the report when the session has come back.
 
         Returns:
-            A context that yields the `Session`.
+            What opens the `Session`, once.
 
         Raises:
             PyRepl3Error: the pool is not open.
             SpawnError: no worker waited, and none could be started.
             CapabilityError, StoreError, ValueError: as `pyrepl3_client.open_session`.
         """
-        if not self._open:
-            raise PyRepl3Error("the pool is closed: use it as `async with WorkerPool(…) as pool`")
         durability = durability_of(store, recovery, max_attempts, on_recovery)
-        async with open_with(
-            self._take_or_launch,
-            session_id,
-            self.config,
-            capabilities,
-            on_output,
-            on_input,
-            durability=durability,
-        ) as session:
-            yield session
+
+        async def start() -> Session:
+            if not self._open:
+                raise PyRepl3Error("the pool is closed: use it as `async with WorkerPool(…) as pool`")
+            return await start_session(
+                self._take_or_launch,
+                session_id,
+                self.config,
+                capabilities,
+                on_output,
+                on_input,
+                durability=durability,
+            )
+
+        return SessionOpener(start)
 
     def _take_or_launch(self, config: WorkerConfig) -> Worker:
         idle = choose_idle_worker(self._idle_workers)
@@ -250,8 +255,16 @@ class WorkerPool:
             self._failures += 1
             self._schedule()
 
+    def _kill_idle(self) -> None:
+        """Kill the workers that wait, from any thread and without waiting for their end."""
+        for idle in list(self._idle_workers):
+            idle.worker.kill()
+            idle.worker.kill_outermost()
+
     async def _close(self) -> None:
         self._open = False
+        if self._guard is not None:
+            self._guard.release()
         if self._refill_timer is not None:
             self._refill_timer.cancel()
             self._refill_timer = None

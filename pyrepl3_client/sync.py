@@ -5,7 +5,8 @@
     with pyrepl3.open_session() as session:
         print(session.execute("1 + 1").value)
 
-Each `open_session` and each pool has one background thread with an event loop. Handlers and `async`
+A session is open at once, and closed by `close` or by leaving its context; any thread of the process may use
+it. Each `open_session` and each pool has one background thread with an event loop. Handlers and `async`
 host functions run there, so they must not call the session; plain host functions and `on_input` run in
 threads of their own. Ctrl-C during a call cancels the execution and raises KeyboardInterrupt when that
 is done; pressing it again takes the next step of the cancel at once.
@@ -13,8 +14,7 @@ is done; pressing it again takes the next step of the cancel at once.
 
 import asyncio
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -28,9 +28,11 @@ from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import BridgeMetrics
 from pyrepl3_client._session import open as _open
 from pyrepl3_client._session import session as _session
+from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
 from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client.errors import SessionClosed
 from pyrepl3_client.results import ExecutionResult
 from pyrepl3_schemas.lifecycle import ExecutionState, SessionState
 from pyrepl3_schemas.messages import (
@@ -150,10 +152,11 @@ async def _next(events: _execution.Events) -> Event | None:
 class Session:
     """A namespace in a worker process; see `pyrepl3_client.Session`. Made by `open_session`."""
 
-    def __init__(self, session: _session.Session, thread: LoopThread) -> None:
-        """Wrap a session that belongs to the loop of `thread`."""
+    def __init__(self, session: _session.Session, thread: LoopThread, *, owns_thread: bool = False) -> None:
+        """Wrap a session that belongs to the loop of `thread`, which ends with it if it `owns_thread`."""
         self._session = session
         self._thread = thread
+        self._owns_thread = owns_thread
 
     @property
     def session_id(self) -> str:
@@ -405,11 +408,27 @@ class Session:
         self._thread.run(self._session.restart)
 
     def close(self) -> None:
-        """End the session and everything that belongs to it. Idempotent."""
-        self._thread.run(self._session.close)
+        """End the session and everything that belongs to it. Idempotent, and callable from any thread."""
+        try:
+            self._thread.run(self._session.close)
+        except SessionClosed:
+            pass  # it is closed, with its thread
+        finally:
+            if self._owns_thread and self._thread.is_usable:
+                self._thread.stop()
+
+    def __enter__(self) -> Self:
+        """Return the session, which leaving the context closes."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the session. In a forked child, whose session it is not, do nothing."""
+        if self._thread.is_usable:
+            self.close()
 
 
-@contextmanager
 def open_session(
     session_id: str | None = None,
     *,
@@ -421,10 +440,11 @@ def open_session(
     recovery: RecoveryPolicy = "auto",
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
-) -> Generator[Session]:
-    """Start a worker and open a session in it; leaving the context ends both.
+) -> Session:
+    """Start a worker and open a session in it, at once. Close it, or use it as a context.
 
-    `pyrepl3_client.open_session` describes the options further.
+    Any thread of this process may use the session. One that nobody closes is ended when the interpreter
+    exits, with a ResourceWarning. `pyrepl3_client.open_session` describes the options further.
 
     Args:
         session_id: names the session; without a colon. One is made up by default.
@@ -438,25 +458,35 @@ def open_session(
         on_recovery: gets the report when the session has come back.
 
     Returns:
-        A context that yields the `Session`.
+        The session, which is a context manager too: leaving it closes the session.
 
     Raises:
         SpawnError, CapabilityError, StoreError, ValueError: as `pyrepl3_client.open_session`.
     """
-    with LoopThread("pyrepl3-session") as thread:
-        context = _open.open_session(
-            session_id,
-            store=store,
-            config=config,
-            capabilities=capabilities,
-            on_output=on_output,
-            on_input=on_input,
-            recovery=recovery,
-            max_attempts=max_attempts,
-            on_recovery=on_recovery,
-        )
-        with thread.enter(context) as session:
-            yield Session(session, thread)
+    opener = _open.open_session(
+        session_id,
+        store=store,
+        config=config,
+        capabilities=capabilities,
+        on_output=on_output,
+        on_input=on_input,
+        recovery=recovery,
+        max_attempts=max_attempts,
+        on_recovery=on_recovery,
+    )
+    thread = LoopThread("pyrepl3-session")
+    try:
+        thread.start()
+        session = thread.run(lambda: _open_now(opener))
+        thread.serves = f"session {session.session_id!r}"
+        return Session(session, thread, owns_thread=True)
+    except BaseException:
+        thread.stop()
+        raise
+
+
+async def _open_now(opener: SessionOpener) -> _session.Session:
+    return await opener
 
 
 class WorkerPool:
@@ -525,13 +555,17 @@ class WorkerPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the workers that wait, and the thread; its sessions have to be left before."""
+        """End the workers that wait, and the thread; its sessions have to be left before.
+
+        In a forked child, whose pool it is not, do nothing.
+        """
+        if not self._thread.is_usable:
+            return
         try:
             self._thread.run(lambda: self._pool.__aexit__(kind, error, traceback))
         finally:
             self._thread.stop()
 
-    @contextmanager
     def open_session(
         self,
         session_id: str | None = None,
@@ -543,8 +577,8 @@ class WorkerPool:
         recovery: RecoveryPolicy = "auto",
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
-    ) -> Generator[Session]:
-        """Open a session in a worker of the pool; leaving the context ends both.
+    ) -> Session:
+        """Open a session in a worker of the pool, at once. Close it, or use it as a context.
 
         Args:
             session_id: names the session; without a colon. One is made up by default.
@@ -557,13 +591,13 @@ class WorkerPool:
             on_recovery: gets the report when the session has come back.
 
         Returns:
-            A context that yields the `Session`.
+            The session, which is a context manager too: leaving it closes the session.
 
         Raises:
             PyRepl3Error: the pool is not open.
             SpawnError, CapabilityError, StoreError, ValueError: as `pyrepl3_client.WorkerPool.open_session`.
         """
-        context = self._pool.open_session(
+        opener = self._pool.open_session(
             session_id,
             store=store,
             capabilities=capabilities,
@@ -573,5 +607,4 @@ class WorkerPool:
             max_attempts=max_attempts,
             on_recovery=on_recovery,
         )
-        with self._thread.enter(context) as session:
-            yield Session(session, self._thread)
+        return Session(self._thread.run(lambda: _open_now(opener)), self._thread)

@@ -3,8 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Final, get_args
 
 from pyrepl3_client._execution.host_calls import check_capabilities
@@ -13,6 +12,7 @@ from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import Journal
 from pyrepl3_client._launch.shared_fork_server import SharedForkServer
 from pyrepl3_client._launch.worker import Launch
+from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import Durability, OpenJournal, RecoveryHandler
 from pyrepl3_client._session.own_directory import OwnDirectory
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
@@ -26,8 +26,7 @@ IN_MEMORY: Final = Durability()
 _POLICIES: Final = frozenset(get_args(RecoveryPolicy.__value__))
 
 
-@asynccontextmanager
-async def open_session(
+def open_session(
     session_id: str | None = None,
     *,
     store: str | os.PathLike[str] | None = None,
@@ -38,10 +37,11 @@ async def open_session(
     recovery: RecoveryPolicy = "auto",
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
-) -> AsyncGenerator[Session]:
-    """Start a worker and open a session in it; leaving the context ends both.
+) -> SessionOpener:
+    """Start a worker and open a session in it: `async with` closes it at the end, `await` leaves it open.
 
-    Entering and leaving may happen in different tasks of one event loop.
+    A session may be closed in another task than it was opened in, on the same event loop. One that nobody
+    closes is ended when the interpreter exits, with a ResourceWarning.
 
     Args:
         session_id: names the session; without a colon. One is made up by default.
@@ -64,7 +64,8 @@ async def open_session(
         on_recovery: gets the report when the session has come back; an asynchronous one is awaited.
 
     Returns:
-        A context that yields the `Session`.
+        What opens the `Session`, once: `await` it, or enter it by `async with`. What is raised below about
+        arguments is raised at once, the rest then.
 
     Raises:
         SpawnError: no worker can be started; says why, with the last lines it wrote.
@@ -78,14 +79,25 @@ async def open_session(
             assert result.value == 2
     """
     durability = durability_of(store, recovery, max_attempts, on_recovery)
-    fork_server = SharedForkServer()
-    try:
-        async with open_with(
-            fork_server.launch, session_id, config, capabilities, on_output, on_input, durability=durability
-        ) as session:
-            yield session
-    finally:
-        fork_server.close()
+
+    async def start() -> Session:
+        fork_server = SharedForkServer()
+        try:
+            return await start_session(
+                fork_server.launch,
+                session_id,
+                config,
+                capabilities,
+                on_output,
+                on_input,
+                durability=durability,
+                release=fork_server.close,
+            )
+        except BaseException:
+            fork_server.close()
+            raise
+
+    return SessionOpener(start)
 
 
 def durability_of(
@@ -129,8 +141,7 @@ def _checked_attempts(attempts: int) -> int:
     return attempts
 
 
-@asynccontextmanager
-async def open_with(
+def open_with(
     launch: Launch,
     session_id: str | None,
     config: WorkerConfig,
@@ -139,15 +150,31 @@ async def open_with(
     on_input: InputHandler | None,
     *,
     durability: Durability = IN_MEMORY,
-) -> AsyncGenerator[Session]:
-    """Open a session whose workers `launch` starts; leaving the context closes it."""
+) -> SessionOpener:
+    """Return what opens a session whose workers `launch` starts."""
+    return SessionOpener(
+        lambda: start_session(
+            launch, session_id, config, capabilities, on_output, on_input, durability=durability
+        )
+    )
+
+
+async def start_session(
+    launch: Launch,
+    session_id: str | None,
+    config: WorkerConfig,
+    capabilities: Capabilities | None,
+    on_output: OutputHandler | None,
+    on_input: InputHandler | None,
+    *,
+    durability: Durability,
+    release: Callable[[], None] = lambda: None,
+) -> Session:
+    """Open a session whose workers `launch` starts; `release` is called when it is closed."""
     supervisor = await _open_supervisor(
         launch, session_id, config, dict(capabilities or {}), on_output, on_input, durability
     )
-    try:
-        yield Session(supervisor, config)
-    finally:
-        await supervisor.close()
+    return Session(supervisor, config, release)
 
 
 async def _open_supervisor(

@@ -1,9 +1,13 @@
 """The public face of a session: one namespace, in one worker at a time."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, get_args
+from types import TracebackType
+from typing import Final, Self, get_args
 
+from pyrepl3_client._concurrency.exit_guard import ExitGuard
+from pyrepl3_client._concurrency.owner import Owner
 from pyrepl3_client._execution.execution import Execution
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
 from pyrepl3_client._execution.serving import refuse_own_session
@@ -12,6 +16,7 @@ from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
 from pyrepl3_client._session.supervisor import SessionSupervisor
 from pyrepl3_client._wire.connection import Interceptor
+from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.config import WorkerConfig, checked_id, checked_seconds
 from pyrepl3_client.results import ExecutionResult
 from pyrepl3_schemas.constants import PROTOCOL
@@ -54,13 +59,24 @@ class Session:
     on the event loop that the session was opened on; `pyrepl3_client.sync` is for other threads.
     """
 
-    def __init__(self, supervisor: SessionSupervisor, config: WorkerConfig) -> None:
-        """Show the session that `supervisor` keeps alive; `open_session` makes both."""
+    def __init__(
+        self,
+        supervisor: SessionSupervisor,
+        config: WorkerConfig,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Show the session that `supervisor` keeps alive; `open_session` makes both.
+
+        `release` is called when the session has been closed.
+        """
         self._supervisor = supervisor
+        self._release = release
+        self._owner = Owner(f"session {supervisor.session_id!r}")
+        self._guard = ExitGuard(f"session {supervisor.session_id!r} was never closed", supervisor.kill_worker)
         self._queue = supervisor.queue
         self._recorder = supervisor.recorder
         self._checkpoints = supervisor.checkpoints
-        self._queries = WorkerQueries(supervisor.ready_worker)
+        self._queries = WorkerQueries(self._ready_worker)
         self._max_execution_time = config.executor.max_execution_time
         self._id_prefix = f"{secrets.token_hex(4)}-"
         self._ids_made = 0
@@ -70,6 +86,17 @@ class Session:
         worker = self._supervisor.worker
         number = "" if worker is None else f" worker {worker.pid}"
         return f"<Session {self.session_id!r} {self.state.value}{number}>"
+
+    async def __aenter__(self) -> Self:
+        """Return the session, which leaving the context closes."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the session. In a forked child, whose session it is not, do nothing."""
+        if self._owner.is_this_process:
+            await self.close()
 
     # --- what it is ----------------------------------------------------------------------------------
 
@@ -212,6 +239,7 @@ class Session:
         check: bool,
         keep: bool,
     ) -> ExecutionRecord:
+        self._owner.check()
         supervisor = self._supervisor
         if supervisor.state is not SessionState.READY and not supervisor.recovering:
             raise supervisor.unusable_error()
@@ -253,6 +281,7 @@ class Session:
         """
         if reason not in _CANCEL_REASONS:
             raise ValueError(f"reason must be one of {sorted(_CANCEL_REASONS)}, not {reason!r}")
+        self._owner.check()
         execution = self._queue.oldest
         if execution is None:
             return False
@@ -286,6 +315,7 @@ class Session:
         """
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
+        self._owner.check()
         if checkpoint_id is None:
             checkpoint_id = f"checkpoint-{secrets.token_hex(4)}"
         checked_id("checkpoint_id", checkpoint_id)
@@ -318,8 +348,9 @@ class Session:
         """
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
+        self._owner.check()
         refuse_own_session(self._queue, f"the restore of checkpoint {checkpoint_id!r}")
-        worker = await self._supervisor.ready_worker()
+        worker = await self._ready_worker()
         return await self._checkpoints.restore_named(worker, checkpoint_id, timeout)
 
     # --- asking the worker ---------------------------------------------------------------------------
@@ -426,6 +457,7 @@ class Session:
             SpawnError: no new worker can be started; the session stays dead.
             StoreError: the restart cannot be recorded; the session stays dead.
         """
+        self._owner.check()
         await self._supervisor.restart()
 
     async def close(self) -> None:
@@ -435,4 +467,13 @@ class Session:
         opened again. The running cell is cancelled, and has until `close_grace` is over for what it does
         about that (`finally`). Host functions are cancelled and waited for.
         """
-        await self._supervisor.close()
+        self._owner.check()
+        try:
+            await self._supervisor.close()
+        finally:
+            self._guard.release()
+            self._release()
+
+    async def _ready_worker(self) -> WorkerHandle:
+        self._owner.check()
+        return await self._supervisor.ready_worker()

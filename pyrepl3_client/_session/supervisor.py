@@ -463,6 +463,13 @@ class SessionSupervisor:
         except PyRepl3Error as error:
             _logger.warning("session %r has no checkpoint of its end: %s", self.session_id, error)
 
+    def kill_worker(self) -> None:
+        """Kill the worker, from any thread and without waiting: the program ends, and nobody closed this."""
+        if self.worker is not None and not self.worker.connection.exited.done():
+            process = self.worker.connection.worker
+            process.kill()
+            process.kill_outermost()
+
     # --- states, and what is usable in them ----------------------------------------------------------
 
     def _move(self, state: SessionState) -> None:

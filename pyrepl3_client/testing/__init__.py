@@ -17,16 +17,15 @@ exercised, and no process is started.
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._session.open import DEFAULT_CONFIG, open_with
+from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import Durability, RecoveryHandler
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
-from pyrepl3_client._session.session import Session
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.testing.scripted_process import CallFailed, Run, Script, ScriptedProcess
 from pyrepl3_schemas.constants import PROTOCOL
@@ -124,8 +123,7 @@ async def _no_script(run: Run) -> object:
     raise NameError(f"no script for {run.message.code!r}")
 
 
-@asynccontextmanager
-async def open_session(
+def open_session(
     worker: ScriptedWorker,
     session_id: str | None = None,
     *,
@@ -136,7 +134,7 @@ async def open_session(
     recovery: RecoveryPolicy = "auto",
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
-) -> AsyncGenerator[Session]:
+) -> SessionOpener:
     """Open a session whose worker is a scripted one.
 
     Args:
@@ -156,7 +154,6 @@ async def open_session(
         ValueError: `session_id` or `max_attempts` is not allowed.
     """
     durability = Durability(recovery=recovery, max_attempts=max_attempts, on_recovery=on_recovery)
-    async with open_with(
+    return open_with(
         worker.launch, session_id, config, capabilities, on_output, on_input, durability=durability
-    ) as session:
-        yield session
+    )

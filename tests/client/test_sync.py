@@ -30,9 +30,9 @@ def opened(
     config: pyrepl3.WorkerConfig | None = None,
 ) -> Generator[sync.Session]:
     """Open a session with a scripted worker, without async."""
-    context = open_scripted(worker, config=config or pyrepl3.WorkerConfig(), on_output=on_output)
-    with LoopThread("test") as thread, thread.enter(context) as session:
-        yield sync.Session(session, thread)
+    opener = open_scripted(worker, config=config or pyrepl3.WorkerConfig(), on_output=on_output)
+    with LoopThread("test") as thread, sync.Session(thread.run(opener.__aenter__), thread) as session:
+        yield session
 
 
 @contextmanager
