@@ -135,9 +135,9 @@ def test_a_host_function_that_runs_code_in_its_own_session_is_told_why_it_cannot
         return str(refused.value)
 
     sessions: list[sync.Session] = []
-    context = open_scripted(worker, capabilities={"f": f})
-    with LoopThread("test") as thread, thread.enter(context) as inner:
-        sessions.append(sync.Session(inner, thread))
+    opener = open_scripted(worker, capabilities={"f": f})
+    with LoopThread("test") as thread, sync.Session(thread.run(opener.__aenter__), thread) as session:
+        sessions.append(session)
         text = sessions[0].execute("calls f", execution_id="outer").value
         assert "execution 'inner' would wait for itself" in text
         assert "'outer:f:1'" in text
