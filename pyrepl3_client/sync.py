@@ -10,6 +10,8 @@ it. Each `open_session` and each pool has one background thread with an event lo
 host functions run there, so they must not call the session; plain host functions and `on_input` run in
 threads of their own. Ctrl-C during a call cancels the execution and raises KeyboardInterrupt when that
 is done; pressing it again takes the next step of the cancel at once.
+
+The file is long since it repeats every method with its arguments.
 """
 
 import asyncio

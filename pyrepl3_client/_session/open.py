@@ -174,7 +174,9 @@ async def start_session(
     supervisor = await _open_supervisor(
         launch, session_id, config, dict(capabilities or {}), on_output, on_input, durability
     )
-    return Session(supervisor, config, release)
+    session = Session(supervisor, config, release)
+    await session.watch_loop()
+    return session
 
 
 async def _open_supervisor(

@@ -1,7 +1,9 @@
 """The public face of a session: one namespace, in one worker at a time."""
 
+import asyncio
 import secrets
-from collections.abc import Callable
+import warnings
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, get_args
@@ -35,6 +37,8 @@ from pyrepl3_schemas.messages import (
 )
 
 _RESULT_MODES: Final = frozenset(get_args(ResultMode.__value__))
+_TURNS_FOR_OWNERS: Final = 10
+"""Turns of an ending loop in which a generator of the user's may still close the session that it holds."""
 _CANCEL_REASONS: Final = frozenset(get_args(CancelReason.__value__))
 
 
@@ -72,7 +76,9 @@ class Session:
         self._supervisor = supervisor
         self._release = release
         self._owner = Owner(f"session {supervisor.session_id!r}")
-        self._guard = ExitGuard(f"session {supervisor.session_id!r} was never closed", supervisor.kill_worker)
+        self._guard = ExitGuard(self._not_closed, supervisor.kill_worker)
+        self._loop_end = self._close_at_loop_end()
+        self._loop_ends = False
         self._queue = supervisor.queue
         self._recorder = supervisor.recorder
         self._checkpoints = supervisor.checkpoints
@@ -86,6 +92,32 @@ class Session:
         worker = self._supervisor.worker
         number = "" if worker is None else f" worker {worker.pid}"
         return f"<Session {self.session_id!r} {self.state.value}{number}>"
+
+    @property
+    def _not_closed(self) -> str:
+        return f"session {self.session_id!r} was never closed"
+
+    async def watch_loop(self) -> None:
+        """Have the event loop close the session at its end (`asyncio.run` does), if nobody has until then."""
+        await anext(self._loop_end)
+
+    async def _close_at_loop_end(self) -> AsyncGenerator[None]:
+        # What a loop tells of its end are the asynchronous generators that have begun.
+        try:
+            yield
+        finally:
+            self._loop_ends = True
+            for _ in range(_TURNS_FOR_OWNERS):
+                if self._is_closed:
+                    break
+                await asyncio.sleep(0)
+            else:
+                await self._close()
+                warnings.warn(f"{self._not_closed}; its event loop ends", ResourceWarning, stacklevel=2)
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._supervisor.state in (SessionState.CLOSING, SessionState.CLOSED)
 
     async def __aenter__(self) -> Self:
         """Return the session, which leaving the context closes."""
@@ -468,6 +500,11 @@ class Session:
         about that (`finally`). Host functions are cancelled and waited for.
         """
         self._owner.check()
+        await self._close()
+        if not self._loop_ends:
+            await self._loop_end.aclose()
+
+    async def _close(self) -> None:
         try:
             await self._supervisor.close()
         finally:

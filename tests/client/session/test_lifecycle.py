@@ -269,9 +269,14 @@ async def test_an_abandoned_session_is_closed_with_its_loop(worker: ScriptedWork
         asyncio.run(main())
 
     lives: list[ScriptedWorker] = []
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
+
+    def in_a_thread() -> None:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+
+    with pytest.warns(ResourceWarning, match="was never closed; its event loop ends"):
+        in_a_thread()
     assert lives[0].process.ended
 
 
