@@ -80,8 +80,7 @@ class ResourceLimits:
     MemoryError, or the process is killed by SIGXCPU. And the parent process adds up the whole process tree:
     every 0.1 seconds while code runs or the worker has children, at least every 2 seconds otherwise, and
     never if neither limit is set. A tree over its limit is killed with the worker, which is replaced as
-    after any death; the execution that ran is tried once more, and then ends as a WorkerDied that names the
-    limit.
+    after any death; the execution that ran is not run again, and ends as a WorkerDied that names the limit.
 
     So between two measurements a tree may exceed its limit, by what it can touch or compute in 0.1 s (2 s if
     it is started by a thread of an idle worker; longer where a measurement takes over 10 ms, as for 100

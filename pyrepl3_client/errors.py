@@ -197,7 +197,8 @@ class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a worker ended, and what it was doing."""
 
     cause: str
-    """The likely cause in words: `killed by us: …`, `segmentation fault`, `out of memory`, …."""
+    """The likely cause in words: `killed by us: …`, `segmentation fault`, `out of memory`, …; `memory` alone
+    when the kernel killed it because the machine's memory ran out."""
     pid: int = 0
     """The worker's process id."""
     incarnation: int = 1
@@ -216,6 +217,9 @@ class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
     """Ids of the executions that were under way, the running one first."""
     reason: str = ""
     """Why the client killed it; empty when it did not."""
+    own_doing: bool = False
+    """Whether what ran in it ended it: a crash, an exit, a limit, the machine's memory, a broken protocol. It
+    would do so again, so it is not run again. A kill from outside is not its doing."""
 
     @property
     def over_limit(self) -> bool:

@@ -18,8 +18,6 @@ IN_A_ROW: Final = 60.0
 """Seconds from one such death to the next; what comes later has nothing to do with it."""
 MAX_SPAWN_FAILURES: Final = 3
 """Starts of a worker that may fail during one recovery until it is given up."""
-_OVER_LIMIT_ATTEMPTS: Final = 2
-"""Workers that an execution may cost which exceed a resource limit."""
 
 _QUICK: Final = 10.0
 """Deaths within so many seconds are a series."""
@@ -97,10 +95,12 @@ class DeathPolicy:
         return SessionFate.GIVE_UP
 
     def may_run_again(self, certificate: DeathCertificate, deaths: int) -> bool:
-        """Decide whether an execution that has cost `deaths` workers, the last one included, runs again."""
-        # Over a limit in a fresh worker too, it needs no third: it was not what ran before it.
-        most = min(self._max_attempts, _OVER_LIMIT_ATTEMPTS) if certificate.over_limit else self._max_attempts
-        return deaths < most
+        """Decide whether an execution that has cost `deaths` workers, the last one included, runs again.
+
+        One that has ended its worker itself does not, since it would do so again: only one that was ended
+        from outside.
+        """
+        return not certificate.own_doing and deaths < self._max_attempts
 
 
 def interrupted_fates(

@@ -261,7 +261,7 @@ class SessionSupervisor:
         if self.state is not SessionState.READY:
             return
         running = self.queue.running
-        certificate = worker.exit_report(running, self._config.executor.max_memory_usage)
+        certificate = worker.exit_report(running)
         match self._policy.session_fate(certificate, self.queue.last_number, self._loop.time()):
             case SessionFate.STAY_DEAD:
                 self._move(SessionState.DEAD)

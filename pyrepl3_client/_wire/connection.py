@@ -292,7 +292,8 @@ class Connection:
         """
         waiting = self.writer.write_answer(self.encode(message))
         if waiting > _MAX_UNREAD_BYTES:
-            self.kill(f"it asks and does not read: {waiting:,} bytes of answers wait for it")
+            text = f"it asks and does not read: {waiting:,} bytes of answers wait for it"
+            self.kill(text, ProtocolError(text))
 
     def wake(self) -> None:
         """Make the worker read, whatever holds its loop."""
@@ -473,9 +474,8 @@ class Connection:
         except RemoteProtocolError as error:
             self._cause = self._cause or error
         # The process is about to end. One that lives on without its connection is of no use.
-        self._eof_timer = self._loop.call_later(
-            _EXIT_AFTER_EOF_SECONDS, self.kill, "it closed its end of the connection and lived on"
-        )
+        text = "it closed its end of the connection and lived on"
+        self._eof_timer = self._loop.call_later(_EXIT_AFTER_EOF_SECONDS, self.kill, text, ProtocolError(text))
 
     def _on_error(self, error: BaseException) -> None:
         """Stop reading frames and kill the worker: the stream cannot be read any more."""

@@ -16,6 +16,10 @@ _LEAST_PROGRESS: Final = 64 * 1024
 """Bytes of a frame that have to come within the time; less is as good as nothing."""
 
 
+class StallError(ProtocolError):
+    """A frame has not gone on: the worker is stuck, or was stopped from outside."""
+
+
 class StallDetector:
     """Checks, every so many seconds, whether a frame that has begun goes on.
 
@@ -62,6 +66,6 @@ class StallDetector:
         held = self._frames.buffered
         if held and self._frames.offset == offset and self.drained and held - before < _LEAST_PROGRESS:
             text = f"it stopped inside a frame, after {held:,} bytes of it, for {self._seconds:g} seconds"
-            self._on_stall(ProtocolError(f"{text} (stall_timeout)", offset))
+            self._on_stall(StallError(f"{text} (stall_timeout)", offset))
         else:
             self.start()

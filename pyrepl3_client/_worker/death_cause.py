@@ -1,5 +1,11 @@
-"""The likely cause of a worker's death, in words, from its exit status, its stderr and its memory."""
+"""The likely cause of a worker's death, and whether what ran in it has ended it.
 
+The parent knows an exit status, a signal, the worker's stderr and its peak of memory. Nobody tells it who has
+sent a signal: a crash signal from outside counts as the code's own, a SIGKILL or SIGTERM that the code sends
+to its own worker counts as one from outside, unless memory tells otherwise.
+"""
+
+import os
 import re
 import signal as signals
 from typing import Final
@@ -8,6 +14,17 @@ from pyrepl3_client.errors import LIMIT_PREFIX, describe_exit
 
 _NEAR_LIMIT: Final = 0.9
 """Share of the memory limit above which a peak counts as having reached it."""
+_MOST_OF_MACHINE: Final = 0.5
+"""Share of the machine's memory above which a peak makes a SIGKILL one of the kernel, for want of memory."""
+_OWN_SIGNALS: Final = frozenset(
+    {
+        signals.SIGSEGV, signals.SIGBUS, signals.SIGABRT, signals.SIGFPE, signals.SIGILL, signals.SIGTRAP,
+        signals.SIGSYS, signals.SIGXCPU, signals.SIGXFSZ, signals.SIGALRM, signals.SIGVTALRM, signals.SIGPROF,
+        signals.SIGPIPE,
+    }
+)  # fmt: skip
+"""Signals that a process gets for what it has done itself, or has asked for."""
+_OOM_KILL: Final = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 _FAULT_LINES: Final = re.compile(
@@ -40,6 +57,7 @@ def likely_cause(
     *,
     peak_rss: int | None = None,
     max_memory: int | None = None,
+    machine_out: bool = False,
 ) -> str:
     """Return the likely cause of a worker's end in words. The strongest evidence decides.
 
@@ -50,10 +68,13 @@ def likely_cause(
         stderr: the end of what it wrote to its stderr.
         peak_rss: largest resident memory that it ever had, in bytes, if that is known.
         max_memory: its memory limit in bytes, if it has one.
+        machine_out: whether it was killed since the machine's memory ran out; see `machine_out_of_memory`.
     """
     if reason:
         return reason if reason.startswith(LIMIT_PREFIX) else f"killed by us: {reason}"
-    near_limit = max_memory is not None and peak_rss is not None and peak_rss > _NEAR_LIMIT * max_memory
+    if machine_out:
+        return "memory"
+    near_limit = _near_limit(peak_rss, max_memory)
     if "MemoryError" in stderr or "Cannot allocate memory" in stderr or near_limit:
         limit = "" if max_memory is None else f" (limit {max_memory / 1e6:,.0f} MB; raise max_memory_usage)"
         return f"out of memory{limit}"
@@ -66,6 +87,87 @@ def likely_cause(
     if exit_code is None:
         return "unknown: its exit status was lost (this program ignores SIGCHLD, or waits for all children)"
     return f"exit code {exit_code}: the code ended its own process (os._exit)"
+
+
+def _near_limit(peak_rss: int | None, max_memory: int | None) -> bool:
+    return max_memory is not None and peak_rss is not None and peak_rss > _NEAR_LIMIT * max_memory
+
+
+def machine_out_of_memory(
+    signal: int | None, reason: str, peak_rss: int | None, *, kernel_has_killed: bool
+) -> bool:
+    """Return whether a worker was killed by the kernel, most likely, because the machine's memory ran out.
+
+    Args:
+        signal: the number of the signal that ended it, or None.
+        reason: why the client killed it, or empty.
+        peak_rss: largest resident memory that it ever had, in bytes, if that is known.
+        kernel_has_killed: whether the kernel has killed processes for that, since the worker began.
+    """
+    if reason or signal != signals.SIGKILL:
+        return False
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return kernel_has_killed or (peak_rss is not None and peak_rss > _MOST_OF_MACHINE * machine)
+
+
+def ended_by_code(
+    exit_code: int | None,
+    signal: int | None,
+    reason: str,
+    *,
+    peak_rss: int | None = None,
+    max_memory: int | None = None,
+    machine_out: bool = False,
+    broke_protocol: bool = False,
+) -> bool:
+    """Return whether what ran in a worker has ended it, as far as that can be known.
+
+    Args:
+        exit_code: its exit status, or None.
+        signal: the number of the signal that ended it, or None.
+        reason: why the client killed it, or empty.
+        peak_rss: largest resident memory that it ever had, in bytes, if that is known.
+        max_memory: its memory limit in bytes, if it has one.
+        machine_out: whether the machine's memory ran out.
+        broke_protocol: whether the client killed it for what it had sent, or had not read.
+    """
+    if reason:
+        return broke_protocol or reason.startswith(LIMIT_PREFIX)
+    if signal is not None:
+        return signal in _OWN_SIGNALS or machine_out or _near_limit(peak_rss, max_memory)
+    return exit_code is not None
+
+
+def oom_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory, or 0 if nobody counts them.
+
+    Those in our control group, where it counts them, else all on this machine.
+    """
+    for path in (*_own_memory_events(), "/proc/vmstat"):
+        try:
+            with open(path, encoding="ascii") as file:
+                found = _OOM_KILL.search(file.read())
+        except OSError:
+            continue
+        if found is not None:
+            return int(found[1])
+    return 0
+
+
+def _own_memory_events() -> list[str]:
+    """Return where our control group would count such kills, in version 2 and 1."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            groups = [line.rstrip("\n").split(":", 2) for line in file]
+    except (OSError, UnicodeDecodeError):
+        return []
+    unified = [f"/sys/fs/cgroup{path}/memory.events" for _, kinds, path in groups if not kinds]
+    own = [
+        f"/sys/fs/cgroup/memory{path}/memory.oom_control"
+        for _, kinds, path in groups
+        if kinds.split(",") == ["memory"]
+    ]
+    return [*own, *unified]
 
 
 def _cause_of_signal(number: int) -> str:

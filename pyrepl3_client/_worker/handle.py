@@ -10,7 +10,14 @@ from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor, Route, WorkerExit
-from pyrepl3_client._worker.death_cause import fault_stack, likely_cause
+from pyrepl3_client._wire.stall import StallError
+from pyrepl3_client._worker.death_cause import (
+    ended_by_code,
+    fault_stack,
+    likely_cause,
+    machine_out_of_memory,
+    oom_kills,
+)
 from pyrepl3_client._worker.message_guard import MessageGuard
 from pyrepl3_client._worker.requests import Requests, answer_key
 from pyrepl3_client.errors import DeathCertificate, ProtocolError, SpawnError, WorkerDied
@@ -69,6 +76,9 @@ class WorkerHandle:
         self.pid = worker.pid
         self.ready: Ready | None = None
         self._error_count = 0
+        self._max_memory = hello.config.max_memory_usage
+        self._oom_kills = oom_kills()
+        self._kernel_has_killed: bool | None = None
         self._guard = MessageGuard(queue, [spec.name for spec in hello.capabilities])
         self._routes: dict[type[FromWorker], Route] = {
             **self._guard.routes,
@@ -153,12 +163,23 @@ class WorkerHandle:
         inspection = await self.requests.ask(message, Inspection, key, None, urgent=True)
         return frozenset(variable.name for variable in inspection.variables)
 
-    def exit_report(self, running: tuple[str, ...], max_memory: int | None) -> DeathCertificate:
+    def exit_report(self, running: tuple[str, ...]) -> DeathCertificate:
         """Return all that is known of the worker's end, which has come."""
         end: WorkerExit = self.connection.exited.result()
-        cause = likely_cause(
-            end.exit_code, end.signal, end.reason, end.stderr, peak_rss=end.peak_rss, max_memory=max_memory
+        peak, most = end.peak_rss, self._max_memory
+        if self._kernel_has_killed is None:
+            self._kernel_has_killed = oom_kills() > self._oom_kills
+        machine_out = machine_out_of_memory(
+            end.signal, end.reason, peak, kernel_has_killed=self._kernel_has_killed
         )
+        cause = likely_cause(
+            end.exit_code, end.signal, end.reason, end.stderr,
+            peak_rss=peak, max_memory=most, machine_out=machine_out,
+        )  # fmt: skip
+        own_doing = ended_by_code(
+            end.exit_code, end.signal, end.reason, peak_rss=peak, max_memory=most, machine_out=machine_out,
+            broke_protocol=isinstance(end.cause, ProtocolError) and not isinstance(end.cause, StallError),
+        )  # fmt: skip
         return DeathCertificate(
             cause=cause,
             pid=self.pid,
@@ -170,6 +191,7 @@ class WorkerHandle:
             stderr=end.stderr,
             running=running,
             reason=end.reason,
+            own_doing=own_doing,
         )
 
     def died_error(self, running: tuple[str, ...] = (), reason: str = "") -> WorkerDied:
@@ -185,7 +207,7 @@ class WorkerHandle:
             running,
             reason or end.reason,
             self.number,
-            certificate=self.exit_report(running, None),
+            certificate=self.exit_report(running),
         )
         error.__cause__ = end.cause
         return error

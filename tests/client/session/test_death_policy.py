@@ -15,7 +15,7 @@ from pyrepl3_client._session.death_policy import (
 
 IDLE = DeathCertificate(cause="killed by SIGKILL", signal=9)
 BUSY = DeathCertificate(cause="killed by SIGKILL", signal=9, running=("cell",))
-OVER_LIMIT = DeathCertificate(cause="CPU time limit", signal=24, running=("cell",))
+OWN_DOING = DeathCertificate(cause="segmentation fault", signal=11, running=("cell",), own_doing=True)
 
 
 def policy(recovery: RecoveryPolicy = "auto", max_attempts: int = 3) -> DeathPolicy:
@@ -102,10 +102,9 @@ def test_an_execution_costs_so_many_workers(most: int, again: list[bool]) -> Non
     assert [decides.may_run_again(BUSY, deaths) for deaths in range(1, most + 1)] == again
 
 
-@pytest.mark.parametrize(("most", "again"), [(1, [False]), (5, [True, False])])
-def test_over_a_limit_twice_is_enough(most: int, again: list[bool]) -> None:
-    decides = policy(max_attempts=most)
-    assert [decides.may_run_again(OVER_LIMIT, deaths) for deaths in range(1, len(again) + 1)] == again
+@pytest.mark.parametrize("most", [1, 5])
+def test_what_has_ended_its_worker_itself_does_not_run_again(most: int) -> None:
+    assert policy(max_attempts=most).may_run_again(OWN_DOING, 1) is False
 
 
 # --- the wait -----------------------------------------------------------------------------------------

@@ -201,19 +201,20 @@ async def test_a_checkpoint_without_end_is_refused_where_it_is_too_much(
         assert (await lying_session.execute("honest")).value == 42
 
 
-async def test_an_execution_may_cost_so_many_lying_workers_and_the_session_goes_on(
+async def test_what_makes_its_worker_lie_is_not_run_again_and_the_session_goes_on(
     session: pyrepl3.Session, tmp_path: Path
 ) -> None:
     config = lying(tmp_path)
     async with undisturbed(session), pyrepl3.open_session(config=config, max_attempts=2) as lying_session:
         await lying_session.execute("honest")
-        with pytest.raises(pyrepl3.WorkerDied, match=r"after 2 attempts") as death:
+        with pytest.raises(pyrepl3.WorkerDied, match="its pong '7' answers nothing") as death:
             await lying_session.execute("pong")
         assert death.value.certificate is not None
         assert "its pong '7' answers nothing" in death.value.certificate.cause
+        assert (death.value.attempts, death.value.certificate.own_doing) == (1, True)
         assert (await lying_session.execute("honest")).value == 42
-        assert [bool(recovery.cause) for recovery in lying_session.recoveries] == [True, True]
-        assert lying_session.worker.incarnation == 3
+        assert [bool(recovery.cause) for recovery in lying_session.recoveries] == [True]
+        assert lying_session.worker.incarnation == 2
 
 
 async def test_a_worker_that_refuses_to_restore_is_replaced_and_the_session_goes_on(

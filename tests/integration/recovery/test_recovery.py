@@ -20,6 +20,10 @@ from tests.helpers.real_sessions import quick
 
 pytestmark = pytest.mark.anyio
 
+FROM_OUTSIDE = "import os; os.system(f'kill -9 {os.getpid()}')"
+"""Ends the worker by another process's signal."""
+OWN_DOING = ["os._exit(0)", "os.abort()", "ctypes.string_at(0)"]
+"""Ends the worker by what the code does itself."""
 DIE_ONCE = """
 import os
 print('begun')
@@ -181,12 +185,30 @@ async def test_a_cell_that_kills_every_worker_is_given_up_and_leaves_no_mark(
     async with opened(world, store=store_of(store, tmp_path), max_attempts=2) as session:
         await session.execute("x = 1")
         with pytest.raises(pyrepl3.WorkerDied, match="after 2 attempts") as death:
-            await session.execute("x = 2; import os; os._exit(7)", execution_id="bad")
-        assert (death.value.exit_code, death.value.attempts) == (7, 2)
+            await session.execute(f"x = 2; {FROM_OUTSIDE}", execution_id="bad")
+        assert (death.value.signal, death.value.attempts) == (9, 2)
         assert (await session.execute("x")).value == 1
         with pytest.raises(pyrepl3.WorkerDied):
-            await session.execute("x = 2; import os; os._exit(7)", execution_id="bad")
+            await session.execute(f"x = 2; {FROM_OUTSIDE}", execution_id="bad")
         assert session.worker.incarnation == 3
+
+
+@pytest.mark.parametrize("store", ["none", "sqlite"])
+@pytest.mark.parametrize("end", OWN_DOING)
+async def test_a_cell_that_ends_its_own_worker_is_not_run_again_and_leaves_no_mark(
+    world: World, tmp_path: Path, store: str, end: str
+) -> None:
+    log = tmp_path / "log"
+    code = f"import ctypes, os; x = 2; open({str(log)!r}, 'a').write('charged '); {end}"
+    async with opened(world, store=store_of(store, tmp_path)) as session:
+        await session.execute("x = 1")
+        with pytest.raises(pyrepl3.WorkerDied) as death:
+            await session.execute(code, execution_id="bad")
+        assert death.value.certificate is not None
+        assert (death.value.attempts, death.value.certificate.own_doing) == (1, True)
+        assert (await session.execute("x")).value == 1
+        assert session.worker.incarnation == 2
+    assert log.read_text() == "charged "
 
 
 async def test_a_hung_cell_that_is_out_of_time_costs_its_worker_and_nothing_else(world: World) -> None:
@@ -262,7 +284,7 @@ async def test_a_replay_that_goes_another_way_is_caught(world: World, tmp_path: 
     flag = str(tmp_path / "flag")
     code = (
         f"import os\nfirst = not os.path.exists({flag!r})\npay(1 if first else 2)\n"
-        f"if first:\n    open({flag!r}, 'w').close()\n    os._exit(1)"
+        f"if first:\n    open({flag!r}, 'w').close()\n    {FROM_OUTSIDE}"
     )
     async with opened(world) as session:
         with pytest.raises(pyrepl3.ReplayDivergence, match=r"pay.*recorded.*now"):
@@ -282,7 +304,7 @@ async def test_gathered_calls_are_replayed_by_their_place_and_not_their_turn(
         "    await asyncio.sleep(0.01 * (n if first else 3 - n))\n"
         "    return await pay(n) + await pay(10 * n)\n"
         "sums = await asyncio.gather(*(work(n) for n in range(3)))\n"
-        f"if first:\n    open({flag!r}, 'w').close()\n    os._exit(1)\n"
+        f"if first:\n    open({flag!r}, 'w').close()\n    {FROM_OUTSIDE}\n"
         "sums"
     )
     async with opened(world) as session:

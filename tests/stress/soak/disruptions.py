@@ -86,8 +86,8 @@ async def caller_cancelled(hand: Hand) -> None:
 # --- deaths -------------------------------------------------------------------------------------------
 
 
-async def _back(hand: Hand, pid: int, deaths: int = 1) -> None:
-    hand.deaths += deaths
+async def _back(hand: Hand, pid: int) -> None:
+    hand.deaths += 1
     await hand.intact()
     if hand.session.worker.pid == pid:
         raise MismatchError(f"worker {pid} of {hand.name} should be dead")
@@ -118,16 +118,16 @@ async def killed_at_work(hand: Hand) -> None:
 
 
 async def ends_its_worker(hand: Hand) -> None:
-    """A cell that ends each worker that takes it up is given up, and the session goes on."""
+    """A cell that ends its worker is not run again, and the session goes on."""
     pid = hand.session.worker.pid
     code = "import os\nos._exit(3)"
     try:
         result = await hand.run(code)
     except pyrepl3.WorkerDied as death:
-        check((death.exit_code, death.attempts), (3, 2), code)
+        check((death.exit_code, death.attempts), (3, 1), code)
     else:
         raise MismatchError(f"{code} gave {result}")
-    await _back(hand, pid, deaths=2)
+    await _back(hand, pid)
 
 
 # --- ends and beginnings ------------------------------------------------------------------------------
