@@ -130,6 +130,10 @@ class AsyncExecutor:
         """Call a function in the context that cells run in, between executions; return its value."""
         return self._context.run(function, *arguments)
 
+    def call_on_blocking_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function on the thread of cells that block, between executions; return its value."""
+        return self._blocking.call(function, *arguments)
+
     def analyze_execution_mode(self, code: str) -> ExecutionMode:
         """Return the mode in which `code` would run, given what the namespace holds now.
 

@@ -9,6 +9,8 @@ work_directory saves and restores the files of a session that has a directory to
 pickler        the pickler and unpickler: the session's definitions by value, libraries' by reference
 by_value       how functions, classes and exceptions of cells are pickled and made again
 reducers       how types of the standard library and NumPy views are pickled, where pickle would fail
+makers         makes locks, queues, weak references, pools and generators again, by kind
+resource_makers  the same for open files, databases and mapped arrays
 scope          to whom a function or class belongs: to the session, to a module or to the worker
 grouping       which names have to be pickled together, because they share objects
 fingerprints   tells whether a constant or a function has changed, without pickling it

@@ -14,7 +14,7 @@ longer where constants are new (10,000 numbers: 190 ms) or arrays copied (130 ms
 import linecache
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ from pyrepl3_worker.checkpoint.position import Position
 from pyrepl3_worker.checkpoint.process_state import ProcessState, describe_state
 from pyrepl3_worker.checkpoint.restore import CheckpointReader
 from pyrepl3_worker.checkpoint.save import CheckpointWriter, PickledGroup, SlowObject
+from pyrepl3_worker.checkpoint.scope import call_directly
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.work_directory import WorkDirectory
 from pyrepl3_worker.rendering.reprs import type_name
@@ -71,6 +72,7 @@ class Checkpointer:
         history: CellHistory | None = None,
         budget: TimeBudget | None = None,
         process_state: ProcessState | None = None,
+        call_on_blocking_thread: Callable[..., Any] = call_directly,
         work_directory: WorkDirectory | None = None,
     ) -> None:
         """Save and restore `namespace`, except for the `hidden` names, which belong to the session itself.
@@ -83,8 +85,10 @@ class Checkpointer:
             history: the history of cells, saved and restored with the namespace.
             budget: limits the time that objects' own code may take; None waits for it without limit.
             process_state: the state of the process, saved and restored with the namespace.
+            call_on_blocking_thread: calls a function on the thread of cells that block.
             work_directory: the session's own directory, saved and restored with the namespace.
         """
+        self._call_on_blocking_thread = call_on_blocking_thread
         self._work_directory = work_directory
         self._namespace = namespace
         self._hidden = hidden | _ALWAYS_HIDDEN
@@ -141,6 +145,7 @@ class Checkpointer:
         self.position.start(len(writer.values), saving=True)
         if self._process_state is not None:
             writer.context.live_objects = self._process_state.live_names()
+        writer.context.call_on_blocking_thread = self._call_on_blocking_thread
         collector = BlobCollector(known, self._chunk)
         try:
             saved = self._write_manifest(writer, collector)

@@ -38,6 +38,7 @@ from pyrepl3_worker.checkpoint.by_value import (
     name_reference,
 )
 from pyrepl3_worker.checkpoint.foreign_code import reduce_foreign, runs_foreign_code
+from pyrepl3_worker.checkpoint.makers import Maker, find_maker
 from pyrepl3_worker.checkpoint.scope import (
     PicklerContext,
     belongs_to_worker,
@@ -47,7 +48,7 @@ from pyrepl3_worker.checkpoint.scope import (
     is_worker_module,
 )
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
-from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, unsaveable_reason
+from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, WrongThread, unsaveable_reason
 from pyrepl3_worker.code.compiler import CELL_PREFIX
 from pyrepl3_worker.rendering.static_lookup import find_in_mro
 
@@ -337,9 +338,12 @@ def _find_reducer(kind: type[Any]) -> Reducer:
         return NamespacePickler.reduce_class
     if kind in _REDUCERS:
         return _REDUCERS[kind]
-    reason = unsaveable_reason(kind)
     if is_worker_module(kind.__module__):
         return NamespacePickler.reduce_worker_object
+    maker = find_maker(kind)
+    if maker is not None:
+        return _on_its_thread(maker)
+    reason = unsaveable_reason(kind)
     if reason is not None:
         return _make_refusal(reason)
     if issubclass(kind, BaseException) and kind not in dispatch_table:
@@ -367,6 +371,16 @@ def _find_reducer(kind: type[Any]) -> Reducer:
             return lambda pickler, value: pickler.context.call_code(reduce_instance, value)
         return lambda _, value: reduce_instance(value)
     return None if kind.__module__ in ("__main__", "builtins") else NamespacePickler.reduce_library_instance
+
+
+def _on_its_thread(maker: Maker) -> Reducer:
+    def reduce(pickler: NamespacePickler, value: Any) -> Any:
+        try:
+            return maker(value)
+        except WrongThread:
+            return pickler.context.call_on_blocking_thread(maker, value)
+
+    return reduce
 
 
 def _make_refusal(reason: str) -> Reducer:

@@ -58,6 +58,8 @@ class PicklerContext:
         """Ids of objects that each worker has one of, and the names by which it finds its own."""
         self.call_code: Callable[..., Any] = call_directly
         """Calls objects' own code, where its time counts."""
+        self.call_on_blocking_thread: Callable[..., Any] = call_directly
+        """Calls a function on the thread of cells that block."""
         self._foreign_globals: dict[int, dict[str, Any]] = {}
         self._module_constants: dict[type, dict[int, str]] = {}
         for name, value in saved.items():

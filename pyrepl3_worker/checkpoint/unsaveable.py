@@ -64,6 +64,10 @@ class Unsaveable(Exception):  # noqa: N818 - it is an outcome, and reported as o
     """An object can't be saved; the text says why."""
 
 
+class WrongThread(Unsaveable):
+    """An object can't be saved on this thread; on the one where cells block, it may be."""
+
+
 def unsaveable_reason(kind: type[Any]) -> str | None:
     """Return why instances of a type can't be saved; None if that is not known without trying."""
     found = _BY_TYPE.get(kind)

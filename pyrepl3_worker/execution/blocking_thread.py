@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Any
 
 
 class BlockingThread:
@@ -24,6 +25,26 @@ class BlockingThread:
             self._thread = threading.Thread(target=self._work, name="pyrepl3-blocking", daemon=True)
             self._thread.start()
         self._jobs.put(job)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function and wait for it, while no other job is there; return its value.
+
+        Raises:
+            BaseException: what it raises.
+        """
+        ended: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+        def job() -> None:
+            try:
+                ended.put((function(*arguments), None))
+            except BaseException as error:  # it is raised where this is waited for
+                ended.put((None, error))
+
+        self.run(job)
+        value, error = ended.get()
+        if error is not None:
+            raise error
+        return value
 
     def stop(self) -> None:
         """Let the thread end when its jobs are done. A later job starts another."""

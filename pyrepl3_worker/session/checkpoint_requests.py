@@ -39,6 +39,7 @@ class CheckpointRequests:
         writer: FrameSender,
         max_bytes: int,
         in_context: Callable[..., Any],
+        call_on_blocking_thread: Callable[..., Any],
         work_directory: str,
         *,
         sends_progress: bool,
@@ -53,11 +54,13 @@ class CheckpointRequests:
             writer: sends the answers.
             max_bytes: length of the longest frame.
             in_context: calls a function in the cells' context.
+            call_on_blocking_thread: calls a function on the thread of cells that block.
             work_directory: the session's own directory that the client made; empty if it made none.
             sends_progress: the client knows `progress`.
         """
         self._start = InitialState()
         self._in_context = in_context
+        self._call_on_blocking_thread = call_on_blocking_thread
         self._work_directory = work_directory
         self._sends_progress = sends_progress
         self._budget: TimeBudget | None = None
@@ -148,6 +151,7 @@ class CheckpointRequests:
             self._max_bytes,
             history=CellHistory(namespace),
             budget=budget,
+            call_on_blocking_thread=self._call_on_blocking_thread,
             process_state=ProcessState(self._start, budget, self._in_context),
             work_directory=directory,
         )

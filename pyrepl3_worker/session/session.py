@@ -123,6 +123,7 @@ class WorkerSession:
             self._writer,
             config.max_frame_bytes,
             self._executor.call_in_context,
+            self._executor.call_on_blocking_thread,
             hello.work_directory,
             sends_progress=hello.protocol >= PROGRESS_PROTOCOL,
         )

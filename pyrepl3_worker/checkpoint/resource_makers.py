@@ -1,0 +1,390 @@
+"""Makes again what stands for something outside of the process: open files, databases, mapped arrays.
+
+Nothing outside is changed by that: a file is opened again at its place and never cut, and one that is not
+there any more is an error that names it. What is in memory alone (an SQLite database) is carried over.
+
+Libraries are imported where a session that has used them needs them.
+"""
+
+import io
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from pyrepl3_worker.checkpoint.by_value import ReduceValue
+from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, WrongThread
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_ELSEWHERE: Final = "the file that it has open has no path any more"
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+
+def _reduce_file(file: Any) -> ReduceValue:
+    """Return the reduce value of an open file: text, buffered or raw."""
+    if file.closed:
+        return make_closed_file, (getattr(file, "name", ""), getattr(file, "mode", "r"))
+    path, mode = _path_of(file), cast(str, file.mode)
+    text = isinstance(file, io.TextIOWrapper)
+    if not text and "b" not in mode:
+        mode += "b"
+    if file.writable():
+        file.flush()
+    place: int | None = None
+    if file.seekable():
+        try:
+            place = file.tell()
+        except OSError as error:
+            raise Unsaveable(f"its place can't be told ({error}): an iteration over it has begun") from None
+    details: tuple[Any, ...] = (None, None, None, False)
+    if text:
+        details = file.encoding, file.errors, _newline_of(file), file.line_buffering
+    return make_file, (path, mode, 0 if isinstance(file, io.FileIO) else -1, place, *details)
+
+
+def _path_of(file: Any) -> str:
+    name: object = file.name
+    if type(name) not in (str, bytes):
+        raise Unsaveable("an open file that has no path belongs to one process")
+    opened = os.fstat(file.fileno())
+    path = os.path.abspath(os.fsdecode(cast(str, name)))
+    try:
+        there = os.stat(path)
+    except OSError:
+        # Its name may be relative to where the process was then.
+        path = os.readlink(f"/proc/self/fd/{file.fileno()}")
+        try:
+            there = os.stat(path)
+        except OSError:
+            raise Unsaveable(_ELSEWHERE) from None
+    if not os.path.samestat(opened, there):
+        path = os.readlink(f"/proc/self/fd/{file.fileno()}")
+        if not os.path.exists(path) or not os.path.samestat(opened, os.stat(path)):
+            raise Unsaveable(_ELSEWHERE)
+    return path
+
+
+def _newline_of(file: Any) -> str | None:
+    # What `open` was given can't be read back; that of the reading side shows in `newlines` only later.
+    state: Any = getattr(file, "_newline", None)
+    return state if type(state) is str else None
+
+
+_SAFE_MODES: Final = {"r": "r", "w": "r+", "x": "r+", "a": "a"}
+
+
+def make_file(
+    path: str,
+    mode: str,
+    buffering: int,
+    place: int | None,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+    line_buffering: bool,  # noqa: FBT001
+) -> Any:
+    """Open a file again at its place. It is neither made nor cut.
+
+    Raises:
+        OSError: it is not there, or shorter than its place.
+    """
+    kind = mode.replace("b", "").replace("t", "")
+    again = _SAFE_MODES[kind[0]]
+    if "+" in kind and "+" not in again:
+        again += "+"
+    if "a" in again:
+        os.stat(path)  # this mode alone would make it
+    if "b" in mode:
+        file: Any = open(path, again + "b", buffering)  # noqa: SIM115 - the code has it open
+    else:
+        buffering = 1 if line_buffering else buffering
+        file = open(path, again, buffering, encoding, errors, newline)  # noqa: SIM115 - as above
+    if place is not None:
+        size = os.fstat(file.fileno()).st_size
+        if "b" in mode and place > size:
+            file.close()
+            raise OSError(f"{path!r} has {size:,} bytes now, and was open at byte {place:,}")
+        file.seek(place)
+    return file
+
+
+def make_closed_file(name: Any, mode: str) -> Any:
+    """Make a file object that is closed."""
+    binary = "b" in mode
+    with open(os.devnull, "rb" if binary else "r", encoding=None if binary else "utf-8") as file:
+        closed: Any = file
+    if not binary:
+        closed.mode = mode
+    return closed
+
+
+def _reduce_temporary_file(wrapper: Any) -> ReduceValue:
+    closer = wrapper._closer
+    return make_temporary_file, (wrapper.file, wrapper.name, closer.delete, closer.delete_on_close)
+
+
+def make_temporary_file(file: Any, name: str, delete: bool, delete_on_close: bool) -> Any:  # noqa: FBT001
+    """Wrap the file of a `NamedTemporaryFile`, which is removed when that is closed."""
+    import tempfile
+
+    wrapper: Any = tempfile._TemporaryFileWrapper  # pyright: ignore[reportPrivateUsage] - what the function gives
+    return wrapper(file, name, delete, delete_on_close)
+
+
+def _reduce_temporary_directory(directory: Any) -> ReduceValue:
+    if not directory._finalizer.alive:
+        raise Unsaveable("the directory was removed")
+    return make_temporary_directory, (directory.name, directory._ignore_cleanup_errors)
+
+
+def make_temporary_directory(name: str, ignore_errors: bool) -> Any:  # noqa: FBT001
+    """Own a temporary directory that is there again: it is removed with this object.
+
+    Raises:
+        OSError: it is not there.
+    """
+    import tempfile
+
+    os.stat(name)
+    kind: Any = tempfile.TemporaryDirectory
+    directory: Any = kind.__new__(kind)
+    directory.name, directory._delete, directory._ignore_cleanup_errors = name, True, ignore_errors
+    directory._finalizer = weakref.finalize(
+        directory,
+        kind._cleanup,
+        name,
+        warn_message=f"Implicitly cleaning up {directory!r}",
+        ignore_errors=ignore_errors,
+    )
+    return directory
+
+
+# --- databases ---------------------------------------------------------------------------------------------
+
+
+def _reduce_sqlite(connection: "sqlite3.Connection") -> ReduceValue:
+    import sqlite3
+
+    try:
+        databases = connection.execute("PRAGMA database_list").fetchall()
+    except sqlite3.ProgrammingError as error:
+        # It was closed, or belongs to another thread.
+        raise WrongThread(f"a database connection belongs to one process and thread ({error})") from None
+    if connection.in_transaction:
+        raise Unsaveable("a transaction is open, whose changes are not committed")
+    (_, _, path), *others = databases
+    attached = [(name, file) for _, name, file in others if name != "temp"]
+    if any(not file for _, file in attached):
+        raise Unsaveable("an attached database in memory can't be carried over")
+    if (
+        len(others) > len(attached)
+        and connection.execute("SELECT count(*) FROM temp.sqlite_master").fetchone()[0]
+    ):
+        raise Unsaveable("temporary tables can't be carried over")
+    image = None if path else connection.serialize()
+    settings = {
+        name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("foreign_keys", "busy_timeout", "recursive_triggers")
+    }
+    look = connection.isolation_level, connection.row_factory, connection.text_factory
+    return make_sqlite, (path, image, settings, attached, *look, connection.autocommit)
+
+
+def make_sqlite(
+    path: str,
+    image: bytes | None,
+    settings: dict[str, int],
+    attached: list[tuple[str, str]],
+    isolation_level: Any,
+    row_factory: Any,
+    text_factory: Any,
+    autocommit: Any,
+) -> "sqlite3.Connection":
+    """Connect to a database again, or load one that was in memory. Functions that were added are gone.
+
+    Raises:
+        OSError: the database's file is not there; none is made.
+    """
+    import sqlite3
+
+    for file in (path, *(file for _, file in attached)):
+        if file:
+            os.stat(file)
+    connection = sqlite3.connect(
+        path or ":memory:",
+        isolation_level=isolation_level,
+        autocommit=autocommit,
+        check_same_thread=False,  # this is not the thread that cells may run on
+    )
+    if image is not None:
+        connection.deserialize(image)
+    for name, value in settings.items():
+        connection.execute(f"PRAGMA {name} = {value}")
+    for name, file in attached:
+        connection.execute(f"ATTACH ? AS {_quoted(name)}", (file,))
+    connection.row_factory, connection.text_factory = row_factory, text_factory
+    return connection
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _reduce_cursor(cursor: Any) -> ReduceValue:
+    if cursor.description is not None:
+        raise Unsaveable("a cursor's place in its rows can't be saved")
+    return make_cursor, (cursor.connection, cursor.arraysize, cursor.row_factory)
+
+
+def make_cursor(connection: "sqlite3.Connection", array_size: int, row_factory: Any) -> "sqlite3.Cursor":
+    """Make a cursor that has run nothing."""
+    cursor = connection.cursor()
+    cursor.arraysize, cursor.row_factory = array_size, row_factory
+    return cursor
+
+
+def _reduce_duckdb(connection: Any) -> ReduceValue:
+    from tempfile import TemporaryDirectory
+
+    query = "SELECT database_name, path, readonly FROM duckdb_databases() WHERE NOT internal"
+    databases = connection.execute(query).fetchall()
+    if len(databases) != 1:
+        raise Unsaveable("a connection with several databases can't be made again")
+    ((_, path, read_only),) = databases
+    if path:
+        return make_duckdb, (os.path.abspath(path), read_only, None)
+    with TemporaryDirectory() as folder:
+        connection.execute(f"EXPORT DATABASE '{folder}' (FORMAT parquet)")
+        files = {name: _content_of(os.path.join(folder, name)) for name in sorted(os.listdir(folder))}
+        files["load.sql"] = files["load.sql"].replace(folder.encode(), _FOLDER)
+    return make_duckdb, (None, False, files)
+
+
+_FOLDER: Final = b"%%FOLDER%%"
+
+
+def _content_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def make_duckdb(path: str | None, read_only: bool, files: dict[str, bytes] | None) -> Any:  # noqa: FBT001
+    """Connect to a database again, or load one that was in memory.
+
+    Raises:
+        OSError: its file is not there; none is made.
+    """
+    from tempfile import TemporaryDirectory
+
+    import duckdb  # pyright: ignore[reportMissingImports] - the session has it
+
+    library: Any = duckdb
+    if path is not None:
+        os.stat(path)
+        return library.connect(path, read_only=read_only)
+    connection: Any = library.connect(":memory:")
+    with TemporaryDirectory() as folder:
+        for name, content in (files or {}).items():
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(content.replace(_FOLDER, folder.encode()) if name == "load.sql" else content)
+        connection.execute(f"IMPORT DATABASE '{folder}'")
+    return connection
+
+
+def _reduce_engine(engine: Any) -> ReduceValue:
+    url = engine.url
+    if engine.dialect.name == "sqlite" and url.database in (None, "", ":memory:"):
+        raise Unsaveable("an engine's database in memory ends with its process")
+    return make_engine, (url.render_as_string(hide_password=False), engine.echo)
+
+
+def make_engine(url: str, echo: Any) -> Any:
+    """Make an engine; it connects when it is used."""
+    import sqlalchemy  # pyright: ignore[reportMissingImports] - the session has it
+
+    library: Any = sqlalchemy
+    return library.create_engine(url, echo=echo)
+
+
+# --- mapped arrays -----------------------------------------------------------------------------------------
+
+
+def _reduce_memmap(array: Any) -> ReduceValue:
+    root = array
+    while type(root.base) is type(array):
+        root = root.base
+    if root.filename is None or root._mmap is None:
+        return sys.modules["numpy"].asarray(array).copy().__reduce_ex__(5)
+    root.flush()
+    if root is array:
+        order = "F" if root.flags.f_contiguous and not root.flags.c_contiguous else "C"
+        mode = "r+" if root.mode == "w+" else root.mode
+        return make_memmap, (os.path.abspath(root.filename), root.dtype, mode, root.offset, root.shape, order)
+    start = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    return make_memmap_view, (root, start, array.dtype, array.shape, array.strides)
+
+
+def make_memmap(path: str, dtype: Any, mode: str, offset: int, shape: Any, order: str) -> Any:
+    """Map a file again.
+
+    Raises:
+        OSError: it is not there.
+    """
+    numpy: Any = sys.modules["numpy"]
+    return numpy.memmap(path, dtype, mode, offset, shape, order)
+
+
+def make_memmap_view(root: Any, start: int, dtype: Any, shape: Any, strides: Any) -> Any:
+    """Make a view of a mapped array that lies in the same memory."""
+    numpy: Any = sys.modules["numpy"]
+    return numpy.ndarray.__new__(type(root), shape, dtype, root, start, strides)
+
+
+def _reduce_httpx(client: Any) -> ReduceValue:
+    if client.is_closed:
+        raise Unsaveable("a client that was closed sends nothing")
+    cookies = [(each.name, each.value, each.domain, each.path) for each in client.cookies.jar]
+    options = {
+        "base_url": str(client.base_url),
+        "headers": list(client.headers.multi_items()),
+        "params": list(client.params.multi_items()),
+        "timeout": client.timeout,
+        "follow_redirects": client.follow_redirects,
+        "max_redirects": client.max_redirects,
+        "trust_env": client.trust_env,
+    }
+    return make_httpx, (type(client), options, cookies)
+
+
+def make_httpx(kind: Any, options: dict[str, Any], cookies: list[tuple[str, str, str, str]]) -> Any:
+    """Make a client; transports, hooks and authentication of its own are gone."""
+    client = kind(**options)
+    for name, value, domain, path in cookies:
+        client.cookies.set(name, value, domain, path)
+    return client
+
+
+MAKERS: Final[dict[str, Callable[[Any], ReduceValue]]] = {
+    **dict.fromkeys(
+        (
+            "_io.TextIOWrapper", "_io.BufferedReader", "_io.BufferedWriter", "_io.BufferedRandom",
+            "_io.FileIO",
+        ),
+        _reduce_file,
+    ),
+    "tempfile._TemporaryFileWrapper": _reduce_temporary_file,
+    "tempfile.TemporaryDirectory": _reduce_temporary_directory,
+    "sqlite3.Connection": _reduce_sqlite,
+    "sqlite3.Cursor": _reduce_cursor,
+    "_duckdb.DuckDBPyConnection": _reduce_duckdb,
+    "duckdb.duckdb.DuckDBPyConnection": _reduce_duckdb,
+    "sqlalchemy.engine.base.Engine": _reduce_engine,
+    "numpy.memmap": _reduce_memmap,
+    "httpx.Client": _reduce_httpx,
+    "httpx.AsyncClient": _reduce_httpx,
+}  # fmt: skip

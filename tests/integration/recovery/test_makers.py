@@ -1,0 +1,170 @@
+"""What pickle can't save comes back by kind in a new worker, or is named."""
+
+import os
+import signal
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import pyrepl3_client as pyrepl3
+
+pytestmark = pytest.mark.anyio
+
+IMPORTS = """
+import asyncio, collections, contextlib, dataclasses, functools, io, itertools, logging, os, queue, re, sqlite3, struct
+import tempfile, threading, types, weakref, zipfile
+from concurrent.futures import ThreadPoolExecutor
+class Thing:
+    def __init__(self, v=1): self.v = v
+    def go(self): return self.v
+def count(a, *rest, k=0, **more):
+    yield a, rest, k, more
+def path(name, text='one\\ntwo\\nthree\\n'):
+    with open(name, 'w') as file: file.write(text)
+    return os.path.abspath(name)
+"""
+# Name: what makes it, and an expression that has the same value before (in another worker) and after.
+KINDS = {
+    "lock": ("lock = threading.Lock(); lock2 = [lock]", "lock2[0] is lock, lock.acquire(False), lock.locked(), lock.release()"),
+    "rlock": ("rlock = threading.RLock()", "rlock.acquire(False), rlock.release()"),
+    "condition": ("condition = threading.Condition()", "condition.acquire(False), condition.notify(), condition.release()"),
+    "condition_of": ("base = threading.Lock(); condition_of = threading.Condition(base)", "condition_of._lock is base"),
+    "event": ("event = threading.Event(); event.set()", "event.is_set(), event.wait(0)"),
+    "semaphore": ("semaphore = threading.BoundedSemaphore(2); semaphore.acquire()", "semaphore.acquire(False), semaphore.acquire(False)"),
+    "barrier": ("barrier = threading.Barrier(1)", "barrier.wait(5)"),
+    "guarded": ("@dataclasses.dataclass\nclass Guarded:\n    lock: object = dataclasses.field(default_factory=threading.Lock)\nguarded = Guarded()", "guarded.lock.acquire(False)"),
+    "fifo": ("fifo = queue.Queue(5); fifo.put(1); fifo.put([2])", "fifo.get(False), fifo.get(False), fifo.maxsize, fifo.empty()"),
+    "priority": ("priority = queue.PriorityQueue(); priority.put(2); priority.put(1)", "priority.get(False), priority.get(False)"),
+    "simple": ("simple = queue.SimpleQueue(); simple.put(1); simple.put(2)", "simple.get(False), simple.get(False), simple.empty()"),
+    "aqueue": ("aqueue = asyncio.Queue(3); await aqueue.put(7)\nasync def later(): await aqueue.put(8)\nasync def take(): return await aqueue.get(), await aqueue.get()\nt = asyncio.create_task(later()); x = await take(); await aqueue.put(9); del t, x", "aqueue.get_nowait(), aqueue.maxsize"),
+    "alock": ("alock = asyncio.Lock()\nasync with alock: pass", "alock.locked()"),
+    "aevent": ("aevent = asyncio.Event(); aevent.set()", "aevent.is_set()"),
+    "asemaphore": ("asemaphore = asyncio.Semaphore(3); await asemaphore.acquire()", "asemaphore._value"),
+    "acondition": ("acondition = asyncio.Condition()\nasync with acondition: pass", "acondition.locked()"),
+    "reader": ("reader = open(path('r.txt')); reader.readline()", "reader.readline(), reader.tell(), reader.mode, reader.encoding"),
+    "writer": ("writer = open('w.txt', 'w'); writer.write('abc'); writer.flush()", "writer.write('DEF'), writer.flush(), open('w.txt').read()"),
+    "appender": ("appender = open(path('a.txt'), 'a'); appender.write('x')", "appender.write('y'), appender.flush(), open('a.txt').read()[-2:]"),
+    "updater": ("updater = open(path('u.txt'), 'r+'); updater.seek(4)", "updater.write('TWO'), updater.flush(), open('u.txt').read()"),
+    "binary": ("binary = open(path('b.bin'), 'rb'); binary.read(4)", "binary.read(3), binary.tell(), type(binary).__name__"),
+    "raw": ("raw = open(path('raw.bin'), 'rb', 0); raw.read(4)", "raw.read(3), type(raw).__name__"),
+    "closed": ("closed = open(path('c.txt')); closed.close()", "closed.closed"),
+    "two_names": ("f1 = open(path('n.txt')); f2 = {'f': f1}", "f1.readline(), f2['f'].readline(), f2['f'] is f1"),
+    "named": ("named = tempfile.NamedTemporaryFile('w+', dir='.'); named.write('abc'); named.flush()", "named.seek(0), named.read(), os.path.exists(named.name)"),
+    "folder": ("folder = tempfile.TemporaryDirectory(dir='.'); open(folder.name + '/f', 'w').close()", "os.listdir(folder.name), os.path.samefile(folder.__enter__(), folder.name)"),
+    "text": ("text = io.StringIO('a\\nb'); text.readline()", "text.read()"),
+    "archive": ("with zipfile.ZipFile('z.zip', 'w') as z: z.writestr('m', 'content')\ndel z\narchive = zipfile.ZipFile('z.zip')", "archive.read('m'), archive.namelist()"),
+    "memory": ("memory = sqlite3.connect(':memory:'); memory.row_factory = sqlite3.Row; memory.execute('create table t(a)'); memory.execute('insert into t values(5)'); memory.commit()", "tuple(memory.execute('select * from t').fetchone()), memory.row_factory.__name__"),
+    "database": ("database = sqlite3.connect('d.db'); database.execute('create table t(a)'); database.execute('insert into t values(5)'); database.commit()", "database.execute('select * from t').fetchall()"),
+    "cursor": ("cursor = memory.cursor()", "cursor.connection is memory, tuple(cursor.execute('select * from t').fetchone())"),
+    "ref": ("thing = Thing(); ref = weakref.ref(thing)", "ref() is thing"),
+    "dead_ref": ("dead_ref = weakref.ref(Thing())", "dead_ref()"),
+    "hidden_ref": ("things = [Thing(3)]; hidden_ref = [weakref.ref(things[0])]", "hidden_ref[0]() is things[0]"),
+    "proxy": ("proxied = Thing(4); proxy = weakref.proxy(proxied)", "type(proxy).__name__, proxy.v, [proxy.__reduce_ex__.__self__ is proxied]"),
+    "weak_method": ("owner = Thing(5); weak_method = weakref.WeakMethod(owner.go)", "weak_method()(), weak_method().__self__ is owner"),
+    "weak_values": ("kept = Thing(6); weak_values = weakref.WeakValueDictionary(k=kept)", "weak_values['k'] is kept"),
+    "pool": ("pool = ThreadPoolExecutor(2, 'mine'); pool.submit(len, 'ab').result(); pool.shutdown(wait=False) if False else None", "pool.submit(len, 'abc').result(), pool._max_workers"),
+    "local": ("local = threading.local(); local.x = 5", "local.x"),
+    "fresh": ("fresh = count(1, 2, 3, k=4, z=5)", "list(fresh)"),
+    "ended": ("ended = count(1); list(ended)", "list(ended)"),
+    "pattern": ("pattern = re.compile('a(b)')", "pattern.match('ab').group(1)"),
+    "match": ("match = re.search('a(b)', 'xxab')", "match.group(1), match.span(), match.string"),
+    "compiled": ("compiled = struct.Struct('<i')", "compiled.pack(1)"),
+    "logger": ("logger = logging.getLogger('my.own')", "logger is logging.getLogger('my.own')"),
+    "iterator": ("iterator = iter([1, 2, 3]); next(iterator)", "list(iterator)"),
+    "zipped": ("zipped = zip([1, 2], 'ab'); next(zipped)", "list(zipped)"),
+    "enumerated": ("enumerated = enumerate('ab'); next(enumerated)", "list(enumerated)"),
+    "mapped": ("mapped = map(len, ['a', 'bb'])", "list(mapped)"),
+    "stack": ("stack = contextlib.ExitStack()", "stack.close()"),
+}  # fmt: skip
+LIBRARIES = {
+    "numpy": {
+        "memmap": ("import numpy\nmemmap = numpy.memmap('m.dat', 'f8', 'w+', shape=(4, 4)); memmap[3, 3] = 7; part = memmap[2:4]; part[0, 0] = 5", "float(memmap[3, 3]), float(memmap[2, 0]), numpy.shares_memory(memmap, part), type(part).__name__"),
+        "rng": ("rng = numpy.random.default_rng(3); rng.random()", "float(rng.random())"),
+    },
+    "duckdb": {"duck": ("import duckdb\nduck = duckdb.connect(':memory:'); duck.execute('create table t as select range a from range(5)'); None", "duck.execute('select sum(a) from t').fetchone()")},
+    "sqlalchemy": {"engine": ("import sqlalchemy\nengine = sqlalchemy.create_engine('sqlite:///e.db')\nwith engine.begin() as c: c.exec_driver_sql('create table t(a)')\ndel c", "engine.connect().exec_driver_sql('select count(*) from t').fetchone()[0]")},
+    "httpx": {"client": ("import httpx\nclient = httpx.Client(base_url='http://127.0.0.1:1/x', headers={'A': 'b'}, cookies={'c': 'd'})", "str(client.base_url), client.headers['A'], client.cookies['c']")},
+    "requests": {"web": ("import requests\nweb = requests.Session(); web.headers['A'] = 'b'", "web.headers['A']")},
+}  # fmt: skip
+HERE = {
+    **KINDS,
+    **{
+        name: kind
+        for library, kinds in LIBRARIES.items()
+        if find_spec(library)
+        for name, kind in kinds.items()
+    },
+}
+REFUSED = {
+    "held": ("held = threading.Lock(); held.acquire()", "a lock that is held"),
+    "begun": ("begun = count(1); begun2 = (x for x in [1, 2]); next(begun2)\ndel begun", "", "begun2", "a generator's place in its code"),
+    "transaction": ("transaction = sqlite3.connect(':memory:'); transaction.execute('create table t(a)'); transaction.execute('insert into t values(1)')", "a transaction is open"),
+    "rows": ("rows = sqlite3.connect(':memory:').execute('select 1')", "a cursor's place"),
+    "deleted": ("deleted = open(path('gone.txt')); os.unlink('gone.txt')", "has no path any more"),
+    "finalizer": ("finalizer = weakref.finalize(Thing, print)", "a finalizer belongs to an object of one process"),
+    "piped": ("piped = os.fdopen(os.pipe()[0])", "no path"),
+}  # fmt: skip
+
+
+async def open_worker(tmp_path: Path) -> pyrepl3.Session:
+    """Open a session in a folder of its own, where all kinds have been made."""
+    os.makedirs(tmp_path, exist_ok=True)
+    session = await pyrepl3.open_session(
+        config=pyrepl3.WorkerConfig(cwd=str(tmp_path)), recovery="checkpoint"
+    )
+    await session.execute(IMPORTS)
+    return session
+
+
+async def test_each_kind_is_made_again(tmp_path: Path) -> None:
+    undisturbed = await open_worker(tmp_path / "one")
+    killed = await open_worker(tmp_path / "two")
+    async with undisturbed, killed:
+        for make, _ in HERE.values():
+            for session in (undisturbed, killed):
+                await session.execute(f"{make}\nNone")
+        saved = await killed.checkpoint()
+        assert {each.name: each.reason for each in saved.unsaved} == {}
+        os.kill(killed.worker.pid, signal.SIGKILL)
+        differences: dict[str, tuple[object, object]] = {}
+        for name, (_, look) in HERE.items():
+            expected, got = [await each.execute(look, check=False) for each in (undisturbed, killed)]
+            assert expected.error is None, f"{name}: {expected.error}"
+            outcome = got.repr if got.error is None else got.error.message
+            if outcome != expected.repr:
+                differences[name] = expected.repr, outcome
+        assert differences == {}
+        assert killed.recoveries[-1].lost == ()
+
+
+async def test_what_would_be_another_one_is_named(tmp_path: Path) -> None:
+    async with await open_worker(tmp_path) as session:
+        for make, *_ in REFUSED.values():
+            await session.execute(f"{make}\nNone")
+        unsaved = {each.name: each.reason for each in (await session.checkpoint()).unsaved}
+        expected = {name: rest[-1] for name, (_, *rest) in REFUSED.items() if name != "begun"} | {
+            "begun2": REFUSED["begun"][-1]
+        }
+        assert unsaved.keys() == expected.keys()
+        for name, reason in expected.items():
+            assert reason in unsaved[name]
+
+
+async def test_a_file_that_is_gone_or_shorter_is_named_and_not_made(tmp_path: Path) -> None:
+    async with await open_worker(tmp_path) as session:
+        await session.execute(
+            "gone = open(path('gone.txt')); cut = open(path('cut.bin'), 'rb'); cut.read(9); log = open(path('log.txt'), 'a'); db = sqlite3.connect('x.db'); db.execute('create table t(a)'); db.commit()\nNone"
+        )
+        await session.checkpoint()
+        for name in ("gone.txt", "log.txt", "x.db"):
+            (tmp_path / name).unlink()
+        (tmp_path / "cut.bin").write_text("cut")
+        os.kill(session.worker.pid, signal.SIGKILL)
+        await session.execute("None")
+        lost = {each.name: each.reason for each in session.recoveries[-1].lost}
+        assert lost.keys() == {"gone", "cut", "log", "db"}
+        assert "gone.txt" in lost["gone"]
+        assert "has 3 bytes now" in lost["cut"]
+        assert os.listdir(tmp_path) == ["cut.bin"]
+        assert (tmp_path / "cut.bin").read_text() == "cut"
