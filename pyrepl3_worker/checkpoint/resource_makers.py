@@ -11,6 +11,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyrepl3_worker.checkpoint.by_value import ReduceValue
@@ -281,9 +282,7 @@ def make_duckdb(path: str | None, read_only: bool, files: dict[str, bytes] | Non
     """
     from tempfile import TemporaryDirectory
 
-    import duckdb  # pyright: ignore[reportMissingImports] - the session has it
-
-    library: Any = duckdb
+    library: Any = import_module("duckdb")
     if path is not None:
         os.stat(path)
         return library.connect(path, read_only=read_only)
@@ -305,9 +304,7 @@ def _reduce_engine(engine: Any) -> ReduceValue:
 
 def make_engine(url: str, echo: Any) -> Any:
     """Make an engine; it connects when it is used."""
-    import sqlalchemy  # pyright: ignore[reportMissingImports] - the session has it
-
-    library: Any = sqlalchemy
+    library: Any = import_module("sqlalchemy")
     return library.create_engine(url, echo=echo)
 
 

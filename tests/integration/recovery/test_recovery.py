@@ -236,7 +236,7 @@ async def test_the_policy_checkpoint_runs_nothing_again_and_says_what_is_lost(
 ) -> None:
     log = tmp_path / "log"
     async with opened(world, recovery="checkpoint") as session:
-        await session.execute(f"open({str(log)!r}, 'a').write('x'); gen = (i for i in ())")
+        await session.execute(f"open({str(log)!r}, 'a').write('x'); gen = (i for i in [1]); next(gen)")
         await session.checkpoint("here")
         os.kill(session.worker.pid, signal.SIGKILL)
         assert (await session.execute("'gen' in globals()")).value is False

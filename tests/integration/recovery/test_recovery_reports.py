@@ -125,7 +125,7 @@ async def test_what_is_made_again_is_told_with_what_it_has_missed() -> None:
 async def test_what_is_made_again_is_of_the_class_that_is_there() -> None:
     async with opened() as session:
         await session.execute(
-            "import threading\nclass Account:\n    def __init__(self): self.lock = threading.Lock()"
+            "import threading\nclass Account:\n    def __init__(self): self.lock = threading.Thread()"
         )
         await session.execute("account = Account(); other = 1")
         await session.checkpoint("here")
@@ -185,9 +185,9 @@ async def test_what_a_stopped_cell_had_done_is_told_to_be_gone(tmp_path: Path) -
 
 async def test_no_cell_from_before_a_restart_makes_anything_again(tmp_path: Path) -> None:
     async with opened(session_id="s", store=str(tmp_path / "state.db")) as session:
-        await session.execute("import threading\nlock = threading.Lock()")
+        await session.execute("import threading\nlock = threading.Thread()")
         await session.restart()
-        await session.execute("import threading\nglobals().update(lock=threading.RLock()); kept = 1")
+        await session.execute("import threading\nglobals().update(lock=threading.Thread()); kept = 1")
         await session.checkpoint("here")
         kill(session)
         assert await value(session, "kept, 'lock' in globals()") == [1, False]

@@ -136,18 +136,17 @@ def container_numbers(names: dict[str, Any]) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("x = (n for n in [1])", "a generator's place in its code can't be saved"),
+        ("x = (n for n in [1])\nnext(x)", "a generator's place in its code can't be saved"),
         ("async def f(): ...\nx = f()\nx.close()", "a coroutine's place in its code can't be saved"),
         ("async def f(): yield\nx = f()", "an asynchronous generator's place in its code can't be saved"),
-        ("import threading\nx = threading.Lock()", "a lock belongs to the threads of one process"),
-        ("import threading\nx = threading.RLock()", "a lock belongs to the threads of one process"),
+        ("import threading\nx = threading.Lock()\nx.acquire()", "a lock that is held belongs to the thread that holds it"),
+        ("import threading\nx = threading.RLock()\nx.acquire()", "a lock that is held belongs to the thread that holds it"),
         ("import threading\nx = threading.Thread()", "running code can't be saved; start it again"),
-        ("import threading\nx = threading.local()", "it is a different one in each thread"),
         ("import contextvars\nx = contextvars.ContextVar('x')", "context variables and their values are not saved"),
-        ("import weakref\nclass A: pass\na = A()\nx = weakref.ref(a)", "a weak reference does not keep what it refers to"),
-        ("import sqlite3\nx = sqlite3.connect(':memory:')\nx.close()", "a database connection belongs to one process; connect again"),
+        ("import weakref\nclass A: pass\na = A()\nx = weakref.finalize(a, print)", "a finalizer belongs to an object of one process"),
+        ("import sqlite3\nx = sqlite3.connect(':memory:')\nx.close()", "a database connection belongs to one process and thread (Cannot operate on a closed database.)"),
         ("import socket\nx = socket.socket()\nx.close()", "a connection belongs to one process; connect again"),
-        ("x = open('/dev/null')\nx.close()", "an open file belongs to one process; open it again"),
+        ("import sys\nx = open(0, closefd=False)", "an open file that has no path belongs to one process"),
         ("import asyncio\nx = asyncio.new_event_loop()\nx.close()", "an event loop belongs to one process"),
         ("import types\nx = types.ModuleType('mine')", "a module that was made by hand can't be imported again"),
         ("x = [globals()]", "it holds the session's whole namespace (globals())"),
@@ -171,12 +170,14 @@ def test_what_cannot_be_saved_is_reported_and_takes_nothing_with_it(code: str, r
 
 
 def test_the_reason_tells_what_it_was_inside() -> None:
-    worker = Worker("import threading\nx = {'deep': [threading.Lock()]}")
-    assert worker.unsaved() == {"x": "a lock belongs to the threads of one process (inside, at a lock)"}
+    worker = Worker("import threading\nx = {'deep': [threading.Thread()]}")
+    assert worker.unsaved() == {"x": "running code can't be saved; start it again (inside, at a Thread)"}
 
 
 def test_what_shares_with_something_that_cannot_be_saved_is_saved_alone() -> None:
-    worker = Worker("part = [1]\nbad = [part, (n for n in [])]\ngood = [part]\nalso = [part]")
+    worker = Worker(
+        "part = [1]\nbad = [part, __import__('threading').Thread()]\ngood = [part]\nalso = [part]"
+    )
     answer = worker.take()
     assert [unsaved.name for unsaved in answer.unsaved] == ["bad"]
     other = Worker()
@@ -186,10 +187,10 @@ def test_what_shares_with_something_that_cannot_be_saved_is_saved_alone() -> Non
 
 def test_a_class_that_cannot_be_saved_takes_its_instances_along() -> None:
     worker = Worker(
-        "import threading\nclass A: lock = threading.Lock()\nclass B(A): pass\na, b = A(), B()\nx = 1"
+        "import threading\nclass A: lock = threading.Thread()\nclass B(A): pass\na, b = A(), B()\nx = 1"
     )
     assert worker.unsaved() == {
-        "A": "a lock belongs to the threads of one process (inside, at a lock)",
+        "A": "running code can't be saved; start it again (inside, at a Thread)",
         "B": "it needs A, which can't be saved",
         "a": "it needs A, which can't be saved",
         "b": "it needs B, which can't be saved",
@@ -319,7 +320,7 @@ def test_a_part_of_the_worker_is_not_dragged_along() -> None:
 
 
 def test_restoring_takes_the_namespace_back_to_what_it_was() -> None:
-    worker = Worker("x = [1]\ny = 'kept'\nlock = __import__('threading').Lock()")
+    worker = Worker("x = [1]\ny = 'kept'\nlock = __import__('threading').Thread()")
     lock = worker.names["lock"]
     answer = worker.take()
     worker.run("x.append(2)\ny = 'changed'\nnew = 1\ndef f(): ...")
