@@ -1,11 +1,15 @@
 """How a session comes back: the policies, and the report of each recovery."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Final, Literal
 
 import msgspec
 
 from pyrepl3_client.errors import DeathCertificate
 from pyrepl3_schemas.messages import Unsaved
+
+_SHOWN: Final = 8
+"""How many items of each kind a report shows; it holds all of them."""
 
 type RecoveryPolicy = Literal["auto", "replay", "checkpoint", "none"]
 """What a worker's death leads to.
@@ -80,14 +84,17 @@ class Recovery(msgspec.Struct, frozen=True):
         if self.replayed:
             lines.append(f"run again: {_some(self.replayed)}")
         if self.remade:
-            made = "; ".join(f"{name} by {execution_id}" for name, execution_id in self.remade)
+            made = _some([f"{name} by {execution_id}" for name, execution_id in self.remade], "; ")
             lines.append(f"made again, without what later cells had done to them: {made}")
         if self.lost:
-            lines.append("lost: " + "; ".join(f"{u.name} ({u.type_name}: {u.reason})" for u in self.lost))
-        lines.extend(f"without {each.execution_id}: {each.reason}" for each in self.skipped)
+            lost = _some([f"{u.name} ({u.type_name}: {u.reason})" for u in self.lost], "; ")
+            lines.append(f"lost: {lost}")
+        lines.extend(f"without {each.execution_id}: {each.reason}" for each in self.skipped[:_SHOWN])
+        if len(self.skipped) > _SHOWN:
+            lines.append(f"without {len(self.skipped) - _SHOWN} more")
         return "\n".join(lines)
 
 
-def _some(ids: tuple[str, ...], most: int = 8) -> str:
-    shown = ", ".join(ids[:most])
-    return shown if len(ids) <= most else f"{shown} and {len(ids) - most} more"
+def _some(items: Sequence[str], separator: str = ", ") -> str:
+    shown = separator.join(items[:_SHOWN])
+    return shown if len(items) <= _SHOWN else f"{shown}{separator}… and {len(items) - _SHOWN} more"
