@@ -85,8 +85,6 @@ class Unsaved(Part, frozen=True):
     name: str
     type_name: str
     reason: str
-    as_of: int | None = None
-    """Number of the cell after which its value was saved last: it has that one. None: it has none."""
 
 
 class Variable(Part, frozen=True):
