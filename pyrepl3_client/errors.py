@@ -22,11 +22,8 @@ executions that were running. The functions below it make a certificate's texts 
 """
 
 import signal as signals
-from typing import Final
 
-import msgspec
-
-from pyrepl3_client.results import ErrorInfo, ExecutionResult
+from pyrepl3_client.results import DeathCertificate, ErrorInfo, ExecutionResult
 from pyrepl3_schemas.errors import ProtocolError as WireError
 
 __all__ = [
@@ -45,9 +42,6 @@ __all__ = [
     "WorkerDied",
     "WorkerUnresponsive",
 ]
-
-LIMIT_PREFIX: Final = "limit: "
-"""Beginning of the reason for killing a worker whose process tree used more than it may."""
 
 # --- the tree -----------------------------------------------------------------------------------------
 
@@ -118,7 +112,7 @@ class WorkerDied(PyRepl3Error):  # noqa: N818
         reason: str = "",
         incarnation: int = 1,
         attempts: int = 1,
-        certificate: "DeathCertificate | None" = None,
+        certificate: DeathCertificate | None = None,
     ) -> None:
         """Keep every argument in order, so that the error pickles."""
         super().__init__(what, exit_code, signal, stderr, running, reason, incarnation, attempts, certificate)
@@ -190,47 +184,7 @@ class StoreError(PyRepl3Error):
     """The durable store failed, cannot be opened, or cannot be used."""
 
 
-# --- the death certificate ----------------------------------------------------------------------------
-
-
-class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a worker ended, and what it was doing."""
-
-    cause: str
-    """The likely cause in words: `killed by us: …`, `segmentation fault`, `out of memory`, …; `memory` alone
-    when the kernel killed it because the machine's memory ran out."""
-    pid: int = 0
-    """The worker's process id."""
-    incarnation: int = 1
-    """Which worker of its session it was, counted from 1."""
-    exit_code: int | None = None
-    """Its exit status; None when a signal ended it, or when it is not known."""
-    signal: int | None = None
-    """The number of the signal that ended it, or None."""
-    stack: str = ""
-    """The stacks that faulthandler wrote; empty when it wrote none."""
-    peak_rss: int | None = None
-    """Largest resident memory that it ever had, in bytes; None when it is not known."""
-    stderr: str = ""
-    """The last lines that the worker wrote to its own stderr."""
-    running: tuple[str, ...] = ()
-    """Ids of the executions that were under way, the running one first."""
-    reason: str = ""
-    """Why the client killed it; empty when it did not."""
-    own_doing: bool = False
-    """Whether what ran in it ended it: a crash, an exit, a limit, the machine's memory, a broken protocol. It
-    would do so again, so it is not run again. A kill from outside is not its doing."""
-
-    @property
-    def over_limit(self) -> bool:
-        """Whether the worker used more than its limits allow: what it ran would do so again."""
-        return self.reason.startswith(LIMIT_PREFIX) or self.signal == signals.SIGXCPU
-
-    def __str__(self) -> str:
-        """Return the death in one line."""
-        memory = "" if self.peak_rss is None else f"; peak memory {self.peak_rss / 1e6:,.0f} MB"
-        running = f"; running: {self.running[0]}" if self.running else ""
-        return f"worker {self.pid} (incarnation {self.incarnation}) died: {self.cause}{memory}{running}"
+# --- deaths ----------------------------------------------------------------------------
 
 
 def make_worker_died(
@@ -257,6 +211,21 @@ def make_worker_died(
         attempts,
         certificate,
     )
+
+
+def failure_as_data(failure: BaseException) -> ErrorInfo | None:
+    """Return a failure that the code itself can bring about, as data; None for any other.
+
+    Args:
+        failure: why an execution has no outcome.
+    """
+    if isinstance(failure, ReplayDivergence):
+        return ErrorInfo(kind="diverged", type="ReplayDivergence", message=str(failure))
+    if isinstance(failure, WorkerDied) and not isinstance(failure, SpawnError):
+        return ErrorInfo(
+            kind="died", type="WorkerDied", message=str(failure), certificate=failure.certificate
+        )
+    return None
 
 
 def describe_exit(exit_code: int | None, signal: int | None) -> str:

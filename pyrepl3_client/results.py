@@ -1,7 +1,8 @@
-"""The result of an execution and the error that its code raised, as the caller gets them."""
+"""The result of an execution, its error, and its worker's death, as the caller gets them."""
 
+import signal as signals
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -11,13 +12,56 @@ from pyrepl3_schemas.messages import Display, Error, ErrorKind, ExceptionData, F
 
 _REPR_CHARS: Final = 200
 """How much of a long text its repr shows."""
+LIMIT_PREFIX: Final = "limit: "
+"""Beginning of the reason for killing a worker whose process tree used more than it may."""
+
+
+class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a worker ended, and what it was doing."""
+
+    cause: str
+    """The likely cause in words: `killed by us: …`, `segmentation fault`, `out of memory`, …; `memory` alone
+    when the kernel killed it because the machine's memory ran out."""
+    pid: int = 0
+    """The worker's process id."""
+    incarnation: int = 1
+    """Which worker of its session it was, counted from 1."""
+    exit_code: int | None = None
+    """Its exit status; None when a signal ended it, or when it is not known."""
+    signal: int | None = None
+    """The number of the signal that ended it, or None."""
+    stack: str = ""
+    """The stacks that faulthandler wrote; empty when it wrote none."""
+    peak_rss: int | None = None
+    """Largest resident memory that it ever had, in bytes; None when it is not known."""
+    stderr: str = ""
+    """The last lines that the worker wrote to its own stderr."""
+    running: tuple[str, ...] = ()
+    """Ids of the executions that were under way, the running one first."""
+    reason: str = ""
+    """Why the client killed it; empty when it did not."""
+    own_doing: bool = False
+    """Whether what ran in it ended it: a crash, an exit, a limit, the machine's memory, a broken protocol. It
+    would do so again, so it is not run again. A kill from outside is not its doing."""
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether the worker used more than its limits allow: what it ran would do so again."""
+        return self.reason.startswith(LIMIT_PREFIX) or self.signal == signals.SIGXCPU
+
+    def __str__(self) -> str:
+        """Return the death in one line."""
+        memory = "" if self.peak_rss is None else f"; peak memory {self.peak_rss / 1e6:,.0f} MB"
+        running = f"; running: {self.running[0]}" if self.running else ""
+        return f"worker {self.pid} (incarnation {self.incarnation}) died: {self.cause}{memory}{running}"
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     """An exception that the user's code raised, as data. `str()` of it is the traceback's text."""
 
-    kind: ErrorKind
-    """`exception`, `compilation`, `timeout`, `cancelled`, `limit` or `protocol`."""
+    kind: ErrorKind | Literal["died", "diverged"]
+    """`exception`, `compilation`, `timeout`, `cancelled`, `limit` or `protocol`; `died` when its worker ended
+    (see `certificate`), `diverged` when it was run again and asked for what its record does not hold."""
     type: str
     """The exception's type name."""
     message: str
@@ -34,6 +78,8 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The exceptions of an exception group."""
     suggestion: str | None = None
     """For code that does not compile: a corrected version that does, if one was found."""
+    certificate: DeathCertificate | None = None
+    """For `died`: how the worker ended; None if it had not ended yet."""
 
     def __str__(self) -> str:
         """Return the traceback, or the exception's own line where there is none."""
@@ -175,6 +221,32 @@ def make_result(
         mode=outcome.mode,
         duration=outcome.duration,
         truncated=truncated,
+        replayed=replayed,
+        attempts=attempts,
+        notices=notices,
+        displays=displays,
+        stdout_text=stdout,
+        stderr_text=stderr,
+    )
+
+
+def make_failed_result(
+    execution_id: str,
+    error: ErrorInfo,
+    stdout: LazyText,
+    stderr: LazyText,
+    displays: tuple[Display, ...],
+    *,
+    output_truncated: bool,
+    replayed: bool,
+    attempts: int,
+    notices: tuple[str, ...],
+) -> ExecutionResult:
+    """Return the result of an execution that has no last message. See `make_result` for the arguments."""
+    return ExecutionResult(
+        execution_id=execution_id,
+        truncated=output_truncated,
+        error=error,
         replayed=replayed,
         attempts=attempts,
         notices=notices,

@@ -70,7 +70,7 @@ class Execution:
         Raises:
             ExecutionFailed, ExecutionTimeout, ExecutionCancelled: the code failed, and the execution was
                 started with `check=True`.
-            WorkerDied: its worker ended before it did.
+            WorkerDied: its worker ended before it did; with `check=False` that is an error of kind `died`.
             SessionClosed: its session was closed before it ended.
             Exception: what `on_output` raised for this execution, once it has ended.
         """

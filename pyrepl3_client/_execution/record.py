@@ -18,8 +18,8 @@ from pyrepl3_client._execution.event_log import Event, EventLog
 from pyrepl3_client._execution.serving import current_served
 from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
 from pyrepl3_client._journal.protocol import Spec
-from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout
-from pyrepl3_client.results import EMPTY_TEXT, ExecutionResult, LazyText, make_result
+from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout, failure_as_data
+from pyrepl3_client.results import EMPTY_TEXT, ExecutionResult, LazyText, make_failed_result, make_result
 from pyrepl3_schemas.lifecycle import ExecutionState, move_execution
 from pyrepl3_schemas.messages import CancelReason, Display, Error, Output, Result
 
@@ -118,6 +118,7 @@ class ExecutionRecord:
         "_end_waiters",
         "_failure",
         "_keep",
+        "_last_output",
         "_log",
         "_outcome",
         "_owner",
@@ -209,6 +210,10 @@ class ExecutionRecord:
         self.notices: tuple[str, ...] = ()
         """What the result tells of the session, for the reader of the result."""
         self._replay_filter: ReplayFilter | None = None
+        self._last_output: tuple[TextBuffer | None, TextBuffer | None, list[Display] | None, bool] | None = (
+            None
+        )
+        """What its last worker had sent when it died: both streams, displays, and whether output was cut."""
 
     def __repr__(self) -> str:
         """Show id and state."""
@@ -333,12 +338,29 @@ class ExecutionRecord:
             self._replay_filter = ReplayFilter(
                 "".join(self._stdout or ()), "".join(self._stderr or ()), self._displays or ()
             )
+        self._last_output = self._stdout, self._stderr, self._displays, self.truncated
         self._stdout = self._stderr = self._displays = None
         self.truncated = False
         self.output_bytes = 0
         if self.state is ExecutionState.RUNNING:
             # One that is being cancelled stays that: it is ended, and no worker runs it again.
             self.move(ExecutionState.QUEUED)
+
+    def keep_last_output(self) -> None:
+        """It is not run again: what its last worker sent is its output, before what came late."""
+        if self._last_output is None:
+            return
+        stdout, stderr, displays, truncated = self._last_output
+        if stdout is not None:
+            stdout.extend(self._stdout or ())
+            self._stdout = stdout
+        if stderr is not None:
+            stderr.extend(self._stderr or ())
+            self._stderr = stderr
+        if displays is not None:
+            displays.extend(self._displays or ())
+            self._displays = displays
+        self.truncated = self.truncated or truncated
 
     def recorded_output(self) -> RecordedOutput:
         """Return the output, as it is recorded."""
@@ -396,7 +418,7 @@ class ExecutionRecord:
 
     def _conclude(self, *, check: bool) -> ExecutionResult:
         if self._failure is not None:
-            raise self._failure
+            return self._conclude_failure(self._failure, check=check)
         outcome = self._outcome
         assert outcome is not None
         result = self._result
@@ -419,6 +441,26 @@ class ExecutionRecord:
                 raise ExecutionTimeout(result)
             raise ExecutionCancelled(result) if error.kind == "cancelled" else ExecutionFailed(result)
         return result
+
+    def _conclude_failure(self, failure: BaseException, *, check: bool) -> ExecutionResult:
+        error = None if check else failure_as_data(failure)
+        if error is None:
+            raise failure
+        if self._callback_error is not None:
+            raise self._callback_error
+        if self._result is None:
+            self._result = make_failed_result(
+                self.execution_id,
+                error,
+                LazyText(self._stdout) if self._stdout else EMPTY_TEXT,
+                LazyText(self._stderr) if self._stderr else EMPTY_TEXT,
+                tuple(self._displays) if self._displays else (),
+                output_truncated=self.truncated,
+                replayed=self.replayed,
+                attempts=self.attempts,
+                notices=self.notices,
+            )
+        return self._result
 
     @property
     def settled(self) -> bool:

@@ -43,6 +43,8 @@ class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag="rejected"):
     what: str
     certificate: DeathCertificate | None = None
     attempts: int = 1
+    written: RecordedOutput = RecordedOutput()
+    """What it had written before."""
 
     def error(self, execution_id: str) -> Exception:
         """Return it as the error that the caller gets."""

@@ -126,9 +126,6 @@ class OutcomeDelivery:
         self.attach_notices(execution)
         execution.replayed = before
         execution.attempts = outcome.attempts
-        if isinstance(outcome, Rejected):
-            execution.fail(outcome.error(execution.execution_id))
-            return
         if before:
             execution.truncated = outcome.written.truncated
             for message in replay_output(execution.execution_id, outcome.written):
@@ -136,7 +133,10 @@ class OutcomeDelivery:
                     execution.add_event(message)
                 else:
                     execution.add_output(message)
-        execution.finish(outcome.last)
+        if isinstance(outcome, Rejected):
+            execution.fail(outcome.error(execution.execution_id))
+        else:
+            execution.finish(outcome.last)
 
     def attach_notices(self, execution: ExecutionRecord) -> None:
         """Let an execution's result tell what its session has to tell."""

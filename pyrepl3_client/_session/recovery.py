@@ -115,7 +115,10 @@ class RecoveryRunner:
                     first.attempts = deaths + 1
                 else:
                     what = f"worker {certificate.pid} of session {self._session_id!r} died"
-                    self._recorder.reject(first, Rejected("worker_died", what, certificate, deaths))
+                    first.keep_last_output()
+                    self._recorder.reject(
+                        first, Rejected("worker_died", what, certificate, deaths, first.recorded_output())
+                    )
 
     async def refill(
         self, certificate: DeathCertificate | None, began: float, worker: WorkerHandle | None

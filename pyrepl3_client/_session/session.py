@@ -249,7 +249,7 @@ class Session:
 
         Raises:
             ExecutionFailed: the code failed; with subclasses ExecutionTimeout and ExecutionCancelled.
-            WorkerDied: the worker ended first.
+            WorkerDied: the worker ended first; with `check=False` that is an error of kind `died`.
             SessionClosed: the session was closed first.
             CapabilityError: a host function or handler asks for it that this session's code waits for.
             Exception: what `on_output` raised.

@@ -10,7 +10,8 @@ import re
 import signal as signals
 from typing import Final
 
-from pyrepl3_client.errors import LIMIT_PREFIX, describe_exit
+from pyrepl3_client.errors import describe_exit
+from pyrepl3_client.results import LIMIT_PREFIX
 
 _NEAR_LIMIT: Final = 0.9
 """Share of the memory limit above which a peak counts as having reached it."""

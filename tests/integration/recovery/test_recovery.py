@@ -211,6 +211,56 @@ async def test_a_cell_that_ends_its_own_worker_is_not_run_again_and_leaves_no_ma
     assert log.read_text() == "charged "
 
 
+@pytest.mark.parametrize("store", ["none", "memory", "sqlite"])
+@pytest.mark.parametrize("end", OWN_DOING)
+async def test_unchecked_a_death_is_a_result_that_is_the_same_when_asked_for_again(
+    tmp_path: Path, store: str, end: str
+) -> None:
+    code = f"import ctypes, os; print('last words'); display('a picture'); {end}"
+
+    def opened_again() -> Any:
+        return pyrepl3.open_session("s", store=store_of(store, tmp_path), config=quick())
+
+    async with opened_again() as session:
+        died = await session.execute(code, execution_id="bad", check=False)
+        assert died.error is not None
+        assert (died.error.kind, died.error.type, died.attempts) == ("died", "WorkerDied", 1)
+        assert died.error.certificate is not None
+        assert died.error.certificate.own_doing
+        assert died.error.certificate.running == ("bad",)
+        assert died.error.certificate.cause in str(died.error)
+        assert (died.stdout, len(died.displays)) == ("last words\n", 1)
+        again = await session.execute(code, execution_id="bad", check=False)
+        assert (again.error, again.stdout, again.replayed) == (died.error, died.stdout, True)
+        with pytest.raises(pyrepl3.WorkerDied, match=died.error.certificate.cause.split("(")[0]):
+            await session.execute(code, execution_id="bad")
+    if store == "sqlite":
+        async with opened_again() as session:
+            again = await session.execute(code, execution_id="bad", check=False)
+            assert (again.error, again.stdout, again.replayed) == (died.error, died.stdout, True)
+            assert len(again.displays) == 1
+
+
+async def test_unchecked_a_death_from_outside_is_a_result_too(world: World) -> None:
+    async with opened(world, max_attempts=2) as session:
+        result = await session.execute(f"print('begun'); {FROM_OUTSIDE}", check=False)
+        assert result.error is not None
+        assert (result.error.kind, result.attempts, result.stdout) == ("died", 2, "begun\n")
+        assert result.error.certificate is not None
+        assert (result.error.certificate.signal, result.error.certificate.own_doing) == (9, False)
+
+
+async def test_unchecked_a_death_is_a_result_where_the_session_stays_dead(world: World) -> None:
+    async with opened(world, recovery="none") as session:
+        executions = [session.start(code, check=False) for code in ("import os; os._exit(3)", "1")]
+        for execution in executions:
+            error = (await execution).error
+            assert error is not None
+            assert error.kind == "died"
+            assert error.certificate is not None
+            assert error.certificate.exit_code == 3
+
+
 async def test_a_hung_cell_that_is_out_of_time_costs_its_worker_and_nothing_else(world: World) -> None:
     async with opened(world) as session:
         await session.execute("x = 1")
@@ -291,6 +341,11 @@ async def test_a_replay_that_goes_another_way_is_caught(world: World, tmp_path: 
             await session.execute(code)
         assert world.paid == [1]
         assert (await session.execute("1 + 1")).value == 2
+        (tmp_path / "flag").unlink()
+        error = (await session.execute(code, check=False)).error
+        assert error is not None
+        assert (error.kind, error.type) == ("diverged", "ReplayDivergence")
+        assert "pay" in error.message
 
 
 async def test_gathered_calls_are_replayed_by_their_place_and_not_their_turn(
