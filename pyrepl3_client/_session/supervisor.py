@@ -18,6 +18,7 @@ from pyrepl3_client._journal.protocol import RESET, Journal, Record, SavedCheckp
 from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.death_policy import (
+    MAX_SPAWN_FAILURES,
     DeathPolicy,
     SessionFate,
     idle_deaths_error,
@@ -170,11 +171,22 @@ class SessionSupervisor:
             StoreError: the record cannot be read.
         """
         try:
-            await self._start_worker()
+            await self._start_first_worker()
             await self._resume_from_record(opening_began)
         except BaseException:
             await self.close()
             raise
+
+    async def _start_first_worker(self) -> None:
+        for _ in range(MAX_SPAWN_FAILURES - 1):
+            try:
+                await self._start_worker()
+            except SpawnError as error:
+                if error.signal is None or error.reason:
+                    raise  # the next one would fail in the same way
+            else:
+                return
+        await self._start_worker()
 
     async def _resume_from_record(self, opening_began: float) -> None:
         if self._durability.recovery == "none":
@@ -246,7 +258,12 @@ class SessionSupervisor:
     def _become_ready(self) -> None:
         self._require_starting()
         self._move(SessionState.READY)
-        self.queue.open()
+        worker = self.require_worker()
+        if worker.alive:
+            self.queue.open()
+        else:
+            # It died after its last answer, when nobody waited for one.
+            self._on_worker_exit(worker)
 
     # --- a worker's death ----------------------------------------------------------------------------
 

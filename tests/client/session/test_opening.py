@@ -8,6 +8,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import sync
 from pyrepl3_client.testing import ScriptedWorker, open_session
+from pyrepl3_schemas.messages import Hello
 
 pytestmark = pytest.mark.anyio
 
@@ -109,3 +110,19 @@ def test_closing_ends_the_calls_of_other_threads() -> None:
     with pytest.raises(pyrepl3.SessionClosed):
         session.execute("1")
     session.close()
+
+
+async def test_a_first_worker_that_is_killed_before_it_is_ready_is_replaced() -> None:
+    worker = ScriptedWorker()
+    worker.unanswered.add(Hello)
+
+    async def kill_the_first() -> None:
+        await worker.wait_for(Hello)
+        worker.unanswered.clear()
+        worker.process.exit(signal=9)
+
+    killing = asyncio.create_task(kill_the_first())
+    async with open_session(worker) as session:
+        await killing
+        assert session.worker.incarnation == 2
+        assert len(worker.processes) == 2
