@@ -18,7 +18,7 @@ from importlib import import_module
 from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, Final, cast
 
-from pyrepl3_worker.rendering.static_lookup import class_dict, find_in_mro
+from pyrepl3_worker.rendering.static_lookup import UNKNOWN, class_dict, find_in_mro
 
 _abc: Final[Any] = import_module("_abc")  # typeshed does not describe the C half of `abc`
 
@@ -191,10 +191,17 @@ def reduce_exception(error: BaseException) -> ReduceValue:
 
 
 def class_member(cls: type, path: str) -> object:
-    """Return what stands at a dotted path in a class; of a static or class method, its function."""
+    """Return what stands at a dotted path in a class; of a static or class method, its function.
+
+    Raises:
+        LookupError: the class does not have it (any more).
+    """
     found: object = cls
     for name in path.split("."):
-        found = find_in_mro(cast("type[object]", found), name)
+        holder = found
+        found = find_in_mro(holder, name) if isinstance(holder, type) else UNKNOWN
+        if found is UNKNOWN:
+            raise LookupError(f"it needs {cls.__name__}.{path}, which the class does not have")
         if isinstance(found, staticmethod | classmethod):
             found = cast("staticmethod[..., object]", found).__func__
     return found

@@ -103,6 +103,8 @@ class Checkpointer:
         self._last_groups: list[Names] = []
         """Groups of more than one name in the last checkpoint."""
         self._constants: dict[str, _SavedConstant] = {}
+        self._verdicts: dict[bytes, str] = {}
+        """By what was loaded in trial, why it can't be loaded, or an empty text."""
         self._unsent_parts: dict[str, deque[Checkpointed]] = {}
         self._last_sent: frozenset[str] = frozenset()
         """Digests of the blobs in the part that was sent last."""
@@ -148,7 +150,7 @@ class Checkpointer:
         writer.context.call_on_blocking_thread = self._call_on_blocking_thread
         collector = BlobCollector(known, self._chunk)
         try:
-            saved = self._write_manifest(writer, collector)
+            saved = self._write_manifest(writer, collector, hidden)
         finally:
             self._budget.stop()
             writer.close()
@@ -168,7 +170,9 @@ class Checkpointer:
         self._last_sent = frozenset(part.blobs)
         return part
 
-    def _write_manifest(self, writer: CheckpointWriter, collector: BlobCollector) -> Manifest:
+    def _write_manifest(
+        self, writer: CheckpointWriter, collector: BlobCollector, hidden: frozenset[str]
+    ) -> Manifest:
         saved_history: SavedHistory | None = None
         unchanged: dict[str, NameGroup] = {}
         for name, value in writer.values.items():
@@ -182,6 +186,7 @@ class Checkpointer:
                 unchanged[name] = constant.group
         pickled = writer.pickle([name for name in writer.values if name not in unchanged], self._last_groups)
         self._last_groups = [group.names for group in pickled if len(group.names) > 1]
+        pickled = self._drop_unloadable(writer, pickled, unchanged, hidden)
         groups = [*unchanged.values(), *(_store_group(group, writer, collector) for group in pickled)]
         self._constants = {
             name: _SavedConstant(value, mark, group)
@@ -225,6 +230,39 @@ class Checkpointer:
             state=state,
             files=files,
         )
+
+    def _drop_unloadable(
+        self,
+        writer: CheckpointWriter,
+        pickled: list[PickledGroup],
+        unchanged: dict[str, NameGroup],
+        hidden: frozenset[str],
+    ) -> list[PickledGroup]:
+        """Load new and changed groups in trial where that runs foreign code; drop those that fail."""
+        trials = [group for group in pickled if group.runs_code]
+        if not trials:
+            self._verdicts = {}
+            return pickled
+        from pyrepl3_worker.checkpoint.trial import trial_keys, try_to_load
+
+        keys = trial_keys(trials, pickled, writer, unchanged)
+        verdicts = {key: self._verdicts[key] for key in keys if key in self._verdicts}
+        waiting = [(key, group) for key, group in zip(keys, trials, strict=True) if key not in verdicts]
+        slow: dict[Names, float] = {}
+        if waiting:
+            groups = [group for _, group in waiting]
+            found = try_to_load(groups, pickled, writer, hidden, self._budget, self._process_state)
+            for (key, group), verdict in zip(waiting, found, strict=False):
+                verdicts[key] = verdict.reason
+                if verdict.seconds:
+                    slow[group.names] = verdict.seconds
+        self._verdicts = verdicts
+        failed = {
+            group.names: reason
+            for key, group in zip(keys, trials, strict=True)
+            if (reason := verdicts.get(key))
+        }
+        return writer.drop_unloadable(pickled, failed, slow) if failed else pickled
 
     def _split_into_parts(self, answer: Checkpointed) -> list[Checkpointed]:
         """Split an answer so that no part takes more than `max_bytes`."""

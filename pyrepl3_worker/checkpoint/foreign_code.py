@@ -37,6 +37,22 @@ _EMPTY: Final = cast(
 )
 _PLAIN_ITERATORS: Final = frozenset(cast("type[Any]", type(_iter(each))) for each in _EMPTY)
 
+_CALLED_BY_LOADING: Final = (
+    "__setstate__", "__reduce_ex__", "__reduce__", "__new__", "__getnewargs_ex__", "__getnewargs__",
+    "__getattribute__", "__getattr__", "__setattr__", "__hash__",
+)  # fmt: skip
+_CALLED_TO_FILL: Final = ("__setitem__", "append", "extend", "add", "update")
+_WORKER: Final = "pyrepl3_worker"
+TRUSTED: Final = frozenset(
+    {
+        "PIL", "astropy", "attr", "dateutil", "geopandas", "lightgbm", "matplotlib", "networkx",
+        "numpy", "pandas", "plotly", "polars", "pyarrow", "pydantic", "pydantic_core", "pytz", "scipy",
+        "seaborn", "shapely", "sklearn", "sqlalchemy", "statsmodels", "sympy", "torch", "xarray",
+        "xgboost",
+    }
+)  # fmt: skip
+"""Libraries whose objects load where they were pickled, by the tests of their own."""
+
 type CallCode = Callable[..., Any]
 """Calls a function with arguments, and counts its time."""
 
@@ -52,6 +68,36 @@ def runs_foreign_code(kind: type[Any]) -> bool:
     if any(base in _CONTAINERS for base in kind.__mro__):
         called += ("__iter__", "items")
     return any(_is_foreign(find_in_mro(kind, name)) for name in called)
+
+
+def loads_by_foreign_code(kind: type[Any]) -> bool:
+    """Return whether loading an instance of a type may run code of the session or an untrusted library."""
+    reduce = copyreg.dispatch_table.get(kind)
+    if reduce is not None:
+        return _may_fail(reduce)
+    if issubclass(kind, type | FunctionType):
+        return False
+    called = _CALLED_BY_LOADING
+    if any(base in _CONTAINERS for base in kind.__mro__):
+        called += _CALLED_TO_FILL
+    return any(_may_fail(find_in_mro(kind, name)) for name in called)
+
+
+def _may_fail(found: object) -> bool:
+    if type(found) in (staticmethod, classmethod):
+        found = cast("staticmethod[..., object]", found).__func__
+    if not _is_foreign(found):
+        return False
+    module: object = (
+        found.__globals__.get("__name__")
+        if type(found) is FunctionType
+        else getattr(found, "__module__", None)  # what Cython compiles
+    )
+    if type(module) is not str:
+        return True
+    # A named tuple's `__new__` has globals of its own.
+    root = module.partition(".")[0]
+    return not (root in TRUSTED or root == _WORKER or root.startswith("namedtuple_"))
 
 
 def _is_foreign(found: object) -> bool:

@@ -116,6 +116,8 @@ class NamespacePickler(Pickler):
         """Names of other groups that were referred to."""
         self.sources: set[str] = set()
         """Filenames of the cells whose functions were saved."""
+        self.may_need_hash_early = False
+        """Whether an instance was met whose own hash may look at what is not there when it is hashed."""
 
     @property
     def data(self) -> bytes:
@@ -338,6 +340,8 @@ def _find_reducer(kind: type[Any]) -> Reducer:
         return NamespacePickler.reduce_class
     if kind in _REDUCERS:
         return _REDUCERS[kind]
+    if reducers.is_method_wrapper(kind) and not runs_foreign_code(kind):
+        return lambda _, method: reducers.reduce_method_wrapper(method)
     if is_worker_module(kind.__module__):
         return NamespacePickler.reduce_worker_object
     maker = find_maker(kind)
@@ -367,9 +371,15 @@ def _find_reducer(kind: type[Any]) -> Reducer:
         return lambda _, value: reducers.reduce_container(value)
     if reducers.needs_plain_instances(kind):
         reduce_instance = reducers.instance_reducer(kind)
-        if runs_foreign_code(kind):
-            return lambda pickler, value: pickler.context.call_code(reduce_instance, value)
-        return lambda _, value: reduce_instance(value)
+        timed = runs_foreign_code(kind)
+
+        def reduce_plain_instance(pickler: NamespacePickler, value: Any) -> ReduceValue:
+            reduced = pickler.context.call_code(reduce_instance, value) if timed else reduce_instance(value)
+            if reducers.may_be_hashed_too_early(reduced):
+                pickler.may_need_hash_early = True
+            return reduced
+
+        return reduce_plain_instance
     return None if kind.__module__ in ("__main__", "builtins") else NamespacePickler.reduce_library_instance
 
 

@@ -63,6 +63,37 @@ def reduce_property(value: property) -> ReduceValue:
     return property, (value.fget, value.fset, value.fdel, value.__doc__)
 
 
+def is_method_wrapper(kind: type[Any]) -> bool:
+    """Return whether a type is a class or static method's."""
+    return issubclass(kind, classmethod | staticmethod)
+
+
+def reduce_method_wrapper(method: Any) -> ReduceValue:
+    """Return the reduce value of an instance of a subclass of `classmethod` or `staticmethod`."""
+    kind = cast("type[Any]", type(method))
+    base = classmethod if issubclass(kind, classmethod) else staticmethod
+    return (
+        make_method_wrapper,
+        (base, kind, method.__func__),
+        object.__getstate__(method),
+        None,
+        None,
+        fill_wrapper,
+    )
+
+
+def make_method_wrapper(base: Any, kind: type, function: object) -> Any:
+    """Make an instance of a subclass of `base` without the subclass's own code."""
+    made = base.__new__(kind, function)
+    base.__init__(made, function)
+    return made
+
+
+def fill_wrapper(method: Any, state: Any) -> None:
+    """Set the attributes of a class or static method."""
+    _set_attributes(method, *_split_state(state))
+
+
 # --- lists and dicts with item methods of their own -----------------------------------------------------
 
 
@@ -126,6 +157,12 @@ def instance_reducer(kind: type[Any]) -> Callable[[Any], ReduceValue]:
         return make_instance, (base, kind, made_of, *early), content, None, None, fill_instance
 
     return reduce_instance
+
+
+def may_be_hashed_too_early(reduced: ReduceValue) -> bool:
+    """Return whether an instance's own hash may look at attributes that are set only after its making."""
+    _, (_, _, _, *early), (own, slots, *_), *_ = reduced
+    return bool(early) and (len(early[0]), len(early[1])) != (len(own), len(slots))
 
 
 def reduce_container(value: Any) -> ReduceValue:

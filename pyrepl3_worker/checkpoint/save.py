@@ -12,9 +12,11 @@ from types import ModuleType
 from typing import Final, cast
 
 from pyrepl3_schemas.messages import Unsaved
+from pyrepl3_worker.checkpoint.foreign_code import loads_by_foreign_code
 from pyrepl3_worker.checkpoint.grouping import Names, groups_sharing_objects
 from pyrepl3_worker.checkpoint.pickler import NamespacePickler, identity_matters, is_shareable
 from pyrepl3_worker.checkpoint.position import Position
+from pyrepl3_worker.checkpoint.reducers import needs_plain_instances, overrides_item_methods
 from pyrepl3_worker.checkpoint.scope import PicklerContext, import_name
 from pyrepl3_worker.checkpoint.time_budget import BudgetExceeded, TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, describe_save_error
@@ -35,6 +37,8 @@ class PickledGroup:
     """By name, the ids of the objects it holds whose identity matters."""
     dependencies: dict[str, set[str]]
     """By name, the definitions of other groups that it refers to."""
+    runs_code: bool
+    """Whether loading it may run code of the session, or of a library that is not known to load well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,15 @@ class _IdentityMatters(dict[type, bool]):
 
     def __missing__(self, kind: type) -> bool:
         self[kind] = found = identity_matters(kind)
+        return found
+
+
+class _LoadsByForeignCode(dict[type, bool]):
+    """Whether loading a type's instances may run foreign code; for one checkpoint, since classes change."""
+
+    def __missing__(self, kind: type) -> bool:
+        made_plainly = needs_plain_instances(kind) and not overrides_item_methods(kind)
+        self[kind] = found = not made_plainly and loads_by_foreign_code(kind)
         return found
 
 
@@ -107,6 +120,7 @@ class CheckpointWriter:
         self.failed: dict[str, str] = {}
         """By name, why it can't be saved."""
         self._pickled: dict[Names, PickledGroup] = {}
+        self._runs_code = _LoadsByForeignCode()
         self._kept_alive: list[object] = []
         """All objects that were met, so that no id is used again until the groups are known."""
         for name, value in list(namespace.items()):
@@ -231,7 +245,11 @@ class CheckpointWriter:
             if id(self._namespace) in objects[name]:
                 raise _SaveError(name, "it holds the session's whole namespace (globals())")
         # The pickler itself is not kept: each holds several KiB.
-        return PickledGroup(order, pickler.data, pickler.buffers, pickler.sources, objects, dependencies)
+        kinds = set(map(type, pickler.seen))
+        runs_code = pickler.may_need_hash_early or any(map(self._runs_code.__getitem__, kinds))
+        return PickledGroup(
+            order, pickler.data, pickler.buffers, pickler.sources, objects, dependencies, runs_code
+        )
 
     def _add_shared(
         self,
@@ -275,6 +293,24 @@ class CheckpointWriter:
             except BaseException:  # its `__str__` fails or takes too long
                 reason = type_name(error)
             raise _SaveError(name, encodable(reason)) from None
+
+    def drop_unloadable(
+        self, groups: list[PickledGroup], failed: Mapping[Names, str], slow: Mapping[Names, float]
+    ) -> list[PickledGroup]:
+        """Report groups that can't be loaded as not saved, and what depends on them; return the others.
+
+        Args:
+            groups: what `pickle` has returned.
+            failed: by a group's names, the reason.
+            slow: by a group's names, the seconds after which its loading was stopped.
+        """
+        for names, reason in failed.items():
+            for name in names:
+                self.failed[name] = encodable(reason)
+                if names in slow:
+                    retry_at = monotonic() + 100 * slow[names]
+                    self._slow[name] = SlowObject(self.values[name], encodable(reason), retry_at)
+        return self._drop_missing_dependencies([group for group in groups if group.names not in failed])
 
     def _drop_missing_dependencies(self, found: list[PickledGroup]) -> list[PickledGroup]:
         """Drop groups that refer to definitions that could not be saved; then what refers to those groups."""

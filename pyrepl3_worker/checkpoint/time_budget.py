@@ -145,7 +145,7 @@ class TimeBudget:
                 exit_forked_child(error)
             if self._interrupts_raised:
                 over = self._end is not None and monotonic() >= self._end
-                reason = self._end_reason if over else f"it took longer than {_format_seconds(share)}"
+                reason = self._end_reason if over else describe_excess(share)
                 raise BudgetExceeded(reason) from None
             raise
         finally:
@@ -182,6 +182,15 @@ class TimeBudget:
             taken = max(monotonic() - started, _MIN_CALL_SECONDS)
             self._share_left -= taken
             self._code_left -= taken
+
+    def share(self) -> float:
+        """Return the seconds that objects' own code may take elsewhere, as one object may here."""
+        share = max(self._code_left / 2, _MIN_SECONDS) if self._started else DEFAULT_SECONDS / 2
+        return share if self._end is None else max(min(share, self._end - monotonic()), _MIN_SECONDS)
+
+    def charge(self, seconds: float) -> None:
+        """Count seconds that objects' own code has taken elsewhere."""
+        self._code_left -= seconds
 
     def note_progress(self) -> None:
         """Take note that a piece of plain data has been read inside `run`.
@@ -300,6 +309,11 @@ class _WaitingClock:
             return False
         finally:
             os_close(fd)
+
+
+def describe_excess(share: float) -> str:
+    """Return what a report says of code that took longer than its share."""
+    return f"it took longer than {_format_seconds(share)}"
 
 
 def is_importing(frame: FrameType | None) -> bool:

@@ -9,7 +9,12 @@ import pytest
 from pyrepl3_schemas.messages import Checkpointed, Restore, Restored
 from tests.helpers.checkpoint_namespaces import Worker
 
-FAILS_TO_RESTORE = "class A:\n def __setstate__(self, state): raise ValueError('never')\na = A()\na.x = 1\n"
+FAILS_TO_RESTORE = (
+    "class A:\n"
+    " def __setstate__(self, state): open('/dev/null', 'w').close(); raise ValueError('never')\n"
+    "a = A()\na.x = 1\n"
+)
+"""What wants to write can't be tried before, so that it is saved."""
 
 
 @pytest.fixture(autouse=True)
