@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyrepl3_worker.checkpoint import trial
+from pyrepl3_worker.checkpoint.by_value import class_member
 from pyrepl3_worker.interrupts.timers import TimerThread
 from tests.helpers.checkpoint_namespaces import Worker
 
@@ -114,7 +115,7 @@ LOADABLE = {
         "import math\nlimit = [4]\ndef helper(): return math.sqrt(limit[0])\nclass C:\n    def __setstate__(self, s): self.v = helper()\nx = C(); x.v = 2.0",
         "x.v",
     ),
-    "a running loop": (
+    "what it prints": (
         "class C:\n    def __init__(self): self.v = 1\n    def __setstate__(self, s): self.v = print(s)\nx = C()",
         "x.v",
     ),
@@ -239,3 +240,12 @@ def test_a_class_method_of_a_subclass_comes_back() -> None:
     assert again.value(
         "C.make() is C, C.give(), type(m) is own, m.mark, m is C.__dict__['make'], type(C.__dict__['give']) is fixed"
     ) == (True, 7, True, [1], True, True)
+
+
+def test_a_member_that_the_class_has_lost_is_missed() -> None:
+    worker = Worker("class A:\n    class B:\n        def f(self): pass")
+    found = worker.value("A")
+    assert class_member(found, "B.f") is found.B.f
+    for path in ("C", "B.g", "B.f.h"):
+        with pytest.raises(LookupError, match=f"A.{path}, which the class does not have"):
+            class_member(found, path)
