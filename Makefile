@@ -8,12 +8,12 @@ ARGS ?=
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench chaos fuzz soak lint types format clean
+.PHONY: help demo test bench chaos fuzz soak long-notebooks lint types format clean
 
 help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=/path/to/python3]'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'The first use of a target installs what it needs into .venv, and nothing elsewhere.'
 	@echo 'ARGS go to the program behind the target:   make test ARGS="-k cancel -x"'
@@ -50,6 +50,11 @@ soak: ## Run 100,000 executions in 50 sessions, and look what is left; ARGS="--s
 	@$(BOOTSTRAP) test
 	@$(PYTHON_IN_VENV) $(COMPILE)
 	@$(PYTHON_IN_VENV) -m tests.stress.soak $(ARGS)
+
+long-notebooks: ## Kill notebooks of many libraries at each of their cells; ARGS="-k sales"
+	@$(BOOTSTRAP) test notebooks
+	@$(PYTHON_IN_VENV) $(COMPILE)
+	@$(PYTHON_IN_VENV) -m pytest -m long -rP tests/integration/recovery/test_notebooks.py $(ARGS)
 
 bench: ## Measure beside the peers; ARGS="--quick" for seconds instead of minutes
 	@$(BOOTSTRAP) bench
