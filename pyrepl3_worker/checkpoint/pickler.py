@@ -118,6 +118,11 @@ class NamespacePickler(Pickler):
         """Filenames of the cells whose functions were saved."""
         self.may_need_hash_early = False
         """Whether an instance was met whose own hash may look at what is not there when it is hashed."""
+        self._array_ids: set[int] = set()
+        self.views_by_base: dict[int, set[int]] = {}
+        """By the id of a NumPy array, the ids of its views that were met."""
+        self.viewed_bases: set[int] = set()
+        """Ids of the arrays whose views were met since this was emptied."""
 
     @property
     def data(self) -> bytes:
@@ -234,9 +239,19 @@ class NamespacePickler(Pickler):
     def reduce_array(self, value: Any) -> Any:
         """Save a NumPy array; if it is a view of an array that is saved too, as a view of that."""
         base = value.base
+        self._array_ids.add(id(value))
+        if base is not None and is_ndarray(cast("type[object]", type(base))):
+            self.views_by_base.setdefault(id(base), set()).add(id(value))
+            self.viewed_bases.add(id(base))
         if id(base) not in self.context.viewed_arrays or not reducers.can_be_saved_as_view(value, base):
             return NotImplemented
         return reducers.reduce_array_view(value, base)
+
+    def overlapping_arrays(self) -> set[int]:
+        """Return the ids of arrays whose memory the group has more than once, by themselves or by views."""
+        return {
+            base for base, views in self.views_by_base.items() if base in self._array_ids or len(views) > 1
+        }
 
     def reduce_live_object(self, value: object) -> Any:
         """Save an object that each worker's thread has one of, as that one; any other as pickle does."""

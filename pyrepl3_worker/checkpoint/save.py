@@ -223,6 +223,15 @@ class CheckpointWriter:
                     self._pickle_group_or_names((name,))
 
     def _pickle_group(self, names: Names) -> PickledGroup:
+        pickler, pickled = self._pickle_group_once(names)
+        overlapping = pickler.overlapping_arrays() - self.context.viewed_arrays
+        if overlapping:
+            # Arrays of one memory: once more, now as views of each other. Before, none knew of the rest.
+            self.context.viewed_arrays |= overlapping
+            _, pickled = self._pickle_group_once(names)
+        return pickled
+
+    def _pickle_group_once(self, names: Names) -> tuple[NamespacePickler, PickledGroup]:
         # Definitions first: a class's attributes may hold instances of it.
         is_definition = self.context.is_definition
         order = names
@@ -236,9 +245,11 @@ class CheckpointWriter:
         for name in order:
             start = len(pickler.seen)
             pickler.saved_by_value, pickler.dependencies = set(), set()
+            pickler.viewed_bases = set()
             self._pickle_name(pickler, name)
             met = {id(obj) for obj in pickler.seen[start:] if _matters[type(obj)]}
             objects[name] = (met - pickler.saved_by_reference) | pickler.saved_by_value
+            objects[name] |= pickler.viewed_bases
             dependencies[name] = pickler.dependencies
             if len(order) > 1:
                 self._add_shared(name, pickler, start, first_holders, objects)
@@ -247,7 +258,7 @@ class CheckpointWriter:
         # The pickler itself is not kept: each holds several KiB.
         kinds = set(map(type, pickler.seen))
         runs_code = pickler.may_need_hash_early or any(map(self._runs_code.__getitem__, kinds))
-        return PickledGroup(
+        return pickler, PickledGroup(
             order, pickler.data, pickler.buffers, pickler.sources, objects, dependencies, runs_code
         )
 
