@@ -198,7 +198,7 @@ class ExecutionQueue:
             ExecutionIdConflict: an execution of its id is under way.
             ProtocolError: its code cannot be sent.
         """
-        if self._open and not self._waiting:
+        if self._open and not self._waiting and not self._connection().killed:
             self._refuse_taken(execution.execution_id)
             self.send(execution)
             return
@@ -317,7 +317,8 @@ class ExecutionQueue:
             raise ExecutionIdConflict(f"execution id {execution_id!r} is in flight in this session")
 
     def _pump(self) -> None:
-        while self._open and self._waiting:
+        # One that is being killed gets nothing any more: what it never began is not to be blamed for its end.
+        while self._open and self._waiting and not self._connection().killed:
             execution = next(iter(self._waiting.values()))
             if not execution.recorded:
                 return

@@ -174,9 +174,7 @@ async def start_session(
     supervisor = await _open_supervisor(
         launch, session_id, config, dict(capabilities or {}), on_output, on_input, durability
     )
-    session = Session(supervisor, config, release)
-    await session.watch_loop()
-    return session
+    return await Session(supervisor, config, release).__aenter__()
 
 
 async def _open_supervisor(

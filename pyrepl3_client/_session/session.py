@@ -79,6 +79,7 @@ class Session:
         self._guard = ExitGuard(self._not_closed, supervisor.kill_worker)
         self._loop_end = self._close_at_loop_end()
         self._loop_ends = False
+        self._watches_loop = False
         self._queue = supervisor.queue
         self._recorder = supervisor.recorder
         self._checkpoints = supervisor.checkpoints
@@ -96,10 +97,6 @@ class Session:
     @property
     def _not_closed(self) -> str:
         return f"session {self.session_id!r} was never closed"
-
-    async def watch_loop(self) -> None:
-        """Have the event loop close the session at its end (`asyncio.run` does), if nobody has until then."""
-        await anext(self._loop_end)
 
     async def _close_at_loop_end(self) -> AsyncGenerator[None]:
         # What a loop tells of its end are the asynchronous generators that have begun.
@@ -120,7 +117,13 @@ class Session:
         return self._supervisor.state in (SessionState.CLOSING, SessionState.CLOSED)
 
     async def __aenter__(self) -> Self:
-        """Return the session, which leaving the context closes."""
+        """Return the session, which leaving the context closes.
+
+        The event loop closes it at its end (`asyncio.run` has one), if nobody has until then.
+        """
+        if not self._watches_loop:
+            self._watches_loop = True
+            await anext(self._loop_end)
         return self
 
     async def __aexit__(

@@ -299,6 +299,11 @@ class Connection:
         """Make the worker read, whatever holds its loop."""
         self.worker.wake()
 
+    @property
+    def killed(self) -> bool:
+        """Whether it was told to end, and has not yet."""
+        return bool(self._reason)
+
     def kill(self, reason: str, cause: BaseException | None = None) -> None:
         """Kill the worker; `reason` says why. Idempotent: the first reason stays."""
         if self.exited.done():

@@ -50,7 +50,7 @@ async def test_the_history_is_as_in_an_undisturbed_session(tmp_path: Path, store
 
 async def test_what_a_cell_gave_and_cannot_be_saved_is_named() -> None:
     async with pyrepl3.open_session(config=quick()) as session:
-        await session.execute("(n for n in [])")
+        await session.execute("__import__('threading').Thread()")
         await session.execute("5")
         saved = await session.checkpoint("here")
         assert [unsaved.name for unsaved in saved.unsaved] == ["Out[1]"]
