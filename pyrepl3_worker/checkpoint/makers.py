@@ -192,7 +192,7 @@ def fill_thread_local(local: Any, attributes: dict[str, Any]) -> None:
 # --- generators -------------------------------------------------------------------------------------------
 
 
-def _reduce_generator(generator: GeneratorType[Any, Any, Any]) -> ReduceValue:
+def _reduce_generator(generator: "GeneratorType[Any, Any, Any]") -> ReduceValue:
     state = inspect.getgeneratorstate(generator)
     if state == inspect.GEN_CLOSED:
         return make_ended_generator, ()

@@ -116,13 +116,13 @@ def test_a_client_of_an_older_protocol_gets_nothing_that_it_does_not_know(protoc
         worker.send(Execute(execution_id="a", code=SLOW))
         assert isinstance(worker.receive(), Result)
         worker.send(Checkpoint(checkpoint_id="c"))
-        told: list[object] = []
+        told: list[str] = []
         while not isinstance(answer := worker.receive(), Checkpointed):
-            told.append(answer)
             assert isinstance(answer, Progress)
-            assert (answer.checkpoint_id, answer.stage, answer.name) == ("c", "saving", "s")
+            assert answer.checkpoint_id == "c"
+            told.append(answer.name)
         assert answer.unsaved == []
-        assert bool(told) is (protocol > 1)
+        assert told[:1] == (["s"] if protocol > 1 else [])
 
 
 def test_a_foreign_protocol_is_refused() -> None:

@@ -17,7 +17,10 @@ from tests.helpers.checkpoint_namespaces import Worker
 
 
 @pytest.fixture(autouse=True)
-def restore_main_module() -> Iterator[None]:
+def restore_main_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # Where tests run in parallel, the process has a thread of the instrument's, beside which it may be forked.
+    ours = vars(trial)["_OUR_THREADS"]
+    monkeypatch.setattr("pyrepl3_worker.checkpoint.trial._OUR_THREADS", ours | {"execnet"})
     main = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = main
