@@ -22,7 +22,7 @@ CHANGE = """
 pathlib.Path('kept.txt').write_text('two')
 pathlib.Path('later.txt').write_text('after the checkpoint')
 """
-LOOK = "sorted(str(p) for p in pathlib.Path().rglob('*.txt')), pathlib.Path('kept.txt').read_text()"
+LOOK = "sorted(str(p) for p in pathlib.Path().glob('*.txt')), pathlib.Path('kept.txt').read_text()"
 
 
 def kill(session: pyrepl3.Session) -> None:
