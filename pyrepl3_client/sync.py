@@ -445,7 +445,7 @@ def open_session(
 ) -> Session:
     """Start a worker and open a session in it, at once. Close it, or use it as a context.
 
-    Any thread of this process may use the session. One that nobody closes is ended when the interpreter
+    Any thread of this process may use the session. One that is not closed is ended when the interpreter
     exits, with a ResourceWarning. `pyrepl3_client.open_session` describes the options further.
 
     Args:

@@ -63,12 +63,13 @@ async def until_served[T](awaitable: Awaitable[T]) -> T:
             served.ended = True
 
 
-def refuse_own_session(owner: object, what: str) -> None:
+def refuse_own_session(owner: object, kind: str, name: str) -> None:
     """Refuse a request that would wait for itself.
 
     Args:
         owner: stands for the session that is asked.
-        what: the request in words.
+        kind: the request in words.
+        name: its id.
 
     Raises:
         CapabilityError: the caller serves a call of that session's code, which waits for it; also by way of
@@ -83,7 +84,7 @@ def refuse_own_session(owner: object, what: str) -> None:
                 else "every outcome of the session waits for that"
             )
             raise CapabilityError(
-                f"{what} would wait for itself: it was asked for inside of {served.what}, and {waiting}. "
+                f"{kind} {name!r} would wait for itself: it was asked for inside of {served.what}, and {waiting}. "
                 "Return first: what is submitted afterwards, by a task that was started here too, is queued"
             )
         served = served.before

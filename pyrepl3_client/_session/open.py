@@ -40,8 +40,8 @@ def open_session(
 ) -> SessionOpener:
     """Start a worker and open a session in it: `async with` closes it at the end, `await` leaves it open.
 
-    A session may be closed in another task than it was opened in, on the same event loop. One that nobody
-    closes is ended when the interpreter exits, with a ResourceWarning.
+    A session may be closed in another task than it was opened in, on the same event loop. One that is not
+    closed is ended when the interpreter exits, with a ResourceWarning.
 
     Args:
         session_id: names the session; without a colon. One is made up by default.

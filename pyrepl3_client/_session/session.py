@@ -286,7 +286,7 @@ class Session:
             execution_id = f"{self._id_prefix}{self._ids_made}"
         else:
             checked_id("execution_id", execution_id)
-        refuse_own_session(self._queue, f"execution {execution_id!r}")
+        refuse_own_session(self._queue, "execution", execution_id)
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
         if result_mode not in _RESULT_MODES:
@@ -354,7 +354,7 @@ class Session:
         if checkpoint_id is None:
             checkpoint_id = f"checkpoint-{secrets.token_hex(4)}"
         checked_id("checkpoint_id", checkpoint_id)
-        refuse_own_session(self._queue, f"checkpoint {checkpoint_id!r}")
+        refuse_own_session(self._queue, "checkpoint", checkpoint_id)
         await self._supervisor.ready_worker()
         return await self._checkpoints.save(checkpoint_id, timeout)
 
@@ -384,7 +384,7 @@ class Session:
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
         self._owner.check()
-        refuse_own_session(self._queue, f"the restore of checkpoint {checkpoint_id!r}")
+        refuse_own_session(self._queue, "the restore of checkpoint", checkpoint_id)
         worker = await self._ready_worker()
         return await self._checkpoints.restore_named(worker, checkpoint_id, timeout)
 
