@@ -84,8 +84,9 @@ def refuse_own_session(owner: object, kind: str, name: str) -> None:
                 else "every outcome of the session waits for that"
             )
             raise CapabilityError(
-                f"{kind} {name!r} would wait for itself: it was asked for inside of {served.what}, and {waiting}. "
-                "Return first: what is submitted afterwards, by a task that was started here too, is queued"
+                f"{kind} {name!r} would wait for itself: it was asked for inside of {served.what}, and "
+                f"{waiting}. Return first: what is submitted afterwards, by a task that was started here too, "
+                "is queued"
             )
         served = served.before
 
