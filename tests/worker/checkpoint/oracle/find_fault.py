@@ -13,7 +13,7 @@ import pyrepl3_worker
 from tests.worker.checkpoint.oracle.programs import Program, programs
 from tests.worker.checkpoint.oracle.runs import difference
 
-_EXAMPLES = 600
+_EXAMPLES = 1500
 _seen = 0
 
 

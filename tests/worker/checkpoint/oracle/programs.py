@@ -67,6 +67,8 @@ def caused(v):
         try: raise KeyError(1)
         except KeyError as cause: raise ValueError(v) from cause
     except ValueError as error: error.__traceback__ = error.__cause__.__traceback__ = None; return error
+def viewed(v):
+    m = {'k': v}; return [m, types.MappingProxyType(m)]
 def weak(v):
     o = obj(v); return [o, weakref.ref(o)]
 def pick(o, how=0):
@@ -107,7 +109,7 @@ HOLDERS = [
     "parent({})", "make_class({})", "make_class({})()", "registry({})", "registry({}).make", "make_enum({})",
     "make_enum({}).A", "prop({})", "ValueError({}, {})", "caused({})", "collections.deque([{}])",
     "collections.OrderedDict(k={})", "collections.defaultdict(list, k={})", "Row({})", "Frozen({})",
-    "Strict(v={})", "Proxy({})", "types.SimpleNamespace(v={})", "types.MappingProxyType({{'k': {}}})",
+    "Strict(v={})", "Proxy({})", "types.SimpleNamespace(v={})", "viewed({})",
     "[{}].append", "{{'k': {}}}.get", "weak({})", "Hashed(3)", "iter([{}, 1])", "decimal.Context(prec=3)",
     "random.Random(1)", "bytearray(b'ab')", "threading.Lock()", "array.array('i', [1])", "type({})",
     "(lambda x: [x, x])({})",
