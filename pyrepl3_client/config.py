@@ -331,9 +331,12 @@ def checked_id(what: str, value: str) -> str:
         value: the id.
 
     Raises:
+        TypeError: it is no string.
         ValueError: it is empty, too long, or holds a colon, which separates ids in keys of calls and inputs.
     """
-    if not isinstance(value, str) or not value or ":" in value:  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        raise TypeError(f"{what} must be a string, not {type(value).__name__}")
+    if not value or ":" in value:
         raise ValueError(f"{what} must be a string that is not empty and has no colon, not {value!r}")
     if len(value) > MAX_ID_CHARS:
         raise ValueError(f"{what} has {len(value):,} characters; {MAX_ID_CHARS} is the most")

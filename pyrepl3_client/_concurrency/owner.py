@@ -6,6 +6,17 @@ import threading
 
 from pyrepl3_client.errors import PyRepl3Error
 
+_pid = os.getpid()
+"""This process. Kept, since to ask the system costs as much as all else that `check` does."""
+
+
+def _note_fork() -> None:
+    global _pid  # noqa: PLW0603 - it is the process's
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
 
 class Owner:
     """The process and the event loop that something was made on."""
@@ -15,18 +26,19 @@ class Owner:
     def __init__(self, what: str) -> None:
         """Belong to this process and its running loop; `what` says what does, for errors."""
         self._what = what
-        self._pid = os.getpid()
+        self._pid = _pid
         self._loop = asyncio.get_running_loop()
         self._thread = threading.current_thread().name
 
     @property
     def is_this_process(self) -> bool:
         """Whether this is the process that it belongs to, not one that was forked from it."""
-        return os.getpid() == self._pid
+        return _pid == self._pid
 
     def check(self) -> None:
         """Raise PyRepl3Error where it cannot be used: in a forked child, or on another event loop."""
-        check_process(self._what, self._pid)
+        if _pid != self._pid:
+            check_process(self._what, self._pid)
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
@@ -43,8 +55,8 @@ class Owner:
 
 def check_process(what: str, pid: int) -> None:
     """Raise PyRepl3Error in a process that was forked from process `pid`, which `what` belongs to."""
-    if os.getpid() != pid:
+    if _pid != pid:
         raise PyRepl3Error(
-            f"{what} belongs to process {pid}, and this is its forked child {os.getpid()}: open a session of "
+            f"{what} belongs to process {pid}, and this is its forked child {_pid}: open a session of "
             "its own here"
         )

@@ -49,7 +49,7 @@ _STOPPING: Final = (ExecutionState.CANCELLING, ExecutionState.FINISHED)
 
 type OutcomeHandler = Callable[[ExecutionRecord, Result | Error, bool], None]
 """Takes an execution, its last message, and whether it is not to be run again for its effect; is called when
-the message's turn comes, and has the execution finished."""
+the message's turn comes, and settles the execution, if by a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +180,10 @@ class ExecutionQueue:
         """Return an execution that is under way."""
         return self._executions.get(execution_id) or self._waiting.get(execution_id)
 
+    def runs(self, execution_id: str) -> bool:
+        """Return whether an execution is the one that runs."""
+        return next(iter(self._executions), None) == execution_id
+
     def is_cancelling(self, execution_id: str) -> bool:
         """Return whether the worker has an execution and was asked to stop it."""
         execution = self._executions.get(execution_id)
@@ -198,10 +202,12 @@ class ExecutionQueue:
             ExecutionIdConflict: an execution of its id is under way.
             ProtocolError: its code cannot be sent.
         """
-        if self._open and not self._waiting and not self._connection().killed:
-            self._refuse_taken(execution.execution_id)
-            self.send(execution)
-            return
+        if self._open and not self._waiting:
+            connection = self._connection()
+            if not connection.killed:
+                self._refuse_taken(execution.execution_id)
+                self._send(execution, connection)
+                return
         self.reserve(execution)
         self.release(execution)
 
@@ -294,7 +300,7 @@ class ExecutionQueue:
 
     def end(self, execution: ExecutionRecord, outcome: Error) -> None:
         """End one execution that is not at the worker, with an outcome."""
-        self._conclude(execution, partial(self._record_last, execution, outcome, True))
+        self._conclude(execution, partial(self._on_outcome, execution, outcome, True))
 
     def _conclude(self, execution: ExecutionRecord, last: Callable[[], None]) -> None:
         for place in (self._executions, self._waiting):
@@ -327,7 +333,9 @@ class ExecutionQueue:
 
     def send(self, execution: ExecutionRecord) -> None:
         """Send an execution past those that wait: one whose turn it is, or that brings a namespace back."""
-        connection = self._connection()
+        self._send(execution, self._connection())
+
+    def _send(self, execution: ExecutionRecord, connection: Connection) -> None:
         frame = connection.encode(_message(execution))
         waits = False
         if self._executions:
@@ -401,7 +409,7 @@ class ExecutionQueue:
         if not execution.done:
             execution.mark_done()
             self._delivery.add(
-                partial(self._record_last, execution, cancelled_before_start(execution, reason), True)
+                partial(self._on_outcome, execution, cancelled_before_start(execution, reason), True)
             )
 
     # --- routes --------------------------------------------------------------------------------------
@@ -469,19 +477,9 @@ class ExecutionQueue:
             execution.finish(message)
         elif self._delivery.busy:
             self.ending[execution_id] = final
-            self._delivery.add(partial(self._record_last, execution, message, final), MESSAGE_BYTES)
+            self._delivery.add(partial(self._on_outcome, execution, message, final), MESSAGE_BYTES)
         else:
-            self._record_last(execution, message, final)
-
-    def _record_last(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
-        """Hand an execution and its last message to the recorder, which settles it."""
-        try:
-            self._on_outcome(execution, last, final)
-        except BaseException as error:
-            execution.fail(
-                StoreError(f"the outcome of execution {execution.execution_id!r} was not recorded: {error!r}")
-            )
-            raise
+            self._on_outcome(execution, message, final)
 
 
 def _message(execution: ExecutionRecord) -> Execute:

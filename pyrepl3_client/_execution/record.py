@@ -377,7 +377,7 @@ class ExecutionRecord:
         """Note that the last message has come; `finish` delivers it in its turn. Idempotent."""
         if self.state is ExecutionState.FINISHED:
             return
-        self.move(ExecutionState.FINISHED)
+        self.state = move_execution(self.state, ExecutionState.FINISHED)
         if self._log is not None:
             self._log.unbind()
         if self._end_waiters is not None:

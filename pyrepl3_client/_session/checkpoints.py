@@ -114,7 +114,8 @@ class CheckpointScheduler:
         self._cells += 1
         self._work_seconds += duration
         self._active_since_timer = True
-        self._cells_to_skip = max(0, self._cells_to_skip - 1)
+        if self._cells_to_skip:
+            self._cells_to_skip -= 1
         self._schedule(urgent=urgent)
 
     def note_replay(self) -> None:

@@ -12,7 +12,7 @@ from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.owner import Owner
 from pyrepl3_client._execution.execution import Execution
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
-from pyrepl3_client._execution.serving import refuse_own_session
+from pyrepl3_client._execution.serving import current_served, refuse_own_session
 from pyrepl3_client._journal.protocol import BridgeMetrics, Spec
 from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
@@ -286,7 +286,8 @@ class Session:
             execution_id = f"{self._id_prefix}{self._ids_made}"
         else:
             checked_id("execution_id", execution_id)
-        refuse_own_session(self._queue, "execution", execution_id)
+        if current_served() is not None:
+            refuse_own_session(self._queue, "execution", execution_id)
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
         if result_mode not in _RESULT_MODES:

@@ -546,7 +546,7 @@ class SessionSupervisor:
     # --- what the queue and the scheduler ask --------------------------------------------------------
 
     def _connection(self) -> Connection:
-        return self.require_worker().connection
+        return (self.worker or self.require_worker()).connection
 
     def _on_execution_ended(
         self,
@@ -554,7 +554,13 @@ class SessionSupervisor:
         last: Result | ErrorMessage,
         final: bool,  # noqa: FBT001
     ) -> None:
-        self.recorder.execution_ended(execution, last, final)
+        try:
+            self.recorder.execution_ended(execution, last, final)
+        except BaseException as error:
+            execution.fail(
+                StoreError(f"the outcome of execution {execution.execution_id!r} was not recorded: {error!r}")
+            )
+            raise
 
     def _ready_worker_or_none(self) -> WorkerHandle | None:
         return self.worker if self.state is SessionState.READY else None

@@ -242,6 +242,8 @@ class Connection:
         self._eof_timer: asyncio.TimerHandle | None = None
         self._kill_timer: asyncio.TimerHandle | None = None
         self._reason = ""
+        self.killed = False
+        """Whether the worker was told to end."""
         self._cause: BaseException | None = None
         self._add_reader(self._pipes.exit_fd, self._on_exit)
         self._add_reader(self._pipes.stderr, self._on_stderr)
@@ -299,17 +301,13 @@ class Connection:
         """Make the worker read, whatever holds its loop."""
         self.worker.wake()
 
-    @property
-    def killed(self) -> bool:
-        """Whether it was told to end, and has not yet."""
-        return bool(self._reason)
-
     def kill(self, reason: str, cause: BaseException | None = None) -> None:
         """Kill the worker; `reason` says why. Idempotent: the first reason stays."""
         if self.exited.done():
             return
-        if not self._reason:
+        if not self.killed:
             self._reason = reason
+            self.killed = True
             self._cause = cause
         self.worker.kill()
         if self._kill_timer is None:

@@ -59,14 +59,14 @@ class MessageGuard:
     def output(self, message: Output) -> None:
         """Take output: of the execution that runs, late output, or output of no execution."""
         execution_id = message.execution_id
-        if execution_id is not None and not message.late and not self._runs(execution_id):
+        if execution_id is not None and not message.late and not self._queue.runs(execution_id):
             self._count_late(execution_id, "wrote as")
         self._output(message)
 
     def end(self, message: Result | Error) -> None:
         """Take the end of the execution that runs, or of one that was stopped before its turn came."""
         execution_id = message.execution_id or ""
-        if not self._runs(execution_id) and not self.shutting_down:
+        if not self._queue.runs(execution_id) and not self.shutting_down:
             stopped = isinstance(message, Error) and self._queue.is_cancelling(execution_id)
             if not stopped:
                 raise self._violation(execution_id, "ended")
@@ -79,7 +79,7 @@ class MessageGuard:
 
     def _display(self, message: Display) -> None:
         execution_id = message.execution_id
-        if execution_id is not None and not self._runs(execution_id):
+        if execution_id is not None and not self._queue.runs(execution_id):
             self._count_late(execution_id, "showed something as")
             return
         self._inner[Display](message)
@@ -102,7 +102,7 @@ class MessageGuard:
     def _may_ask(self, execution_id: str, question_id: str, name: str) -> bool:
         if self.shutting_down:
             return False
-        if not self._runs(execution_id):
+        if not self._queue.runs(execution_id):
             self._count_late(execution_id, "asked as")
             return False
         prefix = f"{execution_id}:{name}:"
@@ -119,10 +119,6 @@ class MessageGuard:
             count = len(self._asked)
             raise ProtocolError(f"it asked {count:,} times in execution {execution_id!r}: too much to record")
         return True
-
-    def _runs(self, execution_id: str) -> bool:
-        first = self._queue.first
-        return first is not None and first.execution_id == execution_id
 
     def _count_late(self, execution_id: str, what: str) -> None:
         if self.shutting_down:

@@ -19,6 +19,9 @@ class SessionState(Enum):
 class ExecutionState(Enum):
     """The state of an execution."""
 
+    # Enum's own hash is Python code, which every move would run twice; a member is one object.
+    __hash__ = object.__hash__
+
     QUEUED = "queued"
     RUNNING = "running"
     CANCELLING = "cancelling"
