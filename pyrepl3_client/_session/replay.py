@@ -238,7 +238,7 @@ class Replay:
         await self._restore_once(worker, checkpoint, keep)
         there = await worker.names()
         self.lost = {name: unsaved for name, unsaved in self.lost.items() if name not in there}
-        self.remade = {name: maker for name, maker in self.remade.items() if name in there}
+        self.remade = {name: maker for name, maker in self.remade.items() if name in keep and name in there}
 
     async def _run_again(self, entry: Entry) -> None:
         """Run an execution again, silently; its calls and prompts are answered from the record."""

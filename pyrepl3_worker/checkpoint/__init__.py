@@ -21,6 +21,7 @@ interpreter_state, logging_state, library_state
 foreign_code   tells whose pickling runs code of the user's or a library's, and has that code timed
 trial          loads in a child what only foreign code can load, before it is called saved
 position       what a checkpoint or restore is at, told to the client when it takes long
+portability    tells what another version of Python can load
 time_budget    stops objects' own code (`__reduce__`, `__setstate__`) when it takes too long
 unsaveable     the reasons why an object cannot be saved, in words
 """

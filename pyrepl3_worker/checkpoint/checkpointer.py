@@ -332,11 +332,11 @@ class Checkpointer:
         state_failures: dict[str, str] = {}
         try:
             if state is not None:
-                state.restore(saved.state, blobs, self._namespace, reader)
+                state.restore(saved.state, blobs, self._namespace, reader, saved.python)
             reader.restore_all()
             if state is not None:
                 # What the objects' imports have changed.
-                state_failures = state.restore(saved.state, blobs, self._namespace, reader)
+                state_failures = state.restore(saved.state, blobs, self._namespace, reader, saved.python)
         finally:
             self._budget.stop()
         names = (name for group in saved.groups for name in group.names)
@@ -382,6 +382,7 @@ def _store_group(pickled: PickledGroup, writer: CheckpointWriter, collector: Blo
         pickle=collector.add(pickled.data),
         buffers=[collector.add(buffer) for buffer in pickled.buffers],
         sources=sorted(pickled.sources),
+        portable=pickled.portable,
     )
 
 
@@ -390,9 +391,8 @@ def _decode_manifest(data: bytes) -> Manifest:
         saved = _decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError, MemoryError) as error:
         raise LocalProtocolError(f"this is no checkpoint: {error}") from error
-    if (saved.version, saved.python) != (manifest.VERSION, manifest.python_version()):
+    if saved.version != manifest.VERSION:
         raise LocalProtocolError(
-            f"the checkpoint was made by {saved.python} (format {saved.version}) and can't be read by"
-            f" {manifest.python_version()} (format {manifest.VERSION})"
+            f"the checkpoint has format {saved.version}, and this worker reads only {manifest.VERSION}"
         )
     return saved

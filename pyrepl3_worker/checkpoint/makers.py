@@ -89,7 +89,7 @@ def fill_simple_queue(queue: SimpleQueue[Any], items: list[Any]) -> None:
 _WAITERS: Final = ("_getters", "_putters", "_waiters")
 
 
-def _reduce_loop_bound(value: Any) -> ReduceValue:
+def reduce_loop_bound(value: Any) -> ReduceValue:
     """Return the reduce value of one of asyncio's queues and locks: the first use binds it to a loop."""
     state = dict[str, Any](value.__dict__)
     if any(state.get(name) for name in _WAITERS):
@@ -263,7 +263,7 @@ _MAKERS: Final[dict[str, Maker]] = {
             "asyncio.locks.Lock", "asyncio.locks.Event", "asyncio.locks.Condition",
             "asyncio.locks.Semaphore", "asyncio.locks.BoundedSemaphore",
         ),
-        _reduce_loop_bound,
+        reduce_loop_bound,
     ),
     "weakref.ReferenceType": _reduce_reference,
     "weakref.ProxyType": _reduce_proxy,

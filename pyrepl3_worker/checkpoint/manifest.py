@@ -40,6 +40,8 @@ class NameGroup(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True
     """The pickle's out-of-band buffers: the memory of large arrays."""
     sources: list[str] = []
     """Filenames of the cells that define its functions."""
+    portable: bool = False
+    """Whether another version of Python can load it."""
 
 
 class SavedState(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -52,6 +54,8 @@ class SavedState(msgspec.Struct, frozen=True, array_like=True, omit_defaults=Tru
     """That pickle's out-of-band buffers."""
     own: bool = False
     """Whether the session's code has registered it."""
+    portable: bool = False
+    """Whether another version of Python can load what the code has registered."""
 
 
 class SavedHistory(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -116,6 +120,11 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 def python_version() -> str:
     """Return the implementation and version of Python, on which bytecode and pickles depend."""
     return f"{platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
+
+
+def why_not_portable(saved_by: str) -> str:
+    """Return what a report says of what this version of Python can't load."""
+    return f"it holds code or inner state of {saved_by}, which {python_version()} can't load"
 
 
 def blob_digests(manifest: Manifest) -> list[str]:

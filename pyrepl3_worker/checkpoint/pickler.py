@@ -39,6 +39,7 @@ from pyrepl3_worker.checkpoint.by_value import (
 )
 from pyrepl3_worker.checkpoint.foreign_code import reduce_foreign, runs_foreign_code
 from pyrepl3_worker.checkpoint.makers import Maker, find_maker
+from pyrepl3_worker.checkpoint.portability import MOVED_MODULES, IsPortable
 from pyrepl3_worker.checkpoint.scope import (
     PicklerContext,
     belongs_to_worker,
@@ -72,6 +73,8 @@ _VALUE_CLASSES: Final = frozenset(
 )  # fmt: skip
 """Classes whose instances never change and hold nothing that does. Their subclasses may."""
 
+
+_portable: Final = IsPortable()
 
 type Reducer = Callable[["NamespacePickler", Any], Any] | None
 """Returns an object's reduce value; None leaves the object to pickle."""
@@ -116,6 +119,8 @@ class NamespacePickler(Pickler):
         """Names of other groups that were referred to."""
         self.sources: set[str] = set()
         """Filenames of the cells whose functions were saved."""
+        self.has_code = False
+        """Whether bytecode was saved."""
         self.may_need_hash_early = False
         """Whether an instance was met whose own hash may look at what is not there when it is hashed."""
         self._array_ids: set[int] = set()
@@ -128,6 +133,10 @@ class NamespacePickler(Pickler):
     def data(self) -> bytes:
         """The bytes of all pickles that have been written."""
         return b"".join(self._file.parts)
+
+    def is_portable(self, kinds: Iterable[type]) -> bool:
+        """Return whether another version of Python can load this; `kinds` are the types of what was met."""
+        return not self.has_code and all(map(_portable.__getitem__, kinds))
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how to save an object; pickle asks for all that are not of an exact built-in type."""
@@ -163,6 +172,7 @@ class NamespacePickler(Pickler):
         if reference is not None:
             return reference
         self.saved_by_value.add(id(value))
+        self.has_code = True
         if value.__code__.co_filename.startswith(CELL_PREFIX):
             self.sources.add(value.__code__.co_filename)
         return by_value.reduce_function(value, self.context.globals_of(value))
@@ -260,6 +270,11 @@ class NamespacePickler(Pickler):
             return NotImplemented
         self.saved_by_reference.add(id(value))
         return name_reference(name)
+
+    def reduce_code(self, value: CodeType) -> ReduceValue:
+        """Save a code object."""
+        self.has_code = True
+        return marshal.loads, (by_value.code_bytes(value),)
 
     def reduce_module(self, value: ModuleType) -> ReduceValue:
         """Save a module by name."""
@@ -434,7 +449,7 @@ _REDUCERS: Final[dict[type, Reducer]] = {
     MethodType: NamespacePickler.reduce_method,
     ModuleType: NamespacePickler.reduce_module,
     CellType: lambda _, cell: by_value.reduce_cell(cell),
-    CodeType: lambda _, code: (marshal.loads, (by_value.code_bytes(code),)),
+    CodeType: NamespacePickler.reduce_code,
     PickledAs: lambda _, reference: reference.__reduce__(),
     property: lambda _, value: reducers.reduce_property(value),
     classmethod: lambda _, method: (classmethod, (method.__func__,)),
@@ -497,6 +512,7 @@ class NamespaceUnpickler(Unpickler):
         """Return the object that a pickle refers to by module and name; the real one for a sentinel."""
         if module_name == by_value.__name__ and global_name in self._sentinels:
             return self._sentinels[global_name]
+        module_name = MOVED_MODULES.get(module_name, module_name)
         if module_name not in sys.modules and not module_name.startswith("__"):
             self._budget.run_untimed(import_module, module_name)
         return super().find_class(module_name, global_name)

@@ -14,7 +14,13 @@ from typing import Any, Final
 
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.checkpoint.initial_state import InitialState
-from pyrepl3_worker.checkpoint.manifest import BlobCollector, SavedState, join_blobs
+from pyrepl3_worker.checkpoint.manifest import (
+    BlobCollector,
+    SavedState,
+    join_blobs,
+    python_version,
+    why_not_portable,
+)
 from pyrepl3_worker.checkpoint.pickler import PROTOCOL, NamespacePickler, NamespaceUnpickler
 from pyrepl3_worker.checkpoint.scope import PicklerContext
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
@@ -146,10 +152,9 @@ class ProcessState:
                 name, failed, self._budget.run, self._pickle_registered, registered, context
             )
             if pickled is not None:
-                data, buffers = pickled
-                saved.append(
-                    SavedState(name, collector.add(data), [collector.add(each) for each in buffers], own=True)
-                )
+                data, buffers, portable = pickled
+                kept = [collector.add(each) for each in buffers]
+                saved.append(SavedState(name, collector.add(data), kept, own=True, portable=portable))
                 for buffer in buffers:
                     buffer.release()
         return saved
@@ -163,13 +168,13 @@ class ProcessState:
 
     def _pickle_registered(
         self, registered: _RegisteredSaver, context: PicklerContext
-    ) -> tuple[bytes, list[memoryview]] | None:
+    ) -> tuple[bytes, list[memoryview], bool] | None:
         value = self._in_context(registered.save)
         if value is None:
             return None
         pickler = NamespacePickler(context, frozenset())
         pickler.dump((registered.save, registered.restore, value))
-        return pickler.data, pickler.buffers
+        return pickler.data, pickler.buffers, pickler.is_portable(set(map(type, pickler.seen)))
 
     def _attempt[**P, R](
         self, name: str, failed: dict[str, str], function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
@@ -194,6 +199,7 @@ class ProcessState:
         blobs: Mapping[str, bytes],
         namespace: dict[str, Any],
         names: Mapping[str, object],
+        saved_by: str,
     ) -> dict[str, str]:
         """Make the process's state what it was; return what could not be restored, by name, and why.
 
@@ -202,6 +208,7 @@ class ProcessState:
             blobs: blobs by their digests.
             namespace: the live namespace, for the functions of registered parts.
             names: restores a name of the namespace when it is asked for it.
+            saved_by: the version of Python that has saved it.
         """
         failed: dict[str, str] = {}
         found = {state.name: state for state in saved if not state.own}
@@ -217,7 +224,9 @@ class ProcessState:
                 )
         failed |= dict.fromkeys(found, "this worker does not know it")
         for state in saved:
-            if state.own:
+            if state.own and not state.portable and saved_by != python_version():
+                failed[state.name] = why_not_portable(saved_by)
+            elif state.own:
                 restore_own = self._restore_registered
                 self._attempt(
                     state.name, failed, self._budget.run, restore_own, state, blobs, namespace, names

@@ -139,6 +139,9 @@ class CheckpointReader(Mapping[str, object]):
             return True
         if first in self._loading:
             raise LookupError(f"{first!r} is needed to restore itself")
+        if not self._is_loadable(group):
+            self._fail(group, manifest.why_not_portable(self._manifest.python))
+            return False
         self._loading.add(first)
         try:
             data = manifest.join_blobs(group.pickle, self._blobs)
@@ -146,10 +149,7 @@ class CheckpointReader(Mapping[str, object]):
             loader = NamespaceUnpickler(data, buffers, self._namespace, self, self._budget)
             values = {name: self._load_name(loader, name) for name in group.names}
         except BaseException as error:  # its code may raise SystemExit as well; no other code runs here
-            self._failures |= dict.fromkeys(group.names, self._describe(error))
-            for name in group.names:
-                if name not in self._untouched_names:
-                    self._namespace.pop(name, None)
+            self._fail(group, self._describe(error))
             return False
         finally:
             self._loading.discard(first)
@@ -160,6 +160,15 @@ class CheckpointReader(Mapping[str, object]):
         for name in group.names:
             self._failures.pop(name, None)
         return True
+
+    def _is_loadable(self, group: NameGroup) -> bool:
+        return group.portable or self._manifest.python == manifest.python_version()
+
+    def _fail(self, group: NameGroup, reason: str) -> None:
+        self._failures |= dict.fromkeys(group.names, reason)
+        for name in group.names:
+            if name not in self._untouched_names:
+                self._namespace.pop(name, None)
 
     def _load_name(self, loader: NamespaceUnpickler, name: str) -> object:
         self.position.next(name)

@@ -39,6 +39,8 @@ class PickledGroup:
     """By name, the definitions of other groups that it refers to."""
     runs_code: bool
     """Whether loading it may run code of the session, or of a library that is not known to load well."""
+    portable: bool
+    """Whether another version of Python can load it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +260,9 @@ class CheckpointWriter:
         # The pickler itself is not kept: each holds several KiB.
         kinds = set(map(type, pickler.seen))
         runs_code = pickler.may_need_hash_early or any(map(self._runs_code.__getitem__, kinds))
+        portable = pickler.is_portable(kinds)
         return pickler, PickledGroup(
-            order, pickler.data, pickler.buffers, pickler.sources, objects, dependencies, runs_code
+            order, pickler.data, pickler.buffers, pickler.sources, objects, dependencies, runs_code, portable
         )
 
     def _add_shared(

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, cast
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Restore
-from pyrepl3_worker.checkpoint.manifest import Manifest
 from tests.helpers.checkpoint_namespaces import HIDDEN, Worker
 
 
@@ -379,15 +377,6 @@ def test_data_that_is_no_checkpoint_is_refused_and_changes_nothing(data: bytes) 
     with pytest.raises(LocalProtocolError, match="this is no checkpoint"):
         worker.checkpointer.restore(Restore(checkpoint_id="c", data=data))
     assert worker.value("x") == 1
-
-
-def test_a_checkpoint_of_another_python_is_refused() -> None:
-    worker = Worker("x = 1")
-    answer = worker.take()
-    found = msgspec.msgpack.decode(answer.data, type=Manifest)
-    data = msgspec.msgpack.encode(msgspec.structs.replace(found, python="CPython 2.7"))
-    with pytest.raises(LocalProtocolError, match=r"made by CPython 2\.7"):
-        worker.checkpointer.restore(Restore(checkpoint_id="c", data=data))
 
 
 def test_tracebacks_show_the_source_of_restored_functions() -> None:
