@@ -11,6 +11,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
+from gc import get_referents
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -42,10 +43,12 @@ def _reduce_file(file: Any) -> ReduceValue:
             place = file.tell()
         except OSError as error:
             raise Unsaveable(f"its place can't be told ({error}): an iteration over it has begun") from None
+    buffered: Any = cast(Any, file).buffer if text else file
+    buffering = 0 if isinstance(file, io.FileIO) else _buffer_size_of(buffered)
     details: tuple[Any, ...] = (None, None, None, False)
     if text:
         details = file.encoding, file.errors, _newline_of(file), file.line_buffering
-    return make_file, (path, mode, 0 if isinstance(file, io.FileIO) else -1, place, *details)
+    return make_file, (path, mode, buffering, place, *details, file.name, text and file.write_through)
 
 
 def _path_of(file: Any) -> str:
@@ -70,13 +73,26 @@ def _path_of(file: Any) -> str:
     return path
 
 
+def _buffer_size_of(buffered: Any) -> int:
+    size: int = buffered.__sizeof__() - type(buffered).__basicsize__
+    return size if size > 1 else -1
+
+
+_NEWLINES: Final = frozenset({"", "\n", "\r", "\r\n"})
+
+
 def _newline_of(file: Any) -> str | None:
-    # What `open` was given can't be read back; that of the reading side shows in `newlines` only later.
-    state: Any = getattr(file, "_newline", None)
-    return state if type(state) is str else None
+    """Return what `open` was given as `newline`. No attribute has it, but the object refers to it."""
+    found = _texts_of(file)
+    if len(found) == 1 and found[0] in _NEWLINES and file.readable() and file.seekable():
+        file.seek(file.tell())  # it may be what was read last, which is forgotten by this
+        found = _texts_of(file)
+    return found[0] if found and found[0] in _NEWLINES else None
 
 
-_SAFE_MODES: Final = {"r": "r", "w": "r+", "x": "r+", "a": "a"}
+def _texts_of(file: Any) -> list[str]:
+    """Return the texts that a file refers to between its encoding and the name of its error handler."""
+    return [each for each in get_referents(file) if type(each) is str][1:-1]
 
 
 def make_file(
@@ -88,23 +104,23 @@ def make_file(
     errors: str | None,
     newline: str | None,
     line_buffering: bool,  # noqa: FBT001
+    name: str | bytes = "",
+    write_through: bool = False,  # noqa: FBT001, FBT002
 ) -> Any:
-    """Open a file again at its place. It is neither made nor cut.
+    """Open a file again at its place, in its mode. It is neither made nor cut.
 
     Raises:
         OSError: it is not there, or shorter than its place.
     """
-    kind = mode.replace("b", "").replace("t", "")
-    again = _SAFE_MODES[kind[0]]
-    if "+" in kind and "+" not in again:
-        again += "+"
-    if "a" in again:
-        os.stat(path)  # this mode alone would make it
+
+    def open_as_it_is(_: object, flags: int) -> int:
+        return os.open(path, flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC))
+
     if "b" in mode:
-        file: Any = open(path, again + "b", buffering)  # noqa: SIM115 - the code has it open
+        file: Any = open(name or path, mode, buffering, opener=open_as_it_is)  # noqa: SIM115 - the code has it open
     else:
-        buffering = 1 if line_buffering else buffering
-        file = open(path, again, buffering, encoding, errors, newline)  # noqa: SIM115 - as above
+        file = open(name or path, mode, buffering, encoding, errors, newline, opener=open_as_it_is)  # noqa: SIM115 - as above
+        file.reconfigure(line_buffering=line_buffering, write_through=write_through)
     if place is not None:
         size = os.fstat(file.fileno()).st_size
         if "b" in mode and place > size:
@@ -320,8 +336,8 @@ def _reduce_memmap(array: Any) -> ReduceValue:
     root.flush()
     if root is array:
         order = "F" if root.flags.f_contiguous and not root.flags.c_contiguous else "C"
-        mode = "r+" if root.mode == "w+" else root.mode
-        return make_memmap, (os.path.abspath(root.filename), root.dtype, mode, root.offset, root.shape, order)
+        path = os.path.abspath(root.filename)
+        return make_memmap, (path, root.dtype, root.mode, root.offset, root.shape, order)
     start = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
     return make_memmap_view, (root, start, array.dtype, array.shape, array.strides)
 
@@ -333,7 +349,9 @@ def make_memmap(path: str, dtype: Any, mode: str, offset: int, shape: Any, order
         OSError: it is not there.
     """
     numpy: Any = sys.modules["numpy"]
-    return numpy.memmap(path, dtype, mode, offset, shape, order)
+    array = numpy.memmap(path, dtype, "r+" if mode == "w+" else mode, offset, shape, order)
+    array.mode = mode  # "w+" would have emptied it
+    return array
 
 
 def make_memmap_view(root: Any, start: int, dtype: Any, shape: Any, strides: Any) -> Any:
