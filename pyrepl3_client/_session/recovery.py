@@ -169,6 +169,7 @@ class RecoveryRunner:
             lost=tuple(replay.lost.values()),
             skipped=replay.skipped,
             remade=tuple(replay.remade.items()),
+            outdated=tuple(replay.outdated.values()),
             seconds=self._loop.time() - began,
         )
 

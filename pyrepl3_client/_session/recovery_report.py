@@ -64,6 +64,8 @@ class Recovery(msgspec.Struct, frozen=True):
     remade: tuple[tuple[str, str], ...] = ()
     """Names that no checkpoint could hold, each with the id of the execution that has made it again. What
     later ones had done to them is gone."""
+    outdated: tuple[Unsaved, ...] = ()
+    """Names that could not be saved in time since, and have the values that they had after cell `as_of`."""
 
     progress: RecoveryProgress | None = None
     """What the recovery is at; None in the report of one that is done."""
@@ -71,7 +73,7 @@ class Recovery(msgspec.Struct, frozen=True):
     @property
     def tells_something(self) -> bool:
         """Whether the session's user should hear of it: something has died, or is not what it was."""
-        return bool(self.cause is not None or self.lost or self.skipped or self.remade)
+        return bool(self.cause is not None or self.lost or self.outdated or self.skipped or self.remade)
 
     def __str__(self) -> str:
         """Return the report in a few lines, for the session's user to read."""
@@ -86,6 +88,9 @@ class Recovery(msgspec.Struct, frozen=True):
         if self.remade:
             made = _some([f"{name} by {execution_id}" for name, execution_id in self.remade], "; ")
             lines.append(f"made again, without what later cells had done to them: {made}")
+        if self.outdated:
+            old = _some([f"{u.name} (as of cell {u.as_of})" for u in self.outdated])
+            lines.append(f"with earlier values, since they could not be saved in time: {old}")
         if self.lost:
             lost = _some([f"{u.name} ({u.type_name}: {u.reason})" for u in self.lost], "; ")
             lines.append(f"lost: {lost}")

@@ -73,6 +73,7 @@ class Replay:
         self.restored_from: str | None = None
         self.replayed: list[str] = []
         self.lost: dict[str, Unsaved] = {}
+        self.outdated: dict[str, Unsaved] = {}
         self.remade: dict[str, str] = {}
         self.skip_reasons: dict[str, str] = {}
 
@@ -187,7 +188,8 @@ class Replay:
                 self._unrestorable = str(error)
             raise
         self.restored_from = checkpoint.checkpoint_id
-        self.lost = {unsaved.name: unsaved for unsaved in restored.unsaved}
+        self.lost = {unsaved.name: unsaved for unsaved in restored.unsaved if unsaved.as_of is None}
+        self.outdated = {unsaved.name: unsaved for unsaved in restored.unsaved if unsaved.as_of is not None}
         known = {unsaved.name for unsaved in checkpoint.unsaved}
         if self.lost and self._policy == "auto":
             await self._remake_names(worker, checkpoint)

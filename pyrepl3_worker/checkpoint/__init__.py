@@ -4,6 +4,7 @@ checkpointer   answers checkpoint and restore requests; splits large checkpoints
 save           `CheckpointWriter`: pickles a namespace, in groups of names that share objects
 restore        `CheckpointReader`: loads the groups back into a namespace
 manifest       what a checkpoint consists of: the manifest, its version, and blobs by their digests
+earlier        keeps the last saved values of names that could not be saved in time
 history        saves and restores `In`, `Out` and the numbering of cells
 work_directory saves and restores the files of a session that has a directory to itself
 pickler        the pickler and unpickler: the session's definitions by value, libraries' by reference
@@ -19,6 +20,7 @@ initial_state  what that state was when the session began
 interpreter_state, logging_state, library_state
                the savers: for the interpreter and its library, for loggers, for NumPy, pandas, …
 foreign_code   tells whose pickling runs code of the user's or a library's, and has that code timed
+loadable       leaves out what can't be loaded again, name by name
 trial          loads in a child what only foreign code can load, before it is called saved
 position       what a checkpoint or restore is at, told to the client when it takes long
 portability    tells what another version of Python can load

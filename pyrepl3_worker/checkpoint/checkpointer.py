@@ -23,9 +23,11 @@ import msgspec
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import Checkpointed, Restore, Restored, Unsaved
 from pyrepl3_worker.checkpoint import manifest
+from pyrepl3_worker.checkpoint.earlier import EarlierValues
 from pyrepl3_worker.checkpoint.fingerprints import fingerprint
 from pyrepl3_worker.checkpoint.grouping import Names
 from pyrepl3_worker.checkpoint.history import CellHistory
+from pyrepl3_worker.checkpoint.loadable import LoadCheck
 from pyrepl3_worker.checkpoint.manifest import (
     CHUNK_BYTES,
     BlobCollector,
@@ -33,6 +35,7 @@ from pyrepl3_worker.checkpoint.manifest import (
     NameGroup,
     SavedHistory,
     SavedState,
+    bound_names,
 )
 from pyrepl3_worker.checkpoint.position import Position
 from pyrepl3_worker.checkpoint.process_state import ProcessState, describe_state
@@ -103,8 +106,8 @@ class Checkpointer:
         self._last_groups: list[Names] = []
         """Groups of more than one name in the last checkpoint."""
         self._constants: dict[str, _SavedConstant] = {}
-        self._verdicts: dict[bytes, str] = {}
-        """By what was loaded in trial, why it can't be loaded, or an empty text."""
+        self._earlier = EarlierValues()
+        self._load_check = LoadCheck(self._budget, process_state)
         self._unsent_parts: dict[str, deque[Checkpointed]] = {}
         self._last_sent: frozenset[str] = frozenset()
         """Digests of the blobs in the part that was sent last."""
@@ -186,8 +189,10 @@ class Checkpointer:
                 unchanged[name] = constant.group
         pickled = writer.pickle([name for name in writer.values if name not in unchanged], self._last_groups)
         self._last_groups = [group.names for group in pickled if len(group.names) > 1]
-        pickled = self._drop_unloadable(writer, pickled, unchanged, hidden)
+        pickled = self._load_check.drop_unloadable(writer, pickled, unchanged, hidden)
         groups = [*unchanged.values(), *(_store_group(group, writer, collector) for group in pickled)]
+        outdated = self._earlier.keep(writer.overdue, writer.failed.keys(), writer.current_value, collector)
+        writer.note_earlier(outdated)
         self._constants = {
             name: _SavedConstant(value, mark, group)
             for group in groups
@@ -195,13 +200,15 @@ class Checkpointer:
             for name in group.names
             if (mark := fingerprint(value := writer.values[name])) is not None
         }
+        groups += outdated
+        self._earlier.remember(groups, writer.current_value, self._last_cell())
         position = {name: index for index, name in enumerate(writer.values)}
 
         def rank(group: NameGroup) -> tuple[bool, int]:
             # Objects may look for constants and functions while they are being restored.
-            first = group.names[0]
-            early = first in self._constants or writer.context.is_definition(writer.values[first])
-            return not early, position[first]
+            first = bound_names(group)[0]
+            early = first in self._constants or writer.context.is_definition(writer.current_value(first))
+            return not early, position.get(first, len(position))
 
         groups.sort(key=rank)
         if self._history is not None:
@@ -231,38 +238,8 @@ class Checkpointer:
             files=files,
         )
 
-    def _drop_unloadable(
-        self,
-        writer: CheckpointWriter,
-        pickled: list[PickledGroup],
-        unchanged: dict[str, NameGroup],
-        hidden: frozenset[str],
-    ) -> list[PickledGroup]:
-        """Load new and changed groups in trial where that runs foreign code; drop those that fail."""
-        trials = [group for group in pickled if group.runs_code]
-        if not trials:
-            self._verdicts = {}
-            return pickled
-        from pyrepl3_worker.checkpoint.trial import trial_keys, try_to_load
-
-        keys = trial_keys(trials, pickled, writer, unchanged)
-        verdicts = {key: self._verdicts[key] for key in keys if key in self._verdicts}
-        waiting = [(key, group) for key, group in zip(keys, trials, strict=True) if key not in verdicts]
-        slow: dict[Names, float] = {}
-        if waiting:
-            groups = [group for _, group in waiting]
-            found = try_to_load(groups, pickled, writer, hidden, self._budget, self._process_state)
-            for (key, group), verdict in zip(waiting, found, strict=False):
-                verdicts[key] = verdict.reason
-                if verdict.seconds:
-                    slow[group.names] = verdict.seconds
-        self._verdicts = verdicts
-        failed = {
-            group.names: reason
-            for key, group in zip(keys, trials, strict=True)
-            if (reason := verdicts.get(key))
-        }
-        return writer.drop_unloadable(pickled, failed, slow) if failed else pickled
+    def _last_cell(self) -> int:
+        return 0 if self._history is None else self._history.last_cell()
 
     def _split_into_parts(self, answer: Checkpointed) -> list[Checkpointed]:
         """Split an answer so that no part takes more than `max_bytes`."""
@@ -326,7 +303,7 @@ class Checkpointer:
         )
         reader.position = self.position
         self.position.start(
-            sum(len(group.names) for group in saved.groups) + len(saved.modules), saving=False
+            sum(len(bound_names(group)) for group in saved.groups) + len(saved.modules), saving=False
         )
         self._budget.start(message.timeout)
         state_failures: dict[str, str] = {}
@@ -339,12 +316,14 @@ class Checkpointer:
                 state_failures = state.restore(saved.state, blobs, self._namespace, reader, saved.python)
         finally:
             self._budget.stop()
-        names = (name for group in saved.groups for name in group.names)
+        names = (name for group in saved.groups for name in bound_names(group))
         self._restored_classes = {
             name: kind for name in names if isinstance(kind := self._namespace.get(name), type)
         }
-        lost = [unsaved for unsaved in saved.unsaved if unsaved.name not in keep]
-        lost += reader.not_restored()
+        not_restored = reader.not_restored()
+        without = {*keep, *(unsaved.name for unsaved in not_restored)}
+        lost = [unsaved for unsaved in saved.unsaved if unsaved.name not in without]
+        lost += not_restored
         lost += describe_state(state_failures)
         lost += lost_files
         results = frozenset(() if saved.history is None else saved.history.results)
@@ -352,7 +331,8 @@ class Checkpointer:
             lost = [unsaved for unsaved in lost if unsaved.name not in results]
         elif self._history is not None and saved.history is not None:
             self._history.restore(saved.history, reader.restored_results(), blobs)
-        self._last_groups = [tuple(group.names) for group in saved.groups if len(group.names) > 1]
+        self._last_groups = [names for group in saved.groups if len(names := tuple(bound_names(group))) > 1]
+        self._earlier.remember(reader.restored_groups(), self._namespace.get, self._last_cell())
         self._constants = {}
         self._unsent_parts = {}
         self._slow_objects.clear()
@@ -364,7 +344,7 @@ class Checkpointer:
         )
 
     def _remove_unknown_names(self, saved: Manifest, keep: frozenset[str]) -> None:
-        kept = {*keep, *(name for group in saved.groups for name in group.names)}
+        kept = {*keep, *(name for group in saved.groups for name in bound_names(group))}
         kept.update(saved.modules, saved.globals, (unsaved.name for unsaved in saved.unsaved))
         for name in list(self._namespace):
             if name in kept or name in self._hidden:
@@ -383,6 +363,7 @@ def _store_group(pickled: PickledGroup, writer: CheckpointWriter, collector: Blo
         buffers=[collector.add(buffer) for buffer in pickled.buffers],
         sources=sorted(pickled.sources),
         portable=pickled.portable,
+        needs=sorted(set[str]().union(*pickled.dependencies.values()) - set(pickled.names)),
     )
 
 

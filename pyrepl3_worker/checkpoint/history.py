@@ -29,6 +29,10 @@ class CellHistory:
         """Return the `hidden` names without those that the user's code has bound itself."""
         return hidden - self._namespace.names_bound_by_code()
 
+    def last_cell(self) -> int:
+        """Return the number of the last cell."""
+        return max(0, len(self._namespace.inputs) - 1)
+
     def results(self) -> dict[str, object]:
         """Return the results, by the names that they are saved under."""
         outputs = self._namespace.outputs

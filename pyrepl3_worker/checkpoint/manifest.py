@@ -42,6 +42,17 @@ class NameGroup(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True
     """Filenames of the cells that define its functions."""
     portable: bool = False
     """Whether another version of Python can load it."""
+    needs: list[str] = []
+    """The definitions of other groups that it refers to."""
+    only: list[str] = []
+    """Of an earlier checkpoint's group, the names that still have the values in it; empty for all."""
+    as_of: int | None = None
+    """The number of the last cell before it was saved, if that was in an earlier checkpoint."""
+
+
+def bound_names(group: NameGroup) -> list[str]:
+    """Return the names that a group gives values."""
+    return group.only or group.names
 
 
 class SavedState(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):

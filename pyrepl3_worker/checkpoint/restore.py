@@ -7,7 +7,7 @@ from typing import Any
 
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.checkpoint import manifest
-from pyrepl3_worker.checkpoint.manifest import BlobRefs, Manifest, NameGroup
+from pyrepl3_worker.checkpoint.manifest import BlobRefs, Manifest, NameGroup, bound_names
 from pyrepl3_worker.checkpoint.pickler import NamespaceUnpickler
 from pyrepl3_worker.checkpoint.position import Position
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
@@ -54,7 +54,7 @@ class CheckpointReader(Mapping[str, object]):
         self._live_object = live_object
         self._manifest = saved
         self._blobs = blobs
-        self._groups = {name: group for group in saved.groups for name in group.names}
+        self._groups = {name: group for group in saved.groups for name in bound_names(group)}
         self._values: dict[str, object] = {}
         self._failures: dict[str, str] = {}
         self._loading: set[str] = set()
@@ -69,6 +69,10 @@ class CheckpointReader(Mapping[str, object]):
             *(name for name in self._modules if name not in self._untouched_names),
             *(name for name in self._manifest.globals if name not in self._untouched_names),
         ]
+
+    def restored_groups(self) -> list[NameGroup]:
+        """Return the groups that have been restored."""
+        return [group for group in self._manifest.groups if bound_names(group)[0] in self._values]
 
     def restored_results(self) -> dict[str, object]:
         """Return the results that have been restored, by the names that they were saved under."""
@@ -103,7 +107,9 @@ class CheckpointReader(Mapping[str, object]):
             if name not in self._kept_names:
                 self._import_module(name, module)
         # A group of which all names are kept is not loaded, unless another refers to a name that is missing.
-        waiting = [group for group in self._manifest.groups if not self._kept_names.issuperset(group.names)]
+        waiting = [
+            group for group in self._manifest.groups if not self._kept_names.issuperset(bound_names(group))
+        ]
         while waiting:
             # A group may have failed because its objects' own code used a name that was not restored yet.
             left = [group for group in waiting if not self._load_group(group)]
@@ -134,7 +140,8 @@ class CheckpointReader(Mapping[str, object]):
 
     def _load_group(self, group: NameGroup) -> bool:
         """Restore a group, if it is not restored yet; return whether it is now."""
-        first = group.names[0]
+        names = bound_names(group)
+        first = names[0]
         if first in self._values:
             return True
         if first in self._loading:
@@ -153,11 +160,10 @@ class CheckpointReader(Mapping[str, object]):
             return False
         finally:
             self._loading.discard(first)
-        self._values |= values
-        for name, value in values.items():
+        for name in names:
+            self._values[name] = values[name]
             if name not in self._untouched_names:
-                self._namespace[name] = value
-        for name in group.names:
+                self._namespace[name] = values[name]
             self._failures.pop(name, None)
         return True
 
@@ -165,8 +171,9 @@ class CheckpointReader(Mapping[str, object]):
         return group.portable or self._manifest.python == manifest.python_version()
 
     def _fail(self, group: NameGroup, reason: str) -> None:
-        self._failures |= dict.fromkeys(group.names, reason)
-        for name in group.names:
+        names = bound_names(group)
+        self._failures |= dict.fromkeys(names, reason)
+        for name in names:
             if name not in self._untouched_names:
                 self._namespace.pop(name, None)
 

@@ -7,13 +7,16 @@ The groups of the last checkpoint are tried first: if they still hold, nothing i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from time import monotonic  # by name: the code may replace it
 from types import ModuleType
 from typing import Final, cast
 
 from pyrepl3_schemas.messages import Unsaved
+from pyrepl3_worker.checkpoint.earlier import describe_earlier
 from pyrepl3_worker.checkpoint.foreign_code import loads_by_foreign_code
 from pyrepl3_worker.checkpoint.grouping import Names, groups_sharing_objects
+from pyrepl3_worker.checkpoint.manifest import NameGroup, bound_names
 from pyrepl3_worker.checkpoint.pickler import NamespacePickler, identity_matters, is_shareable
 from pyrepl3_worker.checkpoint.position import Position
 from pyrepl3_worker.checkpoint.reducers import needs_plain_instances, overrides_item_methods
@@ -121,8 +124,14 @@ class CheckpointWriter:
         """Names bound to the namespace itself."""
         self.failed: dict[str, str] = {}
         """By name, why it can't be saved."""
+        self.overdue: set[str] = set()
+        """Of those, the names that might be saved with more time or memory."""
+        self._earlier: dict[str, NameGroup] = {}
+        """By name, the group of an earlier checkpoint that still has its value."""
         self._pickled: dict[Names, PickledGroup] = {}
         self._runs_code = _LoadsByForeignCode()
+        self._buffers: list[list[memoryview]] = []
+        """The arrays' memory, of all that was pickled."""
         self._kept_alive: list[object] = []
         """All objects that were met, so that no id is used again until the groups are known."""
         for name, value in list(namespace.items()):
@@ -137,6 +146,7 @@ class CheckpointWriter:
             elif monotonic() < known.retry_at:
                 del self.values[name]
                 self.failed[name] = known.reason
+                self.overdue.add(name)
         self.context = PicklerContext(namespace, self.values)
         self.context.call_code = budget.call_code
 
@@ -155,13 +165,24 @@ class CheckpointWriter:
 
     def unsaved(self) -> list[Unsaved]:
         """Return the names that can't be saved, with the reasons."""
-        known: dict[str, object] = {**self._namespace, **self.results}
         also = self.result_aliases()
-        return [
-            Unsaved(encodable(name), type_name(known.get(name)), _truncate_reason(reason))
-            for name, reason in self.failed.items()
-            if name not in also
-        ]
+        return [self._describe(name) for name in self.failed if name not in also]
+
+    def _describe(self, name: str) -> Unsaved:
+        kind, reason = type_name(self.current_value(name)), _truncate_reason(self.failed[name])
+        earlier = self._earlier.get(name)
+        if earlier is None:
+            return Unsaved(encodable(name), kind, reason)
+        return Unsaved(name, kind, reason + describe_earlier(earlier), earlier.as_of)
+
+    def current_value(self, name: str) -> object:
+        """Return the value that a name or result has now."""
+        return self.results[name] if name in self.results else self._namespace.get(name)
+
+    def note_earlier(self, groups: Sequence[NameGroup]) -> None:
+        """Report of the names of these groups that they keep earlier values."""
+        for group in groups:
+            self._earlier |= dict.fromkeys(bound_names(group), group)
 
     def result_aliases(self) -> dict[str, str]:
         """Return the variables of those results that can't be saved: they are reported as variables."""
@@ -174,9 +195,8 @@ class CheckpointWriter:
 
     def close(self) -> None:
         """Release all objects and the arrays' memory."""
-        for pickled in self._pickled.values():
-            for buffer in pickled.buffers:
-                buffer.release()
+        for buffer in chain.from_iterable(self._buffers):
+            buffer.release()
         self._pickled.clear()
         self._kept_alive.clear()
 
@@ -240,6 +260,7 @@ class CheckpointWriter:
         if len(names) > 1:
             order = tuple(sorted(names, key=lambda name: not is_definition(self.values[name])))
         pickler = NamespacePickler(self.context, frozenset(names))
+        self._buffers.append(pickler.buffers)
         self._kept_alive.append(pickler.seen)
         objects: dict[str, set[int]] = {}
         dependencies: dict[str, set[str]] = {}
@@ -298,15 +319,42 @@ class CheckpointWriter:
             culprit = pickler.seen[-1] if len(pickler.seen) > before else value
             reason = encodable(describe_save_error(error, culprit, value))
             now = monotonic()
+            self.overdue.add(name)
             self._slow[name] = SlowObject(value, reason, now + 100 * (now - started))
             raise _SaveError(name, reason) from None
         except BaseException as error:  # its code may raise SystemExit as well; no other code runs here
             culprit = pickler.seen[-1] if len(pickler.seen) > before else value
+            if isinstance(error, MemoryError):
+                self.overdue.add(name)
             try:
                 reason = self._budget.run(describe_save_error, error, culprit, value)
             except BaseException:  # its `__str__` fails or takes too long
                 reason = type_name(error)
             raise _SaveError(name, encodable(reason)) from None
+
+    def pickle_alone(self, names: Names) -> list[PickledGroup]:
+        """Pickle each name of a group by itself, and report those that can't be; nothing is grouped yet."""
+        found: list[PickledGroup] = []
+        for name in names:
+            try:
+                found.append(self._pickle_group((name,)))
+            except _SaveError as failure:
+                self.failed[name] = failure.reason
+        return found
+
+    def regroup(self, alone: Sequence[PickledGroup]) -> list[PickledGroup]:
+        """Pickle names in groups, by what they share; each was pickled alone, and they were a group's."""
+        objects = {name: ids for pickled in alone for name, ids in pickled.objects.items()}
+        dependencies = {name: found for pickled in alone for name, found in pickled.dependencies.items()}
+        inside = {name: found & objects.keys() for name, found in dependencies.items()}
+        single = {pickled.names: pickled for pickled in alone}
+        found: list[PickledGroup] = []
+        for group in groups_sharing_objects(objects, inside):
+            try:
+                found.append(single[group] if group in single else self._pickle_group(group))
+            except _SaveError as failure:
+                self.failed |= dict.fromkeys(group, failure.reason)
+        return found
 
     def drop_unloadable(
         self, groups: list[PickledGroup], failed: Mapping[Names, str], slow: Mapping[Names, float]
@@ -322,6 +370,7 @@ class CheckpointWriter:
             for name in names:
                 self.failed[name] = encodable(reason)
                 if names in slow:
+                    self.overdue.add(name)
                     retry_at = monotonic() + 100 * slow[names]
                     self._slow[name] = SlowObject(self.values[name], encodable(reason), retry_at)
         return self._drop_missing_dependencies([group for group in groups if group.names not in failed])
@@ -336,6 +385,8 @@ class CheckpointWriter:
                 if missing:
                     reason = f"it needs {missing[0]}, which can't be saved"
                     self.failed |= dict.fromkeys(pickled.names, reason)
+                    if self.overdue.issuperset(missing):
+                        self.overdue.update(pickled.names)
                 else:
                     kept.append(pickled)
             if len(kept) == len(found):

@@ -85,6 +85,8 @@ class Unsaved(Part, frozen=True):
     name: str
     type_name: str
     reason: str
+    as_of: int | None = None
+    """The number of the cell after which it had the value that is kept of it; None if none is kept."""
 
 
 class Variable(Part, frozen=True):

@@ -252,3 +252,36 @@ async def checkpoints(session: pyrepl3.Session) -> list[str]:
     with pytest.raises(ValueError, match="there are") as caught:
         await session.restore("no such")
     return [part.strip().strip("'") for part in str(caught.value).partition("there are: ")[2].split("', '")]
+
+
+SLOW = """
+import time
+ran = globals().get('ran', 0) + 1
+class Table:
+    def __getstate__(self):
+        while self.rows > 1: time.sleep(0.01)
+        return {'rows': self.rows}
+table, count = Table(), 1
+table.rows = 1
+"""
+
+
+@pytest.mark.parametrize("policy", ["auto", "checkpoint"])
+async def test_what_could_not_be_saved_in_time_comes_back_as_it_was_saved_last(policy: Any) -> None:
+    async with opened(recovery=policy) as session:
+        await session.execute(SLOW)
+        assert (await session.checkpoint()).unsaved == []
+        await session.execute("table.rows, count = 2, 2")
+        saved = await session.checkpoint()
+        assert [(each.name, each.as_of) for each in saved.unsaved] == [("table", 1)]
+        assert saved.unsaved[0].reason.endswith(" s; it keeps its value as of cell 1")
+        kill(session)
+        result = await session.execute("table.rows, count, ran")
+        assert result.value == [1, 2, 1]
+        report = session.recoveries[-1]
+        assert [each.name for each in report.outdated] == ["table"]
+        assert (report.lost, report.remade) == ((), ())
+        assert "with earlier values, since they could not be saved in time: table (as of cell 1)" in str(
+            report
+        )
+        assert result.notices == (str(report),)

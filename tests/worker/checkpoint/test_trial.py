@@ -97,6 +97,57 @@ def test_what_needs_an_unloadable_definition_is_not_called_saved() -> None:
     assert unsaved["holder"] == "it needs Holder, which can't be saved"
 
 
+SHARING = """
+class Bad:
+    def __setstate__(self, s): raise RuntimeError('no')
+class Good:
+    def __setstate__(self, s): self.__dict__.update(s)
+bad, part = Bad(), [1]
+bad.part = part
+direct, one, two = {'bad': bad, 'part': part}, {'part': part}, Good()
+two.one = one
+also = (part, one)
+"""
+
+
+def test_what_shares_objects_with_an_unloadable_one_is_saved_and_shares_the_rest() -> None:
+    worker = Worker(SHARING)
+    for _ in range(2):
+        assert worker.unsaved() == {"bad": "RuntimeError: no", "direct": "RuntimeError: no"}
+        worker.run("part.append(2)")
+    other = Worker()
+    other.store = worker.store
+    other.restore(worker.take())
+    assert other.value("part, one['part'] is part, two.one is one, also[0] is part, also[1] is one") == (
+        [1, 2, 2], True, True, True, True,
+    )  # fmt: skip
+    assert not {"bad", "direct"} & other.names.keys()
+
+
+def test_what_is_shared_through_an_unloadable_one_alone_is_shared_still() -> None:
+    worker = Worker(
+        "class Bad:\n    def __setstate__(self, s): raise RuntimeError('no')\n"
+        "deep = [1]\npair = (deep, 'x')\nfirst = Bad()\nfirst.pair = pair\nsecond = {'p': pair}\n"
+        "del pair\nthird = [deep]\ndel deep"
+    )
+    assert worker.unsaved() == {"first": "RuntimeError: no"}
+    other = Worker()
+    other.store = worker.store
+    other.restore(worker.take())
+    assert other.value("third[0] is second['p'][0]")
+
+
+def test_names_that_fail_only_together_are_all_named() -> None:
+    worker = Worker(
+        "class Pair:\n    parts = []\n    def __setstate__(self, s):\n"
+        "        if any(each is s['part'] for each in Pair.parts): raise ValueError('twice')\n"
+        "        Pair.parts.append(s['part']); self.__dict__.update(s)\n"
+        "part = [1]\none, two = Pair(), Pair()\none.part = two.part = part"
+    )
+    unsaved = worker.unsaved()
+    assert unsaved.keys() == {"one", "two", "part"}
+
+
 LOADABLE = {
     "a global counter": (
         "made = 0\nclass C:\n    def __setstate__(self, s):\n        global made\n        made += 1\n        self.__dict__.update(s)\nx = C(); x.v = 1",
