@@ -25,6 +25,13 @@ class Skipped(msgspec.Struct, frozen=True):
 
     execution_id: str
     reason: str
+    names: tuple[str, ...] = ()
+    """The names that its code binds: each may be missing, or be as it was before it."""
+
+    def __str__(self) -> str:
+        """Return it in a line."""
+        names = f" (it binds {_some(self.names)})" if self.names else ""
+        return f"without {self.execution_id}: {self.reason}{names}"
 
 
 class RecoveryProgress(msgspec.Struct, frozen=True):
@@ -94,7 +101,7 @@ class Recovery(msgspec.Struct, frozen=True):
         if self.lost:
             lost = _some([f"{u.name} ({u.type_name}: {u.reason})" for u in self.lost], "; ")
             lines.append(f"lost: {lost}")
-        lines.extend(f"without {each.execution_id}: {each.reason}" for each in self.skipped[:_SHOWN])
+        lines.extend(map(str, self.skipped[:_SHOWN]))
         if len(self.skipped) > _SHOWN:
             lines.append(f"without {len(self.skipped) - _SHOWN} more")
         return "\n".join(lines)

@@ -23,6 +23,8 @@ from pyrepl3_schemas.messages import Restored, Unsaved
 _logger: Final = logging.getLogger("pyrepl3_client")
 NOT_WHOLE: Final = "(not restored whole)"
 """The name of the last checkpoint of which something did not come back that was in it."""
+_RESTORE: Final = "(restore)"
+"""What stands for the checkpoint among what was left out."""
 SLOW_SECONDS: Final = 10.0
 """Seconds after which the log says what a recovery is waiting for."""
 
@@ -75,12 +77,16 @@ class Replay:
         self.lost: dict[str, Unsaved] = {}
         self.outdated: dict[str, Unsaved] = {}
         self.remade: dict[str, str] = {}
-        self.skip_reasons: dict[str, str] = {}
+        self._skips: dict[str, Skipped] = {}
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """What was left out."""
-        return tuple(Skipped(key, reason) for key, reason in self.skip_reasons.items())
+        return tuple(self._skips.values())
+
+    def _skip(self, entry: Entry, reason: str) -> None:
+        names = tuple(sorted(assigned_names(entry.spec.code)))
+        self._skips[entry.execution_id] = Skipped(entry.execution_id, reason, names)
 
     def count_failure(self) -> None:
         """The worker died under us: count it against what it was at."""
@@ -129,9 +135,7 @@ class Replay:
         ended = [entry for entry in known if self._has_ended(entry)]
         if self._policy == "checkpoint":
             for entry in ended:
-                self.skip_reasons[entry.execution_id] = (
-                    "it ended after the checkpoint, and finished cells are not run again"
-                )
+                self._skip(entry, "it ended after the checkpoint, and finished cells are not run again")
             ended = []
         return checkpoint, ended
 
@@ -147,9 +151,10 @@ class Replay:
         again = [entry for entry in await self._record.entries(2**62) if entry.seq > first]
         if self._policy == "checkpoint":
             again = []
-        self.skip_reasons["(restore)"] = f"checkpoint {name!r} cannot be restored: {self._unrestorable}" + (
-            "; the cells that are on record are run again instead" if again else ""
-        )
+        reason = f"checkpoint {name!r} cannot be restored: {self._unrestorable}"
+        if again:
+            reason += "; the cells that are on record are run again instead"
+        self._skips[_RESTORE] = Skipped(_RESTORE, reason)
         if not again and name != RESET:
             # The next one takes its place; a Python that can read it finds it under another name.
             await self._record.save(
@@ -170,8 +175,9 @@ class Replay:
             if entry.status != "rejected":
                 continue
             if await self._record.succeeded(entry.execution_id) is not None:
-                self.skip_reasons[entry.execution_id] = (
-                    "it was stopped, or took longer than it had; what it had done by then is not made again"
+                self._skip(
+                    entry,
+                    "it was stopped, or took longer than it had; what it had done by then is not made again",
                 )
 
     def _has_ended(self, entry: Entry) -> bool:
@@ -246,9 +252,7 @@ class Replay:
         """Run an execution again, silently; its calls and prompts are answered from the record."""
         execution_id = entry.execution_id
         if self._deaths[execution_id] >= self._max_attempts:
-            self.skip_reasons[execution_id] = (
-                f"it ended its worker {self._deaths[execution_id]} times when run again"
-            )
+            self._skip(entry, f"it ended its worker {self._deaths[execution_id]} times when run again")
             return
         self._running_id = execution_id
         self._teller.at("running again", execution_id, len(self.replayed), self._to_run)
@@ -265,15 +269,12 @@ class Replay:
             slow.cancel()
         self.replayed.append(execution_id)
         if execution_id in self._diverged:
-            self.skip_reasons[execution_id] = self._diverged.pop(execution_id)
+            self._skip(entry, self._diverged.pop(execution_id))
         elif result.error is not None and result.error.kind in ("cancelled", "timeout"):
-            self.skip_reasons[execution_id] = (
-                f"it did not end by itself when run again: {result.error.message}"
-            )
+            self._skip(entry, f"it did not end by itself when run again: {result.error.message}")
         elif result.error is not None and await self._record.succeeded(execution_id):
-            self.skip_reasons[execution_id] = (
-                f"it failed when run again: {truncated(f'{result.error.type}: {result.error.message}')}"
-            )
+            failure = truncated(f"{result.error.type}: {result.error.message}")
+            self._skip(entry, f"it failed when run again: {failure}")
 
 
 def _warn_slow(execution_id: str) -> None:

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 from gc import get_referents
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyrepl3_worker.checkpoint.by_value import ReduceValue
@@ -179,6 +180,27 @@ def make_temporary_directory(name: str, ignore_errors: bool) -> Any:  # noqa: FB
         ignore_errors=ignore_errors,
     )
     return directory
+
+
+_DIALECT: Final = (
+    "delimiter", "doublequote", "escapechar", "lineterminator", "quotechar", "quoting", "skipinitialspace",
+    "strict",
+)  # fmt: skip
+
+
+def _reduce_csv_writer(writer: Any) -> ReduceValue:
+    dialect = writer.dialect
+    # It has no attribute for what it writes to; its parts are the dialect, this, and two classes.
+    (write,) = [each for each in get_referents(writer) if each is not dialect and not isinstance(each, type)]
+    return make_csv_writer, (write, {name: getattr(dialect, name) for name in _DIALECT})
+
+
+def make_csv_writer(write: Any, dialect: dict[str, Any]) -> Any:
+    """Make a writer of rows that calls `write`."""
+    import csv
+
+    target: Any = SimpleNamespace(write=write)
+    return csv.writer(target, **dialect)
 
 
 # --- databases ---------------------------------------------------------------------------------------------
@@ -394,6 +416,7 @@ MAKERS: Final[dict[str, Callable[[Any], ReduceValue]]] = {
     ),
     "tempfile._TemporaryFileWrapper": _reduce_temporary_file,
     "tempfile.TemporaryDirectory": _reduce_temporary_directory,
+    "_csv.writer": _reduce_csv_writer,
     "sqlite3.Connection": _reduce_sqlite,
     "sqlite3.Cursor": _reduce_cursor,
     "_duckdb.DuckDBPyConnection": _reduce_duckdb,

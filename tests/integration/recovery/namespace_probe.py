@@ -272,7 +272,9 @@ def _numpy(value: Any, inner: Any) -> Any:
         root = root.base
     start = value.__array_interface__["data"][0]
     where, first = _BUFFERS.setdefault(id(root), (len(_BUFFERS), start))
-    view = [where, start - first, value.strides]  # what lies in one buffer, and where in it
+    # What lies in one buffer, and where in it. The stride of a dimension of one has no meaning.
+    strides = [step for step, length in zip(value.strides, value.shape, strict=True) if length != 1]
+    view = [where, start - first, strides]
     content = (
         [inner(each, f"[{n}]") for n, each in enumerate(value.flat)]
         if value.dtype.hasobject

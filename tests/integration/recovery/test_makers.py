@@ -12,7 +12,7 @@ import pyrepl3_client as pyrepl3
 pytestmark = pytest.mark.anyio
 
 IMPORTS = """
-import asyncio, collections, contextlib, dataclasses, functools, io, itertools, logging, os, queue, re, sqlite3, struct
+import asyncio, collections, contextlib, csv, dataclasses, functools, io, itertools, logging, os, queue, re, sqlite3, struct
 import tempfile, threading, types, weakref, zipfile
 from concurrent.futures import ThreadPoolExecutor
 class Thing:
@@ -54,6 +54,9 @@ KINDS = {
     "folder": ("folder = tempfile.TemporaryDirectory(dir='.'); open(folder.name + '/f', 'w').close()", "os.listdir(folder.name), os.path.samefile(folder.__enter__(), folder.name)"),
     "text": ("text = io.StringIO('a\\nb'); text.readline()", "text.read()"),
     "archive": ("with zipfile.ZipFile('z.zip', 'w') as z: z.writestr('m', 'content')\ndel z\narchive = zipfile.ZipFile('z.zip')", "archive.read('m'), archive.namelist()"),
+    "rows": ("sheet = open('s.csv', 'w', newline=''); rows = csv.writer(sheet, delimiter=';'); rows.writerow(['a', 'b;'])", "rows.writerow([1, None]), rows.dialect.delimiter, sheet.flush(), open('s.csv').read()"),
+    "records": ("records = csv.DictWriter(io.StringIO(), 'ab'); records.writeheader()", "records.writerow({'a': 1})"),
+    "closed_rows": ("with open('cl.csv', 'w') as closed_sheet: closed_rows = csv.writer(closed_sheet)", "closed_sheet.closed, closed_rows.dialect.quoting"),
     "memory": ("memory = sqlite3.connect(':memory:'); memory.row_factory = sqlite3.Row; memory.execute('create table t(a)'); memory.execute('insert into t values(5)'); memory.commit()", "tuple(memory.execute('select * from t').fetchone()), memory.row_factory.__name__"),
     "database": ("database = sqlite3.connect('d.db'); database.execute('create table t(a)'); database.execute('insert into t values(5)'); database.commit()", "database.execute('select * from t').fetchall()"),
     "cursor": ("cursor = memory.cursor()", "cursor.connection is memory, tuple(cursor.execute('select * from t').fetchone())"),
@@ -100,7 +103,7 @@ REFUSED = {
     "held": ("held = threading.Lock(); held.acquire()", "a lock that is held"),
     "begun": ("begun = count(1); begun2 = (x for x in [1, 2]); next(begun2)\ndel begun", "", "begun2", "a generator's place in its code"),
     "transaction": ("transaction = sqlite3.connect(':memory:'); transaction.execute('create table t(a)'); transaction.execute('insert into t values(1)')", "a transaction is open"),
-    "rows": ("rows = sqlite3.connect(':memory:').execute('select 1')", "a cursor's place"),
+    "selected": ("selected = sqlite3.connect(':memory:').execute('select 1')", "a cursor's place"),
     "deleted": ("deleted = open(path('gone.txt')); os.unlink('gone.txt')", "has no path any more"),
     "finalizer": ("finalizer = weakref.finalize(Thing, print)", "a finalizer belongs to an object of one process"),
     "piped": ("piped = os.fdopen(os.pipe()[0])", "no path"),

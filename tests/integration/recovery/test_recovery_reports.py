@@ -183,6 +183,21 @@ async def test_what_a_stopped_cell_had_done_is_told_to_be_gone(tmp_path: Path) -
         assert [skipped.execution_id for skipped in session.recoveries[-1].skipped] == ["long"]
 
 
+async def test_the_names_of_what_is_left_out_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_text("5")
+    async with opened(recovery="replay") as session:
+        code = f"import json as parser\nwith open({str(path)!r}) as file: data = parser.load(file)"
+        await session.execute(f"{code}\nclass Reader: pass", execution_id="reads")
+        path.unlink()
+        kill(session)
+        result = await session.execute("'data' in globals()")
+        assert result.value is False
+        (skipped,) = session.recoveries[-1].skipped
+        assert skipped.names == ("Reader", "data", "file", "parser")
+        assert "it binds Reader, data, file, parser" in result.notices[0]
+
+
 async def test_no_cell_from_before_a_restart_makes_anything_again(tmp_path: Path) -> None:
     async with opened(session_id="s", store=str(tmp_path / "state.db")) as session:
         await session.execute("import threading\nlock = threading.Thread()")
