@@ -388,7 +388,8 @@ class SessionSupervisor:
                 raise
 
     async def _restart(self) -> None:
-        if self.state not in (SessionState.READY, SessionState.DEAD, SessionState.STARTING):
+        # While it is opened nothing of it is there to restart.
+        if self.state not in (SessionState.READY, SessionState.DEAD) and not self.recovering:
             raise self.unusable_error()
         if self.state is not SessionState.STARTING:
             self._move(SessionState.STARTING)

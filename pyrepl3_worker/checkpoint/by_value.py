@@ -12,7 +12,7 @@ import marshal
 import operator
 import sys
 from abc import ABCMeta
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, Flag
 from importlib import import_module
 from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
@@ -282,14 +282,34 @@ def _new_class_without_hooks(
     new: Callable[..., type] = type.__new__
     if all(find_in_mro(base, "__init_subclass__") is _OBJECT_INIT_SUBCLASS for base in bases):
         return new(meta, name, bases, creation)
-    for quiet in (_SkipInitSubclassWithDict, _SkipInitSubclass):
-        cls = new(meta, name, (quiet, *bases), dict(creation))
+    for quiet in (_SkipInitSubclassWithDict, _SkipInitSubclass, *_quiet_bases(meta, bases)):
         try:
-            cls.__bases__ = bases
+            cls = new(meta, name, (quiet, *bases), dict(creation))
+            type.__setattr__(cls, "__bases__", bases)
         except TypeError:
             continue  # the memory layout differs
         return cls
     return new(meta, name, bases, creation)
+
+
+def _quiet_bases(meta: type, bases: tuple[type, ...]) -> Iterator[type]:
+    """Make classes that skip `__init_subclass__`, in the memory layouts of `bases`."""
+    for base in bases:
+        kind = base
+        while kind.__base__ is not None and _layout(kind) == _layout(kind.__base__):
+            kind = kind.__base__
+        if kind.__base__ is not None and kind.__flags__ & _HEAP_TYPE:
+            body: dict[str, Any] = {"__init_subclass__": class_dict(_SkipInitSubclass)["__init_subclass__"]}
+            body |= {name: value for name, value in class_dict(kind).items() if name == "__slots__"}
+            yield _new_class_without_hooks(meta, "Quiet", (kind.__base__,), body)
+
+
+def _layout(kind: type) -> tuple[int, ...]:
+    return kind.__basicsize__, kind.__itemsize__, kind.__dictoffset__, kind.__weakrefoffset__
+
+
+_HEAP_TYPE: Final = 1 << 9
+"""The flag of classes that are made by a class statement."""
 
 
 _OBJECT_INIT_SUBCLASS: Final = class_dict(object)["__init_subclass__"]

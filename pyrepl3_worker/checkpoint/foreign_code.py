@@ -47,8 +47,7 @@ TRUSTED: Final = frozenset(
     {
         "PIL", "astropy", "attr", "dateutil", "geopandas", "lightgbm", "matplotlib", "networkx",
         "numpy", "pandas", "plotly", "polars", "pyarrow", "pydantic", "pydantic_core", "pytz", "scipy",
-        "seaborn", "shapely", "sklearn", "sqlalchemy", "statsmodels", "sympy", "torch", "xarray",
-        "xgboost",
+        "seaborn", "shapely", "sklearn", "statsmodels", "sympy", "torch", "xarray", "xgboost",
     }
 )  # fmt: skip
 """Libraries whose objects load where they were pickled, by the tests of their own."""

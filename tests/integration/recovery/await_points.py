@@ -54,6 +54,13 @@ class Points:
         self.go_on = asyncio.Event()
         self.slow = False
         self.at = ""
+        self.connection: SqliteConnection | None = None
+        """The session's own, the last that has asked for something."""
+
+    @property
+    def database(self) -> Any:
+        """The session's own database; None before it is used."""
+        return None if self.connection is None else self.connection._database  # pyright: ignore[reportPrivateUsage]
 
     def note(self, what: str) -> bool:
         """Count a point; return whether it is the one."""
@@ -94,6 +101,8 @@ class Points:
 
     def _held(self, waits: Callable[..., Awaitable[Any]], name: str) -> Callable[..., Awaitable[Any]]:
         async def held(*args: Any, **kwargs: Any) -> Any:
+            if isinstance(args[0], SqliteConnection):
+                self.connection = args[0]
             await self.hold(f"before {name}")
             if self.slow and name in ("retry_while_busy", "send"):
                 await asyncio.sleep(_SLOW_SECONDS)
@@ -201,13 +210,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._other = sqlite3.connect(path, isolation_level=None, timeout=5)
-        self._session_database: Any = None
-
-    def attach(self, session: pyrepl3.Session) -> None:
-        """Know the session's own connection: how much room there is, is a property of each."""
-        journal: Any = session._supervisor.record  # pyright: ignore[reportPrivateUsage] - see above
-        self._session_database = journal._transactions.connection._database
+        self._other = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
 
     def spoil(self, state: StoreState, points: Points) -> None:
         """Make it what `state` says."""
@@ -217,8 +220,10 @@ class Store:
             case "locked":
                 self._other.execute("BEGIN IMMEDIATE")
             case "full":
-                (pages,) = self._session_database.execute("PRAGMA page_count").fetchone()
-                self._session_database.execute(f"PRAGMA max_page_count = {pages}")
+                # How much room there is, is a property of each connection.
+                if points.database is not None:
+                    (pages,) = points.database.execute("PRAGMA page_count").fetchone()
+                    points.database.execute(f"PRAGMA max_page_count = {pages}")
             case "slow":
                 points.slow = True
 
@@ -228,13 +233,18 @@ class Store:
             "UPDATE sessions SET owner = 'elsewhere/1/1/b/n/r', token = token + 1, expires_at = expires_at + 9999"
         )
 
+    def release_lease(self) -> None:
+        """Let the next owner have the session."""
+        self._other.execute("UPDATE sessions SET expires_at = 0")
+
     def mend(self, points: Points) -> None:
         """Make it well again."""
         points.slow = False
         if self._other.in_transaction:
             self._other.execute("COMMIT")
         with suppress(sqlite3.ProgrammingError):  # the session has closed it
-            self._session_database.execute("PRAGMA max_page_count = 4294967294")
+            if points.database is not None:
+                points.database.execute("PRAGMA max_page_count = 4294967294")
 
     def statuses(self) -> dict[str, str]:
         """Return what is on record of each execution."""
@@ -283,7 +293,6 @@ async def check(path: Path, target: int | None, ending: Ending, state: StoreStat
             with anyio.fail_after(_BOUND):
                 async with _opened(path) as session:
                     store = Store(path)
-                    store.attach(session)
                     points.open = True
                     program = Program(session, told)
                     running = asyncio.create_task(program.run())
