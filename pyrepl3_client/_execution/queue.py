@@ -111,6 +111,8 @@ class ExecutionQueue:
         """Sent to the present worker, in order."""
         self._waiting: dict[str, ExecutionRecord] = {}
         self._open = False
+        self._refusal: Callable[[], BaseException] | None = None
+        """What to fail with until there is another worker: the executions have been failed, or abandoned."""
         self.last_number = 0
         """The number of the last execution that was sent."""
         self.ending: dict[str, bool] = {}
@@ -248,6 +250,7 @@ class ExecutionQueue:
     def suspend(self) -> Interrupted:
         """Let what was sent wait again, in order, as the worker is gone; return what was interrupted."""
         self._open = False
+        self._refusal = None
         self._output.replaying = True
         first = self.first
         stopped: list[tuple[ExecutionRecord, CancelReason]] = [
@@ -290,6 +293,7 @@ class ExecutionQueue:
         One whose last message waits for its turn gets that first.
         """
         self._open = self._output.replaying = False
+        self._refusal = error
         self._lose_worker()
         for execution in list(self.unsettled):
             self.fail(execution, error())
@@ -333,6 +337,9 @@ class ExecutionQueue:
 
     def send(self, execution: ExecutionRecord) -> None:
         """Send an execution past those that wait: one whose turn it is, or that brings a namespace back."""
+        if self._refusal is not None:
+            execution.fail(self._refusal())
+            return
         self._send(execution, self._connection())
 
     def _send(self, execution: ExecutionRecord, connection: Connection) -> None:

@@ -112,7 +112,7 @@ class Replay:
             await self._clear_directory()
         self._to_run = len(self.replayed) + len(entries)
         for entry in entries:
-            await self._run_again(entry)
+            await self._run_again(worker, entry)
         self._running_id = ""
         # What was sent to the last worker and has not ended is not in this namespace.
         start = 0 if checkpoint is None else checkpoint.after_seq
@@ -234,7 +234,7 @@ class Replay:
             return
         self._to_run = len(makers)
         for entry in reversed(makers):
-            await self._run_again(entry)
+            await self._run_again(worker, entry)
         self._running_id = ""
         there = await worker.names()
         # What needs another name that was made again has a value in the checkpoint, and can have it now.
@@ -248,7 +248,7 @@ class Replay:
         self.lost = {name: unsaved for name, unsaved in self.lost.items() if name not in there}
         self.remade = {name: maker for name, maker in self.remade.items() if name in keep and name in there}
 
-    async def _run_again(self, entry: Entry) -> None:
+    async def _run_again(self, worker: WorkerHandle, entry: Entry) -> None:
         """Run an execution again, silently; its calls and prompts are answered from the record."""
         execution_id = entry.execution_id
         if self._deaths[execution_id] >= self._max_attempts:
@@ -261,6 +261,8 @@ class Replay:
             self._queue, execution_id, entry.spec, entry.spec.timeout, None, None,
             check=False, keep=False, is_replay=True,
         )  # fmt: skip
+        if worker.connection.exited.done():
+            raise worker.died_error()  # while the record was read, when nothing of it could be abandoned
         self._queue.send(execution)
         slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, _warn_slow, execution_id)
         try:

@@ -81,6 +81,9 @@ class LeaseRenewal:
                         session_id, describe(error.owner), error.expires_at, error.remaining
                     ) from None
                 await asyncio.sleep(min(left, _RETRY_SECONDS))
+            except BaseException:
+                mark_ended(owner)  # it may be on record all the same
+                raise
         connection.fence(lease)
         return cls(connection, lease, ttl, on_lost)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.recovery.await_points import ENDINGS, STORE_STATES, StoreState, check
+from tests.integration.recovery.opening_points import OPENING_ENDS, check_opening, make_record
 
 pytestmark = pytest.mark.anyio
 
@@ -23,6 +24,7 @@ async def test_every_await_ends_wherever_the_session_ends(tmp_path: Path) -> Non
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("state", STORE_STATES)
 async def test_every_await_ends_at_every_point(tmp_path: Path, state: StoreState) -> None:
     points = await check(tmp_path / "whole.db", None, "close", "well")
@@ -30,4 +32,28 @@ async def test_every_await_ends_at_every_point(tmp_path: Path, state: StoreState
         for ending in ENDINGS:
             path = tmp_path / f"{target}-{ending}.db"
             await check(path, target, ending, state)
+            path.unlink()
+
+
+async def test_every_await_ends_wherever_an_opening_ends(tmp_path: Path) -> None:
+    chance = random.Random(_SEED)
+    record = tmp_path / "record.db"
+    await make_record(record)
+    points = await check_opening(record, tmp_path / "whole.db", None, "close", "well")
+    for n, end in enumerate(OPENING_ENDS):
+        state = STORE_STATES[n % len(STORE_STATES)]
+        await check_opening(record, tmp_path / f"{n}.db", chance.randrange(points), end, state)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("state", STORE_STATES)
+async def test_every_await_ends_at_every_point_of_an_opening(tmp_path: Path, state: StoreState) -> None:
+    record = tmp_path / "record.db"
+    await make_record(record)
+    points = await check_opening(record, tmp_path / "whole.db", None, "close", "well")
+    for target in range(points):
+        for end in OPENING_ENDS:
+            path = tmp_path / f"{target}-{end}.db"
+            await check_opening(record, path, target, end, state)
             path.unlink()

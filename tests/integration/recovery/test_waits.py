@@ -125,3 +125,28 @@ async def test_a_restore_that_reads_its_blobs_while_the_session_closes_ends(stor
         go_on.set()
         error = await error_of(restoring)
         assert isinstance(error, pyrepl3.SessionClosed), error
+
+
+async def test_a_worker_that_dies_while_its_recovery_reads_the_record_is_replaced(store: Path | None) -> None:
+    async with pyrepl3.open_session(store=store, config=quick(), recovery="replay") as session:
+        await session.execute("x = 1")
+        supervisor = session._supervisor  # pyright: ignore[reportPrivateUsage] - the moment has no other name
+        record = supervisor.record
+        reached, go_on = asyncio.Event(), asyncio.Event()
+        read = record.calls
+
+        async def slow(execution_id: str) -> Any:
+            reached.set()
+            await go_on.wait()
+            return await read(execution_id)
+
+        record.calls = slow  # pyright: ignore[reportAttributeAccessIssue]
+        os.kill(session.worker.pid, signal.SIGKILL)
+        await reached.wait()
+        second = supervisor.require_worker()
+        os.kill(second.pid, signal.SIGKILL)
+        await asyncio.wait([second.connection.exited])
+        go_on.set()
+        with anyio.fail_after(PATIENCE):
+            assert (await session.execute("x")).value == 1
+        assert session.worker.pid != second.pid
