@@ -39,6 +39,7 @@ from pyrepl3_client._journal.protocol import BridgeMetrics
 from pyrepl3_client._pool import WorkerPool
 from pyrepl3_client._session.open import open_session
 from pyrepl3_client._session.options import RecoveryHandler
+from pyrepl3_client._session.recovery_bar import RecoveryBar
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy, RecoveryProgress, Skipped
 from pyrepl3_client._session.session import Session, WorkerInfo
 from pyrepl3_client._version import __version__ as __version__
@@ -115,6 +116,7 @@ __all__ = [
     "ProtocolError",
     "PyRepl3Error",
     "Recovery",
+    "RecoveryBar",
     "RecoveryHandler",
     "RecoveryPolicy",
     "RecoveryProgress",
