@@ -11,6 +11,7 @@ pickler        the pickler and unpickler: the session's definitions by value, li
 by_value       how functions, classes and exceptions of cells are pickled and made again
 reducers       how types of the standard library and NumPy views are pickled, where pickle would fail
 makers         makes locks, queues, weak references, pools and generators again, by kind
+iterators      the same for iterators of `itertools`
 resource_makers  the same for open files, databases and mapped arrays
 scope          to whom a function or class belongs: to the session, to a module or to the worker
 grouping       which names have to be pickled together, because they share objects

@@ -150,6 +150,7 @@ class Checkpointer:
         self.position.start(len(writer.values), saving=True)
         if self._process_state is not None:
             writer.context.live_objects = self._process_state.live_names()
+            writer.context.in_context = self._process_state.in_context
         writer.context.call_on_blocking_thread = self._call_on_blocking_thread
         collector = BlobCollector(known, self._chunk)
         try:

@@ -18,6 +18,7 @@ from types import FunctionType, GeneratorType
 from typing import Any, Final, cast
 
 from pyrepl3_worker.checkpoint.by_value import ReduceValue
+from pyrepl3_worker.checkpoint.iterators import MAKERS as ITERATOR_MAKERS
 from pyrepl3_worker.checkpoint.resource_makers import MAKERS as RESOURCE_MAKERS
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable
 
@@ -175,6 +176,27 @@ def make_thread_pool(workers: int, prefix: str, initializer: Any, arguments: tup
     return ThreadPoolExecutor(workers, prefix, initializer, arguments)
 
 
+def _reduce_process_pool(pool: Any) -> ReduceValue:
+    if pool._shutdown_thread or pool._broken:
+        raise Unsaveable("a pool that was shut down takes no work")
+    if pool._pending_work_items:
+        raise Unsaveable("a pool's work in flight can't be saved")
+    method: str = pool._mp_context.get_start_method()
+    options = pool._max_workers, pool._initializer, pool._initargs, pool._max_tasks_per_child
+    return make_process_pool, (method, *options)
+
+
+def make_process_pool(
+    method: str, workers: int, initializer: Any, arguments: tuple[Any, ...], most_tasks: int | None
+) -> Any:
+    """Make a pool; its processes start with its first work, by the start `method` of multiprocessing."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    context = multiprocessing.get_context(method)
+    return ProcessPoolExecutor(workers, context, initializer, arguments, max_tasks_per_child=most_tasks)
+
+
 def _reduce_thread_local(local: Any) -> ReduceValue:
     return make_thread_local, (), dict(local.__dict__), None, None, fill_thread_local
 
@@ -271,9 +293,11 @@ _MAKERS: Final[dict[str, Maker]] = {
     "weakref.WeakMethod": _reduce_weak_method,
     "weakref.finalize": _refuse_finalizer,
     "concurrent.futures.thread.ThreadPoolExecutor": _reduce_thread_pool,
+    "concurrent.futures.process.ProcessPoolExecutor": _reduce_process_pool,
     "_thread._local": _reduce_thread_local,
     "builtins.generator": _reduce_generator,
     "_struct.Struct": _reduce_struct,
     "re.Match": _reduce_match,
+    **ITERATOR_MAKERS,
     **RESOURCE_MAKERS,
 }  # fmt: skip

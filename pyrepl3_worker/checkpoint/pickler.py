@@ -12,6 +12,7 @@ import marshal
 import sys
 from _pickle import Pickler, Unpickler
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from copyreg import dispatch_table
 from enum import Enum, EnumType
 from functools import _lru_cache_wrapper  # pyright: ignore[reportPrivateUsage]
@@ -276,6 +277,18 @@ class NamespacePickler(Pickler):
         self.has_code = True
         return marshal.loads, (by_value.code_bytes(value),)
 
+    def reduce_context_var(self, value: ContextVar[Any]) -> ReduceValue:
+        """Save a context variable with its value for cells; a library's by its place."""
+        place = None
+        for module in list(sys.modules.values()):
+            table = vars(module)
+            name = next((name for name, found in list(table.items()) if found is value), None)
+            if name is not None and table is not self.context.namespace and module.__name__ != "__main__":
+                place = module.__name__, name
+                self.saved_by_reference.add(id(value))
+                break
+        return reducers.reduce_context_var(value, place, self.context.in_context)
+
     def reduce_module(self, value: ModuleType) -> ReduceValue:
         """Save a module by name."""
         return import_module, (import_name(value),)
@@ -450,6 +463,7 @@ _REDUCERS: Final[dict[type, Reducer]] = {
     ModuleType: NamespacePickler.reduce_module,
     CellType: lambda _, cell: by_value.reduce_cell(cell),
     CodeType: NamespacePickler.reduce_code,
+    ContextVar: NamespacePickler.reduce_context_var,
     PickledAs: lambda _, reference: reference.__reduce__(),
     property: lambda _, value: reducers.reduce_property(value),
     classmethod: lambda _, method: (classmethod, (method.__func__,)),

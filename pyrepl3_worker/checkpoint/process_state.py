@@ -22,6 +22,7 @@ from pyrepl3_worker.checkpoint.manifest import (
     why_not_portable,
 )
 from pyrepl3_worker.checkpoint.pickler import PROTOCOL, NamespacePickler, NamespaceUnpickler
+from pyrepl3_worker.checkpoint.reducers import IN_CONTEXT
 from pyrepl3_worker.checkpoint.scope import PicklerContext
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import describe_restore_error
@@ -109,7 +110,8 @@ class ProcessState:
         """
         self._start = start
         self._budget = budget
-        self._in_context = in_context
+        self.in_context = in_context
+        """Calls a function in the context that cells run in."""
         self._savers: dict[str, Saver] | None = None
 
     def _find_savers(self) -> dict[str, Saver]:
@@ -128,11 +130,13 @@ class ProcessState:
 
     def live_object(self, name: str) -> object:
         """Return what this worker has under one of those names; None for any other name."""
+        if name == IN_CONTEXT:
+            return self.in_context
         if name != _DECIMAL_CONTEXT:
             return None
         from decimal import getcontext
 
-        return self._in_context(getcontext)
+        return self.in_context(getcontext)
 
     # --- saving --------------------------------------------------------------------------------------
 
@@ -164,12 +168,12 @@ class ProcessState:
             value = saver.save(self._start, failed.__setitem__)
             return None if value is None else dumps(value, PROTOCOL)
 
-        return self._attempt(saver.name, failed, self._budget.run_data, self._in_context, save)
+        return self._attempt(saver.name, failed, self._budget.run_data, self.in_context, save)
 
     def _pickle_registered(
         self, registered: _RegisteredSaver, context: PicklerContext
     ) -> tuple[bytes, list[memoryview], bool] | None:
-        value = self._in_context(registered.save)
+        value = self.in_context(registered.save)
         if value is None:
             return None
         pickler = NamespacePickler(context, frozenset())
@@ -216,7 +220,7 @@ class ProcessState:
             state = found.pop(saver.name, None)
             if state is None:
                 if not saver.module or saver.module in sys.modules:
-                    arguments = (self._in_context, saver.restore, None, self._start)
+                    arguments = (self.in_context, saver.restore, None, self._start)
                     self._attempt(saver.name, failed, self._budget.run_data, *arguments)
             elif self._import(saver, failed):
                 self._attempt(
@@ -245,9 +249,9 @@ class ProcessState:
     def _restore_one(self, saver: Saver, state: SavedState, blobs: Mapping[str, bytes]) -> None:
         data = bytes(join_blobs(state.data, blobs))
         ignored: dict[str, str] = {}
-        present = self._in_context(saver.save, self._start, ignored.__setitem__)
+        present = self.in_context(saver.save, self._start, ignored.__setitem__)
         if present is None or dumps(present, PROTOCOL) != data:
-            self._in_context(saver.restore, loads(data), self._start)  # noqa: S301 - our own bytes, in a worker
+            self.in_context(saver.restore, loads(data), self._start)  # noqa: S301 - our own bytes, in a worker
 
     def _restore_registered(
         self,
@@ -260,7 +264,7 @@ class ProcessState:
         loader = NamespaceUnpickler(join_blobs(state.data, blobs), buffers, namespace, names, self._budget)
         save, restore, value = loader.load()
         register(state.name, save, restore)
-        self._in_context(restore, value)
+        self.in_context(restore, value)
 
 
 def describe_state(failed: Mapping[str, str]) -> Iterator[Unsaved]:

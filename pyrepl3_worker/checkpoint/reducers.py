@@ -6,13 +6,14 @@ arrays.
 """
 
 from collections.abc import Callable, Mapping
+from contextvars import Context, ContextVar
 from functools import lru_cache
 from gc import get_referents
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MappingProxyType
 from typing import Any, Final, NewType, ParamSpec, TypeVar, TypeVarTuple, cast
 
-from pyrepl3_worker.checkpoint.by_value import ReduceValue
+from pyrepl3_worker.checkpoint.by_value import PickledAs, ReduceValue, name_reference
 from pyrepl3_worker.rendering.static_lookup import UNKNOWN, class_dict, find_in_mro
 
 
@@ -352,3 +353,51 @@ def make_array_view(
 
 def _address(array: Any) -> int:
     return array.__array_interface__["data"][0]
+
+
+# --- context variables ------------------------------------------------------------------------------------
+
+
+IN_CONTEXT: Final = "contextvars.copy_context().run"
+"""By this name a pickle refers to what calls a function in the context of the session's cells."""
+
+
+def reduce_context_var(
+    variable: ContextVar[Any], place: tuple[str, str] | None, in_context: Callable[..., Any]
+) -> ReduceValue:
+    """Return the reduce value of a context variable: its name, its default, and its value for cells.
+
+    Args:
+        variable: the variable.
+        place: the module and name that it can be imported by; None if it is the session's own.
+        in_context: calls a function in the context of cells.
+    """
+    made: ReduceValue = (make_context_var, (variable.name, *_values_in(Context().run, variable)))
+    if place is not None:
+        made = (find_context_var, place)
+    state = PickledAs(name_reference(IN_CONTEXT)), *_values_in(in_context, variable)
+    return *made, state, None, None, fill_context_var
+
+
+def _values_in(run: Callable[..., Any], variable: ContextVar[Any]) -> tuple[Any, ...]:
+    try:
+        return (run(variable.get),)
+    except LookupError:
+        return ()
+
+
+def make_context_var(name: str, *default: Any) -> ContextVar[Any]:
+    """Make a context variable, with a default if one is given."""
+    return ContextVar(name, default=default[0]) if default else ContextVar(name)
+
+
+def find_context_var(module: str, name: str) -> ContextVar[Any]:
+    """Return a library's context variable."""
+    return getattr(import_module(module), name)
+
+
+def fill_context_var(variable: ContextVar[Any], content: tuple[Any, ...]) -> None:
+    """Set the variable for the session's cells, if they had a value."""
+    in_context, *value = content
+    if value:
+        in_context(variable.set, value[0])

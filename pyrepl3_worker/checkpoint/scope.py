@@ -60,6 +60,8 @@ class PicklerContext:
         """Calls objects' own code, where its time counts."""
         self.call_on_blocking_thread: Callable[..., Any] = call_directly
         """Calls a function on the thread of cells that block."""
+        self.in_context: Callable[..., Any] = call_directly
+        """Calls a function in the context that cells run in."""
         self._foreign_globals: dict[int, dict[str, Any]] = {}
         self._module_constants: dict[type, dict[int, str]] = {}
         for name, value in saved.items():

@@ -16,7 +16,7 @@ _LOCK: Final = "a lock belongs to the threads of one process"
 _FILE: Final = "an open file belongs to one process; open it again"
 _RUNNING: Final = "running code can't be saved; start it again"
 _POOL: Final = "a pool's workers belong to one process"
-_CONTEXT: Final = "context variables and their values are not saved"
+_CONTEXT: Final = "a context and its tokens belong to running code"
 _LOOP: Final = "an event loop belongs to one process"
 
 _BY_TYPE: Final[dict[type, str]] = {
@@ -46,7 +46,6 @@ _BY_NAME: Final = {
     "subprocess.Popen": "a child process can't be adopted by another parent",
     "sqlite3.Connection": "a database connection belongs to one process; connect again",
     "sqlite3.Cursor": "a cursor belongs to its database connection",
-    "_contextvars.ContextVar": _CONTEXT,
     "_contextvars.Context": _CONTEXT,
     "_contextvars.Token": _CONTEXT,
     "weakref.ReferenceType": "a weak reference does not keep what it refers to",

@@ -12,9 +12,9 @@ import pyrepl3_client as pyrepl3
 pytestmark = pytest.mark.anyio
 
 IMPORTS = """
-import asyncio, collections, contextlib, csv, dataclasses, functools, io, itertools, logging, os, queue, re, sqlite3, struct
+import asyncio, collections, contextlib, contextvars, csv, dataclasses, functools, io, itertools, logging, os, queue, re, sqlite3, struct
 import tempfile, threading, types, weakref, zipfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 class Thing:
     def __init__(self, v=1): self.v = v
     def go(self): return self.v
@@ -67,6 +67,12 @@ KINDS = {
     "weak_method": ("owner = Thing(5); weak_method = weakref.WeakMethod(owner.go)", "weak_method()(), weak_method().__self__ is owner"),
     "weak_values": ("kept = Thing(6); weak_values = weakref.WeakValueDictionary(k=kept)", "weak_values['k'] is kept"),
     "pool": ("pool = ThreadPoolExecutor(2, 'mine'); pool.submit(len, 'ab').result(); pool.shutdown(wait=False) if False else None", "pool.submit(len, 'abc').result(), pool._max_workers"),
+    "processes": ("processes = ProcessPoolExecutor(2); processes.submit(len, 'ab').result()", "processes.submit(len, 'abc').result(), processes._max_workers, processes.shutdown()"),
+    "spawning": ("import multiprocessing; spawning = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), max_tasks_per_child=3); None", "spawning._mp_context.get_start_method(), spawning._max_tasks_per_child, spawning._max_workers"),
+    "variable": ("variable = contextvars.ContextVar('variable'); token = variable.set([1]); del token; variables = [variable]", "variable.name, variable.get(), variables[0] is variable"),
+    "default": ("default = contextvars.ContextVar('default', default=5)", "default.get(), contextvars.Context().run(default.get)"),
+    "changed": ("changed = contextvars.ContextVar('changed', default=5); token = changed.set(6); del token", "changed.get(), contextvars.Context().run(changed.get)"),
+    "unset": ("unset = contextvars.ContextVar('unset')", "unset.get('nothing')"),
     "local": ("local = threading.local(); local.x = 5", "local.x"),
     "fresh": ("fresh = count(1, 2, 3, k=4, z=5)", "list(fresh)"),
     "ended": ("ended = count(1); list(ended)", "list(ended)"),
@@ -74,6 +80,8 @@ KINDS = {
     "match": ("match = re.search('a(b)', 'xxab')", "match.group(1), match.span(), match.string"),
     "compiled": ("compiled = struct.Struct('<i')", "compiled.pack(1)"),
     "logger": ("logger = logging.getLogger('my.own')", "logger is logging.getLogger('my.own')"),
+    "counter": ("counter = itertools.count(5, 2); next(counter)", "next(counter), next(counter)"),
+    "chained": ("chained = itertools.chain([1, 2], 'ab'); next(chained)", "list(chained)"),
     "iterator": ("iterator = iter([1, 2, 3]); next(iterator)", "list(iterator)"),
     "zipped": ("zipped = zip([1, 2], 'ab'); next(zipped)", "list(zipped)"),
     "enumerated": ("enumerated = enumerate('ab'); next(enumerated)", "list(enumerated)"),
