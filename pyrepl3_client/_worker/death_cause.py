@@ -1,8 +1,9 @@
 """The likely cause of a worker's death, and whether what ran in it has ended it.
 
-The parent knows an exit status, a signal, the worker's stderr and its peak of memory. Nobody tells it who has
-sent a signal: a crash signal from outside counts as the code's own, a SIGKILL or SIGTERM that the code sends
-to its own worker counts as one from outside, unless memory tells otherwise.
+The parent knows an exit status, a signal, the worker's stderr and its peak of memory. Who has sent a signal
+is known where Python code in the worker did, by the mark that this leaves on stderr. Else nobody tells: a
+crash signal from outside counts as the code's own; one that the code sends by `ctypes` or a shell's `kill`
+counts as one from outside, unless memory tells otherwise.
 """
 
 import os
@@ -12,6 +13,7 @@ from typing import Final
 
 from pyrepl3_client.errors import describe_exit
 from pyrepl3_client.results import LIMIT_PREFIX
+from pyrepl3_schemas.constants import OWN_SIGNAL_MARK
 
 _NEAR_LIMIT: Final = 0.9
 """Share of the memory limit above which a peak counts as having reached it."""
@@ -25,6 +27,7 @@ _OWN_SIGNALS: Final = frozenset(
     }
 )  # fmt: skip
 """Signals that a process gets for what it has done itself, or has asked for."""
+_SIGNAL_MARKS: Final = re.compile(rf"^{re.escape(OWN_SIGNAL_MARK)}(\d+)$", re.MULTILINE)
 _OOM_KILL: Final = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -73,6 +76,8 @@ def likely_cause(
     """
     if reason:
         return reason if reason.startswith(LIMIT_PREFIX) else f"killed by us: {reason}"
+    if signal is not None and sent_by_code(signal, stderr):
+        return f"{describe_exit(None, signal)}, by the code itself"
     if machine_out:
         return "memory"
     near_limit = _near_limit(peak_rss, max_memory)
@@ -111,11 +116,18 @@ def machine_out_of_memory(
     return kernel_has_killed or (peak_rss is not None and peak_rss > _MOST_OF_MACHINE * machine)
 
 
+def sent_by_code(signal: int, stderr: str) -> bool:
+    """Return whether Python code in the worker has sent the signal that ended it, by its stderr's end."""
+    marks = _SIGNAL_MARKS.findall(stderr)
+    return bool(marks) and int(marks[-1]) == signal
+
+
 def ended_by_code(
     exit_code: int | None,
     signal: int | None,
     reason: str,
     *,
+    stderr: str = "",
     peak_rss: int | None = None,
     max_memory: int | None = None,
     machine_out: bool = False,
@@ -127,6 +139,7 @@ def ended_by_code(
         exit_code: its exit status, or None.
         signal: the number of the signal that ended it, or None.
         reason: why the client killed it, or empty.
+        stderr: the end of what it wrote to its stderr.
         peak_rss: largest resident memory that it ever had, in bytes, if that is known.
         max_memory: its memory limit in bytes, if it has one.
         machine_out: whether the machine's memory ran out.
@@ -135,7 +148,8 @@ def ended_by_code(
     if reason:
         return broke_protocol or reason.startswith(LIMIT_PREFIX)
     if signal is not None:
-        return signal in _OWN_SIGNALS or machine_out or _near_limit(peak_rss, max_memory)
+        known = signal in _OWN_SIGNALS or sent_by_code(signal, stderr)
+        return known or machine_out or _near_limit(peak_rss, max_memory)
     return exit_code is not None
 
 

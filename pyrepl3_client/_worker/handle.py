@@ -177,7 +177,8 @@ class WorkerHandle:
             peak_rss=peak, max_memory=most, machine_out=machine_out,
         )  # fmt: skip
         own_doing = ended_by_code(
-            end.exit_code, end.signal, end.reason, peak_rss=peak, max_memory=most, machine_out=machine_out,
+            end.exit_code, end.signal, end.reason,
+            stderr=end.stderr, peak_rss=peak, max_memory=most, machine_out=machine_out,
             broke_protocol=isinstance(end.cause, ProtocolError) and not isinstance(end.cause, StallError),
         )  # fmt: skip
         return DeathCertificate(

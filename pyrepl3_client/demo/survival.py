@@ -15,7 +15,7 @@ city = input('city? ')
 weather = lookup(city)
 if not os.path.exists(flag):
     open(flag, 'x').close()
-    os.kill(os.getpid(), 9)  # the worker is gone, in mid-cell
+    os.system(f'kill -9 {os.getpid()}')  # the worker is gone, in mid-cell
 f'{city}: {weather}'
 """.strip()
 
@@ -35,7 +35,9 @@ async def show_killed_worker(printer: DemoPrinter) -> None:
 
     with tempfile.TemporaryDirectory(prefix="pyrepl3-demo-") as folder:
         printer.code(_KILLING_CELL)
-        async with pyrepl3.open_session(capabilities={"lookup": lookup}, on_input=answer) as session:
+        async with pyrepl3.open_session(
+            capabilities={"lookup": lookup}, on_input=answer, on_recovery=pyrepl3.RecoveryBar()
+        ) as session:
             await session.execute(f"kept = ['from before']; flag = {str(Path(folder, 'died'))!r}")
             result = await session.execute(_KILLING_CELL)
             kept = await session.execute("kept")

@@ -1,32 +1,49 @@
-"""Finds and kills the child processes of an execution that is cancelled."""
+"""Watches what starts and ends processes; kills the child processes of an execution that is cancelled."""
 
 import sys
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 # By name: the code may have replaced the modules' own.
 from os import P_ALL, WEXITED, WNOHANG, WNOWAIT, getpid, kill, listdir, sysconf, waitid
 from os.path import exists
 from signal import SIGKILL
-from typing import Final
+from typing import Any, Final
+
+from pyrepl3_schemas.constants import WAKEUP_SIGNAL
 
 _open: Final = open
 SPAWN_EVENTS: Final = frozenset(
     {"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"}
 )
 """Audit events before a process is started, or becomes another program."""
+_SEND_EVENTS: Final = frozenset({"os.kill", "os.killpg", "signal.pthread_kill"})
+"""Audit events before a signal is sent."""
+_WATCHED: Final = SPAWN_EVENTS | _SEND_EVENTS
 
 
-def call_before_spawn(*prepare: Callable[[], None]) -> None:
+def watch_processes(stderr: int, *prepare: Callable[[], None]) -> None:
     """Have functions called whenever Python code is about to start a process, in that code's thread.
 
-    What was printed must go out then, since what the child writes to fd 1 comes after it.
+    What was printed must go out then, since what the child writes to fd 1 comes after it. And take note on
+    `stderr` when the code is about to end this process by a signal.
     """
+    worker = getpid()
 
-    def hook(event: str, arguments: object) -> None:
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in _WATCHED:
+            return
         if event in SPAWN_EVENTS:
             for each in prepare:
                 each()
+            return
+        if arguments[-1] == WAKEUP_SIGNAL:
+            return  # our own
+        with suppress(ImportError, TypeError, ValueError, OverflowError):  # the signal is sent in any case
+            from pyrepl3_worker.interrupts.own_signals import note_event
+
+            note_event(stderr, worker, event, arguments)
 
     sys.addaudithook(hook)
 

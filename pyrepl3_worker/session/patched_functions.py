@@ -8,6 +8,7 @@ import builtins
 import getpass as getpass_module
 import io
 import os
+import signal
 import sys
 import threading
 import time
@@ -144,6 +145,21 @@ def make_write(output: OutputCollector) -> Callable[[int, Any], int]:
     return write
 
 
+def make_raise_signal(stderr: int) -> Callable[[int], None]:
+    """Make `signal.raise_signal`, of which no audit event tells, as of `os.kill`: see `own_signals`."""
+    original, worker = signal.raise_signal, os.getpid()
+
+    @wraps(original)
+    def raise_signal(signalnum: int, /) -> None:
+        with suppress(ImportError, TypeError, ValueError, OverflowError):  # the signal is sent in any case
+            from pyrepl3_worker.interrupts.own_signals import note_raise
+
+            note_raise(stderr, worker, signalnum)
+        original(signalnum)
+
+    return raise_signal
+
+
 def inherit_call_path() -> None:
     """Patch `Thread.start`: a thread gets a child of the call path that started it, as tasks do."""
     original = threading.Thread.start
@@ -218,12 +234,15 @@ class _ThreadInCallPath:
         return self._thread.run
 
 
-def install_patches(calls: HostCaller, output: OutputCollector, coordinator: EventLoopCoordinator) -> None:
+def install_patches(
+    calls: HostCaller, output: OutputCollector, coordinator: EventLoopCoordinator, stderr: int
+) -> None:
     """Install all patched functions and the code's standard streams."""
     builtins.input = make_input(calls, output)
     getpass_module.getpass = make_getpass(calls, output)
     time.sleep = make_sleep(calls)
     os.write = make_write(output)
+    signal.raise_signal = make_raise_signal(stderr)
     asyncio.run = coordinator.run
     inherit_call_path()
     sys.stdin = sys.__stdin__ = StdinStream(

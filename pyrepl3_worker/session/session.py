@@ -38,7 +38,7 @@ from pyrepl3_worker.execution.execution import WorkerExecution
 from pyrepl3_worker.execution.host import CellOutcome
 from pyrepl3_worker.executor import AsyncExecutor
 from pyrepl3_worker.host_calls.calls import HostCaller
-from pyrepl3_worker.interrupts.child_processes import call_before_spawn, kill_children
+from pyrepl3_worker.interrupts.child_processes import kill_children, watch_processes
 from pyrepl3_worker.interrupts.signals import Interrupt, runs_loop, wait_readable
 from pyrepl3_worker.interrupts.timers import TimerThread
 from pyrepl3_worker.isolation.builtins_guard import snapshot
@@ -153,8 +153,9 @@ class WorkerSession:
     def _set_up_process(self, hello: Hello) -> None:
         config, loop = self._config, self._loop
         loop.set_task_factory(self._executor.coroutine_manager.task_factory)
-        patched_functions.install_patches(self._host_caller, self._output, self._coordinator)
-        call_before_spawn(self._output.flush, self._executor.canceller.remember_children)
+        stdio = self._stdio
+        patched_functions.install_patches(self._host_caller, self._output, self._coordinator, stdio.stderr)
+        watch_processes(stdio.stderr, self._output.flush, self._executor.canceller.remember_children)
         self._display = make_lazy_display(self._send_after_output, self._running_execution_id)
         # Not in the namespace, which is the code's: a name of its own hides ours, and `del` shows ours again.
         provided: dict[str, Any] = {"display": self._display}

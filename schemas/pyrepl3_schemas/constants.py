@@ -23,3 +23,8 @@ WAKEUP_SIGNAL: Final = signal.SIGURG
 
 Its default action is to be ignored, so it does no harm to a process that has no handler for it yet.
 """
+
+OWN_SIGNAL_MARK: Final = "pyrepl3-worker: its own code sends it signal "
+"""The beginning of a line that a worker writes to its stderr before its code sends it a signal that ends it.
+
+The signal's number follows."""

@@ -22,11 +22,11 @@ SETS: list[set[str | bytes]] = [
     {b"bytes", b"too", b"have", b"an", b"order"},
 ]
 DIES_ONCE = """
-import os
+import ctypes, os
 answers = [hc(each) for each in {sets}]
 if not os.path.exists({flag!r}):
     open({flag!r}, 'w').close()
-    os.kill(os.getpid(), 9)
+    ctypes.CDLL(None).kill(os.getpid(), 9)  # nobody knows who has sent it
 answers
 """
 ORDER = f"[list(each) for each in {SETS[:4]!r}]"

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from pyrepl3_client._worker.death_cause import ended_by_code, likely_cause, machine_out_of_memory, oom_kills
+from pyrepl3_schemas.constants import OWN_SIGNAL_MARK
 
 MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 OWN = [
@@ -30,6 +31,17 @@ def test_a_signal_for_what_a_process_does_is_its_own_doing(name: str) -> None:
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1"])
 def test_a_signal_that_others_send_is_not(name: str) -> None:
     assert not ended_by_code(None, signal.Signals[name], "", peak_rss=1000)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGUSR1"])
+def test_a_signal_that_the_code_has_sent_is_its_own_doing_and_a_later_one_of_others_is_not(name: str) -> None:
+    number = signal.Signals[name]
+    stderr = f"more\n{OWN_SIGNAL_MARK}{int(number)}\nlast words"
+    assert ended_by_code(None, number, "", stderr=stderr)
+    assert likely_cause(None, number, "", stderr, machine_out=True) == f"killed by {name}, by the code itself"
+    assert not ended_by_code(None, signal.SIGHUP, "", stderr=stderr)
+    assert not ended_by_code(None, number, "it did not answer", stderr=stderr)
+    assert not ended_by_code(None, number, "", stderr=f"not {stderr.splitlines()[1]}")
 
 
 def test_an_exit_is_its_own_doing_and_a_lost_status_is_nobodys() -> None:

@@ -189,7 +189,8 @@ async def test_an_execution_that_loses_its_worker_while_the_disk_is_full_goes_on
     flag = str(path.with_name("flag"))
     code = (
         "import os\nname = input('a')\nprint('now', flush=True)\n"
-        f"if not os.path.exists({flag!r}):\n    os.mkdir({flag!r})\n    os.kill(os.getpid(), 9)\nname"
+        f"if not os.path.exists({flag!r}):\n    os.mkdir({flag!r})\n"
+        "    os.system(f'kill -9 {os.getpid()}')\nname"
     )
     async with opened(world, path, on_output=see) as session:
         await session.execute("x = 1", execution_id="one")

@@ -38,7 +38,7 @@ _SLOW_SECONDS: Final = 0.02
 _FIRST: Final = "import os; x = 1; x"
 _PRINTS: Final = "for i in range(3): print(i)\n'printed'"
 _ASKS: Final = "asked = ask(2); asked"
-_DIES: Final = "if ask('die'): os.kill(os.getpid(), 9)\nx += 1; x"
+_DIES: Final = "if ask('die'): import os; os.system(f'kill -9 {os.getpid()}')\nx += 1; x"
 _LAST: Final = "x"
 
 

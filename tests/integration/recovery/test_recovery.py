@@ -22,7 +22,12 @@ pytestmark = pytest.mark.anyio
 
 FROM_OUTSIDE = "import os; os.system(f'kill -9 {os.getpid()}')"
 """Ends the worker by another process's signal."""
-OWN_DOING = ["os._exit(0)", "os.abort()", "ctypes.string_at(0)"]
+OWN_DOING = [
+    "os._exit(0)", "os.abort()", "ctypes.string_at(0)", "os.kill(os.getpid(), 9)", "os.killpg(0, 9)",
+    "os.kill(os.getpid(), signal.SIGTERM)", "signal.raise_signal(signal.SIGTERM)",
+    "signal.pthread_kill(threading.get_ident(), signal.SIGUSR2)",
+    "os.fork() or os.kill(os.getppid(), 9); time.sleep(60)",
+]  # fmt: skip
 """Ends the worker by what the code does itself."""
 DIE_ONCE = """
 import os
@@ -31,7 +36,7 @@ name = input('name? ')
 paid = pay(21)
 if not os.path.exists({flag!r}):
     open({flag!r}, 'w').close()
-    os.kill(os.getpid(), 9)
+    os.system(f'kill -9 {{os.getpid()}}')
 print('done', name)
 (name, paid)
 """
@@ -95,7 +100,7 @@ for f in (cancels_itself, asks):
         told.append(f'{{type(error).__name__}}: {{error}}')
 if not os.path.exists({str(tmp_path / "flag")!r}):
     open({str(tmp_path / "flag")!r}, 'w').close()
-    os.kill(os.getpid(), 9)
+    os.system(f'kill -9 {{os.getpid()}}')
 told
 """
     async with pyrepl3.open_session(
@@ -199,7 +204,9 @@ async def test_a_cell_that_ends_its_own_worker_is_not_run_again_and_leaves_no_ma
     world: World, tmp_path: Path, store: str, end: str
 ) -> None:
     log = tmp_path / "log"
-    code = f"import ctypes, os; x = 2; open({str(log)!r}, 'a').write('charged '); {end}"
+    code = (
+        f"import ctypes, os, signal, threading, time; x = 2; open({str(log)!r}, 'a').write('charged '); {end}"
+    )
     async with opened(world, store=store_of(store, tmp_path)) as session:
         await session.execute("x = 1")
         with pytest.raises(pyrepl3.WorkerDied) as death:
@@ -216,7 +223,7 @@ async def test_a_cell_that_ends_its_own_worker_is_not_run_again_and_leaves_no_ma
 async def test_unchecked_a_death_is_a_result_that_is_the_same_when_asked_for_again(
     tmp_path: Path, store: str, end: str
 ) -> None:
-    code = f"import ctypes, os; print('last words'); display('a picture'); {end}"
+    code = f"import ctypes, os, signal, threading, time; print('last words'); display('a picture'); {end}"
 
     def opened_again() -> Any:
         return pyrepl3.open_session("s", store=store_of(store, tmp_path), config=quick())
@@ -239,6 +246,23 @@ async def test_unchecked_a_death_is_a_result_that_is_the_same_when_asked_for_aga
             again = await session.execute(code, execution_id="bad", check=False)
             assert (again.error, again.stdout, again.replayed) == (died.error, died.stdout, True)
             assert len(again.displays) == 1
+
+
+async def test_the_end_of_a_child_of_the_code_is_not_its_workers(world: World, tmp_path: Path) -> None:
+    flag = str(tmp_path / "flag")
+    code = f"""
+import ctypes, os, signal
+signal.signal(signal.SIGTERM, lambda *_: None)
+if not (pid := os.fork()):
+    os.kill(os.getpid(), 9)
+os.waitpid(pid, 0)
+os.kill(os.getpid(), signal.SIGTERM)
+if not os.path.exists({flag!r}):
+    open({flag!r}, 'w').close()
+    ctypes.CDLL(None).kill(os.getpid(), 9)
+"""
+    async with opened(world) as session:
+        assert (await session.execute(code)).attempts == 2
 
 
 async def test_unchecked_a_death_from_outside_is_a_result_too(world: World) -> None:

@@ -98,7 +98,7 @@ async def test_a_recovery_that_ends_with_what_nobody_expects_leaves_nobody_waiti
     async with pyrepl3.open_session(store=store, config=quick()) as session:
         await session.execute("x = 1")
         HeldRecovery(monkeypatch, error)
-        running = session.start("import os; os.kill(os.getpid(), 9)")
+        running = session.start("import os; os.system(f'kill -9 {os.getpid()}')")
         for wait in (running.result(), session.execute("x"), session.checkpoint()):
             ended = await error_of(wait)
             assert isinstance(ended, pyrepl3.WorkerDied), ended
