@@ -194,7 +194,8 @@ class RecoveryRunner:
                 # It died under it, is stuck, or could not bring back what it was given: another one may.
                 await worker.kill(f"it did not bring the namespace back: {truncated(str(error))}")
                 worker = None
-                replay.count_failure()
+                certificate = error.certificate if isinstance(error, WorkerDied) else None
+                replay.count_failure(own_doing=certificate is not None and certificate.own_doing)
                 continue
             return worker
 

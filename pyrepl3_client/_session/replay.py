@@ -63,6 +63,8 @@ class Replay:
         self._max_attempts = max_attempts
         self._diverged = diverged
         self._deaths: Counter[str] = Counter()
+        self._crashed: set[str] = set()
+        """Executions that have ended a worker by their own doing."""
         self._running_id = ""
         self._teller = teller
         self._to_run = 0
@@ -88,9 +90,11 @@ class Replay:
         names = tuple(sorted(assigned_names(entry.spec.code)))
         self._skips[entry.execution_id] = Skipped(entry.execution_id, reason, names)
 
-    def count_failure(self) -> None:
-        """The worker died under us: count it against what it was at."""
+    def count_failure(self, *, own_doing: bool) -> None:
+        """The worker died under us, by the code's own doing or not: count it against what it was at."""
         self._deaths[self._running_id] += 1
+        if own_doing and self._running_id:
+            self._crashed.add(self._running_id)  # it would do so again
         if self._running_id == "" and self._deaths[""] >= self._max_attempts:
             self._unrestorable = "restoring it ended its worker each time"
 
@@ -251,8 +255,10 @@ class Replay:
     async def _run_again(self, worker: WorkerHandle, entry: Entry) -> None:
         """Run an execution again, silently; its calls and prompts are answered from the record."""
         execution_id = entry.execution_id
-        if self._deaths[execution_id] >= self._max_attempts:
-            self._skip(entry, f"it ended its worker {self._deaths[execution_id]} times when run again")
+        deaths = self._deaths[execution_id]
+        if execution_id in self._crashed or deaths >= self._max_attempts:
+            often = "" if deaths == 1 else f" {deaths} times"
+            self._skip(entry, f"it ended its worker{often} when run again")
             return
         self._running_id = execution_id
         self._teller.at("running again", execution_id, len(self.replayed), self._to_run)
@@ -269,6 +275,8 @@ class Replay:
             result = await execution.result()
         finally:
             slow.cancel()
+        if result.error is not None and result.error.kind == "died":
+            raise worker.died_error()  # unchecked, its worker's death is a result
         self.replayed.append(execution_id)
         if execution_id in self._diverged:
             self._skip(entry, self._diverged.pop(execution_id))

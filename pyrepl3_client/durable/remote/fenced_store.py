@@ -42,6 +42,8 @@ class LeaseEntry(msgspec.Struct, frozen=True):
 
     name: str
     version: int
+    since: int | None = None
+    """When that was, in milliseconds since the epoch."""
 
 
 class FencedStore:
@@ -145,7 +147,7 @@ class FencedStore:
     async def _record_owner(self) -> None:
         """Record the lease's version and owner, for the next owner to read."""
         self._owner_count += 1
-        self._entry = msgspec.msgpack.encode(LeaseEntry(self._owner_name, self._version))
+        self._entry = msgspec.msgpack.encode(LeaseEntry(self._owner_name, self._version, self._clock()))
         owner_id = self._owner_id(self._owner_count)
         request = self._request(owner_id, self._entry, self._tags(owner_id))
         try:
@@ -277,7 +279,8 @@ class FencedStore:
                 if taken is not None:
                     await self._release_task(taken)
                 owner = await self._read_owner()
-                self._lost = LeaseLost(self.session_id, None if owner is None else describe(owner.name))
+                who = (None, None) if owner is None else (describe(owner.name), owner.since)
+                self._lost = LeaseLost(self.session_id, *who)
                 self._on_lost(self._lost)
                 return
             self._version = taken

@@ -300,3 +300,25 @@ async def test_what_could_not_be_saved_in_time_comes_back_as_it_was_saved_last(p
             report
         )
         assert result.notices == (str(report),)
+
+
+@pytest.mark.parametrize(
+    ("end", "workers", "often"),
+    [("os._exit(3)", 1, ""), ("ctypes.CDLL(None).kill(os.getpid(), 9)", 2, " 2 times")],
+)
+async def test_a_cell_that_ends_its_worker_when_run_again_costs_one_by_its_own_doing(
+    tmp_path: Path, end: str, workers: int, often: str
+) -> None:
+    flag = tmp_path / "flag"
+    async with opened(recovery="replay", max_attempts=2) as session:
+        await session.execute("x = 1")
+        code = f"import ctypes, os\nif os.path.exists({str(flag)!r}): {end}"
+        await session.execute(code, execution_id="bad")
+        flag.touch()
+        kill(session)
+        assert await value(session, "x") == 1
+        assert session.worker.incarnation == 2 + workers
+        report = session.recoveries[-1]
+        assert [(each.execution_id, each.reason) for each in report.skipped] == [
+            ("bad", f"it ended its worker{often} when run again")
+        ]
