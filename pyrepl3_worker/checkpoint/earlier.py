@@ -7,16 +7,17 @@ something of another type since then keeps nothing, nor does one whose class or 
 
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
 from pyrepl3_worker.checkpoint.manifest import BlobCollector, NameGroup, bound_names
 from pyrepl3_worker.rendering.reprs import type_name
 
+_NOTHING: Final[Mapping[str, object]] = {}
 
-@dataclass(frozen=True, slots=True)
-class _Saved:
+
+class _Saved(NamedTuple):
     """A group as it was saved last."""
 
     group: NameGroup
@@ -43,13 +44,15 @@ class EarlierValues:
         """
         before, self._saved = self._saved, {}
         for group in groups:
-            if group.as_of is None:
-                saved = _Saved(group, {name: value_of(name) for name in group.needs}, cell)
+            names, as_of = bound_names(group), group.as_of
+            needs = {name: value_of(name) for name in group.needs} if group.needs else _NOTHING
+            if as_of is None:
+                saved = _Saved(group, needs, cell)
             else:
-                known = before.get(bound_names(group)[0])
-                needs = {name: value_of(name) for name in group.needs} if known is None else known.needs
-                saved = _Saved(group, needs, group.as_of)
-            self._saved |= dict.fromkeys(bound_names(group), saved)
+                known = before.get(names[0])
+                saved = _Saved(group, needs if known is None else known.needs, as_of)
+            for name in names:
+                self._saved[name] = saved
 
     def keep(
         self,
