@@ -32,7 +32,7 @@ if sys.platform != "linux":  # before anything is imported that needs it
 
 from pyrepl3_client._execution.event_log import Event
 from pyrepl3_client._execution.execution import Execution
-from pyrepl3_client._execution.host_calls import CallContext, Capability, capability
+from pyrepl3_client._execution.offers import CallContext, CallRequest, Capability, capability
 from pyrepl3_client._execution.prompts import Prompt
 from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import BridgeMetrics
@@ -86,6 +86,7 @@ __all__ = [
     "BridgeMetrics",
     "Call",
     "CallContext",
+    "CallRequest",
     "Capability",
     "CapabilityError",
     "Checkpointed",

@@ -18,13 +18,14 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from pyrepl3_client import _pool
 from pyrepl3_client._concurrency.loop_thread import LoopThread
 from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
 from pyrepl3_client._execution import execution as _execution
 from pyrepl3_client._execution.event_log import Event
+from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import BridgeMetrics
@@ -286,6 +287,30 @@ class Session:
             ValueError: `reason` is none of these.
         """
         return self._thread.run(lambda: self._session.cancel(reason))
+
+    def offer(self, **capabilities: Capability | Callable[..., Any]) -> None:
+        """Offer host functions from now on, also to code that runs; one of the same name is replaced.
+
+        Args:
+            capabilities: functions, or what `capability` made of them, by the names that the code calls.
+
+        Raises:
+            CapabilityError: a name or a function cannot be used; nothing is offered then.
+            SessionClosed: the session is closed.
+        """
+        self._thread.call(lambda: self._session.offer(**capabilities))
+
+    def withdraw(self, *names: str) -> None:
+        """Take host functions away from the code, also while it runs. Calls that are under way go on.
+
+        Args:
+            names: their names in the session.
+
+        Raises:
+            CapabilityError: none of that name is offered.
+            SessionClosed: the session is closed.
+        """
+        self._thread.call(lambda: self._session.withdraw(*names))
 
     def ping(self, timeout: float = 5.0) -> Pong:
         """Ask the worker for a sign of life; it answers while code runs.

@@ -25,10 +25,12 @@ def _code(scale: Scale, call: str) -> str:
 
 
 def _ours(call: str, kind: Kind = "plain memory") -> Opener:
+    function = add_one if "await" in call else pyrepl3.capability(add_one, awaitable=False)
+
     @asynccontextmanager
     async def opened(scale: Scale) -> AsyncGenerator[Sampler]:
         with open_store(kind) as store:
-            async with pyrepl3.open_session(store=store, capabilities={"add_one": add_one}) as session:
+            async with pyrepl3.open_session(store=store, capabilities={"add_one": function}) as session:
 
                 async def sample() -> float:
                     began = time.perf_counter()
@@ -69,7 +71,7 @@ SUBJECTS = (
         (Peer("pydantic-monty", _monty("await add_one(total)", add_one), Goal(better=2)),),
     ),
     # Called without `await`: the worker's code blocks meanwhile. Monty wants a plain function for
-    # that; ours takes the coroutine function either way (a plain one would cost a thread's hop).
+    # that; ours takes the coroutine function (a plain one would cost a thread's hop).
     Subject(
         "capability-sync",
         "blocking host call",

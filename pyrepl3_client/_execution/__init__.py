@@ -6,7 +6,9 @@ queue            which executions are queued or run; routes each message to its 
 cancellation     the steps of a cancel, timeouts, and the outcomes that they lead to
 answering        the tasks that answer host calls and prompts
 serving          what a host function runs for: no session may wait for itself
-host_calls       runs host functions
+offers           what a host function is to the code: kind, signature, what is hidden, budget
+host_calls       offers, withdraws and calls host functions
+call_errors      what the code, and the host's log, are told of an exception
 prompts          answers `input()`
 call_log         records calls and prompts; answers them from the record in a replay
 output           output to handlers and events: order, owner, bounds

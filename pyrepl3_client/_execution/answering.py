@@ -2,23 +2,47 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import chain
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import FlowControl, PendingCallLimit
-from pyrepl3_client._execution.call_log import CallLog, Question, Response, question_id
+from pyrepl3_client._execution.call_log import CallLog, Question, Response, Stage, question_id
 from pyrepl3_client._execution.event_log import size_of
 from pyrepl3_client._execution.serving import Served, serve_here
 from pyrepl3_client.errors import StoreError
 
 
+class _Answering:
+    """A question, and the task that answers it."""
+
+    __slots__ = ("on_abandoned", "over", "question", "served", "task")
+
+    def __init__(self, question: Question, served: Served, on_abandoned: Callable[[], None]) -> None:
+        self.question = question
+        self.served = served
+        self.on_abandoned = on_abandoned
+        self.task: asyncio.Task[None] | None = None
+        self.over = False
+        """Whether nobody waits for the answer."""
+
+    def cancel(self) -> None:
+        self.over = self.served.ended = True
+        self.on_abandoned()
+        if self.task is not None:
+            self.task.cancel()
+
+
 class AnsweringTasks:
-    """Answers each question in a task of its own, until its execution is over."""
+    """Answers each question in a task of its own, until nobody waits for it.
+
+    A question may outlive its execution: the code may hold what it will be answered to, for a later cell.
+    """
 
     def __init__(
         self,
         task_owner: TaskOwner,
         call_log: CallLog,
-        on_failure: Callable[[str, StoreError], None],
+        on_failure: Callable[[str, StoreError], bool],
         flow_control: Callable[[], FlowControl],
         served: Callable[[Question, str], Served],
         on_wait: Callable[[], None],
@@ -28,7 +52,8 @@ class AnsweringTasks:
         Args:
             task_owner: owns the tasks.
             call_log: records questions and answers, and sends the answers.
-            on_failure: gets the execution whose question could not be recorded, and why.
+            on_failure: gets the execution whose question could not be recorded, and why; returns whether it
+                ends that execution.
             flow_control: returns what stops the reading of messages while too many questions are open.
             served: makes what the context of the answer knows of a question; gets what answers it, in words.
             on_wait: called when an answer takes its time.
@@ -39,7 +64,7 @@ class AnsweringTasks:
         self._limit = PendingCallLimit(flow_control)
         self._served = served
         self._on_wait = on_wait
-        self._tasks: dict[str, dict[asyncio.Task[None], Served]] = {}
+        self._answering: dict[str, dict[str, _Answering]] = {}
 
     def start[Q: Question](
         self,
@@ -49,6 +74,8 @@ class AnsweringTasks:
         name: str,
         *,
         repeatable: bool,
+        permit: Callable[[Q], Awaitable[None]] | None = None,
+        on_abandoned: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin to answer a question.
 
@@ -58,84 +85,139 @@ class AnsweringTasks:
             failure: makes an answer of what `answer` raised.
             name: the task's name.
             repeatable: whether `answer` may be called again when an earlier call's outcome is not known.
+            permit: waited for before a question is recorded that is not on record; may raise, as `answer`.
+            on_abandoned: called when nobody waits for the answer any more.
         """
-        served = self._served(question, name)
+        answering = _Answering(question, self._served(question, name), on_abandoned)
         task = self._task_owner.start(
-            self._run(question, served, answer, failure, repeatable=repeatable), name
+            self._run(question, answering, answer, failure, permit, repeatable=repeatable), name
         )
         if not task.done():
-            tasks = self._tasks.setdefault(question.execution_id, {})
-            tasks[task] = served
-            task.add_done_callback(lambda task: tasks.pop(task, None))
+            answering.task = task
+            of_execution = self._answering.setdefault(question.execution_id, {})
+            call_id = question_id(question)
+            of_execution[call_id] = answering
+            task.add_done_callback(lambda _: self._forget(call_id, answering))
             self._limit.add(task, size_of(question))
             self._on_wait()
+
+    def _forget(self, call_id: str, answering: _Answering) -> None:
+        execution_id = answering.question.execution_id
+        of_execution = self._answering.get(execution_id)
+        if of_execution is not None and of_execution.get(call_id) is answering:
+            del of_execution[call_id]
+            if not of_execution:
+                del self._answering[execution_id]
 
     @property
     def busy(self) -> bool:
         """Whether an answer may be under way; False is certain."""
-        return bool(self._tasks)
+        return bool(self._answering)
 
     def unanswered(self, execution_id: str) -> Served | None:
-        """Return the oldest question of an execution that has no answer."""
+        """Return the oldest question of an execution that has no answer; if it has none, a late one."""
+        own = self._answering.get(execution_id, {})
+        late = (answering for of in self._answering.values() for answering in of.values())
         return next(
-            (served for served in self._tasks.get(execution_id, {}).values() if not served.ended), None
+            (answering.served for answering in chain(own.values(), late) if not answering.served.ended), None
         )
 
+    def abandon(self, execution_id: str, call_id: str) -> None:
+        """Cancel what is being answered to a question that the code has given up, and record that."""
+        answering = self._answering.get(execution_id, {}).get(call_id)
+        if answering is None or answering.over:
+            return
+        stage = self._call_log.note_abandoned(answering.question)
+        if stage in ("permitting", "asking"):
+            recording = self._record_abandoned(answering.question, stage)
+            self._task_owner.start(recording, f"record of {call_id!r}")
+            answering.cancel()
+        else:
+            answering.on_abandoned()
+
+    async def _record_abandoned(self, question: Question, stage: Stage) -> None:
+        try:
+            await self._call_log.record_abandoned(question, stage)
+        except StoreError as error:
+            self._on_failure(question.execution_id, error)
+
     def end(self, execution_id: str) -> None:
-        """Cancel what is being answered for an execution that is over: its worker waits for no answer."""
-        if self._tasks:
-            for task, served in list(self._tasks.pop(execution_id, {}).items()):
-                served.ended = True
-                task.cancel()
+        """Cancel what is being answered for an execution: no code waits for it any more."""
+        for answering in self._answering.pop(execution_id, {}).values():
+            answering.cancel()
+
+    def end_where(self, ends: Callable[[str, str], bool]) -> None:
+        """Cancel what is being answered to questions that nobody waits for, by execution and id."""
+        for execution_id, of_execution in list(self._answering.items()):
+            for call_id, answering in list(of_execution.items()):
+                if ends(execution_id, call_id):
+                    del of_execution[call_id]
+                    answering.cancel()
+            if not of_execution:
+                self._answering.pop(execution_id, None)
 
     async def _run[Q: Question](
         self,
         question: Q,
-        served: Served,
+        answering: _Answering,
         answer: Callable[[Q, int], Awaitable[Response]],
         failure: Callable[[Q, BaseException], Response],
+        permit: Callable[[Q], Awaitable[None]] | None,
         *,
         repeatable: bool,
     ) -> None:
-        serve_here(served)
+        async def ask(attempt: int) -> Response:
+            return await self._guarded(question, answering, failure, answer(question, attempt))
+
+        async def may_ask() -> Response | None:
+            if permit is None:
+                return None
+            return await self._guarded(question, answering, failure, permit(question))
+
+        serve_here(answering.served)
         try:
             await self._call_log.answer(
-                question, lambda attempt: self._ask(question, answer, failure, attempt), repeatable=repeatable
+                question, ask, repeatable=repeatable, permit=None if permit is None else may_ask
             )
         except StoreError as error:
-            self._on_failure(question.execution_id, error)
+            self._fail(question, error, failure)
         except asyncio.CancelledError:
-            if not self._is_over(question):
-                self._on_failure(question.execution_id, _not_answered(question, "it was cancelled"))
+            if not self._is_over(answering):
+                self._fail(question, _not_answered(question, "it was cancelled"), failure)
             raise
         except Exception as error:
-            self._on_failure(question.execution_id, _not_answered(question, repr(error)))
+            self._fail(question, _not_answered(question, repr(error)), failure)
             raise
         finally:
-            served.ended = True
+            answering.served.ended = True
 
-    async def _ask[Q: Question](
+    def _fail[Q: Question](
+        self, question: Q, error: StoreError, failure: Callable[[Q, BaseException], Response]
+    ) -> None:
+        """End the execution of a question that could not be recorded; a late one's is told by an answer."""
+        if not self._on_failure(question.execution_id, error):
+            self._call_log.answer_unrecorded(failure(question, error))
+
+    async def _guarded[Q: Question, T](
         self,
         question: Q,
-        answer: Callable[[Q, int], Awaitable[Response]],
+        answering: _Answering,
         failure: Callable[[Q, BaseException], Response],
-        attempt: int,
-    ) -> Response:
+        work: Awaitable[T],
+    ) -> T | Response:
         try:
-            return await answer(question, attempt)
+            return await work
         except asyncio.CancelledError as error:
-            if self._is_over(question):
+            if self._is_over(answering):
                 raise
             # By something that cancels tasks which are not its own: the code waits all the same.
             return failure(question, error)
         except Exception as error:  # noqa: BLE001 - whatever a host function or handler raises is raised in the code
             return failure(question, error)
 
-    def _is_over(self, question: Question) -> bool:
-        """Return whether nobody waits for the answer that the current task makes."""
-        return self._task_owner.closed or asyncio.current_task() not in self._tasks.get(
-            question.execution_id, ()
-        )
+    def _is_over(self, answering: _Answering) -> bool:
+        """Return whether nobody waits for an answer."""
+        return self._task_owner.closed or answering.over
 
 
 def _not_answered(question: Question, why: str) -> StoreError:

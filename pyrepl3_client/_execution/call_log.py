@@ -5,9 +5,10 @@ that runs the code again asks under the same ids: it is served from the record, 
 that is still on its way.
 """
 
+from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -19,9 +20,18 @@ type Question = Call | Input
 type Response = CallResponse | InputResponse
 type Ask = Callable[[int], Awaitable[Response]]
 """Asks the host function or the input handler; the number is that of the attempt, from 1."""
+type Permit = Callable[[], Awaitable[Response | None]]
+"""Waits until a new question may be asked; gives an answer that stands in the place of asking, or None."""
+
+type Stage = Literal["permitting", "recording", "asking", "done"]
+"""How far the answer to a question is: what decides about it is waited for, the record, or who is asked."""
 
 OUTCOME_UNKNOWN: Final = "CapabilityOutcomeUnknown"
 DIVERGENCE: Final = "ReplayDivergence"
+ABANDONED: Final = "CallAbandoned"
+"""Stands in the record for the answer that the code did not wait for; it is never sent."""
+_ABANDON_GRACE_SECONDS: Final = 60.0
+"""How much longer than before a replay may take to give the same question up."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(CallResponse | InputResponse).decode
@@ -30,25 +40,32 @@ _decode: Final = msgspec.msgpack.Decoder(CallResponse | InputResponse).decode
 class _LoggedCall:
     """A question, and how far it has got."""
 
-    __slots__ = ("awaited", "in_progress", "record")
+    __slots__ = ("abandoned", "asked_at", "awaited", "in_progress", "record", "stage")
 
     def __init__(self, record: CallRecord, *, in_progress: bool) -> None:
         self.record = record
         self.in_progress = in_progress
         """Whether it is being answered in this process."""
         self.awaited = False
-        """Whether the present worker has asked."""
+        """Whether the present worker has asked, and waits."""
+        self.abandoned = False
+        """Whether the code has given it up."""
+        self.asked_at = 0.0
+        """When the present worker has asked, in seconds of the loop's clock."""
+        self.stage: Stage = "permitting"
 
 
 class _ExecutionCalls:
     """All questions of one execution."""
 
-    __slots__ = ("asked", "closed")
+    __slots__ = ("asked", "closed", "over")
 
     def __init__(self) -> None:
         self.asked: dict[str, _LoggedCall] = {}
         self.closed = False
         """Whether the record is complete: the execution has ended once."""
+        self.over = False
+        """Whether the execution has ended: what is left here are its late questions."""
 
 
 class CallLog:
@@ -85,6 +102,7 @@ class CallLog:
         """
         questions = self._executions.setdefault(execution_id, _ExecutionCalls())
         questions.closed = closed
+        questions.over = False
         for call_id, call in calls.items():
             questions.asked.setdefault(call_id, _LoggedCall(call, in_progress=False))
 
@@ -95,15 +113,32 @@ class CallLog:
                 asked.awaited = False
 
     def forget(self, execution_id: str) -> None:
-        """Drop the questions of an execution that is over."""
-        self._executions.pop(execution_id, None)
+        """Drop the questions of an execution that is over, but those that are being answered."""
+        questions = self._executions.get(execution_id)
+        if questions is not None:
+            questions.over = True
+            questions.asked = {key: asked for key, asked in questions.asked.items() if asked.in_progress}
+            if not questions.asked:
+                del self._executions[execution_id]
+
+    def expect_late(self, execution_id: str) -> None:
+        """Take a question of an execution that has ended, as an earlier one of it may be on record."""
+        self._executions.setdefault(execution_id, _ExecutionCalls()).over = True
 
     def knows(self, question: Question) -> bool:
         """Return whether a question has been asked before, by another worker."""
         questions = self._executions.get(question.execution_id)
         return questions is not None and question_id(question) in questions.asked
 
-    async def answer(self, question: Question, ask: Ask, *, repeatable: bool) -> None:
+    def is_awaited(self, execution_id: str, call_id: str) -> bool:
+        """Return whether the present worker waits for the answer to a question."""
+        questions = self._executions.get(execution_id)
+        asked = None if questions is None else questions.asked.get(call_id)
+        return asked is not None and asked.awaited
+
+    async def answer(
+        self, question: Question, ask: Ask, *, repeatable: bool, permit: Permit | None = None
+    ) -> None:
         """Answer a question, from the record or by `ask`.
 
         Raises:
@@ -116,7 +151,7 @@ class CallLog:
         if asked is not None and (asked.record.name, asked.record.digest) != (name, digest):
             was = f"{asked.record.name}(…) with arguments {asked.record.digest[:12]}…"
             self._diverge(question, f"recorded was {was}, now it is {name}(…) with {digest[:12]}…")
-        elif asked is None and questions.closed:
+        elif asked is None and questions.closed and not questions.over:
             self._diverge(
                 question, f"now it is {name}(…) with arguments {digest[:12]}…, recorded was no such call"
             )
@@ -124,30 +159,133 @@ class CallLog:
             asked = questions.asked[call_id] = _LoggedCall(
                 CallRecord(call_id, name, digest), in_progress=True
             )
-            asked.awaited = True
-            known = await self._record.begin_call(execution_id, asked.record)
+            self._note_asked(asked)
+            known = await self._begin(execution_id, asked, ask, permit)
             if known is None:
-                await self._ask_and_record(execution_id, asked, ask, 1)
                 return
             # Its execution was given up since the store had failed, and was asked for once more.
             asked.record, asked.in_progress = known, False
             if asked.awaited:
                 await self.answer(question, ask, repeatable=repeatable)
         elif asked.record.outcome is not None:
-            self._send(_decode(asked.record.outcome))
+            self._answer_from_record(question, asked)
         elif asked.in_progress:
-            asked.awaited = True
+            self._note_asked(asked)
         elif repeatable:
-            asked.in_progress = asked.awaited = True
+            asked.in_progress = True
+            asked.stage = "recording"
+            self._note_asked(asked)
             attempt = await self._record.retry_call(execution_id, call_id)
             await self._ask_and_record(execution_id, asked, ask, attempt)
         else:
             self._send(_unknown(question, name))
 
+    def _note_asked(self, asked: _LoggedCall) -> None:
+        asked.awaited = True
+        asked.asked_at = get_running_loop().time()
+
+    async def _begin(
+        self, execution_id: str, asked: _LoggedCall, ask: Ask, permit: Permit | None
+    ) -> CallRecord | None:
+        """Record a new question, ask it and record the answer; return what was on record, if anything was.
+
+        What decides whether it may be asked does so before anything is recorded. So if this program ends
+        meanwhile, the question is new once more in the next one, and that decides again.
+        """
+        try:
+            refused = None if permit is None else await permit()
+            asked.stage = "recording"
+            known = await self._record.begin_call(execution_id, asked.record)
+        except BaseException:
+            asked.in_progress = False
+            self._drop_late(execution_id, asked)
+            raise
+        if known is not None:
+            return known
+
+        async def refuse(_: int) -> Response:
+            assert refused is not None
+            return refused
+
+        await self._ask_and_record(execution_id, asked, ask if refused is None else refuse, 1)
+        return None
+
+    def _answer_from_record(self, question: Question, asked: _LoggedCall) -> None:
+        assert asked.record.outcome is not None
+        response = _decode(asked.record.outcome)
+        if not (isinstance(response, CallResponse) and _is_abandoned(response)):
+            self._send(response)
+            return
+        # The code gave it up, and does so again: an answer now would lead it another way.
+        self._note_asked(asked)
+        assert response.error is not None
+        seconds = float(response.error.notes[0]) * 2 + _ABANDON_GRACE_SECONDS
+        get_running_loop().call_later(seconds, self._require_abandoned, question, asked)
+
+    def _require_abandoned(self, question: Question, asked: _LoggedCall) -> None:
+        questions = self._executions.get(question.execution_id)
+        if asked.awaited and questions is not None and questions.asked.get(question_id(question)) is asked:
+            self._diverge(question, "recorded was that the code gave it up, and now it waits for it")
+
+    def note_abandoned(self, question: Question) -> Stage:
+        """Note that the code has given a question up; return how far its answer is.
+
+        While that is `recording`, it must not be cancelled: what is on record would not be known.
+        """
+        questions = self._executions.get(question.execution_id)
+        asked = None if questions is None else questions.asked.get(question_id(question))
+        if asked is None:
+            return "done"
+        asked.awaited = False
+        asked.abandoned = asked.stage != "done" and asked.in_progress
+        return asked.stage
+
+    async def record_abandoned(self, question: Question, stage: Stage) -> None:
+        """Record that the code has given a question up, in the place of an answer.
+
+        Raises:
+            StoreError: it could not be recorded.
+        """
+        questions = self._executions.get(question.execution_id)
+        asked = None if questions is None else questions.asked.get(question_id(question))
+        if asked is None:
+            return
+        if stage == "permitting":
+            await self._record.begin_call(question.execution_id, asked.record)
+        await self._finish_abandoned(question.execution_id, asked)
+
+    async def _finish_abandoned(self, execution_id: str, asked: _LoggedCall) -> None:
+        seconds = get_running_loop().time() - asked.asked_at
+        text = f"the code gave it up after {seconds:.3f} s, without an answer"
+        given_up = CallError(ABANDONED, text, [f"{seconds:.3f}"])
+        outcome = _encode(CallResponse(call_id=asked.record.call_id, error=given_up))
+        asked.record = msgspec.structs.replace(asked.record, outcome=outcome)
+        await self._record.finish_call(execution_id, asked.record.call_id, outcome)
+
+    def answer_unrecorded(self, response: Response) -> None:
+        """Send an answer that is not on record, nor its question."""
+        self._send(response)
+
+    def _drop_late(self, execution_id: str, asked: _LoggedCall) -> None:
+        """Forget a question of an execution that has ended, since it is answered."""
+        questions = self._executions.get(execution_id)
+        if questions is not None and questions.over:
+            questions.asked.pop(asked.record.call_id, None)
+            if not questions.asked:
+                del self._executions[execution_id]
+
     async def _ask_and_record(self, execution_id: str, asked: _LoggedCall, ask: Ask, attempt: int) -> None:
         call_id = asked.record.call_id
         try:
+            if asked.abandoned:
+                # While its intent was being recorded: it has not been asked.
+                await self._finish_abandoned(execution_id, asked)
+                return
+            asked.stage = "asking"
             response = await ask(attempt)
+            if asked.abandoned:
+                return
+            asked.stage = "done"
             outcome = _encode(response)
             if len(outcome) > self._max_bytes or has_more_objects(outcome, max_objects(self._max_bytes)):
                 response = _too_long(response, len(outcome), self._max_bytes)
@@ -155,6 +293,7 @@ class CallLog:
             await self._record.finish_call(execution_id, call_id, outcome)
         finally:
             asked.in_progress = False
+            self._drop_late(execution_id, asked)
         asked.record = msgspec.structs.replace(asked.record, outcome=outcome, attempt=attempt)
         if asked.awaited:
             self._send(response)
@@ -169,6 +308,10 @@ class CallLog:
             self._send(CallResponse(call_id=question.call_id, error=CallError(DIVERGENCE, text)))
         else:
             self._send(InputResponse(input_id=question.input_id, error=text))
+
+
+def _is_abandoned(response: CallResponse) -> bool:
+    return response.error is not None and response.error.exception == ABANDONED
 
 
 def question_id(question: Question) -> str:

@@ -1,159 +1,40 @@
-"""The host functions that the session's code may call: how they are offered, called and answered."""
+"""The host functions that the session's code may call: offered and withdrawn, called and answered."""
 
 import asyncio
 import inspect
-import keyword
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
-from pyrepl3_client._execution.answering import AnsweringTasks, encodable, text_of
+from pyrepl3_client._execution.answering import AnsweringTasks
+from pyrepl3_client._execution.call_errors import NotApprovedError, RefusedError, call_error
+from pyrepl3_client._execution.offers import (
+    CallContext,
+    CallProgress,
+    CallRequest,
+    Capability,
+    Offered,
+    inspect_capability,
+)
 from pyrepl3_client._execution.serving import until_served
-from pyrepl3_client.config import checked_seconds
-from pyrepl3_client.errors import CapabilityError, ProtocolError
+from pyrepl3_client.errors import CapabilityError
 from pyrepl3_schemas.codec import decode_value, encode_value
-from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
-from pyrepl3_schemas.messages import Call, CallError, CallResponse, CapabilitySpec
-from pyrepl3_schemas.reserved_names import why_reserved
+from pyrepl3_schemas.messages import Call, CallResponse, CapabilitySpec
 
-
-@dataclass(frozen=True, slots=True)
-class CallContext:
-    """What a host function may know of its call: a parameter annotated with this class receives it.
-
-    The worker's code neither sees nor passes that parameter.
-    """
-
-    execution_id: str
-    """The execution whose code calls."""
-    call_id: str
-    """The same for each attempt at the call, so it can serve as an idempotency key."""
-    attempt: int = 1
-    """The number of this attempt at the call, from 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Capability:
-    """A host function and how it may be called. Made by `capability`."""
-
-    function: Callable[..., Any]
-    """What to call, `async` or not."""
-    repeatable: bool = False
-    """Whether it may be called again for a call whose outcome is not known."""
-    timeout: float | None = None
-    """Seconds that one call may take, None for as long as it takes."""
-
-
-def capability(
-    function: Callable[..., Any], *, repeatable: bool = False, timeout: float | None = None
-) -> Capability:
-    """Describe how a host function may be called; without this it is not repeatable and has no timeout.
-
-    Args:
-        function: what to call, `async` or not; a plain one runs in a thread and may block.
-        repeatable: it may be called again for a call whose outcome is not known.
-        timeout: seconds that one call may take; past that the code gets a TimeoutError.
-
-    Returns:
-        The host function with these options, for the `capabilities` of a session.
-
-    Returns:
-        What `capabilities=` takes in the place of the function.
-
-    Raises:
-        ValueError: `timeout` is not above 0, or above 1e9.
-        TypeError: `timeout` is no number.
-    """
-    if timeout is not None:
-        timeout = checked_seconds("timeout", timeout)
-    return Capability(function, repeatable, timeout)
-
-
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    """A capability, and what inspecting its function has found."""
-
-    name: str
-    call: Callable[..., Any]
-    is_async: bool
-    context_parameter: str | None
-    timeout: float | None
-    repeatable: bool
-    spec: CapabilitySpec
-
-
-def _offer(name: str, given: Capability | Callable[..., Any]) -> _Offer:
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise CapabilityError(f"{name!r} cannot be called by that name: it is no Python identifier")
-    reserved = why_reserved(name)
-    if reserved:
-        raise CapabilityError(f"capability {name!r} needs another name: {reserved}")
-    offered = given if isinstance(given, Capability) else Capability(given)
-    function = offered.function
-    if not callable(function):
-        raise CapabilityError(f"capability {name!r} cannot be called: it is a {type(function).__name__}")
-    is_async = inspect.iscoroutinefunction(function) or (
-        not inspect.isroutine(function) and inspect.iscoroutinefunction(type(function).__call__)
-    )
-    try:
-        signature = inspect.signature(function)
-    except (ValueError, TypeError):
-        # Some functions written in C have no signature.
-        return _Offer(
-            name,
-            function,
-            is_async,
-            None,
-            offered.timeout,
-            offered.repeatable,
-            CapabilitySpec(name, doc=_doc(function)),
-        )
-    context = next((p.name for p in signature.parameters.values() if _wants_context(p)), None)
-    if context is not None:
-        parameters = [p for p in signature.parameters.values() if p.name != context]
-        signature = signature.replace(parameters=parameters)
-    spec = CapabilitySpec(name, str(signature), _doc(function))
-    return _Offer(name, function, is_async, context, offered.timeout, offered.repeatable, spec)
-
-
-def check_capabilities(capabilities: Mapping[str, Capability | Callable[..., Any]]) -> None:
-    """Check that capabilities can be offered.
-
-    Raises:
-        CapabilityError: a name or a function cannot be used; the message names it.
-    """
-    for name, given in capabilities.items():
-        _offer(name, given)
-
-
-def _wants_context(parameter: inspect.Parameter) -> bool:
-    annotation = parameter.annotation
-    if isinstance(annotation, str):
-        # `from __future__ import annotations`: the name it goes by, without evaluating anything.
-        return annotation.rpartition(".")[2] == CallContext.__name__
-    return annotation is CallContext
-
-
-def _doc(function: Callable[..., Any]) -> str:
-    return inspect.getdoc(function) or ""
+type Capabilities = Mapping[str, Capability | Callable[..., Any]]
 
 
 class HostCalls:
     """Serves the calls of one session's code, all at once."""
 
-    def __init__(
-        self,
-        capabilities: Mapping[str, Capability | Callable[..., Any]],
-        task_owner: TaskOwner,
-        tasks: AnsweringTasks,
-    ) -> None:
+    def __init__(self, capabilities: Mapping[str, Any], task_owner: TaskOwner, tasks: AnsweringTasks) -> None:
         """Offer `capabilities`; answer in `tasks`, run plain functions in threads of `task_owner`.
 
         Raises:
             CapabilityError: a name or a function cannot be used; the message names it.
         """
-        self._offers = {name: _offer(name, given) for name, given in capabilities.items()}
+        self._offers = {name: inspect_capability(name, given) for name, given in capabilities.items()}
+        self._withdrawn: set[str] = set()
         self._task_owner = task_owner
         self._tasks = tasks
 
@@ -162,41 +43,141 @@ class HostCalls:
         """What the worker is told of each host function."""
         return [offer.spec for offer in self._offers.values()]
 
+    def was_offered(self, name: str) -> bool:
+        """Return whether the code may know a host function of a name: it is offered, or was."""
+        return name in self._offers or name in self._withdrawn
+
+    @property
+    def names(self) -> list[str]:
+        """The names of what is offered now, sorted."""
+        return sorted(self._offers)
+
+    def offer(self, capabilities: Mapping[str, Any]) -> list[CapabilitySpec]:
+        """Offer more host functions, or others under the same names; return what to tell the worker.
+
+        Raises:
+            CapabilityError: a name or a function cannot be used; nothing is offered then.
+        """
+        offers = {name: inspect_capability(name, given) for name, given in capabilities.items()}
+        self._offers.update(offers)
+        self._withdrawn.difference_update(offers)
+        return [offer.spec for offer in offers.values()]
+
+    def withdraw(self, name: str) -> None:
+        """Offer a host function no more. Calls of it that are under way go on.
+
+        Raises:
+            CapabilityError: none of that name is offered.
+        """
+        if name not in self._offers:
+            known = ", ".join(self.names) or "none"
+            raise CapabilityError(f"no host function {name!r} is offered in this session; offered: {known}")
+        del self._offers[name]
+        self._withdrawn.add(name)
+
+    # --- calls ---------------------------------------------------------------------------------------
+
     def serve(self, call: Call) -> None:
-        """Call the host function, which is one of those that are offered; answer now or later."""
-        offer = self._offers[call.capability]
+        """Call the host function, which is or was offered; answer now or later."""
+        offer = self._offers.get(call.capability)
+        progress = CallProgress()
+
+        async def answer(call: Call, attempt: int) -> CallResponse:
+            if offer is None:
+                raise RefusedError(f"{call.capability}() is not offered any more: the host has withdrawn it")
+            return await self._answer(offer, call, attempt, progress)
+
+        async def permit(call: Call) -> None:
+            if offer is not None:
+                await self._permit(offer, call)
+
+        def failure(call: Call, error: BaseException) -> CallResponse:
+            detail = "shown" if offer is None else offer.options.errors
+            return CallResponse(call_id=call.call_id, error=call_error(call, error, detail))
+
+        def abandoned() -> None:
+            progress.abandoned = True
+
         self._tasks.start(
-            call, self._answer, _failure, f"capability {offer.name!r}", repeatable=offer.repeatable
+            call,
+            answer,
+            failure,
+            f"capability {call.capability!r}",
+            repeatable=offer is not None and offer.options.repeatable,
+            permit=permit if offer is not None and _has_budget(offer.options) else None,
+            on_abandoned=abandoned,
         )
 
-    async def _answer(self, call: Call, attempt: int) -> CallResponse:
-        offer = self._offers[call.capability]
-        args: list[Any] = decode_value(call.args)
-        kwargs: dict[str, Any] = decode_value(call.kwargs)
-        if offer.context_parameter is not None:
-            kwargs[offer.context_parameter] = CallContext(call.execution_id, call.call_id, attempt)
-        if offer.timeout is None:
+    async def _permit(self, offer: Offered, call: Call) -> None:
+        """Wait until a new call may be made.
+
+        Raises:
+            RefusedError: it is over the budget.
+            NotApprovedError: it was not approved.
+        """
+        options = offer.options
+        if options.max_calls is not None:
+            if offer.calls >= options.max_calls:
+                raise RefusedError(
+                    f"{offer.name}() has been called {offer.calls} times, and may not be called again in "
+                    f"this session: its budget is max_calls={options.max_calls}"
+                )
+            offer.calls += 1
+        if options.approve is None:
+            return
+        approved = False
+        try:
+            approved = await self._ask_for_approval(offer, options.approve, call)
+        finally:
+            if not approved and options.max_calls is not None:
+                offer.calls -= 1
+        if not approved:
+            raise NotApprovedError(f"{offer.name}() was not approved (call {call.call_id!r})")
+
+    async def _ask_for_approval(
+        self, offer: Offered, approve: Callable[[CallRequest], Any], call: Call
+    ) -> bool:
+        request = CallRequest(
+            offer.name,
+            tuple(decode_value(call.args)),
+            decode_value(call.kwargs),
+            call.execution_id,
+            call.call_id,
+        )
+        name = f"the approval of capability {offer.name!r}"
+        if inspect.iscoroutinefunction(approve):
+            return bool(await self._task_owner.run_apart(name, approve(request)))
+        answer = await self._task_owner.run_in_thread(name, lambda: approve(request))
+        if inspect.isawaitable(answer):
+            answer = await self._task_owner.run_apart(name, answer)
+        return bool(answer)
+
+    async def _answer(self, offer: Offered, call: Call, attempt: int, progress: CallProgress) -> CallResponse:
+        context = CallContext(call.execution_id, call.call_id, attempt, progress)
+        args, kwargs = offer.arguments(decode_value(call.args), decode_value(call.kwargs), context)
+        seconds = offer.options.timeout
+        if seconds is None:
             value = await self._invoke(offer, args, kwargs)
         else:
-            limit = asyncio.timeout(offer.timeout)
+            limit = asyncio.timeout(seconds)
             try:
                 async with limit:
                     value = await self._invoke(offer, args, kwargs)
-            except TimeoutError as error:
+            except TimeoutError:
                 if not limit.expired():
                     raise  # the function's own
                 raise TimeoutError(
                     f"capability {offer.name!r} did not answer in time "
                     f"(capability={offer.name}, execution_id={call.execution_id}, "
-                    f"request_id={call.call_id}, timeout={offer.timeout:g})"
-                ) from error
+                    f"request_id={call.call_id}, timeout={seconds:g})"
+                ) from None
         return CallResponse(call_id=call.call_id, value=encode_value(value))
 
-    async def _invoke(self, offer: _Offer, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    async def _invoke(self, offer: Offered, args: Any, kwargs: dict[str, Any]) -> Any:
         name = f"capability {offer.name!r}"
         if offer.is_async:
-            return await self._task_owner.run_apart(name, until_served(offer.call(*args, **kwargs)))
-        value = await self._task_owner.run_in_thread(name, lambda: offer.call(*args, **kwargs))
+            return await self._task_owner.run_apart(name, until_served(offer.takes(*args, **kwargs)))
+        value = await self._task_owner.run_in_thread(name, lambda: offer.takes(*args, **kwargs))
         if inspect.isawaitable(value):
             # A plain function that returns a coroutine, such as a lambda around one.
             awaitable: Awaitable[Any] = value
@@ -204,10 +185,5 @@ class HostCalls:
         return value
 
 
-def _failure(call: Call, error: BaseException) -> CallResponse:
-    if isinstance(error, LocalProtocolError | RemoteProtocolError | ProtocolError):
-        # A host function's own call of encode_value can fail like this too, and is told the same.
-        raised = CallError("CapabilityError", encodable(f"capability {call.capability!r}: {error}"))
-    else:
-        raised = CallError(type(error).__name__, encodable(text_of(error)))
-    return CallResponse(call_id=call.call_id, error=raised)
+def _has_budget(options: Capability) -> bool:
+    return options.max_calls is not None or options.approve is not None

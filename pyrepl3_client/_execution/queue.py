@@ -1,10 +1,10 @@
 """The executions of a session that are under way, and where each message about them goes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.answering import AnsweringTasks
@@ -17,7 +17,7 @@ from pyrepl3_client._execution.cancellation import (
     must_not_rerun,
 )
 from pyrepl3_client._execution.event_log import Event, size_of
-from pyrepl3_client._execution.host_calls import Capability, HostCalls
+from pyrepl3_client._execution.host_calls import Capabilities, HostCalls
 from pyrepl3_client._execution.output import OutputDispatcher
 from pyrepl3_client._execution.prompts import Prompts
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
@@ -30,6 +30,7 @@ from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.lifecycle import ExecutionState
 from pyrepl3_schemas.messages import (
+    Abandoned,
     Call,
     CallResponse,
     Cancel,
@@ -61,13 +62,10 @@ class SessionCallbacks:
     record: Record
     """What calls and prompts are recorded in."""
     on_outcome: OutcomeHandler
-    on_failure: Callable[[str, StoreError], None]
-    """Takes the execution whose call or prompt could not be recorded."""
+    on_failure: Callable[[str, StoreError], bool]
+    """Takes the execution whose call or prompt could not be recorded; returns whether it ends that."""
     on_divergence: Callable[[str, str], None]
     """Takes the execution that asked for something else than its record holds, and a text that says what."""
-
-
-type Capabilities = Mapping[str, Capability | Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +153,7 @@ class ExecutionQueue:
             Display: self._route_event,
             Input: self._route_question,
             Call: self._route_question,
+            Abandoned: self._route_abandoned,
             Result: self._route_last,
         }
 
@@ -245,7 +244,13 @@ class ExecutionQueue:
         """Send the executions that wait: a worker takes them now."""
         self._open = True
         self._output.replaying = False
+        if self._answering.busy:
+            self._answering.end_where(self._is_forlorn)
         self._pump()
+
+    def _is_forlorn(self, execution_id: str, call_id: str) -> bool:
+        """Return whether a question is one of an execution that has ended, which this worker never asked."""
+        return self.find(execution_id) is None and not self.call_log.is_awaited(execution_id, call_id)
 
     def suspend(self) -> Interrupted:
         """Let what was sent wait again, in order, as the worker is gone; return what was interrupted."""
@@ -297,6 +302,7 @@ class ExecutionQueue:
         self._lose_worker()
         for execution in list(self.unsettled):
             self.fail(execution, error())
+        self._answering.end_where(lambda execution_id, _: self.find(execution_id) is None)
 
     def fail(self, execution: ExecutionRecord, failure: BaseException) -> None:
         """End one execution with an error, whatever the worker says of it later."""
@@ -440,18 +446,26 @@ class ExecutionQueue:
             self._accept(execution, message)
 
     def _route_question(self, message: Input | Call) -> None:
-        execution = self._executions[message.execution_id]
-        if not self.call_log.knows(message):
+        execution = self._executions.get(message.execution_id)
+        if execution is not None and not self.call_log.knows(message):
             self._accept(execution, message)
         self._delivery.add(partial(self._serve, execution, message), size_of(message))
 
-    def _serve(self, execution: ExecutionRecord, message: Input | Call) -> None:
-        if execution.done or execution.execution_id not in self._executions:
-            return  # it ended before it was answered
+    def _serve(self, execution: ExecutionRecord | None, message: Input | Call) -> None:
+        late = message.execution_id not in self._executions
+        if late and self.find(message.execution_id) is not None:
+            return  # its worker is gone, and it runs again
+        if late:
+            self.call_log.expect_late(message.execution_id)
         if isinstance(message, Call):
             self.calls.serve(message)
         else:
-            self._prompts.ask(message, execution.on_input or self._on_input)
+            # A task or thread that an execution has left behind asks whom the running one would ask.
+            asked = execution or self.first
+            self._prompts.ask(message, (None if asked is None else asked.on_input) or self._on_input)
+
+    def _route_abandoned(self, message: Abandoned) -> None:
+        self._delivery.add(partial(self._answering.abandon, message.execution_id, message.call_id))
 
     def _accept(self, execution: ExecutionRecord, message: Event) -> None:
         if not execution.is_replay:
@@ -476,7 +490,8 @@ class ExecutionQueue:
             if execution_id in self._forcing_reading:
                 self._forcing_reading.discard(execution_id)
                 self._connection().stop_forced_reading()
-        self._drop_questions(execution_id)
+        # What the code still waits for, in a task or a thread or with a later cell, goes on as late.
+        self.call_log.forget(execution_id)
         if execution.done:
             return  # given up before its turn came
         execution.mark_done()

@@ -143,12 +143,17 @@ class MemoryJournal:
         """Return an execution's calls."""
         return dict(self._require(execution_id).calls or {})
 
-    async def begin_call(self, execution_id: str, call: CallRecord) -> None:
-        """Record a call before it is made."""
-        kept = self._require(execution_id)
+    async def begin_call(self, execution_id: str, call: CallRecord) -> CallRecord | None:
+        """Record a call before it is made; not one of an execution that is never run again."""
+        kept = self._kept.get(execution_id)
+        if kept is None:
+            return None
+        if call.call_id in (kept.calls or {}):
+            return self._call(execution_id, call.call_id)
         if kept.calls is None:
             kept.calls = {}
         kept.calls[call.call_id] = call
+        return None
 
     async def retry_call(self, execution_id: str, call_id: str) -> int:
         """Count another attempt at a call."""
@@ -157,8 +162,8 @@ class MemoryJournal:
         return attempt
 
     async def finish_call(self, execution_id: str, call_id: str, outcome: bytes) -> None:
-        """Record a call's outcome."""
-        if self._call(execution_id, call_id).outcome is None:
+        """Record a call's outcome; not for an execution that is never run again."""
+        if execution_id in self._kept and self._call(execution_id, call_id).outcome is None:
             self._replace_call(execution_id, call_id, outcome=outcome)
 
     def _call(self, execution_id: str, call_id: str) -> CallRecord:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final, get_args
 
-from pyrepl3_client._execution.host_calls import check_capabilities
+from pyrepl3_client._execution.offers import check_capabilities
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import Journal

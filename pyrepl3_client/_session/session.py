@@ -6,11 +6,12 @@ import warnings
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self, get_args
+from typing import Any, Final, Self, get_args
 
 from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.owner import Owner
 from pyrepl3_client._execution.execution import Execution
+from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
 from pyrepl3_client._execution.serving import current_served, refuse_own_session
 from pyrepl3_client._journal.protocol import BridgeMetrics, Spec
@@ -323,6 +324,45 @@ class Session:
             return False
         await execution.cancel(reason)
         return True
+
+    # --- host functions ------------------------------------------------------------------------------
+
+    def offer(self, **capabilities: Capability | Callable[..., Any]) -> None:
+        """Offer host functions from now on, also to code that runs; one of the same name is replaced.
+
+        Example:
+            `session.offer(search=search, pay=capability(pay, max_calls=3))`
+
+        Args:
+            capabilities: functions, or what `capability` made of them, by the names that the code calls.
+
+        Raises:
+            CapabilityError: a name or a function cannot be used; nothing is offered then.
+            SessionClosed: the session is closed.
+        """
+        self._owner.check()
+        self._refuse_closed()
+        self._supervisor.offer(capabilities)
+
+    def withdraw(self, *names: str) -> None:
+        """Take host functions away from the code, also while it runs. Calls that are under way go on.
+
+        A call by a reference that the code has kept is a CapabilityError there.
+
+        Args:
+            names: their names in the session.
+
+        Raises:
+            CapabilityError: none of that name is offered.
+            SessionClosed: the session is closed.
+        """
+        self._owner.check()
+        self._refuse_closed()
+        self._supervisor.withdraw(names)
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise self._supervisor.unusable_error()
 
     # --- checkpoints ---------------------------------------------------------------------------------
 

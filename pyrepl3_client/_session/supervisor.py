@@ -3,10 +3,12 @@
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
@@ -47,7 +49,7 @@ from pyrepl3_client.errors import (
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.lifecycle import SessionState, move_session
 from pyrepl3_schemas.messages import Error as ErrorMessage
-from pyrepl3_schemas.messages import Hello, Result
+from pyrepl3_schemas.messages import Hello, Offer, Result, Withdraw
 
 _logger: Final = logging.getLogger("pyrepl3_client")
 
@@ -213,13 +215,30 @@ class SessionSupervisor:
             session_id=self.session_id,
             incarnation=self._workers_started,
             config=self._config.executor,
-            capabilities=self.queue.calls.specs,
             work_directory="" if self._own_directory is None else self._own_directory.prepare(),
         )
         while not await self._launch_worker(hello):
             pass
         self._require_starting()
         return self.require_worker()
+
+    def offer(self, capabilities: Capabilities) -> None:
+        """Offer host functions from now on; see `Session.offer`."""
+        for spec in self.queue.calls.offer(capabilities):
+            self._tell_worker(Offer(spec.name, spec.signature, spec.doc, spec.awaitable))
+
+    def withdraw(self, names: Iterable[str]) -> None:
+        """Take host functions back; see `Session.withdraw`."""
+        for name in names:
+            self.queue.calls.withdraw(name)
+            self._tell_worker(Withdraw(name))
+
+    def _tell_worker(self, message: Offer | Withdraw) -> None:
+        """Tell the worker, if there is one, whatever holds its loop; the next one learns it by `hello`."""
+        if self.worker is not None and self.worker.alive and not self.worker.connection.killed:
+            self.worker.connection.send(message)
+            if self.queue.first is not None:
+                self.worker.connection.wake()
 
     async def _launch_worker(self, hello: Hello) -> bool:
         """Launch one worker; return whether it got ready.
@@ -228,6 +247,7 @@ class SessionSupervisor:
         """
         self._require_starting()
         launched = self._launch(self._config)
+        hello = msgspec.structs.replace(hello, capabilities=self.queue.calls.specs)
         had_waited = bool(launched.pipes.greeting_sent)
         worker = self.worker = WorkerHandle(
             launched,
@@ -306,10 +326,12 @@ class SessionSupervisor:
             self._move(SessionState.DEAD)
         self._end_waits(lambda _: _fresh_copy(error))
 
-    def _on_record_failure(self, execution_id: str, error: StoreError) -> None:
-        if self.queue.find(execution_id) is not None and self.worker is not None:
-            self._unrecorded[execution_id] = error
-            self.worker.connection.kill(f"what execution {execution_id!r} asked could not be recorded")
+    def _on_record_failure(self, execution_id: str, error: StoreError) -> bool:
+        if self.queue.find(execution_id) is None or self.worker is None:
+            return False
+        self._unrecorded[execution_id] = error
+        self.worker.connection.kill(f"what execution {execution_id!r} asked could not be recorded")
+        return True
 
     def on_lease_lost(self, error: StoreError) -> None:
         """Another process owns the session now: nothing more may happen here."""

@@ -79,7 +79,7 @@ class WorkerHandle:
         self._max_memory = hello.config.max_memory_usage
         self._oom_kills = oom_kills()
         self._kernel_has_killed: bool | None = None
-        self._guard = MessageGuard(queue, [spec.name for spec in hello.capabilities])
+        self._guard = MessageGuard(queue)
         self._routes: dict[type[FromWorker], Route] = {
             **self._guard.routes,
             **dict.fromkeys(_ANSWERS, self._route_answer),

@@ -3,12 +3,12 @@
 It runs code that is not trusted, so nothing that it sends is believed. Sizes and types are checked where
 bytes become messages; here it is order, ids and counts. Behind this no room checks again.
 
-One thing only looks like a violation: a thread of the code may write, show, call or ask at the moment in
-which its execution ends, and its message come after the last one. Such a late message is dropped.
+One thing only looks like a violation: a thread of the code may write or show something at the moment in
+which its execution ends, and its message come after the last one. Such a late message is dropped. Calls and
+prompts of tasks and threads that outlive their execution are in order.
 """
 
 from collections import deque
-from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -17,10 +17,11 @@ from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._text import quoted
 from pyrepl3_client._wire.connection import Route
 from pyrepl3_client.errors import ProtocolError
-from pyrepl3_schemas.messages import Call, Display, Error, FromWorker, Input, Output, Result
+from pyrepl3_schemas.messages import Abandoned, Call, Display, Error, FromWorker, Input, Output, Result
 
 _REMEMBERED: Final = 64
 """Executions that have ended last, from which late messages may come."""
+_DIGITS: Final = "0123456789"
 _MAX_LATE_MESSAGES: Final = 1000
 """Late messages between two ends of executions; more than a program has threads then are a violation."""
 _QUESTION_BYTES: Final = 512
@@ -32,13 +33,14 @@ _MAX_QUESTION_BYTES: Final = 512 * 1024 * 1024
 class MessageGuard:
     """Checks one worker's messages on their way to the executions of its session."""
 
-    def __init__(self, queue: ExecutionQueue, capabilities: Collection[str]) -> None:
-        """Let through to `queue` what a worker may send that was offered these `capabilities`."""
+    def __init__(self, queue: ExecutionQueue) -> None:
+        """Let through to `queue` what a worker may send that was offered the host functions of `queue`."""
         self._queue = queue
-        self._capabilities = frozenset(capabilities)
         self._inner = queue.routes
         self._output = self._inner[Output]
         self._recently_ended: deque[str] = deque(maxlen=_REMEMBERED)
+        self._ended: dict[str, int] = {}
+        """The highest number of those that have ended, by what stands before it in their ids."""
         self._late_count = 0
         self._asked: set[str] = set()
         self._asked_bytes = 0
@@ -53,6 +55,7 @@ class MessageGuard:
             Display: self._display,
             Input: self._input,
             Call: self._call,
+            Abandoned: self._abandoned,
             Result: self.end,
         }
 
@@ -72,6 +75,8 @@ class MessageGuard:
                 raise self._violation(execution_id, "ended")
         self._inner[Result](message)
         self._recently_ended.append(execution_id)
+        stem = execution_id.rstrip(_DIGITS)
+        self._ended[stem] = max(self._ended.get(stem, -1), _number(execution_id, stem))
         self._late_count = 0
         if self._asked:
             self._asked.clear()
@@ -90,8 +95,8 @@ class MessageGuard:
 
     def _call(self, message: Call) -> None:
         name = message.capability
-        if name not in self._capabilities:
-            known = ", ".join(sorted(self._capabilities)) or "none"
+        if not self._queue.calls.was_offered(name):
+            known = ", ".join(self._queue.calls.names) or "none"
             raise ProtocolError(f"it called {quoted(name)}, which it was not offered; it was: {known}")
         if not self._may_ask(message.execution_id, message.call_id, name):
             return
@@ -99,12 +104,16 @@ class MessageGuard:
             raise ProtocolError(f"the arguments of its call {quoted(message.call_id)} are no array and map")
         self._inner[Call](message)
 
+    def _abandoned(self, message: Abandoned) -> None:
+        # An id that is not waited for is ignored: the answer may be on its way.
+        if not self.shutting_down:
+            self._inner[Abandoned](message)
+
     def _may_ask(self, execution_id: str, question_id: str, name: str) -> bool:
         if self.shutting_down:
             return False
-        if not self._queue.runs(execution_id):
-            self._count_late(execution_id, "asked as")
-            return False
+        if not (self._queue.runs(execution_id) or self._has_ended(execution_id)):
+            raise self._violation(execution_id, "asked as")
         prefix = f"{execution_id}:{name}:"
         path = question_id[len(prefix) :]
         numbers = path.isascii() and all(part.isdigit() for part in path.split("."))
@@ -120,6 +129,13 @@ class MessageGuard:
             raise ProtocolError(f"it asked {count:,} times in execution {execution_id!r}: too much to record")
         return True
 
+    def _has_ended(self, execution_id: str) -> bool:
+        """Return whether a task or thread of an execution may ask: this worker has run it to its end."""
+        stem = execution_id.rstrip(_DIGITS)
+        return _number(execution_id, stem) <= self._ended.get(stem, -1) and (
+            self._queue.find(execution_id) is None
+        )
+
     def _count_late(self, execution_id: str, what: str) -> None:
         if self.shutting_down:
             return
@@ -133,6 +149,10 @@ class MessageGuard:
         waits = self._queue.find(execution_id) is not None
         state = "has not begun" if waits else "is not in flight"
         return ProtocolError(f"it {what} execution {quoted(execution_id)}, which {state}")
+
+
+def _number(execution_id: str, stem: str) -> int:
+    return int(execution_id[len(stem) :] or "0")
 
 
 def _is_array(raw: msgspec.Raw) -> bool:

@@ -13,6 +13,7 @@ from pyrepl3_client._wire.captured_output import bytes_waiting
 from pyrepl3_schemas.codec import WorkerDecoder, encode, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.messages import (
+    Abandoned,
     Call,
     CallResponse,
     Cancel,
@@ -32,6 +33,7 @@ from pyrepl3_schemas.messages import (
     Inspect,
     Inspection,
     Metrics,
+    Offer,
     Output,
     Ping,
     Pong,
@@ -43,6 +45,7 @@ from pyrepl3_schemas.messages import (
     Stats,
     StreamName,
     ToWorker,
+    Withdraw,
 )
 
 type Script = Callable[["Run"], Awaitable[object]]
@@ -316,7 +319,7 @@ class ScriptedProcess:
         os.dup2(null, self._writer, inheritable=False)
         os.close(null)
 
-    async def request(self, key: str, message: FromWorker) -> ToWorker:
+    async def request(self, key: str, message: Input | Call) -> ToWorker:
         """Send an `input` or a `call`, and wait for the client's answer.
 
         Args:
@@ -330,6 +333,9 @@ class ScriptedProcess:
         self.send(message)
         try:
             return await answer
+        except asyncio.CancelledError:
+            self.send(Abandoned(key, message.execution_id))
+            raise
         finally:
             del self._answers[key]
 
@@ -390,6 +396,8 @@ class ScriptedProcess:
                 self._set_answer(message.call_id, message)
             case Cancel():
                 self._cancel(message)
+            case Offer() | Withdraw():
+                pass  # a script calls whatever it says
             case Complete():
                 self.send(Completions(request_id=message.request_id))
             case Inspect():

@@ -183,6 +183,8 @@ class NamespacePickler(Pickler):
         if self.context.is_importable(value):
             return self._reduce_static_type(value) if is_static_type(value) else NotImplemented
         if belongs_to_worker(value):
+            if value.__name__ == "PendingCall":
+                raise Unsaveable("a call of a host function is under way; await it, and keep its value")
             raise Unsaveable("it is a part of the worker")
         reference = self.reference_by_name(value)
         if reference is not None:

@@ -4,13 +4,13 @@ A call is numbered by its place in the code (see `CallPath`) and sent. A corouti
 on the loop's thread waits while the session reads messages; other threads block.
 """
 
-import builtins
 import os
 import select
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
@@ -18,17 +18,23 @@ import msgspec
 
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
-from pyrepl3_schemas.messages import Call, CallResponse, FromWorker, Input, InputResponse
+from pyrepl3_schemas.messages import (
+    Abandoned,
+    Call,
+    CallError,
+    CallResponse,
+    FromWorker,
+    Input,
+    InputResponse,
+)
 from pyrepl3_worker.errors import AsyncContextError, ExecutionError
 from pyrepl3_worker.execution.execution import WorkerExecution, current_path
-from pyrepl3_worker.host_calls.pending import COROUTINE_FLAGS, Answer, PendingCall, in_coroutine, is_awaited
+from pyrepl3_worker.host_calls.errors import make_exception
+from pyrepl3_worker.host_calls.functions import describe
+from pyrepl3_worker.host_calls.pending import COROUTINE_FLAGS, Answer, PendingCall, is_awaited
 from pyrepl3_worker.interrupts.signals import Interrupt
 
 _SHORT_SLEEP_SECONDS: Final = 0.002
-
-
-class HostFunctionError(ExecutionError, RuntimeError):
-    """A host function raised an exception whose type does not exist here; a subclass has its name."""
 
 
 class HostCaller:
@@ -37,22 +43,28 @@ class HostCaller:
     def __init__(
         self,
         send: Callable[[FromWorker], None],
+        send_at_once: Callable[[FromWorker], None],
         wait_and_dispatch: Callable[[], None],
         wake_loop_thread: Callable[[], None],
         blocking_thread_id: Callable[[], int | None],
         reader_fd: int,
+        *,
+        sends_abandoned: bool = True,
     ) -> None:
         """Must be called on the loop's thread.
 
         Args:
-            send: writes a message, from any thread.
+            send: writes a message after the output before it, from any thread.
+            send_at_once: writes a message, from any thread, also in a finalizer.
             wait_and_dispatch: blocks the loop's thread until something has been read, and dispatches that.
             wake_loop_thread: makes the loop's thread read messages, even if code holds it; from any thread.
             blocking_thread_id: returns the identifier of the thread for blocking code, or None before it
                 is started.
             reader_fd: becomes readable when something has arrived.
+            sends_abandoned: whether the client is told which answers nobody waits for any more.
         """
         self._send = send
+        self._send_at_once = send_at_once
         self._wait_and_dispatch = wait_and_dispatch
         self._wake_loop_thread = wake_loop_thread
         self._reader_fd = reader_fd
@@ -60,7 +72,7 @@ class HostCaller:
         self._blocking_thread_id = blocking_thread_id
         self.running: WorkerExecution | None = None
         self._pending: dict[str, Answer] = {}
-        self._error_types: dict[str, type[HostFunctionError]] = {}
+        self._sends_abandoned = sends_abandoned
         self._interrupt: Interrupt | None = None
         self._wake_blocking: Callable[[], bool] | None = None
         self._lock = threading.Lock()
@@ -77,7 +89,7 @@ class HostCaller:
             frame: the frame that calls `input`.
         """
         if frame.f_code.co_flags & COROUTINE_FLAGS and is_awaited(frame):
-            return PendingCall(self._send_input(prompt, password=password))
+            return self._awaitable("input", self._send_input(prompt, password=password), frame)
         return self.read_line(prompt, password=password)
 
     def read_line(self, prompt: str, *, password: bool) -> str:
@@ -96,26 +108,42 @@ class HostCaller:
             raise EOFError("no execution is running that could ask")
         execution_id, number = numbered
         input_id = f"{execution_id}:input:{number}"
-        answer = Answer()
+        answer = Answer(input_id, execution_id)
         self._pending[input_id] = answer
         self._send(
             Input(input_id=input_id, execution_id=execution_id, prompt=_encodable(prompt), password=password)
         )
         return answer
 
-    def make_capability(self, name: str, signature: str, doc: str) -> Callable[..., Any]:
-        """Return the callable that stands for a host function."""
+    def make_capability(
+        self, name: str, signature: str, doc: str, *, awaitable: bool = False
+    ) -> Callable[..., Any]:
+        """Return the callable that stands for a host function.
+
+        Args:
+            name: the host function's.
+            signature: its parameters, as text.
+            doc: its docstring.
+            awaitable: whether a call gives an awaitable; else it blocks and gives the value, but where the
+                call is itself what `await` waits for.
+        """
+
+        def call_awaitable(*args: Any, **kwargs: Any) -> Any:
+            return self._awaitable(name, self._send_call(name, args, kwargs), sys._getframe(1))  # pyright: ignore[reportPrivateUsage] - the line that calls
 
         def call(*args: Any, **kwargs: Any) -> Any:
             answer = self._send_call(name, args, kwargs)
-            if in_coroutine(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] - the caller decides what it gets
-                return PendingCall(answer)
+            frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - whether the caller awaits
+            if frame.f_code.co_flags & COROUTINE_FLAGS and is_awaited(frame):
+                return self._awaitable(name, answer, frame)
             return self._wait(answer)
 
-        call.__name__ = call.__qualname__ = name
-        call.__doc__ = f"{name}{signature}\n\n{doc}" if doc else f"{name}{signature}"
-        call.__module__ = "builtins"  # where it stands, so that it pickles by name
-        return call
+        function = call_awaitable if awaitable else call
+        describe(function, name, signature, doc, awaitable=awaitable)
+        return function
+
+    def _awaitable(self, name: str, answer: Answer, frame: FrameType) -> PendingCall:
+        return PendingCall(name, answer, self, current_path.get(), (frame.f_code.co_filename, frame.f_lineno))
 
     def _send_call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
         if self.forked:
@@ -129,7 +157,7 @@ class HostCaller:
             raise AsyncContextError(f"{name}() was called when no execution was running")
         execution_id, number = numbered
         call_id = f"{execution_id}:{name}:{number}"
-        answer = Answer()
+        answer = Answer(call_id, execution_id)
         self._pending[call_id] = answer
         try:
             self._send(
@@ -149,16 +177,15 @@ class HostCaller:
     def _next_number(self, name: str) -> tuple[str, str] | None:
         """Return the id of the execution that a call of `name` belongs to, and the call's number in it.
 
-        None when no execution runs that the call could be made in the name of.
+        A task or thread that outlives its execution goes on to call in its name. None when the caller has no
+        call path and nothing runs either.
         """
         path = current_path.get()
-        if path is not None and not path.execution.ended:
+        if path is not None:
             return path.execution.execution_id, path.next_number(name)
         running = self.running
         if running is None:
             return None
-        if path is not None:
-            return running.execution_id, path.next_late_number(name)
         try:
             return running.execution_id, running.path.next_number(name)
         except AttributeError:
@@ -171,12 +198,51 @@ class HostCaller:
         return threading.get_ident() == self._blocking_thread_id()
 
     def _wait(self, answer: Answer) -> Any:
-        if threading.get_ident() == self._loop_thread:
-            while not answer.done:
-                self._wait_and_dispatch()
-        else:
-            self._wait_in_thread(answer)
+        try:
+            if threading.get_ident() == self._loop_thread:
+                while not answer.done:
+                    self._wait_and_dispatch()
+            else:
+                self._wait_in_thread(answer)
+        finally:
+            self.give_up(answer)
         return answer.result()
+
+    def may_await_here(self) -> bool:
+        """Return whether this thread's loops are the session's: its own, or those that cells run."""
+        here = threading.get_ident()
+        return here == self._loop_thread or here == self._blocking_thread_id()
+
+    def give_up(self, answer: Answer) -> None:
+        """Tell the host that nobody waits for an answer any more, if it has not come.
+
+        May run in a finalizer, wherever that is: it takes no lock but that of the writer, which waits for no
+        other.
+        """
+        if self._pending.pop(answer.call_id, None) is None:
+            return
+        answer.settle(error=ExecutionError("the call was given up: what waited for it was cancelled"))
+        if self._sends_abandoned and not self.forked:
+            with suppress(OSError):  # the client is gone
+                self._send_at_once(Abandoned(answer.call_id, answer.execution_id))
+
+    def never_awaited(self, call: PendingCall) -> None:
+        """Warn of a call that nobody has awaited, in the name of the execution that has made it."""
+        if self.forked:
+            return
+        import warnings
+
+        token = None if call.path is None else current_path.set(call.path)
+        try:
+            warnings.warn_explicit(
+                f"the call of {call.name}() was never awaited, and is given up: {call.explain()}",
+                RuntimeWarning,
+                *call.line,
+                registry={},
+            )
+        finally:
+            if token is not None:
+                current_path.reset(token)
 
     def _wait_in_thread(self, answer: Answer) -> None:
         """Block this thread, and make the loop's thread read messages, whatever the code does there."""
@@ -256,43 +322,22 @@ class HostCaller:
         if answer is None:
             return
         if message.error is not None:
-            answer.settle(error=self._make_exception(message.error.exception, message.error.message))
+            answer.settle(error=make_exception(message.error))
         elif isinstance(message.value, msgspec.Raw):
             try:
                 value = decode_value(message.value)
             except RemoteProtocolError as error:
                 # The frame is valid, so the session goes on; the caller must not wait for ever.
-                answer.settle(
-                    error=self._make_exception("CapabilityError", f"the answer is unreadable: {error}")
-                )
+                why = CallError("CapabilityError", f"the answer is unreadable: {error}")
+                answer.settle(error=make_exception(why))
             else:
                 answer.settle(value)
         else:
             answer.settle(None)
 
-    def execution_ended(self, execution: WorkerExecution) -> None:
-        """Drop the calls of an execution that has ended, and an interrupt that was not claimed."""
+    def execution_ended(self) -> None:
+        """Drop an interrupt that was not claimed. Calls that something holds go on as late ones."""
         self._interrupt = None
-        if self._pending:
-            self._drop_calls(execution)
-
-    def _drop_calls(self, execution: WorkerExecution) -> None:
-        prefix = f"{execution.execution_id}:"
-        for call_id in [call_id for call_id in self._pending if call_id.startswith(prefix)]:
-            self._pending.pop(call_id).settle(error=ExecutionError("the execution is over"))
-
-    def _make_exception(self, name: str, message: str) -> BaseException:
-        """Return a built-in exception by its name, else a subclass of HostFunctionError of that name."""
-        known = getattr(builtins, name, None)
-        if isinstance(known, type) and issubclass(known, Exception):
-            try:
-                return known(message)
-            except TypeError:
-                pass  # UnicodeDecodeError and its like want more than a message
-        made = self._error_types.get(name)
-        if made is None:
-            made = self._error_types[name] = type(name, (HostFunctionError,), {"__module__": "__main__"})
-        return made(message)
 
 
 class _InterruptibleWait:

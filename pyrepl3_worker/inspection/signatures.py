@@ -24,6 +24,7 @@ from types import (
 )
 from typing import Final, NamedTuple, Protocol, cast
 
+from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER
 from pyrepl3_worker.rendering.reprs import encodable, safe_repr
 from pyrepl3_worker.rendering.static_lookup import (
     UNKNOWN,
@@ -98,6 +99,14 @@ def _call_target(value: object) -> _CallTarget:
     return _CallTarget(value, bound_count)
 
 
+def _host_signature(function: object) -> inspect.Signature | None:
+    """Return what stands for a host function's signature; None for any other function."""
+    if type(function) is not FunctionType or not function.__code__.co_filename.startswith(PACKAGE_FOLDER):
+        return None
+    found = instance_dict(function).get("__signature__")
+    return found if type(found) is inspect.Signature else None
+
+
 def _constructor(cls: type) -> FunctionType | None:
     for base in _mro_of(cls):
         for name in ("__init__", "__new__"):
@@ -123,6 +132,9 @@ def signature(value: object) -> str:
     function, bound_count = _call_target(value)
     if type(function) is not FunctionType:
         return encodable(_text_signature(function))
+    host_function = _host_signature(function)
+    if host_function is not None:
+        return encodable(str(host_function))
     texts: list[str] = []
     slash = star = False
     for parameter in _parameters(function, bound_count):
@@ -148,6 +160,10 @@ def signature(value: object) -> str:
 def keyword_names(value: object) -> list[str]:
     """Return the names that a callable takes as keyword arguments."""
     function, bound_count = _call_target(value)
+    host_function = _host_signature(function)
+    if host_function is not None:
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return [name for name, parameter in host_function.parameters.items() if parameter.kind in named]
     if type(function) is FunctionType:
         return [
             parameter.name

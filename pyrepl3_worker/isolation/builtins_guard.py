@@ -24,6 +24,15 @@ def snapshot() -> None:
     _saved.update(_live)
 
 
+def provide(name: str, value: object) -> None:
+    """Put a value into the builtins from now on; None takes the name out."""
+    if value is None:
+        _saved.pop(name, None)
+        _live.pop(name, None)
+    else:
+        _saved[name] = _live[name] = value
+
+
 def install_user_hooks() -> None:
     """Install the code's own hooks, just before it runs."""
     trace, profile = _user_hooks

@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # loaded by the first checkpoint: a worker's start does witho
     from pyrepl3_worker.checkpoint.checkpointer import Checkpointer
     from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 
-PROGRESS_PROTOCOL: Final = 2
-"""The first protocol that knows `progress`."""
+SECOND_PROTOCOL: Final = 2
+"""The first protocol that knows `progress` and `abandoned`."""
 _PROGRESS_SECONDS: Final = 1.0
 
 

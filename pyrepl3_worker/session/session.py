@@ -14,6 +14,7 @@ from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import (
     CallResponse,
     Cancel,
+    CapabilitySpec,
     Checkpoint,
     Complete,
     Error,
@@ -23,11 +24,13 @@ from pyrepl3_schemas.messages import (
     Hello,
     InputResponse,
     Inspect,
+    Offer,
     Ping,
     Ready,
     Restore,
     Shutdown,
     ToWorker,
+    Withdraw,
 )
 from pyrepl3_worker.code.import_control import ImportController
 from pyrepl3_worker.config import ExecutorConfig
@@ -41,12 +44,12 @@ from pyrepl3_worker.host_calls.calls import HostCaller
 from pyrepl3_worker.interrupts.child_processes import kill_children, watch_processes
 from pyrepl3_worker.interrupts.signals import Interrupt, runs_loop, wait_readable
 from pyrepl3_worker.interrupts.timers import TimerThread
-from pyrepl3_worker.isolation.builtins_guard import snapshot
+from pyrepl3_worker.isolation.builtins_guard import provide, snapshot
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.rendering.exceptions import describe_exception
 from pyrepl3_worker.session import patched_functions
-from pyrepl3_worker.session.checkpoint_requests import PROGRESS_PROTOCOL, CheckpointRequests
+from pyrepl3_worker.session.checkpoint_requests import SECOND_PROTOCOL, CheckpointRequests
 from pyrepl3_worker.session.process_limits import limit_memory
 from pyrepl3_worker.session.queries import Queries
 from pyrepl3_worker.session.repair import Repair
@@ -105,14 +108,18 @@ class WorkerSession:
         )
         self._host_caller = HostCaller(
             self._send_after_output,
+            self._writer.send,
             self._wait_and_dispatch,
             self._executor.canceller.wakeup.send,
             lambda: self._executor.blocking_thread_id,
             reader.fd,
+            sends_abandoned=hello.protocol >= SECOND_PROTOCOL,
         )
         self._coordinator = EventLoopCoordinator(loop, self._executor.coroutine_manager)
         self._coordinator.on_nested_loop = self._read_on_nested_loop
         self._output.attach_wakeup_signal(self._executor.canceller.wakeup)
+        self._behind: dict[str, object] = {}
+        """What stands in the builtins again, if anything, when the host function of a name is withdrawn."""
         self._repair = Repair(stdio, self._executor.canceller.wakeup, self._namespace.namespace)
         self._encoder = ResultEncoder(config)
         self._checkpoint_requests = CheckpointRequests(
@@ -125,7 +132,7 @@ class WorkerSession:
             self._executor.call_in_context,
             self._executor.call_on_blocking_thread,
             hello.work_directory,
-            sends_progress=hello.protocol >= PROGRESS_PROTOCOL,
+            sends_progress=hello.protocol >= SECOND_PROTOCOL,
         )
         self._queries = Queries(
             self._namespace, self._executor, self._output, self._writer, self._count_queued_executions
@@ -135,6 +142,8 @@ class WorkerSession:
             Execute: self._requests.append,
             InputResponse: self._host_caller.deliver_input,
             CallResponse: self._host_caller.deliver_call,
+            Offer: self._on_offer,
+            Withdraw: self._on_withdraw,
             Cancel: self._on_cancel,
             Checkpoint: self._requests.append,
             Restore: self._requests.append,
@@ -158,10 +167,9 @@ class WorkerSession:
         watch_processes(stdio.stderr, self._output.flush, self._executor.canceller.remember_children)
         self._display = make_lazy_display(self._send_after_output, self._running_execution_id)
         # Not in the namespace, which is the code's: a name of its own hides ours, and `del` shows ours again.
-        provided: dict[str, Any] = {"display": self._display}
+        provide("display", self._display)
         for spec in hello.capabilities:
-            provided[spec.name] = self._host_caller.make_capability(spec.name, spec.signature, spec.doc)
-        builtins.__dict__.update(provided)
+            self._on_offer(spec)
         os.register_at_fork(after_in_child=self._after_fork_in_child)
         self._executor.canceller.wakeup.install()
         ImportController(config, self._namespace.namespace).install()
@@ -344,6 +352,17 @@ class WorkerSession:
         await self._coordinator.flush_queue()
         self._loop.stop()
 
+    def _on_offer(self, spec: CapabilitySpec | Offer) -> None:
+        self._behind.setdefault(spec.name, vars(builtins).get(spec.name))
+        function = self._host_caller.make_capability(
+            spec.name, spec.signature, spec.doc, awaitable=spec.awaitable
+        )
+        provide(spec.name, function)
+
+    def _on_withdraw(self, message: Withdraw) -> None:
+        if message.name in self._behind:
+            provide(message.name, self._behind.pop(message.name))
+
     def _on_second_hello(self, message: Hello) -> None:
         self._send_protocol_error(
             f"a second hello, for session {message.session_id!r}: a worker has one session"
@@ -389,7 +408,7 @@ class WorkerSession:
             from pyrepl3_worker.rendering.display import flush_figures
 
             flush_figures(self._display)
-        self._host_caller.execution_ended(execution)
+        self._host_caller.execution_ended()
         self._output.finish_execution(execution)
         if self._repair.standard_fds():
             execution.captured = True

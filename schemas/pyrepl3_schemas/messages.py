@@ -47,6 +47,8 @@ class CapabilitySpec(Part, frozen=True):
     name: str
     signature: str = "(*args, **kwargs)"
     doc: str = ""
+    awaitable: bool = False
+    """Whether a call gives an awaitable, as an `async def` does; else it blocks and gives the value."""
 
 
 class Frame(Part, frozen=True):
@@ -73,10 +75,16 @@ class ExceptionData(Part, frozen=True):
 
 
 class CallError(Part, frozen=True):
-    """Why a host function returned no value: the exception's type name and text."""
+    """Why a host function returned no value: the exception's type name and text, and what hangs on it."""
 
     exception: str
     message: str
+    notes: list[str] = []
+    cause: "CallError | None" = None
+    members: list["CallError"] = []
+    """The exceptions of a group."""
+    module: str = ""
+    """The module of the exception's type. The code gets that type if it has the module."""
 
 
 class Unsaved(Part, frozen=True):
@@ -161,6 +169,21 @@ class CallResponse(Message, frozen=True):
     call_id: str
     value: Value = msgspec.UNSET
     error: CallError | None = None
+
+
+class Offer(Message, frozen=True):
+    """Let the code call a host function from now on, in place of one of the same name. Not in protocol 1."""
+
+    name: str
+    signature: str = "(*args, **kwargs)"
+    doc: str = ""
+    awaitable: bool = False
+
+
+class Withdraw(Message, frozen=True):
+    """Take the name of a host function away from the code. Not in protocol 1."""
+
+    name: str
 
 
 class Cancel(Message, frozen=True):
@@ -291,6 +314,14 @@ class Call(Message, frozen=True):
     kwargs: msgspec.Raw
 
 
+class Abandoned(Message, frozen=True):
+    """The code waits no more for the answer to a `call` or `input`: nobody will. Not in protocol 1."""
+
+    call_id: str
+    """The `call_id` or `input_id`."""
+    execution_id: str
+
+
 class Result(Message, frozen=True, gc=False):
     """An execution succeeded.
 
@@ -408,6 +439,8 @@ type ToWorker = (
     | Execute
     | InputResponse
     | CallResponse
+    | Offer
+    | Withdraw
     | Cancel
     | Checkpoint
     | Restore
@@ -424,6 +457,7 @@ type FromWorker = (
     | Display
     | Input
     | Call
+    | Abandoned
     | Result
     | Error
     | Checkpointed

@@ -401,7 +401,7 @@ async def test_row_34_the_code_calls_tools_that_stay_with_the_host() -> None:
         calls = [event.call_id.partition(":")[2] async for event in execution if isinstance(event, Call)]
         assert (await execution.result()).value == ["cats 0 by 9", "cats 1 by 9", "dogs 0 by 9"]
         assert calls == ["search:1", "search:2"]
-        assert await value(session, "search('birds', 1)") == ["birds 0 by 9"]
+        assert await value(session, "await search('birds', 1)") == ["birds 0 by 9"]
         assert await value(session, "'secrets' in globals()") is False
 
 

@@ -82,7 +82,7 @@ ARROWS = {
         "code": set[str](),
         "interrupts": {"code"},
         "rendering": {"code"},
-        "inspection": {"rendering"},
+        "inspection": {"code", "rendering"},
         "execution": {"interrupts", "rendering"},
         "host_calls": {"execution", "interrupts"},
         "output": {"execution", "interrupts", "wire"},

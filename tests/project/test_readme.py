@@ -25,6 +25,8 @@ SAID = {
     ],
     "README.md 2": ["Ada"],
     "README.md 3": ["42"],
+    "host-functions.md 1": ["[2, ['<a>', '<b>']]", "(row: list)", "NOW"],
+    "host-functions.md 2": ["paid 21", "pay() was not approved (call "],
     "sessions-that-survive.md 1": ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
     "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],
 }

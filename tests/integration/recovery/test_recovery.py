@@ -95,7 +95,7 @@ import os
 told = []
 for f in (cancels_itself, asks):
     try:
-        f()
+        await f()
     except Exception as error:
         told.append(f'{{type(error).__name__}}: {{error}}')
 if not os.path.exists({str(tmp_path / "flag")!r}):

@@ -135,10 +135,10 @@ class Program:
                     self.orders.session_id,
                     store=self.orders.store,
                     capabilities={
-                        "pay": pyrepl3.capability(self.pay, repeatable=True),
+                        "pay": pyrepl3.capability(self.pay, repeatable=True, awaitable=False),
                         "charge": self.charge,
-                        "confirm": pyrepl3.capability(self.confirm, repeatable=True),
-                        "deliver": pyrepl3.capability(self.deliver, repeatable=True),
+                        "confirm": pyrepl3.capability(self.confirm, repeatable=True, awaitable=False),
+                        "deliver": pyrepl3.capability(self.deliver, repeatable=True, awaitable=False),
                     },
                     on_input=self.answer,
                     on_output=self.on_output,

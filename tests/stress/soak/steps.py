@@ -193,7 +193,7 @@ async def calling(hand: Hand) -> None:
     number = hand.next()
     await hand.value(f"add({number}, 1)", number + 1)
     await hand.value(
-        f"import asyncio\nawait asyncio.gather(*[add(n, {number}) for n in range(3)])",
+        f"import asyncio\nawait asyncio.gather(*[asyncio.to_thread(add, n, {number}) for n in range(3)])",
         [number, number + 1, number + 2],
     )
     error = await hand.error(f"await refuse('no {number}')", "exception", "ValueError")

@@ -15,7 +15,12 @@ class _Blocking:
 
     def __init__(self, job: Callable[[HostCaller], Any]) -> None:
         self.calls = HostCaller(
-            lambda message: None, lambda: None, lambda: None, lambda: self._thread.ident, 0
+            lambda message: None,
+            lambda message: None,
+            lambda: None,
+            lambda: None,
+            lambda: self._thread.ident,
+            0,
         )
         self.raised: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, args=(job,))

@@ -1,0 +1,302 @@
+"""What a host function is to the code: its name, its kind, its signature; and how it may be called.
+
+Nothing that is bound to a host function on the host is shown, and nothing of it can be passed: the arguments
+of `functools.partial`, a method's `self`, a parameter for the call's context, and a parameter with a default
+whose name begins with an underscore.
+"""
+
+import functools
+import inspect
+import keyword
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from pyrepl3_client.config import checked_seconds
+from pyrepl3_client.errors import CapabilityError
+from pyrepl3_schemas.messages import CapabilitySpec
+from pyrepl3_schemas.reserved_names import why_reserved
+
+type ErrorDetail = Literal["shown", "masked"]
+
+_EMPTY: Final = inspect.Parameter.empty
+_MAX_WRAPPERS: Final = 20
+
+
+class CallProgress:
+    """How a call stands, for its `CallContext`."""
+
+    __slots__ = ("abandoned",)
+
+    def __init__(self) -> None:
+        """Begin with a call that the code waits for."""
+        self.abandoned = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What a host function may know of its call: a parameter annotated with this class receives it.
+
+    The worker's code neither sees nor passes that parameter.
+    """
+
+    execution_id: str
+    """The execution whose code calls."""
+    call_id: str
+    """The same for each attempt at the call, so it can serve as an idempotency key."""
+    attempt: int = 1
+    """The number of this attempt at the call, from 1."""
+    _progress: CallProgress = field(default_factory=CallProgress, repr=False, compare=False)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the code has given the call up: nobody gets what it returns.
+
+        An `async` function is cancelled then; one that runs in a thread may look at this.
+        """
+        return self._progress.abandoned
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """A call that waits for approval, as the predicate of `capability(approve=…)` gets it."""
+
+    name: str
+    """The host function's name in the session."""
+    args: tuple[Any, ...]
+    """The positional arguments that the code passes."""
+    kwargs: dict[str, Any]
+    """The keyword arguments that the code passes."""
+    execution_id: str
+    """The execution whose code calls."""
+    call_id: str
+    """The call's id: the same when the predicate is asked again, because its program had ended."""
+
+
+type Approve = Callable[[CallRequest], bool | Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """A host function and how it may be called. Made by `capability`."""
+
+    function: Callable[..., Any]
+    """What to call, `async` or not."""
+    repeatable: bool = False
+    """Whether it may be called again for a call whose outcome is not known."""
+    timeout: float | None = None
+    """Seconds that one call may take, None for as long as it takes."""
+    awaitable: bool | None = None
+    """Whether a call gives an awaitable; None: as the function itself does."""
+    errors: ErrorDetail = "shown"
+    """What the code sees of an exception."""
+    max_calls: int | None = None
+    """How often it may be called, None for any number."""
+    approve: Approve | None = None
+    """Decides about each call before it is made."""
+
+
+def capability(
+    function: Callable[..., Any],
+    *,
+    repeatable: bool = False,
+    timeout: float | None = None,
+    awaitable: bool | None = None,
+    errors: ErrorDetail = "shown",
+    max_calls: int | None = None,
+    approve: Approve | None = None,
+) -> Capability:
+    """Describe how a host function may be called; without this it is not repeatable and has no limits.
+
+    Example:
+        `capability(pay, approve=ask_the_owner, max_calls=3)`
+
+    Args:
+        function: what to call, `async` or not; a plain one runs in a thread and may block.
+        repeatable: it may be called again for a call whose outcome is not known.
+        timeout: seconds that one call may take; past that the code gets a TimeoutError.
+        awaitable: whether a call gives the code an awaitable (True), or blocks and gives the value (False);
+            None: an `async def` gives an awaitable, anything else blocks.
+        errors: `shown`: the code sees an exception's type, text, notes, cause and members; `masked`: its type
+            and the call's id alone. Both are logged on the host (`pyrepl3.calls`).
+        max_calls: how often it may be called while the session is open; past that the code gets a
+            CapabilityError that names this budget.
+        approve: decides about each call before it is made; gets a `CallRequest`, may be `async`, and may take
+            days. False is a PermissionError in the code. It is asked again if the program ends before it has
+            answered and the session comes back.
+
+    Returns:
+        What `capabilities=` takes in the place of the function.
+
+    Raises:
+        ValueError: `timeout` is not above 0, or above 1e9; `max_calls` is below 0; `errors` is another word.
+        TypeError: `timeout` or `max_calls` is no number.
+    """
+    if timeout is not None:
+        timeout = checked_seconds("timeout", timeout)
+    if errors not in ("shown", "masked"):
+        raise ValueError(f"errors must be 'shown' or 'masked', not {errors!r}")
+    if max_calls is not None:
+        if not isinstance(max_calls, int) or isinstance(max_calls, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+            raise TypeError(f"max_calls must be an integer, not {type(max_calls).__name__}")
+        if max_calls < 0:
+            raise ValueError(f"max_calls must not be below 0, and is {max_calls}")
+    return Capability(function, repeatable, timeout, awaitable, errors, max_calls, approve)
+
+
+@dataclass(slots=True)
+class Offered:
+    """A capability, what inspecting its function has found, and how often it was called."""
+
+    name: str
+    options: Capability
+    is_async: bool
+    spec: CapabilitySpec
+    signatures: tuple[inspect.Signature, inspect.Signature] | None
+    """The function's own, and what the code may pass of it, where anything is hidden; None: all is shown."""
+    hidden: frozenset[str]
+    """Names that the code may not pass."""
+    context_parameter: str | None
+    calls: int = 0
+
+    @property
+    def takes(self) -> Callable[..., Any]:
+        """The function itself."""
+        return self.options.function
+
+    def arguments(
+        self, args: list[Any], kwargs: dict[str, Any], context: CallContext
+    ) -> tuple[list[Any] | tuple[Any, ...], dict[str, Any]]:
+        """Return what the function is called with for what the code has passed.
+
+        Raises:
+            TypeError: the code passes what the function does not take, or what is hidden from it.
+        """
+        hidden = self.hidden.intersection(kwargs)
+        if hidden:
+            raise TypeError(f"{self.name}() got an unexpected keyword argument {min(hidden)!r}")
+        if self.signatures is None:
+            return args, kwargs
+        own, shown = self.signatures
+        try:
+            given = shown.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
+        for name in self.hidden & own.parameters.keys():
+            # What is bound to it is its default. It is passed too, so that `*args` come after it.
+            given[name] = context if name == self.context_parameter else own.parameters[name].default
+        bound = inspect.BoundArguments(own, {name: given[name] for name in own.parameters if name in given})  # pyright: ignore[reportArgumentType] - any dictionary that keeps its order does
+        return bound.args, bound.kwargs
+
+
+def inspect_capability(name: str, given: Capability | Callable[..., Any]) -> Offered:
+    """Find out what a capability is to the code.
+
+    Raises:
+        CapabilityError: the name or the function cannot be used; the message names it.
+    """
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise CapabilityError(f"{name!r} cannot be called by that name: it is no Python identifier")
+    reserved = why_reserved(name)
+    if reserved:
+        raise CapabilityError(f"capability {name!r} needs another name: {reserved}")
+    options = given if isinstance(given, Capability) else Capability(given)
+    function = options.function
+    if not callable(function):
+        raise CapabilityError(f"capability {name!r} cannot be called: it is a {type(function).__name__}")
+    is_async = inspect.iscoroutinefunction(function) or (
+        not inspect.isroutine(function) and inspect.iscoroutinefunction(type(function).__call__)
+    )
+    awaitable = is_async if options.awaitable is None else options.awaitable
+    hidden = _bound_keywords(function)
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        # Some functions written in C have no signature.
+        spec = CapabilitySpec(name, doc=_doc(function), awaitable=awaitable)
+        return Offered(name, options, is_async, spec, None, hidden, None)
+    parameters = list(signature.parameters.values())
+    context = next((parameter.name for parameter in parameters if _wants_context(parameter)), None)
+    hidden |= {p.name for p in parameters if p.name == context or _is_private(p)}
+    shown = signature.replace(parameters=[p for p in parameters if p.name not in hidden])
+    spec = CapabilitySpec(name, _text_of(shown), _doc(function), awaitable)
+    return Offered(name, options, is_async, spec, (signature, shown) if hidden else None, hidden, context)
+
+
+def check_capabilities(capabilities: Mapping[str, Capability | Callable[..., Any]]) -> None:
+    """Check that capabilities can be offered.
+
+    Raises:
+        CapabilityError: a name or a function cannot be used; the message names it.
+    """
+    for name, given in capabilities.items():
+        inspect_capability(name, given)
+
+
+def _bound_keywords(function: Any) -> frozenset[str]:
+    """Return the names that `functools.partial` has bound, wherever it stands in what a call reaches."""
+    names: set[str] = set()
+    for _ in range(_MAX_WRAPPERS):
+        if isinstance(function, functools.partial | functools.partialmethod):
+            names.update(function.keywords)
+            function = function.func
+            continue
+        inner = getattr(function, "__partialmethod__", None) or getattr(function, "__wrapped__", None)
+        inner = inner or getattr(function, "__func__", None)
+        if inner is None:
+            break
+        function = inner
+    return frozenset(names)
+
+
+def _is_private(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter is there to hold a value of the host's: `def f(word, _key=key)`."""
+    return parameter.name.startswith("_") and parameter.default is not _EMPTY
+
+
+def _wants_context(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        # `from __future__ import annotations`: the name it goes by, without evaluating anything.
+        return annotation.rpartition(".")[2] == CallContext.__name__
+    return annotation is CallContext
+
+
+class _Shown:
+    """Stands in a signature for a value, with the text that is shown of it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _text_of(signature: inspect.Signature) -> str:
+    """Return a signature as text, in which no default but None, True and False shows its value."""
+    parameters = [
+        parameter.replace(
+            default=parameter.default
+            if parameter.default is _EMPTY or _tells_nothing(parameter.default)
+            else _Shown("..."),
+            annotation=_unquoted(parameter.annotation),
+        )
+        for parameter in signature.parameters.values()
+    ]
+    text = signature.replace(parameters=parameters, return_annotation=_unquoted(signature.return_annotation))
+    return str(text)
+
+
+def _tells_nothing(default: object) -> bool:
+    return default is None or default is True or default is False
+
+
+def _unquoted(annotation: Any) -> Any:
+    """Return an annotation that was kept as text (`from __future__ import annotations`) as that text."""
+    return _Shown(annotation) if isinstance(annotation, str) else annotation
+
+
+def _doc(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func  # whose own text is that of the class `partial`
+    return inspect.getdoc(function) or ""

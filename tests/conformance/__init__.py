@@ -1,0 +1,1 @@
+"""What the contract promises, in tables: a name, code, and what the user sees."""
