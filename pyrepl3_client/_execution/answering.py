@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import chain
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import FlowControl, PendingCallLimit
@@ -115,12 +114,9 @@ class AnsweringTasks:
         return bool(self._answering)
 
     def unanswered(self, execution_id: str) -> Served | None:
-        """Return the oldest question of an execution that has no answer; if it has none, a late one."""
-        own = self._answering.get(execution_id, {})
-        late = (answering for of in self._answering.values() for answering in of.values())
-        return next(
-            (answering.served for answering in chain(own.values(), late) if not answering.served.ended), None
-        )
+        """Return the oldest question of an execution that has no answer."""
+        own = self._answering.get(execution_id, {}).values()
+        return next((answering.served for answering in own if not answering.served.ended), None)
 
     def abandon(self, execution_id: str, call_id: str) -> None:
         """Cancel what is being answered to a question that the code has given up, and record that."""

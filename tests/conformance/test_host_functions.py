@@ -366,6 +366,59 @@ async def test_what_nothing_holds_any_more_is_given_up_and_named_in_the_cell_tha
     assert "ask() was never awaited" in warning.data
 
 
+async def test_a_prompt_that_is_given_up_is_taken_back() -> None:
+    gone = asyncio.Event()
+
+    async def answer(prompt: str) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            gone.set()
+        return "never"
+
+    async with pyrepl3.open_session(config=quick(), on_input=answer) as session:
+        code = (
+            "import asyncio\ntry:\n    async with asyncio.timeout(0.05): await input('name? ')\n"
+            "except TimeoutError: r = 'gave up'\nr"
+        )
+        assert await value(session, code) == "gave up"
+        await asyncio.wait_for(gone.wait(), 10)
+
+
+async def test_a_call_that_is_held_outlives_its_worker() -> None:
+    """The cell that made it is run again, and waits for the same call."""
+    gate = asyncio.Event()
+    calls: list[str] = []
+
+    async def ask(context: CallContext) -> str:
+        calls.append(context.call_id)
+        await gate.wait()
+        return "answered"
+
+    async with pyrepl3.open_session(config=quick(), capabilities={"ask": ask}) as session:
+        await session.execute("x = ask()", execution_id="e")
+        os.kill(session.worker.pid, 9)
+        assert await value(session, "1 + 1") == 2
+        gate.set()
+        assert await value(session, "await x") == "answered"
+    assert calls == ["e:ask:1"]
+
+
+async def test_a_restart_gives_up_what_the_code_held() -> None:
+    ended = asyncio.Event()
+
+    async def ask() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with pyrepl3.open_session(config=quick(), capabilities={"ask": ask}) as session:
+        await run(session, "x = ask()")
+        await session.restart()
+        await asyncio.wait_for(ended.wait(), 10)
+
+
 async def test_a_task_calls_between_cells_under_its_cells_id() -> None:
     called = asyncio.Event()
     ids: list[str] = []
