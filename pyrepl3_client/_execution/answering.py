@@ -121,9 +121,9 @@ class AnsweringTasks:
     def abandon(self, execution_id: str, call_id: str) -> None:
         """Cancel what is being answered to a question that the code has given up, and record that."""
         answering = self._answering.get(execution_id, {}).get(call_id)
+        stage = self._call_log.note_abandoned(execution_id, call_id)
         if answering is None or answering.over:
             return
-        stage = self._call_log.note_abandoned(answering.question)
         if stage in ("permitting", "asking"):
             recording = self._record_abandoned(answering.question, stage)
             self._task_owner.start(recording, f"record of {call_id!r}")

@@ -5,7 +5,7 @@ that runs the code again asks under the same ids: it is served from the record, 
 that is still on its way.
 """
 
-from asyncio import get_running_loop
+from asyncio import TimerHandle, get_running_loop
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Final, Literal
@@ -40,7 +40,7 @@ _decode: Final = msgspec.msgpack.Decoder(CallResponse | InputResponse).decode
 class _LoggedCall:
     """A question, and how far it has got."""
 
-    __slots__ = ("abandoned", "asked_at", "awaited", "in_progress", "record", "stage")
+    __slots__ = ("abandoned", "asked_at", "awaited", "in_progress", "record", "stage", "timer")
 
     def __init__(self, record: CallRecord, *, in_progress: bool) -> None:
         self.record = record
@@ -53,6 +53,13 @@ class _LoggedCall:
         self.asked_at = 0.0
         """When the present worker has asked, in seconds of the loop's clock."""
         self.stage: Stage = "permitting"
+        self.timer: TimerHandle | None = None
+        """Strikes when a replay still waits for what the code gave up before."""
+
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 class _ExecutionCalls:
@@ -117,6 +124,8 @@ class CallLog:
         questions = self._executions.get(execution_id)
         if questions is not None:
             questions.over = True
+            for asked in questions.asked.values():
+                asked.stop_timer()
             questions.asked = {key: asked for key, asked in questions.asked.items() if asked.in_progress}
             if not questions.asked:
                 del self._executions[execution_id]
@@ -220,23 +229,25 @@ class CallLog:
         self._note_asked(asked)
         assert response.error is not None
         seconds = float(response.error.notes[0]) * 2 + _ABANDON_GRACE_SECONDS
-        get_running_loop().call_later(seconds, self._require_abandoned, question, asked)
+        asked.stop_timer()
+        asked.timer = get_running_loop().call_later(seconds, self._require_abandoned, question, asked)
 
     def _require_abandoned(self, question: Question, asked: _LoggedCall) -> None:
         questions = self._executions.get(question.execution_id)
         if asked.awaited and questions is not None and questions.asked.get(question_id(question)) is asked:
             self._diverge(question, "recorded was that the code gave it up, and now it waits for it")
 
-    def note_abandoned(self, question: Question) -> Stage:
+    def note_abandoned(self, execution_id: str, call_id: str) -> Stage:
         """Note that the code has given a question up; return how far its answer is.
 
         While that is `recording`, it must not be cancelled: what is on record would not be known.
         """
-        questions = self._executions.get(question.execution_id)
-        asked = None if questions is None else questions.asked.get(question_id(question))
+        questions = self._executions.get(execution_id)
+        asked = None if questions is None else questions.asked.get(call_id)
         if asked is None:
             return "done"
         asked.awaited = False
+        asked.stop_timer()
         asked.abandoned = asked.stage != "done" and asked.in_progress
         return asked.stage
 

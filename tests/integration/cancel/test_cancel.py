@@ -48,7 +48,9 @@ async def asking() -> AsyncIterator[pyrepl3.Session]:
     async def never(*_: object) -> None:
         await anyio.sleep_forever()
 
-    async with pyrepl3.open_session(config=quick(), capabilities={"hang": never}, on_input=never) as session:
+    async with pyrepl3.open_session(
+        config=quick(), capabilities={"hang": pyrepl3.capability(never, awaitable=False)}, on_input=never
+    ) as session:
         yield session
 
 

@@ -43,9 +43,13 @@ class Hand:
     # --- what the code may call ----------------------------------------------------------------------
 
     @property
-    def capabilities(self) -> dict[str, Callable[..., Any]]:
+    def capabilities(self) -> dict[str, Callable[..., Any] | pyrepl3.Capability]:
         """Return the host functions by name."""
-        return {"add": self._add, "hold": self._hold, "refuse": self._refuse}
+        return {
+            "add": self._add,
+            "hold": pyrepl3.capability(self._hold, awaitable=False),
+            "refuse": pyrepl3.capability(self._refuse, awaitable=False),
+        }
 
     def _add(self, a: int, b: int) -> int:
         return a + b

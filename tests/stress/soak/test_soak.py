@@ -1,5 +1,6 @@
 """The soak in a bounded form; marked `long`, as it is meant to be run."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ def test_growth_tells_a_leak_from_a_leap() -> None:
     assert growth(leak) > FLAT_BYTES
 
 
-async def test_a_short_soak_leaves_nothing() -> None:
+async def test_a_short_soak_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    # A captured record of an exception keeps its frames, and what is in them.
+    caplog.set_level(logging.CRITICAL, "pyrepl3.calls")
     report = await soak(seed=5, sessions=4, executions=300)
     assert report.executions >= 300
     assert [end.__name__ for end in ENDS if not report.steps[end.__name__]] == []
@@ -30,7 +33,10 @@ async def test_a_short_soak_leaves_nothing() -> None:
     assert report.recoveries >= 2
 
 
-async def test_a_short_soak_with_a_store_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_short_soak_with_a_store_leaves_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "pyrepl3.calls")
     report = await soak(seed=2, sessions=2, executions=50, store=str(tmp_path / "state.db"))
     assert report.recoveries >= 2
 
