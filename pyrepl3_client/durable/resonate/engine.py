@@ -1,12 +1,13 @@
 """One session's Resonate instance: it starts durable functions, and its failures become `StoreError`."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 from resonate.codec import Codec, NoopEncryptor
-from resonate.error import ServerError
+from resonate.error import PlatformError, ServerError
 from resonate.handle import ResonateHandle
 from resonate.heartbeat import NoopHeartbeat
 from resonate.observability import BackgroundTaskFailed, Event, logging_observer
@@ -184,6 +185,26 @@ async def create_awaited(network: Network, root: str) -> None:
         await Sender(Transport(network), None).promise_create(request)
     except ResonateError as error:
         raise translate_error(error) from error
+
+
+class _StoreFailuresInALine(logging.Filter):
+    """Says in one line what Resonate logs with a traceback of a store that fails.
+
+    That is no defect, neither Resonate's nor ours: whoever waits is told, and the function returns when the
+    store is well again. The line says what the store said.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        cause = error.cause if isinstance(error, PlatformError) else error
+        if isinstance(cause, ConnectorError) and isinstance(cause.error, StoreError):
+            record.msg, record.args = "%s: %s", (record.getMessage(), cause.error)
+            record.exc_info = record.exc_text = None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
+logging.getLogger("resonate.core").addFilter(_StoreFailuresInALine())
 
 
 def is_not_found(error: ResonateError) -> bool:

@@ -15,12 +15,16 @@ _RUNS = 8
 """Of the bounded form."""
 
 
-async def test_every_await_ends_wherever_the_session_ends(tmp_path: Path) -> None:
+async def test_every_await_ends_wherever_the_session_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     chance = random.Random(_SEED)
     points = await check(tmp_path / "whole.db", None, "close", "well")
     for n in range(_RUNS):
         ending, state = ENDINGS[n % len(ENDINGS)], STORE_STATES[(n + n // len(ENDINGS)) % len(STORE_STATES)]
         await check(tmp_path / f"{n}.db", chance.randrange(points), ending, state)
+    # A store that fails is nobody's defect.
+    assert [each.getMessage() for each in caplog.records if each.exc_info] == []
 
 
 @pytest.mark.long

@@ -90,7 +90,9 @@ class Run:
         """The names that were reported not to be what they were."""
         names = set(self.unsaved)
         for recovery in self.session.recoveries:
-            names |= {each.name for each in recovery.lost} | {name for name, _ in recovery.remade}
+            names |= {each.name for each in (*recovery.lost, *recovery.outdated)} | {
+                name for name, _ in recovery.remade
+            }
             names |= {name for each in recovery.skipped for name in each.names}
         return names
 

@@ -1,7 +1,8 @@
 """What must hold after a fault run: by the independent log, by the store's file, and by what is left.
 
-A line of the log is `LIFE WHAT …`: `call ID ATTEMPT` and `ask ID` when the outside was asked, `outcome ID
-REPLAYED DIGEST` when a program was told an outcome, `refused ID` when it was told that there is none yet.
+A line of the log is `LIFE WHAT …`: `call ID ATTEMPT` and `ask ID OPENING` when the outside was asked,
+`outcome ID REPLAYED DIGEST` when a program was told an outcome, `refused ID` when it was told that there is
+none yet. A line of a thread may come after the next opening has begun.
 """
 
 import os
@@ -110,12 +111,12 @@ def _calls(log: list[Line]) -> int:
 
 def _prompts(log: list[Line]) -> int:
     refused: Counter[str] = Counter()
-    asked: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    asked: defaultdict[str, list[tuple[int, tuple[str, ...], int]]] = defaultdict(list)
     for line in log:
         if line.what == "refused":
             refused[line.key] += 1
         elif line.what == "ask":
-            asked[line.key].append((line.life, refused[execution_of(line.key)]))
+            asked[line.key].append((line.life, line.rest, refused[execution_of(line.key)]))
     for input_id, circumstances in asked.items():
         assert len(set(circumstances)) == len(circumstances), f"{input_id} was asked twice: {circumstances}"
     return sum(len(circumstances) - 1 for circumstances in asked.values())

@@ -14,6 +14,7 @@ write into its store that another owner has the session; all that it awaits then
 
 import asyncio
 import ctypes
+import itertools
 import logging
 import os
 import random
@@ -21,6 +22,7 @@ import signal
 import sqlite3
 import sys
 from contextlib import closing, suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -120,16 +122,17 @@ class Program:
         self.log.write("call", context.call_id, context.attempt)
         return len(data)
 
-    def answer(self, prompt: str) -> str:
+    def answer(self, opening: int, prompt: str) -> str:
+        """Runs in a thread, which may still write when its session has been closed and opened again."""
         assert isinstance(prompt, pyrepl3.Prompt)
-        self.log.write("ask", prompt.input_id)
+        self.log.write("ask", prompt.input_id, opening)
         return prompt.strip("? ")
 
     # --- the session ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Drive the session to its end, in as many openings as it takes."""
-        while True:
+        for opening in itertools.count():
             try:
                 async with pyrepl3.open_session(
                     self.orders.session_id,
@@ -140,7 +143,7 @@ class Program:
                         "confirm": pyrepl3.capability(self.confirm, repeatable=True, awaitable=False),
                         "deliver": pyrepl3.capability(self.deliver, repeatable=True, awaitable=False),
                     },
-                    on_input=self.answer,
+                    on_input=partial(self.answer, opening),
                     on_output=self.on_output,
                     on_recovery=self.on_recovery,
                     max_attempts=50,
