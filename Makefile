@@ -58,7 +58,7 @@ long-notebooks: ## Kill notebooks of many libraries at each of their cells; ARGS
 long-oracle: ## Checkpoint and kill random programs; PYREPL3_SEED=1 PYREPL3_EXAMPLES=5000, every fault put back
 	@$(BOOTSTRAP) test
 	@$(PYTHON_IN_VENV) $(COMPILE)
-	@$(PYTHON_IN_VENV) -m pytest -m long tests/worker/checkpoint/oracle $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest -m long -rP tests/worker/checkpoint/oracle tests/integration/recovery/oracle $(ARGS)
 
 bench: ## Measure beside the peers; ARGS="--quick" for seconds instead of minutes
 	@$(BOOTSTRAP) bench

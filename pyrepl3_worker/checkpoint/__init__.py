@@ -18,8 +18,9 @@ grouping       which names have to be pickled together, because they share objec
 fingerprints   tells whether a constant or a function has changed, without pickling it
 process_state  saves and restores the process's state (cwd, environment, …) by savers; `register` adds one
 initial_state  what that state was when the session began
-interpreter_state, logging_state, library_state
-               the savers: for the interpreter and its library, for loggers, for NumPy, pandas, …
+interpreter_state, runtime_state, logging_state, library_state
+               the savers: for the interpreter and its library, for hooks and switches, for loggers, for
+               NumPy, pandas, …
 foreign_code   tells whose pickling runs code of the user's or a library's, and has that code timed
 loadable       leaves out what can't be loaded again, name by name
 trial          loads in a child what only foreign code can load, before it is called saved

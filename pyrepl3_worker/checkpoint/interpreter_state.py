@@ -11,6 +11,7 @@ import time
 import warnings
 from _locale import setlocale
 from importlib import import_module
+from pathlib import PurePath
 from typing import Any, Final, cast
 
 from pyrepl3_worker.checkpoint.initial_state import LOCALE_CATEGORIES, InitialState, read_umask
@@ -73,24 +74,28 @@ def _restore_umask(umask: int | None, start: InitialState) -> None:
 
 # --- sys --------------------------------------------------------------------------------------------------
 
+type _Entry = str | bytes | PurePath | int
 
-def _save_path(start: InitialState, _: Report) -> tuple[int, list[str | int]] | None:
+
+def _save_path(start: InitialState, report: Report) -> tuple[int, list[_Entry]] | None:
     """Return the length of the path at the start, and the path now, with numbers for entries of that one."""
-    now = [entry for entry in sys.path if type(entry) is str]
+    now = [each for each in cast("list[object]", sys.path) if isinstance(each, str | bytes | PurePath)]
+    if len(now) != len(sys.path):
+        report("sys.path", "an entry that is neither a text nor a path is not kept")
     if now == start.path:
         return None
-    places = {entry: place for place, entry in enumerate(start.path)}
+    places: dict[object, int] = {entry: place for place, entry in enumerate(start.path)}
     return len(start.path), [places.get(entry, entry) for entry in now]
 
 
-def _restore_path(saved: tuple[int, list[str | int]] | None, start: InitialState) -> None:
+def _restore_path(saved: tuple[int, list[_Entry]] | None, start: InitialState) -> None:
     if saved is None:
         sys.path[:] = start.path
         return
     length, entries = saved
-    found: list[str] = []
+    found: list[Any] = []
     for entry in entries:
-        if isinstance(entry, str):
+        if not isinstance(entry, int):
             found.append(entry)
         elif entry < len(start.path):
             found.append(start.path[entry])
@@ -210,10 +215,17 @@ def _restore_random(state: Any, _: InitialState) -> None:
         random.setstate(state)
 
 
+type _Context = tuple[list[Any], list[str], list[str]]
 _CONTEXT_NUMBERS: Final = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+_DEFAULT_CONTEXT: Final[_Context] = (
+    [28, "ROUND_HALF_EVEN", -999_999, 999_999, 1, 0],
+    [],
+    ["InvalidOperation", "DivisionByZero", "Overflow"],
+)
+"""What `decimal.DefaultContext` is when the module is imported."""
 
 
-def _describe_context(context: Any) -> tuple[list[Any], list[str], list[str]]:
+def _describe_context(context: Any) -> _Context:
     return (
         [getattr(context, name) for name in _CONTEXT_NUMBERS],
         [signal.__name__ for signal, is_set in context.flags.items() if is_set],
@@ -221,23 +233,39 @@ def _describe_context(context: Any) -> tuple[list[Any], list[str], list[str]]:
     )
 
 
-def _save_decimal(_: InitialState, __: Report) -> tuple[list[Any], list[str], list[str]] | None:
-    import decimal
-
-    now = _describe_context(decimal.getcontext())
-    return None if now == _describe_context(decimal.DefaultContext) else now
-
-
-def _restore_decimal(saved: tuple[list[Any], list[str], list[str]] | None, _: InitialState) -> None:
-    import decimal
-
-    numbers, flags, traps = _describe_context(decimal.DefaultContext) if saved is None else saved
-    context = decimal.getcontext()  # changed, not replaced: names may be bound to it
+def _change_context(context: Any, saved: _Context | None) -> None:
+    numbers, flags, traps = _DEFAULT_CONTEXT if saved is None else saved
     for name, value in zip(_CONTEXT_NUMBERS, numbers, strict=True):
         setattr(context, name, value)
     for signal in context.flags:
         context.flags[signal] = signal.__name__ in flags
         context.traps[signal] = signal.__name__ in traps
+
+
+def _save_decimal(_: InitialState, __: Report) -> _Context | None:
+    import decimal
+
+    now = _describe_context(decimal.getcontext())
+    return None if now == _DEFAULT_CONTEXT else now
+
+
+def _restore_decimal(saved: _Context | None, _: InitialState) -> None:
+    import decimal
+
+    _change_context(decimal.getcontext(), saved)  # changed, not replaced: names may be bound to it
+
+
+def _save_default_decimal(_: InitialState, __: Report) -> _Context | None:
+    import decimal
+
+    now = _describe_context(decimal.DefaultContext)
+    return None if now == _DEFAULT_CONTEXT else now
+
+
+def _restore_default_decimal(saved: _Context | None, _: InitialState) -> None:
+    import decimal
+
+    _change_context(decimal.DefaultContext, saved)
 
 
 SAVERS: Final = (
@@ -250,5 +278,6 @@ SAVERS: Final = (
     Saver("sys.getrecursionlimit()", "", _save_recursion_limit, _restore_recursion_limit),
     Saver("warnings.filters", "", _save_filters, _restore_filters),
     Saver("random.getstate()", "random", _save_random, _restore_random),
+    Saver("decimal.DefaultContext", "decimal", _save_default_decimal, _restore_default_decimal),
     Saver("decimal.getcontext()", "decimal", _save_decimal, _restore_decimal),
 )

@@ -35,13 +35,16 @@ def _save(_: InitialState, report: Report) -> _State | None:
     changed: dict[str, _Logger] = {}
     for name, logger in _loggers().items():
         handlers: list[_Handler] = []
+        called = f"logging.getLogger({'' if name == _ROOT else repr(name)})"
+        if logger.filters:
+            report(f"{called}.filters", "filters are not kept; add them again")
         for handler in logger.handlers:
             said = _describe_handler(handler)
             if said is not None:
                 handlers.append(said)
             elif type(handler) is not logging.NullHandler:
                 report(
-                    f"logging.getLogger({'' if name == _ROOT else repr(name)}).handlers",
+                    f"{called}.handlers",
                     f"a {type(handler).__name__} is not made again; add it again",
                 )
         state = (logger.level, bool(logger.propagate), bool(logger.disabled), handlers)
@@ -125,4 +128,31 @@ def _restore(saved: _State | None, _: InitialState) -> None:
         raise failure
 
 
-SAVER: Final = Saver("logging", "logging", _save, _restore)
+_LEVELS: Final = {
+    50: "CRITICAL", 40: "ERROR", 30: "WARNING", 20: "INFO", 10: "DEBUG", 0: "NOTSET",
+}  # fmt: skip
+
+
+def _save_levels(_: InitialState, __: Report) -> dict[int, str] | None:
+    import logging
+
+    names = dict(logging._levelToName)  # pyright: ignore[reportPrivateUsage]
+    return {level: name for level, name in names.items() if _LEVELS.get(level) != name} or None
+
+
+def _restore_levels(saved: dict[int, str] | None, _: InitialState) -> None:
+    import logging
+
+    wanted = _LEVELS | (saved or {})
+    for level in logging._levelToName.keys() - wanted.keys():  # pyright: ignore[reportPrivateUsage]
+        name = logging._levelToName.pop(level)  # pyright: ignore[reportPrivateUsage]
+        logging._nameToLevel.pop(name, None)  # pyright: ignore[reportPrivateUsage]
+    for level, name in wanted.items():
+        if logging.getLevelName(level) != name:
+            logging.addLevelName(level, name)
+
+
+SAVERS: Final = (
+    Saver("logging.getLevelName()", "logging", _save_levels, _restore_levels),
+    Saver("logging", "logging", _save, _restore),
+)

@@ -32,6 +32,8 @@ STATE_TYPE: Final = "process state"
 """What a report says in the place of a type."""
 _DECIMAL_CONTEXT: Final = "decimal.getcontext()"
 
+type _Pickled = tuple[bytes, list[memoryview], bool]
+"""A pickle, its out-of-band buffers, and whether another Python may load it."""
 type Report = Callable[[str, str], None]
 """Takes the name of a part of the state that can't be kept, and why."""
 
@@ -48,6 +50,8 @@ class Saver:
     """Returns plain data; None for the state that a fresh worker has."""
     restore: Callable[[Any, InitialState], None]
     """Takes what `save` has returned, None included."""
+    holds_objects: bool = False
+    """Whether the data may hold the session's own functions and objects, and is pickled as its names are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +120,19 @@ class ProcessState:
 
     def _find_savers(self) -> dict[str, Saver]:
         if self._savers is None:
-            from pyrepl3_worker.checkpoint import interpreter_state, library_state, logging_state
+            from pyrepl3_worker.checkpoint import (
+                interpreter_state,
+                library_state,
+                logging_state,
+                runtime_state,
+            )
 
-            found = (*interpreter_state.SAVERS, logging_state.SAVER, *library_state.SAVERS)
+            found = (
+                *interpreter_state.SAVERS,
+                *runtime_state.SAVERS,
+                *logging_state.SAVERS,
+                *library_state.SAVERS,
+            )
             self._savers = {saver.name: saver for saver in found}
         return self._savers
 
@@ -148,19 +162,23 @@ class ProcessState:
         for saver in self._find_savers().values():
             if saver.module and saver.module not in sys.modules:
                 continue
+            if saver.holds_objects:
+                save_objects = self._pickle_objects
+                pickled: Any = self._attempt(
+                    saver.name, failed, self._budget.run_data, save_objects, saver, context, failed
+                )
+                if pickled is not None:
+                    saved.append(_store_objects(saver.name, pickled, collector))
+                continue
             data = self._save_one(saver, failed)
             if data is not None:
                 saved.append(SavedState(saver.name, collector.add(data)))
         for name, registered in list(_registered.items()):
-            pickled: Any = self._attempt(
+            pickled = self._attempt(
                 name, failed, self._budget.run, self._pickle_registered, registered, context
             )
             if pickled is not None:
-                data, buffers, portable = pickled
-                kept = [collector.add(each) for each in buffers]
-                saved.append(SavedState(name, collector.add(data), kept, own=True, portable=portable))
-                for buffer in buffers:
-                    buffer.release()
+                saved.append(_store_objects(name, pickled, collector, own=True))
         return saved
 
     def _save_one(self, saver: Saver, failed: dict[str, str]) -> bytes | None:
@@ -170,15 +188,15 @@ class ProcessState:
 
         return self._attempt(saver.name, failed, self._budget.run_data, self.in_context, save)
 
-    def _pickle_registered(
-        self, registered: _RegisteredSaver, context: PicklerContext
-    ) -> tuple[bytes, list[memoryview], bool] | None:
+    def _pickle_objects(
+        self, saver: Saver, context: PicklerContext, failed: dict[str, str]
+    ) -> _Pickled | None:
+        value = self.in_context(saver.save, self._start, failed.__setitem__)
+        return None if value is None else _pickle(value, context)
+
+    def _pickle_registered(self, registered: _RegisteredSaver, context: PicklerContext) -> _Pickled | None:
         value = self.in_context(registered.save)
-        if value is None:
-            return None
-        pickler = NamespacePickler(context, frozenset())
-        pickler.dump((registered.save, registered.restore, value))
-        return pickler.data, pickler.buffers, pickler.is_portable(set(map(type, pickler.seen)))
+        return None if value is None else _pickle((registered.save, registered.restore, value), context)
 
     def _attempt[**P, R](
         self, name: str, failed: dict[str, str], function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
@@ -222,6 +240,13 @@ class ProcessState:
                 if not saver.module or saver.module in sys.modules:
                     arguments = (self.in_context, saver.restore, None, self._start)
                     self._attempt(saver.name, failed, self._budget.run_data, *arguments)
+            elif saver.holds_objects and not state.portable and saved_by != python_version():
+                failed[saver.name] = why_not_portable(saved_by)
+            elif saver.holds_objects:
+                load = self._restore_objects
+                self._attempt(
+                    saver.name, failed, self._budget.run_data, load, saver, state, blobs, namespace, names
+                )
             elif self._import(saver, failed):
                 self._attempt(
                     saver.name, failed, self._budget.run_data, self._restore_one, saver, state, blobs
@@ -253,6 +278,28 @@ class ProcessState:
         if present is None or dumps(present, PROTOCOL) != data:
             self.in_context(saver.restore, loads(data), self._start)  # noqa: S301 - our own bytes, in a worker
 
+    def _restore_objects(
+        self,
+        saver: Saver,
+        state: SavedState,
+        blobs: Mapping[str, bytes],
+        namespace: dict[str, Any],
+        names: Mapping[str, object],
+    ) -> None:
+        self.in_context(saver.restore, self._load(state, blobs, namespace, names), self._start)
+
+    def _load(
+        self,
+        state: SavedState,
+        blobs: Mapping[str, bytes],
+        namespace: dict[str, Any],
+        names: Mapping[str, object],
+    ) -> Any:
+        buffers = [join_blobs(content, blobs) for content in state.buffers]
+        return NamespaceUnpickler(
+            join_blobs(state.data, blobs), buffers, namespace, names, self._budget
+        ).load()
+
     def _restore_registered(
         self,
         state: SavedState,
@@ -260,11 +307,26 @@ class ProcessState:
         namespace: dict[str, Any],
         names: Mapping[str, object],
     ) -> None:
-        buffers = [join_blobs(content, blobs) for content in state.buffers]
-        loader = NamespaceUnpickler(join_blobs(state.data, blobs), buffers, namespace, names, self._budget)
-        save, restore, value = loader.load()
+        save, restore, value = self._load(state, blobs, namespace, names)
         register(state.name, save, restore)
         self.in_context(restore, value)
+
+
+def _pickle(value: object, context: PicklerContext) -> _Pickled:
+    pickler = NamespacePickler(context, frozenset())
+    pickler.dump(value)
+    return pickler.data, pickler.buffers, pickler.is_portable(set(map(type, pickler.seen)))
+
+
+def _store_objects(
+    name: str, pickled: _Pickled, collector: BlobCollector, *, own: bool = False
+) -> SavedState:
+    data, buffers, portable = pickled
+    kept = [collector.add(each) for each in buffers]
+    saved = SavedState(name, collector.add(data), kept, own=own, portable=portable)
+    for buffer in buffers:
+        buffer.release()
+    return saved
 
 
 def describe_state(failed: Mapping[str, str]) -> Iterator[Unsaved]:

@@ -6,6 +6,7 @@ there any more is an error that names it. What is in memory alone (an SQLite dat
 Libraries are imported where a session that has used them needs them.
 """
 
+import gc
 import io
 import os
 import sys
@@ -31,7 +32,9 @@ _ELSEWHERE: Final = "the file that it has open has no path any more"
 def _reduce_file(file: Any) -> ReduceValue:
     """Return the reduce value of an open file: text, buffered or raw."""
     if file.closed:
-        return make_closed_file, (getattr(file, "name", ""), getattr(file, "mode", "r"))
+        text, raw = type(file) is io.TextIOWrapper, type(file) is io.FileIO
+        details = (file.encoding, file.errors) if text else (None, None)
+        return make_closed_file, (getattr(file, "name", ""), getattr(file, "mode", "r"), raw, *details)
     path, mode = _path_of(file), cast(str, file.mode)
     text = isinstance(file, io.TextIOWrapper)
     if not text and "b" not in mode:
@@ -131,13 +134,14 @@ def make_file(
     return file
 
 
-def make_closed_file(name: Any, mode: str) -> Any:
-    """Make a file object that is closed."""
-    binary = "b" in mode
-    with open(os.devnull, "rb" if binary else "r", encoding=None if binary else "utf-8") as file:
+def make_closed_file(name: Any, mode: str, raw: bool, encoding: str | None, errors: str | None) -> Any:  # noqa: FBT001
+    """Make a file object that is closed, of the kind and with the name that it had."""
+    with open(os.devnull, mode.replace("x", "w"), 0 if raw else -1, encoding, errors) as file:
         closed: Any = file
-    if not binary:
+    if encoding is not None:
         closed.mode = mode
+    innermost: Any = closed.buffer if encoding is not None else closed
+    getattr(innermost, "raw", innermost).name = name
     return closed
 
 
@@ -150,7 +154,12 @@ def make_temporary_file(file: Any, name: str, delete: bool, delete_on_close: boo
     """Wrap the file of a `NamedTemporaryFile`, which is removed when that is closed."""
     import tempfile
 
-    wrapper: Any = tempfile._TemporaryFileWrapper  # pyright: ignore[reportPrivateUsage] - what the function gives
+    library: Any = tempfile
+    # An object that stands for this file here, as before a restore in a live worker, must not remove it.
+    for each in gc.get_objects():
+        if type(each) is library._TemporaryFileCloser and each.name == name:
+            each.delete = False
+    wrapper: Any = library._TemporaryFileWrapper  # what the function gives
     return wrapper(file, name, delete, delete_on_close)
 
 
@@ -170,6 +179,11 @@ def make_temporary_directory(name: str, ignore_errors: bool) -> Any:  # noqa: FB
 
     os.stat(name)
     kind: Any = tempfile.TemporaryDirectory
+    finalize: Any = weakref.finalize
+    for each in list(finalize._registry):
+        found: Any = each.peek()
+        if found is not None and found[1] == kind._cleanup and found[2] == (name,):
+            each.detach()  # an object that stands for it here, as above
     directory: Any = kind.__new__(kind)
     directory.name, directory._delete, directory._ignore_cleanup_errors = name, True, ignore_errors
     directory._finalizer = weakref.finalize(

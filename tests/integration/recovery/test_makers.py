@@ -48,7 +48,8 @@ KINDS = {
     "updater": ("updater = open(path('u.txt'), 'r+'); updater.seek(4)", "updater.write('TWO'), updater.flush(), open('u.txt').read()"),
     "binary": ("binary = open(path('b.bin'), 'rb'); binary.read(4)", "binary.read(3), binary.tell(), type(binary).__name__"),
     "raw": ("raw = open(path('raw.bin'), 'rb', 0); raw.read(4)", "raw.read(3), type(raw).__name__"),
-    "closed": ("closed = open(path('c.txt')); closed.close()", "closed.closed"),
+    "closed": ("closed = open(path('c.txt')); closed.close()", "closed.closed, closed.name[-5:], closed.mode, closed.encoding"),
+    "closed_raw": ("closed_raw = [open(path('c.bin'), mode, buffering) for mode in ('rb', 'wb', 'ab', 'rb+') for buffering in (0, -1)]; [each.close() for each in closed_raw]", "[(type(each).__name__, each.name[-5:], each.mode, each.closed) for each in closed_raw]"),
     "two_names": ("f1 = open(path('n.txt')); f2 = {'f': f1}", "f1.readline(), f2['f'].readline(), f2['f'] is f1"),
     "named": ("named = tempfile.NamedTemporaryFile('w+', dir='.'); named.write('abc'); named.flush()", "named.seek(0), named.read(), os.path.exists(named.name)"),
     "folder": ("folder = tempfile.TemporaryDirectory(dir='.'); open(folder.name + '/f', 'w').close()", "os.listdir(folder.name), os.path.samefile(folder.__enter__(), folder.name)"),
@@ -147,6 +148,20 @@ async def test_each_kind_is_made_again(tmp_path: Path) -> None:
                 differences[name] = expected.repr, outcome
         assert differences == {}
         assert killed.recoveries[-1].lost == ()
+
+
+async def test_a_restore_in_a_live_worker_leaves_temporary_files_where_they_are(tmp_path: Path) -> None:
+    async with await open_worker(tmp_path) as session:
+        for name in ("named", "folder"):
+            await session.execute(f"{KINDS[name][0]}\nNone")
+        await session.checkpoint("then")
+        for _ in range(2):
+            await session.restore("then")
+            await session.execute("import gc; gc.collect()")
+            result = await session.execute("os.path.exists(named.name), os.listdir(folder.name)")
+            assert result.value == [True, ["f"]]
+        await session.execute("paths = named.name, folder.name; del named, folder; gc.collect()")
+        assert (await session.execute("[os.path.exists(each) for each in paths]")).value == [False, False]
 
 
 async def test_what_would_be_another_one_is_named(tmp_path: Path) -> None:

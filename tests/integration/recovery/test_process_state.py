@@ -32,6 +32,34 @@ SET = {
         "import logging; logging.basicConfig(level=10, format='%(message)s!', stream=sys.stdout)\n"
         "logging.getLogger('a.b').setLevel(30); logging.getLogger('a').propagate = False"
     ),
+    "[h.__name__ for h in (sys.excepthook, sys.displayhook, sys.unraisablehook)], sys.excepthook is hook": (
+        "def hook(*args): pass\nsys.excepthook = hook; sys.unraisablehook = lambda *args: None"
+    ),
+    "[getattr(signal.getsignal(n), '__name__', n) for n in (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP)]": (
+        "import signal; signal.signal(signal.SIGUSR1, lambda *args: 1); signal.signal(signal.SIGTERM, hook)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    ),
+    "[gc.isenabled(), gc.get_threshold()[:2]]": "import gc; gc.disable(); gc.set_threshold(900, 7, 7)",
+    "[round(sys.getswitchinterval(), 6), sys.get_int_max_str_digits()]": (
+        "sys.setswitchinterval(0.014); sys.set_int_max_str_digits(9000)"
+    ),
+    "[threading.stack_size(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]]": (
+        "import resource, threading; threading.stack_size(262144)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (400, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))"
+    ),
+    "[asyncio.get_running_loop().get_debug(), asyncio.get_running_loop().slow_callback_duration]": (
+        "import asyncio; asyncio.get_running_loop().set_debug(True)\n"
+        "asyncio.get_running_loop().slow_callback_duration = 5.0"
+    ),
+    "[socket.getdefaulttimeout(), csv.field_size_limit(), calendar.firstweekday()]": (
+        "import calendar, csv, socket\n"
+        "socket.setdefaulttimeout(3.0); csv.field_size_limit(9); calendar.setfirstweekday(6)"
+    ),
+    "[repr(decimal.DefaultContext), decimal.DefaultContext.prec]": (
+        "decimal.DefaultContext.prec = 7; decimal.setcontext(decimal.DefaultContext)"
+    ),
+    "[str(each) for each in sys.path[-1:]]": "import pathlib; sys.path.append(pathlib.PurePath('/nowhere'))",
+    "logging.getLevelName(35)": "logging.addLevelName(35, 'NOTE')",
 }
 NUMPY = {
     "repr(np.array([1 / 3]))": "import numpy as np; np.set_printoptions(precision=3)",
@@ -147,10 +175,19 @@ async def test_a_part_that_cannot_be_saved_is_named() -> None:
         await session.execute(
             "from pyrepl3_worker.checkpoint.process_state import register\n"
             "register('broken', lambda: 1 / 0, print)\n"
-            "import logging; logging.getLogger('a').addHandler(type('Own', (logging.Handler,), {})())"
+            "import logging; logging.getLogger('a').addHandler(type('Own', (logging.Handler,), {})())\n"
+            "logging.getLogger('b').addFilter(lambda record: True)\n"
+            "import asyncio, signal, sys, threading\n"
+            "asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, print)\n"
+            "class Hook:\n    def __init__(self): self.thread = threading.current_thread()\n"
+            "    def __call__(self, *args): pass\n"
+            "sys.excepthook = Hook()"
         )
         saved = await session.checkpoint()
         assert {each.name: each.reason for each in saved.unsaved} == {
             "broken": "ZeroDivisionError: division by zero",
             "logging.getLogger('a').handlers": "a Own is not made again; add it again",
+            "logging.getLogger('b').filters": "filters are not kept; add them again",
+            "loop.add_signal_handler()": "a handler of signal 12 belongs to the event loop",
+            "sys.excepthook": "running code can't be saved; start it again",
         }

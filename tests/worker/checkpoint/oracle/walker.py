@@ -11,6 +11,8 @@ import enum
 import functools
 import gc
 import hashlib
+import io
+import os
 import random
 import threading
 import types
@@ -129,6 +131,14 @@ class _Walker:
         return f"function {value.__qualname__} {defaults} [{cells}] {self.go(dict(value.__dict__))}"
 
 
+def _file(file: Any) -> Any:
+    mode = "".join(
+        sorted({*file.mode.replace("w", "r+").replace("x", "r+")})
+    )  # a file that exists is not cut
+    place = "closed" if file.closed else file.tell()
+    return os.path.basename(file.name), mode, getattr(file, "encoding", None), place
+
+
 _BY_KIND: dict[Any, Callable[[Any], Any]] = {
     types.CellType: lambda cell: cell.cell_contents,
     functools.partial: lambda partial: (partial.func, partial.args, partial.keywords),
@@ -140,6 +150,9 @@ _BY_KIND: dict[Any, Callable[[Any], Any]] = {
     decimal.Context: lambda context: context.prec,
     random.Random: lambda value: hashlib.sha256(repr(value.getstate()).encode()).hexdigest(),
     type(threading.Lock()): lambda lock: lock.locked(),
+    **dict.fromkeys(
+        (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO), _file
+    ),
     bytearray: bytes,
     array.array: lambda value: (value.typecode, tuple(value)),
     type(iter([])): lambda iterator: list(copy.copy(iterator)),
