@@ -248,8 +248,8 @@ class _KilledRun(_Run):
             self._check(report)
 
     def _check(self, report: pyrepl3.Recovery) -> None:
-        self.reported = {each.name for each in report.lost} | {name for name, _ in report.remade}
-        reasons = {each.name: each.reason for each in report.lost}
+        reasons = {each.name: each.reason for each in (*report.lost, *report.outdated)}
+        self.reported = reasons.keys() | {name for name, _ in report.remade}
         for name in self.reported:
             if not self._program.may_be_named(name, reasons.get(name, "")):
                 self.wrong += f"{name} is named: {reasons.get(name, 'made again')}\n"
