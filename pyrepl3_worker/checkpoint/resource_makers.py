@@ -32,9 +32,9 @@ _ELSEWHERE: Final = "the file that it has open has no path any more"
 def _reduce_file(file: Any) -> ReduceValue:
     """Return the reduce value of an open file: text, buffered or raw."""
     if file.closed:
-        text, raw = type(file) is io.TextIOWrapper, type(file) is io.FileIO
-        details = (file.encoding, file.errors) if text else (None, None)
-        return make_closed_file, (getattr(file, "name", ""), getattr(file, "mode", "r"), raw, *details)
+        encoded = (file.encoding, file.errors) if type(file) is io.TextIOWrapper else (None, None)
+        raw = type(file) is io.FileIO
+        return make_closed_file, (getattr(file, "name", ""), getattr(file, "mode", "r"), raw, *encoded)
     path, mode = _path_of(file), cast(str, file.mode)
     text = isinstance(file, io.TextIOWrapper)
     if not text and "b" not in mode:

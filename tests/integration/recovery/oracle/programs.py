@@ -34,8 +34,8 @@ def put(name, data, mode='w'):
     os.makedirs(os.path.dirname(os.path.join(root, name)), exist_ok=True)
     with open(os.path.join(root, name), mode) as file: file.write(data)
 def put_module(name, v):
-    put(name + '.py', f'class C: v = {v}')
-    sys.path.insert(0, root); importlib.invalidate_caches()
+    put('lib/' + name + '.py', f'class C: v = {v}')
+    sys.path.insert(0, root + '/lib'); importlib.invalidate_caches()
 class Plain:
     def __init__(self, v): self.v = v
 """
