@@ -140,7 +140,7 @@ def container_numbers(names: dict[str, Any]) -> Iterator[int]:
         ("import threading\nx = threading.Lock()\nx.acquire()", "a lock that is held belongs to the thread that holds it"),
         ("import threading\nx = threading.RLock()\nx.acquire()", "a lock that is held belongs to the thread that holds it"),
         ("import threading\nx = threading.Thread()", "running code can't be saved; start it again"),
-        ("import contextvars\nx = contextvars.ContextVar('x')", "context variables and their values are not saved"),
+        ("import contextvars\nx = contextvars.copy_context()", "a context and its tokens belong to running code"),
         ("import weakref\nclass A: pass\na = A()\nx = weakref.finalize(a, print)", "a finalizer belongs to an object of one process"),
         ("import sqlite3\nx = sqlite3.connect(':memory:')\nx.close()", "a database connection belongs to one process and thread (Cannot operate on a closed database.)"),
         ("import socket\nx = socket.socket()\nx.close()", "a connection belongs to one process; connect again"),
