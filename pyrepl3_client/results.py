@@ -129,13 +129,17 @@ class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
     execution_id: str
     """The execution's id."""
     value: Any = None
-    """The value of the code's last statement as plain data: None, bool, int, float, str, bytes, list or dict.
+    """The value of the code's last statement as plain data: None, bool, int, float, str, bytes, list or dict;
+    or what comes back as it was: Decimal, UUID, date, time, datetime, timedelta.
 
-    None when the value has no such form (see `repr`)."""
+    None when the value has no such form: `value_note` says why, and `repr` shows it."""
     repr: str = ""
     """The value's repr; empty when the code had no value."""
     type_name: str = ""
     """The name of the value's type in the worker."""
+    value_note: str = ""
+    """Why there is no `value` although the code had one, and where inside of it: it has no plain form, is
+    larger than a frame, or there was no memory for it."""
     mode: str = ""
     """How the code was run: `simple_sync`, `async_def`, `blocking_sync`, `top_level_await`, …."""
     duration: float = 0.0
@@ -206,18 +210,18 @@ def make_result(
             stderr_text=stderr,
         )
     value: Any = None
-    truncated = outcome.truncated or output_truncated
+    truncated, note = outcome.truncated or output_truncated, outcome.value_note
     if isinstance(outcome.value, msgspec.Raw):
         try:
             value = decode_value(outcome.value)
-        except RemoteProtocolError:
-            # It holds an extension type, or is nested too deeply to decode. The repr tells what it was.
-            truncated = True
+        except RemoteProtocolError as error:
+            truncated, note = True, error.reason
     return ExecutionResult(
         execution_id=outcome.execution_id,
         value=value,
         repr=outcome.repr,
         type_name=outcome.type_name,
+        value_note=note,
         mode=outcome.mode,
         duration=outcome.duration,
         truncated=truncated,

@@ -5,8 +5,10 @@ So functions, classes, comprehensions and recursion all see it, and what a cell 
 
 import sys
 from collections import deque
-from collections.abc import Mapping
-from types import MappingProxyType, ModuleType
+from collections.abc import Collection, Mapping
+from itertools import islice
+from sys import getsizeof
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any, Final, Literal
 
 from pyrepl3_worker.errors import NamespaceError
@@ -21,23 +23,70 @@ CODE_MODULE_KEYS: Final = frozenset({"__doc__", "__annotations__"})
 ENGINE_INTERNALS: Final = frozenset({"_", "__", "___", "_i", "_ii", "_iii", "In", "Out"})
 RESULT_NAMES: Final = ("_", "__", "___")
 _OUT_LIMIT: Final = 1000
+_OUT_BYTES: Final = 64 * 1024 * 1024
+_LARGE_BYTES: Final = 4096
+"""Results that are smaller are not counted."""
 _IN_LIMIT: Final = 10_000
+_SMALL_TYPES: Final = frozenset({int, float, bool, complex})
+_SAMPLE: Final = 10_000
+"""Members of a container that are looked at for its size."""
+
+
+def estimated_size(value: object) -> int:
+    """Return about how many bytes a value takes, with its members if it is a built-in container.
+
+    Args:
+        value: anything; a `__sizeof__` that the session's own code defines is not called.
+    """
+    size = _own_size(value)
+    members: Collection[Any]
+    match value:
+        case dict():
+            members = value.values()
+        case list() | tuple() | set() | frozenset() | deque():
+            members = value
+        case _:
+            return size
+    try:
+        count = len(members)
+        sample = sum(map(_own_size, islice(members, _SAMPLE)))
+    except Exception:
+        return size  # a subclass of the code's own, or another thread changes it
+    return size + (sample if count <= _SAMPLE else sample * count // _SAMPLE)
+
+
+def _own_size(value: object) -> int:
+    try:
+        method = type(value).__sizeof__
+        return (
+            object.__sizeof__(value)
+            if isinstance(method, FunctionType) and (method.__module__ == "__main__")
+            else getsizeof(value)
+        )
+    except Exception:
+        return 0
 
 
 class _BoundedOut(dict[int, Any]):
-    """`Out`: results by cell number. The oldest are dropped, so that memory does not grow with use."""
+    """`Out`: results by cell number. The oldest are dropped, so that memory does not grow with use.
 
-    __slots__ = ("_numbers",)
+    At most 1,000 are kept, and of the large ones 64 MiB, by estimate; the newest always.
+    """
+
+    __slots__ = ("_large", "_numbers")
 
     def __init__(self) -> None:
         super().__init__()
         # Beside the dict, whose own first key is found by passing over all that were deleted before it.
         self._numbers: deque[int] = deque()
+        self._large: dict[int, int] = {}
+        """Bytes of the large results, by number, the oldest first."""
 
     def __setitem__(self, number: int, value: Any) -> None:
         if number not in self:
             self._numbers.append(number)
         super().__setitem__(number, value)
+        self._bound_size(number, value)
         if len(self) > _OUT_LIMIT or len(self._numbers) > 2 * _OUT_LIMIT:
             self._shrink()
 
@@ -46,6 +95,8 @@ class _BoundedOut(dict[int, Any]):
         numbers = self._numbers
         numbers.append(number)
         super().__setitem__(number, value)
+        if type(value) not in _SMALL_TYPES:
+            self._bound_size(number, value)
         size = len(self)
         if size > _OUT_LIMIT:
             if size == len(numbers):
@@ -58,6 +109,24 @@ class _BoundedOut(dict[int, Any]):
     def __reduce__(self) -> tuple[type, tuple[dict[int, Any]]]:
         """Pickle and copy as a plain dict, which is not bounded."""
         return dict, (dict(self),)
+
+    def _bound_size(self, number: int, value: Any) -> None:
+        large = self._large
+        large.pop(number, None)
+        size = estimated_size(value)
+        if size < _LARGE_BYTES:
+            return
+        large[number] = size
+        if sum(large.values()) <= _OUT_BYTES:
+            return
+        # The code may have deleted some.
+        large = self._large = {number: size for number, size in large.items() if number in self}
+        total = sum(large.values())
+        for oldest in list(large):
+            if total <= _OUT_BYTES or oldest == number:
+                break
+            total -= large.pop(oldest)
+            self.pop(oldest, None)
 
     def _shrink(self) -> None:
         numbers = self._numbers

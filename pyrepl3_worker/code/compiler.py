@@ -29,6 +29,7 @@ CELL_PREFIX: Final = "<cell "
 WRAPPER_NAME: Final = "__async_exec__"
 LAST_VALUE_NAME: Final = "__pyrepl3_last__"
 _NEWLINE: Final = re.compile(r"\r\n|\r|\n")
+_SEMICOLON: Final = re.compile(r"(?:[ \t\f]|\\\r?\n)*;")
 _MAX_CACHED_CHARS: Final = 16 * 1024 * 1024
 """Characters of source in the cache; the code takes several times as much memory."""
 
@@ -241,6 +242,8 @@ class Compiler:
                 source, filename, "exec", ast.PyCF_ONLY_AST | self._future_flags, dont_inherit=True
             )
             analysis = analyze(tree)
+            if ";" in source and tree.body and _ends_with_semicolon(source, tree.body[-1]):
+                result_mode = "none"
             if analysis.returns and not analysis.yields:
                 return self._compile_in_function(source, filename, tree, analysis, result_mode)
             statement = tree.body[-1] if tree.body else None
@@ -401,6 +404,12 @@ def _split_last(body: list[ast.stmt], result_mode: ResultMode) -> tuple[ast.expr
             return _to_load_context(name), False
         case _:
             return None, False
+
+
+def _ends_with_semicolon(source: str, statement: ast.stmt) -> bool:
+    """Return whether a semicolon stands after the last statement, which so gives no value."""
+    end = _offset_of(source, statement.end_lineno or 1, statement.end_col_offset or 0)
+    return _SEMICOLON.match(source, end) is not None
 
 
 def _split_source(source: str, statement: ast.Expr) -> tuple[str, str]:

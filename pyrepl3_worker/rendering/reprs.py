@@ -133,23 +133,33 @@ def _repr_without_user_code(value: object) -> str:
 class _ReprWriter:
     """Writes one value into limited room, and notes in `cut` whether something was left out."""
 
-    __slots__ = ("_active", "_leaf", "_walks_containers", "cut")
+    __slots__ = ("_active", "_leaf", "_too_long", "_walks_containers", "cut")
 
     def __init__(self, leaf: Callable[[object], str]) -> None:
         self.cut = False
         self._leaf = leaf
         self._walks_containers = leaf is not _own_repr  # `repr` of a container would call the members' own
         self._active: set[int] = set()
+        self._too_long: dict[int, int] = {}
+        """Characters that a container's text does not fit into, by its id: it may be met again and again."""
 
     def write(self, value: object, room: int, depth: int) -> str:
         """Return the value's text, cut to about `room` characters."""
         kind = type(value)
         if kind in _TEXT_TYPES:
             return self._write_text(cast(Any, value), room)
-        if kind in _BRACKETS and (self._walks_containers or not _may_fit(value, room)):
+        if kind in _BRACKETS and (self._walks_containers or not self._may_fit(value, room)):
             return self._write_container(cast(Collection[Any], value), kind, room, depth)
         text = self._leaf(value)
         return text if len(text) <= room else self.shorten(text, room)
+
+    def _may_fit(self, value: object, room: int) -> bool:
+        if room <= self._too_long.get(id(value), -1):
+            return False
+        fits = _may_fit(value, room)
+        if not fits:
+            self._too_long[id(value)] = room
+        return fits
 
     def shorten(self, text: str, room: int, missing: int = 0) -> str:
         """Return head and tail of a text, and a marker; `missing` characters were not even written."""

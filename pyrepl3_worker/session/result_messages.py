@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from pyrepl3_schemas.codec import encode_value
-from pyrepl3_schemas.errors import LocalProtocolError
+from pyrepl3_schemas.errors import LocalProtocolError, ValueTooLarge
 from pyrepl3_schemas.messages import Error, ErrorKind, FromWorker, Result, Value
-from pyrepl3_schemas.object_limit import has_more_objects, max_objects
+from pyrepl3_schemas.object_limit import max_objects
 from pyrepl3_worker.code.suggestions import ErrorRecovery
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement.in_force import exceeded_limit
@@ -34,6 +34,7 @@ _RESERVE_BYTES: Final = 8 * 1024 * 1024
 _ENVELOPE_BYTES: Final = 256
 _ENVELOPE_OBJECTS: Final = 256
 """Room in a frame for the fields of a `result` other than its value and texts."""
+_MAX_NOTE_CHARS: Final = 500
 
 
 _NUMBER_NAMES: Final[dict[type, str]] = {int: "int", float: "float", bool: "bool"}
@@ -47,6 +48,7 @@ class EncodedValue(NamedTuple):
     repr: str
     type_name: str
     truncated: bool
+    value_note: str = ""
 
 
 _ENCODED_NONE: Final = EncodedValue(encode_value(None), "None", "NoneType", False)
@@ -88,18 +90,29 @@ class ResultEncoder:
             return EncodedValue(encode_value(value), repr(value), name, False)
         text, truncated = bounded_repr(value, self._max_repr_chars)
         name = bounded_text(type_name(value), self._max_name_chars)
-        try:
-            raw = encode_value(value)
-        except LocalProtocolError:
-            return EncodedValue(msgspec.UNSET, text, name, truncated)
         frame = self._config.max_frame_bytes
         room = (
             frame - _ENVELOPE_BYTES - _utf8_size(text) - _utf8_size(name) - _utf8_size(execution.execution_id)
         )
-        object_room = max_objects(frame) - _ENVELOPE_OBJECTS
-        if len(memoryview(raw)) > room or has_more_objects(memoryview(raw), object_room):
-            return EncodedValue(msgspec.UNSET, text, name, True)
+        try:
+            raw = encode_value(value, room, max_objects(frame) - _ENVELOPE_OBJECTS)
+        except LocalProtocolError as error:
+            too_large = isinstance(error, ValueTooLarge)
+            note = bounded_text(error.reason, _MAX_NOTE_CHARS)
+            return EncodedValue(msgspec.UNSET, text, name, truncated or too_large, note)
+        except MemoryError:
+            return EncodedValue(msgspec.UNSET, text, name, True, self._no_memory_note())
         return EncodedValue(raw, text, name, truncated)
+
+    def _no_memory_note(self) -> str:
+        limit = exceeded_limit(MemoryError()) or self._memory_limit_note()
+        return f"there is not enough memory to send it: {limit}"
+
+    def _memory_limit_note(self) -> str:
+        limit = self._config.max_memory_usage
+        if limit is None:
+            return "no limit is set, so it is the machine's"
+        return f"max_memory_usage={limit} bytes; raise it in the ExecutorConfig if that is too low"
 
     @runs_user_code
     def encode_error(self, execution: WorkerExecution, error: BaseException) -> Error:
@@ -112,10 +125,7 @@ class ResultEncoder:
             kind = "limit"
             error.add_note(limit_note)
         elif kind == "limit" and issubclass(type(error), MemoryError):
-            error.add_note(
-                f"max_memory_usage={self._config.max_memory_usage} bytes; "
-                "raise it in the ExecutorConfig if that is too low"
-            )
+            error.add_note(self._memory_limit_note())
         if issubclass(type(error), RuntimeError):
             advice = ErrorRecovery.handle_async_context_error(error)
             if advice is not None:
@@ -161,6 +171,7 @@ class ResultEncoder:
                 value=encoded.value,
                 repr=encoded.repr,
                 type_name=encoded.type_name,
+                value_note=encoded.value_note,
                 duration=outcome.duration,
                 truncated=encoded.truncated or truncated,
                 captured=execution.undrained,
@@ -178,6 +189,15 @@ class ResultEncoder:
             truncated=truncated,
             captured=execution.undrained,
         )
+
+    def make_message_without_value(self, execution: WorkerExecution, outcome: CellOutcome) -> Result | Error:
+        """Return the message of an outcome for which there is no memory as a whole."""
+        self._memory_reserve = None
+        message = self.make_message(execution, outcome)
+        if not isinstance(message, Result):
+            return message
+        note = self._no_memory_note()
+        return msgspec.structs.replace(message, value=msgspec.UNSET, value_note=note, truncated=True)
 
     def make_too_large_error(
         self, execution: WorkerExecution, outcome: CellOutcome, error: LocalProtocolError

@@ -431,6 +431,10 @@ class WorkerSession:
             self._writer.send(message, hold=hold)
         except LocalProtocolError as error:
             self._writer.send(self._encoder.make_too_large_error(execution, outcome, error))
+        except MemoryError:
+            # A value of some megabytes is copied into its frame. What is left of it is small.
+            del message
+            self._writer.send(self._encoder.make_message_without_value(execution, outcome), hold=hold)
         if self._requests and not self._starting and self._executor.running is None:
             self._loop.call_soon(self._start_requests)
 

@@ -5,22 +5,45 @@ from typing import Any, Final
 import msgspec
 
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES
-from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
+from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError, ValueTooLarge
 from pyrepl3_schemas.framing import HEADER, FrameDecoder
-from pyrepl3_schemas.messages import FromWorker, Message, ToWorker
+from pyrepl3_schemas.messages import (
+    Call,
+    Checkpointed,
+    Display,
+    FromWorker,
+    Message,
+    Result,
+    ToWorker,
+)
 from pyrepl3_schemas.object_limit import MIN_OBJECT_LIMIT, has_more_objects, max_objects
 
 _to_worker = msgspec.msgpack.Decoder[ToWorker](ToWorker.__value__)
 _from_worker = msgspec.msgpack.Decoder[FromWorker](FromWorker.__value__)
-_any = msgspec.msgpack.Decoder[Any](Any)
+
+
+def _read_extension(code: int, data: memoryview) -> Any:
+    from pyrepl3_schemas.values import read_extension  # few values hold one
+
+    return read_extension(code, data)
+
+
+_any = msgspec.msgpack.Decoder[Any](Any, ext_hook=_read_extension)
 _raw = msgspec.msgpack.Decoder[msgspec.Raw](msgspec.Raw)
-_encode = msgspec.msgpack.Encoder().encode
+_encoder = msgspec.msgpack.Encoder()
+_encode, _encode_into = _encoder.encode, _encoder.encode_into
 _pack = HEADER.pack
 
 # How deep msgspec can nest is the interpreter's C recursion limit: it differs between versions, and with
 # what is on the stack. A value must be readable on the peer's stack too, inside a message, so it has to
 # leave this many levels free.
 _DEPTH_MARGIN: Final = b"\x91" * 256
+_MAY_BE_LARGE: Final = frozenset({Result, Call, Display, Checkpointed})
+"""What a worker sends that may be large, under a limit of its memory."""
+_LARGE_BYTES: Final = 64 * 1024
+_EXHAUSTED: Final = (RecursionError, MemoryError)
+_SCALARS: Final = frozenset({type(None), bool, int, float})
+_INT64: Final = 2**63
 _SHALLOW_BYTES: Final = 512
 """A value of at most so many bytes is not checked for its depth: each level takes at least one byte."""
 
@@ -36,10 +59,17 @@ def encode(message: Message, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> 
         LocalProtocolError: the message does not encode (text with lone surrogates, an integer over
             64 bits), its frame would be longer than `max_frame_bytes`, or it holds more objects than
             `object_limit.max_objects` allows.
+        MemoryError: there is not enough memory for it.
     """
     try:
-        # One copy more than `encode_into` a bytearray takes, and still twice as fast for small ones.
-        body = _encode(message)
+        if type(message) in _MAY_BE_LARGE and (large := _bytes_inside(message)) > _LARGE_BYTES:
+            # `encode` does not survive that its memory cannot grow; to a buffer that is a MemoryError.
+            buffer = bytearray(large + _LARGE_BYTES)
+            _encode_into(message, buffer)
+            body = bytes(buffer)
+        else:
+            # One copy more than `encode_into` takes, and still twice as fast for small ones.
+            body = _encode(message)
     except (UnicodeEncodeError, OverflowError, TypeError, ValueError, RecursionError) as error:
         raise LocalProtocolError(f"{type(message).__name__} does not encode: {error}") from error
     size = len(body)
@@ -48,6 +78,20 @@ def encode(message: Message, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> 
     if size > MIN_OBJECT_LIMIT and has_more_objects(body, max_objects(max_frame_bytes)):
         raise LocalProtocolError(f"{type(message).__name__} {_too_many_objects(max_frame_bytes)}")
     return _pack(size) + body
+
+
+def _bytes_inside(message: Message) -> int:
+    match message:
+        case Result(value=msgspec.Raw() as value):
+            return memoryview(value).nbytes
+        case Call(args=args, kwargs=kwargs):
+            return memoryview(args).nbytes + memoryview(kwargs).nbytes
+        case Display(data=data):
+            return sum(map(len, data.values()))
+        case Checkpointed(data=data, blobs=blobs):
+            return len(data) + sum(map(len, blobs.values()))
+        case _:
+            return 0
 
 
 class _MessageDecoder[M]:
@@ -123,30 +167,45 @@ class ClientDecoder(_MessageDecoder[FromWorker]):
         super().__init__(_from_worker, max_frame_bytes)
 
 
-def encode_value(value: object) -> msgspec.Raw:
-    """Return plain data as MessagePack, as a field of a message holds it.
+def encode_value(
+    value: object, max_bytes: int = DEFAULT_MAX_FRAME_BYTES, object_limit: int | None = None
+) -> msgspec.Raw:
+    """Return a value as MessagePack, as a field of a message holds it; see `values` for what it becomes.
 
     Args:
-        value: the data. Tuples and sets become arrays; dataclasses and structs become maps.
+        value: the data.
+        max_bytes: bytes that it may take.
+        object_limit: arrays, maps, texts and extensions that it may hold; `max_objects(max_bytes)` if None.
 
     Raises:
-        LocalProtocolError: the value holds something that has no MessagePack form, or nests too deep
-            for the peer to read it.
+        LocalProtocolError: the value holds something that has no plain form, or nests too deep for the peer
+            to read it; `reason` says what and where.
+        ValueTooLarge: it does not fit.
+        MemoryError: there is not enough memory.
     """
+    if type(value) in _SCALARS and (type(value) is not int or -_INT64 <= value < _INT64):  # pyright: ignore[reportOperatorIssue] - an int
+        return msgspec.Raw(_encode(value))
+    from pyrepl3_schemas.values import NoPlainForm, encode_plain
+
+    limit = max_objects(max_bytes) if object_limit is None else object_limit
     try:
-        data = _encode(value)
+        data = encode_plain(value, max_bytes, limit)
         if len(data) > _SHALLOW_BYTES and not isinstance(value, str | bytes):
             _raw.decode(_DEPTH_MARGIN + data)
+    except NoPlainForm as error:
+        raise (ValueTooLarge if error.too_large else LocalProtocolError)(error.reason) from None
+    except MemoryError:
+        raise
+    except RecursionError:
+        raise LocalProtocolError("it nests too deep") from None
     except Exception as error:
         # The value's own code (a mapping's, a property's) may run here and raise anything.
-        raise LocalProtocolError(
-            f"a {_type_name(value)} has no MessagePack form: {_error_text(error)}"
-        ) from error
+        raise LocalProtocolError(f"{_type_name(value)} cannot be read: {_error_text(error)}") from error
     return msgspec.Raw(data)
 
 
 def decode_value(raw: msgspec.Raw) -> Any:
-    """Return the plain data of MessagePack bytes.
+    """Return the value of MessagePack bytes; see `values` for what the extensions become.
 
     Args:
         raw: the bytes, such as a field of a decoded message.
@@ -156,7 +215,14 @@ def decode_value(raw: msgspec.Raw) -> Any:
     """
     try:
         return _any.decode(raw)
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, MemoryError) as error:
+    except (
+        msgspec.MsgspecError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+        MemoryError,
+    ) as error:
         raise RemoteProtocolError(f"a value does not decode: {_error_text(error)}") from error
 
 

@@ -14,7 +14,7 @@ class ProtocolError(Exception):
         offset: where in the stream the bad frame is, in bytes since the connection began; None where
             the error is not in the bytes, such as a message out of order.
 
-    Only the two subclasses are raised; catch this class to get both.
+    Only subclasses are raised; catch this class to get both.
     """
 
     def __init__(self, reason: str, offset: int | None = None) -> None:
@@ -31,6 +31,10 @@ class ProtocolError(Exception):
 
 class LocalProtocolError(ProtocolError):
     """This process tried to send what the protocol forbids. Nothing was sent."""
+
+
+class ValueTooLarge(LocalProtocolError):  # noqa: N818 - an error of its base's kind
+    """A value has a plain form that does not fit into a frame, or is met too often in it."""
 
 
 class RemoteProtocolError(ProtocolError):

@@ -325,8 +325,8 @@ class Abandoned(Message, frozen=True):
 class Result(Message, frozen=True, gc=False):
     """An execution succeeded.
 
-    `value` is there if the value is MessagePack data and fits into a frame. `repr` and `type_name` are always
-    there; they are empty if the execution has no value.
+    `value` is there if the value has a plain form (see `values`) that fits into a frame; else `value_note`
+    says why not. `repr` and `type_name` are always there; they are empty if the execution has no value.
     """
 
     execution_id: str
@@ -334,6 +334,7 @@ class Result(Message, frozen=True, gc=False):
     value: Value = msgspec.UNSET
     repr: str = ""
     type_name: str = ""
+    value_note: str = ""
     duration: Seconds = 0.0
     truncated: bool = False
     captured: bool = True

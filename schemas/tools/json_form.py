@@ -18,7 +18,6 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.messages import FromWorker, Message, ToWorker
 
 _MAX_EXACT_INT: Final = 2**53
@@ -37,7 +36,7 @@ def to_json(message: Message) -> dict[str, Any]:
     """Return a message as data that `json.dumps` takes; fields at their default are left out.
 
     Raises:
-        RemoteProtocolError: a free value of it is not MessagePack.
+        msgspec.DecodeError: a free value of it is not MessagePack.
     """
     free = {
         name: value
@@ -48,7 +47,7 @@ def to_json(message: Message) -> dict[str, Any]:
     plain = msgspec.structs.replace(message, **dict.fromkeys(free, msgspec.UNSET))
     form: dict[str, Any] = msgspec.to_builtins(plain, builtin_types=())
     for name, raw in free.items():
-        form[name] = value_to_json(decode_value(raw))
+        form[name] = value_to_json(msgspec.msgpack.decode(raw))
     return form
 
 
@@ -57,7 +56,7 @@ def from_json(form: dict[str, Any], *, to_worker: bool) -> Message:
 
     Raises:
         msgspec.ValidationError: the form is not a message of that direction.
-        LocalProtocolError: a free value has no MessagePack form.
+        TypeError, OverflowError: a free value has no MessagePack form.
     """
     types = _BY_TAG[to_worker]
     cls = types.get(form.get("type", ""))
@@ -66,12 +65,12 @@ def from_json(form: dict[str, Any], *, to_worker: bool) -> Message:
     form = dict(form)
     for field in msgspec.structs.fields(cls):
         if field.name in form and _is_free_value(field.type):
-            form[field.name] = encode_value(value_from_json(form[field.name]))
+            form[field.name] = msgspec.Raw(msgspec.msgpack.encode(value_from_json(form[field.name])))
     return msgspec.convert(form, cls)
 
 
 def value_to_json(value: Any) -> Any:
-    """Return plain data (what `decode_value` gives) as JSON data."""
+    """Return MessagePack data (what `msgspec.msgpack.decode` gives) as JSON data."""
     match value:
         case None | bool() | str():
             return value

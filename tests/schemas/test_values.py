@@ -5,9 +5,17 @@ import enum
 import math
 import sys
 import threading
+from array import array
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -74,6 +82,14 @@ def test_not_a_number_survives() -> None:
     assert math.isnan(decode_value(encode_value(float("nan"))))
 
 
+def shared(levels: int) -> list[Any]:
+    """Return a list that holds another one twice, and so on."""
+    value: list[Any] = [0]
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
 @dataclasses.dataclass
 class Point:
     x: int
@@ -82,6 +98,29 @@ class Point:
 
 class Colour(enum.Enum):
     RED = "red"
+
+
+class Weight(enum.IntEnum):
+    HEAVY = 2
+
+
+class Row(NamedTuple):
+    a: int
+    b: list[int]
+
+
+class Fields(msgspec.Struct, tag=True, rename={"kind": "k"}):
+    a: int
+    kind: str
+    absent: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Label(str):
+    __slots__ = ()
+
+
+class Count(int):
+    pass
 
 
 @pytest.mark.parametrize(
@@ -95,12 +134,104 @@ class Colour(enum.Enum):
         (bytearray(b"ab"), b"ab"),
         pytest.param(memoryview(b"ab"), b"ab", id="memoryview"),  # its repr differs in each process
         ({1: {(2, 3): "pair"}}, {1: {(2, 3): "pair"}}),
-        (datetime(2026, 1, 31, tzinfo=UTC), datetime(2026, 1, 31, tzinfo=UTC)),
+        (shared(3), [[[[0], [0]], [[0], [0]]], [[[0], [0]], [[0], [0]]]]),
+        (deque([1]), [1]),
+        (range(3), [0, 1, 2]),
+        (Row(1, [2]), [1, [2]]),
+        (array("i", [1, 2]), [1, 2]),
+        (Fields(a=1, kind="k"), {"type": "Fields", "a": 1, "k": "k"}),
+        (Weight.HEAVY, 2),
+        ({Colour.RED: Path("/x")}, {"red": "/x"}),
+        (Fraction(1, 3), "1/3"),
+        (1 + 2j, [1.0, 2.0]),
+        (OrderedDict[str, Any](a=Counter("aab")), {"a": {"a": 2, "b": 1}}),
+        (MappingProxyType({"k": ()}), {"k": []}),
+        ([Label("x"), Count(3)], ["x", 3]),
     ],
     ids=repr,
 )
 def test_data_that_is_nearly_plain_becomes_plain(value: object, plain: object) -> None:
     assert decode_value(encode_value(value)) == plain
+
+
+MOMENT = datetime(2026, 10, 25, 2, 30, 0, 7)  # noqa: DTZ001 - one without a zone is meant
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        2**64,
+        -(2**63) - 1,
+        10**5000,
+        -(10**5000),
+        Decimal("1.10"),
+        Decimal("-0"),
+        Decimal("-Infinity"),
+        UUID(int=7),
+        date(1, 2, 3),
+        time(1, 2, 3, 4),
+        time(1, tzinfo=ZoneInfo("Europe/Berlin")),
+        MOMENT,
+        MOMENT.replace(fold=1),
+        MOMENT.replace(tzinfo=UTC),
+        MOMENT.replace(tzinfo=ZoneInfo("UTC")),
+        MOMENT.replace(tzinfo=ZoneInfo("Europe/Berlin")),
+        MOMENT.replace(tzinfo=ZoneInfo("Europe/Berlin"), fold=1),
+        MOMENT.replace(tzinfo=timezone(timedelta(hours=-3, seconds=1))),
+        timedelta(0),
+        timedelta(days=-1, microseconds=1),
+        timedelta.max,
+        timedelta.min,
+        [{"k": [Decimal(1), 2**70]}, {date(2026, 1, 1): 1, (UUID(int=1), 2**80): 2}],
+    ],
+    ids=lambda value: hex(value)[:20] if isinstance(value, int) else str(value)[:40],
+)
+def test_what_messagepack_does_not_have_comes_back_as_it_was(value: Any) -> None:
+    back = decode_value(encode_value(value))
+    assert back == value
+    assert type(back) is type(value)
+    assert str(back) == str(value) if not isinstance(value, int | list) else True
+    if isinstance(value, datetime | time):
+        assert (back.tzinfo, back.fold) == (value.tzinfo, value.fold)
+
+
+def test_a_zone_that_is_not_known_leaves_the_offset_and_nothing_is_looked_up() -> None:
+    text = b"2026-01-01T00:00:00+01:00[../../etc/passwd]"
+    raw = msgspec.Raw(msgspec.msgpack.encode(msgspec.msgpack.Ext(85, text)))
+    assert decode_value(raw) == datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1)))
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (80, b"0x"),
+        (80, b"\xff"),
+        (81, b"one"),
+        (82, b"7"),
+        (83, b"2026"),
+        (84, b"25:00"),
+        (85, b"now["),
+        (86, b"PT1H"),
+    ],
+)
+def test_an_extension_that_does_not_hold_what_it_says_is_the_peers_error(code: int, text: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="a value does not decode: "):
+        decode_value(msgspec.Raw(msgspec.msgpack.encode(msgspec.msgpack.Ext(code, text))))
+
+
+def test_an_extension_that_is_not_known_stays_one() -> None:
+    raw = msgspec.Raw(msgspec.msgpack.encode(msgspec.msgpack.Ext(99, b"x")))
+    assert decode_value(raw) == msgspec.msgpack.Ext(99, b"x")
+
+
+def test_a_limit_is_kept_before_anything_is_encoded() -> None:
+    assert decode_value(encode_value([b"x" * 90], 100)) == [b"x" * 90]
+    values: list[Any] = [[b"x" * 101], "x" * 101, "é" * 60, [1.5] * 20, {"k": range(200)}, [()] * 101]
+    for value in values:
+        with pytest.raises(LocalProtocolError, match="larger than max_frame_bytes"):
+            encode_value(value, 100)
+    with pytest.raises(LocalProtocolError, match="holds more than 10 arrays, maps and texts"):
+        encode_value(["x"] * 11, 1000, 10)
 
 
 # --- what can't be a value ----------------------------------------------------------------------------
@@ -155,18 +286,22 @@ def ring() -> list[Any]:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        pytest.param(object(), "a object has no MessagePack form", id="an object"),
-        pytest.param([1, {"k": object()}], "a list has no MessagePack form", id="an object deep inside"),
-        pytest.param(2**64, "a int has", id="an integer over 64 bits"),
+        pytest.param(object(), "object has no form as plain data", id="an object"),
+        pytest.param([1, {"k": object()}], "object at [1]['k'] has no form", id="an object deep inside"),
+        pytest.param({object(): 1}, "object at .keys() has no form", id="an object as a key"),
+        pytest.param({frozenset({1}): 1, (1,): 2}, "become one and the same", id="equal keys"),
+        pytest.param({"a": 1}.keys(), "dict_keys has no form", id="a view"),
         pytest.param("\ud800", "surrogates not allowed", id="a lone surrogate"),
-        pytest.param(["\ud800"], "surrogates not allowed", id="a lone surrogate inside"),
-        pytest.param(1j, "complex", id="a complex number"),
-        pytest.param(ring(), "recursion", id="a list that holds itself"),
+        pytest.param(["\ud800"], "str at [0] cannot be sent: surrogates not", id="a lone surrogate inside"),
+        pytest.param(ring(), "list at [0] holds itself", id="a list that holds itself"),
+        pytest.param(range(10**18), "it is larger than max_frame_bytes allows", id="an endless range"),
+        pytest.param(1 << (1 << 30), "it is larger than max_frame_bytes allows", id="an endless number"),
+        pytest.param(shared(60), "it holds more than 8,388,608 arrays", id="2^60 lists that are 60"),
         pytest.param(lambda: 1, "function", id="a function"),
         pytest.param(Hostile(), "Hostile", id="a hostile mapping"),
-        pytest.param(Masked(), "a Masked has", id="a type without a name"),
+        pytest.param(Masked(), "Masked has", id="a type without a name"),
         pytest.param([Trap(SpeechlessError())], "text raises <class 'ZeroDivisionError'>", id="a trap"),
-        pytest.param([Trap(KeyError())], "a list has no MessagePack form: KeyError", id="a silent trap"),
+        pytest.param([Trap(KeyError())], "list cannot be read: KeyError", id="a silent trap"),
     ],
 )
 def test_what_has_no_form_is_refused_whatever_it_does(value: object, says: str) -> None:
@@ -235,10 +370,10 @@ def test_every_value_that_is_sent_can_be_read_in_its_message_even_further_down_t
         if limit is not None:
             sys.setrecursionlimit(limit)
         depth = deepest(LocalProtocolError, nested, encode_value)
+        frame = encode(Result("e", "m", value=encode_value(nested(depth))))
     finally:
         sys.setrecursionlimit(before)
     assert depth > 500
-    frame = encode(Result("e", "m", value=encode_value(nested(depth))))
     outcomes: list[object] = []
 
     def read(levels: int) -> None:
