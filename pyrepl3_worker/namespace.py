@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from itertools import islice
 from sys import getsizeof
 from types import FunctionType, MappingProxyType, ModuleType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from pyrepl3_worker.errors import NamespaceError
 
@@ -39,14 +39,10 @@ def estimated_size(value: object) -> int:
         value: anything; a `__sizeof__` that the session's own code defines is not called.
     """
     size = _own_size(value)
-    members: Collection[Any]
-    match value:
-        case dict():
-            members = value.values()
-        case list() | tuple() | set() | frozenset() | deque():
-            members = value
-        case _:
-            return size
+    if not isinstance(value, dict | list | tuple | set | frozenset | deque):
+        return size
+    container = cast("Any", value)
+    members: Collection[Any] = container.values() if isinstance(value, dict) else container
     try:
         count = len(members)
         sample = sum(map(_own_size, islice(members, _SAMPLE)))

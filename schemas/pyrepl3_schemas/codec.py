@@ -23,7 +23,7 @@ _from_worker = msgspec.msgpack.Decoder[FromWorker](FromWorker.__value__)
 
 
 def _read_extension(code: int, data: memoryview) -> Any:
-    from pyrepl3_schemas.values import read_extension  # few values hold one
+    from pyrepl3_schemas.extensions import read_extension  # few values hold one
 
     return read_extension(code, data)
 
@@ -185,7 +185,8 @@ def encode_value(
     """
     if type(value) in _SCALARS and (type(value) is not int or -_INT64 <= value < _INT64):  # pyright: ignore[reportOperatorIssue] - an int
         return msgspec.Raw(_encode(value))
-    from pyrepl3_schemas.values import NoPlainForm, encode_plain
+    from pyrepl3_schemas.plain_types import NoPlainForm
+    from pyrepl3_schemas.values import encode_plain
 
     limit = max_objects(max_bytes) if object_limit is None else object_limit
     try:

@@ -147,7 +147,7 @@ async def test_the_code_can_catch_it(host: pyrepl3.Session) -> None:
     )
 
 
-@pytest.mark.parametrize("argument", ["object()", "lambda: 0", "'\\ud800'", "2**70"])
+@pytest.mark.parametrize("argument", ["object()", "lambda: 0", "'\\ud800'", "(1).__add__"])
 async def test_what_cannot_cross_is_refused_at_once(host: pyrepl3.Session, argument: str) -> None:
     result = await run(host, f"collect({argument})")
     assert result.error is not None

@@ -27,6 +27,11 @@ SAID = {
     "README.md 3": ["42"],
     "host-functions.md 1": ["[2, ['<a>', '<b>']]", "(row: list)", "NOW"],
     "host-functions.md 2": ["paid 21", "pay() was not approved (call "],
+    "values.md 1": [
+        "{'sum': Decimal('1.10'), 'big': 1180591620717411303424, 'ids': [7]}",
+        "None - object at [1]['socket'] has no form as plain data",
+        "''",
+    ],
     "sessions-that-survive.md 1": ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
     "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],
 }

@@ -21,7 +21,12 @@ FAMILY = sorted(set(family(ProtocolError)), key=lambda cls: cls.__name__)
 
 
 def test_the_family_is_known() -> None:
-    assert [cls.__name__ for cls in FAMILY] == ["LocalProtocolError", "ProtocolError", "RemoteProtocolError"]
+    assert [cls.__name__ for cls in FAMILY] == [
+        "LocalProtocolError",
+        "ProtocolError",
+        "RemoteProtocolError",
+        "ValueTooLarge",
+    ]
 
 
 @pytest.mark.parametrize("offset", [None, 0, 2**40])
