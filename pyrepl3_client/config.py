@@ -331,11 +331,11 @@ def checked_id(what: str, value: str) -> str:
         value: the id.
 
     Raises:
-        TypeError: it is no string.
-        ValueError: it is empty, too long, or holds a colon, which separates ids in keys of calls and inputs.
+        ValueError: it is no string, is empty or too long, or holds a colon, which separates ids in keys of
+            calls and inputs.
     """
     if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-        raise TypeError(f"{what} must be a string, not {type(value).__name__}")
+        raise ValueError(f"{what} must be a string, not a value of type {type(value).__name__}")  # noqa: TRY004 - as below
     if not value or ":" in value:
         raise ValueError(f"{what} must be a string that is not empty and has no colon, not {value!r}")
     if len(value) > MAX_ID_CHARS:
