@@ -9,7 +9,8 @@ from pyrepl3_client._concurrency.carried_error import CarriedError
 from pyrepl3_client._execution.answering import encodable, text_of
 from pyrepl3_client._execution.offers import ErrorDetail
 from pyrepl3_client.errors import CapabilityError, ProtocolError
-from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
+from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES
+from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError, ValueTooLarge
 from pyrepl3_schemas.messages import Call, CallError
 
 _logger: Final = logging.getLogger("pyrepl3.calls")
@@ -53,7 +54,8 @@ def call_error(call: Call, error: BaseException, detail: ErrorDetail) -> CallErr
         return CallError(type(error).__name__, f"call {encodable(call.call_id)!r} failed on the host")
     if isinstance(error, LocalProtocolError | RemoteProtocolError | ProtocolError):
         # A host function's own call of encode_value can fail like this too, and is told the same.
-        return CallError("CapabilityError", encodable(f"capability {name!r}: {error}"))
+        room = f" (max_frame_bytes={DEFAULT_MAX_FRAME_BYTES:,})" if isinstance(error, ValueTooLarge) else ""
+        return CallError("CapabilityError", encodable(f"capability {name!r}: {error}{room}"))
     return _described(error, set(), _MAX_DEPTH)
 
 

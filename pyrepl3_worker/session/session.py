@@ -190,6 +190,9 @@ class WorkerSession:
                 confinement=confinement,
             )
         )
+        # Nobody waits for it now, and later the code may have broken what imports modules.
+        import pyrepl3_schemas.values  # noqa: F401
+
         loop.add_reader(self._reader.fd, self._on_readable)
 
     # --- the loop ------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ Nothing is imported for it: a type whose module is not loaded has no values.
 """
 
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, cast
@@ -27,6 +27,8 @@ MAX_ARRAY_ELEMENTS: Final = 10_000
 """Elements of a NumPy array that still has a form."""
 _MAX_STEPS: Final = 12
 """Steps of the path to a value without a form that are named."""
+
+_GONE: Final = object()
 
 type Opener = Callable[[Any, int], Any]
 """Returns what a value is as simpler data; takes the bytes that there is room for."""
@@ -72,6 +74,15 @@ def _to_list(value: Any, _room: int) -> list[Any]:
     return list(value)
 
 
+def _items_of(base: Any) -> Opener:
+    """Return what opens a subclass of a container: by what it holds, not by what its own code says."""
+    return lambda value, _room: list(base.__iter__(value))
+
+
+def _pairs_of(base: Any) -> Opener:
+    return lambda value, _room: dict(base.items(value))
+
+
 def _range_to_list(value: range, room: int) -> list[int]:
     # Its length is all that there is to it, and may be anything.
     if len(value) > room:
@@ -110,7 +121,7 @@ def _dataclass_to_dict(value: Any, _room: int) -> dict[str, Any]:
     # As `dataclasses.fields` has them, whose module is not loaded for this.
     fields: dict[str, Any] = cast("Any", type(value)).__dataclass_fields__
     names = (name for name, field in fields.items() if field._field_type.name == "_FIELD")  # noqa: SLF001
-    return {name: getattr(value, name) for name in names}
+    return {name: member for name in names if (member := getattr(value, name, _GONE)) is not _GONE}
 
 
 def _attrs_to_dict(value: Any, _room: int) -> dict[str, Any]:
@@ -219,12 +230,9 @@ _BY_BASE: Final[tuple[tuple[type, Opener], ...]] = (
     (bytes, _to_bytes),
     (bytearray, _to_bytes),
     (msgspec.Struct, _struct_to_dict),
-    (dict, _to_dict),
-    (list, _to_list),
-    (tuple, _to_list),
-    (set, _to_list),
-    (frozenset, _to_list),
-    (deque, _to_list),
+    (OrderedDict, _pairs_of(OrderedDict)),
+    (dict, _pairs_of(dict)),
+    *((base, _items_of(base)) for base in (list, tuple, set, frozenset, deque)),
 )
 
 

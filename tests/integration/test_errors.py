@@ -295,7 +295,8 @@ DEEP = "+".join(["1"] * 1500)
     [
         pytest.param(DEEP, 1500, id="an expression"),
         pytest.param(f"x = 'é'; {DEEP}  # a comment", 1500, id="after another on its line"),
-        pytest.param(f"x = 'é'\r\nx = 2\n{DEEP};", 1500, id="after other lines"),
+        pytest.param(f"x = 'é'\r\nx = 2\n{DEEP}", 1500, id="after other lines"),
+        pytest.param(f"x = 'é'; {DEEP} ;", None, id="before a semicolon"),
         pytest.param(f"(0 +\n{DEEP})", 1500, id="over two lines"),
         pytest.param(f"y = {DEEP}", 1500, id="assigned"),
         pytest.param(f"a, *b = [{DEEP}, 2]", [1500, [2]], id="assigned to several"),

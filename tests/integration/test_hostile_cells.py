@@ -70,7 +70,7 @@ async def test_nan_and_infinity_come_as_they_are(shared: pyrepl3.Session) -> Non
 
 @pytest.mark.parametrize(
     ("code", "text"),
-    [("'a\\ud800'", "'a\\ud800'"), ("10**5000", ""), ("1j", "1j"), ("2**64", "18446744073709551616")],
+    [("'a\\ud800'", "'a\\ud800'"), ("object", "<class 'object'>"), ("[10**5000, int]", "repr failed")],
 )
 async def test_what_has_no_plain_form_has_a_repr(shared: pyrepl3.Session, code: str, text: str) -> None:
     result = await shared.execute(code)

@@ -104,6 +104,17 @@ class Weight(enum.IntEnum):
     HEAVY = 2
 
 
+class Hidden(list[int]):
+    """A list that says that it is endless."""
+
+    def __iter__(self) -> Iterator[int]:
+        while True:
+            yield 1
+
+    def __len__(self) -> int:
+        return 10**18
+
+
 class Row(NamedTuple):
     a: int
     b: list[int]
@@ -147,6 +158,7 @@ class Count(int):
         (OrderedDict[str, Any](a=Counter("aab")), {"a": {"a": 2, "b": 1}}),
         (MappingProxyType({"k": ()}), {"k": []}),
         ([Label("x"), Count(3)], ["x", 3]),
+        (Hidden([7]), [7]),
     ],
     ids=repr,
 )
@@ -255,14 +267,13 @@ class Hostile(Mapping[str, int]):
         raise SpeechlessError
 
 
-class Trap(set[int]):
-    """A set that raises when it is walked."""
+class Trap(Hostile):
+    """A mapping that raises when it is walked."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__({1})
         self.error = error
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[str]:
         raise self.error
 
 

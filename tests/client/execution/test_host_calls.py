@@ -368,7 +368,7 @@ async def test_a_value_that_cannot_cross_is_an_error(worker: ScriptedWorker) -> 
     async with opened(worker, capabilities={"f": object}) as session:
         exception, message = (await session.execute("what f raises")).value
     assert exception == "CapabilityError"
-    assert "capability 'f': a object has no MessagePack form" in message
+    assert "capability 'f': object has no form as plain data" in message
 
 
 async def test_a_value_that_is_longer_than_a_frame_is_an_error(worker: ScriptedWorker) -> None:

@@ -10,7 +10,7 @@ ROWS = [
     Snippet(name="a comment alone", code="# nothing to do", value=None, mode=SYNC),
     Snippet(name="None is a value without much to show", code="None", value=None, mode=SYNC),
     Snippet(name="two expressions, the last one counts", code="1; 2", value=2),
-    Snippet(name="a semicolon at the end hides nothing", code="x0 = 5\nx0;", value=5),
+    Snippet(name="a semicolon at the end hides the value", code="x0 = 5\nx0;", value=None, repr=""),
     Snippet(name="a statement has no value", code="for i0 in range(3): i0", value=None),
     Snippet(name="an assignment's value", code="x1 = [1, 2]", value=[1, 2], repr="[1, 2]"),
     Snippet(name="a chained assignment", code="a1 = b1 = 3", value=3),
