@@ -8,6 +8,7 @@ from asyncio import Task  # by name: the code may replace asyncio's own
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, Final
 
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
@@ -191,7 +192,7 @@ class WorkerSession:
             )
         )
         # Nobody waits for it now, and later the code may have broken what imports modules.
-        import pyrepl3_schemas.values  # noqa: F401
+        import_module("pyrepl3_schemas.values")
 
         loop.add_reader(self._reader.fd, self._on_readable)
 
