@@ -353,7 +353,7 @@ def test_any_bytes_are_a_value_or_the_peers_error(data: bytes) -> None:
 
 def deepest(accepts: type[Exception], build: Any, use: Any) -> int:
     """Find the greatest depth that `use` takes without an error of that type."""
-    low, high = 1, 1 << 21
+    low, high = 1, 1 << 17
     while high - low > 1:
         middle = (low + high) // 2
         try:

@@ -17,7 +17,7 @@ def test_what_comes_back_is_what_was_there(tmp_path: Path) -> None:
     with Oracle(tmp_path) as oracle:
 
         @settings(
-            max_examples=18, deadline=None, derandomize=True, suppress_health_check=_SLOW, database=None
+            max_examples=12, deadline=None, derandomize=True, suppress_health_check=_SLOW, database=None
         )
         @given(programs())
         def check(program: Program) -> None:
