@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from itertools import islice
 from sys import getsizeof
-from types import FunctionType, MappingProxyType, ModuleType
+from types import FunctionType, MappingProxyType, MethodDescriptorType, ModuleType
 from typing import Any, Final, Literal, cast
 
 from pyrepl3_worker.errors import NamespaceError
@@ -28,6 +28,8 @@ _LARGE_BYTES: Final = 4096
 """Results that are smaller are not counted."""
 _IN_LIMIT: Final = 10_000
 _SMALL_TYPES: Final = frozenset({int, float, bool, complex})
+_CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset, deque})
+_SIZED_TYPES: Final = frozenset({*_SMALL_TYPES, *_CONTAINERS, str, bytes, bytearray, type(None)})
 _SAMPLE: Final = 10_000
 """Members of a container that are looked at for its size."""
 
@@ -36,29 +38,36 @@ def estimated_size(value: object) -> int:
     """Return about how many bytes a value takes, with its members if it is a built-in container.
 
     Args:
-        value: anything; a `__sizeof__` that the session's own code defines is not called.
+        value: anything; nothing that the session's own code defines is called, since it may never return.
     """
     size = _own_size(value)
-    if not isinstance(value, dict | list | tuple | set | frozenset | deque):
+    if type(value) not in _CONTAINERS:
         return size
     container = cast("Any", value)
-    members: Collection[Any] = container.values() if isinstance(value, dict) else container
+    members: Collection[Any] = container.values() if type(value) is dict else container
     try:
         count = len(members)
         sample = sum(map(_own_size, islice(members, _SAMPLE)))
-    except Exception:
-        return size  # a subclass of the code's own, or another thread changes it
+    except RuntimeError:
+        return size  # another thread changes it
     return size + (sample if count <= _SAMPLE else sample * count // _SAMPLE)
 
 
 def _own_size(value: object) -> int:
+    kind = type(value)
+    if kind in _SIZED_TYPES:
+        return getsizeof(value)
+    # Not by attribute: a metaclass of the code's own may answer for it.
+    for base in type.__dict__["__mro__"].__get__(kind):
+        method = type.__dict__["__dict__"].__get__(base).get("__sizeof__")
+        if method is not None:
+            if type(method) is FunctionType and method.__module__ != "__main__":
+                break  # a library's, such as that of pandas
+            if type(method) is MethodDescriptorType:
+                break
+            return object.__sizeof__(value)
     try:
-        method = type(value).__sizeof__
-        return (
-            object.__sizeof__(value)
-            if isinstance(method, FunctionType) and (method.__module__ == "__main__")
-            else getsizeof(value)
-        )
+        return getsizeof(value)
     except Exception:
         return 0
 

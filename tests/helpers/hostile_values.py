@@ -37,6 +37,8 @@ VALUES = [
     Harm(name="a lying class", code="class A:\n    @property\n    def __class__(self): raise ValueError('who?')\nA()", type_name="A"),
     Harm(name="a class that says it is an int", code="class A:\n    __class__ = int\nA()", type_name="A"),
     Harm(name="a list whose iteration raises", code="class L(list):\n    def __iter__(self): raise ValueError('no')\n    def __len__(self): return 10**9\nL([1])", type_name="L", value=[1]),
+    Harm(name="a list whose iteration and size hang", code="class L(list):\n    def __iter__(self):\n        while True: pass\n    __len__ = __sizeof__ = __iter__\nL([1])", type_name="L", value=[1], timeout=5),
+    Harm(name="a class whose attributes hang", code="class M(type):\n    def __getattribute__(c, name):\n        while name == '__sizeof__': pass\n        return super().__getattribute__(name)\nclass C(metaclass=M): ...\nC()", type_name="C", timeout=5),
     Harm(name="a mapping whose items never end", code="class D(dict):\n    def items(self):\n        while True: yield 1, 2\nD(a=1)", type_name="D", value={"a": 1}, timeout=5),
     Harm(name="a text whose methods raise", code="class S(str):\n    def encode(self, *a): raise ValueError('no')\n    def __len__(self): raise ValueError('no')\nS('s')", type_name="S", value="s"),
     Harm(name="an equality that raises", code="class E:\n    def __eq__(self, other): raise ValueError('unequal')\n    def __bool__(self): raise ValueError('neither')\n    __hash__ = None\nE()", type_name="E"),
