@@ -10,13 +10,14 @@ The `checked_…` functions validate values here and in the arguments of session
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, SupportsFloat, get_args
 
 from pyrepl3_schemas.confinement import DEFAULT_MAX_PROCESSES, DEFAULT_WORK_BYTES, Level
 from pyrepl3_schemas.constants import MAX_ID_CHARS
 from pyrepl3_schemas.executor_config import MAX_SECONDS, ExecutorConfig, as_float, as_int
+from pyrepl3_schemas.field_types import ReportPart
 
 __all__ = ["ExecutorConfig", "ResourceLimits", "SandboxPolicy", "WorkerConfig"]
 
@@ -131,6 +132,8 @@ def max_strict_processes(limits: ResourceLimits) -> int:
     return DEFAULT_MAX_PROCESSES if limits.max_processes is None else limits.max_processes
 
 
+_REPORTS: Final[tuple[ReportPart, ...]] = ("data",)
+"""The parts of a result that are made on request; of the protocol's words, those that this version knows."""
 OWN_DIRECTORY: Final = "own"
 """The `cwd` of a session that has a work directory to itself."""
 _FIELD_TYPES: Final[dict[str, type]] = {
@@ -181,6 +184,9 @@ class WorkerConfig:
     """Whether a machine that can't enforce "strict" gets no worker, but a SpawnError.
 
     False: such a machine gets a worker that is confined less."""
+    report: tuple[ReportPart, ...] = ("data",)
+    """What a result holds beyond the value, of what takes time to make: "data" is the value's rich forms
+    (HTML, an image). () leaves all of it out."""
     warm: tuple[str, ...] = ()
     """Names of modules that are imported before the worker is ready."""
     spawn_timeout: float = 30.0
@@ -220,6 +226,7 @@ class WorkerConfig:
         )
         if self.max_checkpoint_bytes < 1:
             raise ValueError(f"max_checkpoint_bytes must be at least 1, not {self.max_checkpoint_bytes!r}")
+        object.__setattr__(self, "report", _checked_report(self.report))
         object.__setattr__(self, "warm", checked_modules(self.warm))
         self._check_confinement()
         self._check_env()
@@ -321,6 +328,16 @@ def checked_modules(names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
         if not all(part.isidentifier() for part in name.split(".")):
             raise ValueError(f"warm holds {name!r}, which is no module's name")
     return tuple(names)
+
+
+def _checked_report(parts: tuple[ReportPart, ...]) -> tuple[ReportPart, ...]:
+    made = ", ".join(map(repr, _REPORTS))
+    if isinstance(parts, str) or not isinstance(parts, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        raise TypeError(f"report must be a tuple of {made}, not {parts!r}")
+    for part in parts:
+        if part not in _REPORTS:
+            raise ValueError(f"report holds {part!r}; what a result can be asked for is {made}")
+    return tuple(dict.fromkeys(parts))
 
 
 def checked_id(what: str, value: str) -> str:

@@ -216,6 +216,7 @@ class SessionSupervisor:
             incarnation=self._workers_started,
             config=self._config.executor,
             work_directory="" if self._own_directory is None else self._own_directory.prepare(),
+            report=list(self._config.report),
         )
         while not await self._launch_worker(hello):
             pass

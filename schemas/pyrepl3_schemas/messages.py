@@ -16,6 +16,7 @@ from pyrepl3_schemas.field_types import (
     ErrorKind,
     Id,
     ProgressStage,
+    ReportPart,
     ResultMode,
     Seconds,
     Share,
@@ -141,6 +142,8 @@ class Hello(Message, frozen=True):
     capabilities: list[CapabilitySpec] = []
     work_directory: str = ""
     """A directory that is the session's alone, if any: code starts in it, and checkpoints hold it."""
+    report: list[ReportPart] = []
+    """What a `result` is to hold beyond the value: parts that are made on request. Not in protocol 1."""
 
 
 class Execute(Message, frozen=True, gc=False):

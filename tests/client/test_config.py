@@ -23,6 +23,7 @@ def test_a_time_that_means_nothing_is_refused_by_name(name: str, seconds: float)
         ({"warm": ("a b",)}, "'a b'"),
         ({"warm": ("a,b",)}, "'a,b'"),
         ({"warm": ("",)}, "''"),
+        ({"report": ("data", "html")}, "report holds 'html'"),
     ],
 )
 def test_what_could_not_work_is_refused(options: dict[str, object], message: str) -> None:
@@ -33,6 +34,11 @@ def test_what_could_not_work_is_refused(options: dict[str, object], message: str
 def test_one_string_is_not_many_modules() -> None:
     with pytest.raises(TypeError, match="not the string 'numpy'"):
         WorkerConfig(warm="numpy")  # pyright: ignore[reportArgumentType]
+
+
+def test_one_word_is_not_many_parts_of_a_result() -> None:
+    with pytest.raises(TypeError, match="report must be a tuple of 'data', not 'data'"):
+        WorkerConfig(report="data")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_configuration_cannot_be_changed() -> None:
