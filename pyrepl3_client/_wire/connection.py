@@ -99,6 +99,7 @@ class FrameWriter:
         self._flush_due = False
         self._closing = False
         self._unread_answer_bytes = 0
+        self._written: asyncio.Future[None] | None = None
         self.on_write: Callable[[], None] | None = None
         """Called before each frame: the worker has something to do."""
 
@@ -133,6 +134,20 @@ class FrameWriter:
             self._flush_due = True
             self._loop.call_soon(self._flush_batch)
 
+    async def wait_written(self) -> None:
+        """Wait until all is in the pipe that has been sent; at once where the worker is gone."""
+        if self._blocked:
+            if self._written is None:
+                self._written = self._loop.create_future()
+            await asyncio.shield(self._written)
+
+    def _unblocked(self) -> None:
+        self._blocked = False
+        self._loop.remove_writer(self._pipes.writer)
+        written, self._written = self._written, None
+        if written is not None:
+            written.set_result(None)
+
     def close(self) -> None:
         """Let the worker see the end of its input, after what has been sent."""
         self._closing = True
@@ -142,8 +157,7 @@ class FrameWriter:
     def close_now(self) -> None:
         """Close the pipe, whatever has not been sent."""
         if self._blocked:
-            self._blocked = False
-            self._loop.remove_writer(self._pipes.writer)
+            self._unblocked()
         self._frames.clear()
         self._pipes.close_writer()
 
@@ -185,9 +199,8 @@ class FrameWriter:
             written = len(self._frames)
         del self._frames[:written]
         if not self._frames:
-            self._blocked = False
             self._unread_answer_bytes = 0
-            self._loop.remove_writer(self._pipes.writer)
+            self._unblocked()
             if self._closing:
                 self.close_now()
 

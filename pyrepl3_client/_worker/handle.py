@@ -24,6 +24,7 @@ from pyrepl3_client.errors import DeathCertificate, ProtocolError, SpawnError, W
 from pyrepl3_schemas.constants import MIN_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.messages import (
     Checkpointed,
+    Chunk,
     Completions,
     Error,
     FromWorker,
@@ -34,6 +35,7 @@ from pyrepl3_schemas.messages import (
     Pong,
     Progress,
     Ready,
+    Response,
     Restored,
     Shutdown,
     Stats,
@@ -80,9 +82,12 @@ class WorkerHandle:
         self._oom_kills = oom_kills()
         self._kernel_has_killed: bool | None = None
         self._guard = MessageGuard(queue)
+        self.requests = Requests(lambda: self.connection, queue.busy)
         self._routes: dict[type[FromWorker], Route] = {
             **self._guard.routes,
             **dict.fromkeys(_ANSWERS, self._route_answer),
+            Response: self.requests.by_kind.on_response,
+            Chunk: self.requests.by_kind.on_chunk,
             Progress: self._route_progress,
             Ready: self._route_ready,
             Error: self._route_error,
@@ -104,7 +109,6 @@ class WorkerHandle:
             context,
             stall_timeout,
         )
-        self.requests = Requests(lambda: self.connection, queue.busy)
         # Added before any other callback: what the end means is settled first.
         self.connection.exited.add_done_callback(lambda _: on_end(self))
         # Whatever it means, nobody waits for an answer after it.

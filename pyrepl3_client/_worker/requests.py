@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from pyrepl3_client._text import quoted
 from pyrepl3_client._wire.connection import Connection
+from pyrepl3_client._worker.transfers import Transfers
 from pyrepl3_client.errors import ProtocolError, WorkerUnresponsive
 from pyrepl3_schemas.messages import (
     Checkpointed,
@@ -36,6 +37,8 @@ class Requests:
         """Ask over `connection()`; `busy` returns in words what the worker is doing, empty for nothing."""
         self._connection = connection
         self._busy = busy
+        self.by_kind = Transfers(connection, busy)
+        """Requests that are told apart by kind, with bodies of any size."""
         self._numbers = itertools.count(1)
         self._waiters: dict[tuple[type[FromWorker], str], deque[asyncio.Future[Answer]]] = {}
         """The oldest first: those of one kind and name are answered in order."""
@@ -191,6 +194,7 @@ class Requests:
 
         The first end counts.
         """
+        self.by_kind.end(error)
         if self._end_error is None:
             self._end_error = error
         for waiters in self._waiters.values():

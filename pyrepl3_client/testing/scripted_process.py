@@ -20,6 +20,7 @@ from pyrepl3_schemas.messages import (
     CancelReason,
     Checkpoint,
     Checkpointed,
+    Chunk,
     Complete,
     Completions,
     Display,
@@ -38,6 +39,9 @@ from pyrepl3_schemas.messages import (
     Ping,
     Pong,
     Ready,
+    Request,
+    RequestError,
+    Response,
     Restore,
     Restored,
     Result,
@@ -407,6 +411,11 @@ class ScriptedProcess:
                 self.send(Pong(nonce=message.nonce, queue=len(self._queue), current_execution=current))
             case GetStats():
                 self.send(Stats(metrics=_NO_METRICS, request_id=message.request_id))
+            case Request():
+                error = RequestError("LookupError", f"a scripted worker answers no {message.kind} requests")
+                self.send(Response(message.request_id, error=error))
+            case Chunk():
+                pass  # of a request that is answered
             case Shutdown():
                 self.exit(0)
 

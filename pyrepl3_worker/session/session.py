@@ -17,6 +17,7 @@ from pyrepl3_schemas.messages import (
     Cancel,
     CapabilitySpec,
     Checkpoint,
+    Chunk,
     Complete,
     Error,
     Execute,
@@ -28,6 +29,7 @@ from pyrepl3_schemas.messages import (
     Offer,
     Ping,
     Ready,
+    Request,
     Restore,
     Shutdown,
     ToWorker,
@@ -54,6 +56,7 @@ from pyrepl3_worker.session.checkpoint_requests import SECOND_PROTOCOL, Checkpoi
 from pyrepl3_worker.session.process_limits import limit_memory
 from pyrepl3_worker.session.queries import Queries
 from pyrepl3_worker.session.repair import Repair
+from pyrepl3_worker.session.requests import RequestServer
 from pyrepl3_worker.session.result_messages import ResultEncoder, make_lazy_display
 from pyrepl3_worker.wire.busy_poll import BusyPoll
 from pyrepl3_worker.wire.stdio import Stdio
@@ -138,6 +141,7 @@ class WorkerSession:
         self._queries = Queries(
             self._namespace, self._executor, self._output, self._writer, self._count_queued_executions
         )
+        self._request_server = RequestServer(self._writer, reader.fd, self._read_and_dispatch)
         self._requests: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
             Execute: self._requests.append,
@@ -152,6 +156,8 @@ class WorkerSession:
             Inspect: self._queries.inspect,
             Ping: self._queries.ping,
             GetStats: self._queries.stats,
+            Request: self._request_server.on_request,
+            Chunk: self._request_server.on_chunk,
             Shutdown: self._on_shutdown,
             Hello: self._on_second_hello,
         }
@@ -250,6 +256,8 @@ class WorkerSession:
         self._dispatch(messages)
         if self._reader.decoder.error is not None:  # known already; more bytes to raise it may never come
             self._on_unreadable(self._reader.decoder.error)
+        if self._request_server.due:
+            self._request_server.answer_due()
 
     def _dispatch(self, messages: list[ToWorker]) -> None:
         for message in messages:
@@ -258,6 +266,8 @@ class WorkerSession:
     def read_messages(self) -> None:
         """Read messages in the wake-up signal's handler, while code holds this thread; start nothing now."""
         self._read_and_dispatch()
+        while self._request_server.expects_more and self._reader.is_readable():
+            self._read_and_dispatch()
         if self._requests:
             # The loop will not report the fd again for what has been read.
             self._loop.call_soon_threadsafe(self._start_requests)
@@ -340,6 +350,7 @@ class WorkerSession:
             return
         self._stopping = True
         self._requests.clear()
+        self._request_server.end()
         self._checkpoint_requests.end_now("the session ends")
         Task(self._finish_tasks_and_stop(set(self._executor.coroutine_manager.tasks)), loop=self._loop)
         self._executor.close()

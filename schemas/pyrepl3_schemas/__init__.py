@@ -6,7 +6,8 @@ framing        bytes <-> frame bodies                 errors           who broke
 object_limit   how many objects a frame may become    field_types      bounded strings and numbers
 constants      the protocol's number and limits       confinement      what a worker is confined to
 head_tail      long texts: head, tail, and a marker   fork_server      messages to a fork server
-reserved_names what no host function may be called      config, version  public aliases
+reserved_names what no host function may be called      transfer         bodies in chunks
+config, version  public aliases
 
 Depends on the standard library and msgspec alone. `PROTOCOL.md` beside this package says the same in prose,
 for a client in another language; `tools/` makes the JSON Schema and the vectors.

@@ -88,6 +88,13 @@ class CallError(Part, frozen=True):
     """The module of the exception's type. The code gets that type if it has the module."""
 
 
+class RequestError(Part, frozen=True):
+    """Why a `request` has no answer: an exception's type name and text."""
+
+    exception: str
+    message: str
+
+
 class Unsaved(Part, frozen=True):
     """A name that a checkpoint could not save or bring back, and why."""
 
@@ -249,6 +256,30 @@ class GetStats(Message, frozen=True, tag="stats"):
     """Ask for the session's metrics."""
 
     request_id: Id = ""
+
+
+class Request(Message, frozen=True):
+    """Ask for something by its kind. Answered by one `response`, whatever runs. Not in protocol 1."""
+
+    request_id: Id
+    kind: str
+    body: Value = msgspec.UNSET
+    """What the kind says. One above 1 MiB is left out, and is the first part."""
+    parts: list[Bytes] = []
+    """How many bytes each of the parts has that follow, in order, as chunks."""
+
+
+class Chunk(Message, frozen=True):
+    """Up to 1 MiB of a part of a request or response. Not in protocol 1.
+
+    Who gets one sends a chunk of the same `seq` without data back: at most eight are under way.
+    """
+
+    request_id: Id
+    seq: int
+    last: bool = False
+    """The last chunk of all. Of one without data: no more is sent, or wanted."""
+    data: memoryview = memoryview(b"")
 
 
 class Shutdown(Message, frozen=True):
@@ -421,6 +452,16 @@ class Inspection(Message, frozen=True):
     variables: list[Variable] = []
 
 
+class Response(Message, frozen=True):
+    """The answer to a `request`: a body, or an error. Not in protocol 1."""
+
+    request_id: str
+    body: Value = msgspec.UNSET
+    error: RequestError | None = None
+    parts: list[Bytes] = []
+    """As in a `request`."""
+
+
 class Pong(Message, frozen=True):
     """The worker responds: with resident bytes, CPU seconds, queued executions, and the one that runs."""
 
@@ -452,6 +493,8 @@ type ToWorker = (
     | Inspect
     | Ping
     | GetStats
+    | Request
+    | Chunk
     | Shutdown
 )
 
@@ -471,4 +514,6 @@ type FromWorker = (
     | Inspection
     | Pong
     | Stats
+    | Response
+    | Chunk
 )

@@ -56,6 +56,7 @@ def of_type(kind: Any, depth: int = 0) -> st.SearchStrategy[Any]:
         float: _floats,
         bool: st.booleans(),
         bytes: st.binary(max_size=20),
+        memoryview: st.binary(max_size=20).map(memoryview),
         type(None): st.none(),
         msgspec.Raw: plain_values.map(encode_value),
         msgspec.UnsetType: st.just(msgspec.UNSET),

@@ -38,6 +38,8 @@ LIES = {
     "inspection": r"its inspection '7{100}'… \(1,000,000 characters\) answers nothing",
     "checkpointed": r"its checkpointed 'c' answers nothing",
     "restored": r"its restored 'c' answers nothing",
+    "response": r"its response 'r7' answers nothing",
+    "chunk": r"a chunk of 'r7', of which none are to come",
     "ready": r"said ready twice",
     "complain": r"complains without end, as of woe",
     "no length": r"frame length 0",
