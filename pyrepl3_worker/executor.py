@@ -20,6 +20,14 @@ from typing import Any, Final
 from pyrepl3_schemas.messages import CancelReason
 from pyrepl3_worker.code.analysis import ExecutionMode
 from pyrepl3_worker.code.compiler import CO_COROUTINE, LAST_VALUE_NAME, WRAPPER_NAME, CompiledCell, Compiler
+from pyrepl3_worker.code.pasted_prompts import strip_prompts
+from pyrepl3_worker.code.repl_hooks import (
+    DISPLAYHOOK,
+    EXCEPTHOOK,
+    call_excepthook,
+    drop_outer_own_frames,
+    remember_last_error,
+)
 from pyrepl3_worker.code.suggestions import ErrorRecovery
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.errors import CancellationError, CompilationError
@@ -246,6 +254,9 @@ class AsyncExecutor:
         execution.started = perf_counter()
         execution.started_boottime = clock_gettime(CLOCK_BOOTTIME)
         self._host.execution_started(execution)
+        # Each cell warns of its own lines, whatever was warned of in lines of the same number before.
+        self.namespace.namespace.pop("__warningregistry__", None)
+        _own_globals.pop("__warningregistry__", None)
         try:
             cell = self._compile(execution)
         except Exception as error:  # a CompilationError; or the code has broken what compiles
@@ -280,7 +291,9 @@ class AsyncExecutor:
         try:
             return self.compiler.compile(execution.code, execution.result_mode)
         except CompilationError as error:
-            error.suggestion = ErrorRecovery.handle_compilation_error(error, execution.code)
+            source = strip_prompts(execution.code)
+            cause = error.__cause__ if isinstance(error.__cause__, SyntaxError) else error
+            error.suggestion = ErrorRecovery.handle_compilation_error(cause, source)
             if error.suggestion is None or not self.config.auto_fix:
                 raise
             return self.compiler.compile(error.suggestion, execution.result_mode)
@@ -361,9 +374,12 @@ class AsyncExecutor:
     ) -> CellOutcome:
         """Return the outcome of a failed cell, encoded by way of `run`: the error's `__str__` may hang."""
         error = self._convert_cancelled_error(execution, raised)
+        drop_outer_own_frames(error)
         call, *through = run
         encoded: Any = None
         try:
+            if sys.excepthook is not EXCEPTHOOK and execution.cancel_reason is None:
+                call(*through, call_excepthook, error)
             encoded = call(*through, self._host.encode_error, execution, error)
         except BaseException:
             # The error's own code failed, or a cancel came; the host says that it could not be described.
@@ -387,7 +403,8 @@ class AsyncExecutor:
         error = outcome.error
         if error is not None:
             self._errors += 1
-            self.namespace.namespace["_last_exception"] = sys.last_exc = error
+            self.namespace.namespace["_last_exception"] = error
+            remember_last_error(error)
         self._host.execution_ended(execution)
         in_task = execution.where == "task"
         execution.where = "ended"
@@ -475,6 +492,8 @@ def _add_context(error: BaseException, execution: WorkerExecution, session_id: s
             BaseException.add_note(error, note)
 
 
+_own_globals: Final = globals()
+"""Where warnings are remembered whose `stacklevel` leads past the outermost frame of a cell."""
 _QUICK_SECONDS: Final = 0.0005
 """How long a cell may take, by its last run, to start while earlier results are held back."""
 
@@ -512,6 +531,8 @@ def _run_and_encode(
             value = cell.run_last()
             if cell.binds_last_value:
                 namespace.pop(LAST_VALUE_NAME, None)
+            if sys.displayhook is not DISPLAYHOOK and not cell.is_assigned:
+                sys.displayhook(value)
         elif cell.wrapped:
             value = namespace.pop(WRAPPER_NAME)()
         else:
@@ -539,4 +560,6 @@ async def _await_cell(cell: CompiledCell, namespace: dict[str, Any]) -> Any:
         value = await value
     if cell.binds_last_value:
         namespace.pop(LAST_VALUE_NAME, None)
+    if sys.displayhook is not DISPLAYHOOK and not cell.is_assigned:
+        sys.displayhook(value)
     return value

@@ -51,7 +51,7 @@ from pyrepl3_worker.checkpoint.scope import (
 )
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, WrongThread, unsaveable_reason
-from pyrepl3_worker.code.compiler import CELL_PREFIX
+from pyrepl3_worker.code.own_frames import is_cell_file
 from pyrepl3_worker.rendering.static_lookup import find_in_mro
 
 PROTOCOL: Final = 5
@@ -174,7 +174,7 @@ class NamespacePickler(Pickler):
             return reference
         self.saved_by_value.add(id(value))
         self.has_code = True
-        if value.__code__.co_filename.startswith(CELL_PREFIX):
+        if is_cell_file(value.__code__.co_filename):
             self.sources.add(value.__code__.co_filename)
         return by_value.reduce_function(value, self.context.globals_of(value))
 

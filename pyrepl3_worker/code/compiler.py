@@ -19,13 +19,15 @@ import msgspec
 from pyrepl3_schemas.messages import ResultMode
 from pyrepl3_worker.code.analysis import Analysis, ExecutionMode, analyze, is_blocking
 from pyrepl3_worker.code.function_wrapper import wrap_in_function
+from pyrepl3_worker.code.ipython_lines import explain_ipython_line
+from pyrepl3_worker.code.own_frames import CELL_PREFIX
+from pyrepl3_worker.code.pasted_prompts import has_lines_without_prompt, strip_prompts
 from pyrepl3_worker.errors import CompilationError
 
 CO_COROUTINE: Final = 0x80
 _FUTURE_FLAGS: Final = 0x1FF0000
 """The bits of `co_flags` that `from __future__ import …` sets (`__future__.py`)."""
 
-CELL_PREFIX: Final = "<cell "
 WRAPPER_NAME: Final = "__async_exec__"
 LAST_VALUE_NAME: Final = "__pyrepl3_last__"
 _NEWLINE: Final = re.compile(r"\r\n|\r|\n")
@@ -234,7 +236,8 @@ class Compiler:
         """Switch a cell's `__future__` features on for later cells, as the REPL does; call it when it ran."""
         self._future_flags |= cell.flags
 
-    def _compile(self, source: str, result_mode: ResultMode) -> CompiledCell:
+    def _compile(self, sent: str, result_mode: ResultMode) -> CompiledCell:
+        source = strip_prompts(sent)
         filename = filename_of(source)
         self._sources.add(filename, source)
         try:
@@ -256,7 +259,7 @@ class Compiler:
                 return self._compile_text(source, filename, statement, analysis, result_mode)
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
             # ValueError: NUL bytes. The others: nesting deeper than the parser's or compiler's stack.
-            raise compilation_error(error, filename) from error
+            raise compilation_error(error, filename, source, sent) from error
 
     def _compile_tree(
         self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
@@ -361,18 +364,55 @@ def _make_cell(
     )
 
 
-def compilation_error(error: Exception, filename: str) -> CompilationError:
-    """Return the executor's error for an error of the compiler."""
+def compilation_error(error: Exception, filename: str, source: str, sent: str) -> CompilationError:
+    """Return the executor's error for an error of the compiler.
+
+    Args:
+        error: the compiler's.
+        filename: the cell's.
+        source: what was compiled.
+        sent: the same with the prompts that it was pasted with.
+    """
     if isinstance(error, SyntaxError):
+        _complete_place(error, source)
+        error.msg = explain_ipython_line(error, source) or error.msg
         converted = CompilationError(*error.args)
         # Errors of the symbol table have these only as attributes, not in `args`.
         converted.msg, converted.filename, converted.text = error.msg, error.filename, error.text
         converted.lineno, converted.offset = error.lineno, error.offset
         converted.end_lineno, converted.end_offset = error.end_lineno, error.end_offset
         converted.print_file_and_line = error.print_file_and_line
+        if source is not sent and has_lines_without_prompt(sent):
+            note = "lines without a prompt are run as code; leave out what the pasted code has printed"
+            for each in (error, converted):
+                each.add_note(note)
         return converted
     text = str(error) if isinstance(error, ValueError) else f"the code nests too deeply to compile ({error})"
     return CompilationError(text, (filename, 1, 1, None))
+
+
+def _complete_place(error: SyntaxError, source: str) -> None:
+    """Give an error of the compiler's later passes its line, which they look for in a file.
+
+    Their columns count bytes; the parser's count characters.
+    """
+    if error.text is not None or error.lineno is None:
+        return
+    lines = _NEWLINE.split(source)
+    if not 1 <= error.lineno <= len(lines):
+        return
+    line = lines[error.lineno - 1]
+    error.text = f"{line}\n"
+    error.offset = _offset_in_characters(line, error.offset)
+    if error.end_lineno is not None and 1 <= error.end_lineno <= len(lines):
+        error.end_offset = _offset_in_characters(lines[error.end_lineno - 1], error.end_offset)
+
+
+def _offset_in_characters(line: str, offset: int | None) -> int | None:
+    """Return a column, from 1, in characters for one in bytes of a line."""
+    if offset is None or offset < 1:
+        return offset
+    return len(line.encode("utf-8", "surrogatepass")[: offset - 1].decode(errors="ignore")) + 1
 
 
 def _split_last(body: list[ast.stmt], result_mode: ResultMode) -> tuple[ast.expr | None, bool]:

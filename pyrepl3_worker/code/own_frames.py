@@ -1,12 +1,20 @@
-"""Which frames of a stack are the worker's own, recognised by their files."""
+"""Which frames of a stack are the worker's own, and which are a cell's, recognised by their files."""
 
 import os
 from typing import Final
 
+import pyrepl3_schemas
 import pyrepl3_worker
+
+CELL_PREFIX: Final = "<cell "
+"""How the files of cells begin that have no name of their own."""
+named_cell_files: Final[set[str]] = set()
+"""The names that cells were given: files that an editor has open."""
 
 PACKAGE_FOLDER: Final = os.path.dirname(pyrepl3_worker.__file__) + os.sep
 """The worker's root folder: a frame whose file lies below it is one of the worker's."""
+OWN_FOLDERS: Final = (PACKAGE_FOLDER, os.path.dirname(pyrepl3_schemas.__file__) + os.sep)
+"""The same, and what the client shares with it."""
 
 TRANSPARENT_FILES: Final = frozenset(
     PACKAGE_FOLDER + name
@@ -27,3 +35,8 @@ TRANSPARENT_FILES: Final = frozenset(
 They only call the own code of the user's objects (`__repr__`, `__reduce__`), and hold no state that an
 exception could break (or, where objects are pickled, none that is used after an error).
 """
+
+
+def is_cell_file(filename: str) -> bool:
+    """Return whether a code object's file is a cell, or what an editor has sent under its own name."""
+    return filename.startswith(CELL_PREFIX) or filename in named_cell_files

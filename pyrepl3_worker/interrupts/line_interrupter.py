@@ -6,8 +6,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Final
 
-from pyrepl3_worker.code.compiler import CELL_PREFIX
-from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER
+from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER, is_cell_file
 from pyrepl3_worker.interrupts.signals import innermost_user_code_frame
 
 
@@ -66,7 +65,7 @@ class LineInterrupter:
             return False
         filename = code.co_filename
         if not self._once:
-            return filename.startswith(CELL_PREFIX)
+            return is_cell_file(filename)
         if filename.startswith(PACKAGE_FOLDER):
             return False
         # Nor in what carries the code, such as the thread's own bootstrap, which would not catch it.

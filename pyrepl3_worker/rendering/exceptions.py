@@ -19,8 +19,8 @@ from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.head_tail import shorten_to_characters
 from pyrepl3_schemas.messages import Error, ErrorKind, ExceptionData, Frame
-from pyrepl3_worker.code.compiler import CELL_PREFIX, WRAPPER_NAME
-from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER
+from pyrepl3_worker.code.compiler import WRAPPER_NAME
+from pyrepl3_worker.code.own_frames import OWN_FOLDERS, is_cell_file
 from pyrepl3_worker.errors import CompilationError
 from pyrepl3_worker.rendering.reprs import encodable, type_name
 
@@ -135,10 +135,10 @@ def _describe_cancellation(error: BaseException, kind: ErrorKind, execution_id: 
     stack: list[TracebackType] = []
     step = error.__traceback__
     while step is not None:
-        if not step.tb_frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
+        if not step.tb_frame.f_code.co_filename.startswith(OWN_FOLDERS):
             stack.append(step)
         step = step.tb_next
-    first = (at for at, step in enumerate(stack) if step.tb_frame.f_code.co_filename.startswith(CELL_PREFIX))
+    first = (at for at, step in enumerate(stack) if is_cell_file(step.tb_frame.f_code.co_filename))
     stack = _drop_middle_frames(stack[next(first, 0) :])
     frames = [_frame_from_traceback(step) for step in stack]
     message, notes = exception_message(error), _notes(error)
@@ -164,7 +164,7 @@ def _describe_cancellation(error: BaseException, kind: ErrorKind, execution_id: 
 def _frame_from_traceback(step: TracebackType) -> Frame:
     code = step.tb_frame.f_code
     filename = code.co_filename
-    if not filename.startswith(CELL_PREFIX):
+    if not is_cell_file(filename):
         linecache.checkcache(filename)
     line = linecache.getline(filename, step.tb_lineno, step.tb_frame.f_globals).strip()
     _, end_lineno, colno, end_colno = next(
@@ -250,8 +250,8 @@ def _keep_user_frames(summary: TracebackException, depth: int) -> None:
 
 
 def _user_frames(stack: Iterable[FrameSummary]) -> list[FrameSummary]:
-    frames = [frame for frame in stack if not frame.filename.startswith(PACKAGE_FOLDER)]
-    first = next((at for at, frame in enumerate(frames) if frame.filename.startswith(CELL_PREFIX)), 0)
+    frames = [frame for frame in stack if not frame.filename.startswith(OWN_FOLDERS)]
+    first = next((at for at, frame in enumerate(frames) if is_cell_file(frame.filename)), 0)
     frames = frames[first:]
     for frame in frames:
         if frame.name == WRAPPER_NAME:

@@ -51,6 +51,7 @@ from pyrepl3_worker.isolation.builtins_guard import provide, snapshot
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.rendering.exceptions import describe_exception
+from pyrepl3_worker.rendering.own_lines import own_lines
 from pyrepl3_worker.session import patched_functions
 from pyrepl3_worker.session.checkpoint_requests import SECOND_PROTOCOL, CheckpointRequests
 from pyrepl3_worker.session.process_limits import limit_memory
@@ -90,6 +91,7 @@ class WorkerSession:
             reader: reads the client's messages.
             early_messages: messages that arrived together with `hello`.
         """
+        own_lines.hide()
         if hello.work_directory:
             os.chdir(hello.work_directory)
         config = hello.config
@@ -218,6 +220,7 @@ class WorkerSession:
                 # For example from a signal handler of the code that ran while the loop was idle.
                 self._loop_errors += 1
                 if self._loop_errors > _MAX_LOOP_ERRORS:
+                    own_lines.show()
                     raise
                 self._output.write("stderr", describe_exception(error, "exception", None).traceback)
                 self._output.flush()
