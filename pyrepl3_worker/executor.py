@@ -1,7 +1,9 @@
 """AsyncExecutor: runs code, one execution after the other, each by the route that suits it.
 
-    simple_sync, async_def   on the loop's thread, at once       blocking_sync   on the blocking thread
-    top_level_await          as a task on the loop               unknown   reports why it does not compile
+    simple_sync, async_def   on the loop's thread, at once
+    blocking_sync            there too, or on the thread for blocking code: see `execution.threads`
+    top_level_await          as a task on the loop
+    unknown                  reports why it does not compile
 
 Every route ends in `_finish`, whatever happened in it.
 """
@@ -9,6 +11,7 @@ Every route ends in `_finish`, whatever happened in it.
 import asyncio
 import contextvars
 import sys
+import threading
 from asyncio import CancelledError, Task, get_running_loop  # by name: the code may replace asyncio's own
 from collections import deque
 from collections.abc import Callable
@@ -37,6 +40,7 @@ from pyrepl3_worker.execution.execution import WorkerExecution, current_path, ex
 from pyrepl3_worker.execution.host import NO_VALUE, CellOutcome, DoneCallback, Host, NullHost
 from pyrepl3_worker.execution.metrics import ExecutionMetrics
 from pyrepl3_worker.execution.tasks import CoroutineManager
+from pyrepl3_worker.execution.threads import add_thread_note, what_loop_serves
 from pyrepl3_worker.interrupts.signals import call_user_code, make_cancel_error, runs_user_code
 from pyrepl3_worker.interrupts.timers import TimerThread
 from pyrepl3_worker.isolation.builtins_guard import install_user_hooks, remove_user_hooks
@@ -91,6 +95,13 @@ class AsyncExecutor:
         self._blocking = BlockingThread()
         self.canceller = Canceller(self._host, self._timers, self._blocking)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = ""
+        self._blocking_policy = config.blocking
+        if host is None and config.blocking == "auto":
+            # The loop is the caller's: what it has to serve is nothing that this executor could know.
+            self._blocking_policy = "thread"
+        self._loop_serves = ""
+        """Why the running cell is on the thread for blocking code, if the loop's work is the reason."""
         self._context = contextvars.copy_context()
         self._queue: deque[tuple[WorkerExecution, DoneCallback]] = deque()
         self._starting = False
@@ -247,6 +258,7 @@ class AsyncExecutor:
     def _start(self, execution: WorkerExecution, done: DoneCallback) -> None:
         if self._loop is None:
             self._loop = get_running_loop()
+            self._loop_thread = threading.current_thread().name
         self._executions += 1
         self._running, self._done_callback = execution, done
         self.canceller.execution_started(execution, self._loop)
@@ -278,10 +290,18 @@ class AsyncExecutor:
         mode = execution.mode
         if mode == "top_level_await":
             self._run_as_task(execution, cell)
-        elif mode == "blocking_sync":
+        elif mode == "blocking_sync" and self._goes_to_thread(self._loop):
             self._run_on_blocking_thread(execution, cell)
         else:
             self._run_on_loop_thread(execution, cell)
+
+    def _goes_to_thread(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Return whether a cell that blocks runs on the thread for that, as things are when it begins."""
+        self._loop_serves = ""
+        if self._blocking_policy == "auto":
+            self._loop_serves = what_loop_serves(loop, self.coroutine_manager.tasks)
+            return bool(self._loop_serves)
+        return self._blocking_policy == "thread"
 
     def _record_mode(self, execution: WorkerExecution, mode: str) -> None:
         self._mode_counts[mode] += 1
@@ -303,7 +323,8 @@ class AsyncExecutor:
         outcome = self._run_and_catch(execution, cell)
         if self.forked:
             exit_forked_child(outcome.error)
-        cell.was_fast = outcome.duration < _QUICK_SECONDS
+        # One that blocks may take long the next time, however short it took.
+        cell.was_fast = outcome.duration < _QUICK_SECONDS and execution.mode != "blocking_sync"
         self.compiler.apply_future_flags(cell)
         self._finish(execution, outcome)
         if execution.captured:
@@ -375,6 +396,10 @@ class AsyncExecutor:
         """Return the outcome of a failed cell, encoded by way of `run`: the error's `__str__` may hang."""
         error = self._convert_cancelled_error(execution, raised)
         drop_outer_own_frames(error)
+        if self._blocking.ident is not None:
+            on_blocking = execution.where == "thread"
+            served = self._loop_serves if on_blocking else ""
+            add_thread_note(error, on_blocking=on_blocking, served=served, loop_thread=self._loop_thread)
         call, *through = run
         encoded: Any = None
         try:

@@ -8,10 +8,16 @@ worth a worker's death: it is only given up on the client's side, and the steps 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_schemas.lifecycle import ExecutionState
 from pyrepl3_schemas.messages import CancelReason, Error, Result
+
+_FIRST_WAKE_AGAIN: Final = 0.02
+"""Seconds after which the worker is woken again, for the first time; then after twice as long each time.
+
+A signal that strikes just before a system call begins interrupts nothing, and Python's handler waits then."""
 
 
 @dataclass(slots=True)
@@ -24,6 +30,7 @@ class _Entry:
     reason: CancelReason = "timeout"
     step: int = 0
     timer: asyncio.TimerHandle | None = None
+    wake_timer: asyncio.TimerHandle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,8 @@ class CancelActions:
 
     ask: Callable[[ExecutionRecord, CancelReason], None]
     """Send the cancel message and the wake-up signal."""
+    wake: Callable[[], None]
+    """Send the wake-up signal again."""
     give_up: Callable[[ExecutionRecord, CancelReason], None]
     """End a queued execution as cancelled, whatever the worker says later."""
     kill: Callable[[str], None]
@@ -93,13 +102,11 @@ class CancellationLadder:
     def forget(self, execution: ExecutionRecord) -> None:
         """Forget an execution that is over."""
         entry = self._entries.pop(execution.execution_id, None)
-        if entry is not None and entry.timer is not None:
-            entry.timer.cancel()
+        if entry is not None:
+            _stop_timers(entry)
 
     def _next_step(self, entry: _Entry) -> None:
-        if entry.timer is not None:
-            entry.timer.cancel()
-            entry.timer = None
+        _stop_timers(entry)
         runs = self._actions.first() is entry.execution
         if entry.step >= 1 and not runs:
             self._actions.give_up(entry.execution, entry.reason)
@@ -111,15 +118,31 @@ class CancellationLadder:
         if entry.step <= 2:
             self._set_timer(entry)
             self._actions.ask(entry.execution, entry.reason)
+            if runs:
+                self._wake_later(entry, _FIRST_WAKE_AGAIN)
         else:
             self._actions.kill(
                 f"execution {entry.execution.execution_id!r} did not stop ({entry.reason}) "
                 f"within {self._cancel_grace:g} + {self._kill_grace:g} seconds"
             )
 
+    def _wake_later(self, entry: _Entry, delay: float) -> None:
+        def wake() -> None:
+            self._actions.wake()
+            self._wake_later(entry, 2 * delay)
+
+        entry.wake_timer = self._loop.call_later(delay, wake)
+
     def _set_timer(self, entry: _Entry) -> None:
         grace = self._cancel_grace if entry.step == 1 else self._kill_grace
         entry.timer = self._loop.call_later(grace, self._next_step, entry)
+
+
+def _stop_timers(entry: _Entry) -> None:
+    for timer in (entry.timer, entry.wake_timer):
+        if timer is not None:
+            timer.cancel()
+    entry.timer = entry.wake_timer = None
 
 
 def must_not_rerun(message: Result | Error, seconds: float | None) -> bool:

@@ -136,6 +136,7 @@ class ExecutionQueue:
         self._cancellation = CancellationLadder(
             CancelActions(
                 self._send_cancel,
+                self._wake_worker,
                 self._give_up,
                 self._kill_worker,
                 self._first_execution,
@@ -411,6 +412,9 @@ class ExecutionQueue:
             connection.start_forced_reading()
         connection.send(Cancel(execution_id=execution.execution_id, reason=reason))
         connection.wake()
+
+    def _wake_worker(self) -> None:
+        self._connection().wake()
 
     def _kill_worker(self, reason: str) -> None:
         self._connection().kill(reason)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -26,6 +27,10 @@ MAX_SAME_PROGRESS: Final = 600.0
 """Seconds for which a worker may be at one and the same thing, such as one import."""
 MAX_PATIENCE: Final = 3600.0
 """Seconds for which a worker is waited for, whatever it tells: what it tells may be anything."""
+_FIRST_WAKE_AGAIN: Final = 0.02
+"""Seconds after which the worker is woken again, for the first time; then after twice as long each time.
+
+A signal that strikes just before a system call begins interrupts nothing, and Python's handler waits then."""
 
 type Answer = Pong | Stats | Completions | Inspection | Checkpointed | Restored
 
@@ -79,15 +84,19 @@ class Requests:
         if urgent:
             connection.start_forced_reading()
         try:
-            done, _ = await asyncio.wait([waiter], timeout=timeout)
+            if urgent:
+                await _wait_and_wake(waiter, timeout, connection.wake)
+            else:
+                await asyncio.wait([waiter], timeout=timeout)
         finally:
-            if waiter.done() and not waiter.cancelled():
+            answered = waiter.done()
+            if answered and not waiter.cancelled():
                 # Marks it as retrieved, also when this wait is being cancelled.
                 waiter.exception()
             waiter.cancel()
             if urgent:
                 connection.stop_forced_reading()
-        if not done:
+        if not answered:
             what = self._busy()
             raise WorkerUnresponsive(
                 f"worker {connection.worker.pid} did not answer {type(message).__name__.lower()} "
@@ -201,6 +210,21 @@ class Requests:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_exception(error())
+
+
+async def _wait_and_wake(
+    waiter: asyncio.Future[Answer], timeout: float | None, wake: Callable[[], None]
+) -> None:
+    """Wait for an answer, at most `timeout` seconds, and wake the worker again until it has come."""
+    clock = asyncio.get_running_loop().time
+    left, pause = timeout or math.inf, _FIRST_WAKE_AGAIN
+    end = clock() + left
+    while left > 0:
+        done, _ = await asyncio.wait([waiter], timeout=min(left, pause))
+        if done:
+            return
+        wake()
+        left, pause = end - clock(), 2 * pause
 
 
 def answer_key(message: Any) -> str:

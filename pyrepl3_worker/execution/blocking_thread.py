@@ -3,7 +3,9 @@
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
+
+BLOCKING_THREAD_NAME: Final = "pyrepl3-blocking"
 
 
 class BlockingThread:
@@ -22,7 +24,7 @@ class BlockingThread:
     def run(self, job: Callable[[], None]) -> None:
         """Run `job`, which must not raise."""
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._work, name="pyrepl3-blocking", daemon=True)
+            self._thread = threading.Thread(target=self._work, name=BLOCKING_THREAD_NAME, daemon=True)
             self._thread.start()
         self._jobs.put(job)
 

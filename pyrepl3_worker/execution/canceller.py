@@ -26,6 +26,10 @@ from pyrepl3_worker.interrupts.timers import Timer, TimerThread
 
 _ESCALATE_AFTER_SECONDS: Final = 1.0
 """Seconds that code has to clean up after a timeout before it is unwound."""
+_FIRST_SEND_AGAIN: Final = 0.02
+"""Seconds after which the wake-up signal is sent again, for the first time; then after twice as long.
+
+One that strikes just before a system call begins interrupts nothing, and Python's handler waits then."""
 _WAIT_READABLE_CODE: Final = wait_readable.__code__  # pyright: ignore[reportFunctionMemberAccess] - a plain function
 
 
@@ -132,7 +136,15 @@ class Canceller:
         self._expired.append(execution)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._handle_expired, None)
+        self._send_until_handled(execution, _FIRST_SEND_AGAIN)
+
+    def _send_until_handled(self, execution: WorkerExecution, delay: float) -> None:
+        def send_again() -> None:
+            if execution in self._expired:
+                self._send_until_handled(execution, 2 * delay)
+
         self.wakeup.send()
+        self._timers.call_later(delay, send_again)
 
     def _handle_expired(self, runner_code: CodeType | None) -> BaseException | None:
         while self._expired:

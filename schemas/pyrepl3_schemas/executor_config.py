@@ -1,7 +1,7 @@
 """The executor's limits and options, as they travel in `hello`."""
 
 import operator
-from typing import Any, Final, SupportsFloat, SupportsIndex
+from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, get_args
 
 import msgspec
 
@@ -24,6 +24,9 @@ COUNT_RANGES: Final[dict[str, tuple[int, int]]] = {
     "cache_size": (0, 2**32 - 1),
 }
 """The other numbers, with their smallest and largest values."""
+
+
+type Blocking = Literal["auto", "thread", "loop"]
 
 
 class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,6 +58,10 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Names of modules that the session's own code may not import, with their submodules."""
     auto_fix: bool = False
     """Whether to run the suggested code when a cell does not compile and its suggestion does."""
+    blocking: Blocking = "auto"
+    """Where code that blocks runs. `"loop"`: on the loop's thread, like all other code. `"thread"`: on a
+    thread of its own. `"auto"`: on the loop's thread, unless the loop has a task, reader, server or timer of
+    the code's to serve when the cell begins."""
 
     def __post_init__(self) -> None:
         """Check all fields, and convert numbers and sets to the types that are sent.
@@ -81,6 +88,8 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         for name in ("allow_imports", "auto_fix"):
             if type(getattr(self, name)) is not bool:
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        if self.blocking not in get_args(Blocking.__value__):
+            raise ValueError(f'blocking must be "auto", "thread" or "loop", not {self.blocking!r}')
         self._set_field("denied_modules", _module_names("denied_modules", self.denied_modules))
         if self.allowed_modules is not None:
             self._set_field("allowed_modules", _module_names("allowed_modules", self.allowed_modules))

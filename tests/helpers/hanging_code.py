@@ -128,12 +128,12 @@ CASES = [
         code="import asyncio\nasync def g():\n    print('ready')\n    while True:\n        yield\n        await asyncio.sleep(0)\nasync for _ in g(): pass",
     ),
     HangingCell(
-        name="a sleep on the blocking thread",
+        name="a sleep in a cell that blocks",
         mode=BLOCKING,
         code="import time\nprint('ready')\ntime.sleep(60)",
     ),
     HangingCell(
-        name="a loop on the blocking thread",
+        name="a loop in a cell that blocks",
         mode=BLOCKING,
         code="import time\ntime.sleep(0)\nprint('ready')\nwhile True: pass",
     ),
@@ -173,7 +173,7 @@ ASKING = [
         code="import asyncio\nawait asyncio.gather(hang(), hang())",
     ),
     HangingCell(
-        name="a host function on the blocking thread",
+        name="a host function in a cell that blocks",
         mode=BLOCKING,
         code="import time\ntime.sleep(0)\nhang()",
     ),
@@ -217,12 +217,12 @@ STUBBORN = [
         code="async def f():\n    while True:\n        try:\n            while True: abs(0)\n        except BaseException: pass\nprint('ready')\nawait f()",
     ),
     HangingCell(
-        name="swallows everything on the blocking thread",
+        name="swallows everything in a cell that blocks",
         mode=BLOCKING,
         code="import time\ntime.sleep(0)\nprint('ready')\nwhile True:\n    try:\n        while True: abs(0)\n    except BaseException: pass",
     ),
     HangingCell(
-        name="swallows everything asleep on the blocking thread",
+        name="swallows everything asleep in a cell that blocks",
         mode=BLOCKING,
         code="import time\nprint('ready')\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass",
     ),

@@ -30,7 +30,7 @@ VALUES = [
     Harm(name="a repr that prints", code="class A:\n    def __repr__(self):\n        print('looked at')\n        return 'A'\nA()", type_name="A", stdout="looked at\n"),
     Harm(name="a repr that hangs", code="class A:\n    def __repr__(self):\n        while True: pass\nA()", timeout=0.2, error="TimeoutError"),
     Harm(name="a repr that sleeps", code="import asyncio, time\nclass A:\n    def __repr__(self): time.sleep(60)\nA()", timeout=0.2, error="TimeoutError"),
-    Harm(name="a repr that hangs on the blocking thread", code="import time\nclass A:\n    def __repr__(self):\n        while True: pass\ntime.sleep(0)\nA()", timeout=0.2, error="TimeoutError"),
+    Harm(name="a repr that hangs in a cell that blocks", code="import time\nclass A:\n    def __repr__(self):\n        while True: pass\ntime.sleep(0)\nA()", timeout=0.2, error="TimeoutError"),
     Harm(name="a repr that hangs after an await", code="import asyncio\nclass A:\n    def __repr__(self):\n        while True: pass\nawait asyncio.sleep(0)\nA()", timeout=0.2, error="TimeoutError"),
     Harm(name="a repr with lone surrogates", code="class A:\n    def __repr__(self): return 'x\\udc80'\nA()", type_name="A"),
     Harm(name="a repr with awaits pending", code="class A:\n    async def __repr__(self): ...\nA()", type_name="A", stdout=None),

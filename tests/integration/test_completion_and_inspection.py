@@ -46,14 +46,14 @@ async def editor() -> AsyncIterator[pyrepl3.Session]:
         yield session
 
 
-@pytest.fixture(params=["idle", "busy", "asleep", "awaiting", "busy on the blocking thread"])
+@pytest.fixture(params=["idle", "busy", "asleep", "awaiting", "busy where it may block"])
 async def occupied(request: pytest.FixtureRequest, editor: pyrepl3.Session) -> AsyncIterator[pyrepl3.Session]:
     """The session, doing each of the things it can be doing."""
     code = {
         "busy": "print('ready')\nwhile True: pass",
         "asleep": "import asyncio, time\nasyncio\nprint('ready')\ntime.sleep(60)",
         "awaiting": "import asyncio\nprint('ready')\nawait asyncio.sleep(60)",
-        "busy on the blocking thread": "import time\ntime.sleep(0)\nprint('ready')\nwhile True: pass",
+        "busy where it may block": "import time\ntime.sleep(0)\nprint('ready')\nwhile True: pass",
     }
     execution = None
     if request.param != "idle":

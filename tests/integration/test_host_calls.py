@@ -95,7 +95,7 @@ async def host() -> AsyncIterator[pyrepl3.Session]:
         pytest.param("import asyncio\nawait asyncio.to_thread(add, 5, 5)", 10, id="in to_thread"),
         pytest.param("import threading\ngot = []\nt = threading.Thread(target=lambda: got.append(add(6, 6)))\nt.start(); t.join()\ngot", [12], id="in a thread"),
         pytest.param("from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(4) as pool: out = list(pool.map(add, range(8), range(8)))\nout", [0, 2, 4, 6, 8, 10, 12, 14], id="in a pool"),
-        pytest.param("import time\ntime.sleep(0)\nadd(7, 7)", 14, id="on the blocking thread"),
+        pytest.param("import time\ntime.sleep(0)\nadd(7, 7)", 14, id="in code that blocks"),
         pytest.param("def f():\n    return add(1, 1)\nf()", 2, id="in a function"),
         pytest.param("import functools\nfunctools.partial(add, 1)(1)", 2, id="in partial"),
         pytest.param("import inspect\n(add.__name__, add.__doc__, str(inspect.signature(add)))", ["add", "Add two numbers.", "(a: int, b: int = ...) -> int"], id="it can be asked about"),

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.anyio
         pytest.param("import sys\nprint('to the original', file=sys.__stdout__)", "to the original\n", "", id="sys.__stdout__"),
         pytest.param("import threading\nt = threading.Thread(target=print, args=('in a thread',)); t.start(); t.join()", "in a thread\n", "", id="a thread"),
         pytest.param("import asyncio\nasync def say(n):\n    await asyncio.sleep(0)\n    print(n)\nawait asyncio.gather(say(1), say(2))", "1\n2\n", "", id="tasks"),
-        pytest.param("import time\ntime.sleep(0)\nprint('from the blocking thread')", "from the blocking thread\n", "", id="the blocking thread"),
+        pytest.param("import time\ntime.sleep(0)\nprint('from code that blocks')", "from code that blocks\n", "", id="code that blocks"),
     ],
 )  # fmt: skip
 async def test_output_arrives_in_order(shared: pyrepl3.Session, code: str, stdout: str, stderr: str) -> None:
@@ -88,9 +88,7 @@ async def test_stdout_and_stderr_keep_their_order_among_each_other(shared: pyrep
         pytest.param("print('rea', end='')\nprint('dy')\nwhile True: pass", id="a line in pieces"),
         pytest.param("import os\nos.write(1, b'ready\\n')\nwhile True: pass", id="os.write"),
         pytest.param("import os\nos.system('echo ready')\nwhile True: pass", id="a child"),
-        pytest.param(
-            "import time\ntime.sleep(0)\nprint('ready')\nwhile True: pass", id="the blocking thread"
-        ),
+        pytest.param("import time\ntime.sleep(0)\nprint('ready')\nwhile True: pass", id="code that blocks"),
         pytest.param(
             "import threading\nthreading.Thread(target=print, args=('ready',)).start()\nwhile True: pass",
             id="a thread",

@@ -276,6 +276,7 @@ async def test_one_that_is_over_for_its_caller_alone_is_stopped_at_its_deadline_
     record = ExecutionRecord(Queue(), "e", Spec("x"), SHORT, None, None, check=True, keep=False)
     actions = CancelActions(
         ask=lambda _, reason: steps.append(reason),
+        wake=lambda: None,
         give_up=lambda _, reason: steps.append(f"give up: {reason}"),
         kill=kill,
         first=lambda: record,

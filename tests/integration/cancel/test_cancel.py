@@ -11,7 +11,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import CancelReason
-from tests.helpers.hanging_code import ASKING, CASES, STUBBORN, HangingCell
+from tests.helpers.hanging_code import ASKING, BLOCKING, CASES, STUBBORN, HangingCell
 from tests.helpers.processes import ended
 from tests.helpers.real_sessions import (
     PATIENCE,
@@ -79,6 +79,48 @@ async def test_time_runs_out(shared: pyrepl3.Session, busy: HangingCell) -> None
     assert result.error.notes
     assert 0.04 < result.duration < 2
     assert await works(shared)
+
+
+@pytest.fixture(scope="module")
+async def threaded() -> AsyncIterator[pyrepl3.Session]:
+    """A session whose blocking cells run on a thread of their own, and whose questions are never answered."""
+
+    async def never(*_: object) -> None:
+        await anyio.sleep_forever()
+
+    async with pyrepl3.open_session(
+        config=quick(blocking="thread"),
+        capabilities={"hang": pyrepl3.capability(never, awaitable=False)},
+        on_input=never,
+    ) as session:
+        yield session
+
+
+def blocking(cases: list[HangingCell]) -> list[object]:
+    return named([case for case in cases if case.mode == BLOCKING])
+
+
+@pytest.mark.parametrize("reason", ["cancelled", "interrupt"])
+@pytest.mark.parametrize("busy", blocking([*CASES, *ASKING, *STUBBORN]))
+async def test_what_runs_on_the_blocking_thread_is_stopped(
+    threaded: pyrepl3.Session, busy: HangingCell, reason: CancelReason
+) -> None:
+    execution = threaded.start(busy.code)
+    await running(threaded, execution)
+    if busy in STUBBORN:
+        await seen(execution)
+    result = await stop(execution, reason)
+    assert result.error is not None
+    assert (result.error.kind, result.error.type) == (KINDS[reason], SEEN[reason])
+    assert await works(threaded)
+    assert threaded.worker.incarnation == 1
+
+
+@pytest.mark.parametrize("busy", blocking([*CASES, *ASKING]))
+async def test_time_runs_out_on_the_blocking_thread(threaded: pyrepl3.Session, busy: HangingCell) -> None:
+    assert type_of(await run(threaded, busy.code, timeout=0.05)) == "TimeoutError"
+    assert await works(threaded)
+    assert threaded.worker.incarnation == 1
 
 
 @pytest.mark.parametrize("reason", ["cancelled", "interrupt"])
@@ -191,7 +233,7 @@ async def test_which_exception_the_code_sees(
         "while True: abs(0)",
         "await asyncio.sleep(60)",
         "time.sleep(60)",
-        "time.sleep(0)\n        while True: abs(0)",  # on the blocking thread, and never at a new line
+        "time.sleep(0)\n        while True: abs(0)",  # in a cell that blocks, and never at a new line
     ],
 )
 async def test_finally_blocks_and_context_managers_run(shared: pyrepl3.Session, wait: str) -> None:
@@ -263,15 +305,17 @@ async def test_a_hung_c_call_out_of_time_is_killed(session: pyrepl3.Session) -> 
     assert await works(session)
 
 
-async def test_a_hung_c_call_on_the_blocking_thread_is_killed(session: pyrepl3.Session) -> None:
-    execution = session.start("import time\ntime.sleep(0)\nsum(iter(int, 1))")
-    await hangs(session)
-    with anyio.fail_after(10):
-        await execution.cancel()
-        with pytest.raises(pyrepl3.WorkerDied):
-            await execution.result()
-    await session.restart()
-    assert await works(session)
+@pytest.mark.parametrize("blocking", ["loop", "thread"])
+async def test_a_hung_c_call_in_a_cell_that_blocks_is_killed(blocking: str) -> None:
+    async with pyrepl3.open_session(config=quick(blocking=blocking), recovery="none") as session:
+        execution = session.start("import time\ntime.sleep(0)\nsum(iter(int, 1))")
+        await hangs(session)
+        with anyio.fail_after(10):
+            await execution.cancel()
+            with pytest.raises(pyrepl3.WorkerDied):
+                await execution.result()
+        await session.restart()
+        assert await works(session)
 
 
 async def test_a_cancel_after_the_end_does_nothing(shared: pyrepl3.Session) -> None:

@@ -102,7 +102,7 @@ ROWS = [
     Snippet(name="the current task is the cell's", code="import asyncio\n(asyncio.current_task() is not None, await asyncio.sleep(0, 1))", value=[True, 1]),
     Snippet(name="shield and wait", code="import asyncio\nt = asyncio.create_task(asyncio.sleep(0, 4))\ndone, pending = await asyncio.wait([asyncio.shield(t)])\n(len(done), len(pending), t.result())", value=[1, 0, 4]),
     Snippet(name="eager tasks", code="import asyncio\nt = asyncio.eager_task_factory(asyncio.get_running_loop(), asyncio.sleep(0, 'e'))\nawait t", value="e"),
-    Snippet(name="a blocking call runs on the session's one thread", before=("import threading, time\ntime.sleep(0); first_thread = threading.current_thread()",), code="time.sleep(0)\n(threading.current_thread() is first_thread, first_thread is threading.main_thread())", value=[True, False], mode="blocking_sync"),
+    Snippet(name="a blocking call runs on the loop's thread, as other code does", before=("import threading, time\ntime.sleep(0); first_thread = threading.current_thread()",), code="time.sleep(0)\n(threading.current_thread() is first_thread, first_thread is threading.main_thread())", value=[True, True], mode="blocking_sync"),
     Snippet(name="blocking by attribute of a module of an earlier cell", before=("import time as clock",), code="clock.sleep(0)", value=None, mode="blocking_sync"),
     Snippet(name="blocking by from-import", code="from time import sleep as nap\nnap(0)", value=None, mode="blocking_sync"),
     Snippet(name="blocking by module", code="import socket\nsocket.socket().close()", value=None, mode="blocking_sync"),

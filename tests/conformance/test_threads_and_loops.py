@@ -1,0 +1,272 @@
+"""Threads and loops, as tables: what code that blocks finds, and what goes on beside it. On real workers.
+
+Each row is cells that run one after the other, and the value of the last one.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_schemas.messages import Output
+from pyrepl3_worker.config import ExecutorConfig
+from pyrepl3_worker.executor import AsyncExecutor
+from pyrepl3_worker.namespace import NamespaceManager
+from tests.helpers.real_sessions import PATIENCE, outcome, quick, run, seen, stop, type_of, value, works
+
+pytestmark = pytest.mark.anyio
+
+
+class Row(NamedTuple):
+    """Cells, and what the last one gives."""
+
+    name: str
+    cells: tuple[str, ...]
+    expected: Any
+
+
+def named(rows: list[Row]) -> list[object]:
+    return [pytest.param(row, id=row.name) for row in rows]
+
+
+async def check(session: pyrepl3.Session, row: Row) -> None:
+    *before, last = row.cells
+    for cell in before:
+        result = await run(session, cell)
+        assert result.error is None, result.error.traceback
+    result = await run(session, last)
+    assert result.error is None, result.error.traceback
+    assert result.value == row.expected
+
+
+@pytest.fixture(scope="module")
+async def module_sessions() -> AsyncIterator[dict[str, pyrepl3.Session]]:
+    async with (
+        pyrepl3.open_session(config=quick(), capabilities={"add": add}, on_input=answer) as auto,
+        pyrepl3.open_session(
+            config=quick(blocking="thread"), capabilities={"add": add}, on_input=answer
+        ) as thread,
+    ):
+        yield {"auto": auto, "thread": thread}
+
+
+@pytest.fixture
+async def session(module_sessions: dict[str, pyrepl3.Session]) -> pyrepl3.Session:
+    return module_sessions["auto"]
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+async def answer(prompt: str) -> str:
+    return prompt.upper()
+
+
+# --- one thread ---------------------------------------------------------------------------------------
+
+ON_LOOP = "threading.current_thread() is threading.main_thread()"
+BLOCKS = "import time\ntime.sleep(0)\n"
+
+ONE_THREAD = [
+    Row("sqlite3 through a function of an earlier cell", ("import sqlite3\ndb = sqlite3.connect(':memory:')", "def rows(): return db.execute('select 1').fetchall()", "rows()"), [[1]]),
+    Row("sqlite3 after an await", ("import sqlite3, asyncio\ndb = sqlite3.connect(':memory:')", "await asyncio.sleep(0)\ndb.execute('select 2').fetchone()"), [2]),
+    Row("sqlite3 from a cell that awaits to one that blocks", ("import sqlite3, asyncio\nawait asyncio.sleep(0)\ndb = sqlite3.connect(':memory:')", "db.execute('select 3').fetchone()"), [3]),
+    Row("sqlite3 through a method", ("import sqlite3\ndb = sqlite3.connect(':memory:')\nclass Repo:\n    def all(self): return db.execute('select 4').fetchall()", "Repo().all()"), [[4]]),
+    Row("a thread-local", ("import threading\nlocal = threading.local()\nlocal.x = 1", BLOCKS + "local.x += 1", "local.x"), 2),
+    Row("a thread-local set by a cell that blocks", ("import threading\nlocal = threading.local()", BLOCKS + "local.x = 5", "import asyncio\nawait asyncio.sleep(0, local.x)"), 5),
+    Row("an RLock held over cells", ("import threading\nlock = threading.RLock()\nlock.acquire() and None", BLOCKS + "lock.acquire()", "lock.release(); lock.release(); 'released'"), "released"),
+    Row("a Condition held over cells", ("import threading\nchanged = threading.Condition()\nchanged.acquire() and None", BLOCKS + "changed.notify_all()", "changed.release()\n'ok'"), "ok"),
+    Row("signal.signal in a helper", ("import signal, time\ndef limited(s):\n    signal.signal(signal.SIGALRM, lambda *a: 1 / 0)\n    signal.setitimer(signal.ITIMER_REAL, s)\n    try: time.sleep(5)\n    except ZeroDivisionError: return 'rang'\n    finally: signal.setitimer(signal.ITIMER_REAL, 0)", "time.sleep(0); limited(0.01)"), "rang"),
+    Row("signal.set_wakeup_fd", ("import signal", BLOCKS + "signal.set_wakeup_fd(signal.set_wakeup_fd(-1))\n'ok'"), "ok"),
+    Row("blocking cells and others share a thread", ("import threading, time", f"time.sleep(0); blocked = {ON_LOOP}", f"blocked, {ON_LOOP}"), [True, True]),
+    Row("the mode is what it was", ("import time", "time.sleep(0)\n1"), 1),
+    Row("the decimal context", ("import decimal\ndecimal.getcontext().prec = 7", BLOCKS + "decimal.getcontext().prec"), 7),
+    Row("a context variable", ("import contextvars\nv = contextvars.ContextVar('v')\nv.set(1) and None", BLOCKS + "v.set(v.get() + 1)", "v.get()"), 2),
+    Row("a loop runs in a cell that blocks", ("import asyncio, time", "time.sleep(0)\ntask = asyncio.create_task(asyncio.sleep(0, 'slept'))", "await task"), "slept"),
+    Row("a cell awaits after it blocked", ("import asyncio, time", "time.sleep(0.001)\nawait asyncio.sleep(0, 'awaited')"), "awaited"),
+    Row("input() in a cell that blocks", (BLOCKS + "input('name')",), "NAME"),
+    Row("a host call in a cell that blocks", (BLOCKS + "add(1, 2)",), 3),
+    Row("a host call in a thread that a cell waits for", ("import threading, time\ngot = []\nt = threading.Thread(target=lambda: got.append(add(3, 4)))\nt.start(); time.sleep(0); t.join()\ngot",), [7]),
+    Row("a task that is done is nothing to serve", ("import asyncio, threading, time\ntask = asyncio.create_task(asyncio.sleep(0))\nawait task", f"time.sleep(0); {ON_LOOP}"), True),
+    Row("a timer that was cancelled is nothing to serve", ("import asyncio, threading, time\nasyncio.get_running_loop().call_later(60, print).cancel()", f"time.sleep(0); {ON_LOOP}"), True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", named(ONE_THREAD))
+async def test_code_finds_one_thread(session: pyrepl3.Session, row: Row) -> None:
+    await check(session, row)
+
+
+# --- beside a blocking cell ---------------------------------------------------------------------------
+
+TICKS = "import asyncio, threading, time\nticks = 0\nasync def tick():\n    global ticks\n    while True:\n        ticks += 1\n        await asyncio.sleep(0.001)\ntask = asyncio.create_task(tick())"
+WAIT_FOR = "\nimport time\ndef wait_for(met):\n    end = time.monotonic() + 5\n    while not met() and time.monotonic() < end: time.sleep(0.001)\n    return met()\n"
+
+BESIDE = [
+    Row("a task", (TICKS + WAIT_FOR, "time.sleep(0); seen = ticks; went_on = wait_for(lambda: ticks > seen + 3)", "task.cancel(); went_on"), True),
+    Row("a task, and the thread is another", (TICKS, f"time.sleep(0); here = {ON_LOOP}", "task.cancel(); here"), False),
+    Row("a server", (WAIT_FOR + "import asyncio, socket\nasync def serve(r, w):\n    w.write((await r.readline()).upper()); await w.drain(); w.close()\nserver = await asyncio.start_server(serve, '127.0.0.1', 0)\nport = server.sockets[0].getsockname()[1]", "with socket.create_connection(('127.0.0.1', port)) as c:\n    c.sendall(b'hey\\n'); said = c.makefile().readline()", "server.close(); said"), "HEY\n"),
+    Row("a reader", (WAIT_FOR + "import asyncio, os\nr, w = os.pipe()\ngot = []\nasyncio.get_running_loop().add_reader(r, lambda: got.append(os.read(r, 9)))\nNone", "time.sleep(0); os.write(w, b'x'); came = wait_for(lambda: got)", "asyncio.get_running_loop().remove_reader(r); os.close(r); os.close(w); got"), [b"x"]),
+    Row("a timer", (WAIT_FOR + "import asyncio\nrang = []\nasyncio.get_running_loop().call_later(0.02, rang.append, 1) and None", "time.sleep(0); came = wait_for(lambda: rang)", "rang"), [1]),
+    Row("a subprocess that is awaited later", (WAIT_FOR + "import asyncio, sys, threading\nchild = await asyncio.create_subprocess_exec(sys.executable, '-c', 'input()', stdin=-1)", f"time.sleep(0); here = {ON_LOOP}", "child.stdin.write(b'x\\n'); code = await child.wait(); (here, code)"), [False, 0]),
+    Row("run_coroutine_threadsafe from the blocking cell", (TICKS + "\nloop = asyncio.get_running_loop()\ndef there(): return asyncio.run_coroutine_threadsafe(asyncio.sleep(0, 'there'), loop).result(5)", "time.sleep(0); r = there()", "task.cancel(); r"), "there"),
+    Row("asyncio.run in the blocking cell", (TICKS, "time.sleep(0)\ndef f(): return asyncio.run(asyncio.sleep(0, 'ran'))\nr = f()", "task.cancel(); r"), "ran"),
+    Row("input() on the thread", (TICKS, "time.sleep(0); r = input('x')", "task.cancel(); r"), "X"),
+    Row("a host call on the thread", (TICKS, "time.sleep(0); r = add(5, 6)", "task.cancel(); r"), 11),
+    Row("the next blocking cell is back, once nothing is left to serve", (TICKS, "time.sleep(0)", "task.cancel(); await asyncio.sleep(0)", f"time.sleep(0); {ON_LOOP}"), True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", named(BESIDE))
+async def test_what_goes_on_beside_a_blocking_cell(session: pyrepl3.Session, row: Row) -> None:
+    await check(session, row)
+
+
+# --- errors that tell of two threads ------------------------------------------------------------------
+
+AFFINITY = [
+    ("sqlite3", "import sqlite3\nx = sqlite3.connect(':memory:')", "x.execute('select 1')", "ProgrammingError"),
+    ("signal.signal", "import signal\ndef x(): signal.signal(signal.SIGUSR1, signal.SIG_DFL)", "time.sleep(0); x()", "ValueError"),
+    ("an RLock", "import threading\nx = threading.RLock()\nx.acquire() and None", "time.sleep(0); x.release()", "RuntimeError"),
+    ("a thread-local", "import threading\nx = threading.local()\nx.y = 1", "time.sleep(0); x.y", "AttributeError"),
+    ("a running loop", "import asyncio\ndef x(): return asyncio.get_running_loop()", "time.sleep(0); x()", "RuntimeError"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "code", "error"), [row[1:] for row in AFFINITY], ids=[row[0] for row in AFFINITY])  # fmt: skip
+async def test_an_error_of_a_wrong_thread_names_both_and_what_to_do(
+    session: pyrepl3.Session, before: str, code: str, error: str
+) -> None:
+    await session.execute(before)
+    await session.execute(TICKS)
+    result = await run(session, code)
+    await session.execute("task.cancel()")
+    assert result.error is not None
+    assert result.error.type == error
+    [note] = [note for note in result.error.notes if "thread for blocking code" in note]
+    assert "'pyrepl3-blocking'" in note
+    assert "'MainThread'" in note
+    assert "a task of the code's" in note
+    assert 'ExecutorConfig(blocking="loop")' in note
+    assert note in result.error.traceback
+
+
+async def test_what_was_made_on_the_thread_and_is_used_on_the_loops_has_a_note_too(
+    module_sessions: dict[str, pyrepl3.Session],
+) -> None:
+    session = module_sessions["thread"]
+    await session.execute(
+        "import sqlite3\nmade = sqlite3.connect(':memory:')\ndef use(): return made.execute('select 1')"
+    )
+    result = await run(session, "use()")
+    assert result.error is not None
+    assert "an earlier cell blocked and ran on 'pyrepl3-blocking'" in result.error.notes[0]
+    own = await run(session, "'x' + 1")
+    assert own.error is not None
+    assert not own.error.notes
+
+
+# --- the three settings -------------------------------------------------------------------------------
+
+
+async def test_thread_always_takes_the_thread(module_sessions: dict[str, pyrepl3.Session]) -> None:
+    """It is what the first edition did."""
+    session = module_sessions["thread"]
+    assert await value(session, f"import threading, time\ntime.sleep(0); {ON_LOOP}") is False
+    assert await value(session, ON_LOOP) is True
+
+
+async def test_loop_never_takes_the_thread() -> None:
+    async with pyrepl3.open_session(config=quick(blocking="loop")) as session:
+        await session.execute(TICKS)
+        assert await value(session, f"time.sleep(0); {ON_LOOP}") is True
+
+
+@pytest.mark.parametrize(("blocking", "on_loop"), [("auto", False), ("thread", False), ("loop", True)])
+async def test_an_executor_by_itself_takes_the_thread(blocking: Any, on_loop: bool) -> None:
+    """The loop is the caller's, and never held."""
+    executor = AsyncExecutor(NamespaceManager(), "alone", config=ExecutorConfig(blocking=blocking))
+    assert await executor.execute(f"import threading, time\ntime.sleep(0); {ON_LOOP}") is on_loop
+    executor.close()
+
+
+# --- while the loop's thread is held ------------------------------------------------------------------
+
+HELD = {
+    "a sleep": "import time\nprint('ready')\ntime.sleep(60)",
+    "a socket": "import socket\npair = socket.socketpair()\nprint('ready')\npair[0].recv(1)",
+    "a subprocess": "import subprocess\nprint('ready')\nsubprocess.run(['sleep', '60'])",
+    "a FIFO": "import os, tempfile\npath = tempfile.mktemp()\nos.mkfifo(path)\nprint('ready')\ntry: open(path)\nfinally: os.unlink(path)",
+    "a queue": "import queue, time\nprint('ready')\ntime.sleep(0); queue.Queue().get()",
+    "Python code": "import time\ntime.sleep(0)\nprint('ready')\nwhile True: pass",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", HELD.values(), ids=HELD.keys())
+async def test_everything_is_answered_and_stopped_while_a_cell_blocks(
+    session: pyrepl3.Session, code: str
+) -> None:
+    await session.execute("kept = 5")
+    execution = session.start(code)
+    await seen(execution)
+    with anyio.fail_after(PATIENCE):
+        assert (await session.ping()).current_execution == execution.execution_id
+        assert (await session.variables())["kept"].repr == "5"
+        assert "kept" in (await session.complete("kep")).matches
+        assert (await session.inspect("kept")).found
+    result = await stop(execution, "interrupt")
+    assert type_of(result) == "KeyboardInterrupt"
+    assert await works(session)
+    assert session.worker.incarnation == 1
+
+
+async def answered_late(session: pyrepl3.Session) -> None:
+    """Ask until the answer is late: the call that holds the thread has begun then."""
+    while True:
+        await session.variables(timeout=0.05)
+
+
+async def test_a_call_that_looks_at_no_signal_holds_up_the_answers_and_the_error_says_so(
+    session: pyrepl3.Session,
+) -> None:
+    execution = session.start("import time\ntime.sleep(0)\nprint('ready')\nsum(range(20_000_000))\nkept = 6")
+    await seen(execution)
+    with pytest.raises(pyrepl3.WorkerUnresponsive, match=rf"0\.05 s.*{execution.execution_id}"):
+        await answered_late(session)
+    assert (await outcome(execution)).error is None
+    assert (await session.variables())["kept"].repr == "6"
+
+
+async def test_the_output_of_a_cell_that_blocks_streams(session: pyrepl3.Session) -> None:
+    execution = session.start("import time\nfor i in range(3):\n    print(i)\n    input('go on')")
+    text = ""
+    async for event in execution:
+        if isinstance(event, Output):
+            text += event.data
+    assert text == "0\n1\n2\n"
+    execution = session.start("import time\ntime.sleep(0)\nprint('early', end='')\ntime.sleep(60)")
+    await seen(execution, "early")
+    assert type_of(await stop(execution)) == "CancelledError"
+
+
+async def test_a_slow_reader_slows_a_cell_that_blocks_and_nothing_is_lost(session: pyrepl3.Session) -> None:
+    execution = session.start("import time\ntime.sleep(0)\nfor i in range(20_000): print(f'{i:0>90}')")
+    size = 0
+    async for event in execution:
+        if isinstance(event, Output):
+            size += len(event.data)
+            await anyio.lowlevel.checkpoint()
+    assert size == 20_000 * 91
+
+
+async def test_a_checkpoint_waits_for_a_cell_that_blocks(session: pyrepl3.Session) -> None:
+    await session.execute("gate = []")
+    execution = session.start("import time\nprint('ready')\ninput('gate'); gate.append(1)")
+    await seen(execution)
+    saved = await session.checkpoint()
+    assert (await outcome(execution)).error is None
+    assert "gate" not in {lost.name for lost in saved.unsaved}
