@@ -487,7 +487,10 @@ class ExecutionQueue:
                 first.move(ExecutionState.RUNNING)
             break
         # One that was being cancelled too, however it ended: if it was run again, nothing would stop it.
-        final = execution.state is ExecutionState.CANCELLING or must_not_rerun(message, execution.seconds)
+        final = execution.state is ExecutionState.CANCELLING or (
+            (execution.seconds is not None or type(message) is Error)
+            and must_not_rerun(message, execution.seconds)
+        )
         if not self._cancellation.idle:
             self._cancellation.forget(execution)
             self._cancellation.advance()
@@ -496,7 +499,7 @@ class ExecutionQueue:
                 self._connection().stop_forced_reading()
         # What the code still waits for, in a task or a thread or with a later cell, goes on as late.
         self.call_log.forget(execution_id)
-        if execution.done:
+        if execution.state is ExecutionState.FINISHED:
             return  # given up before its turn came
         execution.mark_done()
         if execution.is_replay:

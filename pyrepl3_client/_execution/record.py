@@ -20,7 +20,7 @@ from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
 from pyrepl3_client._journal.protocol import Spec
 from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout, failure_as_data
 from pyrepl3_client.results import EMPTY_TEXT, ExecutionResult, LazyText, make_failed_result, make_result
-from pyrepl3_schemas.lifecycle import ExecutionState, move_execution
+from pyrepl3_schemas.lifecycle import EXECUTION_MOVES, ExecutionState, move_execution
 from pyrepl3_schemas.messages import CancelReason, Display, Error, Output, Result
 
 type OutputHandler = Callable[[Output], Awaitable[None] | None]
@@ -230,7 +230,9 @@ class ExecutionRecord:
         Raises:
             LocalProtocolError: the table of moves does not have that one.
         """
-        self.state = move_execution(self.state, state)
+        if state not in EXECUTION_MOVES[self.state]:
+            move_execution(self.state, state)  # raises
+        self.state = state
 
     # --- waiting -------------------------------------------------------------------------------------
 
@@ -377,7 +379,7 @@ class ExecutionRecord:
         """Note that the last message has come; `finish` delivers it in its turn. Idempotent."""
         if self.state is ExecutionState.FINISHED:
             return
-        self.state = move_execution(self.state, ExecutionState.FINISHED)
+        self.state = ExecutionState.FINISHED  # which may follow any other
         if self._log is not None:
             self._log.unbind()
         if self._end_waiters is not None:

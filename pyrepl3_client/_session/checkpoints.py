@@ -92,6 +92,8 @@ class CheckpointScheduler:
         self._cells = 0
         self._work_seconds = 0.0
         self._last_save_seconds = 0.0
+        self._most_work_seconds = _MIN_WORK_SECONDS
+        """Seconds of work after which a checkpoint is due, idle or not."""
         self._active_since_timer = False
         self._failures = 0
         """Automatic checkpoints in a row that have ended their worker or were too large."""
@@ -116,7 +118,15 @@ class CheckpointScheduler:
         self._active_since_timer = True
         if self._cells_to_skip:
             self._cells_to_skip -= 1
-        self._schedule(urgent=urgent)
+        # Most cells end while the timer of an earlier one runs: there is nothing to schedule then.
+        if (
+            self._timer is None
+            or urgent
+            or self._eager
+            or self._cells >= _MAX_CELLS
+            or self._work_seconds > self._most_work_seconds
+        ):
+            self._schedule(urgent=urgent)
 
     def note_replay(self) -> None:
         """Take note of a namespace that was brought back by running cells again."""
@@ -148,9 +158,7 @@ class CheckpointScheduler:
             self._task.cancel()
 
     def _is_due(self) -> bool:
-        return self._cells >= _MAX_CELLS or self._work_seconds > max(
-            _MIN_WORK_SECONDS, _WORK_PER_SAVE * self._last_save_seconds
-        )
+        return self._cells >= _MAX_CELLS or self._work_seconds > self._most_work_seconds
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -267,6 +275,7 @@ class CheckpointScheduler:
                 self._work_seconds += work
                 raise
             self._last_save_seconds = self._task_owner.loop.time() - started
+            self._most_work_seconds = max(_MIN_WORK_SECONDS, _WORK_PER_SAVE * self._last_save_seconds)
             return saved
 
     async def _request(

@@ -8,7 +8,6 @@ which its execution ends, and its message come after the last one. Such a late m
 prompts of tasks and threads that outlive their execution are in order.
 """
 
-from collections import deque
 from typing import Final
 
 import msgspec
@@ -38,9 +37,10 @@ class MessageGuard:
         self._queue = queue
         self._inner = queue.routes
         self._output = self._inner[Output]
-        self._recently_ended: deque[str] = deque(maxlen=_REMEMBERED)
+        self._recently_ended: list[str] = []
+        """At least the last `_REMEMBERED`, and at most twice as many."""
         self._ended: dict[str, int] = {}
-        """The highest number of those that have ended, by what stands before it in their ids."""
+        """The highest number of those that ended before, by what stands before it in their ids."""
         self._late_count = 0
         self._asked: set[str] = set()
         self._asked_bytes = 0
@@ -69,18 +69,26 @@ class MessageGuard:
     def end(self, message: Result | Error) -> None:
         """Take the end of the execution that runs, or of one that was stopped before its turn came."""
         execution_id = message.execution_id or ""
-        if not self._queue.runs(execution_id) and not self.shutting_down:
+        if not (self._queue.runs(execution_id) or self.shutting_down):
             stopped = isinstance(message, Error) and self._queue.is_cancelling(execution_id)
             if not stopped:
                 raise self._violation(execution_id, "ended")
         self._inner[Result](message)
-        self._recently_ended.append(execution_id)
-        stem = execution_id.rstrip(_DIGITS)
-        self._ended[stem] = max(self._ended.get(stem, -1), _number(execution_id, stem))
+        recently_ended = self._recently_ended
+        recently_ended.append(execution_id)
+        if len(recently_ended) > 2 * _REMEMBERED:
+            self._forget_oldest()
         self._late_count = 0
         if self._asked:
             self._asked.clear()
             self._asked_bytes = 0
+
+    def _forget_oldest(self) -> None:
+        """Keep no more than the highest number of all but the last of those that have ended."""
+        for execution_id in self._recently_ended[:-_REMEMBERED]:
+            stem = execution_id.rstrip(_DIGITS)
+            self._ended[stem] = max(self._ended.get(stem, -1), _number(execution_id, stem))
+        del self._recently_ended[:-_REMEMBERED]
 
     def _display(self, message: Display) -> None:
         execution_id = message.execution_id
@@ -131,9 +139,11 @@ class MessageGuard:
 
     def _has_ended(self, execution_id: str) -> bool:
         """Return whether a task or thread of an execution may ask: this worker has run it to its end."""
+        if self._queue.find(execution_id) is not None:
+            return False
         stem = execution_id.rstrip(_DIGITS)
-        return _number(execution_id, stem) <= self._ended.get(stem, -1) and (
-            self._queue.find(execution_id) is None
+        return execution_id in self._recently_ended or (
+            _number(execution_id, stem) <= self._ended.get(stem, -1)
         )
 
     def _count_late(self, execution_id: str, what: str) -> None:

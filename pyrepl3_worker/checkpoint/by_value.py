@@ -18,7 +18,7 @@ from importlib import import_module
 from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, Final, cast
 
-from pyrepl3_worker.rendering.static_lookup import UNKNOWN, class_dict, find_in_mro
+from pyrepl3_worker.rendering.static_lookup import UNKNOWN, class_dict, find_in_mro, module_name
 
 _abc: Final[Any] = import_module("_abc")  # typeshed does not describe the C half of `abc`
 
@@ -359,7 +359,7 @@ def fill_enum(cls: type[Enum], state: tuple[dict[str, Any], dict[str, dict[str, 
 
 def make_exception(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     """Make an exception from its `args`, without the `__init__` and `__new__` of its Python classes."""
-    built_in = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+    built_in = next(base for base in cls.__mro__ if module_name(base) == "builtins")
     error: BaseException = built_in.__new__(cls, *args)
     built_in.__init__(error, *args)
     return error

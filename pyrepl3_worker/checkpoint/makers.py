@@ -21,13 +21,14 @@ from pyrepl3_worker.checkpoint.by_value import ReduceValue
 from pyrepl3_worker.checkpoint.iterators import MAKERS as ITERATOR_MAKERS
 from pyrepl3_worker.checkpoint.resource_makers import MAKERS as RESOURCE_MAKERS
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable
+from pyrepl3_worker.rendering.static_lookup import module_name
 
 type Maker = Callable[[Any], ReduceValue]
 
 
 def find_maker(kind: type[Any]) -> Maker | None:
     """Return how objects of exactly this type are made again; None if it has no maker."""
-    return _MAKERS.get(f"{kind.__module__}.{kind.__qualname__}")
+    return _MAKERS.get(f"{module_name(kind)}.{kind.__qualname__}")
 
 
 # --- locks ----------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ from pyrepl3_worker.checkpoint.scope import (
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, WrongThread, unsaveable_reason
 from pyrepl3_worker.code.own_frames import is_cell_file
-from pyrepl3_worker.rendering.static_lookup import find_in_mro
+from pyrepl3_worker.rendering.static_lookup import find_in_mro, module_name
 
 PROTOCOL: Final = 5
 MIN_BUFFER_BYTES: Final = 16 * 1024
@@ -247,7 +247,7 @@ class NamespacePickler(Pickler):
         if name is None:
             return NotImplemented
         self.saved_by_reference.add(id(value))
-        return getattr, (sys.modules[type(value).__module__], name)
+        return getattr, (sys.modules[module_name(type(value))], name)
 
     def reduce_array(self, value: Any) -> Any:
         """Save a NumPy array; if it is a view of an array that is saved too, as a view of that."""
@@ -324,14 +324,15 @@ def identity_matters(kind: type) -> bool:
         return False
     if issubclass(kind, type | FunctionType | BuiltinFunctionType | ModuleType | Enum):
         return False
-    return kind.__module__ != "typing" and not _is_value_class(cast("type[object]", kind))
+    known = cast("type[object]", kind)
+    return module_name(known) != "typing" and not _is_value_class(known)
 
 
 def _is_value_class(kind: type) -> bool:
     """Return whether instances never change, and hold nothing that does."""
-    if f"{kind.__module__}.{kind.__qualname__}" in _VALUE_CLASSES:
+    if f"{module_name(kind)}.{kind.__qualname__}" in _VALUE_CLASSES:
         return True
-    return any(base.__module__ == "numpy" and base.__qualname__ == "dtype" for base in kind.__mro__)
+    return any(module_name(base) == "numpy" and base.__qualname__ == "dtype" for base in kind.__mro__)
 
 
 _PLAIN_TYPES: Final = frozenset(
@@ -387,7 +388,7 @@ def _find_reducer(kind: type[Any]) -> Reducer:
         return _REDUCERS[kind]
     if reducers.is_method_wrapper(kind) and not runs_foreign_code(kind):
         return lambda _, method: reducers.reduce_method_wrapper(method)
-    if is_worker_module(kind.__module__):
+    if is_worker_module(module_name(kind)):
         return NamespacePickler.reduce_worker_object
     maker = find_maker(kind)
     if maker is not None:
@@ -410,7 +411,7 @@ def _find_reducer(kind: type[Any]) -> Reducer:
         return reduce_exception
     if is_ndarray(kind):
         return NamespacePickler.reduce_array
-    if (kind.__module__, kind.__qualname__) == ("decimal", "Context"):
+    if (module_name(kind), kind.__qualname__) == ("decimal", "Context"):
         return NamespacePickler.reduce_live_object
     if reducers.overrides_item_methods(kind):
         return lambda _, value: reducers.reduce_container(value)
@@ -425,7 +426,7 @@ def _find_reducer(kind: type[Any]) -> Reducer:
             return reduced
 
         return reduce_plain_instance
-    return None if kind.__module__ in ("__main__", "builtins") else NamespacePickler.reduce_library_instance
+    return None if module_name(kind) in ("__main__", "builtins") else NamespacePickler.reduce_library_instance
 
 
 def _on_its_thread(maker: Maker) -> Reducer:

@@ -11,7 +11,7 @@ from types import FunctionType
 from typing import Any, Final, cast
 
 from pyrepl3_worker.checkpoint.makers import find_maker, reduce_loop_bound
-from pyrepl3_worker.rendering.static_lookup import UNKNOWN, class_dict, find_in_mro
+from pyrepl3_worker.rendering.static_lookup import UNKNOWN, class_dict, find_in_mro, module_name
 
 _CARRY_CODE: Final = frozenset({"cloudpickle", "dill", "joblib", "numba"})
 """Libraries whose pickles hold bytecode."""
@@ -39,7 +39,7 @@ class IsPortable(dict[type, bool]):
 
 
 def _is_portable(kind: type[Any]) -> bool:
-    if kind.__module__.partition(".")[0] in _CARRY_CODE:
+    if module_name(kind).partition(".")[0] in _CARRY_CODE:
         return False
     maker = find_maker(kind)
     if maker is not None:
@@ -57,9 +57,9 @@ def _is_portable(kind: type[Any]) -> bool:
 
 def _sets_attributes(base: type) -> bool:
     """Return whether a class of the standard library sets attributes of its instances."""
-    if base.__module__.partition(".")[0] not in sys.stdlib_module_names:
+    if module_name(base).partition(".")[0] not in sys.stdlib_module_names:
         return False
     is_tuple = cast(type, tuple) in base.__mro__
-    if is_tuple or f"{base.__module__}.{base.__qualname__}" in _SAME_EVERYWHERE:
+    if is_tuple or f"{module_name(base)}.{base.__qualname__}" in _SAME_EVERYWHERE:
         return False
     return any(type(class_dict(base).get(name)) is FunctionType for name in ("__init__", "__new__"))

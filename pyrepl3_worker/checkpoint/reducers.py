@@ -14,7 +14,7 @@ from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, Mappi
 from typing import Any, Final, NewType, ParamSpec, TypeVar, TypeVarTuple, cast
 
 from pyrepl3_worker.checkpoint.by_value import PickledAs, ReduceValue, name_reference
-from pyrepl3_worker.rendering.static_lookup import UNKNOWN, class_dict, find_in_mro
+from pyrepl3_worker.rendering.static_lookup import UNKNOWN, class_dict, find_in_mro, module_name
 
 
 def reduce_lru_cache(value: Any) -> ReduceValue:
@@ -123,7 +123,7 @@ def needs_plain_instances(kind: type) -> bool:
     pickle calls `__new__` without the arguments that it wants, looks for `__setstate__` by way of a
     `__getattr__` that wants a filled object, and hashes an object that is not filled yet.
     """
-    if kind.__module__ != "__main__" or any(
+    if module_name(kind) != "__main__" or any(
         find_in_mro(kind, name) is not find_in_mro(object, name)
         for name in ("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__")
     ):

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from pyrepl3_worker.checkpoint.by_value import LIVE_NAMESPACE
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable
-from pyrepl3_worker.rendering.static_lookup import find_in_mro
+from pyrepl3_worker.rendering.static_lookup import find_in_mro, module_name
 
 _WORKER_PACKAGE: Final = "pyrepl3_worker"
 _HEAP_TYPE: Final = 1 << 9
@@ -76,10 +76,14 @@ class PicklerContext:
 
     def is_importable(self, value: FunctionType | type) -> bool:
         """Return whether a fresh worker finds this function or class by importing a module."""
-        if type(value) is not FunctionType and is_static_type(cast("type[object]", value)):
+        if type(value) is FunctionType:
+            says: object = value.__module__
+        elif is_static_type(cast("type[object]", value)):
             return True
-        module = sys.modules.get(value.__module__) if type(value.__module__) is str else None
-        if module is None or vars(module) is self.namespace or value.__module__ == "__main__":
+        else:
+            says = module_name(cast("type[object]", value))
+        module = sys.modules.get(says) if type(says) is str else None
+        if module is None or vars(module) is self.namespace or says == "__main__":
             return False
         # pickle finds it by `getattr`, which unwraps the static methods of classes.
         first, *path = value.__qualname__.split(".")
@@ -116,8 +120,8 @@ class PicklerContext:
         kind = type(value)
         known = self._module_constants.get(kind)
         if known is None:
-            module = sys.modules.get(kind.__module__)
-            outside = module is not None and kind.__module__ not in ("__main__", "builtins")
+            module = sys.modules.get(module_name(kind))
+            outside = module is not None and module_name(kind) not in ("__main__", "builtins")
             table = vars(module) if module is not None and outside else {}
             known = {id(found): name for name, found in list(table.items()) if type(found) is kind}
             self._module_constants[kind] = known
@@ -125,7 +129,7 @@ class PicklerContext:
 
     def is_module_attribute(self, value: Any) -> bool:
         """Return whether a module that can be imported has this object under its own name."""
-        module = sys.modules.get(value.__module__)
+        module = sys.modules.get(value.__module__) if type(value.__module__) is str else None
         if module is None or vars(module) is self.namespace or value.__module__ == "__main__":
             return False
         return vars(module).get(value.__name__) is value
@@ -173,5 +177,5 @@ def belongs_to_worker(value: object) -> bool:
     if type(value) is FunctionType:
         module: object = value.__globals__.get("__name__")
     else:
-        module = value.__module__ if issubclass(type(value), type) else type(value).__module__
+        module = module_name(cast("type[object]", value) if issubclass(type(value), type) else type(value))
     return is_worker_module(module)

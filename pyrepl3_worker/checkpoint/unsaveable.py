@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pyrepl3_worker.checkpoint.time_budget import BudgetExceeded
 from pyrepl3_worker.rendering.reprs import encodable, type_name
+from pyrepl3_worker.rendering.static_lookup import module_name
 
 _LOCK: Final = "a lock belongs to the threads of one process"
 _FILE: Final = "an open file belongs to one process; open it again"
@@ -73,7 +74,7 @@ def unsaveable_reason(kind: type[Any]) -> str | None:
     if found is not None:
         return found
     for base in kind.__mro__:
-        name = f"{base.__module__}.{base.__qualname__}"
+        name = f"{module_name(base)}.{base.__qualname__}"
         if name in _IN_MEMORY:
             return None
         if name in _BY_NAME:

@@ -25,6 +25,7 @@ from typing import Any, Final, Literal, cast
 
 _mro_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 _dict_of: Final[Callable[[type], Mapping[str, object]]] = type.__dict__["__dict__"].__get__
+_module_of: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
 
 FUNCTIONS: Final = frozenset(
     {
@@ -98,6 +99,18 @@ def instance_dict(value: object) -> Mapping[str, object]:
                 return table if type(found) is dict else dict[str, object].copy(table)
         break
     return {}
+
+
+def module_name(kind: type) -> str:
+    """Return the name of the module that a class says it is of; empty where it says none, or no name.
+
+    Libraries set `__module__` of classes that they make at run time to None, as sympy does.
+    """
+    try:
+        name = _module_of(kind)
+    except AttributeError:
+        return ""
+    return name if type(name) is str else ""
 
 
 def class_dict(cls: type) -> Mapping[str, object]:

@@ -1,5 +1,6 @@
 """The codec: frames to messages and back. Only here do bytes become exact types. Pure, as framing is."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -38,8 +39,6 @@ _pack = HEADER.pack
 # what is on the stack. A value must be readable on the peer's stack too, inside a message, so it has to
 # leave this many levels free.
 _DEPTH_MARGIN: Final = b"\x91" * 256
-_MAY_BE_LARGE: Final = frozenset({Result, Call, Display, Checkpointed})
-"""What a worker sends that may be large, under a limit of its memory."""
 _LARGE_BYTES: Final = 64 * 1024
 _EXHAUSTED: Final = (RecursionError, MemoryError)
 _SCALARS: Final = frozenset({type(None), bool, int, float})
@@ -62,7 +61,8 @@ def encode(message: Message, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> 
         MemoryError: there is not enough memory for it.
     """
     try:
-        if type(message) in _MAY_BE_LARGE and (large := _bytes_inside(message)) > _LARGE_BYTES:
+        bytes_inside = _BYTES_INSIDE.get(type(message))
+        if bytes_inside is not None and (large := bytes_inside(message)) > _LARGE_BYTES:
             # `encode` does not survive that its memory cannot grow; to a buffer that is a MemoryError.
             buffer = bytearray(large + _LARGE_BYTES)
             _encode_into(message, buffer)
@@ -80,18 +80,30 @@ def encode(message: Message, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> 
     return _pack(size) + body
 
 
-def _bytes_inside(message: Message) -> int:
-    match message:
-        case Result(value=msgspec.Raw() as value):
-            return memoryview(value).nbytes
-        case Call(args=args, kwargs=kwargs):
-            return memoryview(args).nbytes + memoryview(kwargs).nbytes
-        case Display(data=data):
-            return sum(map(len, data.values()))
-        case Checkpointed(data=data, blobs=blobs):
-            return len(data) + sum(map(len, blobs.values()))
-        case _:
-            return 0
+def _bytes_of_result(message: Result) -> int:
+    value = message.value
+    return memoryview(value).nbytes if type(value) is msgspec.Raw else 0
+
+
+def _bytes_of_call(message: Call) -> int:
+    return memoryview(message.args).nbytes + memoryview(message.kwargs).nbytes
+
+
+def _bytes_of_display(message: Display) -> int:
+    return sum(map(len, message.data.values()))
+
+
+def _bytes_of_checkpoint(message: Checkpointed) -> int:
+    return len(message.data) + sum(map(len, message.blobs.values()))
+
+
+_BYTES_INSIDE: Final[dict[type, Callable[[Any], int]]] = {
+    Result: _bytes_of_result,
+    Call: _bytes_of_call,
+    Display: _bytes_of_display,
+    Checkpointed: _bytes_of_checkpoint,
+}
+"""What a worker sends that may be large, under a limit of its memory, and how large it is."""
 
 
 class _MessageDecoder[M]:

@@ -51,6 +51,19 @@ OBJECTS = {
         "        return object.__getattribute__(self, n)\ng = G()",
         "g.x",
     ),
+    "a class of no module": (
+        "class O:\n    def __init__(self): self.x = [1]\nO.__module__ = None\no = O(); p = o.x; E = type('E', (ValueError,), {'__module__': None})",
+        "o.x, p is o.x, type(o) is O, O.__module__, issubclass(E, ValueError)",
+    ),
+    "a class whose module is no name": (
+        "class O:\n    __module__ = ['x']\n    def __init__(self): self.x = [1]\no = O(); p = o.x",
+        "o.x, p is o.x, type(o) is O, O.__module__",
+    ),
+    "a function of no module": ("def f(): return 3\nf.__module__ = None\ng = f", "f(), f.__module__, g is f"),
+    "a metaclass that tells no module": (
+        "class M(type):\n    @property\n    def __module__(cls): raise RuntimeError('no')\nclass O(metaclass=M):\n    x = 3\no = O()",
+        "o.x, type(o) is O",
+    ),
     "a tuple with its own __new__": (
         "class T(tuple):\n    def __new__(cls, a, b): return super().__new__(cls, (a, b))\nt = T(1, [2]); u = t[1]", "t, type(t) is T, u is t[1]",
     ),
