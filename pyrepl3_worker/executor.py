@@ -17,15 +17,13 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime, perf_counter  # by name, for the same reason
-from types import CodeType, FunctionType
 from typing import Any, Final
 
 from pyrepl3_schemas.messages import CancelReason
 from pyrepl3_worker.code.analysis import ExecutionMode
-from pyrepl3_worker.code.compiler import CO_COROUTINE, LAST_VALUE_NAME, WRAPPER_NAME, CompiledCell, Compiler
+from pyrepl3_worker.code.compiler import CompiledCell, Compiler
 from pyrepl3_worker.code.pasted_prompts import strip_prompts
 from pyrepl3_worker.code.repl_hooks import (
-    DISPLAYHOOK,
     EXCEPTHOOK,
     call_excepthook,
     drop_outer_own_frames,
@@ -37,16 +35,22 @@ from pyrepl3_worker.errors import CancellationError, CompilationError
 from pyrepl3_worker.execution.blocking_thread import BlockingThread
 from pyrepl3_worker.execution.canceller import Canceller
 from pyrepl3_worker.execution.execution import WorkerExecution, current_path, exit_forked_child
-from pyrepl3_worker.execution.host import NO_VALUE, CellOutcome, DoneCallback, Host, NullHost
+from pyrepl3_worker.execution.host import NO_VALUE, CellOutcome, CellSyntax, DoneCallback, Host, NullHost
 from pyrepl3_worker.execution.metrics import ExecutionMetrics
+from pyrepl3_worker.execution.running import (
+    await_between_events,
+    await_cell,
+    prepare_cell,
+    run_and_encode,
+    run_between_events,
+    runner_globals,
+)
 from pyrepl3_worker.execution.tasks import CoroutineManager
 from pyrepl3_worker.execution.threads import add_thread_note, what_loop_serves
-from pyrepl3_worker.interrupts.signals import call_user_code, make_cancel_error, runs_user_code
+from pyrepl3_worker.interrupts.signals import call_user_code, make_cancel_error
 from pyrepl3_worker.interrupts.timers import TimerThread
-from pyrepl3_worker.isolation.builtins_guard import install_user_hooks, remove_user_hooks
+from pyrepl3_worker.isolation.builtins_guard import remove_user_hooks
 from pyrepl3_worker.namespace import NamespaceManager
-
-_set_current_path: Final = current_path.set
 
 
 class AsyncExecutor:
@@ -81,13 +85,19 @@ class AsyncExecutor:
             config: limits and choices.
             host: what surrounds the executor; None when it is used by itself.
             timers: the thread for timeouts; None for one of the executor's own.
+
+        Raises:
+            ValueError: a syntax other than Python's, which only a session has.
         """
+        if host is None and config.syntax != "python":
+            raise ValueError(f"syntax={config.syntax!r} needs a session around the executor")
         self.namespace = namespace
         self.session_id = session_id
         self.config = config
         self.coroutine_manager = CoroutineManager(config.max_coroutines)
         self.metrics = ExecutionMetrics()
         self.compiler = Compiler(config.cache_size)
+        self._syntax: CellSyntax | None = None
         self.forked = False
         self._host: Host = NullHost() if host is None else host
         self._owns_timers = timers is None
@@ -112,6 +122,10 @@ class AsyncExecutor:
         self._mode_counts = {mode.value: 0 for mode in ExecutionMode}
         self._errors = 0
         self._executions = 0
+
+    def use_syntax(self, syntax: CellSyntax) -> None:
+        """Have cells be what `syntax` makes Python of. Called before the first cell."""
+        self._syntax = self.compiler.translator = syntax
 
     # --- asking --------------------------------------------------------------------------------------
 
@@ -268,7 +282,7 @@ class AsyncExecutor:
         self._host.execution_started(execution)
         # Each cell warns of its own lines, whatever was warned of in lines of the same number before.
         self.namespace.namespace.pop("__warningregistry__", None)
-        _own_globals.pop("__warningregistry__", None)
+        runner_globals.pop("__warningregistry__", None)
         try:
             cell = self._compile(execution)
         except Exception as error:  # a CompilationError; or the code has broken what compiles
@@ -277,9 +291,9 @@ class AsyncExecutor:
             return
         self._record_mode(execution, cell.fixed_mode or cell.mode(self.namespace.namespace).value)
         if not cell.prepared:
-            _prepare_cell(cell, self.namespace.namespace)
+            prepare_cell(cell, self.namespace.namespace)
         if execution.store_history:
-            number = self.namespace.record_input(cell.source)
+            number = self.namespace.record_input(cell.source if self._syntax is None else execution.code)
             self._cell_number = None if cell.is_assigned else number
         timeout = self.config.max_execution_time if execution.timeout is None else execution.timeout
         if timeout is not None:
@@ -346,7 +360,10 @@ class AsyncExecutor:
         self.canceller.deliver_cancel()
         try:
             try:
-                value = await _await_cell(cell, self.namespace.namespace)
+                cell_code = await_cell(cell, self.namespace.namespace)
+                if self._syntax is not None:
+                    cell_code = await_between_events(self._syntax, execution, cell_code)
+                value = await cell_code
             finally:
                 remove_user_hooks()
             encoded = call_user_code(self._host.encode_value, execution, value)
@@ -382,9 +399,13 @@ class AsyncExecutor:
     def _run_and_catch(self, execution: WorkerExecution, cell: CompiledCell) -> CellOutcome:
         """Run a cell and catch every exception, also an interrupt that is raised just outside of the code."""
         try:
-            value, encoded = self._context.run(
-                _run_and_encode, cell, self.namespace.namespace, self._host.encode_value, execution
-            )
+            arguments = cell, self.namespace.namespace, self._host.encode_value, execution
+            if self._syntax is None:
+                value, encoded = self._context.run(run_and_encode, *arguments)
+            else:
+                value, encoded = self._context.run(
+                    run_between_events, self._syntax, execution, run_and_encode, *arguments
+                )
         except BaseException as raised:
             return self._error_outcome(execution, raised, self._context.run, call_user_code)
         value = None if value is NO_VALUE else value
@@ -517,74 +538,5 @@ def _add_context(error: BaseException, execution: WorkerExecution, session_id: s
             BaseException.add_note(error, note)
 
 
-_own_globals: Final = globals()
-"""Where warnings are remembered whose `stacklevel` leads past the outermost frame of a cell."""
 _QUICK_SECONDS: Final = 0.0005
 """How long a cell may take, by its last run, to start while earlier results are held back."""
-
-
-def _make_runner(code: CodeType, namespace: dict[str, Any]) -> Callable[[], Any]:
-    """Return a function that runs a cell's code in the namespace, as `exec` and `eval` would.
-
-    A module's code may be a function's: its locals are then its globals. The function can be kept with
-    the cell, and calling it raises no audit event, so it takes a tenth of `eval`'s time. `exec` would
-    look up `__builtins__` each time; a cell's are put back when it has ended, so they are the same ones.
-    """
-    return FunctionType(code, namespace)
-
-
-def _prepare_cell(cell: CompiledCell, namespace: dict[str, Any]) -> None:
-    """Make the functions that run a cell's code, before its first run."""
-    if cell.body is not None:
-        cell.run_body = _make_runner(cell.body, namespace)
-    if cell.last is not None:
-        cell.run_last = _make_runner(cell.last, namespace)
-    cell.prepared = True
-
-
-@runs_user_code
-def _run_and_encode(
-    cell: CompiledCell, namespace: dict[str, Any], encode: Callable[..., Any], execution: WorkerExecution
-) -> Any:
-    """Run code that is no coroutine; return its value, and what `encode` makes of it."""
-    _set_current_path(execution.path)
-    install_user_hooks()
-    try:
-        if cell.run_body is not None:
-            cell.run_body()
-        if cell.run_last is not None:
-            value = cell.run_last()
-            if cell.binds_last_value:
-                namespace.pop(LAST_VALUE_NAME, None)
-            if sys.displayhook is not DISPLAYHOOK and not cell.is_assigned:
-                sys.displayhook(value)
-        elif cell.wrapped:
-            value = namespace.pop(WRAPPER_NAME)()
-        else:
-            value = NO_VALUE
-    finally:
-        remove_user_hooks()
-    return value, encode(execution, value)
-
-
-@runs_user_code
-async def _await_cell(cell: CompiledCell, namespace: dict[str, Any]) -> Any:
-    """Run code of which a part is a coroutine, and return its value."""
-    value = None
-    install_user_hooks()
-    if cell.run_body is not None:
-        value = cell.run_body()
-        if value is not None:
-            await value
-    if cell.wrapped:
-        return await namespace.pop(WRAPPER_NAME)()
-    if cell.last is None or cell.run_last is None:
-        return NO_VALUE
-    value = cell.run_last()
-    if cell.last.co_flags & CO_COROUTINE:
-        value = await value
-    if cell.binds_last_value:
-        namespace.pop(LAST_VALUE_NAME, None)
-    if sys.displayhook is not DISPLAYHOOK and not cell.is_assigned:
-        sys.displayhook(value)
-    return value

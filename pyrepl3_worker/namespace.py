@@ -20,6 +20,7 @@ MODULE_KEYS: Final = frozenset(
 )
 CODE_MODULE_KEYS: Final = frozenset({"__doc__", "__annotations__"})
 """Those of MODULE_KEYS that a module's code sets itself."""
+_LAST_EXCEPTION: Final = "_last_exception"
 ENGINE_INTERNALS: Final = frozenset({"_", "__", "___", "_i", "_ii", "_iii", "In", "Out"})
 RESULT_NAMES: Final = ("_", "__", "___")
 _OUT_LIMIT: Final = 1000
@@ -202,6 +203,8 @@ class NamespaceManager:
         self.module = module if module is not None else ModuleType("__main__")
         self.namespace: dict[str, Any] = self.module.__dict__
         self.namespace.setdefault("__builtins__", sys.modules["builtins"])
+        self.hidden_names = MODULE_KEYS | ENGINE_INTERNALS | {_LAST_EXCEPTION}
+        """Names in it that are not the code's own."""
         self._inputs: list[str] = [""]
         self._outputs = _BoundedOut()
         self.namespace.update(In=self._inputs, Out=self._outputs)
@@ -213,6 +216,14 @@ class NamespaceManager:
     def install(self) -> None:
         """Make the module the process's `__main__`."""
         sys.modules["__main__"] = self.module
+
+    def hide(self, names: frozenset[str]) -> None:
+        """Count further names as not the code's own.
+
+        Args:
+            names: what the session itself binds in the namespace.
+        """
+        self.hidden_names |= names
 
     def get_for_execution(self, context: ExecutionContext = "async") -> dict[str, Any]:
         """Return the live dict. Every context runs in the same one; nothing is copied.

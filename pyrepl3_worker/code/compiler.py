@@ -12,7 +12,7 @@ from _weakref import ref
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import CodeType
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 
@@ -199,6 +199,27 @@ def filename_of(source: str) -> str:
     return f"{CELL_PREFIX}{zlib.crc32(data):08x}{zlib.adler32(data):08x}>"
 
 
+class Translator(Protocol):
+    """A syntax that is more than Python's."""
+
+    def to_python(self, source: str) -> str:
+        """Return a cell as Python."""
+        ...
+
+    def blocks(self, python: str) -> bool:
+        """Return whether a cell, as Python, waits for other processes."""
+        ...
+
+    @property
+    def changes_trees(self) -> bool:
+        """Whether `change_tree` does anything."""
+        ...
+
+    def change_tree(self, tree: ast.Module) -> ast.Module:
+        """Return the syntax tree that is to be compiled."""
+        ...
+
+
 class Compiler:
     """Compiles the cells of one session."""
 
@@ -208,6 +229,8 @@ class Compiler:
         self._sources = CellSources()
         self.ast_transforms = 0
         self._future_flags = 0
+        self.translator: Translator | None = None
+        """Makes Python of cells first; None for cells that are Python."""
 
     def compile(self, source: str, result_mode: ResultMode = "last_expr_or_assign") -> CompiledCell:
         """Return the compiled cell of a source, from the cache if it was compiled before.
@@ -219,18 +242,27 @@ class Compiler:
         Raises:
             CompilationError: it does not compile; `__cause__` is the compiler's error.
         """
+        translator = self.translator
+        if translator is not None:
+            source = _translate(translator, source)
+            if translator.changes_trees:
+                cell = self._compile(source, result_mode)
+                self._keep_sources(cell)
+                return cell
         cell = self.cache.get_compiled(source, result_mode, self._future_flags)
         if cell is None:
             cell = self._compile(source, result_mode)
-            self._sources.keep_while_alive(
-                cell.filename, [code for code in (cell.body, cell.last) if code is not None]
-            )
+            self._keep_sources(cell)
             if not cell.analysis.candidates:
                 cell.fixed_mode = cell.mode({}).value
             self.cache.store_compiled(source, result_mode, self._future_flags, cell)
         if cell.wrapped:
             self.ast_transforms += 1
         return cell
+
+    def _keep_sources(self, cell: CompiledCell) -> None:
+        codes = [code for code in (cell.body, cell.last) if code is not None]
+        self._sources.keep_while_alive(cell.filename, codes)
 
     def apply_future_flags(self, cell: CompiledCell) -> None:
         """Switch a cell's `__future__` features on for later cells, as the REPL does; call it when it ran."""
@@ -244,7 +276,11 @@ class Compiler:
             tree = compile(
                 source, filename, "exec", ast.PyCF_ONLY_AST | self._future_flags, dont_inherit=True
             )
+            if self.translator is not None:
+                tree = self.translator.change_tree(tree)
             analysis = analyze(tree)
+            if self.translator is not None and self.translator.blocks(source):
+                analysis = analysis._replace(blocking=True)
             if ";" in source and tree.body and _ends_with_semicolon(source, tree.body[-1]):
                 result_mode = "none"
             if analysis.returns and not analysis.yields:
@@ -259,7 +295,7 @@ class Compiler:
                 return self._compile_text(source, filename, statement, analysis, result_mode)
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
             # ValueError: NUL bytes. The others: nesting deeper than the parser's or compiler's stack.
-            raise compilation_error(error, filename, source, sent) from error
+            raise compilation_error(error, filename, source, sent, explain=self.translator is None) from error
 
     def _compile_tree(
         self, source: str, filename: str, tree: ast.Module, analysis: Analysis, result_mode: ResultMode
@@ -364,7 +400,18 @@ def _make_cell(
     )
 
 
-def compilation_error(error: Exception, filename: str, source: str, sent: str) -> CompilationError:
+def _translate(translator: Translator, source: str) -> str:
+    try:
+        return translator.to_python(source)
+    except Exception as error:  # a SyntaxError; or whatever a translator of the code's own raises
+        if not isinstance(error, SyntaxError):
+            error = SyntaxError(f"an input transformer raised {type(error).__name__}: {error}")
+        raise compilation_error(error, filename_of(source), source, source, explain=False) from error
+
+
+def compilation_error(
+    error: Exception, filename: str, source: str, sent: str, *, explain: bool = True
+) -> CompilationError:
     """Return the executor's error for an error of the compiler.
 
     Args:
@@ -372,10 +419,12 @@ def compilation_error(error: Exception, filename: str, source: str, sent: str) -
         filename: the cell's.
         source: what was compiled.
         sent: the same with the prompts that it was pasted with.
+        explain: whether to say of a line in IPython's syntax what it is: the session speaks Python alone.
     """
     if isinstance(error, SyntaxError):
         _complete_place(error, source)
-        error.msg = explain_ipython_line(error, source) or error.msg
+        if explain:
+            error.msg = explain_ipython_line(error, source) or error.msg
         converted = CompilationError(*error.args)
         # Errors of the symbol table have these only as attributes, not in `args`.
         converted.msg, converted.filename, converted.text = error.msg, error.filename, error.text

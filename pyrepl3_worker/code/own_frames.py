@@ -16,6 +16,20 @@ PACKAGE_FOLDER: Final = os.path.dirname(pyrepl3_worker.__file__) + os.sep
 OWN_FOLDERS: Final = (PACKAGE_FOLDER, os.path.dirname(pyrepl3_schemas.__file__) + os.sep)
 """The same, and what the client shares with it."""
 
+hidden_prefixes: tuple[str, ...] = OWN_FOLDERS
+"""What the names of files begin with whose frames are not shown."""
+
+
+def hide(*prefixes: str) -> None:
+    """Show no frames of further files: those of a machinery that runs the code on the worker's behalf.
+
+    Args:
+        prefixes: what the names of these files begin with.
+    """
+    global hidden_prefixes  # noqa: PLW0603 - one process, one worker
+    hidden_prefixes = (*hidden_prefixes, *prefixes)
+
+
 TRANSPARENT_FILES: Final = frozenset(
     PACKAGE_FOLDER + name
     for name in (
@@ -25,6 +39,8 @@ TRANSPARENT_FILES: Final = frozenset(
         "checkpoint/reducers.py",
         "checkpoint/scope.py",
         "checkpoint/unsaveable.py",
+        "ipython/shell.py",
+        "ipython/syntax.py",
         "rendering/display.py",
         "rendering/exceptions.py",
         "rendering/reprs.py",

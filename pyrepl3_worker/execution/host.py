@@ -5,6 +5,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from pyrepl3_worker.code.compiler import Translator
 from pyrepl3_worker.execution.execution import WorkerExecution
 from pyrepl3_worker.interrupts.signals import Interrupt
 
@@ -59,6 +60,16 @@ class Host(Protocol):
 
     def read_messages(self) -> None:
         """Read the messages that have arrived; called by the signal's handler while code runs."""
+
+
+class CellSyntax(Translator, Protocol):
+    """What stands around cells whose syntax is more than Python's. Its methods run as the code does."""
+
+    def before_cell(self, execution: WorkerExecution) -> None:
+        """Note that a cell begins."""
+
+    def after_cell(self, execution: WorkerExecution, value: Any, error: BaseException | None) -> None:
+        """Note that a cell has ended, with a value or an error."""
 
 
 class NullHost:

@@ -19,8 +19,9 @@ from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.errors import LocalProtocolError
 from pyrepl3_schemas.head_tail import shorten_to_characters
 from pyrepl3_schemas.messages import Error, ErrorKind, ExceptionData, Frame
+from pyrepl3_worker.code import own_frames
 from pyrepl3_worker.code.compiler import WRAPPER_NAME
-from pyrepl3_worker.code.own_frames import OWN_FOLDERS, is_cell_file
+from pyrepl3_worker.code.own_frames import is_cell_file
 from pyrepl3_worker.errors import CompilationError
 from pyrepl3_worker.rendering.reprs import encodable, type_name
 
@@ -58,6 +59,8 @@ def describe_exception(error: BaseException, kind: ErrorKind, execution_id: str 
     # By its type alone, here and elsewhere: isinstance asks the object itself for its __class__.
     if issubclass(type(error), CompilationError):
         return _describe_compilation(cast("CompilationError", error), execution_id)
+    if type(error) in _without_traceback:
+        return _describe_in_a_line(error, kind, execution_id)
     if (
         kind in ("cancelled", "timeout")
         and type(error) in _CANCEL_EXCEPTIONS
@@ -78,6 +81,26 @@ def describe_exception(error: BaseException, kind: ErrorKind, execution_id: str 
         traceback=_traceback_text(summary),
         cause=data.cause,
         members=data.members,
+    )
+
+
+_without_traceback: Final[set[type]] = set()
+
+
+def show_without_traceback(kind: type[BaseException]) -> None:
+    """Show exceptions of this exact type as one line: something was typed wrong, no code is at fault."""
+    _without_traceback.add(kind)
+
+
+def _describe_in_a_line(error: BaseException, kind: ErrorKind, execution_id: str | None) -> Error:
+    message = exception_message(error)
+    return Error(
+        execution_id=execution_id,
+        kind=kind,
+        exception=type_name(error),
+        message=message,
+        notes=_notes(error),
+        traceback=bounded_text(f"{type_name(error)}: {message}\n", _TRACEBACK_CHARS),
     )
 
 
@@ -135,7 +158,7 @@ def _describe_cancellation(error: BaseException, kind: ErrorKind, execution_id: 
     stack: list[TracebackType] = []
     step = error.__traceback__
     while step is not None:
-        if not step.tb_frame.f_code.co_filename.startswith(OWN_FOLDERS):
+        if not step.tb_frame.f_code.co_filename.startswith(own_frames.hidden_prefixes):
             stack.append(step)
         step = step.tb_next
     first = (at for at, step in enumerate(stack) if is_cell_file(step.tb_frame.f_code.co_filename))
@@ -250,7 +273,7 @@ def _keep_user_frames(summary: TracebackException, depth: int) -> None:
 
 
 def _user_frames(stack: Iterable[FrameSummary]) -> list[FrameSummary]:
-    frames = [frame for frame in stack if not frame.filename.startswith(OWN_FOLDERS)]
+    frames = [frame for frame in stack if not frame.filename.startswith(own_frames.hidden_prefixes)]
     first = next((at for at, frame in enumerate(frames) if is_cell_file(frame.filename)), 0)
     frames = frames[first:]
     for frame in frames:

@@ -14,7 +14,8 @@ from itertools import pairwise
 from types import CoroutineType, FrameType, TracebackType
 from typing import Any, Final, cast
 
-from pyrepl3_worker.code.own_frames import OWN_FOLDERS, is_cell_file
+from pyrepl3_worker.code import own_frames
+from pyrepl3_worker.code.own_frames import is_cell_file
 from pyrepl3_worker.rendering.reprs import safe_repr
 
 _NOWHERE: Final = ("<sys>", 0) if sys.version_info >= (3, 13) else ("sys", 1)
@@ -55,7 +56,7 @@ class OwnLines:
 
     def _wrap_showwarnmsg(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
         def showwarnmsg(message: Any) -> None:
-            if self._hides and str(message.filename).startswith(OWN_FOLDERS):
+            if self._hides and str(message.filename).startswith(own_frames.hidden_prefixes):
                 _move_to_code(message)
             original(message)
 
@@ -94,7 +95,7 @@ class OwnLines:
 
 def _leads_through_own(step: TracebackType | None) -> bool:
     while step is not None:
-        if step.tb_frame.f_code.co_filename.startswith(OWN_FOLDERS):
+        if step.tb_frame.f_code.co_filename.startswith(own_frames.hidden_prefixes):
             return True
         step = step.tb_next
     return False
@@ -102,13 +103,13 @@ def _leads_through_own(step: TracebackType | None) -> bool:
 
 def _without_own(frames: _Frames) -> _Frames:
     found = list(frames)
-    if not any(frame.f_code.co_filename.startswith(OWN_FOLDERS) for frame, _ in found):
+    if not any(frame.f_code.co_filename.startswith(own_frames.hidden_prefixes) for frame, _ in found):
         return found
     inside = set(_inside_code([frame for frame, _ in found]))
     return [
         entry
         for at, entry in enumerate(found)
-        if at in inside and not entry[0].f_code.co_filename.startswith(OWN_FOLDERS)
+        if at in inside and not entry[0].f_code.co_filename.startswith(own_frames.hidden_prefixes)
     ]
 
 
@@ -127,7 +128,7 @@ def _move_to_code(message: Any) -> None:
     source = message.source
     if type(source) is CoroutineType:
         code = cast("CoroutineType[Any, Any, Any]", source).cr_code
-        if not code.co_filename.startswith(OWN_FOLDERS):
+        if not code.co_filename.startswith(own_frames.hidden_prefixes):
             message.filename, message.lineno = code.co_filename, code.co_firstlineno
 
 

@@ -14,7 +14,6 @@ from pyrepl3_worker.interrupts.timers import Timer, TimerThread
 from pyrepl3_worker.isolation.builtins_guard import PristineBuiltins
 from pyrepl3_worker.namespace import CODE_MODULE_KEYS, NamespaceManager
 from pyrepl3_worker.rendering.reprs import type_name
-from pyrepl3_worker.session.queries import HIDDEN_NAMES
 from pyrepl3_worker.session.repair import Repair
 from pyrepl3_worker.wire.transport import FrameSender
 
@@ -147,7 +146,7 @@ class CheckpointRequests:
             directory = WorkDirectory(own or confined or "", times_tell=not confined)
         return Checkpointer(
             namespace.namespace,
-            HIDDEN_NAMES - CODE_MODULE_KEYS,
+            namespace.hidden_names - CODE_MODULE_KEYS,
             self._max_bytes,
             history=CellHistory(namespace),
             budget=budget,

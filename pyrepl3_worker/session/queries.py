@@ -1,7 +1,6 @@
 """Requests that are answered at once, whatever runs: complete, inspect, ping and stats."""
 
 from collections.abc import Callable
-from typing import Final
 
 from pyrepl3_schemas.messages import (
     Complete,
@@ -16,13 +15,10 @@ from pyrepl3_schemas.messages import (
 )
 from pyrepl3_worker.executor import AsyncExecutor
 from pyrepl3_worker.isolation.builtins_guard import PristineBuiltins
-from pyrepl3_worker.namespace import ENGINE_INTERNALS, MODULE_KEYS, NamespaceManager
+from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.session.process_limits import cpu_seconds, resident_bytes
 from pyrepl3_worker.wire.transport import FrameSender
-
-HIDDEN_NAMES: Final = MODULE_KEYS | ENGINE_INTERNALS | {"_last_exception"}
-"""Names of the namespace that are not the code's own."""
 
 
 class Queries:
@@ -61,7 +57,7 @@ class Queries:
             try:
                 from pyrepl3_worker.inspection.completion import inspect
 
-                answer = inspect(self._namespace.namespace, message, HIDDEN_NAMES)
+                answer = inspect(self._namespace.namespace, message, self._namespace.hidden_names)
             except Exception:  # as above
                 answer = Inspection(request_id=message.request_id)
         self._writer.send(answer)

@@ -64,6 +64,8 @@ class ResultEncoder:
         # Each character may take four bytes: so they are half of a frame at most, and the name a tenth.
         self._max_repr_chars = min(config.max_repr_chars, config.max_frame_bytes // 8)
         self._max_name_chars = config.max_frame_bytes // 40
+        self.text_of: Callable[[object], str | None] | None = None
+        """Returns the text by which a value is shown, or None for its repr. None: all are shown by that."""
         self._memory_reserve: bytearray | None = None
         self._refill_reserve()
 
@@ -88,7 +90,7 @@ class ResultEncoder:
         if name is not None and -_INT64_BOUND < value < _INT64_BOUND:
             # The same text as `bounded_repr`'s: even the smallest bound has room for it.
             return EncodedValue(encode_value(value), repr(value), name, False)
-        text, truncated = bounded_repr(value, self._max_repr_chars)
+        text, truncated = self._shown(value)
         name = bounded_text(type_name(value), self._max_name_chars)
         frame = self._config.max_frame_bytes
         room = (
@@ -103,6 +105,13 @@ class ResultEncoder:
         except MemoryError:
             return EncodedValue(msgspec.UNSET, text, name, True, self._no_memory_note())
         return EncodedValue(raw, text, name, truncated)
+
+    def _shown(self, value: object) -> tuple[str, bool]:
+        text = None if self.text_of is None else self.text_of(value)
+        if text is None:
+            return bounded_repr(value, self._max_repr_chars)
+        shown = bounded_text(text, self._max_repr_chars)
+        return shown, len(text) > self._max_repr_chars
 
     def _no_memory_note(self) -> str:
         limit = exceeded_limit(MemoryError()) or self._memory_limit_note()

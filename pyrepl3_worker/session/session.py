@@ -177,6 +177,8 @@ class WorkerSession:
         self._display = make_lazy_display(self._send_after_output, self._running_execution_id)
         # Not in the namespace, which is the code's: a name of its own hides ours, and `del` shows ours again.
         provide("display", self._display)
+        if config.syntax == "ipython":
+            self._use_ipython()
         for spec in hello.capabilities:
             self._on_offer(spec)
         os.register_at_fork(after_in_child=self._after_fork_in_child)
@@ -203,6 +205,15 @@ class WorkerSession:
         import_module("pyrepl3_schemas.values")
 
         loop.add_reader(self._reader.fd, self._on_readable)
+
+    def _use_ipython(self) -> None:
+        from pyrepl3_worker.ipython.syntax import IPythonSyntax
+
+        syntax = IPythonSyntax(
+            self._namespace, self._display, lambda text: self._output.write("stderr", text)
+        )
+        self._executor.use_syntax(syntax)
+        self._encoder.text_of = syntax.text_of
 
     # --- the loop ------------------------------------------------------------------------------------
 

@@ -59,6 +59,8 @@ def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
     hello, waiting = _wait_for_hello(reader, stdio)
     if hello.config.max_frame_bytes != DEFAULT_MAX_FRAME_BYTES:
         reader.decoder.frames.max_frame_bytes = hello.config.max_frame_bytes
+    if hello.config.syntax == "ipython":
+        _import_ipython(stdio)
     session = WorkerSession(hello, loop, stdio, reader, waiting)
     session.run()
     session.run_exit_handlers()
@@ -98,6 +100,18 @@ def _wait_for_hello(reader: FrameReader, stdio: Stdio) -> tuple[Hello, list[ToWo
             if reserved:
                 _refuse(stdio, f"capability {spec.name!r} needs another name: {reserved}")
         return first, messages[1:]
+
+
+def _import_ipython(stdio: Stdio) -> None:
+    """Import what the session's syntax needs; end the process when it is not there."""
+    try:
+        from pyrepl3_worker.ipython.syntax import IPythonSyntax  # noqa: F401 # pyright: ignore[reportUnusedImport] - the session has no way to refuse
+    except ImportError as error:
+        _refuse(
+            stdio,
+            f"syntax='ipython' needs IPython 9 or newer where the worker runs, but {sys.executable} has "
+            f"none ({error}): install it there (python -m pip install ipython, or pyrepl3[ipython])",
+        )
 
 
 def _refuse(stdio: Stdio, reason: str) -> NoReturn:

@@ -27,6 +27,8 @@ COUNT_RANGES: Final[dict[str, tuple[int, int]]] = {
 
 
 type Blocking = Literal["auto", "thread", "loop"]
+type Syntax = Literal["python", "ipython"]
+_SYNTAXES: Final = get_args(Syntax.__value__)
 
 
 class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,6 +64,10 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Where code that blocks runs. `"loop"`: on the loop's thread, like all other code. `"thread"`: on a
     thread of its own. `"auto"`: on the loop's thread, unless the loop has a task, reader, server or timer of
     the code's to serve when the cell begins."""
+    syntax: Syntax = "python"
+    """What a cell may hold: Python, or with "ipython" also magics (`%time`), `!commands` and `help?`.
+
+    IPython must then be installed where the worker runs."""
 
     def __post_init__(self) -> None:
         """Check all fields, and convert numbers and sets to the types that are sent.
@@ -90,6 +96,8 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.blocking not in get_args(Blocking.__value__):
             raise ValueError(f'blocking must be "auto", "thread" or "loop", not {self.blocking!r}')
+        if self.syntax not in _SYNTAXES:
+            raise ValueError(f"syntax must be {' or '.join(map(repr, _SYNTAXES))}, not {self.syntax!r}")
         self._set_field("denied_modules", _module_names("denied_modules", self.denied_modules))
         if self.allowed_modules is not None:
             self._set_field("allowed_modules", _module_names("allowed_modules", self.allowed_modules))

@@ -43,6 +43,7 @@ configs = st.builds(
     allowed_modules=st.none() | st.frozensets(st.text(max_size=8), max_size=4),
     denied_modules=st.frozensets(st.text(max_size=8), max_size=4),
     auto_fix=st.booleans(),
+    syntax=st.sampled_from(["python", "ipython"]),
 )
 
 

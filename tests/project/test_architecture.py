@@ -83,7 +83,7 @@ ARROWS = {
         "interrupts": {"code"},
         "rendering": {"code"},
         "inspection": {"code", "rendering"},
-        "execution": {"interrupts", "rendering"},
+        "execution": {"code", "interrupts", "isolation", "rendering"},
         "host_calls": {"execution", "interrupts"},
         "output": {"execution", "interrupts", "wire"},
         "executor": {"code", "execution", "interrupts", "isolation", "namespace"},
@@ -97,13 +97,15 @@ ARROWS = {
             "host_calls",
             "inspection",
             "interrupts",
+            "ipython",
             "isolation",
             "namespace",
             "output",
             "rendering",
             "wire",
         },
-        "startup": {"session", "wire"},
+        "ipython": {"code", "execution", "interrupts", "isolation", "namespace", "rendering"},
+        "startup": {"ipython", "session", "wire"},
         "__main__": {"confinement", "isolation", "startup", "wire"},
         "fork_server": {"__main__", "isolation", "startup"},
     },
@@ -210,6 +212,16 @@ def test_a_room_imports_only_what_it_may(source: Source) -> None:
     assert not wrong, (
         f"{source.outer_room} may import {sorted(MAY_IMPORT[source.outer_room])} and the standard library"
     )
+
+
+def test_only_its_room_imports_IPython() -> None:
+    """By name, since most environments have none; and only in sessions that ask for its syntax."""
+    importing = {
+        room_of(source.module)
+        for source in PACKAGED
+        if re.search(r"""import_module\(\s*["'](IPython|traitlets)\b""", source.text)
+    }
+    assert importing == {"ipython"}
 
 
 def room_of(module: str) -> str:

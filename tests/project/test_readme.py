@@ -33,8 +33,13 @@ SAID = {
         "''",
     ],
     "sessions-that-survive.md 1": ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
+    "ipython.md 1": ["Wall time", "45", "['a', 'b']", "hello"],
     "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],
 }
+
+
+NEEDS = {"ipython.md 1": "IPython"}
+"""Packages of the optional groups that a program is about."""
 
 
 def test_every_program_is_known_here() -> None:
@@ -44,6 +49,8 @@ def test_every_program_is_known_here() -> None:
 @pytest.mark.parametrize(("name", "program"), PROGRAMS, ids=[name for name, _ in PROGRAMS])
 def test_a_program_of_the_documents(name: str, program: str) -> None:
     """It runs, says what it should, and complains of nothing."""
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,

@@ -19,6 +19,7 @@ NONSENSE: list[tuple[str, Any]] = [
     *(("max_execution_time", value) for value in (float("nan"), float("inf"), -0.5)),
     *((name, least - 1) for name, (least, _) in COUNT_RANGES.items()),
     *((name, most + 1) for name, (_, most) in COUNT_RANGES.items()),
+    *(("syntax", value) for value in ("", "bash", "IPython")),
 ]
 
 
