@@ -49,6 +49,10 @@ class Canceller:
         self.wakeup = WakeupSignal(timers, self._on_wakeup)
         self.task: Task[Any] | None = None
         """The running execution's own task, when it has one."""
+        self.held_task: Task[Any] | None = None
+        """The task that runs a loop of the code's at the moment, so that it is not the current one."""
+        self.raise_elsewhere: Callable[[BaseException, FrameType | None], bool] | None = None
+        """While a loop runs that swallows errors: takes one over, if the frame is that loop's own."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: WorkerExecution | None = None
         self._timer: Timer | None = None
@@ -120,6 +124,21 @@ class Canceller:
         if error is not None:
             raise error
 
+    def raise_in_held_turn(self) -> None:
+        """Raise in the calling code, which runs the session's loop itself, if it is to be cancelled.
+
+        Raises:
+            BaseException: what the reason asks for.
+        """
+        if not (self._cancel_pending or self._expired) or self._running is None:
+            return
+        if self._running.where == "main" or self._holds_loop():
+            self.raise_if_cancelled()
+
+    def _holds_loop(self) -> bool:
+        """Return whether the running execution's own task runs a loop at the moment."""
+        return self.held_task is not None and self.held_task is self.task
+
     def cancel_loop_holder(self) -> None:
         """Cancel the task that holds the loop, since an execution that waits for its turn is cancelled.
 
@@ -167,6 +186,8 @@ class Canceller:
             finally:
                 self._reading_messages = False
         error = self._handle_expired(runner_code)
+        if error is not None and self.raise_elsewhere is not None and self.raise_elsewhere(error, frame):
+            return
         if error is not None:
             self._raised_error = error
             if sys.unraisablehook is not self._our_hook:
@@ -229,6 +250,10 @@ class Canceller:
                 self._cancel_pending = False
                 self._escalate(execution, threading.get_ident())
                 return error
+            case "task" if runner_code is None and self._holds_loop():
+                # As above. It is not suspended, so that its own `cancel` would not reach it.
+                self.wakeup.send()
+                return None
             case "task":
                 self._cancel_pending = False
                 self._escalate(execution, threading.get_ident())
@@ -245,7 +270,7 @@ class Canceller:
     ) -> BaseException | None:
         if self.task is None or self._loop is None:
             return None
-        if runner_code is not None and current_task(self._loop) is self.task:
+        if runner_code is not None and (current_task(self._loop) is self.task or self._holds_loop()):
             return error
         self.task.cancel()
         path = current_path.get()

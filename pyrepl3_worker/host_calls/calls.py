@@ -9,6 +9,7 @@ import select
 import sys
 import threading
 import time
+from asyncio import AbstractEventLoop  # by name: the code may replace asyncio's own
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -48,6 +49,7 @@ class HostCaller:
         wake_loop_thread: Callable[[], None],
         blocking_thread_id: Callable[[], int | None],
         reader_fd: int,
+        read_on: Callable[[AbstractEventLoop], Callable[[], None]],
         *,
         sends_abandoned: bool = True,
     ) -> None:
@@ -61,6 +63,7 @@ class HostCaller:
             blocking_thread_id: returns the identifier of the thread for blocking code, or None before it
                 is started.
             reader_fd: becomes readable when something has arrived.
+            read_on: has messages read on a loop too, if it is one that the code runs; returns what ends that.
             sends_abandoned: whether the client is told which answers nobody waits for any more.
         """
         self._send = send
@@ -68,6 +71,7 @@ class HostCaller:
         self._wait_and_dispatch = wait_and_dispatch
         self._wake_loop_thread = wake_loop_thread
         self._reader_fd = reader_fd
+        self.read_on: Final = read_on
         self._loop_thread = threading.get_ident()
         self._blocking_thread_id = blocking_thread_id
         self.running: WorkerExecution | None = None

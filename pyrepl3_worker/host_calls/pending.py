@@ -66,6 +66,10 @@ class CallOwner(Protocol):
         """Return whether this thread's loops are the session's."""
         ...
 
+    def read_on(self, loop: asyncio.AbstractEventLoop, /) -> Callable[[], None]:
+        """Have answers read on this loop, which the code may run itself; return what ends that."""
+        ...
+
     def give_up(self, answer: Answer) -> None:
         """Tell the host that nobody waits for an answer any more, if it has not come."""
         ...
@@ -125,10 +129,12 @@ class PendingCall(Coroutine[Any, Any, Any]):
                     loop.call_soon_threadsafe(_set_done, future)
 
             answer.waiting += 1
+            stop_reading = self._owner.read_on(loop)
             try:
                 answer.call_when_settled(wake)
                 yield from future
             finally:
+                stop_reading()
                 answer.waiting -= 1
                 if not answer.done and not answer.waiting:
                     self._owner.give_up(answer)

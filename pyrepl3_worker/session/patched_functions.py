@@ -3,7 +3,6 @@
 Each says why. Nothing else of the interpreter is changed.
 """
 
-import asyncio
 import builtins
 import getpass as getpass_module
 import io
@@ -21,6 +20,7 @@ from pyrepl3_worker.execution.event_loop import EventLoopCoordinator
 from pyrepl3_worker.execution.execution import CallPath, current_path
 from pyrepl3_worker.host_calls.calls import HostCaller
 from pyrepl3_worker.interrupts.signals import runs_user_code
+from pyrepl3_worker.isolation.after_import import after_import
 from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.output.streams import OutputStream
 
@@ -205,6 +205,11 @@ def _inherit_call_path_in_pools() -> object:
     return original
 
 
+def _lend_loops_to_anyio(anyio: Any, coordinator: EventLoopCoordinator) -> None:
+    """Patch `anyio.run`, which refuses where a loop runs, as `asyncio.run` does."""
+    anyio.run = coordinator.make_runner(anyio.run)
+
+
 class _FunctionInCallPath:
     """A function that is called on a call path. A class, so that it needs no closure."""
 
@@ -243,7 +248,8 @@ def install_patches(
     time.sleep = make_sleep(calls)
     os.write = make_write(output)
     signal.raise_signal = make_raise_signal(stderr)
-    asyncio.run = coordinator.run
+    coordinator.install()
+    after_import("anyio", lambda anyio: _lend_loops_to_anyio(anyio, coordinator))
     inherit_call_path()
     sys.stdin = sys.__stdin__ = StdinStream(
         lambda prompt, password: calls.read_line(prompt, password=password)

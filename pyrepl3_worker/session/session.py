@@ -5,7 +5,7 @@ import builtins
 import os
 import sys
 from asyncio import Task  # by name: the code may replace asyncio's own
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -96,6 +96,7 @@ class WorkerSession:
             os.chdir(hello.work_directory)
         config = hello.config
         self._loop = loop
+        self._run_loop = loop.run_forever  # as it is before it is patched for the code's loops
         self._stdio = stdio
         self._reader = reader
         self._config: ExecutorConfig = config
@@ -119,10 +120,15 @@ class WorkerSession:
             self._executor.canceller.wakeup.send,
             lambda: self._executor.blocking_thread_id,
             reader.fd,
+            self._read_on,
             sends_abandoned=hello.protocol >= SECOND_PROTOCOL,
         )
-        self._coordinator = EventLoopCoordinator(loop, self._executor.coroutine_manager)
-        self._coordinator.on_nested_loop = self._read_on_nested_loop
+        self._coordinator = EventLoopCoordinator(
+            loop, self._executor.coroutine_manager, self._executor.canceller
+        )
+        self._coordinator.renew_reader = self._hang_reader
+        self._nested_waits: Counter[asyncio.AbstractEventLoop] = Counter()
+        """For each loop that code runs inside of the session's, how many host calls are awaited there."""
         self._output.attach_wakeup_signal(self._executor.canceller.wakeup)
         self._behind: dict[str, object] = {}
         """What stands in the builtins again, if anything, when the host function of a name is withdrawn."""
@@ -204,7 +210,7 @@ class WorkerSession:
         # Nobody waits for it now, and later the code may have broken what imports modules.
         import_module("pyrepl3_schemas.values")
 
-        loop.add_reader(self._reader.fd, self._on_readable)
+        self._hang_reader()
 
     def _use_ipython(self) -> None:
         from pyrepl3_worker.ipython.syntax import IPythonSyntax
@@ -223,7 +229,7 @@ class WorkerSession:
         while not self._stopping:
             try:
                 # Code may stop the loop; it is started again.
-                self._loop.run_forever()
+                self._run_loop()
             except (KeyboardInterrupt, SystemExit):
                 # A task of the code raised it. asyncio lets these two through, and has set it on the task.
                 continue
@@ -293,11 +299,24 @@ class WorkerSession:
         self._read_and_dispatch()
         self._executor.canceller.raise_if_cancelled()
 
-    def _read_on_nested_loop(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
-        loop.add_reader(self._reader.fd, self._on_nested_readable)
+    def _hang_reader(self) -> None:
+        if not self._stopping:
+            self._loop.add_reader(self._reader.fd, self._on_readable)
+
+    def _read_on(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+        """Have messages read on a loop too, until what is returned is called, if it runs inside of ours."""
+        if loop is self._loop or not self._coordinator.is_on_loop_thread():
+            return _do_nothing
+        if not self._nested_waits[loop]:
+            loop.add_reader(self._reader.fd, self._on_nested_readable)
+        self._nested_waits[loop] += 1
 
         def undo() -> None:
-            loop.remove_reader(self._reader.fd)
+            self._nested_waits[loop] -= 1
+            if not self._nested_waits[loop]:
+                del self._nested_waits[loop]
+                if not loop.is_closed():
+                    loop.remove_reader(self._reader.fd)
 
         return undo
 
@@ -483,3 +502,7 @@ class WorkerSession:
         self._executor.forked = True
         self._host_caller.forked = True
         self._output.reset_in_forked_child()
+
+
+def _do_nothing() -> None:
+    """Do nothing: the session's loop reads."""

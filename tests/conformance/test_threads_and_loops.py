@@ -11,11 +11,22 @@ import anyio.lowlevel
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_schemas.messages import Output
+from pyrepl3_schemas.messages import CancelReason, Output
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.executor import AsyncExecutor
 from pyrepl3_worker.namespace import NamespaceManager
-from tests.helpers.real_sessions import PATIENCE, outcome, quick, run, seen, stop, type_of, value, works
+from tests.helpers.real_sessions import (
+    PATIENCE,
+    outcome,
+    quick,
+    run,
+    running,
+    seen,
+    stop,
+    type_of,
+    value,
+    works,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -45,9 +56,9 @@ async def check(session: pyrepl3.Session, row: Row) -> None:
 @pytest.fixture(scope="module")
 async def module_sessions() -> AsyncIterator[dict[str, pyrepl3.Session]]:
     async with (
-        pyrepl3.open_session(config=quick(), capabilities={"add": add}, on_input=answer) as auto,
+        pyrepl3.open_session(config=quick(), capabilities=OFFERED, on_input=answer) as auto,
         pyrepl3.open_session(
-            config=quick(blocking="thread"), capabilities={"add": add}, on_input=answer
+            config=quick(blocking="thread"), capabilities=OFFERED, on_input=answer
         ) as thread,
     ):
         yield {"auto": auto, "thread": thread}
@@ -60,6 +71,13 @@ async def session(module_sessions: dict[str, pyrepl3.Session]) -> pyrepl3.Sessio
 
 def add(a: int, b: int) -> int:
     return a + b
+
+
+async def aadd(a: int, b: int) -> int:
+    return a + b
+
+
+OFFERED = {"add": add, "aadd": aadd}
 
 
 async def answer(prompt: str) -> str:
@@ -270,3 +288,108 @@ async def test_a_checkpoint_waits_for_a_cell_that_blocks(session: pyrepl3.Sessio
     saved = await session.checkpoint()
     assert (await outcome(execution)).error is None
     assert "gate" not in {lost.name for lost in saved.unsaved}
+
+
+# --- loops of the code's own --------------------------------------------------------------------------
+
+LOOPS = [
+    Row("asyncio.run", ("import asyncio", "asyncio.run(asyncio.sleep(0, 1))"), 1),
+    Row("asyncio.run beside an await", ("import asyncio", "await asyncio.sleep(0)\n[asyncio.run(asyncio.sleep(0, 1)), await asyncio.sleep(0, 2)]"), [1, 2]),
+    Row("asyncio.runners.run", ("from asyncio.runners import run\nimport asyncio", "run(asyncio.sleep(0, 1))"), 1),
+    Row("asyncio.run with debug and a loop factory", ("import asyncio\nasync def f(): return asyncio.get_running_loop().get_debug()", "asyncio.run(f(), debug=True, loop_factory=asyncio.SelectorEventLoop)"), True),
+    Row("asyncio.run inside of asyncio.run is refused, as anywhere", ("import asyncio\nasync def f():\n    c = asyncio.sleep(0)\n    try: asyncio.run(c)\n    except RuntimeError as e: return str(e)\n    finally: c.close()", "asyncio.run(f())"), "asyncio.run() cannot be called from a running event loop"),
+    Row("a Runner, twice", ("import asyncio", "with asyncio.Runner() as r: x = [r.run(asyncio.sleep(0, 1)), r.run(asyncio.sleep(0, 2))]\nx"), [1, 2]),
+    Row("a Runner over cells", ("import asyncio\nr = asyncio.Runner()\nq = asyncio.Queue()", "r.run(q.put(5))", "x = r.run(q.get()); r.close(); x"), 5),
+    Row("a Runner's get_loop", ("import asyncio", "with asyncio.Runner() as r: x = r.get_loop().run_until_complete(asyncio.sleep(0, 3))\nx"), 3),
+    Row("a new loop's run_until_complete", ("import asyncio", "loop = asyncio.new_event_loop()\nx = loop.run_until_complete(asyncio.sleep(0, 1)); loop.close(); x"), 1),
+    Row("set_event_loop, and the loop goes on in the next cell", ("import asyncio\nloop = asyncio.new_event_loop()\nasyncio.set_event_loop(loop)\nt = loop.create_task(asyncio.sleep(0, 4))", "x = loop.run_until_complete(t); loop.close(); x"), 4),
+    Row("a new loop's run_forever", ("import asyncio", "loop = asyncio.new_event_loop(); loop.call_soon(loop.stop); loop.run_forever(); loop.close(); 'stopped'"), "stopped"),
+    Row("the session's loop", ("import asyncio", "asyncio.get_event_loop().run_until_complete(asyncio.sleep(0.001, 1))"), 1),
+    Row("the session's loop beside an await", ("import asyncio", "await asyncio.sleep(0)\nx = asyncio.get_event_loop().run_until_complete(asyncio.sleep(0, 1)); x"), 1),
+    Row("the session's loop, and a task of an earlier cell", ("import asyncio\nt = asyncio.create_task(asyncio.sleep(0.001, 6))", "asyncio.get_event_loop().run_until_complete(t)"), 6),
+    Row("the session's loop raises what the coroutine raises", ("import asyncio\nasync def f(): raise LookupError('no')", "try: asyncio.get_event_loop().run_until_complete(f())\nexcept LookupError as e: x = str(e)\nx"), "no"),
+    Row("the session's loop run for ever, and stopped", ("import asyncio\nloop = asyncio.get_event_loop()", "loop.call_later(0.001, loop.stop); loop.run_forever(); 'stopped'"), "stopped"),
+    Row("the session's loop stopped too early", ("import asyncio\nloop = asyncio.get_event_loop()", "loop.call_soon(loop.stop)\nf = loop.create_future()\ntry: loop.run_until_complete(f)\nexcept RuntimeError as e: x = str(e)\nx"), "Event loop stopped before Future completed."),
+    Row("tasks go on while the session's loop is run", (TICKS + "\nloop = asyncio.get_event_loop()", "seen = ticks; loop.run_until_complete(asyncio.sleep(0.02)); went_on = ticks > seen + 2; task.cancel(); went_on"), True),
+    Row("a server and its client on a loop of one's own", ("import asyncio\nasync def serve(r, w):\n    w.write((await r.readline()).upper()); await w.drain(); w.close()\nasync def main():\n    async with await asyncio.start_server(serve, '127.0.0.1', 0) as server:\n        r, w = await asyncio.open_connection(*server.sockets[0].getsockname())\n        w.write(b'hey\\n'); line = await r.readline(); w.close()\n        return line.decode()", "asyncio.run(main())"), "HEY\n"),
+    Row("a subprocess on a loop of one's own", ("import asyncio, sys\nasync def main():\n    child = await asyncio.create_subprocess_exec(sys.executable, '-c', 'print(7)', stdout=-1)\n    return (await child.communicate())[0].decode()", "asyncio.run(main())"), "7\n"),
+    Row("to_thread, TaskGroup and timeout", ("import asyncio\nasync def main():\n    async with asyncio.timeout(5), asyncio.TaskGroup() as g:\n        t = g.create_task(asyncio.to_thread(abs, -3))\n    return t.result()", "asyncio.run(main())"), 3),
+    Row("IsolatedAsyncioTestCase", ("import asyncio, io, unittest\nclass T(unittest.IsolatedAsyncioTestCase):\n    async def asyncSetUp(self): self.x = await asyncio.sleep(0, 1)\n    async def test_a(self): self.assertEqual(self.x, 1)\n    async def test_b(self): self.assertEqual(self.x, 2)", "r = unittest.TextTestRunner(io.StringIO()).run(unittest.defaultTestLoader.loadTestsFromTestCase(T))\n[r.testsRun, len(r.failures), len(r.errors)]"), [2, 1, 0]),
+    Row("anyio.run", ("import anyio\nasync def f():\n    await anyio.sleep(0)\n    return 'anyio'", "anyio.run(f)"), "anyio"),
+    Row("anyio.run beside an await", ("import anyio, asyncio\nasync def f():\n    await anyio.sleep(0)\n    return 'anyio'", "await asyncio.sleep(0)\nx = anyio.run(f); x"), "anyio"),
+    Row("asyncio.run in a thread of the code's", ("import asyncio, threading\ngot = []\nt = threading.Thread(target=lambda: got.append(asyncio.run(asyncio.sleep(0, 5))))", "t.start(); t.join(); got"), [5]),
+    Row("input() on a loop of one's own", ("import asyncio\nasync def f(): return [input('a'), await input('b')]", "asyncio.run(f())"), ["A", "B"]),
+    Row("host calls on a loop of one's own", ("import asyncio\nasync def f(): return await asyncio.gather(aadd(1, 2), aadd(3, 4))", "asyncio.run(f())"), [3, 7]),
+    Row("host calls on the session's loop", ("import asyncio\nasync def f(): return await asyncio.gather(aadd(1, 2), aadd(3, 4))", "asyncio.get_event_loop().run_until_complete(f())"), [3, 7]),
+    Row("the running loop is the session's again", ("import asyncio\nloop = asyncio.get_running_loop()", "asyncio.run(asyncio.sleep(0))\nasyncio.get_running_loop() is loop"), True),
+    Row("the current task is the cell's again", ("import asyncio", "await asyncio.sleep(0)\nbefore = asyncio.current_task(); asyncio.run(asyncio.sleep(0)); before is asyncio.current_task()"), True),
+    Row("no task of another loop is current inside", ("import asyncio\nasync def f(): return len(asyncio.all_tasks())", "await asyncio.sleep(0)\nx = asyncio.run(f()); x"), 1),
+    Row("a task factory of the code's own stays", ("import asyncio\nmade = []\ndef factory(loop, coro, **options):\n    made.append(1); return asyncio.Task(coro, loop=loop, **options)\ndef new():\n    loop = asyncio.new_event_loop(); loop.set_task_factory(factory); return loop", "asyncio.run(asyncio.sleep(0), loop_factory=new)\nmade[:1]"), [1]),
+    Row("a loop has no task factory after its run", ("import asyncio\nloop = asyncio.new_event_loop()", "loop.run_until_complete(asyncio.sleep(0)); x = loop.get_task_factory(); loop.close(); x"), None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", named(LOOPS))
+async def test_loops_of_the_codes_own_run(session: pyrepl3.Session, row: Row) -> None:
+    await check(session, row)
+    assert await value(session, "import asyncio\nawait asyncio.sleep(0, 'the loop runs')") == "the loop runs"
+
+
+ENDLESS = {
+    "asyncio.run": "asyncio.run(asyncio.sleep(60))",
+    "asyncio.run beside an await": "await asyncio.sleep(0)\nasyncio.run(asyncio.sleep(60))",
+    "a Runner": "with asyncio.Runner() as r: r.run(asyncio.sleep(60))",
+    "a new loop": "loop = asyncio.new_event_loop(); loop.run_until_complete(asyncio.sleep(60))",
+    "a new loop for ever": "asyncio.new_event_loop().run_forever()",
+    "the session's loop": "asyncio.get_event_loop().run_until_complete(asyncio.sleep(60))",
+    "the session's loop beside an await": "await asyncio.sleep(0)\nasyncio.get_event_loop().run_until_complete(asyncio.sleep(60))",
+    "the session's loop for ever": "asyncio.get_event_loop().run_forever()",
+    "the session's loop, held": "async def f():\n    while True: abs(0)\nasyncio.get_event_loop().run_until_complete(f())",
+    "the session's loop, busy": "async def f():\n    while True: await asyncio.sleep(0)\nasyncio.get_event_loop().run_until_complete(f())",
+    "anyio.run": "import anyio\nanyio.run(anyio.sleep, 60)",
+    "uvloop": "uvloop.run(asyncio.sleep(60))",
+    "uvloop beside an await": "await asyncio.sleep(0)\nuvloop.run(asyncio.sleep(60))",
+    "uvloop, held": "async def f():\n    while True: abs(0)\nuvloop.run(f())",
+    "uvloop, holding callback": "def f():\n    while True: abs(0)\nl = uvloop.new_event_loop(); l.call_soon(f); l.run_forever()",
+    "uvloop, run_until_complete": "uvloop.new_event_loop().run_until_complete(asyncio.sleep(60))",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", ["cancelled", "interrupt", "timeout"])
+@pytest.mark.parametrize("code", ENDLESS.values(), ids=ENDLESS.keys())
+async def test_loops_of_the_codes_own_are_stopped(
+    session: pyrepl3.Session, code: str, reason: CancelReason
+) -> None:
+    if "uvloop" in code:
+        pytest.importorskip("uvloop", reason="uvloop is of the group notebooks")
+        code = "import uvloop\n" + code
+    code = "import asyncio\n" + code
+    if reason == "timeout":
+        result = await run(session, code, timeout=0.05)
+    else:
+        execution = session.start(code)
+        await running(session, execution)
+        result = await stop(execution, reason)
+    seen_by_code = {
+        "cancelled": "CancelledError",
+        "interrupt": "KeyboardInterrupt",
+        "timeout": "TimeoutError",
+    }
+    assert type_of(result) == seen_by_code[reason]
+    assert await value(session, "import asyncio\nawait asyncio.sleep(0, 1)") == 1
+    assert session.worker.incarnation == 1
+
+
+UVLOOP = [
+    Row("uvloop.run", ("import asyncio, uvloop\nasync def f(): return type(asyncio.get_running_loop()).__module__", "uvloop.run(f())"), "uvloop"),
+    Row("a loop of uvloop", ("import asyncio, uvloop", "l = uvloop.new_event_loop(); x = l.run_until_complete(asyncio.sleep(0, 2)); l.close(); x"), 2),
+    Row("uvloop as a Runner's loop", ("import asyncio, uvloop", "with asyncio.Runner(loop_factory=uvloop.new_event_loop) as r: x = r.run(asyncio.sleep(0, 3))\nx"), 3),
+    Row("uvloop raises what the coroutine raises", ("import asyncio, uvloop\nasync def f(): raise LookupError('no')", "try: uvloop.run(f())\nexcept LookupError as e: x = str(e)\nx"), "no"),
+    Row("a host call on uvloop", ("import uvloop\nasync def f(): return await aadd(1, 2)", "uvloop.run(f())"), 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", named(UVLOOP))
+async def test_uvloop(session: pyrepl3.Session, row: Row) -> None:
+    pytest.importorskip("uvloop", reason="uvloop is of the group notebooks")
+    await check(session, row)

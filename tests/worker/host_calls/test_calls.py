@@ -21,6 +21,7 @@ class _Blocking:
             lambda: None,
             lambda: self._thread.ident,
             0,
+            lambda _: lambda: None,
         )
         self.raised: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, args=(job,))

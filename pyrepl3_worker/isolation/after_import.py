@@ -1,0 +1,57 @@
+"""Calls a function once a module was imported, by the code or by a library: the worker imports none early."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Final
+
+_waiting: Final[dict[str, Callable[[ModuleType], None]]] = {}
+
+
+def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
+    """Call `function` with a module when it has been imported; at once, if it is there.
+
+    Args:
+        name: the module's full name.
+        function: must not raise. It is called once.
+    """
+    module = sys.modules.get(name)
+    if module is not None:
+        function(module)
+        return
+    if not _waiting:
+        sys.meta_path.insert(0, _Finder)
+    _waiting[name] = function
+
+
+class _Finder:
+    """Has the other finders find a module that is waited for, and its loader tell when it is loaded."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name not in _waiting:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is _Finder else finder.find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    _tell_when_loaded(spec.loader, name)
+                return spec
+        return None
+
+
+def _tell_when_loaded(loader: Any, name: str) -> None:
+    load = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        load(module)
+        function = _waiting.pop(name, None)
+        if function is not None:
+            function(module)
+        if not _waiting and _Finder in sys.meta_path:
+            sys.meta_path.remove(_Finder)
+
+    vars(loader)["exec_module"] = exec_module
