@@ -484,18 +484,21 @@ class AsyncExecutor:
         self.canceller.deliver_cancel()
         return known
 
-    def request_cancel(self, execution_id: str, reason: CancelReason) -> bool:
+    def request_cancel(self, execution_id: str, reason: CancelReason, timeout: float | None = None) -> bool:
         """Record a cancel, which `canceller.deliver_cancel` carries out; a queued execution ends at once.
 
         Args:
             execution_id: which one.
             reason: why; decides which exception the code sees.
+            timeout: the limit in seconds that the caller has seen passed, for the error's text.
 
         Returns:
             Whether there is such an execution.
         """
         running = self._running
         if running is not None and running.execution_id == execution_id:
+            if timeout is not None:
+                running.timeout = timeout
             self.canceller.request_cancel(running, reason)
             return True
         for entry in self._queue:

@@ -14,10 +14,14 @@ from pyrepl3_client.errors import StoreError
 class _Answering:
     """A question, and the task that answers it."""
 
-    __slots__ = ("on_abandoned", "over", "question", "served", "task")
+    __slots__ = ("on_abandoned", "over", "pauses", "question", "served", "task")
 
-    def __init__(self, question: Question, served: Served, on_abandoned: Callable[[], None]) -> None:
+    def __init__(
+        self, question: Question, served: Served, on_abandoned: Callable[[], None], *, pauses: bool
+    ) -> None:
         self.question = question
+        self.pauses = pauses
+        """Whether the clock of its execution stands still."""
         self.served = served
         self.on_abandoned = on_abandoned
         self.task: asyncio.Task[None] | None = None
@@ -45,6 +49,7 @@ class AnsweringTasks:
         flow_control: Callable[[], FlowControl],
         served: Callable[[Question, str], Served],
         on_wait: Callable[[], None],
+        on_pause: Callable[[str], None],
     ) -> None:
         """Start without questions.
 
@@ -56,6 +61,7 @@ class AnsweringTasks:
             flow_control: returns what stops the reading of messages while too many questions are open.
             served: makes what the context of the answer knows of a question; gets what answers it, in words.
             on_wait: called when an answer takes its time.
+            on_pause: gets an execution whose clock may be to stop, or to go on: see `pauses`.
         """
         self._task_owner = task_owner
         self._call_log = call_log
@@ -63,6 +69,7 @@ class AnsweringTasks:
         self._limit = PendingCallLimit(flow_control)
         self._served = served
         self._on_wait = on_wait
+        self._on_pause = on_pause
         self._answering: dict[str, dict[str, _Answering]] = {}
 
     def start[Q: Question](
@@ -73,6 +80,7 @@ class AnsweringTasks:
         name: str,
         *,
         repeatable: bool,
+        pauses: bool,
         permit: Callable[[Q], Awaitable[None]] | None = None,
         on_abandoned: Callable[[], None] = lambda: None,
     ) -> None:
@@ -84,10 +92,12 @@ class AnsweringTasks:
             failure: makes an answer of what `answer` raised.
             name: the task's name.
             repeatable: whether `answer` may be called again when an earlier call's outcome is not known.
+            pauses: whether the clock of its execution stands still until the answer is there.
             permit: waited for before a question is recorded that is not on record; may raise, as `answer`.
+                The clock stands still meanwhile.
             on_abandoned: called when nobody waits for the answer any more.
         """
-        answering = _Answering(question, self._served(question, name), on_abandoned)
+        answering = _Answering(question, self._served(question, name), on_abandoned, pauses=pauses)
         task = self._task_owner.start(
             self._run(question, answering, answer, failure, permit, repeatable=repeatable), name
         )
@@ -99,6 +109,8 @@ class AnsweringTasks:
             task.add_done_callback(lambda _: self._forget(call_id, answering))
             self._limit.add(task, size_of(question))
             self._on_wait()
+            if answering.pauses:
+                self._on_pause(question.execution_id)
 
     def _forget(self, call_id: str, answering: _Answering) -> None:
         execution_id = answering.question.execution_id
@@ -107,11 +119,17 @@ class AnsweringTasks:
             del of_execution[call_id]
             if not of_execution:
                 del self._answering[execution_id]
+            if answering.pauses:
+                self._on_pause(execution_id)
 
     @property
     def busy(self) -> bool:
         """Whether an answer may be under way; False is certain."""
         return bool(self._answering)
+
+    def pauses(self, execution_id: str) -> bool:
+        """Return whether an execution waits for an answer that stops its clock."""
+        return any(answering.pauses for answering in self._answering.get(execution_id, {}).values())
 
     def unanswered(self, execution_id: str) -> Served | None:
         """Return the oldest question of an execution that has no answer."""
@@ -168,7 +186,13 @@ class AnsweringTasks:
         async def may_ask() -> Response | None:
             if permit is None:
                 return None
-            return await self._guarded(question, answering, failure, permit(question))
+            pauses, answering.pauses = answering.pauses, True
+            self._on_pause(question.execution_id)
+            try:
+                return await self._guarded(question, answering, failure, permit(question))
+            finally:
+                answering.pauses = pauses
+                self._on_pause(question.execution_id)
 
         serve_here(answering.served)
         try:

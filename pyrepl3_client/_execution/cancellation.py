@@ -1,4 +1,4 @@
-"""The steps of a cancel, timeouts, and the outcomes of executions that were stopped.
+"""The steps of a cancel, deadlines, and the outcomes of executions that were stopped.
 
 Step 1 asks the worker once, step 2 asks again (it raises at every line then), step 3 kills the worker.
 Asking again takes the next step at once; otherwise time does. An execution that is still queued is not
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.time_limit import TimeLimit
 from pyrepl3_schemas.lifecycle import ExecutionState
 from pyrepl3_schemas.messages import CancelReason, Error, Result
 
@@ -25,8 +26,8 @@ class _Entry:
     """An execution that has a deadline, or is being stopped."""
 
     execution: ExecutionRecord
-    deadline: float | None
-    """Seconds from its beginning after which it is stopped."""
+    limit: TimeLimit | None
+    """How long it may run."""
     reason: CancelReason = "timeout"
     step: int = 0
     timer: asyncio.TimerHandle | None = None
@@ -47,6 +48,10 @@ class CancelActions:
     """Kill the worker, for a reason."""
     first: Callable[[], ExecutionRecord | None]
     """The execution that runs: the oldest that is not over."""
+    is_paused: Callable[[str], bool]
+    """Whether an execution waits for an answer that stops its clock."""
+    cpu_seconds: Callable[[], float | None]
+    """The CPU time that the worker's processes have used, if there is a worker."""
 
 
 class CancellationLadder:
@@ -71,12 +76,20 @@ class CancellationLadder:
         return None if entry is None or entry.step == 0 else entry.reason
 
     def start_timeout(self, execution: ExecutionRecord, seconds: float) -> None:
-        """Stop an execution when it has run for `seconds`.
-
-        The worker keeps the time itself; this is for a worker that cannot act on it.
-        """
-        self._entries[execution.execution_id] = _Entry(execution, seconds + self._cancel_grace)
+        """Stop an execution when it has run for `seconds`; see `TimeLimit`."""
+        limit = TimeLimit(seconds, self._loop.time, self._actions.cpu_seconds)
+        self._entries[execution.execution_id] = _Entry(execution, limit)
         self.advance()
+
+    def note_pause(self, execution_id: str) -> None:
+        """Take note that an execution has begun or ceased to wait for an answer that stops its clock."""
+        entry = self._entries.get(execution_id)
+        if entry is None or entry.limit is None or entry.step > 0 or not entry.limit.began:
+            return
+        entry.limit.note(paused=self._actions.is_paused(execution_id))
+        if entry.timer is not None:
+            entry.timer.cancel()
+        self._look_at_limit(entry, entry.limit)
 
     def cancel(self, execution: ExecutionRecord, reason: CancelReason) -> None:
         """Begin to stop an execution, or take the next step."""
@@ -96,8 +109,16 @@ class CancellationLadder:
             return
         if entry.step > 0:
             self._set_timer(entry)
-        elif entry.deadline is not None:
-            entry.timer = self._loop.call_later(entry.deadline, self._next_step, entry)
+        elif entry.limit is not None:
+            entry.limit.begin(paused=self._actions.is_paused(entry.execution.execution_id))
+            self._look_at_limit(entry, entry.limit)
+
+    def _look_at_limit(self, entry: _Entry, limit: TimeLimit) -> None:
+        remaining = limit.remaining()
+        if remaining > 0:
+            entry.timer = self._loop.call_later(remaining, self._look_at_limit, entry, limit)
+        else:
+            self._next_step(entry)
 
     def forget(self, execution: ExecutionRecord) -> None:
         """Forget an execution that is over."""
@@ -145,14 +166,11 @@ def _stop_timers(entry: _Entry) -> None:
     entry.timer = entry.wake_timer = None
 
 
-def must_not_rerun(message: Result | Error, seconds: float | None) -> bool:
+def must_not_rerun(message: Result | Error) -> bool:
     """Return whether an execution is not to be run again for its effect.
 
-    It was stopped, and how far it came is not known; or it took longer than its deadline of `seconds`, so
-    that it was told to stop, whether or not it did.
+    It was stopped, and how far it came is not known.
     """
-    if seconds is not None and message.duration >= seconds:
-        return True
     return isinstance(message, Error) and message.kind in ("cancelled", "timeout")
 
 

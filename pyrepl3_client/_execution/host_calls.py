@@ -104,6 +104,7 @@ class HostCalls:
             failure,
             f"capability {call.capability!r}",
             repeatable=offer is not None and offer.options.repeatable,
+            pauses=offer is not None and offer.options.pauses_timeout,
             permit=permit if offer is not None and _has_budget(offer.options) else None,
             on_abandoned=abandoned,
         )

@@ -94,6 +94,8 @@ class Capability:
     """How often it may be called, None for any number."""
     approve: Approve | None = None
     """Decides about each call before it is made."""
+    pauses_timeout: bool = False
+    """Whether the time limit of the cell stands still while a call is unanswered."""
 
 
 def capability(
@@ -105,6 +107,7 @@ def capability(
     errors: ErrorDetail = "shown",
     max_calls: int | None = None,
     approve: Approve | None = None,
+    pauses_timeout: bool = False,
 ) -> Capability:
     """Describe how a host function may be called; without this it is not repeatable and has no limits.
 
@@ -124,6 +127,8 @@ def capability(
         approve: decides about each call before it is made; gets a `CallRequest`, may be `async`, and may take
             days. False is a PermissionError in the code. It is asked again if the program ends before it has
             answered and the session comes back.
+        pauses_timeout: the execution's time limit stands still while a call is unanswered and the session's
+            processes compute less than 5 % of a core, as it does while a prompt is, or an approval.
 
     Returns:
         What `capabilities=` takes in the place of the function.
@@ -141,7 +146,7 @@ def capability(
             raise TypeError(f"max_calls must be an integer, not {type(max_calls).__name__}")
         if max_calls < 0:
             raise ValueError(f"max_calls must not be below 0, and is {max_calls}")
-    return Capability(function, repeatable, timeout, awaitable, errors, max_calls, approve)
+    return Capability(function, repeatable, timeout, awaitable, errors, max_calls, approve, pauses_timeout)
 
 
 @dataclass(slots=True)

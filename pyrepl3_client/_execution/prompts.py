@@ -50,7 +50,12 @@ class Prompts:
         """Have `handler` answer; without a handler the answer is the end of input."""
         # A prompt without an answer may be shown again: a person is asked, nothing is done.
         self._tasks.start(
-            message, lambda message, _: self._answer(message, handler), _failure, "on_input", repeatable=True
+            message,
+            lambda message, _: self._answer(message, handler),
+            _failure,
+            "on_input",
+            repeatable=True,
+            pauses=True,
         )
 
     async def _answer(self, message: Input, handler: InputHandler | None) -> InputResponse:

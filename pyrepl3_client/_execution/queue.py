@@ -66,6 +66,8 @@ class SessionCallbacks:
     """Takes the execution whose call or prompt could not be recorded; returns whether it ends that."""
     on_divergence: Callable[[str, str], None]
     """Takes the execution that asked for something else than its record holds, and a text that says what."""
+    cpu_seconds: Callable[[], float | None]
+    """Returns the CPU time that the worker's processes have used, None without a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class ExecutionQueue:
             self.flow_control,
             self._served,
             self._notice.look_later,
+            self._note_pause,
         )
         self._prompts = Prompts(task_owner, self._answering)
         self.calls = HostCalls(capabilities, task_owner, self._answering)
@@ -140,6 +143,8 @@ class ExecutionQueue:
                 self._give_up,
                 self._kill_worker,
                 self._first_execution,
+                self._answering.pauses,
+                callbacks.cpu_seconds,
             ),
             config.cancel_grace,
             config.kill_grace,
@@ -410,8 +415,13 @@ class ExecutionQueue:
             self._forcing_reading.add(execution.execution_id)
             # A worker that is stuck in a full pipe, since an iteration is slow, could not stop.
             connection.start_forced_reading()
-        connection.send(Cancel(execution_id=execution.execution_id, reason=reason))
+        limit = execution.seconds if reason == "timeout" else None
+        connection.send(Cancel(execution_id=execution.execution_id, reason=reason, timeout=limit))
         connection.wake()
+
+    def _note_pause(self, execution_id: str) -> None:
+        if not self._cancellation.idle:
+            self._cancellation.note_pause(execution_id)
 
     def _wake_worker(self) -> None:
         self._connection().wake()
@@ -487,10 +497,7 @@ class ExecutionQueue:
                 first.move(ExecutionState.RUNNING)
             break
         # One that was being cancelled too, however it ended: if it was run again, nothing would stop it.
-        final = execution.state is ExecutionState.CANCELLING or (
-            (execution.seconds is not None or type(message) is Error)
-            and must_not_rerun(message, execution.seconds)
-        )
+        final = execution.state is ExecutionState.CANCELLING or must_not_rerun(message)
         if not self._cancellation.idle:
             self._cancellation.forget(execution)
             self._cancellation.advance()
@@ -516,7 +523,6 @@ def _message(execution: ExecutionRecord) -> Execute:
     return Execute(
         execution_id=execution.execution_id,
         code=spec.code,
-        timeout=spec.timeout,
         result_mode=spec.result_mode,
         replay=execution.is_replay,
         store_history=spec.store_history,

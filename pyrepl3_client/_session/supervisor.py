@@ -111,6 +111,7 @@ class SessionSupervisor:
                 self._on_execution_ended,
                 self._on_record_failure,
                 self._diverged.__setitem__,
+                lambda: None if self.worker is None else self.worker.cpu_seconds(),
             ),
         )
         self.checkpoints = CheckpointScheduler(
@@ -214,7 +215,8 @@ class SessionSupervisor:
             protocol=PROTOCOL,
             session_id=self.session_id,
             incarnation=self._workers_started,
-            config=self._config.executor,
+            # The client keeps the time; see `TimeLimit`.
+            config=msgspec.structs.replace(self._config.executor, max_execution_time=None),
             work_directory="" if self._own_directory is None else self._own_directory.prepare(),
             report=list(self._config.report),
         )
@@ -268,7 +270,7 @@ class SessionSupervisor:
         except BaseException:
             await wait_uncancelled(self._loop.create_task(worker.kill("its start was given up")))
             raise
-        watch_tree(worker.connection, self._config, self.queue.busy)
+        worker.processes = watch_tree(worker.connection, self._config, self.queue.busy)
         return True
 
     async def _clear_own_directory(self) -> None:

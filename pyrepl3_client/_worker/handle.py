@@ -7,6 +7,7 @@ from contextvars import Context
 from typing import Any, Final
 
 from pyrepl3_client._execution.queue import ExecutionQueue
+from pyrepl3_client._launch.process_tree import ProcessTree
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor, Route, WorkerExit
@@ -78,6 +79,8 @@ class WorkerHandle:
         self.pid = worker.pid
         self.ready: Ready | None = None
         self._error_count = 0
+        self.processes: ProcessTree | None = None
+        """Its processes, once it is ready."""
         self._max_memory = hello.config.max_memory_usage
         self._oom_kills = oom_kills()
         self._kernel_has_killed: bool | None = None
@@ -122,6 +125,10 @@ class WorkerHandle:
     def alive(self) -> bool:
         """Whether the process has not ended yet, as far as the client knows."""
         return not self.connection.exited.done()
+
+    def cpu_seconds(self) -> float | None:
+        """Return the CPU time in seconds that its processes have used; None before it is ready."""
+        return None if self.processes is None else self.processes.sample(full=False).cpu_seconds
 
     async def wait_ready(self, seconds: float) -> Ready:
         """Wait until the worker takes code.

@@ -81,10 +81,16 @@ class TreeLimitMonitor:
         self._tree.kill()
 
 
-def watch_tree(connection: Connection, config: WorkerConfig, busy: Callable[[], str]) -> None:
-    """Hold a worker's tree to the limits of its configuration, if it has any that a tree can exceed."""
-    limits = config.limits
-    if config.confinement == "none" or (limits.max_memory_bytes is None and limits.max_cpu_seconds is None):
-        return
+def watch_tree(connection: Connection, config: WorkerConfig, busy: Callable[[], str]) -> ProcessTree:
+    """Hold a worker's tree to the limits of its configuration, if it has any that a tree can exceed.
+
+    Returns:
+        The tree.
+    """
     kept = config.confinement == "strict" and config.confinement_required
-    TreeLimitMonitor(connection, ProcessTree(connection.worker.pid, has_pid_namespace=kept), limits, busy)
+    tree = ProcessTree(connection.worker.pid, has_pid_namespace=kept)
+    limits = config.limits
+    limited = limits.max_memory_bytes is not None or limits.max_cpu_seconds is not None
+    if config.confinement != "none" and limited:
+        TreeLimitMonitor(connection, tree, limits, busy)
+    return tree

@@ -364,7 +364,7 @@ class WorkerSession:
         return False
 
     def _on_cancel(self, message: Cancel) -> None:
-        if self._executor.request_cancel(message.execution_id, message.reason):
+        if self._executor.request_cancel(message.execution_id, message.reason, message.timeout):
             return
         for waiting in self._requests:
             if isinstance(waiting, Execute) and waiting.execution_id == message.execution_id:

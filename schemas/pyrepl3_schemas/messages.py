@@ -201,6 +201,8 @@ class Cancel(Message, frozen=True):
 
     execution_id: Id
     reason: CancelReason = "cancelled"
+    timeout: TimeLimit | None = None
+    """The limit in seconds that was passed, for the error's text, where the client keeps the time."""
 
 
 class Checkpoint(Message, frozen=True):

@@ -55,7 +55,7 @@ EXCEPTIONS = [
     Harm(name="a __str__ that is no text", code="class E(Exception):\n    def __str__(self): return 5\nraise E", error="E"),
     Harm(name="__str__ and __repr__ that raise", code="class E(Exception):\n    def __str__(self): raise E\n    __repr__ = __str__\nraise E", error="E"),
     Harm(name="a __str__ that exits", code="class E(Exception):\n    def __str__(self): raise SystemExit(1)\nraise E", error=ANY),
-    Harm(name="a __str__ that hangs", code="class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E", error="E", timeout=0.2),
+    Harm(name="a __str__ that hangs", code="class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E", error="E", timeout=0.5),
     Harm(name="a __str__ that recurses", code="class E(Exception):\n    def __str__(self): return str(self)\nraise E", error="E"),
     Harm(name="a message of 10 MB", code="raise ValueError('x' * 10_000_000)", error="ValueError", message="xxx"),
     Harm(name="a message with lone surrogates", code="raise ValueError('a\\ud800')", error="ValueError", message="a\\ud800"),

@@ -237,7 +237,9 @@ def shoot(seed: int) -> None:
             except subprocess.TimeoutExpired:
                 program.send_signal(signal.SIGINT)
         out, err = program.communicate(timeout=SECONDS)
-    assert program.returncode in (-signal.SIGINT, 1), f"seed {seed}: {err}"
+    # Python drops a KeyboardInterrupt that strikes in a weak reference's callback or a `__del__`, and says so.
+    dropped = "Exception ignored in" in err and "KeyboardInterrupt" in err
+    assert program.returncode in (-signal.SIGINT, 1) or dropped, f"seed {seed}: {err}"
     for pid in End(0, out, err).workers:
         assert has_ended(pid), f"seed {seed}"
 

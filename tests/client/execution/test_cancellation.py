@@ -280,6 +280,8 @@ async def test_one_that_is_over_for_its_caller_alone_is_stopped_at_its_deadline_
         give_up=lambda _, reason: steps.append(f"give up: {reason}"),
         kill=kill,
         first=lambda: record,
+        is_paused=lambda _: False,
+        cpu_seconds=lambda: None,
     )
     ladder = CancellationLadder(actions, SHORT, SHORT)
     record.move(ExecutionState.RUNNING)

@@ -90,7 +90,6 @@ class Seconds(float):
 async def test_any_number_serves_as_a_timeout(worker: ScriptedWorker, timeout: Any) -> None:
     async with opened(worker) as session:
         assert (await session.execute(ONE, timeout=timeout)).value == 2
-        assert (await worker.wait_for(Execute)).timeout == 600.5
         assert (await session.ping(timeout)).nonce
 
 
@@ -134,10 +133,12 @@ async def test_code_that_cannot_be_sent_is_refused_and_leaves_no_trace(worker: S
         assert (await session.execute(ONE, execution_id="bad")).value == 2
 
 
-async def test_options_reach_the_worker(worker: ScriptedWorker) -> None:
+async def test_options_reach_the_worker_but_not_the_time_that_the_client_keeps(
+    worker: ScriptedWorker,
+) -> None:
     async with opened(worker) as session:
         await session.execute(ONE, execution_id="e", timeout=5, result_mode="last_expr")
-    assert Execute("e", ONE, timeout=5, result_mode="last_expr") in worker.received
+    assert Execute("e", ONE, result_mode="last_expr") in worker.received
 
 
 async def test_many_submitted_at_once_all_come_back_in_order(worker: ScriptedWorker) -> None:
