@@ -155,6 +155,11 @@ class HostCaller:
         try:
             raw_args, raw_kwargs = encode_value(args), encode_value(kwargs)
         except LocalProtocolError as error:
+            for argument in (*args, *kwargs.values()):
+                if type(argument) is PendingCall:
+                    raise TypeError(
+                        f"an argument of {name}() was not awaited: {argument.explain()}"
+                    ) from None
             raise TypeError(f"{name}() takes plain data alone: {error.reason}") from None
         numbered = self._next_number(name)
         if numbered is None:

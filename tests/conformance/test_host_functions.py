@@ -244,6 +244,8 @@ TABLE: list[tuple[str, str, object]] = [
     ("and is not passed", "keyed_by_default('w', _key='mine')", Raises("TypeError", "unexpected keyword argument '_key'")),
     ("a context stands where it likes", "with_context('w', 'x', 'y')", ["with_context:1", "w", ["x", "y"]]),
     ("wrong arguments are a TypeError", "add()", Raises("TypeError", "missing 1 required positional argument: 'a'")),
+    ("an argument that was not awaited", "add(fetch('a'), 1)", Raises("TypeError", "an argument of add() was not awaited: fetch() is a coroutine function here: write await fetch(…)")),
+    ("nor one by name", "add(1, b=fetch('a'))", Raises("TypeError", "an argument of add() was not awaited")),
     ("what is no data is refused at once", "add(object())", Raises("TypeError", "add() takes plain data alone")),
     # Errors.
     ("notes arrive", "try: noted()\nexcept ValueError as e: r = [str(e), e.__notes__]\nr", ["bad column", ["did you mean 'price'?"]]),
