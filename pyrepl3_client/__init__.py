@@ -61,7 +61,7 @@ from pyrepl3_client.errors import (
     WorkerDied,
     WorkerUnresponsive,
 )
-from pyrepl3_client.results import ErrorInfo, ExecutionResult
+from pyrepl3_client.results import Completeness, ErrorInfo, ExecutionResult
 from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.lifecycle import ExecutionState, SessionState
 from pyrepl3_schemas.messages import (
@@ -90,6 +90,7 @@ __all__ = [
     "Capability",
     "CapabilityError",
     "Checkpointed",
+    "Completeness",
     "Completions",
     "DeathCertificate",
     "Display",

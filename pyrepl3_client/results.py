@@ -56,6 +56,14 @@ class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"worker {self.pid} (incarnation {self.incarnation}) died: {self.cause}{memory}{running}"
 
 
+class Completeness(msgspec.Struct, frozen=True):
+    """Whether code is complete: whether an editor should run it, or let its user go on typing."""
+
+    status: Literal["complete", "incomplete", "invalid"]
+    indent: str
+    """Blanks that the next line of incomplete code begins with."""
+
+
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     """An exception that the user's code raised, as data. `str()` of it is the traceback's text."""
 

@@ -17,6 +17,7 @@ The file is long since it repeats every method with its arguments.
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,7 +29,7 @@ from pyrepl3_client._execution.event_log import Event
 from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._execution.record import InputHandler, OutputHandler
-from pyrepl3_client._journal.protocol import BridgeMetrics
+from pyrepl3_client._journal.protocol import BridgeMetrics, OnError
 from pyrepl3_client._session import open as _open
 from pyrepl3_client._session import session as _session
 from pyrepl3_client._session.opener import SessionOpener
@@ -36,7 +37,7 @@ from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SessionClosed
-from pyrepl3_client.results import ExecutionResult
+from pyrepl3_client.results import Completeness, ExecutionResult
 from pyrepl3_schemas.lifecycle import ExecutionState, SessionState
 from pyrepl3_schemas.messages import (
     CancelReason,
@@ -198,6 +199,9 @@ class Session:
         execution_id: str | None = None,
         timeout: float | None = None,
         result_mode: ResultMode = "last_expr_or_assign",
+        filename: str | PathLike[str] | None = None,
+        first_line: int = 1,
+        on_error: OnError = "continue",
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
         check: bool = True,
@@ -209,6 +213,9 @@ class Session:
             execution_id: names the execution; without a colon. One is made up by default.
             timeout: seconds the code may run, from its beginning; it overrides `max_execution_time`.
             result_mode: whose value is the result's: `last_expr_or_assign`, `last_expr` or `none`.
+            filename: the file that the code is from.
+            first_line: the number that the code's first line has there.
+            on_error: `stop_queue` ends what is queued behind this execution if it fails, without running it.
             on_output: gets each `Output` of this execution, beside the session's own handler.
             on_input: answers this execution's prompts instead of the session's own handler.
             check: whether `result()` raises when the code failed.
@@ -225,6 +232,9 @@ class Session:
                 execution_id=execution_id,
                 timeout=timeout,
                 result_mode=result_mode,
+                filename=filename,
+                first_line=first_line,
+                on_error=on_error,
                 on_output=on_output,
                 on_input=on_input,
                 check=check,
@@ -239,6 +249,9 @@ class Session:
         execution_id: str | None = None,
         timeout: float | None = None,
         result_mode: ResultMode = "last_expr_or_assign",
+        filename: str | PathLike[str] | None = None,
+        first_line: int = 1,
+        on_error: OnError = "continue",
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
         check: bool = True,
@@ -250,6 +263,9 @@ class Session:
             execution_id: names the execution. One that is on record is not run again: its outcome returns.
             timeout: seconds the code may run, from its beginning.
             result_mode: whose value is the result's.
+            filename: the file that the code is from.
+            first_line: the number that the code's first line has there.
+            on_error: `stop_queue` ends what is queued behind this execution if it fails.
             on_output: gets each `Output` of this execution.
             on_input: answers this execution's prompts.
             check: whether to raise when the code failed.
@@ -268,6 +284,9 @@ class Session:
                 execution_id=execution_id,
                 timeout=timeout,
                 result_mode=result_mode,
+                filename=filename,
+                first_line=first_line,
+                on_error=on_error,
                 on_output=on_output,
                 on_input=on_input,
                 check=check,
@@ -375,6 +394,24 @@ class Session:
             KeyboardInterrupt: Ctrl-C came meanwhile.
         """
         return self._thread.run(lambda: self._session.inspect(code, cursor, timeout))
+
+    def is_complete(self, code: str, timeout: float = 10.0) -> Completeness:
+        """Ask whether code is complete, as an editor does before it runs it.
+
+        Nothing of it is run. A block of several lines is complete when a line ends it, which may be empty.
+
+        Args:
+            code: Python source, prompts that it was pasted with included.
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            `complete`, `incomplete` with the indentation of its next line, or `invalid`.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.is_complete`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        return self._thread.run(lambda: self._session.is_complete(code, timeout))
 
     def variables(self, timeout: float = 10.0) -> dict[str, Variable]:
         """Ask for the namespace's variables; the worker answers while code runs.

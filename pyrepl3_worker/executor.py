@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from pyrepl3_schemas.messages import CancelReason
 from pyrepl3_worker.code.analysis import ExecutionMode
+from pyrepl3_worker.code.cell_sources import Place
 from pyrepl3_worker.code.compiler import CompiledCell, Compiler
 from pyrepl3_worker.code.pasted_prompts import strip_prompts
 from pyrepl3_worker.code.repl_hooks import (
@@ -322,15 +323,16 @@ class AsyncExecutor:
         execution.mode = mode
 
     def _compile(self, execution: WorkerExecution) -> CompiledCell:
+        place = Place(execution.filename, execution.first_line) if execution.filename else None
         try:
-            return self.compiler.compile(execution.code, execution.result_mode)
+            return self.compiler.compile(execution.code, execution.result_mode, place)
         except CompilationError as error:
             source = strip_prompts(execution.code)
             cause = error.__cause__ if isinstance(error.__cause__, SyntaxError) else error
             error.suggestion = ErrorRecovery.handle_compilation_error(cause, source)
             if error.suggestion is None or not self.config.auto_fix:
                 raise
-            return self.compiler.compile(error.suggestion, execution.result_mode)
+            return self.compiler.compile(error.suggestion, execution.result_mode, place)
 
     def _run_on_loop_thread(self, execution: WorkerExecution, cell: CompiledCell) -> None:
         execution.where = "main"

@@ -1,6 +1,6 @@
 """The executions of a session that are under way, and where each message about them goes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,6 +14,7 @@ from pyrepl3_client._execution.cancellation import (
     CancelActions,
     CancellationLadder,
     cancelled_before_start,
+    cancelled_error,
     must_not_rerun,
 )
 from pyrepl3_client._execution.event_log import Event, size_of
@@ -150,6 +151,8 @@ class ExecutionQueue:
             config.kill_grace,
         )
         self._forcing_reading: set[str] = set()
+        self._holding: ExecutionRecord | None = None
+        """The execution at the worker that nothing is sent behind: if it fails, that is not run."""
 
     @property
     def routes(self) -> dict[type[FromWorker], Route]:
@@ -209,7 +212,7 @@ class ExecutionQueue:
             ExecutionIdConflict: an execution of its id is under way.
             ProtocolError: its code cannot be sent.
         """
-        if self._open and not self._waiting:
+        if self._open and not self._waiting and self._holding is None:
             connection = self._connection()
             if not connection.killed:
                 self._refuse_taken(execution.execution_id)
@@ -241,7 +244,9 @@ class ExecutionQueue:
     def drop(self, execution: ExecutionRecord) -> None:
         """Take an execution that has not been sent off the queue; who calls this settles it."""
         if self._waiting.get(execution.execution_id) is execution:
+            behind = self._waiting_behind(execution) if execution.spec.on_error == "stop_queue" else ()
             del self._waiting[execution.execution_id]
+            self._stop(behind, execution, "it was given up")
             self._cancellation.forget(execution)
             execution.mark_done()
             self._pump()
@@ -292,6 +297,7 @@ class ExecutionQueue:
             execution.fail(error())
 
     def _lose_worker(self) -> None:
+        self._holding = None
         self.call_log.worker_gone()
         self._forcing_reading.clear()
         self._output.clear()
@@ -340,7 +346,7 @@ class ExecutionQueue:
 
     def _pump(self) -> None:
         # One that is being killed gets nothing any more: what it never began is not to be blamed for its end.
-        while self._open and self._waiting and not self._connection().killed:
+        while self._open and self._waiting and self._holding is None and not self._connection().killed:
             execution = next(iter(self._waiting.values()))
             if not execution.recorded:
                 return
@@ -367,6 +373,8 @@ class ExecutionQueue:
         execution.recorded = True
         self._executions[execution.execution_id] = execution
         self.unsettled[execution] = None
+        if execution.spec.on_error != "continue" and not execution.is_replay:
+            self._holding = execution
         if waits and self._answering.busy:
             self._notice.look_later()
         self.last_number = max(self.last_number, execution.number)
@@ -406,6 +414,22 @@ class ExecutionQueue:
         elif execution.execution_id in self._waiting:
             self.end(execution, cancelled_before_start(execution, reason))
             self._pump()
+
+    def _waiting_behind(self, execution: ExecutionRecord) -> list[ExecutionRecord]:
+        waiting = list(self._waiting.values())
+        return waiting[waiting.index(execution) + 1 :]
+
+    def _release_held(self, execution: ExecutionRecord, last: Result | Error) -> None:
+        """Go on behind an execution that nothing was sent behind; or end that, if it has failed."""
+        self._holding = None
+        if isinstance(last, Error):
+            self._stop(list(self._waiting.values()), execution, f"{last.exception}: {last.message}"[:200])
+        else:
+            self._pump()
+
+    def _stop(self, behind: Iterable[ExecutionRecord], failed: ExecutionRecord, how: str) -> None:
+        for execution in behind:
+            self.end(execution, _stopped(execution, failed, how))
 
     # --- stopping ------------------------------------------------------------------------------------
 
@@ -490,6 +514,12 @@ class ExecutionQueue:
         execution = self._executions.get(execution_id)
         if execution is None:
             return  # its worker was told to end, and has not ended yet
+        self._take_last(execution, message)
+        if self._holding is execution:
+            self._release_held(execution, message)
+
+    def _take_last(self, execution: ExecutionRecord, message: Result | Error) -> None:
+        execution_id = execution.execution_id
         self._output.finish(execution)
         del self._executions[execution_id]
         for first in self._executions.values():
@@ -518,6 +548,16 @@ class ExecutionQueue:
             self._on_outcome(execution, message, final)
 
 
+def _stopped(execution: ExecutionRecord, failed: ExecutionRecord, how: str) -> Error:
+    """Return the outcome of an execution that is not run, since another one has failed."""
+    return cancelled_error(
+        execution.execution_id,
+        "cancelled",
+        f"was not run: {failed.execution_id!r}, which it was queued behind with "
+        f'on_error="stop_queue", has failed ({how})',
+    )
+
+
 def _message(execution: ExecutionRecord) -> Execute:
     spec = execution.spec
     return Execute(
@@ -526,4 +566,6 @@ def _message(execution: ExecutionRecord) -> Execute:
         result_mode=spec.result_mode,
         replay=execution.is_replay,
         store_history=spec.store_history,
+        filename=spec.filename,
+        first_line=spec.first_line,
     )

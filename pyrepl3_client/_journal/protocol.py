@@ -16,6 +16,9 @@ from pyrepl3_schemas.messages import ResultMode, Unsaved
 RESET = "(reset)"
 """The checkpoint that stands for a `restart` or a `restore`: nothing before it counts any more."""
 
+type OnError = Literal["continue", "stop_queue"]
+"""What becomes of the executions that are queued behind one that fails."""
+
 type Status = Literal["started", "finished", "rejected"]
 
 
@@ -26,6 +29,11 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     timeout: float | None = None
     result_mode: ResultMode = "last_expr_or_assign"
     store_history: bool = True
+    filename: str = ""
+    """The name of the file that the code is from; empty for a name made of the code."""
+    first_line: int = 1
+    """The number that the code's first line has there."""
+    on_error: OnError = "continue"
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

@@ -1,9 +1,14 @@
 """Requests to a session's worker that run no code: ping, metrics, completions, inspection."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
 
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.config import checked_seconds
+from pyrepl3_client.errors import ProtocolError
+from pyrepl3_client.results import Completeness
 from pyrepl3_schemas.executor_config import as_int
 from pyrepl3_schemas.messages import (
     Complete,
@@ -59,6 +64,17 @@ class WorkerQueries:
         key = str(requests.next_number())
         message = Inspect(code=code, cursor=at, request_id=key)
         return await requests.ask(message, Inspection, key, seconds, urgent=True)
+
+    async def is_complete(self, code: str, timeout: float = 10.0) -> Completeness:
+        """Ask whether code is complete. See `Session.is_complete`."""
+        _checked_cursor(code, None)
+        seconds = checked_seconds("timeout", timeout)
+        worker = await self._ready_worker()
+        answer: Any = await worker.requests.by_kind.ask("is_complete", {"code": code}, seconds)
+        try:
+            return msgspec.convert(answer, Completeness)
+        except msgspec.ValidationError as error:
+            raise ProtocolError(f"its answer to an is_complete request is broken: {error}") from None
 
     async def variables(self, timeout: float = 10.0) -> dict[str, Variable]:
         """Ask for the namespace's variables. See `Session.variables`."""

@@ -5,6 +5,7 @@ import secrets
 import warnings
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from os import PathLike
 from types import TracebackType
 from typing import Any, Final, Self, get_args
 
@@ -14,14 +15,15 @@ from pyrepl3_client._execution.execution import Execution
 from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
 from pyrepl3_client._execution.serving import current_served, refuse_own_session
-from pyrepl3_client._journal.protocol import BridgeMetrics, Spec
+from pyrepl3_client._journal.protocol import BridgeMetrics, OnError, Spec
 from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
+from pyrepl3_client._session.submission import checked_spec
 from pyrepl3_client._session.supervisor import SessionSupervisor
 from pyrepl3_client._wire.connection import Interceptor
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.config import WorkerConfig, checked_id, checked_seconds
-from pyrepl3_client.results import ExecutionResult
+from pyrepl3_client.results import Completeness, ExecutionResult
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.lifecycle import SessionState
 from pyrepl3_schemas.messages import (
@@ -37,7 +39,6 @@ from pyrepl3_schemas.messages import (
     Variable,
 )
 
-_RESULT_MODES: Final = frozenset(get_args(ResultMode.__value__))
 _TURNS_FOR_OWNERS: Final = 10
 """Turns of an ending loop in which a generator of the user's may still close the session that it holds."""
 _CANCEL_REASONS: Final = frozenset(get_args(CancelReason.__value__))
@@ -192,6 +193,9 @@ class Session:
         execution_id: str | None = None,
         timeout: float | None = None,
         result_mode: ResultMode = "last_expr_or_assign",
+        filename: str | PathLike[str] | None = None,
+        first_line: int = 1,
+        on_error: OnError = "continue",
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
         check: bool = True,
@@ -203,6 +207,9 @@ class Session:
             execution_id: names the execution; without a colon. One is made up by default.
             timeout: seconds the code may run, from its beginning; it overrides `max_execution_time`.
             result_mode: whose value is the result's: `last_expr_or_assign`, `last_expr` or `none`.
+            filename: the file that the code is from, for tracebacks and `inspect`. It need not exist.
+            first_line: the number that the code's first line has there.
+            on_error: `stop_queue` ends what is queued behind this execution if it fails, without running it.
             on_output: gets each `Output` of this execution, beside the session's own handler.
             on_input: answers this execution's prompts instead of the session's own handler.
             check: whether `result()` raises when the code failed.
@@ -218,10 +225,8 @@ class Session:
             CapabilityError: a host function or handler asks for it that this session's code waits for.
             ValueError, TypeError: an argument has the wrong value or type.
         """
-        record = self._submit(
-            code, execution_id, timeout, result_mode, on_output, on_input, check=check, keep=True
-        )
-        return Execution(record)
+        spec = checked_spec(code, timeout, result_mode, filename, first_line, on_error)
+        return Execution(self._submit(execution_id, spec, on_output, on_input, check=check, keep=True))
 
     async def execute(
         self,
@@ -230,6 +235,9 @@ class Session:
         execution_id: str | None = None,
         timeout: float | None = None,
         result_mode: ResultMode = "last_expr_or_assign",
+        filename: str | PathLike[str] | None = None,
+        first_line: int = 1,
+        on_error: OnError = "continue",
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
         check: bool = True,
@@ -244,6 +252,9 @@ class Session:
             execution_id: names the execution. One that is on record is not run again: its outcome returns.
             timeout: seconds the code may run, from its beginning.
             result_mode: whose value is the result's.
+            filename: the file that the code is from.
+            first_line: the number that the code's first line has there.
+            on_error: `stop_queue` ends what is queued behind this execution if it fails.
             on_output: gets each `Output` of this execution.
             on_input: answers this execution's prompts.
             check: whether to raise when the code failed.
@@ -258,17 +269,14 @@ class Session:
             CapabilityError: a host function or handler asks for it that this session's code waits for.
             Exception: what `on_output` raised.
         """
-        execution = self._submit(
-            code, execution_id, timeout, result_mode, on_output, on_input, check=check, keep=False
-        )
+        spec = checked_spec(code, timeout, result_mode, filename, first_line, on_error)
+        execution = self._submit(execution_id, spec, on_output, on_input, check=check, keep=False)
         return await execution.wait_or_cancel(check=check)
 
     def _submit(
         self,
-        code: str,
         execution_id: str | None,
-        timeout: float | None,
-        result_mode: ResultMode,
+        spec: Spec,
         on_output: OutputHandler | None,
         on_input: InputHandler | None,
         *,
@@ -279,8 +287,6 @@ class Session:
         supervisor = self._supervisor
         if supervisor.state is not SessionState.READY and not supervisor.recovering:
             raise supervisor.unusable_error()
-        if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-            raise TypeError(f"code must be a string, not {type(code).__name__}")
         named = execution_id is not None
         if execution_id is None:
             self._ids_made += 1
@@ -289,14 +295,10 @@ class Session:
             checked_id("execution_id", execution_id)
         if current_served() is not None:
             refuse_own_session(self._queue, "execution", execution_id)
-        if timeout is not None:
-            timeout = checked_seconds("timeout", timeout)
-        if result_mode not in _RESULT_MODES:
-            raise ValueError(f"result_mode must be one of {sorted(_RESULT_MODES)}, not {result_mode!r}")
         return self._recorder.submit(
             execution_id,
-            Spec(code, timeout, result_mode),
-            self._max_execution_time if timeout is None else timeout,
+            spec,
+            self._max_execution_time if spec.timeout is None else spec.timeout,
             on_output,
             on_input,
             check=check,
@@ -502,6 +504,26 @@ class Session:
             ValueError, TypeError: an argument has the wrong value or type.
         """
         return await self._queries.inspect(code, cursor, timeout)
+
+    async def is_complete(self, code: str, timeout: float = 10.0) -> Completeness:
+        """Ask whether code is complete, as an editor does before it runs it.
+
+        Nothing of it is run. A block of several lines is complete when a line ends it, which may be empty.
+
+        Args:
+            code: Python source, prompts that it was pasted with included.
+            timeout: seconds to wait for the answer.
+
+        Returns:
+            `complete`, `incomplete` with the indentation of its next line, or `invalid`.
+
+        Raises:
+            WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
+            WorkerDied: the worker died first, or is dead.
+            SessionClosed: the session is closed.
+            ValueError, TypeError: an argument has the wrong value or type.
+        """
+        return await self._queries.is_complete(code, timeout)
 
     async def variables(self, timeout: float = 10.0) -> dict[str, Variable]:
         """Ask for the namespace's variables; the worker answers while code runs.

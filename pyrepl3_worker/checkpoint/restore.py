@@ -12,7 +12,8 @@ from pyrepl3_worker.checkpoint.pickler import NamespaceUnpickler
 from pyrepl3_worker.checkpoint.position import Position
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import describe_restore_error
-from pyrepl3_worker.code.compiler import linecache_entry
+from pyrepl3_worker.code.cell_sources import linecache_entry
+from pyrepl3_worker.code.own_frames import is_cell_file, named_cell_files
 from pyrepl3_worker.rendering.reprs import type_name
 
 
@@ -124,6 +125,8 @@ class CheckpointReader(Mapping[str, object]):
         except (LookupError, UnicodeError):
             return  # only the lines in tracebacks are missing
         linecache.cache[filename] = linecache_entry(filename, source)
+        if not is_cell_file(filename):
+            named_cell_files.add(filename)
 
     def _import_module(self, name: str, module: str) -> None:
         try:

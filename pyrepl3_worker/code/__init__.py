@@ -1,7 +1,8 @@
 """What is done with a cell's source before it runs. Start reading at `Compiler` in `compiler`.
 
 analysis           finds the execution mode: does the code await, does it block?
-compiler           source to code objects, the cache of them, and cells' sources in `linecache`
+compiler           source to code objects, and the cache of them
+cell_sources       cells' sources in `linecache`
 function_wrapper   the AST fallback: makes a cell the body of a function, for `return` at the top level
 import_control     `ImportController`: allowed and denied modules
 suggestions        `ErrorRecovery`: suggests corrections of code that does not compile

@@ -1,26 +1,19 @@
-"""Compiles a cell: code objects, the value of its last statement, the AST fallback, the cache, its source.
-
-A cell's source stands in `linecache` for tracebacks and `inspect.getsource`, for as long as code of the cell
-exists: see `CellSources`.
-"""
+"""Compiles a cell: code objects, the value of its last statement, the AST fallback, the cache."""
 
 import ast
-import linecache
 import re
-import zlib
-from _weakref import ref
-from collections import deque
 from collections.abc import Callable, Mapping
 from types import CodeType
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from pyrepl3_schemas.messages import ResultMode
 from pyrepl3_worker.code.analysis import Analysis, ExecutionMode, analyze, is_blocking
+from pyrepl3_worker.code.cell_sources import CellSources, Place, filename_of
 from pyrepl3_worker.code.function_wrapper import wrap_in_function
 from pyrepl3_worker.code.ipython_lines import explain_ipython_line
-from pyrepl3_worker.code.own_frames import CELL_PREFIX
+from pyrepl3_worker.code.own_frames import CELL_PREFIX, named_cell_files
 from pyrepl3_worker.code.pasted_prompts import has_lines_without_prompt, strip_prompts
 from pyrepl3_worker.errors import CompilationError
 
@@ -122,83 +115,6 @@ class CompilationCache:
         self._cells[code, mode, flags] = compiled
 
 
-type _Entry = tuple[int, float | None, list[str], str]
-
-
-class _CodeReference(ref[CodeType]):
-    """A weak reference to a code object of a cell."""
-
-    __slots__ = ("filename",)
-
-    filename: str
-
-
-def linecache_entry(filename: str, source: str) -> _Entry:
-    """Return what `linecache.cache` holds for a source that is not in a file."""
-    return len(source), None, source.splitlines(keepends=True), filename
-
-
-class CellSources:
-    """The sources of one session's cells in `linecache`. Used only by the thread that compiles."""
-
-    def __init__(self) -> None:
-        """Start without any source."""
-        self._entries: dict[str, _Entry] = {}
-        self._reference_ids: dict[str, set[int]] = {}
-        """By filename, the ids of the references to its code objects that still exist."""
-        self._references: Final[dict[int, _CodeReference]] = {}
-        self._dead_references: Final[deque[_CodeReference]] = deque()
-        """References whose code objects are deleted. The callback is a C function: Python code would run
-        in any thread, and an exception that a signal handler raises in it would be lost."""
-        self._on_code_end: Final = self._dead_references.append
-        self._newest = ""
-
-    def add(self, filename: str, source: str) -> None:
-        """Add a source to `linecache`. Without `keep_while_alive`, the next `add` removes it."""
-        self._remove_dead()
-        entry = linecache_entry(filename, source)
-        there = cast("_Entry | None", linecache.cache.get(filename))
-        if there is None or there[2] != entry[2]:
-            # An entry that a restore made is left: restored code may need it.
-            linecache.cache[filename] = self._entries[filename] = entry
-        newest, self._newest = self._newest, filename
-        if newest != filename and newest not in self._reference_ids:
-            self._remove_source(newest)  # it did not compile
-
-    def keep_while_alive(self, filename: str, codes: list[CodeType]) -> None:
-        """Keep the lines of `filename` while one of these code objects, or one inside them, exists."""
-        ids = self._reference_ids.setdefault(filename, set())
-        waiting = list(codes)
-        while waiting:
-            code = waiting.pop()
-            reference = _CodeReference(code, self._on_code_end)
-            reference.filename = filename
-            ids.add(id(reference))
-            self._references[id(reference)] = reference
-            waiting += [constant for constant in code.co_consts if type(constant) is CodeType]
-
-    def _remove_dead(self) -> None:
-        while self._dead_references:
-            reference = self._dead_references.popleft()
-            ids = self._reference_ids[reference.filename]
-            ids.discard(id(reference))
-            del self._references[id(reference)]
-            if not ids:
-                del self._reference_ids[reference.filename]
-                self._remove_source(reference.filename)
-
-    def _remove_source(self, filename: str) -> None:
-        entry = self._entries.pop(filename, None)
-        if entry is not None and linecache.cache.get(filename) is entry:
-            del linecache.cache[filename]
-
-
-def filename_of(source: str) -> str:
-    """Return the filename of a cell's code in tracebacks: the same for the same source."""
-    data = source.encode("utf-8", "surrogatepass")
-    return f"{CELL_PREFIX}{zlib.crc32(data):08x}{zlib.adler32(data):08x}>"
-
-
 class Translator(Protocol):
     """A syntax that is more than Python's."""
 
@@ -208,6 +124,10 @@ class Translator(Protocol):
 
     def blocks(self, python: str) -> bool:
         """Return whether a cell, as Python, waits for other processes."""
+        ...
+
+    def completeness(self, source: str) -> tuple[str, str]:
+        """Return whether a cell is complete (see `inspection.completeness`), and its next line's blanks."""
         ...
 
     @property
@@ -232,12 +152,15 @@ class Compiler:
         self.translator: Translator | None = None
         """Makes Python of cells first; None for cells that are Python."""
 
-    def compile(self, source: str, result_mode: ResultMode = "last_expr_or_assign") -> CompiledCell:
+    def compile(
+        self, source: str, result_mode: ResultMode = "last_expr_or_assign", place: Place | None = None
+    ) -> CompiledCell:
         """Return the compiled cell of a source, from the cache if it was compiled before.
 
         Args:
             source: the cell's source.
             result_mode: which last statements give the cell a value.
+            place: where an editor has it from; None for a file name made of the source.
 
         Raises:
             CompilationError: it does not compile; `__cause__` is the compiler's error.
@@ -246,16 +169,17 @@ class Compiler:
         if translator is not None:
             source = _translate(translator, source)
             if translator.changes_trees:
-                cell = self._compile(source, result_mode)
+                cell = self._compile(source, result_mode, place)
                 self._keep_sources(cell)
                 return cell
-        cell = self.cache.get_compiled(source, result_mode, self._future_flags)
+        mode = result_mode if place is None else f"{result_mode} {place.first_line} {place.filename}"
+        cell = self.cache.get_compiled(source, mode, self._future_flags)
         if cell is None:
-            cell = self._compile(source, result_mode)
+            cell = self._compile(source, result_mode, place)
             self._keep_sources(cell)
             if not cell.analysis.candidates:
                 cell.fixed_mode = cell.mode({}).value
-            self.cache.store_compiled(source, result_mode, self._future_flags, cell)
+            self.cache.store_compiled(source, mode, self._future_flags, cell)
         if cell.wrapped:
             self.ast_transforms += 1
         return cell
@@ -268,14 +192,27 @@ class Compiler:
         """Switch a cell's `__future__` features on for later cells, as the REPL does; call it when it ran."""
         self._future_flags |= cell.flags
 
-    def _compile(self, sent: str, result_mode: ResultMode) -> CompiledCell:
-        source = strip_prompts(sent)
-        filename = filename_of(source)
-        self._sources.add(filename, source)
+    def _compile(self, sent: str, result_mode: ResultMode, place: Place | None) -> CompiledCell:
+        text = strip_prompts(sent)
+        if place is None:
+            filename = filename_of(text)
+            self._sources.add(filename, text)
+            return self._compile_named(filename, text, sent, result_mode)
+        named_cell_files.add(place.filename)
+        self._sources.add_named(place, text)
+        # Empty lines before it: so everything counts from the right one, errors and warnings too.
+        padded = "\n" * (place.first_line - 1) + text
+        cell = self._compile_named(place.filename, padded, sent, result_mode)
+        cell.source = text
+        return cell
+
+    def _compile_named(self, filename: str, source: str, sent: str, result_mode: ResultMode) -> CompiledCell:
+        in_parser = True
         try:
             tree = compile(
                 source, filename, "exec", ast.PyCF_ONLY_AST | self._future_flags, dont_inherit=True
             )
+            in_parser = False
             if self.translator is not None:
                 tree = self.translator.change_tree(tree)
             analysis = analyze(tree)
@@ -295,6 +232,11 @@ class Compiler:
                 return self._compile_text(source, filename, statement, analysis, result_mode)
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
             # ValueError: NUL bytes. The others: nesting deeper than the parser's or compiler's stack.
+            if isinstance(error, SyntaxError):
+                if not in_parser:
+                    _complete_place(error, source)
+                elif not filename.startswith(CELL_PREFIX):
+                    error = _error_of_text(source, self._future_flags, error)
             raise compilation_error(error, filename, source, sent, explain=self.translator is None) from error
 
     def _compile_tree(
@@ -422,7 +364,6 @@ def compilation_error(
         explain: whether to say of a line in IPython's syntax what it is: the session speaks Python alone.
     """
     if isinstance(error, SyntaxError):
-        _complete_place(error, source)
         if explain:
             error.msg = explain_ipython_line(error, source) or error.msg
         converted = CompilationError(*error.args)
@@ -431,7 +372,7 @@ def compilation_error(
         converted.lineno, converted.offset = error.lineno, error.offset
         converted.end_lineno, converted.end_offset = error.end_lineno, error.end_offset
         converted.print_file_and_line = error.print_file_and_line
-        if source is not sent and has_lines_without_prompt(sent):
+        if has_lines_without_prompt(sent):
             note = "lines without a prompt are run as code; leave out what the pasted code has printed"
             for each in (error, converted):
                 each.add_note(note)
@@ -440,12 +381,22 @@ def compilation_error(
     return CompilationError(text, (filename, 1, 1, None))
 
 
+def _error_of_text(source: str, flags: int, error: SyntaxError) -> SyntaxError:
+    """Return the parser's error with the line that was sent, not that of a file on disk."""
+    try:
+        compile(source, CELL_PREFIX, "exec", ast.PyCF_ONLY_AST | flags, dont_inherit=True)
+    except SyntaxError as again:
+        again.filename = error.filename
+        return again
+    return error
+
+
 def _complete_place(error: SyntaxError, source: str) -> None:
-    """Give an error of the compiler's later passes its line, which they look for in a file.
+    """Give an error of the compiler's later passes its line, for which they look in a file.
 
     Their columns count bytes; the parser's count characters.
     """
-    if error.text is not None or error.lineno is None:
+    if error.lineno is None:
         return
     lines = _NEWLINE.split(source)
     if not 1 <= error.lineno <= len(lines):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from pyrepl3_worker.code.compiler import filename_of
+from pyrepl3_worker.code.cell_sources import filename_of
 from pyrepl3_worker.code.function_wrapper import wrap_in_function
 
 # Strings, which `re` compiles when they are first used: each worker's start would pay for it otherwise.
@@ -38,7 +38,8 @@ class ErrorRecovery:
         """
         if len(code) > _MAX_CHARS:
             return None
-        found: SyntaxError | None = error
+        # One from a file counts that file's lines.
+        found = error if error.filename == filename_of(code) else _compile_error(code)
         dedented = _dedent(code)
         if dedented is not None:
             code, found = dedented, _compile_error(dedented, returns=True)

@@ -29,6 +29,8 @@ class WorkerExecution:
         "captured",
         "code",
         "execution_id",
+        "filename",
+        "first_line",
         "head_tail",
         "mode",
         "output_bytes",
@@ -50,6 +52,8 @@ class WorkerExecution:
         result_mode: ResultMode = "last_expr_or_assign",
         *,
         store_history: bool = True,
+        filename: str = "",
+        first_line: int = 1,
     ) -> None:
         """Describe a run of `code`; `timeout` is in seconds."""
         self.execution_id = execution_id
@@ -57,6 +61,9 @@ class WorkerExecution:
         self.timeout = timeout
         self.result_mode: ResultMode = result_mode
         self.store_history = store_history
+        self.filename = filename
+        """The file that the code is from, if it has one."""
+        self.first_line = first_line
         self.where: RunsOn = "queued"
         self.mode = ""
         self.started = 0.0

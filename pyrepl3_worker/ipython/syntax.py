@@ -58,6 +58,11 @@ class IPythonSyntax:
         """Return whether a cell, as Python, waits for other processes."""
         return _WAITS.search(python) is not None
 
+    def completeness(self, source: str) -> tuple[str, str]:
+        """Return whether a cell is complete, and the blanks of its next line."""
+        status, indent = self.shell.input_transformer_manager.check_complete(source)
+        return status, " " * (indent or 0)
+
     @property
     def changes_trees(self) -> bool:
         """Whether the code has registered what changes trees (`%%code_wrap`), or wants all values shown."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
+from types import FrameType
 from typing import Any, Final
 
 from pyrepl3_worker.execution.event_loop import EventLoopCoordinator
@@ -91,9 +92,31 @@ def make_input(calls: HostCaller, output: OutputCollector) -> Callable[..., Any]
     def input(prompt: object = "", /) -> Any:  # noqa: A001 - its name in tracebacks and help()
         """Ask for a line. In a coroutine, `await input(...)` lets other tasks go on meanwhile."""
         output.flush()
-        return calls.request_input(str(prompt), password=False, frame=sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        if caller.f_globals.get("__name__") in _PROMPTING_MODULES:
+            return _ask_for_library(calls, str(prompt), caller)
+        return calls.request_input(str(prompt), password=False, frame=caller)
 
     return input
+
+
+_PROMPTING_MODULES: Final = frozenset({"bdb", "cmd", "code", "pdb"})
+"""Debuggers and consoles, which take a KeyboardInterrupt for an empty line."""
+
+
+def _ask_for_library(calls: HostCaller, prompt: str, caller: FrameType) -> Any:
+    from pyrepl3_worker.session.debugger_prompts import error_that_ends_prompt, hide_worker_frames
+
+    hide_worker_frames(caller)
+    try:
+        return calls.request_input(prompt, password=False, frame=caller)
+    except KeyboardInterrupt as interrupt:
+        ending = error_that_ends_prompt(caller)
+        if ending is None:
+            raise
+        for note in vars(interrupt).get("__notes__", ()):
+            ending.add_note(note)
+        raise ending from None
 
 
 def make_getpass(calls: HostCaller, output: OutputCollector) -> Callable[..., Any]:

@@ -1,6 +1,7 @@
 """Requests that are answered at once, whatever runs: complete, inspect, ping and stats."""
 
 from collections.abc import Callable
+from typing import Any
 
 from pyrepl3_schemas.messages import (
     Complete,
@@ -61,6 +62,16 @@ class Queries:
             except Exception:  # as above
                 answer = Inspection(request_id=message.request_id)
         self._writer.send(answer)
+
+    def is_complete(self, body: Any) -> object:
+        """Return whether code is complete: the answer to a request."""
+        from pyrepl3_worker.inspection.completeness import check_completeness
+
+        translator = self._executor.compiler.translator
+        if translator is not None:
+            status, indent = translator.completeness(body["code"])
+            return {"status": status, "indent": indent}
+        return check_completeness(body["code"])
 
     def ping(self, message: Ping) -> None:
         """Send a `pong`: memory, CPU time, queue and the running execution."""

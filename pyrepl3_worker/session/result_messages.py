@@ -3,6 +3,7 @@
 `encode_value` and `encode_error` run where the code runs, so that a `__repr__` that hangs can be cancelled.
 """
 
+import sys
 from asyncio import CancelledError  # by name: the code may replace asyncio's own
 from collections.abc import Callable
 from contextlib import suppress
@@ -161,6 +162,9 @@ class ResultEncoder:
         if issubclass(kind, MemoryError) and self._config.max_memory_usage is not None:
             return "limit"
         stopped = issubclass(kind, CancelledError | KeyboardInterrupt | CancellationError)
+        if reason is not None and "bdb" in sys.modules:
+            # An interrupt of a debugger that waits for a command.
+            stopped = stopped or issubclass(kind, sys.modules["bdb"].BdbQuit)
         if reason == "timeout" and (stopped or issubclass(kind, TimeoutError)):
             return "timeout"
         if stopped and (reason is not None or issubclass(kind, CancellationError)):

@@ -150,6 +150,7 @@ class WorkerSession:
             self._namespace, self._executor, self._output, self._writer, self._count_queued_executions
         )
         self._request_server = RequestServer(self._writer, reader.fd, self._read_and_dispatch)
+        self._request_server.register_plain("is_complete", self._queries.is_complete)
         self._requests: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
             Execute: self._requests.append,
@@ -354,6 +355,8 @@ class WorkerSession:
                 message.timeout,
                 message.result_mode,
                 store_history=message.store_history,
+                filename=message.filename,
+                first_line=message.first_line,
             )
             executor.submit(execution, self._send_outcome)
             return True

@@ -28,3 +28,6 @@ OWN_SIGNAL_MARK: Final = "pyrepl3-worker: its own code sends it signal "
 """The beginning of a line that a worker writes to its stderr before its code sends it a signal that ends it.
 
 The signal's number follows."""
+
+MAX_FIRST_LINE: Final = 1_000_000
+"""The largest number that the first line of a cell can have: those before it are compiled as empty lines."""

@@ -15,6 +15,7 @@ from pyrepl3_schemas.field_types import (
     CancelReason,
     ErrorKind,
     Id,
+    LineNumber,
     ProgressStage,
     ReportPart,
     ResultMode,
@@ -162,6 +163,10 @@ class Execute(Message, frozen=True, gc=False):
     result_mode: ResultMode = "last_expr_or_assign"
     replay: bool = False
     store_history: bool = True
+    filename: str = ""
+    """The name of the file that the code is from; empty for a name made of the code. Not in protocol 1."""
+    first_line: LineNumber = 1
+    """The number that the code's first line has in tracebacks. Not in protocol 1."""
 
 
 class InputResponse(Message, frozen=True):

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
+import anyio
 import pytest
 
 import pyrepl3_client as pyrepl3
@@ -328,6 +329,106 @@ async def test_an_excepthook_that_fails_is_named(host: pyrepl3.Session) -> None:
     assert "KeyError: 'hook'" in result.stderr
 
 
+# --- debuggers and consoles --------------------------------------------------------------------------------------
+
+SESSIONS: list[tuple[str, str, list[str | None], list[str]]] = [
+    ("pdb.set_trace", "import pdb\ndef f(a):\n    pdb.set_trace()\n    b = a + 1\n    return b\nf(1)", ["p a", "n", "n", "p b", "c"], ["> <cell ", "-> b = a + 1", "1\n", "2\n"]),
+    ("breakpoint", "def g():\n    breakpoint()\n    return 5\ng()", ["l", "c"], ["\t    breakpoint()", "\t    return 5"]),
+    ("where shows the code's frames", "def g():\n    breakpoint()\ndef h(): g()\nh()", ["w", "u", "u", "u", "c"], ["(4)<module>", "(3)h()", "(2)g()", "*** Oldest frame"]),
+    ("in a coroutine", "import asyncio\nasync def co():\n    breakpoint()\n    return 1\nawait co()", ["w", "p 6 * 7", "c"], [")co()", "42\n"]),
+    ("in a thread", "import threading\ndef t():\n    breakpoint()\nx = threading.Thread(target=t); x.start(); x.join()", ["w", "c"], ["(3)t()"]),
+    ("post mortem, in the user's frame", "def f(z):\n    1 / z\ntry: f(0)\nexcept ZeroDivisionError as e:\n    import pdb; pdb.post_mortem(e.__traceback__)", ["p z", "u", "d", "q"], ["-> 1 / z", "0\n"]),
+    ("code.interact", "import code\nk = 3\ncode.interact(banner='', exitmsg='', local=globals())", ["k + 1", "def q():", "    return 9", "", "q()", None], ["4\n", "9\n"]),
+    ("pdb's interact", "breakpoint()\nq = 1", ["interact", "6 * 7", None, "c"], ["42\n"]),
+    ("the end of answers ends pdb", "breakpoint()\nq = 1", [None], ["BdbQuit"]),
+]  # fmt: skip
+
+
+async def test_debuggers_are_used_by_way_of_on_input(host: pyrepl3.Session) -> None:
+    async def check(code: str, answers: list[str | None], parts: list[str]) -> None:
+        left = iter(answers)
+
+        def answer(prompt: str) -> str | None:
+            return next(left)
+
+        result = await run(host, code, on_input=answer)
+        text = result.stdout + (result.error.traceback if result.error else "")
+        for part in parts:
+            assert part in text
+        assert "pyrepl3_" not in text
+        assert next(left, "used") == "used"
+
+    await check_rows(SESSIONS, check)
+
+
+async def test_pm_begins_in_the_frame_that_failed(host: pyrepl3.Session) -> None:
+    await run(host, "def f(local):\n    return 1 / local\nf(0)")
+    answers = iter(["p local", "u", "u", "q"])
+
+    def answer(prompt: str) -> str:
+        return next(answers)
+
+    shown = (await run(host, "import pdb; pdb.pm()", on_input=answer)).stdout
+    assert "-> return 1 / local" in shown
+    assert "\n0\n" in shown
+    assert "*** Oldest frame" in shown
+    assert "pyrepl3_" not in shown
+
+
+async def test_what_steps_through_a_cell_ends_with_it(host: pyrepl3.Session) -> None:
+    asked: list[str] = []
+
+    def step(prompt: str) -> str:
+        asked.append(prompt)
+        return "n"
+
+    assert (await run(host, "breakpoint()\nx = 1\nx + 1", on_input=step)).value == 2
+    before = len(asked)
+    assert before >= 2
+    assert (await run(host, "def f(): return 3\nf()", on_input=step)).value == 3
+    assert len(asked) == before
+
+
+INTERRUPTED = [
+    ("pdb", "import pdb; pdb.set_trace()\nx = 1", "BdbQuit"),
+    ("breakpoint in a function", "def g():\n    breakpoint()\n    return 1\ng()", "BdbQuit"),
+    ("breakpoint in a coroutine", "async def g():\n    breakpoint()\n    return 1\nawait g()", "BdbQuit"),
+    ("post mortem", "import pdb\ntry: 1/0\nexcept Exception: pdb.post_mortem()", "BdbQuit"),
+    ("code.interact", "import code; code.interact()", ""),
+    ("cmd", "import cmd; cmd.Cmd().cmdloop()", "KeyboardInterrupt"),
+    ("input", "input()", "KeyboardInterrupt"),
+]
+
+
+async def test_an_interrupt_ends_a_prompt_at_once(host: pyrepl3.Session) -> None:
+    """At once: by the first interrupt, before a second one or the worker's end would follow."""
+    worker = host.worker.pid
+
+    async def check(code: str, error: str) -> None:
+        asked = anyio.Event()
+        prompts: list[str] = []
+
+        async def never(prompt: str) -> str:
+            prompts.append(prompt)
+            asked.set()
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        execution = host.start(code, check=False, on_input=never)
+        await asked.wait()
+        await execution.cancel("interrupt")
+        result = await execution
+        assert (result.error.type if result.error else "") == error
+        assert (result.error.kind if result.error else "cancelled") == "cancelled"
+        assert len(prompts) == 1
+        assert host.worker.pid == worker
+
+    await check_rows(INTERRUPTED, check)
+
+
 def test_the_tables_are_long_enough() -> None:
-    tables = (SYNTAX_ERRORS, SUGGESTIONS, PROMPTS, IPYTHON_LINES, WARNINGS, OWN_LINES, HOOKS)
-    assert sum(map(len, tables)) >= 100
+    tables = (
+        (SYNTAX_ERRORS, SUGGESTIONS, PROMPTS, IPYTHON_LINES, WARNINGS),
+        (OWN_LINES, HOOKS, SESSIONS, INTERRUPTED),
+    )
+    assert sum(len(table) for group in tables for table in group) >= 120

@@ -10,7 +10,7 @@ import msgspec
 
 from pyrepl3_schemas.messages import Checkpointed, Restore, Restored
 from pyrepl3_worker.checkpoint.checkpointer import Checkpointer
-from pyrepl3_worker.code.compiler import filename_of
+from pyrepl3_worker.code.cell_sources import filename_of
 from pyrepl3_worker.namespace import CODE_MODULE_KEYS, ENGINE_INTERNALS, MODULE_KEYS
 
 HIDDEN = frozenset(MODULE_KEYS | ENGINE_INTERNALS) - CODE_MODULE_KEYS

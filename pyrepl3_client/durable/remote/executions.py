@@ -9,7 +9,7 @@ import msgspec
 from resonate.codec import Codec, NoopEncryptor
 from resonate.types import PromiseSettleReq
 
-from pyrepl3_client._journal.protocol import CallRecord, Entry, Spec, Status
+from pyrepl3_client._journal.protocol import CallRecord, Entry, OnError, Spec, Status
 from pyrepl3_client.durable.remote.fenced_store import FencedStore, decode_record, find_newest
 from pyrepl3_client.durable.remote.large_values import LargeValueRef, LargeValueStore
 from pyrepl3_client.durable.resonate.engine import Engine
@@ -37,6 +37,9 @@ class ExecutionParam(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     result_mode: ResultMode = "last_expr_or_assign"
     store_history: bool = True
+    filename: str = ""
+    first_line: int = 1
+    on_error: OnError = "continue"
 
 
 class ExecutionValue(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -125,7 +128,15 @@ class RemoteExecutionStore:
             seq = self._last_seq + 1
             code = await self._data.put(spec.code.encode(), f"the code of execution {execution_id!r}")
             param = ExecutionParam(
-                execution_id, code, digest, spec.timeout, spec.result_mode, spec.store_history
+                execution_id,
+                code,
+                digest,
+                spec.timeout,
+                spec.result_mode,
+                spec.store_history,
+                spec.filename,
+                spec.first_line,
+                spec.on_error,
             )
             await self._store.create(self.log_id(seq), _encode(param), execution_key(execution_id))
             self._last_seq = seq
@@ -170,7 +181,15 @@ class RemoteExecutionStore:
             deaths, exempt = await self._count(seq, "attempt"), await self._count(seq, "excuse")
         attempts = deaths - exempt if ended is None else ended.attempts
         code = (await self._data.get(param.code)).decode()
-        spec = Spec(code, param.timeout, param.result_mode, param.store_history)
+        spec = Spec(
+            code,
+            param.timeout,
+            param.result_mode,
+            param.store_history,
+            param.filename,
+            param.first_line,
+            param.on_error,
+        )
         entry = Entry(seq, param.execution_id, spec, _status(ended), attempts)
         execution = LoggedExecution(entry, param.digest, ended)
         execution.deaths, execution.exempt_deaths = deaths, exempt

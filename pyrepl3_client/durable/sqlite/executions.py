@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from resonate.codec import Codec, NoopEncryptor
 
-from pyrepl3_client._journal.protocol import Entry, Spec
+from pyrepl3_client._journal.protocol import Entry, OnError, Spec
 from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.resonate.engine import Engine, create_awaited
 from pyrepl3_client.durable.resonate.function import OutcomeRef
@@ -27,6 +27,9 @@ class SpecOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     result_mode: ResultMode = "last_expr_or_assign"
     store_history: bool = True
+    filename: str = ""
+    first_line: int = 1
+    on_error: OnError = "continue"
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -175,7 +178,16 @@ class SqliteExecutionStore:
 
 def spec_options(spec: Spec) -> bytes:
     """Return what stands beside the code in an execution's row."""
-    return _encode(SpecOptions(spec.timeout, spec.result_mode, spec.store_history))
+    return _encode(
+        SpecOptions(
+            spec.timeout,
+            spec.result_mode,
+            spec.store_history,
+            spec.filename,
+            spec.first_line,
+            spec.on_error,
+        )
+    )
 
 
 def entry_of(execution: ExecutionRow) -> Entry:
@@ -184,7 +196,15 @@ def entry_of(execution: ExecutionRow) -> Entry:
     return Entry(
         execution.seq,
         execution.execution_id,
-        Spec(execution.code, options.timeout, options.result_mode, options.store_history),
+        Spec(
+            execution.code,
+            options.timeout,
+            options.result_mode,
+            options.store_history,
+            options.filename,
+            options.first_line,
+            options.on_error,
+        ),
         execution.status,
         execution.attempts,
     )

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from pyrepl3_worker.code.compiler import CELL_PREFIX, Compiler, filename_of
+from pyrepl3_worker.code.cell_sources import filename_of
+from pyrepl3_worker.code.compiler import Compiler
+from pyrepl3_worker.code.own_frames import CELL_PREFIX
 from pyrepl3_worker.errors import CompilationError
 
 

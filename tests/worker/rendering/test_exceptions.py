@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyrepl3_worker.code.compiler import filename_of
+from pyrepl3_worker.code.cell_sources import filename_of
 from pyrepl3_worker.rendering.exceptions import bounded_text, describe_exception
 
 STOPS = [CancelledError, KeyboardInterrupt, TimeoutError]

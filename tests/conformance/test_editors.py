@@ -1,0 +1,270 @@
+"""What editors ask and say: where code is from, whether it is complete, what happens to the queue. As tables."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyrepl3_client as pyrepl3
+from tests.helpers.real_sessions import quick, run, value
+from tests.helpers.tables import check_rows
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def editor() -> AsyncIterator[pyrepl3.Session]:
+    async with pyrepl3.open_session(config=quick()) as session:
+        yield session
+
+
+# --- where code is from ---------------------------------------------------------------------------------------
+
+FILE = "/home/ada/plot.py"
+PLACES: list[tuple[str, str, int, list[str]]] = [
+    ("a traceback", "def f(x):\n    return 1 / x\nf(0)", 10, [f'File "{FILE}", line 12, in <module>\n    f(0)', f'File "{FILE}", line 11, in f\n    return 1 / x']),
+    ("of a function of an earlier cell", "f(0)", 40, [f'File "{FILE}", line 40, in <module>', "line 11, in f\n    return 1 / x"]),
+    ("in a coroutine", "import asyncio\nawait asyncio.sleep(0)\n1 / 0", 5, [f'File "{FILE}", line 7, in <module>\n    1 / 0']),
+    ("after a return", "if True: return 1 / 0", 5, [f'File "{FILE}", line 5, in <module>\n    if True: return 1 / 0']),
+    ("a SyntaxError", "x = 1\ny = = 2", 8, [f'File "{FILE}", line 9\n    y = = 2\n        ^']),
+    ("a SyntaxError of a later pass", "'é'\n'é'; break", 3, [f'File "{FILE}", line 4\n    \'é\'; break\n         ^^^^^']),
+    ("a warning", "import warnings\nwarnings.warn('w')", 20, [f"{FILE}:21: UserWarning: w\n  warnings.warn('w')"]),
+    ("a warning of the compiler", "\nx = '\\d'", 30, [f"{FILE}:31: SyntaxWarning: "]),
+    ("what code prints", "import traceback\ntry: f(0)\nexcept ZeroDivisionError: traceback.print_exc()", 50, [f'File "{FILE}", line 51, in <module>\n    try: f(0)', "line 11, in f"]),
+    ("inspect.getsource", "import inspect\nprint(inspect.getsource(f), inspect.getsourcefile(f), f.__code__.co_firstlineno)", 1, [f"def f(x):\n    return 1 / x\n {FILE} 10"]),
+    ("linecache", "import linecache\nprint(repr(linecache.getline('/home/ada/plot.py', 11)))", 60, ["'    return 1 / x\\n'"]),
+    ("a line of IPython", "%ls", 7, [f'File "{FILE}", line 7\n    %ls', "a line magic of IPython"]),
+    ("deep code", "1 / 0 + " + "+".join(["1"] * 1500), 9, [f'File "{FILE}", line 9, in <module>']),
+    ("there is no __file__", "print('__file__' in globals())", 1, ["False"]),
+]  # fmt: skip
+
+
+async def test_what_went_wrong_leads_to_the_editors_file(editor: pyrepl3.Session) -> None:
+    async def check(code: str, first_line: int, parts: list[str]) -> None:
+        result = await run(editor, code, filename=FILE, first_line=first_line)
+        text = result.stdout + result.stderr + (result.error.traceback if result.error else "")
+        for part in parts:
+            assert part in text
+
+    await check_rows(PLACES, check)
+
+
+async def test_frames_and_suggestions_are_of_the_place(editor: pyrepl3.Session) -> None:
+    failed = (await run(editor, "x = 1\n1 / 0", filename="untitled:1", first_line=7)).error
+    assert failed is not None
+    assert [(frame.filename, frame.lineno, frame.line) for frame in failed.frames] == [
+        ("untitled:1", 8, "1 / 0")
+    ]
+    broken = (await run(editor, "if x\n    y = 1", filename=FILE, first_line=100)).error
+    assert broken is not None
+    assert (broken.suggestion, broken.frames[0].lineno) == ("if x:\n    y = 1", 100)
+
+
+async def test_what_is_sent_wins_over_what_is_on_disk(editor: pyrepl3.Session, tmp_path: Path) -> None:
+    path = tmp_path / "saved.py"
+    path.write_text("# one\n# two\n# three\n# four\n")
+    failed = (await run(editor, "x = 5\ny = = x", filename=path, first_line=2)).error
+    assert failed is not None
+    assert failed.traceback.startswith(f'  File "{path}", line 3\n    y = = x\n        ^\n')
+    lines = f"import linecache\n[linecache.getline({str(path)!r}, i) for i in range(1, 6)]"
+    assert await value(editor, lines) == ["# one\n", "x = 5\n", "y = = x\n", "# four\n", ""]
+    assert path.read_text().startswith("# one\n# two\n")
+
+
+async def test_in_keeps_what_was_sent(editor: pyrepl3.Session) -> None:
+    await run(editor, "6 * 7", filename=FILE, first_line=90)
+    assert await value(editor, "In[-2]") == "6 * 7"
+
+
+async def test_the_same_code_from_two_places_is_two_cells(editor: pyrepl3.Session) -> None:
+    lines: list[int] = []
+    for first_line in (3, 30, 3):
+        failed = (await run(editor, "{}['same']", filename=FILE, first_line=first_line)).error
+        assert failed is not None
+        lines.append(failed.frames[0].lineno)
+    assert lines == [3, 30, 3]
+    other = (await run(editor, "{}['same']")).error
+    assert other is not None
+    assert other.frames[0].filename.startswith("<cell ")
+
+
+async def test_a_restored_function_has_its_file_and_lines(session: pyrepl3.Session) -> None:
+    await run(session, "def f(x):\n    return 1 / x", filename=FILE, first_line=10)
+    saved = await session.checkpoint()
+    await session.restart()
+    await session.restore(saved.checkpoint_id)
+    failed = (await run(session, "f(0)")).error
+    assert failed is not None
+    assert f'File "{FILE}", line 11, in f\n    return 1 / x\n' in failed.traceback
+
+
+WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
+    ("empty", {"filename": ""}, ValueError, "filename must be 1 to 4096 printable characters"),
+    ("with a new line", {"filename": "a\nb"}, ValueError, "filename must be 1 to 4096 printable characters"),
+    ("a number", {"filename": 3}, TypeError, "filename must be a string or a path, not int"),
+    ("a cell's", {"filename": "<cell 1>"}, ValueError, "such names are made by the session"),
+    ("line 0", {"filename": "a", "first_line": 0}, ValueError, "first_line must be between 1 and 1000000, not 0"),
+    ("a line of no file", {"first_line": 3}, ValueError, "name it by filename="),
+    ("no such policy", {"on_error": "stop"}, ValueError, "on_error must be one of ['continue', 'stop_queue']"),
+]  # fmt: skip
+
+
+async def test_wrong_arguments_are_refused(editor: pyrepl3.Session) -> None:
+    async def check(options: dict[str, Any], error: type[Exception], text: str) -> None:
+        with pytest.raises(error) as caught:
+            await editor.execute("1", **options)
+        assert text in str(caught.value)
+
+    await check_rows(WRONG, check)
+
+
+# --- is it complete? ------------------------------------------------------------------------------------------
+
+COMPLETENESS: list[tuple[str, str, str | None]] = [
+    ("a = 1", "complete", None),
+    ("", "complete", None),
+    ("# only a comment", "complete", None),
+    ("await x", "complete", None),
+    ("return 5", "complete", None),
+    ("class A: pass", "complete", None),
+    ("1\\\n+2", "complete", None),
+    ("x = 1;", "complete", None),
+    (">>> x = 1", "complete", None),
+    ("In [1]: x = 1", "complete", None),
+    ("for i in y:\n    print(i)\n", "complete", None),
+    ("def f():\n    return 1\n\n", "complete", None),
+    ("for a in range(5):", "incomplete", "    "),
+    ("for a in range(5):\n    if a > 0:", "incomplete", "        "),
+    ("for i in y:\n    print(i)", "incomplete", "    "),
+    ("async def f():\n    await x", "incomplete", "    "),
+    ("if x:\n    y\nelse:", "incomplete", "    "),
+    ("try:\n    x", "incomplete", "    "),
+    ("match x:\n    case 1:", "incomplete", "        "),
+    ("@decorated", "incomplete", ""),
+    ("x = (", "incomplete", ""),
+    ("f(a,\n  b", "incomplete", "  "),
+    ('x = """', "incomplete", ""),
+    ("x = 1 + \\", "incomplete", ""),
+    (">>> def f():", "incomplete", "    "),
+    ("raise = 2", "invalid", None),
+    ("x = = 1", "invalid", None),
+    ("(\n))", "invalid", None),
+    ("x = 'open", "invalid", None),
+    ("break", "invalid", None),
+    ("def a():\n x=1\n global x", "invalid", None),
+    ("%timeit x", "invalid", None),
+    ("\0", "invalid", None),
+]
+
+
+async def test_an_editor_is_told_whether_code_is_complete(editor: pyrepl3.Session) -> None:
+    async def check(code: str, status: str, indent: str | None) -> None:
+        answer = await editor.is_complete(code)
+        assert (answer.status, answer.indent) == (status, indent or "")
+
+    await check_rows(((code, code, status, indent) for code, status, indent in COMPLETENESS), check)
+
+
+async def test_also_while_code_runs_and_nothing_of_it_is_run(editor: pyrepl3.Session) -> None:
+    execution = editor.start("print('ready')\nwhile True: pass", check=False)
+    async for event in execution:
+        if isinstance(event, pyrepl3.Output):
+            break
+    assert (await editor.is_complete("ran = 1\nfor x in y:")).status == "incomplete"
+    await execution.cancel()
+    assert await value(editor, "'ran' in globals()") is False
+    with pytest.raises(TypeError, match="code must be a string"):
+        await editor.is_complete(5)  # type: ignore[arg-type]
+
+
+async def test_in_ipythons_syntax_a_magic_is_complete() -> None:
+    pytest.importorskip("IPython", reason="IPython's syntax needs IPython")
+    async with pyrepl3.open_session(config=quick(syntax="ipython")) as session:
+        assert (await session.is_complete("%timeit 1")).status == "complete"
+        assert (await session.is_complete("for x in y:")).indent == "    "
+
+
+# --- the queue behind a failed execution -----------------------------------------------------------------------
+
+
+async def outcomes(executions: list[pyrepl3.Execution]) -> list[str]:
+    found: list[str] = []
+    for execution in executions:
+        result = await execution
+        found.append(result.stdout.strip() if result.error is None else result.error.kind)
+    return found
+
+
+def queue(session: pyrepl3.Session, first: str, *, on_error: Any = "stop_queue") -> list[pyrepl3.Execution]:
+    executions = [session.start(first, on_error=on_error, check=False)]
+    return [*executions, *(session.start(f"print('ran {i}')", check=False) for i in range(2))]
+
+
+QUEUES: list[tuple[str, str, str, list[str]]] = [
+    ("an error", "1 / 0", "stop_queue", ["exception", "cancelled", "cancelled"]),
+    ("a SyntaxError", "x = = 1", "stop_queue", ["compilation", "cancelled", "cancelled"]),
+    ("in a coroutine", "import asyncio\nawait asyncio.sleep(0.01)\n1 / 0", "stop_queue", ["exception", "cancelled", "cancelled"]),
+    ("no error", "print('fine')", "stop_queue", ["fine", "ran 0", "ran 1"]),
+    ("without being asked", "1 / 0", "continue", ["exception", "ran 0", "ran 1"]),
+]  # fmt: skip
+
+
+async def test_what_is_queued_behind_a_failed_execution(editor: pyrepl3.Session) -> None:
+    async def check(code: str, on_error: str, expected: list[str]) -> None:
+        assert await outcomes(queue(editor, code, on_error=on_error)) == expected
+
+    await check_rows(QUEUES, check)
+
+
+async def test_an_execution_that_is_not_run_says_why(editor: pyrepl3.Session) -> None:
+    failing, stopped, _ = queue(editor, "1 / 0")
+    await failing
+    error = (await stopped).error
+    assert error is not None
+    assert error.message == (
+        f"execution {stopped.execution_id!r} was not run: {failing.execution_id!r}, which it was queued "
+        'behind with on_error="stop_queue", has failed (ZeroDivisionError: division by zero)'
+    )
+    assert (await run(editor, "print('later')")).stdout == "later\n"
+
+
+async def test_a_cancel_stops_the_queue_too(editor: pyrepl3.Session) -> None:
+    executions = queue(editor, "print('ready')\nwhile True: pass")
+    async for event in executions[0]:
+        if isinstance(event, pyrepl3.Output):
+            break
+    await executions[0].cancel()
+    assert await outcomes(executions) == ["cancelled"] * 3
+
+
+async def test_a_death_stops_the_queue_too() -> None:
+    async with pyrepl3.open_session(config=quick()) as session:
+        executions = queue(session, "import os; os._exit(3)")
+        assert await outcomes(executions) == ["died", "cancelled", "cancelled"]
+        assert (await run(session, "print('later')")).stdout == "later\n"
+
+
+async def test_two_that_stop_the_queue(editor: pyrepl3.Session) -> None:
+    first, second = (
+        editor.start(code, on_error="stop_queue", check=False) for code in ("print('a')", "1 / 0")
+    )
+    last = editor.start("print('b')", check=False)
+    assert await outcomes([first, second, last]) == ["a", "exception", "cancelled"]
+
+
+async def test_a_session_with_a_store_stops_its_queue(tmp_path: Path) -> None:
+    store = f"sqlite:{tmp_path / 'store.db'}"
+    async with pyrepl3.open_session("kept", store=store, config=quick()) as session:
+        executions = queue(session, "1 / 0")
+        assert await outcomes(executions) == ["exception", "cancelled", "cancelled"]
+        ids = [execution.execution_id for execution in executions]
+    async with pyrepl3.open_session("kept", store=store, config=quick()) as session:
+        again = await session.execute("print('ran 0')", execution_id=ids[1], check=False)
+        assert again.error is not None
+        assert again.replayed
+        assert "was not run" in again.error.message
+
+
+def test_the_tables_are_long_enough() -> None:
+    assert sum(map(len, (PLACES, WRONG, COMPLETENESS, QUEUES))) >= 50
