@@ -38,6 +38,7 @@ TRANSPARENT_FILES: Final = frozenset(
         "checkpoint/pickler.py",
         "checkpoint/reducers.py",
         "checkpoint/scope.py",
+        "checkpoint/sent.py",
         "checkpoint/unsaveable.py",
         "ipython/shell.py",
         "ipython/syntax.py",

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any, Final
 
 from pyrepl3_worker.execution.event_loop import EventLoopCoordinator
@@ -22,6 +22,7 @@ from pyrepl3_worker.execution.execution import CallPath, current_path
 from pyrepl3_worker.host_calls.calls import HostCaller
 from pyrepl3_worker.interrupts.signals import runs_user_code
 from pyrepl3_worker.isolation.after_import import after_import
+from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.output.streams import OutputStream
 
@@ -226,6 +227,30 @@ def _inherit_call_path_in_pools() -> object:
 
     pool.submit = submit
     return original
+
+
+def send_definitions(reduction: Any, namespace: NamespaceManager) -> None:
+    """Patch the pickler of `multiprocessing.reduction`: other processes lack the session's definitions."""
+    pickler = reduction.ForkingPickler
+    reducers, senders, worker = pickler._extra_reducers, list[Any](), os.getpid()
+
+    def reducer_override(_: object, value: object) -> Any:
+        if type(value) is not FunctionType and not issubclass(type(value), type):
+            return NotImplemented
+        if os.getpid() != worker:
+            return NotImplemented  # a forked child: the session knows its own by name
+        if not senders:
+            # Slow to import, and most processes are sent none.
+            from pyrepl3_worker.checkpoint.sent import DefinitionSender
+
+            senders.append(DefinitionSender(namespace.namespace, namespace.hidden_names))
+        return senders[0].reduce(value, reducers)
+
+    pickler.reducer_override = reducer_override
+    # Now, so that processes know it that are forked before anything is sent.
+    from pyrepl3_worker.checkpoint.received import note_sender
+
+    note_sender(worker)
 
 
 def _lend_loops_to_anyio(anyio: Any, coordinator: EventLoopCoordinator) -> None:

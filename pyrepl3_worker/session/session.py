@@ -47,6 +47,7 @@ from pyrepl3_worker.host_calls.calls import HostCaller
 from pyrepl3_worker.interrupts.child_processes import kill_children, watch_processes
 from pyrepl3_worker.interrupts.signals import Interrupt, runs_loop, wait_readable
 from pyrepl3_worker.interrupts.timers import TimerThread
+from pyrepl3_worker.isolation.after_import import after_import
 from pyrepl3_worker.isolation.builtins_guard import provide, snapshot
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output.collector import OutputCollector
@@ -180,6 +181,10 @@ class WorkerSession:
         loop.set_task_factory(self._executor.coroutine_manager.task_factory)
         stdio = self._stdio
         patched_functions.install_patches(self._host_caller, self._output, self._coordinator, stdio.stderr)
+        after_import(
+            "multiprocessing.reduction",
+            lambda module: patched_functions.send_definitions(module, self._namespace),
+        )
         watch_processes(stdio.stderr, self._output.flush, self._executor.canceller.remember_children)
         self._display = make_lazy_display(self._send_after_output, self._running_execution_id)
         # Not in the namespace, which is the code's: a name of its own hides ours, and `del` shows ours again.

@@ -393,3 +393,114 @@ UVLOOP = [
 async def test_uvloop(session: pyrepl3.Session, row: Row) -> None:
     pytest.importorskip("uvloop", reason="uvloop is of the group notebooks")
     await check(session, row)
+
+
+# --- processes ----------------------------------------------------------------------------------------
+
+PROCESSES = """
+import dataclasses, enum, multiprocessing as mp
+from concurrent.futures import ProcessPoolExecutor
+K = 10
+@dataclasses.dataclass
+class Point:
+    x: int
+    def moved(self): return Point(self.x + K)
+class Color(enum.Enum):
+    RED = 1
+class Refused(Exception): pass
+def helper(x): return x * K
+def f(x): return helper(x) + 1
+def even(n): return n == 0 or odd(n - 1)
+def odd(n): return n != 0 and even(n - 1)
+def move(p): return p.moved(), isinstance(p, Point), Color.RED
+def refuse(x): raise Refused(x)
+def put(q, n): q.put(Point(helper(n)))
+counter = None
+def init(c):
+    global counter
+    counter = c
+def count(x):
+    with counter.get_lock(): counter.value += x
+generator = (i for i in range(3))
+next(generator)
+def use_generator(_): return next(generator)
+"""
+METHODS = ("fork", "spawn", "forkserver")
+IN_CHILDREN = [
+    Row("Pool.map", ("def run(ctx): return pool.map(f, range(3))", "run(ctx)"), [1, 11, 21]),
+    Row("functions that call one another", ("def run(ctx): return pool.map(even, [2, 3])", "run(ctx)"), [True, False]),
+    Row("instances, their class and an enum, both ways", ("def run(ctx):\n    (moved, same, red), = pool.map(move, [Point(1)])\n    return [moved == Point(11), same, red is Color.RED]", "run(ctx)"), [True, True, True]),
+    Row("a lambda and a local function", ("def run(ctx):\n    y = 5\n    def local(x): return x + y + K\n    return [pool.apply(lambda x: x + K, (1,)), pool.apply(local, (1,))]", "run(ctx)"), [11, 16]),
+    Row("an exception of the code's own", ("def run(ctx):\n    try: pool.map(refuse, [3])\n    except Refused as e: return e.args", "run(ctx)"), [3]),
+    Row("an initializer's global stays", ("def run(ctx):\n    c = ctx.Value('i', 0)\n    with ctx.Pool(1, init, (c,)) as p: p.map(count, range(5))\n    return c.value", "run(ctx)"), 10),
+    Row("Process and Queue", ("def run(ctx):\n    q = ctx.Queue(); p = ctx.Process(target=put, args=(q, 4)); p.start(); r = q.get(); p.join(); return r.x", "run(ctx)"), 40),
+    Row("a subclass of Process", ("def run(ctx):\n    class P(ctx.Process):\n        def __init__(self, q): super().__init__(); self.q = q\n        def run(self): self.q.put(helper(7))\n    q = ctx.Queue(); p = P(q); p.start(); r = q.get(); p.join(); return r", "run(ctx)"), 70),
+    Row("ProcessPoolExecutor", ("def run(ctx):\n    with ProcessPoolExecutor(1, mp_context=ctx) as e: return list(e.map(f, range(3)))", "run(ctx)"), [1, 11, 21]),
+    Row("a function that was defined anew", ("def g(x): return 1\ndef run(ctx):\n    global g\n    first = pool.map(g, [0])\n    def g(x): return 2\n    return first + pool.map(g, [0])", "run(ctx)"), [1, 2]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_other_processes_have_the_sessions_definitions(session: pyrepl3.Session, method: str) -> None:
+    await session.execute(PROCESSES + f"ctx = mp.get_context({method!r}); pool = ctx.Pool(1)")
+    for row in IN_CHILDREN:
+        await check(session, row)
+    await session.execute("pool.terminate(); pool.join()")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+async def test_a_global_that_cannot_be_sent_says_so_where_it_is_used(
+    session: pyrepl3.Session, method: str
+) -> None:
+    """A child that is forked has it."""
+    await session.execute(PROCESSES)
+    result = await run(session, f"with mp.get_context({method!r}).Pool(1) as p: p.map(use_generator, [1])")
+    assert result.error is not None
+    assert "the global 'generator' was not sent to this process" in result.error.message
+    assert "pass what it holds as an argument" in result.error.message
+    assert await value(
+        session, "with mp.get_context('fork').Pool(1) as p: x = p.map(use_generator, [1])\nx"
+    ) == [1]
+
+
+async def test_what_comes_back_to_the_session_is_its_own(session: pyrepl3.Session) -> None:
+    await session.execute(PROCESSES)
+    assert await value(
+        session, "q = mp.Queue(); q.put(f); q.put(Point); [q.get() is f, q.get() is Point]"
+    ) == [True, True]
+
+
+async def test_a_pool_that_waits_is_stopped(session: pyrepl3.Session) -> None:
+    await session.execute("import multiprocessing as mp, time\ndef forever(x): time.sleep(60)")
+    execution = session.start(
+        "with mp.get_context('spawn').Pool(1) as p:\n    print('ready')\n    p.map(forever, [1])"
+    )
+    await seen(execution)
+    assert type_of(await stop(execution, "interrupt")) == "KeyboardInterrupt"
+    assert await works(session)
+    assert session.worker.incarnation == 1
+
+
+@pytest.mark.parametrize(
+    "backend", [pytest.param("loky", marks=pytest.mark.long), "multiprocessing", "threading"]
+)
+async def test_joblib(session: pyrepl3.Session, backend: str) -> None:
+    pytest.importorskip("joblib", reason="joblib is of the group notebooks")
+    await session.execute(PROCESSES)
+    code = f"import joblib\njoblib.Parallel(2, backend={backend!r})(joblib.delayed(f)(i) for i in range(3))"
+    assert await value(session, code) == [1, 11, 21]
+
+
+# --- profilers ----------------------------------------------------------------------------------------
+
+PROFILERS = [
+    Row("cProfile", ("import cProfile, pstats\ndef work(): return sum(range(10))", "p = cProfile.Profile(); p.runcall(work)\n[(k[0].startswith('<cell'), k[2]) for k in pstats.Stats(p).stats if k[2] == 'work']"), [[True, "work"]]),
+    Row("sys.settrace", ("import sys\nlines = []\ndef trace(frame, event, arg):\n    if frame.f_code.co_name == 'work': lines.append((event, frame.f_lineno))\n    return trace\ndef work():\n    x = 1\n    return x", "sys.settrace(trace); work(); sys.settrace(None); lines"), [["call", 6], ["line", 7], ["line", 8], ["return", 8]]),
+    Row("sys.monitoring", ("import sys\nlines = []\nm = sys.monitoring\ndef work():\n    x = 1\n    return x", "m.use_tool_id(5, 'mine'); m.register_callback(5, m.events.LINE, lambda c, n: lines.append(n)); m.set_local_events(5, work.__code__, m.events.LINE); work(); m.free_tool_id(5); lines"), [5, 6]),
+    Row("linecache and inspect", ("import inspect, linecache\ndef work():\n    return 1", "[linecache.getline(work.__code__.co_filename, 3), inspect.getsource(work)]"), ["    return 1", "def work():\n    return 1"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", named(PROFILERS))
+async def test_profilers_see_cells(session: pyrepl3.Session, row: Row) -> None:
+    await check(session, row)
