@@ -122,6 +122,7 @@ class ProcessState:
         if self._savers is None:
             from pyrepl3_worker.checkpoint import (
                 interpreter_state,
+                ipython_state,
                 library_state,
                 logging_state,
                 runtime_state,
@@ -132,6 +133,7 @@ class ProcessState:
                 *runtime_state.SAVERS,
                 *logging_state.SAVERS,
                 *library_state.SAVERS,
+                *ipython_state.SAVERS,
             )
             self._savers = {saver.name: saver for saver in found}
         return self._savers

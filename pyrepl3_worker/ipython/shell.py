@@ -246,6 +246,12 @@ class SessionShell(_Shell):
         self.user_ns_hidden.update(shown)
         self.user_ns.update(shown)
 
+    def reset(self, new_session: bool = True, aggressive: bool = False) -> None:  # noqa: FBT001, FBT002 - as IPython has it
+        """Empty the namespace (`%reset`); `_` and its kin are the session's again."""
+        super().reset(new_session, aggressive)
+        namespace = self.session_namespace
+        namespace.restore_history(list(namespace.inputs), dict(namespace.outputs), {})
+
     def init_display_pub(self) -> None:
         """Display through the session."""
         self.display_pub_class = _Publisher
@@ -255,6 +261,11 @@ class SessionShell(_Shell):
         """Display the values of nested cells through the session."""
         self.displayhook_class = _Hook
         super().init_displayhook()
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Have no event loop of a window system beside the session's own."""
+        if gui:
+            raise UsageError(f"there is no {gui} here: figures are displays (%matplotlib inline)")
 
     def init_logstart(self) -> None:
         """Start no log."""

@@ -88,7 +88,7 @@ class ResultEncoder:
             return _ENCODED_NO_VALUE
         kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType] - of anything
         name = _NUMBER_NAMES.get(kind)
-        if name is not None and -_INT64_BOUND < value < _INT64_BOUND:
+        if name is not None and self.text_of is None and -_INT64_BOUND < value < _INT64_BOUND:
             # The same text as `bounded_repr`'s: even the smallest bound has room for it.
             return EncodedValue(encode_value(value), repr(value), name, False)
         text, truncated = self._shown(value)

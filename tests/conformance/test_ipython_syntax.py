@@ -6,6 +6,7 @@ Below the table stands what takes a session of its own, or more than one cell.
 import dataclasses
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import CancelReason
 from tests.helpers.processes import ended
-from tests.helpers.real_sessions import PATIENCE, cleanly_stopped, quick, run, seen, stop, value
+from tests.helpers.real_sessions import PATIENCE, cleanly_stopped, quick, run, seen, stop, type_of, value
 
 pytestmark = [
     pytest.mark.anyio,
@@ -400,3 +401,72 @@ async def test_nothing_is_written_into_the_home_folder(tmp_path: Path) -> None:
         for code in ("%time 1", "%history", "%alias", "!echo $HOME", "%lsmagic", "%cd -q .", "x?"):
             assert (await run(session, code)).error is None
     assert os.listdir(tmp_path) == []
+
+
+# --- deaths, checkpoints, places ------------------------------------------------------------------------
+
+
+async def test_values_are_shown_as_IPython_shows_them(ipython: pyrepl3.Session) -> None:
+    shown = [
+        (await run(ipython, code)).repr
+        for code in ("int", "{'b': 1, 'a': 2}", "%precision 2\n---\n1 / 3", "list(range(30))", "'text'")
+        for code in code.split("\n---\n")[-1:]
+    ]
+    lines = shown[3].split("\n")
+    assert (shown[:2], len(lines), shown[4]) == (["int", "{'b': 1, 'a': 2}"], 30, "'text'")
+    await run(ipython, "%precision 2")
+    assert (await run(ipython, "1 / 3")).repr == "0.33"
+    await run(ipython, "%precision")
+
+
+async def test_the_shells_state_outlives_its_worker() -> None:
+    async with pyrepl3.open_session(config=quick(syntax="ipython"), recovery="checkpoint") as session:
+        for code in (
+            OWN_MAGICS,
+            "%alias say echo said: %s",
+            "%load_ext autoreload\n%autoreload 2",
+            "%precision 2",
+            "told = []\nget_ipython().events.register('pre_run_cell', lambda info: told.append(info.raw_cell))",
+            "class Sums:\n    def total(self, line): return line",
+            "get_ipython().register_magic_function(Sums().total, 'line')",
+        ):
+            assert (await run(session, code)).error is None
+        saved = await session.checkpoint()
+        assert [part.name for part in saved.unsaved] == ["%total"]
+        assert "register the class again" in saved.unsaved[0].reason
+        pid = await value(session, "import os\nos.getpid()")
+        os.kill(pid, signal.SIGKILL)
+        assert await value(session, "r = %shout again\nr") == "AGAIN"
+        assert (await value(session, "told"))[-2:] == ["r = %shout again\nr", "told"]
+        assert (await run(session, "%say hello")).stdout == "said: hello\n"
+        assert (await run(session, "%autoreload 0")).error is None
+        assert (await run(session, "1 / 3")).repr == "0.33"
+        assert (await run(session, "!echo alive")).stdout == "alive\n"
+        assert "%alias say" in (await run(session, "%history")).stdout
+        assert set(await session.variables()) >= {"told", "Sums"}
+        assert not {"_dh", "_ih", "_oh", "get_ipython"} & set(await session.variables())
+
+
+async def test_a_reset_leaves_a_session_that_works(ipython: pyrepl3.Session) -> None:
+    await run(ipython, "x = 1\n%reset -f")
+    assert type_of(await run(ipython, "x")) == "NameError"
+    assert await value(ipython, "7 * 6") == 42
+    assert await value(ipython, "_ + 1") == 43
+    assert (await run(ipython, "%cd -q .\n!echo alive")).stdout == "alive\n"
+
+
+async def test_it_works_confined_and_in_pools(tmp_path: Path) -> None:
+    strict = dataclasses.replace(quick(syntax="ipython"), confinement="strict")
+    try:
+        opened = await pyrepl3.open_session(config=strict)
+    except pyrepl3.SpawnError as error:
+        pytest.skip(str(error))
+    async with opened as session:
+        assert (await run(session, "!echo inside")).stdout == "inside\n"
+        assert (await run(session, "%%bash\ncat > kept; cat kept")).error is None
+        assert await value(session, "r = %timeit -n1 -r1 -q -o 1\nr.loops") == 1
+    async with (
+        pyrepl3.WorkerPool(1, config=quick(syntax="ipython")) as pool,
+        pool.open_session() as session,
+    ):
+        assert await value(session, "x = !echo a\nx") == ["a"]
