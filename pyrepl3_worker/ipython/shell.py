@@ -12,6 +12,7 @@ IPython is imported by name, since most sessions, and the type checker, have non
 
 import builtins
 import os
+import re
 import sys
 from asyncio import CancelledError  # by name: the code may replace asyncio's own
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -42,6 +43,8 @@ SHELL_NAMES: Final = frozenset({"_dh", "_ih", "_oh"})
 """Names that IPython's magics look up in the namespace itself."""
 _ASKED_TO_KEEP: Final = ("autorestore/", "bookmarks", "stored_aliases")
 """What `%store` and `%bookmark` keep for later sessions; `%cd`, say, keeps folders for none."""
+_CELL_AS_FILE: Final = r"^(File: +)\S*/(<cell [0-9a-f]+>)$"
+"""What IPython says of the code's own functions: it takes the names of cells for those of files."""
 _OUTSIDE_PAGER_MIME: Final = "text/plain"
 
 
@@ -359,7 +362,7 @@ def _shell_program() -> str:
 
 def _refuse_background(command: str) -> None:
     if command.rstrip().endswith("&"):
-        raise OSError("a command in the background is not supported: use subprocess.Popen")
+        raise OSError("Background processes not supported.")  # as IPython says it
 
 
 def _write_output(text: str) -> None:
@@ -375,8 +378,8 @@ def _write_errors(text: str) -> None:
 def _print_page(shell: object, data: Any, start: int = 0, screen_lines: int = 0) -> None:
     """Print what IPython would show in a pager (`name?`, `%psource`, `%prun`)."""
     text = data.get(_OUTSIDE_PAGER_MIME, "") if isinstance(data, Mapping) else data
-    lines = str(text).splitlines()
-    print("\n".join(lines[start:]))
+    text = re.sub(_CELL_AS_FILE, r"\1\2", str(text), flags=re.MULTILINE)
+    print("\n".join(text.splitlines()[start:]))
 
 
 def make_info(code: str, execution_id: str, store_history: bool) -> Any:  # noqa: FBT001 - as IPython has it
