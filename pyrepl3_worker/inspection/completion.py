@@ -17,10 +17,10 @@ import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import pairwise
 from types import FunctionType
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from pyrepl3_schemas.messages import Complete, Completions, Inspect, Inspection, Variable
-from pyrepl3_worker.inspection import importable_modules, signatures
+from pyrepl3_worker.inspection import importable_modules, paths, signatures, tables
 from pyrepl3_worker.inspection.scanner import Scan, Token, end_of_name, scan, start_of_primary
 from pyrepl3_worker.rendering import static_lookup
 from pyrepl3_worker.rendering.reprs import encodable, safe_repr, type_name
@@ -80,7 +80,10 @@ def _complete(namespace: Namespace, code: str, cursor: int) -> tuple[list[_Match
         text = found.open_string.text
         typed = text.lstrip("rRuU").lstrip("\"'")
         keys = list(_key_matches(namespace, code, found, typed))
-        return keys, cursor - len(typed) if keys else cursor
+        if keys or (found.tokens and found.tokens[-1].text == "["):
+            return keys, cursor - len(typed) if keys else cursor
+        files = [_Match(0, name, "path") for name in paths.matching_paths(typed)]
+        return files, cursor - len(typed.rpartition("/")[2]) if files else cursor
     tokens = found.tokens
     prefix = ""
     start = cursor
@@ -149,7 +152,7 @@ def _evaluate_primary(namespace: Namespace, code: str, tokens: list[Token], end:
         return UNKNOWN
     # In brackets, because a primary may span several lines.
     primary = f"({code[tokens[start].start : tokens[end - 1].end]}\n)"
-    return static_lookup.evaluate_statically(primary, _resolver(namespace))
+    return static_lookup.evaluate_statically(primary, _resolver(namespace), tables.column)
 
 
 def _attribute_matches(value: object) -> Iterator[_Match]:
@@ -159,6 +162,9 @@ def _attribute_matches(value: object) -> Iterator[_Match]:
     )
     for name, raw in static_lookup.static_attributes(value).items():
         yield _Match(1, name, static_lookup.kind_of(raw, of_class=of_class and name not in own))
+    for key in tables.columns_of(value) or ():
+        if type(key) is str and key.isidentifier():
+            yield _Match(0, key, "column")
 
 
 def _name_matches(namespace: Namespace, tokens: list[Token]) -> Iterator[_Match]:
@@ -282,9 +288,7 @@ def _subscripted_keys(namespace: Namespace, code: str, tokens: list[Token]) -> I
     if not tokens or tokens[-1].text != "[":
         return []
     value = _evaluate_primary(namespace, code, tokens, len(tokens) - 1)
-    if type(value) is not dict:
-        return []
-    keys = list(cast(dict[object, object], value))[:_MAX_MATCHES]
+    keys = tables.keys_of(value) or ()
     return [key for key in keys if type(key) is str and key.isprintable()]
 
 
@@ -330,7 +334,7 @@ def _inspect(namespace: Namespace, request: Inspect) -> Inspection:
     if found.in_comment:
         return nothing
     tokens = found.tokens
-    if found.open_string is None and tokens and tokens[-1].kind == "name":
+    if found.open_string is None and tokens and (tokens[-1].kind == "name" or tokens[-1].text == "]"):
         start = start_of_primary(tokens, len(tokens))
         value = _evaluate_primary(namespace, code, tokens, len(tokens))
         name = code[tokens[start].start : tokens[-1].end]
@@ -363,12 +367,20 @@ def _describe(request_id: str, name: str, value: object) -> Inspection:
 
 def _variables(namespace: Namespace, hidden: frozenset[str]) -> list[Variable]:
     return [
-        Variable(
-            name=encodable(name),
-            type_name=type_name(value),
-            repr=safe_repr(value, _MAX_VARIABLE_CHARS),
-            size=len(cast(str, value)) if type(value) in _SIZED_TYPES else None,
-        )
+        _variable(name, value)
         for name, value in list(namespace.items())
         if type(name) is str and not name.startswith("_") and name not in hidden
     ]
+
+
+def _variable(name: str, value: object) -> Variable:
+    facts = tables.facts_of(value)
+    return Variable(
+        name=encodable(name),
+        type_name=type_name(value),
+        repr=safe_repr(value, _MAX_VARIABLE_CHARS),
+        size=sys.getsizeof(value) if type(value) in _SIZED_TYPES else facts.size,
+        length=facts.length,
+        shape=facts.shape,
+        dtype=encodable(facts.dtype),
+    )

@@ -188,6 +188,11 @@ def _bind_to_class(raw: object, cls: type) -> object:
     return UNKNOWN
 
 
+def mro_of(cls: type) -> tuple[type, ...]:
+    """Return a class's MRO, whatever its metaclass says of it."""
+    return _mro_of(cls)
+
+
 def static_getitem(value: object, key: object) -> object:
     """Return `value[key]` of an exact built-in container, else `UNKNOWN`."""
     if type(value) is dict:
@@ -205,12 +210,25 @@ def static_getitem(value: object, key: object) -> object:
     return UNKNOWN
 
 
-def evaluate_statically(expression: str, names: Callable[[str], object]) -> object:
+def _constant_key(node: ast.expr) -> object:
+    match node:
+        case ast.Constant(value=key) if type(key) in _LITERAL_TYPES:
+            return key
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(number))):
+            return -number
+        case _:
+            return UNKNOWN
+
+
+def evaluate_statically(
+    expression: str, names: Callable[[str], object], column: Callable[[object, object], object]
+) -> object:
     """Return the value of an expression of names, attributes, constant subscripts and literals.
 
     Args:
         expression: Python source.
         names: returns the value of a name, or `UNKNOWN`.
+        column: returns what stands for a column of a table, or `UNKNOWN`.
 
     Returns:
         The value; for the call of a class an `InstanceOf` that class; for anything else, and for source that
@@ -220,22 +238,27 @@ def evaluate_statically(expression: str, names: Callable[[str], object]) -> obje
         tree = ast.parse(expression.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return UNKNOWN
-    return _evaluate(tree.body, names)
+    return _evaluate(tree.body, names, column)
 
 
-def _evaluate(node: ast.expr, names: Callable[[str], object]) -> object:
+def _evaluate(
+    node: ast.expr, names: Callable[[str], object], column: Callable[[object, object], object]
+) -> object:
     match node:
         case ast.Name(id=name):
             return names(name)
         case ast.Attribute(value=inner, attr=name):
-            value = _evaluate(inner, names)
-            return UNKNOWN if value is UNKNOWN else static_getattr(value, name)
-        case ast.Subscript(value=inner, slice=ast.Constant(value=key)) if type(key) in _LITERAL_TYPES:
-            return static_getitem(_evaluate(inner, names), key)
+            value = _evaluate(inner, names, column)
+            found = UNKNOWN if value is UNKNOWN else static_getattr(value, name)
+            return column(value, name) if found is UNKNOWN else found
+        case ast.Subscript(value=inner, slice=index):
+            value, key = _evaluate(inner, names, column), _constant_key(index)
+            found = UNKNOWN if value is UNKNOWN or key is UNKNOWN else static_getitem(value, key)
+            return column(value, key) if found is UNKNOWN else found
         case ast.Constant(value=value):
             return value
         case ast.Call(func=inner):
-            cls = _evaluate(inner, names)
+            cls = _evaluate(inner, names, column)
             return InstanceOf(cast(type, cls)) if is_class(cls) else UNKNOWN
         case _ if type(node) in _TYPE_OF_EXPRESSION:
             return InstanceOf(_TYPE_OF_EXPRESSION[type(node)])

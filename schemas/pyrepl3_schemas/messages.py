@@ -113,6 +113,13 @@ class Variable(Part, frozen=True):
     type_name: str
     repr: str
     size: int | None = None
+    """Bytes: of an array's or table's data, or of a built-in object without its members."""
+    length: int | None = None
+    """Members of a built-in container, characters of a text, rows of an array or table. Not in protocol 1."""
+    shape: list[int] | None = None
+    """Of an array or table. Not in protocol 1."""
+    dtype: str = ""
+    """Of an array or a column. Not in protocol 1."""
 
 
 class Metrics(Part, frozen=True):

@@ -266,5 +266,70 @@ async def test_a_session_with_a_store_stops_its_queue(tmp_path: Path) -> None:
         assert "was not run" in again.error.message
 
 
+# --- completion, inspection, variables --------------------------------------------------------------------------
+
+SETUP = """import collections, os
+d = {"alpha": 1, "beta": 2}
+od = collections.OrderedDict(gamma=1)
+dd = collections.defaultdict(list, delta=[])
+um = collections.UserDict(epsilon=1)
+cm = collections.ChainMap({"zeta": 1}, {"eta": 2})
+rows = [d, {"theta": [1, 2]}]
+words = ["one", "two"]
+"""
+COMPLETIONS: list[tuple[str, str, list[str]]] = [
+    ("a dict", "d['a", ["alpha"]),
+    ("a dict, before a quote", "d[", ["'alpha'", "'beta'"]),
+    ("an OrderedDict", "od['", ["gamma"]),
+    ("a defaultdict", "dd['de", ["delta"]),
+    ("a UserDict", "um['", ["epsilon"]),
+    ("a ChainMap", "cm['", ["eta", "zeta"]),
+    ("os.environ", "os.environ['PYREPL3_TES", ["PYREPL3_TEST"]),
+    ("a dict in a list", "rows[-1]['", ["theta"]),
+    ("a path", "open('/etc/hostn", ["hostname"]),
+    ("a folder", "open('/usr/li", ["lib/"]),
+]
+
+
+async def test_keys_and_paths_are_completed(editor: pyrepl3.Session) -> None:
+    await run(editor, f"{SETUP}os.environ['PYREPL3_TEST'] = '1'")
+
+    async def check(code: str, expected: list[str]) -> None:
+        matches = (await editor.complete(code)).matches
+        assert set(expected) <= set(matches[: max(len(expected), 3)])
+
+    await check_rows(COMPLETIONS, check)
+
+
+async def test_an_item_of_a_container_is_inspected(editor: pyrepl3.Session) -> None:
+    await run(editor, SETUP)
+    for code, shown in (("words[0]", "'one'"), ("words[-1]", "'two'"), ("rows[1]['theta'][1]", "2")):
+        found = await editor.inspect(code)
+        assert (found.name, found.repr) == (code, shown)
+
+
+async def test_tables_and_arrays() -> None:
+    pytest.importorskip("pandas", reason="tables are pandas's")
+    async with pyrepl3.open_session(config=quick()) as session:
+        await run(
+            session,
+            "import numpy as np, pandas as pd\na = np.zeros((3, 4))\ndf = pd.DataFrame({'hello': [1], 'wor ld': [2]})\ns = df.hello",
+        )
+        shown = await session.variables()
+        assert [(v.length, v.shape, v.dtype) for v in map(shown.__getitem__, ("a", "df", "s"))] == [
+            (3, [3, 4], "float64"),
+            (1, [1, 2], ""),
+            (1, [1], "int64"),
+        ]
+        assert shown["a"].size == 96
+        for code, expected in (
+            ("df['", ["hello", "wor ld"]),
+            ("df.he", ["hello"]),
+            ("df.hello.mea", ["mean"]),
+            ("df['hello'].mea", ["mean"]),
+        ):
+            assert (await session.complete(code)).matches[: len(expected)] == expected
+
+
 def test_the_tables_are_long_enough() -> None:
     assert sum(map(len, (PLACES, WRONG, COMPLETENESS, QUEUES))) >= 50

@@ -63,7 +63,8 @@ def test_a_name_inside_a_call_goes_before_the_call(namespace: dict[str, object])
 def test_a_chain_is_inspected_as_far_as_the_cursor(namespace: dict[str, object]) -> None:
     assert look(namespace, "os.pa|th.join").name == "os.path"
     assert look(namespace, "os.path.jo|in").name == "os.path.join"
-    assert look(namespace, "d['kay']|['inner']").found is False
+    assert look(namespace, "d['kay']|['inner']").type_name == "dict"
+    assert look(namespace, "d['kay']['inner'][-1]|").repr == "'deep'"
 
 
 def test_docs_are_clean(namespace: dict[str, object]) -> None:
@@ -96,17 +97,17 @@ def test_variables_are_the_codes_own_names() -> None:
     assert found.found
     shown = {variable.name: variable for variable in found.variables}
     assert set(shown) == {"x", "text", "C", "c", "os", "exit"}
-    assert (shown["x"].type_name, shown["x"].repr, shown["x"].size) == ("list", "[1, 2]", 2)
-    assert (len(shown["text"].repr) <= 200, shown["text"].size) == (True, 1000)
-    assert (shown["c"].repr, shown["c"].size) == ("<C object>", None)
+    assert (shown["x"].type_name, shown["x"].repr, shown["x"].length) == ("list", "[1, 2]", 2)
+    assert (len(shown["text"].repr) <= 200, shown["text"].length) == (True, 1000)
+    assert (shown["c"].repr, shown["c"].length) == ("<C object>", None)
     assert "x" not in {v.name for v in inspect(namespace, Inspect("", 0), frozenset({"x"})).variables}
 
 
-def test_an_array_is_no_sized_built_in() -> None:
+def test_an_array_tells_the_bytes_of_its_data() -> None:
     numpy = pytest.importorskip("numpy")
     namespace: dict[str, object] = {"array": numpy.zeros(5)}
     [variable] = inspect(namespace, Inspect("", 0)).variables
-    assert (variable.type_name, variable.repr, variable.size) == ("ndarray", "<ndarray object>", None)
+    assert (variable.type_name, variable.repr, variable.size) == ("ndarray", "<ndarray object>", 40)
 
 
 # --- the user's code is never run ---------------------------------------------------------------------
