@@ -58,6 +58,7 @@ from pyrepl3_client.errors import (
     SessionClosed,
     SpawnError,
     StoreError,
+    TransferError,
     WorkerDied,
     WorkerUnresponsive,
 )
@@ -133,6 +134,7 @@ __all__ = [
     "Skipped",
     "SpawnError",
     "StoreError",
+    "TransferError",
     "Unsaved",
     "Variable",
     "WorkerConfig",

@@ -14,6 +14,7 @@ PyRepl3Error
     ExecutionIdConflict       the caller used an execution id that stands for another execution
     CapabilityError           a host function cannot be offered, its value cannot be sent, or it would
                               wait for itself
+    TransferError             a variable cannot be set or got
     ReplayDivergence          a replayed execution asked for something else than its record holds
     StoreError                the store failed, or cannot be used
 
@@ -39,6 +40,7 @@ __all__ = [
     "SessionClosed",
     "SpawnError",
     "StoreError",
+    "TransferError",
     "WorkerDied",
     "WorkerUnresponsive",
 ]
@@ -174,6 +176,10 @@ class ExecutionIdConflict(PyRepl3Error):  # noqa: N818
 
 class CapabilityError(PyRepl3Error):
     """A host function cannot be offered so, its value cannot be sent, or it would wait for itself."""
+
+
+class TransferError(PyRepl3Error):
+    """A variable could not be set or got. The text says which, where inside of its value, and why."""
 
 
 class ReplayDivergence(PyRepl3Error):  # noqa: N818

@@ -35,6 +35,7 @@ from pyrepl3_client._session import session as _session
 from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
+from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SessionClosed
 from pyrepl3_client.results import Completeness, ExecutionResult
@@ -427,6 +428,42 @@ class Session:
             KeyboardInterrupt: Ctrl-C came meanwhile.
         """
         return self._thread.run(lambda: self._session.variables(timeout))
+
+    def set(self, /, **values: Any) -> None:
+        """Bind variables in the session, all or none of them.
+
+        Args:
+            values: as for `pyrepl3_client.Session.set`.
+
+        Raises:
+            PyRepl3Error, ValueError: as `pyrepl3_client.Session.set`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        self._thread.run(lambda: self._session.set(**values))
+
+    def get(
+        self,
+        name: str,
+        *,
+        arrow: bool = False,
+        timeout: float | None = SILENCE_SECONDS,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> Any:
+        """Return the value of a variable as it is now; the worker answers while code runs.
+
+        Args:
+            name: as for `pyrepl3_client.Session.get`, and so are the others.
+            arrow: tables and data frames come as tables of pyarrow's.
+            timeout: seconds for which nothing of it may come; None for as long as it takes.
+            max_bytes: bytes that it may have.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.get`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        return self._thread.run(
+            lambda: self._session.get(name, arrow=arrow, timeout=timeout, max_bytes=max_bytes)
+        )
 
     def checkpoint(self, checkpoint_id: str | None = None, timeout: float | None = None) -> Checkpointed:
         """Save the namespace under a name, in the session's record.

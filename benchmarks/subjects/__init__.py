@@ -14,6 +14,7 @@ from benchmarks.subjects import (
     recovery,
     round_trip,
     startup,
+    transfer,
 )
 
 _MODULES = (
@@ -27,6 +28,7 @@ _MODULES = (
     durable,
     checkpoint,
     recovery,
+    transfer,
 )
 
 SUBJECTS: Mapping[str, Subject] = {

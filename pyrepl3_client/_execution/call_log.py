@@ -7,12 +7,14 @@ that is still on its way.
 
 from asyncio import TimerHandle, get_running_loop
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from hashlib import sha256
 from typing import Final, Literal
 
 import msgspec
 
 from pyrepl3_client._journal.protocol import CallRecord, Record
+from pyrepl3_client.errors import PyRepl3Error, WorkerDied
 from pyrepl3_schemas.messages import Call, CallError, CallResponse, Input, InputResponse
 from pyrepl3_schemas.object_limit import has_more_objects, max_objects
 
@@ -30,6 +32,8 @@ OUTCOME_UNKNOWN: Final = "CapabilityOutcomeUnknown"
 DIVERGENCE: Final = "ReplayDivergence"
 ABANDONED: Final = "CallAbandoned"
 """Stands in the record for the answer that the code did not wait for; it is never sent."""
+_SETTING: Final = "(set)"
+"""Stands in the record for the name of what is set before a question is answered; the digest is its id."""
 _ABANDON_GRACE_SECONDS: Final = 60.0
 """How much longer than before a replay may take to give the same question up."""
 
@@ -65,10 +69,12 @@ class _LoggedCall:
 class _ExecutionCalls:
     """All questions of one execution."""
 
-    __slots__ = ("asked", "closed", "over")
+    __slots__ = ("asked", "closed", "over", "settings")
 
     def __init__(self) -> None:
         self.asked: dict[str, _LoggedCall] = {}
+        self.settings: dict[str, list[bytes]] = {}
+        """By question: what has been set while it was answered, as flat bodies."""
         self.closed = False
         """Whether the record is complete: the execution has ended once."""
         self.over = False
@@ -84,6 +90,7 @@ class CallLog:
         send: Callable[[Response], None],
         diverged: Callable[[str, str], None],
         max_bytes: int,
+        set_values: Callable[[bytes], Awaitable[None]],
     ) -> None:
         """Start without questions.
 
@@ -92,8 +99,10 @@ class CallLog:
             send: sends an answer to the worker.
             diverged: gets an execution that asks for something else than its record holds, and what.
             max_bytes: most bytes of an answer; a longer one becomes an error, as it could not be sent.
+            set_values: sets variables in the worker, from a flat body.
         """
         self._max_bytes = max_bytes
+        self._set_values = set_values
         self._record = record
         self._send = send
         self._diverged = diverged
@@ -110,7 +119,12 @@ class CallLog:
         questions = self._executions.setdefault(execution_id, _ExecutionCalls())
         questions.closed = closed
         questions.over = False
+        questions.settings.clear()
         for call_id, call in calls.items():
+            if call.name == _SETTING:
+                if call.outcome is not None:
+                    questions.settings.setdefault(call.digest, []).append(call.outcome)
+                continue
             questions.asked.setdefault(call_id, _LoggedCall(call, in_progress=False))
 
     def worker_gone(self) -> None:
@@ -145,6 +159,41 @@ class CallLog:
         asked = None if questions is None else questions.asked.get(call_id)
         return asked is not None and asked.awaited
 
+    async def set_values(self, execution_id: str, call_id: str, data: bytes) -> None:
+        """Set variables while a question is answered; a worker that asks it again has them set again.
+
+        Args:
+            execution_id: whose question it is.
+            call_id: the question.
+            data: a map of values by name, as a flat body.
+
+        Raises:
+            PyRepl3Error: they cannot be set; nothing is on record then.
+            StoreError: they are set, and cannot be recorded.
+        """
+        questions = self._executions.setdefault(execution_id, _ExecutionCalls())
+        with suppress(WorkerDied):  # the next one asks again, if anything waits for the answer then
+            await self._set_values(data)
+        settings = questions.settings.setdefault(call_id, [])
+        settings.append(data)
+        record = CallRecord(f"{call_id}:{_SETTING}:{len(settings)}", _SETTING, call_id)
+        await self._record.begin_call(execution_id, record)
+        await self._record.finish_call(execution_id, record.call_id, data)
+
+    def has_set_values(self, execution_id: str, call_id: str) -> bool:
+        """Return whether anything has been set while a question was answered."""
+        questions = self._executions.get(execution_id)
+        return questions is not None and call_id in questions.settings
+
+    async def _set_again(self, question: Question, questions: _ExecutionCalls) -> None:
+        for data in questions.settings.get(question_id(question), ()):
+            try:
+                await self._set_values(data)
+            except WorkerDied:
+                return
+            except PyRepl3Error as error:
+                self._diverge(question, f"recorded was what its answer had set, which cannot be set: {error}")
+
     async def answer(
         self, question: Question, ask: Ask, *, repeatable: bool, permit: Permit | None = None
     ) -> None:
@@ -157,6 +206,8 @@ class CallLog:
         name, digest = _name(question), _digest(question)
         questions = self._executions.setdefault(execution_id, _ExecutionCalls())
         asked = questions.asked.get(call_id)
+        if call_id in questions.settings:
+            await self._set_again(question, questions)
         if asked is not None and (asked.record.name, asked.record.digest) != (name, digest):
             was = f"{asked.record.name}(…) with arguments {asked.record.digest[:12]}…"
             self._diverge(question, f"recorded was {was}, now it is {name}(…) with {digest[:12]}…")

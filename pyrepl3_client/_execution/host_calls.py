@@ -14,6 +14,7 @@ from pyrepl3_client._execution.offers import (
     CallRequest,
     Capability,
     Offered,
+    describe_offer,
     inspect_capability,
 )
 from pyrepl3_client._execution.serving import until_served
@@ -35,6 +36,7 @@ class HostCalls:
         """
         self._offers = {name: inspect_capability(name, given) for name, given in capabilities.items()}
         self._withdrawn: set[str] = set()
+        self._own: dict[str, Offered] = {}
         self._task_owner = task_owner
         self._tasks = tasks
 
@@ -45,7 +47,7 @@ class HostCalls:
 
     def was_offered(self, name: str) -> bool:
         """Return whether the code may know a host function of a name: it is offered, or was."""
-        return name in self._offers or name in self._withdrawn
+        return name in self._offers or name in self._withdrawn or name in self._own
 
     @property
     def names(self) -> list[str]:
@@ -63,6 +65,11 @@ class HostCalls:
         self._withdrawn.difference_update(offers)
         return [offer.spec for offer in offers.values()]
 
+    def serve_own(self, name: str, function: Callable[..., Any]) -> None:
+        """Have a function of the session's own called by the name that its workers know it by."""
+        options = Capability(function, repeatable=True)
+        self._own[name] = describe_offer(name, options)
+
     def withdraw(self, name: str) -> None:
         """Offer a host function no more. Calls of it that are under way go on.
 
@@ -79,7 +86,7 @@ class HostCalls:
 
     def serve(self, call: Call) -> None:
         """Call the host function, which is or was offered; answer now or later."""
-        offer = self._offers.get(call.capability)
+        offer = self._offers.get(call.capability) or self._own.get(call.capability)
         progress = CallProgress()
 
         async def answer(call: Call, attempt: int) -> CallResponse:

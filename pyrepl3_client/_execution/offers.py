@@ -205,7 +205,15 @@ def inspect_capability(name: str, given: Capability | Callable[..., Any]) -> Off
     reserved = why_reserved(name)
     if reserved:
         raise CapabilityError(f"capability {name!r} needs another name: {reserved}")
-    options = given if isinstance(given, Capability) else Capability(given)
+    return describe_offer(name, given if isinstance(given, Capability) else Capability(given))
+
+
+def describe_offer(name: str, options: Capability) -> Offered:
+    """Find out what a capability is to the code, whatever its name.
+
+    Raises:
+        CapabilityError: the function cannot be used.
+    """
     function = options.function
     if not callable(function):
         raise CapabilityError(f"capability {name!r} cannot be called: it is a {type(function).__name__}")

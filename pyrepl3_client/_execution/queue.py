@@ -1,6 +1,6 @@
 """The executions of a session that are under way, and where each message about them goes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -65,6 +65,8 @@ class SessionCallbacks:
     on_outcome: OutcomeHandler
     on_failure: Callable[[str, StoreError], bool]
     """Takes the execution whose call or prompt could not be recorded; returns whether it ends that."""
+    set_values: Callable[[bytes], Awaitable[None]]
+    """Sets variables in the present worker, from a flat body."""
     on_divergence: Callable[[str, str], None]
     """Takes the execution that asked for something else than its record holds, and a text that says what."""
     cpu_seconds: Callable[[], float | None]
@@ -123,7 +125,11 @@ class ExecutionQueue:
             task_owner, self._delivery, on_output, config.executor.max_output_bytes, self
         )
         self.call_log = CallLog(
-            callbacks.record, self._answer, callbacks.on_divergence, config.executor.max_frame_bytes
+            callbacks.record,
+            self._answer,
+            callbacks.on_divergence,
+            config.executor.max_frame_bytes,
+            callbacks.set_values,
         )
         self._notice = WaitingNotice(task_owner.loop, self._waits_behind_call)
         self._answering = AnsweringTasks(
@@ -396,7 +402,7 @@ class ExecutionQueue:
         execution = self.find(question.execution_id)
         before = None if execution is None else execution.submitted_for
         what = f"{what}, which answers {question_id(question)!r}"
-        return Served(self, question.execution_id, what, before)
+        return Served(self, question.execution_id, what, before, question_id(question))
 
     def _waits_behind_call(self) -> tuple[Served, str] | None:
         """Return the call that the running execution waits for, and the id of the one that is next."""

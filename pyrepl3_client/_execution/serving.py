@@ -22,9 +22,16 @@ NOTICE_SECONDS: Final = 30.0
 class Served:
     """A call, prompt or output of a session's code that a host function or handler is serving."""
 
-    __slots__ = ("before", "ended", "execution_id", "owner", "what")
+    __slots__ = ("before", "ended", "execution_id", "owner", "question_id", "what")
 
-    def __init__(self, owner: object, execution_id: str, what: str, before: "Served | None" = None) -> None:
+    def __init__(
+        self,
+        owner: object,
+        execution_id: str,
+        what: str,
+        before: "Served | None" = None,
+        question_id: str = "",
+    ) -> None:
         """Begin to serve.
 
         Args:
@@ -32,11 +39,13 @@ class Served:
             execution_id: the execution whose code waits for it; empty for what all executions wait for.
             what: it in words.
             before: what the execution was submitted for, by a host function of another session.
+            question_id: the id of the call or prompt; empty for output.
         """
         self.owner = owner
         self.execution_id = execution_id
         self.what = what
         self.before = before
+        self.question_id = question_id
         self.ended = False
         """Whether nothing that runs in its context can hold it up any more."""
 
@@ -61,6 +70,20 @@ async def until_served[T](awaitable: Awaitable[T]) -> T:
         served = _current.get()
         if served is not None:
             served.ended = True
+
+
+def question_served(owner: object) -> Served | None:
+    """Return the call or prompt of a session's code that is served here, and that the code waits for.
+
+    Args:
+        owner: stands for the session.
+    """
+    served = _current.get()
+    while served is not None and not served.ended:
+        if served.owner is owner and served.question_id:
+            return served
+        served = served.before
+    return None
 
 
 def refuse_own_session(owner: object, kind: str, name: str) -> None:

@@ -9,6 +9,7 @@ memory_recorder   records in this process's memory, synchronously
 journal_recorder  records in a store, and waits for it
 checkpoints       when to create a checkpoint; saving and restoring
 queries           ping, stats, complete, inspect, variables
+variables         set and got, with bodies of any size
 recovery_bar      shows that to a person at a terminal
 recovery_progress  what a recovery is at, told while it takes long
 recovery_report   what a recovery has brought back, and what not

@@ -1,4 +1,7 @@
-"""The public face of a session: one namespace, in one worker at a time."""
+"""The public face of a session: one namespace, in one worker at a time.
+
+The file is long since every method is described where its user looks.
+"""
 
 import asyncio
 import secrets
@@ -20,6 +23,7 @@ from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
 from pyrepl3_client._session.submission import checked_spec
 from pyrepl3_client._session.supervisor import SessionSupervisor
+from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS, SessionVariables
 from pyrepl3_client._wire.connection import Interceptor
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.config import WorkerConfig, checked_id, checked_seconds
@@ -89,6 +93,7 @@ class Session:
         self._max_execution_time = config.executor.max_execution_time
         self._id_prefix = f"{secrets.token_hex(4)}-"
         self._ids_made = 0
+        self._variables = SessionVariables(self._queue, self._submit_setting, self._ready_worker)
 
     def __repr__(self) -> str:
         """Show id, state and worker."""
@@ -306,6 +311,10 @@ class Session:
             named=named,
         )
 
+    def _submit_setting(self, code: str) -> ExecutionRecord:
+        spec = Spec(code, result_mode="none", store_history=False)
+        return self._submit(None, spec, None, None, check=True, keep=False)
+
     async def cancel(self, reason: CancelReason = "cancelled") -> bool:
         """Stop the execution that runs now and wait until it is over.
 
@@ -326,6 +335,63 @@ class Session:
             return False
         await execution.cancel(reason)
         return True
+
+    # --- variables -----------------------------------------------------------------------------------
+
+    async def set(self, /, **values: Any) -> None:
+        """Bind variables in the session, all or none of them.
+
+        It takes its turn as an execution does. Inside of a host function that the session's code waits for it
+        happens at once. It is state of the session: a recovery brings it back.
+
+        Example:
+            `await session.set(rows=rows, limit=10)`
+
+        Args:
+            values: plain data by name, as the table of values has it, of any size; arrays of NumPy's, tables
+                and record batches of pyarrow's arrive as what they are, as copies.
+
+        Raises:
+            TransferError: a value, or something inside of it, cannot be sent or made there, or there is no
+                memory for it; the text says which and why.
+            ValueError: a name cannot be one of a variable, or is one of the session's own.
+            WorkerDied: the worker is dead, or died first.
+            SessionClosed: the session is closed.
+            CapabilityError: an `on_output` handler asks for it.
+            ExecutionCancelled: it was cancelled before it was done.
+        """
+        await self._variables.set(values)
+
+    async def get(
+        self,
+        name: str,
+        *,
+        arrow: bool = False,
+        timeout: float | None = SILENCE_SECONDS,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> Any:
+        """Return the value of a variable as it is now; the worker answers while code runs.
+
+        The code stands still until the value is out, so it is of one moment.
+
+        Args:
+            name: the variable's.
+            arrow: tables and data frames (of pyarrow, pandas, polars) come as tables of pyarrow's.
+            timeout: seconds for which nothing of it may come; None for as long as it takes.
+            max_bytes: bytes that it may have.
+
+        Returns:
+            Plain data as the table of values has it, of any size; an array of NumPy's as what it is, if this
+            program has imported numpy.
+
+        Raises:
+            TransferError: there is no such variable, or it cannot be sent or made here, or is too large.
+            WorkerUnresponsive: nothing came for `timeout` seconds; it is a TimeoutError too.
+            WorkerDied: the worker died first, or is dead.
+            SessionClosed: the session is closed.
+            ValueError, TypeError: an argument has the wrong value or type.
+        """
+        return await self._variables.get(name, arrow=arrow, timeout=timeout, max_bytes=max_bytes)
 
     # --- host functions ------------------------------------------------------------------------------
 

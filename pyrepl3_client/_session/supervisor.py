@@ -33,6 +33,7 @@ from pyrepl3_client._session.own_directory import OwnDirectory
 from pyrepl3_client._session.recorder import OutcomeDelivery, Recorder
 from pyrepl3_client._session.recovery import ExecutionTroubles, RecoveryRunner
 from pyrepl3_client._session.recovery_report import Recovery
+from pyrepl3_client._session.variables import set_variables
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor
 from pyrepl3_client._worker.handle import WorkerHandle
@@ -110,6 +111,7 @@ class SessionSupervisor:
                 record,
                 self._on_execution_ended,
                 self._on_record_failure,
+                lambda data: set_variables(self.require_worker(), data),
                 self._diverged.__setitem__,
                 lambda: None if self.worker is None else self.worker.cpu_seconds(),
             ),

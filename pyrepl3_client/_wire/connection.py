@@ -23,7 +23,7 @@ from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.captured_output import CapturePipes, Chunk
 from pyrepl3_client._wire.stall import StallDetector
 from pyrepl3_client.errors import ProtocolError
-from pyrepl3_schemas.codec import ClientDecoder, encode
+from pyrepl3_schemas.codec import ClientDecoder, encode, encode_chunk
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import (
     CallResponse,
@@ -37,6 +37,9 @@ from pyrepl3_schemas.messages import (
     Result,
     StreamName,
     ToWorker,
+)
+from pyrepl3_schemas.messages import (
+    Chunk as ChunkMessage,
 )
 
 type Route = Callable[[Any], None]
@@ -119,6 +122,26 @@ class FrameWriter:
                 self._flush()
         else:
             self._write(frame)
+
+    def write_both_now(self, head: bytes, data: memoryview) -> None:
+        """Send a frame that is in two pieces now, after those that were batched."""
+        if self.on_write is not None:
+            self.on_write()
+        fd = self._pipes.writer
+        if self._frames or fd < 0:
+            self._frames += head
+            self._frames += data
+            if not self._blocked:
+                self._flush()
+            return
+        try:
+            written = os.writev(fd, [head, data])
+        except BlockingIOError:
+            written = 0
+        except BrokenPipeError:
+            return
+        if written < len(head) + data.nbytes:
+            self._write(head[written:] + data[max(written - len(head), 0) :])
 
     def write_batched(self, frame: bytes) -> None:
         """Send a frame together with others of this turn of the loop, in one write."""
@@ -298,6 +321,10 @@ class Connection:
             ProtocolError: as `encode`.
         """
         self.writer.write_now(self.encode(message))
+
+    def send_chunk(self, chunk: ChunkMessage) -> None:
+        """Send a chunk with data, of such a size that its frame is not too long."""
+        self.writer.write_both_now(encode_chunk(chunk), chunk.data)
 
     def send_answer(self, message: CallResponse | InputResponse) -> None:
         """Send an answer to the worker. A worker that asks and does not read the answers is killed.

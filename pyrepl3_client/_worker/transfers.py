@@ -150,7 +150,7 @@ class Transfers:
                     if timeout is not None:
                         limit.reschedule(loop.time() + timeout)
                     if transfer.response is None and not sending.done and not sending.is_full:
-                        connection.send(sending.next_chunk())
+                        connection.send_chunk(sending.next_chunk())
                         connection.wake()
                         await connection.writer.wait_written()
                         connection.wake()
@@ -203,29 +203,22 @@ class Transfers:
         transfer = self._open.get(request_id)
         if transfer is None or transfer.response is not None:
             raise ProtocolError(f"its response {quoted(request_id)} answers nothing that we asked")
-        transfer.response = message
-        transfer.changed.set()
-        if not message.parts:
-            del self._open[request_id]
-            return
         size = sum(message.parts)
         if not transfer.given_up and size > transfer.max_bytes:
             text = f"it takes {size:,} bytes, over max_bytes={transfer.max_bytes:,}"
-            self._drop_parts(transfer, RequestRefused("ValueTooLarge", text))
-        if not transfer.given_up:
+            transfer.given_up = True
+            transfer.failure = RequestRefused("ValueTooLarge", text)
+        if not message.parts:
+            del self._open[request_id]
+        elif transfer.given_up:
+            self._connection().send(Chunk(request_id, 0, last=True))
+        else:
             try:
                 transfer.receiving = ReceivingParts(message)
-            except MemoryError:
-                text = f"there is no memory here for its {size:,} bytes"
-                self._drop_parts(transfer, RequestRefused("MemoryError", text))
             except RemoteProtocolError as error:
                 raise ProtocolError(f"its response is broken: {error.reason}") from None
-        if transfer.given_up:
-            self._connection().send(Chunk(request_id, 0, last=True))
-
-    def _drop_parts(self, transfer: _Transfer, failure: BaseException) -> None:
-        transfer.given_up = True
-        transfer.failure = failure
+        transfer.response = message
+        transfer.changed.set()
 
     def on_chunk(self, chunk: Chunk) -> None:
         """Take a chunk: one of a response's, or one that acknowledges one of a request's.
@@ -250,6 +243,12 @@ class Transfers:
                     del self._open[request_id]
         except RemoteProtocolError as error:
             raise ProtocolError(truncated(error.reason)) from None
+        except MemoryError:
+            transfer.given_up = True
+            transfer.failure = RequestRefused("MemoryError", "there is no memory here for all of it")
+            self._connection().send(Chunk(request_id, chunk.seq, last=True))
+            if chunk.last:
+                del self._open[request_id]
         if transfer.receiving is not None and transfer.receiving.given_up:
             raise ProtocolError(f"it gave up its response {quoted(request_id)}")
         transfer.changed.set()

@@ -131,6 +131,12 @@ class HostCaller:
             awaitable: whether a call gives an awaitable; else it blocks and gives the value, but where the
                 call is itself what `await` waits for.
         """
+        function = self.make_function(name, awaitable=awaitable)
+        describe(function, name, signature, doc, awaitable=awaitable)
+        return function
+
+    def make_function(self, name: str, *, awaitable: bool = False) -> Callable[..., Any]:
+        """Return the same without what describes it to people."""
 
         def call_awaitable(*args: Any, **kwargs: Any) -> Any:
             return self._awaitable(name, self._send_call(name, args, kwargs), sys._getframe(1))  # pyright: ignore[reportPrivateUsage] - the line that calls
@@ -142,9 +148,7 @@ class HostCaller:
                 return self._awaitable(name, answer, frame)
             return self._wait(answer)
 
-        function = call_awaitable if awaitable else call
-        describe(function, name, signature, doc, awaitable=awaitable)
-        return function
+        return call_awaitable if awaitable else call
 
     def _awaitable(self, name: str, answer: Answer, frame: FrameType) -> PendingCall:
         return PendingCall(name, answer, self, current_path.get(), (frame.f_code.co_filename, frame.f_lineno))

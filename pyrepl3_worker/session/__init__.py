@@ -4,6 +4,7 @@ session               routes each message to its handler, runs cells in order
 result_messages       a cell's outcome as `Result` or `Error`
 queries               ping, stats, complete, inspect; answered at once, whatever runs
 requests              requests by kind, with bodies of any size; answered at once
+variables             the requests `set` and `get`
 checkpoint_requests   checkpoint and restore
 patched_functions     `input`, `time.sleep`, `os.write`, … as the code sees them
 process_limits        the memory limit, and the process's memory and CPU time

@@ -15,7 +15,7 @@ import msgspec
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import Chunk, Request, RequestError, Response
-from pyrepl3_schemas.transfer import Body, ReceivingParts, SendingParts, chunk_bytes, cut
+from pyrepl3_schemas.transfer import Body, Part, ReceivingParts, SendingParts, chunk_bytes, cut
 from pyrepl3_worker.isolation.builtins_guard import PristineBuiltins
 from pyrepl3_worker.rendering.reprs import encodable, type_name
 from pyrepl3_worker.wire.transport import FrameSender
@@ -29,16 +29,20 @@ _MAX_ERROR_CHARS: Final = 1000
 class RequestServer:
     """Answers the requests of the kinds that are registered."""
 
-    def __init__(self, writer: FrameSender, reader_fd: int, read: Callable[[], None]) -> None:
+    def __init__(
+        self, writer: FrameSender, reader_fd: int, read: Callable[[], None], max_memory: int | None
+    ) -> None:
         """Know no kind yet.
 
         Args:
             writer: sends the responses.
             reader_fd: becomes readable when something has arrived.
             read: reads it and dispatches it, and starts no cell.
+            max_memory: the limit of the worker's memory, for the text of an error.
         """
         self._writer = writer
         self._read = read
+        self._max_memory = max_memory
         self._poller: Final = select.poll()
         self._poller.register(reader_fd, select.POLLIN)
         self._handlers: dict[str, Handler] = {}
@@ -75,9 +79,6 @@ class RequestServer:
         else:
             try:
                 self._receiving[message.request_id] = message, ReceivingParts(message)
-            except MemoryError:
-                text = f"there is no memory for {sum(message.parts):,} bytes"
-                self._send_error(message.request_id, "MemoryError", text)
             except RemoteProtocolError as error:
                 self._send_error(message.request_id, "ValueError", error.reason)
 
@@ -95,6 +96,10 @@ class RequestServer:
         except RemoteProtocolError as error:
             self._receiving.pop(request_id, None)
             self._send_error(request_id, "ValueError", error.reason)
+        except MemoryError:
+            message, _ = self._receiving.pop(request_id)
+            what = f"there is no memory in the worker for {sum(message.parts):,} bytes"
+            self._send_error(request_id, "MemoryError", self._of_memory(what))
 
     def _take(self, chunk: Chunk) -> None:
         message, parts = self._receiving[chunk.request_id]
@@ -144,12 +149,15 @@ class RequestServer:
             if isinstance(error, BrokenPipeError):
                 raise
             self._send_error(request_id, type_name(error), _text(error))
+        except MemoryError:
+            text = self._of_memory("there is not enough memory in the worker")
+            self._send_error(request_id, "MemoryError", text)
         except BaseException as error:  # whatever the code's objects do, the client must not wait for ever
             self._send_error(request_id, type_name(error), _text(error))
         else:
             self._send_parts(request_id, whole.parts)
 
-    def _send_parts(self, request_id: str, parts: tuple[memoryview, ...]) -> None:
+    def _send_parts(self, request_id: str, parts: tuple[Part, ...]) -> None:
         if not parts:
             return
         sending = SendingParts(request_id, parts, chunk_bytes(self._writer.max_frame_bytes))
@@ -161,11 +169,15 @@ class RequestServer:
                     self._poller.poll()
                     self._read()
                 if not sending.done and not self._ended:
-                    self._writer.send(sending.next_chunk())
+                    self._writer.send_chunk(sending.next_chunk())
             if sending.given_up:
                 self._writer.send(sending.give_up())
         finally:
             self._sending = None
+
+    def _of_memory(self, what: str) -> str:
+        limit = self._max_memory
+        return what if limit is None else f"{what} (max_memory_usage={limit}; raise it in the ExecutorConfig)"
 
     def _send_error(self, request_id: str, exception: str, text: str) -> None:
         error = RequestError(exception, text[:_MAX_ERROR_CHARS])

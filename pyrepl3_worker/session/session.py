@@ -35,6 +35,7 @@ from pyrepl3_schemas.messages import (
     ToWorker,
     Withdraw,
 )
+from pyrepl3_schemas.reserved_names import SET_VALUES
 from pyrepl3_worker.code.import_control import ImportController
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement import in_force
@@ -150,8 +151,10 @@ class WorkerSession:
         self._queries = Queries(
             self._namespace, self._executor, self._output, self._writer, self._count_queued_executions
         )
-        self._request_server = RequestServer(self._writer, reader.fd, self._read_and_dispatch)
-        self._request_server.register_plain("is_complete", self._queries.is_complete)
+        self._request_server = RequestServer(
+            self._writer, reader.fd, self._read_and_dispatch, config.max_memory_usage
+        )
+        self._register_requests()
         self._requests: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
             Execute: self._requests.append,
@@ -176,6 +179,16 @@ class WorkerSession:
         # On the loop, which is not running yet.
         loop.call_soon(self._start_requests)
 
+    def _register_requests(self) -> None:
+        def variables() -> Any:
+            from pyrepl3_worker.session.variables import Variables  # by the first that asks
+
+            return Variables(self._namespace)
+
+        self._request_server.register_plain("is_complete", self._queries.is_complete)
+        self._request_server.register("set", lambda body: variables().set(body))
+        self._request_server.register("get", lambda body: variables().get(body))
+
     def _set_up_process(self, hello: Hello) -> None:
         config, loop = self._config, self._loop
         loop.set_task_factory(self._executor.coroutine_manager.task_factory)
@@ -191,6 +204,8 @@ class WorkerSession:
         provide("display", self._display)
         if config.syntax == "ipython":
             self._use_ipython()
+        if hello.protocol >= SECOND_PROTOCOL:
+            provide(SET_VALUES, self._host_caller.make_function(SET_VALUES))
         for spec in hello.capabilities:
             self._on_offer(spec)
         os.register_at_fork(after_in_child=self._after_fork_in_child)

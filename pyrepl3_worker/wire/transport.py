@@ -3,11 +3,11 @@
 import select
 import threading
 from collections import deque
-from os import read, write  # by name: `os.write` is patched for the code, which may replace it too
+from os import read, write, writev  # by name: `os.write` is patched for the code, which may replace it too
 from typing import Final
 
-from pyrepl3_schemas.codec import WorkerDecoder, encode
-from pyrepl3_schemas.messages import FromWorker, ToWorker
+from pyrepl3_schemas.codec import WorkerDecoder, encode, encode_chunk
+from pyrepl3_schemas.messages import Chunk, FromWorker, ToWorker
 
 _READ_BYTES: Final = 64 * 1024
 """Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
@@ -54,6 +54,39 @@ class FrameSender:
             if not hold or self._held_bytes > _MAX_HELD_BYTES:
                 self._write_held()
 
+    def send_chunk(self, chunk: Chunk) -> None:
+        """Write a chunk with data, of which no copy is made. Not while a frame is being written.
+
+        Args:
+            chunk: of such a size that its frame is not too long.
+
+        Raises:
+            BrokenPipeError: the client is gone.
+        """
+        head = encode_chunk(chunk)
+        with self.lock:
+            self._write_held()
+            if self._writing:  # by a finalizer's print, for example
+                self._queue.append(head + chunk.data)
+                return
+            self._writing = True
+            try:
+                self._write_both(head, chunk.data)
+                while self._queue:
+                    self._write(self._queue.popleft())
+            finally:
+                self._writing = False
+
+    def _write_both(self, head: bytes, data: memoryview) -> None:
+        try:
+            written = writev(self._fd, [head, data])
+        except BlockingIOError:
+            written = 0
+        if written < len(head):
+            self._write(head[written:])
+            written = len(head)
+        self._write(data[written - len(head) :])
+
     def flush(self) -> None:
         """Write what is held back."""
         if self._held:
@@ -78,7 +111,7 @@ class FrameSender:
         finally:
             self._writing = False
 
-    def _write(self, frame: bytes) -> None:
+    def _write(self, frame: bytes | memoryview) -> None:
         written = 0
         try:
             written = write(self._fd, frame)
@@ -91,7 +124,7 @@ class FrameSender:
             # The process that started this one made the pipe non-blocking; part of the frame may be out.
             self._write_polling(frame, written)
 
-    def _write_polling(self, frame: bytes, written: int) -> None:
+    def _write_polling(self, frame: bytes | memoryview, written: int) -> None:
         poller = select.poll()
         poller.register(self._fd, select.POLLOUT)
         view = memoryview(frame)

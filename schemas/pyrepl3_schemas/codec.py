@@ -1,6 +1,7 @@
 """The codec: frames to messages and back. Only here do bytes become exact types. Pure, as framing is."""
 
 from collections.abc import Callable
+from struct import Struct
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from pyrepl3_schemas.framing import HEADER, FrameDecoder
 from pyrepl3_schemas.messages import (
     Call,
     Checkpointed,
+    Chunk,
     Display,
     FromWorker,
     Message,
@@ -43,6 +45,9 @@ _LARGE_BYTES: Final = 64 * 1024
 _EXHAUSTED: Final = (RecursionError, MemoryError)
 _SCALARS: Final = frozenset({type(None), bool, int, float})
 _INT64: Final = 2**63
+_ONE_BYTE: Final = memoryview(b"x")
+_ONE_BYTE_BIN: Final = b"\xc4\x01x"
+_BIN_HEAD: Final = Struct(">BI")
 _SHALLOW_BYTES: Final = 512
 """A value of at most so many bytes is not checked for its depth: each level takes at least one byte."""
 
@@ -78,6 +83,19 @@ def encode(message: Message, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> 
     if size > MIN_OBJECT_LIMIT and has_more_objects(body, max_objects(max_frame_bytes)):
         raise LocalProtocolError(f"{type(message).__name__} {_too_many_objects(max_frame_bytes)}")
     return _pack(size) + body
+
+
+def encode_chunk(chunk: Chunk) -> bytes:
+    """Return all of a chunk's frame that stands before its data: the data itself is not copied.
+
+    Args:
+        chunk: a chunk with data, of such a size that its frame is not too long.
+    """
+    size = chunk.data.nbytes
+    # The data is the last field, so it is the end of the frame; its own head is as for any length.
+    head = _encode(msgspec.structs.replace(chunk, data=_ONE_BYTE))[: -len(_ONE_BYTE_BIN)]
+    bin_head = _BIN_HEAD.pack(0xC6, size)
+    return _pack(len(head) + len(bin_head) + size) + head + bin_head
 
 
 def _bytes_of_result(message: Result) -> int:

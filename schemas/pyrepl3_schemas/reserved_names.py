@@ -11,6 +11,9 @@ from typing import Final
 NAMESPACE_NAMES: Final = frozenset({"_", "__", "___", "_i", "_ii", "_iii", "In", "Out"})
 """Names that a session binds in the code's namespace: they hide what stands in builtins."""
 
+SET_VALUES: Final = "__pyrepl3_set__"
+"""The host function of the session's own by which its client sets variables."""
+
 _OFTEN_REPLACED: Final = frozenset({"input", "open", "print"})
 """Builtins in whose place a program may have put functions of its own."""
 

@@ -6,7 +6,7 @@ eight are under way until the receiver has acknowledged the first of them. So ne
 what the other is slow to take, and other messages pass between the chunks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -23,12 +23,15 @@ _PART_BYTES: Final = 9
 """Most bytes that the size of a part takes in a message."""
 
 
+type Part = tuple[memoryview, ...]
+"""At least one byte, in contiguous buffers that follow each other. One that was received is one buffer."""
+
+
 class Body(NamedTuple):
     """What a request or response carries."""
 
     value: Value = msgspec.UNSET
-    parts: tuple[memoryview, ...] = ()
-    """Buffers of bytes, contiguous, each of at least one byte."""
+    parts: tuple[Part, ...] = ()
 
 
 class CutBody(NamedTuple):
@@ -36,12 +39,37 @@ class CutBody(NamedTuple):
 
     value: Value
     sizes: list[int]
-    parts: tuple[memoryview, ...]
+    parts: tuple[Part, ...]
 
 
 def chunk_bytes(max_frame_bytes: int) -> int:
     """Return how many bytes a chunk may have where frames may have `max_frame_bytes`."""
     return min(CHUNK_BYTES, max_frame_bytes - _MESSAGE_BYTES)
+
+
+def part_size(part: Part) -> int:
+    """Return how many bytes a part has."""
+    return sum(buffer.nbytes for buffer in part)
+
+
+def flatten(body: Body) -> bytes:
+    """Return a body that has a value as one byte string, which is a copy."""
+    assert isinstance(body.value, msgspec.Raw)
+    parts = (part[0] if len(part) == 1 else b"".join(part) for part in body.parts)
+    return msgspec.msgpack.encode([memoryview(body.value), *parts])
+
+
+def unflatten(data: bytes) -> Body:
+    """Return the body of a byte string that `flatten` has made; its parts are views of it.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        value, *parts = msgspec.msgpack.decode(data, type=list[memoryview])
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"no body: {error}") from None
+    return Body(msgspec.Raw(value), tuple((part,) for part in parts))
 
 
 def cut(body: Body, max_frame_bytes: int) -> CutBody:
@@ -59,26 +87,25 @@ def cut(body: Body, max_frame_bytes: int) -> CutBody:
     if isinstance(value, msgspec.Raw):
         whole = memoryview(value)
         if whole.nbytes + _PART_BYTES * len(parts) > room:
-            value, parts = msgspec.UNSET, (whole, *parts)
+            value, parts = msgspec.UNSET, ((whole,), *parts)
     if _PART_BYTES * len(parts) > room:
         raise ValueError(f"it has {len(parts):,} large buffers, too many for max_frame_bytes")
-    return CutBody(value, [part.nbytes for part in parts], parts)
+    return CutBody(value, [part_size(part) for part in parts], parts)
 
 
 class SendingParts:
     """The parts of one body on their way out."""
 
-    def __init__(self, request_id: str, parts: Iterable[memoryview], size: int) -> None:
+    def __init__(self, request_id: str, parts: Iterable[Part], size: int) -> None:
         """Begin at the first part.
 
         Args:
             request_id: what they belong to.
-            parts: the buffers.
+            parts: the parts.
             size: most bytes of a chunk.
         """
         self._request_id = request_id
-        self._pieces = [(part.cast("B"), start) for part in parts for start in range(0, part.nbytes, size)]
-        self._size = size
+        self._chunks = [chunk for part in parts for chunk in _chunks_of(part, size)]
         self._sent = 0
         self._acknowledged = 0
         self.given_up = False
@@ -87,7 +114,7 @@ class SendingParts:
     @property
     def done(self) -> bool:
         """Whether all has been sent that is to be sent."""
-        return self._sent == len(self._pieces) or self.given_up
+        return self._sent == len(self._chunks) or self.given_up
 
     @property
     def is_full(self) -> bool:
@@ -96,10 +123,10 @@ class SendingParts:
 
     def next_chunk(self) -> Chunk:
         """Return the next chunk; only where it is not `done` and not `is_full`."""
-        part, start = self._pieces[self._sent]
+        pieces = self._chunks[self._sent]
         self._sent += 1
-        last = self._sent == len(self._pieces)
-        return Chunk(self._request_id, self._sent - 1, last, part[start : start + self._size])
+        data = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+        return Chunk(self._request_id, self._sent - 1, self._sent == len(self._chunks), data)
 
     def acknowledge(self, chunk: Chunk) -> None:
         """Take a chunk without data, which acknowledges one that was sent.
@@ -126,18 +153,17 @@ class ReceivingParts:
     """The parts of one body on their way in."""
 
     def __init__(self, message: Request | Response) -> None:
-        """Make room for what a message announces.
+        """Wait for what a message announces.
 
         Raises:
-            MemoryError: there is not enough memory for it.
             RemoteProtocolError: a part of no bytes.
         """
         if not all(message.parts):
             raise RemoteProtocolError(f"{message.request_id!r} has a part of 0 bytes")
         self._message = message
-        self._buffers = [bytearray(size) for size in message.parts]
+        # They grow as they are filled: what is only announced takes nothing.
+        self._buffers = [bytearray() for _ in message.parts]
         self._part: int = 0
-        self._at: int = 0
         self._seq: int = 0
         self.given_up = False
         """Whether the sender has said that no more comes."""
@@ -152,24 +178,26 @@ class ReceivingParts:
 
         Raises:
             RemoteProtocolError: it is out of order, or holds more than was announced.
+            MemoryError: there is not enough memory for it.
         """
         data = chunk.data
         if not data and chunk.last:
             self.given_up = True
             return chunk
-        buffer = self._buffers[self._part] if self._part < len(self._buffers) else b""
-        end = self._at + len(data)
-        ends_all = self._part == len(self._buffers) - 1 and end == len(buffer)
-        if chunk.seq != self._seq or not data or end > len(buffer) or chunk.last != ends_all:
+        sizes = self._message.parts
+        size, end = 0, len(data)
+        if self._part < len(sizes):
+            size = sizes[self._part]
+            end += len(self._buffers[self._part])
+        ends_all = self._part == len(sizes) - 1 and end == size
+        if chunk.seq != self._seq or not data or end > size or chunk.last != ends_all:
             raise RemoteProtocolError(
                 f"chunk {chunk.seq} of {chunk.request_id!r}, of {len(data)} bytes, is not what was announced"
             )
-        memoryview(buffer)[self._at : end] = data
+        self._buffers[self._part] += data
         self._seq += 1
-        self._at = end
-        if end == len(buffer):
+        if end == size:
             self._part += 1
-            self._at = 0
         return Chunk(chunk.request_id, chunk.seq)
 
     def body(self) -> Body:
@@ -177,4 +205,22 @@ class ReceivingParts:
         value, buffers = self._message.body, self._buffers
         if value is msgspec.UNSET:
             value, buffers = msgspec.Raw(buffers[0]), buffers[1:]
-        return Body(value, tuple(map(memoryview, buffers)))
+        return Body(value, tuple((memoryview(buffer),) for buffer in buffers))
+
+
+def _chunks_of(part: Part, size: int) -> Iterator[list[memoryview]]:
+    """Cut a part into chunks, each of which is one or more pieces of its buffers."""
+    pieces: list[memoryview] = []
+    room = size
+    for buffer in part:
+        at = 0
+        while at < buffer.nbytes:
+            piece = buffer[at : at + room]
+            pieces.append(piece)
+            at += piece.nbytes
+            room -= piece.nbytes
+            if not room:
+                yield pieces
+                pieces, room = [], size
+    if pieces:
+        yield pieces

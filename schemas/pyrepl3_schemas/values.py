@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from operator import countOf
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 from msgspec.msgpack import Ext
@@ -42,24 +42,35 @@ _EXT_BYTES: Final = 6
 _MAX_KEY_CHARS: Final = 40
 
 
-def encode_plain(value: object, max_bytes: int, max_objects: int) -> bytes:
+class Detached(Protocol):
+    """Takes values out of their place: they travel beside the data, and an extension stands for them."""
+
+    def take(self, value: Any) -> Ext | None:
+        """Return what stands for a value that is taken out; None for one that stays."""
+        ...
+
+
+def encode_plain(value: object, max_bytes: int, max_objects: int, detached: Detached | None = None) -> bytes:
     """Return a value's plain form as MessagePack.
 
     Args:
         value: anything; its own code runs where it is a mapping, has properties for fields, or the like.
         max_bytes: bytes that it may take.
         max_objects: arrays, maps, texts and extensions that it may hold.
+        detached: takes out what travels beside it.
 
     Raises:
         NoPlainForm: it has none, or does not fit.
         MemoryError: there is not enough memory.
         RecursionError: it nests too deep.
     """
-    shaper = _Shaper(max_bytes, min(_FEW, max_objects))
+    # What is taken out must be met once.
+    few = max_objects if detached is not None else min(_FEW, max_objects)
+    shaper = _Shaper(max_bytes, few, detached)
     try:
         form = shaper.shape(value)
     except NoPlainForm:
-        if shaper.objects <= _FEW or max_objects <= _FEW:
+        if shaper.objects <= _FEW or max_objects <= _FEW or detached is not None:
             raise
     else:
         return _encode(form, shaper.most_bytes, max_bytes)
@@ -152,9 +163,18 @@ def _flatten_values(dicts: list[dict[Any, Any]]) -> Iterator[Any]:
 class _Shaper:
     """Makes one value's plain form; counts what it will take."""
 
-    __slots__ = ("_max_bytes", "_max_objects", "_met", "least_bytes", "most_bytes", "objects")
+    __slots__ = (
+        "_detached",
+        "_max_bytes",
+        "_max_objects",
+        "_met",
+        "least_bytes",
+        "most_bytes",
+        "objects",
+    )
 
-    def __init__(self, max_bytes: int, max_objects: int) -> None:
+    def __init__(self, max_bytes: int, max_objects: int, detached: Detached | None = None) -> None:
+        self._detached = detached
         self._max_bytes = max_bytes
         self._max_objects = max_objects
         self._met: dict[int, tuple[object, Any, int, int, int] | None] = {}
@@ -176,6 +196,9 @@ class _Shaper:
         opened = value
         for _ in range(_MAX_OPENINGS):
             if kind in _PLAIN:
+                break
+            if self._detached is not None and (taken := self._detached.take(opened)) is not None:
+                opened, kind = cast("Any", taken), Ext
                 break
             opener = opener_of(kind, opened)
             if opener is model_to_dict:

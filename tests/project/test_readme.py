@@ -32,6 +32,10 @@ SAID = {
         "None - object at [1]['socket'] has no form as plain data",
         "''",
     ],
+    "values.md 2": [
+        "[0, 1]",
+        "'choosen' cannot be got: there is no variable 'choosen' in the session; did you mean 'chosen'?",
+    ],
     "sessions-that-survive.md 1": ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
     "ipython.md 1": ["Wall time", "45", "['a', 'b']", "hello"],
     "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],
