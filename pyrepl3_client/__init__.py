@@ -67,6 +67,8 @@ from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.lifecycle import ExecutionState, SessionState
 from pyrepl3_schemas.messages import (
     Call,
+    Change,
+    Changes,
     Checkpointed,
     Completions,
     Display,
@@ -90,6 +92,8 @@ __all__ = [
     "CallRequest",
     "Capability",
     "CapabilityError",
+    "Change",
+    "Changes",
     "Checkpointed",
     "Completeness",
     "Completions",

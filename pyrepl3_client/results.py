@@ -8,7 +8,7 @@ import msgspec
 
 from pyrepl3_schemas.codec import decode_value
 from pyrepl3_schemas.errors import RemoteProtocolError
-from pyrepl3_schemas.messages import Display, Error, ErrorKind, ExceptionData, Frame, Result
+from pyrepl3_schemas.messages import Changes, Display, Error, ErrorKind, ExceptionData, Frame, Result
 
 _REPR_CHARS: Final = 200
 """How much of a long text its repr shows."""
@@ -160,6 +160,8 @@ class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
     """Whether part of the output, the value or the repr is missing."""
     error: ErrorInfo | None = None
     """The exception that the code raised; None if it ended without one."""
+    changed: Changes | None = None
+    """What the code added to the namespace, changed and deleted: where `WorkerConfig(report=…)` names it."""
     notices: tuple[str, ...] = ()
     """What has happened to the session since the last result: a recovery, and names that were lost in it."""
     displays: tuple[Display, ...] = ()
@@ -210,6 +212,7 @@ def make_result(
             duration=outcome.duration,
             truncated=outcome.truncated or output_truncated,
             error=make_error(outcome),
+            changed=outcome.changed,
             replayed=replayed,
             attempts=attempts,
             notices=notices,
@@ -233,6 +236,7 @@ def make_result(
         mode=outcome.mode,
         duration=outcome.duration,
         truncated=truncated,
+        changed=outcome.changed,
         replayed=replayed,
         attempts=attempts,
         notices=notices,

@@ -4,4 +4,5 @@ completion           `complete` and `inspect`: what could stand at the cursor, a
 signatures           signatures, docstrings and sources of live objects
 scanner              splits unfinished source before a cursor into tokens
 importable_modules   names of modules for completion after `import`
+changes              what a cell has done to the namespace
 """

@@ -9,7 +9,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import (
@@ -64,6 +66,9 @@ from pyrepl3_worker.session.result_messages import ResultEncoder, make_lazy_disp
 from pyrepl3_worker.wire.busy_poll import BusyPoll
 from pyrepl3_worker.wire.stdio import Stdio
 from pyrepl3_worker.wire.transport import FrameReader, FrameSender
+
+if TYPE_CHECKING:  # loaded where it is asked for
+    from pyrepl3_worker.inspection.changes import NamespaceWatch
 
 # The words are fixed by the protocol. "doorbell" is the wire's name for the wake-up signal.
 FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
@@ -155,6 +160,7 @@ class WorkerSession:
             self._writer, reader.fd, self._read_and_dispatch, config.max_memory_usage
         )
         self._register_requests()
+        self._watch: NamespaceWatch | None = None
         self._requests: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
             Execute: self._requests.append,
@@ -218,6 +224,10 @@ class WorkerSession:
             self._timers.start()
             limit_memory(config.max_memory_usage)
             confinement.append("memory")
+        if "changed" in hello.report and hello.protocol >= SECOND_PROTOCOL:
+            from pyrepl3_worker.inspection.changes import NamespaceWatch  # few sessions ask for it
+
+            self._watch = NamespaceWatch(self._namespace)
         self._writer.send(
             Ready(
                 protocol=hello.protocol,
@@ -454,6 +464,8 @@ class WorkerSession:
     def execution_started(self, execution: WorkerExecution) -> None:
         """Attribute output and calls that have no call path to this execution."""
         self._output.start_execution(execution)
+        if self._watch is not None:
+            self._watch.begin()
         self._host_caller.running = execution
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
@@ -496,6 +508,8 @@ class WorkerSession:
     def _send_outcome(self, execution: WorkerExecution, outcome: CellOutcome) -> None:
         """Send the `result` or `error` of an execution, held back if another execution follows at once."""
         message = self._encoder.make_message(execution, outcome)
+        if self._watch is not None:
+            message = msgspec.structs.replace(message, changed=self._watch.end())
         hold = not execution.captured and self._executor.running is None
         hold = hold and bool(self._requests or self._executor.queued)
         try:

@@ -10,6 +10,7 @@ from pyrepl3_schemas.executor_config import MAX_SECONDS
 type ResultMode = Literal["last_expr_or_assign", "last_expr", "none"]
 type CancelReason = Literal["cancelled", "timeout", "interrupt"]
 type StreamName = Literal["stdout", "stderr"]
+type ChangeKind = Literal["added", "changed", "deleted"]
 type ReportPart = Literal["data", "files", "changed", "effects"]
 type ProgressStage = Literal["saving", "importing", "restoring"]
 type ErrorKind = Literal["exception", "compilation", "timeout", "cancelled", "limit", "protocol"]

@@ -13,6 +13,7 @@ from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.field_types import (
     Bytes,
     CancelReason,
+    ChangeKind,
     ErrorKind,
     Id,
     LineNumber,
@@ -120,6 +121,28 @@ class Variable(Part, frozen=True):
     """Of an array or table. Not in protocol 1."""
     dtype: str = ""
     """Of an array or a column. Not in protocol 1."""
+
+
+class Change(Part, frozen=True):
+    """What a cell has done to one name of the namespace."""
+
+    name: str
+    kind: ChangeKind
+    type_name: str = ""
+    summary: str = ""
+    """The value as it is now, in a few words; empty if the name is gone."""
+    size: int | None = None
+    """About how many bytes it takes."""
+
+
+class Changes(Part, frozen=True):
+    """What a cell has done to the namespace. What it has bound to an equal value is no change."""
+
+    found: list[Change] = []
+    unknown: list[str] = []
+    """Names of what may have been changed in place: whether it was cannot be known, or not in time."""
+    truncated: bool = False
+    """Whether there are more."""
 
 
 class Metrics(Part, frozen=True):
@@ -387,6 +410,8 @@ class Result(Message, frozen=True, gc=False):
     truncated: bool = False
     captured: bool = True
     """Whether the capture pipes may hold bytes, which are delivered first. False: they hold none."""
+    changed: Changes | None = None
+    """Made where `report` in `hello` names it."""
 
 
 class Error(Message, frozen=True):
@@ -407,6 +432,8 @@ class Error(Message, frozen=True):
     truncated: bool = False
     captured: bool = True
     """Whether the capture pipes may hold bytes, which are delivered first. False: they hold none."""
+    changed: Changes | None = None
+    """As in a `result`."""
 
 
 class Checkpointed(Message, frozen=True):

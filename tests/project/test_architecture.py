@@ -82,7 +82,7 @@ ARROWS = {
         "code": set[str](),
         "interrupts": {"code"},
         "rendering": {"code"},
-        "inspection": {"code", "rendering"},
+        "inspection": {"code", "namespace", "rendering"},
         "execution": {"code", "interrupts", "isolation", "rendering"},
         "host_calls": {"execution", "interrupts"},
         "output": {"execution", "interrupts", "wire"},
