@@ -32,9 +32,9 @@ if sys.platform != "linux":  # before anything is imported that needs it
 
 from pyrepl3_client._execution.event_log import Event
 from pyrepl3_client._execution.execution import Execution
+from pyrepl3_client._execution.handlers import DisplayHandler, InputHandler, OutputHandler
 from pyrepl3_client._execution.offers import CallContext, CallRequest, Capability, capability
 from pyrepl3_client._execution.prompts import Prompt
-from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import BridgeMetrics
 from pyrepl3_client._pool import WorkerPool
 from pyrepl3_client._session.open import open_session
@@ -99,6 +99,7 @@ __all__ = [
     "Completions",
     "DeathCertificate",
     "Display",
+    "DisplayHandler",
     "Error",
     "ErrorInfo",
     "Event",

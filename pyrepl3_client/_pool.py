@@ -9,8 +9,8 @@ from typing import Final, Self
 
 from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
+from pyrepl3_client._execution.handlers import DisplayHandler, Handlers, InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities
-from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.idle_worker import IdleWorker
 from pyrepl3_client._launch.spawn import spawn
@@ -174,6 +174,7 @@ class WorkerPool:
         capabilities: Capabilities | None = None,
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
+        on_display: DisplayHandler | None = None,
         recovery: RecoveryPolicy = "auto",
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
@@ -188,6 +189,7 @@ class WorkerPool:
             capabilities: host functions by their names.
             on_output: gets every `Output` in order.
             on_input: answers prompts.
+            on_display: gets every `Display` in order.
             recovery: what a worker's death leads to.
             max_attempts: how many workers one execution may cost.
             on_recovery: gets the report when the session has come back.
@@ -210,8 +212,7 @@ class WorkerPool:
                 session_id,
                 self.config,
                 capabilities,
-                on_output,
-                on_input,
+                Handlers(on_output, on_input, on_display),
                 durability=durability,
             )
 

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from pyrepl3_schemas.codec import decode_value
+from pyrepl3_schemas.display_budget import PLAIN_TEXT
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.messages import Changes, Display, Error, ErrorKind, ExceptionData, Frame, Result
 
@@ -164,8 +165,15 @@ class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
     """What the code added to the namespace, changed and deleted: where `WorkerConfig(report=…)` names it."""
     notices: tuple[str, ...] = ()
     """What has happened to the session since the last result: a recovery, and names that were lost in it."""
+    data: dict[str, str] = {}
+    """The rich forms of the value of an expression, by MIME type, as a notebook shows it: text, JSON as text,
+    what is binary in base64, always with `text/plain`.
+
+    Empty when its type has none but its repr, and when the value shows itself: then `displays` has it."""
+    metadata: dict[str, str] = {}
+    """Data about those, by MIME type, as JSON; `{"error": …}` about one that could not be made."""
     displays: tuple[Display, ...] = ()
-    """Rich objects that the code displayed, in order."""
+    """What the code displayed, in order, updates included; without what it has cleared away."""
     stdout_text: LazyText = EMPTY_TEXT
     """`stdout`, joined when it is used."""
     stderr_text: LazyText = EMPTY_TEXT
@@ -227,12 +235,17 @@ def make_result(
             value = decode_value(outcome.value)
         except RemoteProtocolError as error:
             truncated, note = True, error.reason
+    data = outcome.data
+    if data and PLAIN_TEXT not in data:
+        data = {**data, PLAIN_TEXT: outcome.repr}
     return ExecutionResult(
         execution_id=outcome.execution_id,
         value=value,
         repr=outcome.repr,
         type_name=outcome.type_name,
         value_note=note,
+        data=data,
+        metadata=outcome.metadata,
         mode=outcome.mode,
         duration=outcome.duration,
         truncated=truncated,

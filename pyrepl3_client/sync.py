@@ -26,9 +26,9 @@ from pyrepl3_client._concurrency.loop_thread import LoopThread
 from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
 from pyrepl3_client._execution import execution as _execution
 from pyrepl3_client._execution.event_log import Event
+from pyrepl3_client._execution.handlers import DisplayHandler, InputHandler, OutputHandler
 from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.queue import Capabilities
-from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import BridgeMetrics, OnError
 from pyrepl3_client._session import open as _open
 from pyrepl3_client._session import session as _session
@@ -111,7 +111,7 @@ class Execution:
             WorkerDied: its worker ended before it did.
             SessionClosed: its session was closed before it ended.
             KeyboardInterrupt: Ctrl-C came meanwhile, and the execution is over.
-            Exception: what `on_output` raised for this execution.
+            Exception: what `on_output` or `on_display` raised for this execution.
         """
         return self._thread.run(lambda: _result_or_cancel(self._execution))
 
@@ -205,6 +205,7 @@ class Session:
         on_error: OnError = "continue",
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
+        on_display: DisplayHandler | None = None,
         check: bool = True,
     ) -> Execution:
         """Submit code. It runs when everything submitted before it has ended.
@@ -219,6 +220,7 @@ class Session:
             on_error: `stop_queue` ends what is queued behind this execution if it fails, without running it.
             on_output: gets each `Output` of this execution, beside the session's own handler.
             on_input: answers this execution's prompts instead of the session's own handler.
+            on_display: gets each `Display` of this execution, beside the session's own handler.
             check: whether `result()` raises when the code failed.
 
         Returns:
@@ -238,6 +240,7 @@ class Session:
                 on_error=on_error,
                 on_output=on_output,
                 on_input=on_input,
+                on_display=on_display,
                 check=check,
             )
         )
@@ -255,6 +258,7 @@ class Session:
         on_error: OnError = "continue",
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
+        on_display: DisplayHandler | None = None,
         check: bool = True,
     ) -> ExecutionResult:
         """Run code and wait for its outcome. Ctrl-C cancels the execution.
@@ -269,6 +273,7 @@ class Session:
             on_error: `stop_queue` ends what is queued behind this execution if it fails.
             on_output: gets each `Output` of this execution.
             on_input: answers this execution's prompts.
+            on_display: gets each `Display` of this execution.
             check: whether to raise when the code failed.
 
         Returns:
@@ -277,7 +282,7 @@ class Session:
         Raises:
             PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.execute`.
             KeyboardInterrupt: Ctrl-C came meanwhile, and the execution is over.
-            Exception: what `on_output` raised.
+            Exception: what `on_output` or `on_display` raised.
         """
         return self._thread.run(
             lambda: self._session.execute(
@@ -290,6 +295,7 @@ class Session:
                 on_error=on_error,
                 on_output=on_output,
                 on_input=on_input,
+                on_display=on_display,
                 check=check,
             )
         )
@@ -538,6 +544,7 @@ def open_session(
     capabilities: Capabilities | None = None,
     on_output: OutputHandler | None = None,
     on_input: InputHandler | None = None,
+    on_display: DisplayHandler | None = None,
     recovery: RecoveryPolicy = "auto",
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
@@ -554,6 +561,7 @@ def open_session(
         capabilities: host functions by the names under which the code may call them.
         on_output: gets every `Output` in order, in the loop's thread.
         on_input: answers prompts; a plain function runs in a thread and may block.
+        on_display: gets every `Display` in order, in the loop's thread.
         recovery: what a worker's death leads to: `auto`, `replay`, `checkpoint` or `none`.
         max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
         on_recovery: gets the report when the session has come back.
@@ -571,6 +579,7 @@ def open_session(
         capabilities=capabilities,
         on_output=on_output,
         on_input=on_input,
+        on_display=on_display,
         recovery=recovery,
         max_attempts=max_attempts,
         on_recovery=on_recovery,
@@ -675,6 +684,7 @@ class WorkerPool:
         capabilities: Capabilities | None = None,
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
+        on_display: DisplayHandler | None = None,
         recovery: RecoveryPolicy = "auto",
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
@@ -687,6 +697,7 @@ class WorkerPool:
             capabilities: host functions by the names under which the code may call them.
             on_output: gets every `Output` in order, in the loop's thread.
             on_input: answers prompts; a plain function runs in a thread and may block.
+            on_display: gets every `Display` in order, in the loop's thread.
             recovery: what a worker's death leads to: `auto`, `replay`, `checkpoint` or `none`.
             max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
             on_recovery: gets the report when the session has come back.
@@ -704,6 +715,7 @@ class WorkerPool:
             capabilities=capabilities,
             on_output=on_output,
             on_input=on_input,
+            on_display=on_display,
             recovery=recovery,
             max_attempts=max_attempts,
             on_recovery=on_recovery,

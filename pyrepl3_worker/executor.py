@@ -291,6 +291,7 @@ class AsyncExecutor:
             self._finish_with_error(execution, error)
             return
         self._record_mode(execution, cell.fixed_mode or cell.mode(self.namespace.namespace).value)
+        execution.is_assigned = cell.is_assigned
         if not cell.prepared:
             prepare_cell(cell, self.namespace.namespace)
         if execution.store_history:

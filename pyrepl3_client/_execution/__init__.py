@@ -11,6 +11,8 @@ host_calls       offers, withdraws and calls host functions
 call_errors      what the code, and the host's log, are told of an exception
 prompts          answers `input()`
 call_log         records calls and prompts; answers them from the record in a replay
+handlers         who hears output, sees displays and answers prompts
+displays         what a result holds of the displays
 output           output to handlers and events: order, owner, bounds
 event_log        what `async for` yields
 backpressure     stops reading from the worker while its messages pile up; delivers in order

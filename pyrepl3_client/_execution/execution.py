@@ -72,7 +72,7 @@ class Execution:
                 started with `check=True`.
             WorkerDied: its worker ended before it did; with `check=False` that is an error of kind `died`.
             SessionClosed: its session was closed before it ended.
-            Exception: what `on_output` raised for this execution, once it has ended.
+            Exception: what `on_output` or `on_display` raised for this execution, once it has ended.
         """
         # The record's coroutine as it is: one around it would be one more step for each wake-up.
         return self._record.result()

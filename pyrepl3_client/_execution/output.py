@@ -1,7 +1,7 @@
-"""The dispatcher of output: to its execution and to the handlers, in order and within its bound."""
+"""The dispatcher of output and displays: to their execution and the handlers, in order and within bounds."""
 
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -9,9 +9,11 @@ from pyrepl3_client._concurrency.carried_error import carried
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, OrderedDelivery
 from pyrepl3_client._execution.event_log import size_of
-from pyrepl3_client._execution.record import ExecutionRecord, OutputHandler
+from pyrepl3_client._execution.handlers import DisplayHandler, Handlers, OutputHandler
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import Served, serve_here, until_served
 from pyrepl3_client.errors import ProtocolError
+from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.head_tail import HeadTail
 from pyrepl3_schemas.messages import Display, Output, StreamName
 
@@ -26,28 +28,29 @@ class OutputDispatcher:
         self,
         task_owner: TaskOwner,
         delivery: OrderedDelivery,
-        on_output: OutputHandler | None,
-        max_bytes: int | None,
+        handlers: Handlers,
+        config: ExecutorConfig,
         owner: object,
     ) -> None:
-        """Hand over by `delivery`, to `on_output` too.
+        """Hand over by `delivery`, to the handlers too.
 
         Args:
             task_owner: runs what handlers return; its loop's exception handler gets a failure outside any
                 execution.
             delivery: keeps the order where a handler has to be awaited.
-            on_output: the session's own handler.
-            max_bytes: most bytes that one execution's output may take, captured output included.
+            handlers: the session's own.
+            config: has the bounds; that of output includes what was captured.
             owner: stands for the session, which must not wait for itself.
         """
         self._task_owner = task_owner
         self._delivery = delivery
-        self._on_output = on_output
-        self._max_bytes = max_bytes
+        self._on_output = handlers.on_output
+        self._on_display = handlers.on_display
+        self._max_bytes = max_bytes = config.max_output_bytes
+        self._max_display_bytes = config.max_display_bytes
         self._owner = owner
         # The worker keeps what it prints within the bound, we what comes past Python.
         self._most = float("inf") if max_bytes is None else 2 * max_bytes + _MARKS_BYTES
-        self._display_bytes: dict[str, int] = {}
         self._bounds: dict[str, HeadTail[StreamName]] = {}
         self.replaying = False
         """Whether a namespace is being brought back: what that writes has been seen."""
@@ -90,21 +93,14 @@ class OutputDispatcher:
             if awaitable is not None:
                 self._delivery.wait_for(awaitable)
 
-    def has_room(self, execution: ExecutionRecord, message: Display) -> bool:
-        """Return whether a display fits into the bound of all its execution's displays; else it is cut."""
-        if self._max_bytes is None:
-            return True
-        size = self._display_bytes.get(execution.execution_id, 0) + size_of(message)
-        if size > self._max_bytes:
-            execution.truncated = True
-            return False
-        self._display_bytes[execution.execution_id] = size
-        return True
+    def deliver_display(self, execution: ExecutionRecord | None, message: Display) -> None:
+        """Hand a display over now, or when its turn comes."""
+        if self.replaying and (execution is None or execution.is_replay):
+            return
+        self._delivery.add(partial(self._hand_over_display, execution, message), size_of(message))
 
     def finish(self, execution: ExecutionRecord) -> None:
         """Deliver the tail of what was captured of an execution that has ended."""
-        if self._display_bytes:
-            self._display_bytes.pop(execution.execution_id, None)
         bound = self._bounds.pop(execution.execution_id, None) if self._bounds else None
         if bound is None:
             return
@@ -116,7 +112,6 @@ class OutputDispatcher:
     def clear(self) -> None:
         """Drop what was captured of a worker that is gone."""
         self._bounds.clear()
-        self._display_bytes.clear()
 
     def _hand_over(self, execution: ExecutionRecord | None, message: Output) -> Awaitable[None] | None:
         """Hand output to its execution and the handlers; return what to await before the next output."""
@@ -126,17 +121,41 @@ class OutputDispatcher:
             if unseen is None:
                 return None
             message = unseen
-            own = execution.on_output
+            own = execution.handlers.on_output
         if self._on_output is None and own is None:
             return None
+        return self._call("on_output", (self._on_output, own), execution, message)
+
+    def _hand_over_display(
+        self, execution: ExecutionRecord | None, message: Display
+    ) -> Awaitable[None] | None:
+        """Hand a display to its execution and the handlers, as output."""
+        own: DisplayHandler | None = None
+        if execution is not None:
+            if execution.is_replay:
+                return None
+            unseen = execution.add_display(message, self._max_display_bytes)
+            if unseen is None:
+                return None
+            message = unseen
+            own = execution.handlers.on_display
+        return self._call("on_display", (self._on_display, own), execution, message)
+
+    def _call[Message: (Output, Display)](
+        self,
+        name: str,
+        handlers: tuple[Callable[[Message], Awaitable[None] | None] | None, ...],
+        execution: ExecutionRecord | None,
+        message: Message,
+    ) -> Awaitable[None] | None:
         waits: list[Awaitable[None]] = []
-        for handler in (self._on_output, own):
+        for handler in handlers:
             if handler is None:
                 continue
             try:
                 awaitable = handler(message)
             except BaseException as error:
-                self._report_error(execution, carried(error, "on_output"))
+                self._report_error(name, execution, carried(error, name))
                 if (
                     isinstance(error, KeyboardInterrupt | SystemExit)
                     and threading.current_thread() is threading.main_thread()
@@ -147,25 +166,27 @@ class OutputDispatcher:
             else:
                 if awaitable is not None:
                     waits.append(awaitable)
-        return self._await_handlers(execution, waits) if waits else None
+        return self._await_handlers(name, execution, waits) if waits else None
 
-    async def _await_handlers(self, execution: ExecutionRecord | None, waits: list[Awaitable[None]]) -> None:
+    async def _await_handlers(
+        self, name: str, execution: ExecutionRecord | None, waits: list[Awaitable[None]]
+    ) -> None:
         for awaitable in waits:
             before = None if execution is None else execution.submitted_for
-            served = Served(self._owner, "", "its on_output handler", before)
+            served = Served(self._owner, "", f"its {name} handler", before)
             serve_here(served)
             try:
-                await self._task_owner.run_apart("on_output", until_served(awaitable))
+                await self._task_owner.run_apart(name, until_served(awaitable))
             except Exception as error:  # noqa: BLE001 - it is reported to the handler's owner
-                self._report_error(execution, error)
+                self._report_error(name, execution, error)
             finally:
                 served.ended = True
 
-    def _report_error(self, execution: ExecutionRecord | None, error: Exception) -> None:
+    def _report_error(self, name: str, execution: ExecutionRecord | None, error: Exception) -> None:
         if execution is not None:
-            error.add_note(f"raised by on_output while execution {execution.execution_id!r} ran")
+            error.add_note(f"raised by {name} while execution {execution.execution_id!r} ran")
             execution.set_callback_error(error)
         else:
             self._task_owner.loop.call_exception_handler(
-                {"message": "on_output failed for output outside any execution", "exception": error}
+                {"message": f"{name} failed for output outside any execution", "exception": error}
             )

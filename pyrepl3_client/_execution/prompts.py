@@ -4,7 +4,7 @@ import inspect
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.answering import AnsweringTasks, encodable, text_of
-from pyrepl3_client._execution.record import InputHandler
+from pyrepl3_client._execution.handlers import InputHandler
 from pyrepl3_client._execution.serving import until_served
 from pyrepl3_schemas.messages import Input, InputResponse
 

@@ -18,10 +18,11 @@ from pyrepl3_client._execution.cancellation import (
     must_not_rerun,
 )
 from pyrepl3_client._execution.event_log import Event, size_of
+from pyrepl3_client._execution.handlers import Handlers
 from pyrepl3_client._execution.host_calls import Capabilities, HostCalls
 from pyrepl3_client._execution.output import OutputDispatcher
 from pyrepl3_client._execution.prompts import Prompts
-from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import Served, WaitingNotice
 from pyrepl3_client._journal.protocol import Record
 from pyrepl3_client._wire.connection import Connection, Route
@@ -95,8 +96,7 @@ class ExecutionQueue:
         config: WorkerConfig,
         task_owner: TaskOwner,
         capabilities: Capabilities,
-        on_output: OutputHandler | None,
-        on_input: InputHandler | None,
+        handlers: Handlers,
         callbacks: SessionCallbacks,
     ) -> None:
         """Start without executions.
@@ -106,7 +106,7 @@ class ExecutionQueue:
         """
         self._connection = callbacks.connection
         self._on_outcome = callbacks.on_outcome
-        self._on_input = on_input
+        self._on_input = handlers.on_input
         self._max_frame_bytes = config.executor.max_frame_bytes
         self.unsettled: dict[ExecutionRecord, None] = {}
         """See `ExecutionOwner`: wherever they are, here, at the recorder or in a replay."""
@@ -121,9 +121,7 @@ class ExecutionQueue:
         self.ending: dict[str, bool] = {}
         """Executions whose last message has come and is not recorded; whether not to run them again."""
         self._delivery = OrderedDelivery(task_owner, self.flow_control)
-        self._output = OutputDispatcher(
-            task_owner, self._delivery, on_output, config.executor.max_output_bytes, self
-        )
+        self._output = OutputDispatcher(task_owner, self._delivery, handlers, config.executor, self)
         self.call_log = CallLog(
             callbacks.record,
             self._answer,
@@ -165,7 +163,7 @@ class ExecutionQueue:
         """Where the messages go that are about executions."""
         return {
             Output: self._route_output,
-            Display: self._route_event,
+            Display: self._route_display,
             Input: self._route_question,
             Call: self._route_question,
             Abandoned: self._route_abandoned,
@@ -484,10 +482,11 @@ class ExecutionQueue:
             execution = self._executions.get(message.execution_id)
         self._output.deliver(execution, message)
 
-    def _route_event(self, message: Display) -> None:
-        execution = self._executions.get(message.execution_id or "")
-        if execution is not None and self._output.has_room(execution, message):
-            self._accept(execution, message)
+    def _route_display(self, message: Display) -> None:
+        execution = None
+        if not message.late and message.execution_id is not None:
+            execution = self._executions.get(message.execution_id)
+        self._output.deliver_display(execution, message)
 
     def _route_question(self, message: Input | Call) -> None:
         execution = self._executions.get(message.execution_id)
@@ -506,7 +505,7 @@ class ExecutionQueue:
         else:
             # A task or thread that an execution has left behind asks whom the running one would ask.
             asked = execution or self.first
-            self._prompts.ask(message, (None if asked is None else asked.on_input) or self._on_input)
+            self._prompts.ask(message, (None if asked is None else asked.handlers.on_input) or self._on_input)
 
     def _route_abandoned(self, message: Abandoned) -> None:
         self._delivery.add(partial(self._answering.abandon, message.execution_id, message.call_id))

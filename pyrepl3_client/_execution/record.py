@@ -7,14 +7,16 @@ ExecutionOwner    what an execution needs of its session
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 import msgspec
 
 from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
 from pyrepl3_client._execution.backpressure import FlowControl
+from pyrepl3_client._execution.displays import HeldDisplays
 from pyrepl3_client._execution.event_log import Event, EventLog
+from pyrepl3_client._execution.handlers import Handlers
 from pyrepl3_client._execution.serving import current_served
 from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
 from pyrepl3_client._journal.protocol import Spec
@@ -22,12 +24,6 @@ from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, Execution
 from pyrepl3_client.results import EMPTY_TEXT, ExecutionResult, LazyText, make_failed_result, make_result
 from pyrepl3_schemas.lifecycle import EXECUTION_MOVES, ExecutionState, move_execution
 from pyrepl3_schemas.messages import CancelReason, Display, Error, Output, Result
-
-type OutputHandler = Callable[[Output], Awaitable[None] | None]
-"""Takes output as it comes; an asynchronous one is awaited before it gets the next."""
-type InputHandler = Callable[[str], Awaitable[str | None] | str | None]
-"""Answers a prompt; None is the end of input. A synchronous one runs in a thread and may block."""
-
 
 _SHORT_CHARS: Final = 256
 """A text with fewer characters takes more memory for the object than for its characters."""
@@ -131,11 +127,10 @@ class ExecutionRecord:
         "check",
         "code",
         "execution_id",
+        "handlers",
         "is_replay",
         "notices",
         "number",
-        "on_input",
-        "on_output",
         "output_bytes",
         "recorded",
         "replayed",
@@ -152,8 +147,7 @@ class ExecutionRecord:
         execution_id: str,
         spec: Spec,
         seconds: float | None,
-        on_output: OutputHandler | None,
-        on_input: InputHandler | None,
+        handlers: Handlers,
         *,
         check: bool | None,
         keep: bool,
@@ -166,8 +160,7 @@ class ExecutionRecord:
             execution_id: its id.
             spec: what to run.
             seconds: its deadline, from its beginning.
-            on_output: gets its output.
-            on_input: answers its prompts.
+            handlers: get its output and displays, and answer its prompts.
             check: whether `result` raises when the code failed; None if the next caller decides.
             keep: whether its messages are kept for an iteration.
             is_replay: it has ended once and is run again for its effect on the namespace.
@@ -179,13 +172,12 @@ class ExecutionRecord:
         self.code = spec.code
         self.spec = spec
         self.seconds = seconds
-        self.on_output = on_output
-        self.on_input = on_input
+        self.handlers = handlers
         self.check = check
         self._keep = keep
         self._stdout: TextBuffer | None = None
         self._stderr: TextBuffer | None = None
-        self._displays: list[Display] | None = None
+        self._displays: HeldDisplays | None = None
         self._log: EventLog | None = None
         self._outcome: Result | Error | None = None
         self._failure: BaseException | None = None
@@ -210,7 +202,7 @@ class ExecutionRecord:
         self.notices: tuple[str, ...] = ()
         """What the result tells of the session, for the reader of the result."""
         self._replay_filter: ReplayFilter | None = None
-        self._last_output: tuple[TextBuffer | None, TextBuffer | None, list[Display] | None, bool] | None = (
+        self._last_output: tuple[TextBuffer | None, TextBuffer | None, HeldDisplays | None, bool] | None = (
             None
         )
         """What its last worker had sent when it died: both streams, displays, and whether output was cut."""
@@ -304,19 +296,32 @@ class ExecutionRecord:
             if self._stderr is None:
                 self._stderr = TextBuffer()
             self._stderr.add(message.data)
+        if self._displays is not None:
+            self._displays.something_comes()
         unseen = message if self._replay_filter is None else self._replay_filter.unseen(message)
         if unseen is not None:
             self._log_event(unseen)
         return unseen
 
+    def add_display(self, message: Display, limit: int | None = None) -> Display | None:
+        """Take a display; return it as it is to be shown, None if it is not, or was before.
+
+        Args:
+            message: the display.
+            limit: bytes of rich data that the execution may show.
+        """
+        if self._displays is None:
+            self._displays = HeldDisplays(limit)
+        shown = self._displays.add(message)
+        if self._displays.cut:
+            self.truncated = True
+        if shown is None or (self._replay_filter is not None and not self._replay_filter.is_unseen(shown)):
+            return None
+        self._log_event(shown)
+        return shown
+
     def add_event(self, message: Event) -> None:
-        """Take a message that is neither output nor the last."""
-        if isinstance(message, Display):
-            if self._displays is None:
-                self._displays = []
-            self._displays.append(message)
-            if self._replay_filter is not None and not self._replay_filter.is_unseen(message):
-                return
+        """Take a message that is neither output nor display nor the last."""
         self._log_event(message)
 
     def _log_event(self, message: Event) -> None:
@@ -325,12 +330,9 @@ class ExecutionRecord:
                 self._log = EventLog(self._owner.flow_control)
             self._log.add(message)
 
-    def share_with(
-        self, on_output: OutputHandler | None, on_input: InputHandler | None, *, check: bool
-    ) -> None:
+    def share_with(self, handlers: Handlers, *, check: bool) -> None:
         """Serve a second caller of the same execution; its handlers count where there are none yet."""
-        self.on_output = self.on_output or on_output
-        self.on_input = self.on_input or on_input
+        self.handlers = self.handlers.or_else(handlers)
         if self.check is None:
             self.check = check
 
@@ -338,7 +340,7 @@ class ExecutionRecord:
         """Go back to the queue after the worker's death; output that was delivered is not delivered again."""
         if self._stdout or self._stderr or self._displays:
             self._replay_filter = ReplayFilter(
-                "".join(self._stdout or ()), "".join(self._stderr or ()), self._displays or ()
+                "".join(self._stdout or ()), "".join(self._stderr or ()), self._shown()
             )
         self._last_output = self._stdout, self._stderr, self._displays, self.truncated
         self._stdout = self._stderr = self._displays = None
@@ -360,9 +362,12 @@ class ExecutionRecord:
             stderr.extend(self._stderr or ())
             self._stderr = stderr
         if displays is not None:
-            displays.extend(self._displays or ())
+            displays.displays.extend(self._shown())
             self._displays = displays
         self.truncated = self.truncated or truncated
+
+    def _shown(self) -> tuple[Display, ...]:
+        return () if self._displays is None else tuple(self._displays.displays)
 
     def recorded_output(self) -> RecordedOutput:
         """Return the output, as it is recorded."""
@@ -371,7 +376,7 @@ class ExecutionRecord:
         return record_output(
             "".join(self._stdout or ()),
             "".join(self._stderr or ()),
-            tuple(self._displays or ()),
+            self._shown(),
             truncated=self.truncated,
         )
 
@@ -429,7 +434,7 @@ class ExecutionRecord:
                 outcome,
                 LazyText(self._stdout) if self._stdout else EMPTY_TEXT,
                 LazyText(self._stderr) if self._stderr else EMPTY_TEXT,
-                tuple(self._displays) if self._displays else (),
+                self._shown(),
                 output_truncated=self.truncated,
                 replayed=self.replayed,
                 attempts=self.attempts,
@@ -456,7 +461,7 @@ class ExecutionRecord:
                 error,
                 LazyText(self._stdout) if self._stdout else EMPTY_TEXT,
                 LazyText(self._stderr) if self._stderr else EMPTY_TEXT,
-                tuple(self._displays) if self._displays else (),
+                self._shown(),
                 output_truncated=self.truncated,
                 replayed=self.replayed,
                 attempts=self.attempts,

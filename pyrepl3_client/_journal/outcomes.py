@@ -9,11 +9,14 @@ from typing import Final, Literal
 import msgspec
 
 from pyrepl3_client.errors import DeathCertificate, ReplayDivergence, StoreError, make_worker_died
+from pyrepl3_schemas.display_budget import DisplayBudget
 from pyrepl3_schemas.head_tail import shorten_to_bytes
 from pyrepl3_schemas.messages import Display, Error, Output, Result
 
 RECORDED_BYTES: Final = 256 * 1024
-"""Most bytes of each stream, and of the displays together, that a record keeps."""
+"""Most bytes of each stream that a record keeps."""
+RECORDED_DISPLAY_BYTES: Final = 16 * 1024 * 1024
+"""Most bytes of displays that a record keeps of one execution; in place of more stand their placeholders."""
 
 
 class RecordedOutput(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,13 +87,11 @@ def record_output(
     out, out_cut = shorten_to_bytes(stdout, bound, reason)
     err, err_cut = shorten_to_bytes(stderr, bound, reason)
     kept: list[Display] = []
-    size = 0
-    for display in displays:
-        size += sum(len(mime) + len(data) for mime, data in display.data.items())
-        if size > bound:
-            break
-        kept.append(display)
-    return RecordedOutput(out, err, kept, bound, truncated or out_cut or err_cut or len(kept) < len(displays))
+    if displays:
+        budget = DisplayBudget(RECORDED_DISPLAY_BYTES, f"the record keeps {RECORDED_DISPLAY_BYTES:,}")
+        kept = [admitted for display in displays if (admitted := budget.admit(display)) is not None]
+        truncated = truncated or budget.cut
+    return RecordedOutput(out, err, kept, bound, truncated or out_cut or err_cut)
 
 
 def replay_output(execution_id: str, written: RecordedOutput) -> list[Output | Display]:

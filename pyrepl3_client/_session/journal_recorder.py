@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
+from pyrepl3_client._execution.handlers import NO_HANDLERS, Handlers
 from pyrepl3_client._execution.queue import ExecutionQueue
-from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
@@ -66,8 +67,7 @@ class JournalRecorder:
         execution_id: str,
         spec: Spec,
         seconds: float | None,
-        on_output: OutputHandler | None,
-        on_input: InputHandler | None,
+        handlers: Handlers,
         *,
         check: bool,
         keep: bool,
@@ -76,9 +76,9 @@ class JournalRecorder:
         """Queue an execution, and have it wait there until it is on record. See `Recorder`."""
         in_flight = self._in_flight.get(execution_id) if named else None
         if in_flight is not None and not in_flight.settled:
-            return join_in_flight(in_flight, spec.code, on_output, on_input, check=check)
+            return join_in_flight(in_flight, spec.code, handlers, check=check)
         execution = ExecutionRecord(
-            self._queue, execution_id, spec, seconds, on_output, on_input, check=check, keep=keep
+            self._queue, execution_id, spec, seconds, handlers, check=check, keep=keep
         )
         self._queue.reserve(execution)
         self._in_flight[execution_id] = execution
@@ -94,8 +94,7 @@ class JournalRecorder:
                 execution_id,
                 entry.spec,
                 entry.spec.timeout or self._max_execution_time,
-                None,
-                None,
+                NO_HANDLERS,
                 check=None,
                 keep=True,
             )

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from pyrepl3_client._execution.handlers import Handlers
 from pyrepl3_client._execution.queue import ExecutionQueue
-from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
 from pyrepl3_client._journal.protocol import Entry, Spec
@@ -40,8 +41,7 @@ class MemoryRecorder:
         execution_id: str,
         spec: Spec,
         seconds: float | None,
-        on_output: OutputHandler | None,
-        on_input: InputHandler | None,
+        handlers: Handlers,
         *,
         check: bool,
         keep: bool,
@@ -52,11 +52,11 @@ class MemoryRecorder:
         if named:
             in_flight = self._in_flight.get(execution_id)
             if in_flight is not None:
-                return join_in_flight(in_flight, spec.code, on_output, on_input, check=check)
+                return join_in_flight(in_flight, spec.code, handlers, check=check)
             outcome = self._journal.find(execution_id, spec.code)
         number = 0 if outcome is not None else self._journal.begin(execution_id, spec, named=named)
         execution = ExecutionRecord(
-            self._queue, execution_id, spec, seconds, on_output, on_input, check=check, keep=keep
+            self._queue, execution_id, spec, seconds, handlers, check=check, keep=keep
         )
         if outcome is not None:
             execution.mark_done()

@@ -6,9 +6,15 @@ import secrets
 from collections.abc import Callable
 from typing import Final, get_args
 
+from pyrepl3_client._execution.handlers import (
+    NO_HANDLERS,
+    DisplayHandler,
+    Handlers,
+    InputHandler,
+    OutputHandler,
+)
 from pyrepl3_client._execution.offers import check_capabilities
 from pyrepl3_client._execution.queue import Capabilities
-from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._journal.protocol import Journal
 from pyrepl3_client._launch.shared_fork_server import SharedForkServer
 from pyrepl3_client._launch.worker import Launch
@@ -34,6 +40,7 @@ def open_session(
     capabilities: Capabilities | None = None,
     on_output: OutputHandler | None = None,
     on_input: InputHandler | None = None,
+    on_display: DisplayHandler | None = None,
     recovery: RecoveryPolicy = "auto",
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
@@ -57,6 +64,8 @@ def open_session(
             gets the next. It must not wait for an execution of this session.
         on_input: answers prompts; a plain function runs in a thread and may block. None, as an answer or
             a handler, is the end of input: `input()` raises EOFError.
+        on_display: gets every `Display` in order, as `on_output` gets output: also late ones, updates, and
+            those that only `clear` what was shown.
         recovery: what a worker's death leads to: `auto` restores the newest checkpoint and runs again what
             came after it; `replay` runs all finished cells again; `checkpoint` restores and never runs a
             finished cell again; `none` leaves the session dead, for `restart`.
@@ -88,8 +97,7 @@ def open_session(
                 session_id,
                 config,
                 capabilities,
-                on_output,
-                on_input,
+                Handlers(on_output, on_input, on_display),
                 durability=durability,
                 release=fork_server.close,
             )
@@ -146,16 +154,13 @@ def open_with(
     session_id: str | None,
     config: WorkerConfig,
     capabilities: Capabilities | None,
-    on_output: OutputHandler | None,
-    on_input: InputHandler | None,
+    handlers: Handlers = NO_HANDLERS,
     *,
     durability: Durability = IN_MEMORY,
 ) -> SessionOpener:
     """Return what opens a session whose workers `launch` starts."""
     return SessionOpener(
-        lambda: start_session(
-            launch, session_id, config, capabilities, on_output, on_input, durability=durability
-        )
+        lambda: start_session(launch, session_id, config, capabilities, handlers, durability=durability)
     )
 
 
@@ -164,15 +169,14 @@ async def start_session(
     session_id: str | None,
     config: WorkerConfig,
     capabilities: Capabilities | None,
-    on_output: OutputHandler | None,
-    on_input: InputHandler | None,
+    handlers: Handlers,
     *,
     durability: Durability,
     release: Callable[[], None] = lambda: None,
 ) -> Session:
     """Open a session whose workers `launch` starts; `release` is called when it is closed."""
     supervisor = await _open_supervisor(
-        launch, session_id, config, dict(capabilities or {}), on_output, on_input, durability
+        launch, session_id, config, dict(capabilities or {}), handlers, durability
     )
     return await Session(supervisor, config, release).__aenter__()
 
@@ -182,8 +186,7 @@ async def _open_supervisor(
     session_id: str | None,
     config: WorkerConfig,
     capabilities: Capabilities,
-    on_output: OutputHandler | None,
-    on_input: InputHandler | None,
+    handlers: Handlers,
     durability: Durability,
 ) -> SessionSupervisor:
     """Open the record, and start the session's supervisor."""
@@ -201,7 +204,7 @@ async def _open_supervisor(
             await journal.close()
         raise
     supervisor = SessionSupervisor(
-        session_id, config, launch, capabilities, on_output, on_input, durability, journal, directory
+        session_id, config, launch, capabilities, handlers, durability, journal, directory
     )
     lease.relay_to(supervisor.on_lease_lost)
     await supervisor.start(began)

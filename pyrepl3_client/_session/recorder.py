@@ -7,7 +7,8 @@ the same turn of the loop; `JournalRecorder` waits for a store. The supervisor c
 from collections.abc import Sequence
 from typing import Protocol
 
-from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
+from pyrepl3_client._execution.handlers import Handlers
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.id_conflict import conflict
 from pyrepl3_client._journal.outcomes import EndedOutcome, Outcome, Rejected, replay_output
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec
@@ -27,8 +28,7 @@ class Recorder(Protocol):
         execution_id: str,
         spec: Spec,
         seconds: float | None,
-        on_output: OutputHandler | None,
-        on_input: InputHandler | None,
+        handlers: Handlers,
         *,
         check: bool,
         keep: bool,
@@ -40,8 +40,7 @@ class Recorder(Protocol):
             execution_id: its id.
             spec: what to run.
             seconds: its timeout, from its beginning.
-            on_output: gets its output.
-            on_input: answers its prompts.
+            handlers: get its output and displays, and answer its prompts.
             check: whether its result raises when the code failed.
             keep: whether it can be iterated over.
             named: whether the caller has chosen the id, and may submit it again.
@@ -130,7 +129,7 @@ class OutcomeDelivery:
             execution.truncated = outcome.written.truncated
             for message in replay_output(execution.execution_id, outcome.written):
                 if isinstance(message, Display):
-                    execution.add_event(message)
+                    execution.add_display(message)
                 else:
                     execution.add_output(message)
         if isinstance(outcome, Rejected):
@@ -148,8 +147,7 @@ class OutcomeDelivery:
 def join_in_flight(
     in_flight: ExecutionRecord,
     code: str,
-    on_output: OutputHandler | None,
-    on_input: InputHandler | None,
+    handlers: Handlers,
     *,
     check: bool,
 ) -> ExecutionRecord:
@@ -160,7 +158,7 @@ def join_in_flight(
     """
     if in_flight.code != code:
         raise conflict(in_flight.execution_id, in_flight.code, code)
-    in_flight.share_with(on_output, on_input, check=check)
+    in_flight.share_with(handlers, check=check)
     return in_flight
 
 

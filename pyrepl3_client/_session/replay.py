@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from pyrepl3_client._execution.handlers import NO_HANDLERS
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.assigned_names import assigned_names
@@ -264,7 +265,7 @@ class Replay:
         self._teller.at("running again", execution_id, len(self.replayed), self._to_run)
         self._queue.call_log.expect(execution_id, await self._record.calls(execution_id), closed=True)
         execution = ExecutionRecord(
-            self._queue, execution_id, entry.spec, entry.spec.timeout, None, None,
+            self._queue, execution_id, entry.spec, entry.spec.timeout, NO_HANDLERS,
             check=False, keep=False, is_replay=True,
         )  # fmt: skip
         if worker.connection.exited.done():

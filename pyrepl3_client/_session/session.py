@@ -15,8 +15,9 @@ from typing import Any, Final, Self, get_args
 from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.owner import Owner
 from pyrepl3_client._execution.execution import Execution
+from pyrepl3_client._execution.handlers import DisplayHandler, Handlers, InputHandler, OutputHandler
 from pyrepl3_client._execution.offers import Capability
-from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import current_served, refuse_own_session
 from pyrepl3_client._journal.protocol import BridgeMetrics, OnError, Spec
 from pyrepl3_client._session.queries import WorkerQueries
@@ -203,6 +204,7 @@ class Session:
         on_error: OnError = "continue",
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
+        on_display: DisplayHandler | None = None,
         check: bool = True,
     ) -> Execution:
         """Submit code. It runs when everything submitted before it has ended.
@@ -217,6 +219,7 @@ class Session:
             on_error: `stop_queue` ends what is queued behind this execution if it fails, without running it.
             on_output: gets each `Output` of this execution, beside the session's own handler.
             on_input: answers this execution's prompts instead of the session's own handler.
+            on_display: gets each `Display` of this execution, beside the session's own handler.
             check: whether `result()` raises when the code failed.
 
         Returns:
@@ -231,7 +234,8 @@ class Session:
             ValueError, TypeError: an argument has the wrong value or type.
         """
         spec = checked_spec(code, timeout, result_mode, filename, first_line, on_error)
-        return Execution(self._submit(execution_id, spec, on_output, on_input, check=check, keep=True))
+        handlers = Handlers(on_output, on_input, on_display)
+        return Execution(self._submit(execution_id, spec, handlers, check=check, keep=True))
 
     async def execute(
         self,
@@ -245,6 +249,7 @@ class Session:
         on_error: OnError = "continue",
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
+        on_display: DisplayHandler | None = None,
         check: bool = True,
     ) -> ExecutionResult:
         """Run code and wait for its outcome.
@@ -262,6 +267,7 @@ class Session:
             on_error: `stop_queue` ends what is queued behind this execution if it fails.
             on_output: gets each `Output` of this execution.
             on_input: answers this execution's prompts.
+            on_display: gets each `Display` of this execution.
             check: whether to raise when the code failed.
 
         Returns:
@@ -272,18 +278,18 @@ class Session:
             WorkerDied: the worker ended first; with `check=False` that is an error of kind `died`.
             SessionClosed: the session was closed first.
             CapabilityError: a host function or handler asks for it that this session's code waits for.
-            Exception: what `on_output` raised.
+            Exception: what `on_output` or `on_display` raised.
         """
         spec = checked_spec(code, timeout, result_mode, filename, first_line, on_error)
-        execution = self._submit(execution_id, spec, on_output, on_input, check=check, keep=False)
+        handlers = Handlers(on_output, on_input, on_display)
+        execution = self._submit(execution_id, spec, handlers, check=check, keep=False)
         return await execution.wait_or_cancel(check=check)
 
     def _submit(
         self,
         execution_id: str | None,
         spec: Spec,
-        on_output: OutputHandler | None,
-        on_input: InputHandler | None,
+        handlers: Handlers,
         *,
         check: bool,
         keep: bool,
@@ -304,8 +310,7 @@ class Session:
             execution_id,
             spec,
             self._max_execution_time if spec.timeout is None else spec.timeout,
-            on_output,
-            on_input,
+            handlers,
             check=check,
             keep=keep,
             named=named,

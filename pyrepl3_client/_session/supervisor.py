@@ -12,8 +12,9 @@ import msgspec
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
+from pyrepl3_client._execution.handlers import Handlers
 from pyrepl3_client._execution.queue import Capabilities, ExecutionQueue, Interrupted, SessionCallbacks
-from pyrepl3_client._execution.record import ExecutionRecord, InputHandler, OutputHandler
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import Rejected
 from pyrepl3_client._journal.protocol import RESET, Journal, Record, SavedCheckpoint
@@ -66,8 +67,7 @@ class SessionSupervisor:
         config: WorkerConfig,
         launch: Launch,
         capabilities: Capabilities,
-        on_output: OutputHandler | None,
-        on_input: InputHandler | None,
+        handlers: Handlers,
         durability: Durability,
         journal: Journal | None,
         own_directory: OwnDirectory | None,
@@ -103,8 +103,7 @@ class SessionSupervisor:
             config,
             self._task_owner,
             capabilities,
-            on_output,
-            on_input,
+            handlers,
             # The queue and the recorder need each other: the queue is there first, and finds it here.
             SessionCallbacks(
                 self._connection,

@@ -92,7 +92,7 @@ class MessageGuard:
 
     def _display(self, message: Display) -> None:
         execution_id = message.execution_id
-        if execution_id is not None and not self._queue.runs(execution_id):
+        if execution_id is not None and not message.late and not self._queue.runs(execution_id):
             self._count_late(execution_id, "showed something as")
             return
         self._inner[Display](message)

@@ -19,8 +19,8 @@ import asyncio
 import os
 from collections.abc import Callable
 
+from pyrepl3_client._execution.handlers import DisplayHandler, Handlers, InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities
-from pyrepl3_client._execution.record import InputHandler, OutputHandler
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._session.open import DEFAULT_CONFIG, open_with
 from pyrepl3_client._session.opener import SessionOpener
@@ -131,6 +131,7 @@ def open_session(
     capabilities: Capabilities | None = None,
     on_output: OutputHandler | None = None,
     on_input: InputHandler | None = None,
+    on_display: DisplayHandler | None = None,
     recovery: RecoveryPolicy = "auto",
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
@@ -144,6 +145,7 @@ def open_session(
         capabilities: host functions by name.
         on_output: called with each piece of output.
         on_input: answers `input()`.
+        on_display: called with each display.
         recovery: what happens when the worker dies.
         max_attempts: how many workers one execution may take.
         on_recovery: called after each recovery.
@@ -154,6 +156,5 @@ def open_session(
         ValueError: `session_id` or `max_attempts` is not allowed.
     """
     durability = Durability(recovery=recovery, max_attempts=max_attempts, on_recovery=on_recovery)
-    return open_with(
-        worker.launch, session_id, config, capabilities, on_output, on_input, durability=durability
-    )
+    handlers = Handlers(on_output, on_input, on_display)
+    return open_with(worker.launch, session_id, config, capabilities, handlers, durability=durability)

@@ -276,7 +276,12 @@ def _refuse_finalizer(_: Any) -> ReduceValue:
     raise Unsaveable("a finalizer belongs to an object of one process")
 
 
+def _reduce_display_handle(handle: Any) -> ReduceValue:
+    return handle.__reduce__()
+
+
 _MAKERS: Final[dict[str, Maker]] = {
+    "pyrepl3_worker.rendering.display.DisplayHandle": _reduce_display_handle,
     "_thread.lock": _reduce_lock,
     "_thread.RLock": _reduce_rlock,
     "_queue.SimpleQueue": _reduce_simple_queue,

@@ -388,9 +388,9 @@ def _find_reducer(kind: type[Any]) -> Reducer:
         return _REDUCERS[kind]
     if reducers.is_method_wrapper(kind) and not runs_foreign_code(kind):
         return lambda _, method: reducers.reduce_method_wrapper(method)
-    if is_worker_module(module_name(kind)):
-        return NamespacePickler.reduce_worker_object
     maker = find_maker(kind)
+    if maker is None and is_worker_module(module_name(kind)):
+        return NamespacePickler.reduce_worker_object
     if maker is not None:
         return _on_its_thread(maker)
     reason = unsaveable_reason(kind)

@@ -42,8 +42,11 @@ TRANSPARENT_FILES: Final = frozenset(
         "checkpoint/unsaveable.py",
         "ipython/shell.py",
         "ipython/syntax.py",
+        "isolation/after_import.py",
         "rendering/display.py",
         "rendering/exceptions.py",
+        "rendering/figures.py",
+        "rendering/libraries.py",
         "rendering/reprs.py",
     )
 )

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Literal
 
+from pyrepl3_schemas.display_budget import DisplayBudget
 from pyrepl3_schemas.head_tail import HeadTail
 from pyrepl3_schemas.messages import CancelReason, ResultMode, StreamName
 
@@ -28,10 +29,12 @@ class WorkerExecution:
         "cancel_reason",
         "captured",
         "code",
+        "displays",
         "execution_id",
         "filename",
         "first_line",
         "head_tail",
+        "is_assigned",
         "mode",
         "output_bytes",
         "path",
@@ -77,6 +80,10 @@ class WorkerExecution:
         """Bytes of output that it has written, those that were cut included."""
         self.head_tail: HeadTail[StreamName] | None = None
         """What its output is cut by; None while all of it goes through."""
+        self.displays: DisplayBudget | None = None
+        """What it has displayed is counted by; None while that is nothing."""
+        self.is_assigned = False
+        """Whether its value is what its last statement has assigned."""
         self.captured = False
         """Whether something was found in the capture pipes when the execution ended."""
         self.undrained = False
@@ -84,8 +91,10 @@ class WorkerExecution:
 
     @property
     def output_was_cut(self) -> bool:
-        """Whether bytes of its output are missing. Final when it has ended."""
-        return self.head_tail is not None and self.head_tail.missing > 0
+        """Whether bytes of its output or displays are missing. Final when it has ended."""
+        return (self.head_tail is not None and self.head_tail.missing > 0) or (
+            self.displays is not None and self.displays.cut
+        )
 
     @property
     def ended(self) -> bool:

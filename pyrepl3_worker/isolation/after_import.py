@@ -48,6 +48,8 @@ def _tell_when_loaded(loader: Any, name: str) -> None:
 
     def exec_module(module: ModuleType) -> None:
         load(module)
+        if module.__name__ != name:  # a loader may be several modules' own
+            return
         function = _waiting.pop(name, None)
         if function is not None:
             function(module)

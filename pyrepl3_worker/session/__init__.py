@@ -2,6 +2,7 @@
 
 session               routes each message to its handler, runs cells in order
 result_messages       a cell's outcome as `Result` or `Error`
+displays              `display`, `clear_output`, figures, the rich forms of values
 queries               ping, stats, complete, inspect; answered at once, whatever runs
 requests              requests by kind, with bodies of any size; answered at once
 variables             the requests `set` and `get`

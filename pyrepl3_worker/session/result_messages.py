@@ -13,7 +13,7 @@ import msgspec
 
 from pyrepl3_schemas.codec import encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, ValueTooLarge
-from pyrepl3_schemas.messages import Error, ErrorKind, FromWorker, Result, Value
+from pyrepl3_schemas.messages import Error, ErrorKind, Result, Value
 from pyrepl3_schemas.object_limit import max_objects
 from pyrepl3_worker.code.suggestions import ErrorRecovery
 from pyrepl3_worker.config import ExecutorConfig
@@ -38,8 +38,17 @@ _ENVELOPE_OBJECTS: Final = 256
 _MAX_NOTE_CHARS: Final = 500
 
 
+_NO_RICH_FORM: Final = frozenset(
+    {str, bytes, bytearray, list, tuple, dict, set, frozenset, range, complex, int, float, bool, type}
+)
+"""Exact types that are not asked for a rich form."""
 _NUMBER_NAMES: Final[dict[type, str]] = {int: "int", float: "float", bool: "bool"}
 _INT64_BOUND: Final = 2**63
+
+
+_NO_BUNDLE: Final[dict[str, str]] = {}
+type BundleMaker = Callable[[WorkerExecution, object, str, int], tuple[dict[str, str], dict[str, str]]]
+"""Takes an execution, its value, its repr, and the bytes that are left; returns `data` and `metadata`."""
 
 
 class EncodedValue(NamedTuple):
@@ -50,6 +59,8 @@ class EncodedValue(NamedTuple):
     type_name: str
     truncated: bool
     value_note: str = ""
+    data: dict[str, str] = _NO_BUNDLE
+    metadata: dict[str, str] = _NO_BUNDLE
 
 
 _ENCODED_NONE: Final = EncodedValue(encode_value(None), "None", "NoneType", False)
@@ -59,9 +70,15 @@ _ENCODED_NO_VALUE: Final = EncodedValue(msgspec.UNSET, "", "", False)
 class ResultEncoder:
     """Makes the `result` or `error` message of an execution."""
 
-    def __init__(self, config: ExecutorConfig) -> None:
-        """Keep to the config's bounds, and reserve memory under a memory limit."""
+    def __init__(self, config: ExecutorConfig, bundle_of: BundleMaker | None = None) -> None:
+        """Keep to the config's bounds, and reserve memory under a memory limit.
+
+        Args:
+            config: the bounds.
+            bundle_of: makes the rich forms of a value, if results are to hold them.
+        """
         self._config = config
+        self._bundle_of = bundle_of
         # Each character may take four bytes: so they are half of a frame at most, and the name a tenth.
         self._max_repr_chars = min(config.max_repr_chars, config.max_frame_bytes // 8)
         self._max_name_chars = config.max_frame_bytes // 40
@@ -97,15 +114,21 @@ class ResultEncoder:
         room = (
             frame - _ENVELOPE_BYTES - _utf8_size(text) - _utf8_size(name) - _utf8_size(execution.execution_id)
         )
+        raw: Value = msgspec.UNSET
+        note = ""
         try:
             raw = encode_value(value, room, max_objects(frame) - _ENVELOPE_OBJECTS)
         except LocalProtocolError as error:
-            too_large = isinstance(error, ValueTooLarge)
+            truncated = truncated or isinstance(error, ValueTooLarge)
             note = bounded_text(error.reason, _MAX_NOTE_CHARS)
-            return EncodedValue(msgspec.UNSET, text, name, truncated or too_large, note)
         except MemoryError:
             return EncodedValue(msgspec.UNSET, text, name, True, self._no_memory_note())
-        return EncodedValue(raw, text, name, truncated)
+        if self._bundle_of is None or kind in _NO_RICH_FORM or execution.is_assigned:
+            return EncodedValue(raw, text, name, truncated, note)
+        if isinstance(raw, msgspec.Raw):
+            room -= len(memoryview(raw))
+        data, metadata = self._bundle_of(execution, value, text, room - _utf8_size(note))
+        return EncodedValue(raw, text, name, truncated, note, data, metadata)
 
     def _shown(self, value: object) -> tuple[str, bool]:
         text = None if self.text_of is None else self.text_of(value)
@@ -185,6 +208,8 @@ class ResultEncoder:
                 repr=encoded.repr,
                 type_name=encoded.type_name,
                 value_note=encoded.value_note,
+                data=encoded.data,
+                metadata=encoded.metadata,
                 duration=outcome.duration,
                 truncated=encoded.truncated or truncated,
                 captured=execution.undrained,
@@ -234,19 +259,3 @@ class ResultEncoder:
 
 def _utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
-
-
-def make_lazy_display(
-    send: Callable[[FromWorker], None], current_id: Callable[[], str | None]
-) -> Callable[..., Any]:
-    """Return the code's `display` function, whose implementation is imported by its first call."""
-
-    def display(*objects: Any, **options: Any) -> Any:
-        """Show objects richly: as HTML, an image, … whatever they offer."""
-        from pyrepl3_worker.rendering.display import make_display
-
-        return make_display(send, current_id)(*objects, **options)
-
-    # Where it stands, so that it pickles by name.
-    display.__module__, display.__qualname__ = "builtins", "display"
-    return display

@@ -54,15 +54,17 @@ from pyrepl3_worker.isolation.after_import import after_import
 from pyrepl3_worker.isolation.builtins_guard import provide, snapshot
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output.collector import OutputCollector
+from pyrepl3_worker.output.displays import DisplaySender
 from pyrepl3_worker.rendering.exceptions import describe_exception
 from pyrepl3_worker.rendering.own_lines import own_lines
 from pyrepl3_worker.session import patched_functions
 from pyrepl3_worker.session.checkpoint_requests import SECOND_PROTOCOL, CheckpointRequests
+from pyrepl3_worker.session.displays import SessionDisplays
 from pyrepl3_worker.session.process_limits import limit_memory
 from pyrepl3_worker.session.queries import Queries
 from pyrepl3_worker.session.repair import Repair
 from pyrepl3_worker.session.requests import RequestServer
-from pyrepl3_worker.session.result_messages import ResultEncoder, make_lazy_display
+from pyrepl3_worker.session.result_messages import ResultEncoder
 from pyrepl3_worker.wire.busy_poll import BusyPoll
 from pyrepl3_worker.wire.stdio import Stdio
 from pyrepl3_worker.wire.transport import FrameReader, FrameSender
@@ -72,6 +74,7 @@ if TYPE_CHECKING:  # loaded where it is asked for
 
 # The words are fixed by the protocol. "doorbell" is the wire's name for the wake-up signal.
 FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
+_PYPLOT: Final = "matplotlib.pyplot"
 _MAX_LOOP_ERRORS: Final = 1000
 """How many exceptions may be raised in the loop's own code before the session ends."""
 _EXIT_GRACE_SECONDS: Final = 2.0
@@ -140,7 +143,15 @@ class WorkerSession:
         self._behind: dict[str, object] = {}
         """What stands in the builtins again, if anything, when the host function of a name is withdrawn."""
         self._repair = Repair(stdio, self._executor.canceller.wakeup, self._namespace.namespace)
-        self._encoder = ResultEncoder(config)
+        sender = DisplaySender(
+            self._output,
+            self._send_after_output,
+            config.max_display_bytes,
+            config.max_frame_bytes,
+            sends_late=hello.protocol >= SECOND_PROTOCOL,
+        )
+        self._displays = SessionDisplays(sender)
+        self._encoder = ResultEncoder(config, self._displays.bundle_of if "data" in hello.report else None)
         self._checkpoint_requests = CheckpointRequests(
             self._namespace,
             self._executor.canceller,
@@ -205,9 +216,7 @@ class WorkerSession:
             lambda module: patched_functions.send_definitions(module, self._namespace),
         )
         watch_processes(stdio.stderr, self._output.flush, self._executor.canceller.remember_children)
-        self._display = make_lazy_display(self._send_after_output, self._running_execution_id)
-        # Not in the namespace, which is the code's: a name of its own hides ours, and `del` shows ours again.
-        provide("display", self._display)
+        self._displays.install()
         if config.syntax == "ipython":
             self._use_ipython()
         if hello.protocol >= SECOND_PROTOCOL:
@@ -247,7 +256,7 @@ class WorkerSession:
         from pyrepl3_worker.ipython.syntax import IPythonSyntax
 
         syntax = IPythonSyntax(
-            self._namespace, self._display, lambda text: self._output.write("stderr", text)
+            self._namespace, self._displays.display, lambda text: self._output.write("stderr", text)
         )
         self._executor.use_syntax(syntax)
         self._encoder.text_of = syntax.text_of
@@ -469,12 +478,18 @@ class WorkerSession:
         self._host_caller.running = execution
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
-        """Encode a value for its `result`."""
-        return self._encoder.encode_value(execution, value)
+        """Encode a value for its `result`, then show the figures that are open."""
+        encoded = self._encoder.encode_value(execution, value)
+        if _PYPLOT in sys.modules:
+            self._displays.flush_figures()
+        return encoded
 
     def encode_error(self, execution: WorkerExecution, error: BaseException) -> Any:
-        """Encode an exception for its `error`."""
-        return self._encoder.encode_error(execution, error)
+        """Encode an exception for its `error`, then show the figures that are open."""
+        encoded = self._encoder.encode_error(execution, error)
+        if _PYPLOT in sys.modules and execution is self._executor.running:
+            self._displays.flush_after_failure()
+        return encoded
 
     def flush_held_results(self) -> None:
         """Send the results that were held back to be sent together with later ones."""
@@ -487,10 +502,6 @@ class WorkerSession:
     def execution_ended(self, execution: WorkerExecution) -> None:
         """Send what was written, and check whether more waits in the capture pipes."""
         self._repair.recursion_limit()
-        if "matplotlib.pyplot" in sys.modules:
-            from pyrepl3_worker.rendering.display import flush_figures
-
-            flush_figures(self._display)
         self._host_caller.execution_ended()
         self._output.finish_execution(execution)
         if self._repair.standard_fds():
@@ -528,10 +539,6 @@ class WorkerSession:
     def _send_after_output(self, message: FromWorker) -> None:
         self._output.flush()
         self._writer.send(message)
-
-    def _running_execution_id(self) -> str | None:
-        running = self._executor.running
-        return None if running is None else running.execution_id
 
     def _after_fork_in_child(self) -> None:
         """Detach a child process that the code forked: it must not act as a worker."""

@@ -14,6 +14,7 @@ UPPER_LIMITS: Final[dict[str, int]] = {
     "max_execution_time": MAX_SECONDS,
     "max_memory_usage": 2**62,
     "max_output_bytes": 2**62,
+    "max_display_bytes": 2**62,
 }
 """Fields that are None or above 0, with their largest value (what timers and rlimits can take)."""
 
@@ -46,6 +47,9 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Tasks that the session's code may have alive at once."""
     max_output_bytes: int | None = 128 * 1024 * 1024
     """Bytes of UTF-8 that are kept of an execution's output; of longer output, the head and the tail."""
+    max_display_bytes: int | None = 128 * 1024 * 1024
+    """Bytes of rich data that an execution may show: displays, and `data` of its value. In place of what does
+    not fit stands a text that says of what type and size it was."""
     max_repr_chars: int = 1024 * 1024
     """Characters of a result's repr; of a longer one, the head and the tail are kept."""
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES

@@ -14,6 +14,7 @@ from pyrepl3_schemas.field_types import (
     Bytes,
     CancelReason,
     ChangeKind,
+    ClearMode,
     ErrorKind,
     Id,
     LineNumber,
@@ -357,13 +358,22 @@ class Output(Message, frozen=True, gc=False):
 
 
 class Display(Message, frozen=True):
-    """A rich object: its representations by MIME type, as text (binary types in base64)."""
+    """A rich object: its representations by MIME type, as text (binary types in base64).
+
+    With `clear`, no object: what the execution has written and displayed before is to be shown no more.
+    """
 
     data: dict[str, str]
     execution_id: str | None = None
     metadata: dict[str, str] = {}
     display_id: str | None = None
+    """A name under which what is shown can be replaced, in any execution of the session."""
     update: bool = False
+    """Whether this replaces what is shown under `display_id`."""
+    late: bool = False
+    """Whether a task or thread has displayed it after its execution had ended. Not in protocol 1."""
+    clear: ClearMode = ""
+    """`now`, or `wait`: when the next display or output comes. Not in protocol 1."""
 
 
 class Input(Message, frozen=True):
@@ -406,6 +416,11 @@ class Result(Message, frozen=True, gc=False):
     repr: str = ""
     type_name: str = ""
     value_note: str = ""
+    data: dict[str, str] = {}
+    """If `hello` asks for it: the value's representations by MIME type, as in a `display`; empty if its type
+    has none but its repr. `text/plain` is left out where it is the repr."""
+    metadata: dict[str, str] = {}
+    """Data about those, by MIME type, as JSON."""
     duration: Seconds = 0.0
     truncated: bool = False
     captured: bool = True

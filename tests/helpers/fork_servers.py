@@ -12,6 +12,7 @@ import anyio
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import WorkerConfig
+from pyrepl3_client._execution.handlers import Handlers
 from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Worker
@@ -28,8 +29,7 @@ def opened(
         None,
         config or fork_server.config,
         options.get("capabilities"),
-        options.get("on_output"),
-        options.get("on_input"),
+        Handlers(options.get("on_output"), options.get("on_input")),
     )
 
 

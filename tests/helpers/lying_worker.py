@@ -124,7 +124,7 @@ LIES: dict[str, Lie] = {
     "write without end": lambda i: forever(say("x" * 1000, i)),
     "write letters": lambda i: send(*[say("x", i)] * 100_000, done(i)),
     "show as a stranger": lambda i: send(Display({"text/plain": "x"}, "stranger")),
-    "show much": lambda i: send(*[Display({"text/plain": "x" * 1000}, i)] * 100, done(i)),
+    "show much": lambda i: send(*[Display({"text/plain": "x" * 20_000}, i)] * 100, done(i)),
     "write late without end": lambda i: forever(say("x", i, late=True)),
     "write past Python": lambda i: send(captured(i, 20_000_000)),
     "write last words": lambda i: (write(b"last words\n" * 500_000, 2), send(done(i))),

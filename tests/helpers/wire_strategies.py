@@ -36,6 +36,7 @@ configs = st.builds(
     max_memory_usage=st.none() | st.integers(1, 2**62),
     max_coroutines=st.integers(1, 2**32 - 1),
     max_output_bytes=st.none() | st.integers(1, 2**62),
+    max_display_bytes=st.none() | st.integers(1, 2**62),
     max_repr_chars=st.integers(64, 2**32 - 1),
     max_frame_bytes=st.integers(4096, 2**32 - 1),
     cache_size=st.integers(0, 2**32 - 1),

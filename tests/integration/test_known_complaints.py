@@ -243,6 +243,7 @@ async def test_row_19_cut_output_keeps_the_end_where_the_answer_is() -> None:
 FIGURES = """
 class Figure:
     def __init__(self, number): self.number = number
+    def get_children(self): return ["background", "axes"]
     def savefig(self, file, **options): file.write(b"PNG of figure %d" % self.number)
 """
 PYPLOT = """

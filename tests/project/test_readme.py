@@ -25,6 +25,12 @@ SAID = {
     ],
     "README.md 2": ["Ada"],
     "README.md 3": ["42"],
+    "displays.md 1": [
+        "<table><tr><td>1</td></tr></table>",
+        "Table(1) Table(1)",
+        "new '0 of 2'",
+        "update '2 of 2'",
+    ],
     "host-functions.md 1": ["[2, ['<a>', '<b>']]", "(row: list)", "NOW"],
     "host-functions.md 2": ["paid 21", "pay() was not approved (call "],
     "values.md 1": [

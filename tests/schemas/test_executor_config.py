@@ -92,7 +92,7 @@ def test_every_figure_of_the_configuration_has_a_range() -> None:
         for field in msgspec.structs.fields(ExecutorConfig)
         if isinstance(field.default, int) and not isinstance(field.default, bool)
     }
-    assert numbers == COUNT_RANGES.keys() | {"max_output_bytes"}
+    assert numbers == COUNT_RANGES.keys() | {"max_output_bytes", "max_display_bytes"}
 
 
 @given(configs)

@@ -186,12 +186,14 @@ async def test_letters_take_the_memory_of_a_text(session: pyrepl3.Session, tmp_p
         assert result.stdout == "x" * 100_000
 
 
-async def test_displays_have_the_bound_of_output(tmp_path: Path) -> None:
-    config = lying(tmp_path, executor=pyrepl3.ExecutorConfig(max_output_bytes=50_000))
+async def test_displays_have_a_bound_of_their_own(tmp_path: Path) -> None:
+    config = lying(tmp_path, executor=pyrepl3.ExecutorConfig(max_display_bytes=50_000))
     async with pyrepl3.open_session(config=config) as lying_session:
         result = await lying_session.execute("show much")
         assert result.truncated
-        assert 0 < len(result.displays) < 50
+        held = sum(len(text) for display in result.displays for text in display.data.values())
+        assert 1_000_000 < held < 1_200_000, "what a worker may be off by, and placeholders"
+        assert "text/plain of 20,000 bytes cut" in result.displays[-1].data["text/plain"]
         assert (await lying_session.execute("honest")).truncated is False
 
 

@@ -9,6 +9,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import ExecutorConfig, SessionState
 from pyrepl3_client._execution.backpressure import FlowControl
 from pyrepl3_client._execution.cancellation import CancelActions, CancellationLadder
+from pyrepl3_client._execution.handlers import NO_HANDLERS
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.protocol import Spec
 from pyrepl3_client.testing import Run, ScriptedWorker
@@ -273,7 +274,7 @@ async def test_one_that_is_over_for_its_caller_alone_is_stopped_at_its_deadline_
         steps.append("kill")
         killed.set()
 
-    record = ExecutionRecord(Queue(), "e", Spec("x"), SHORT, None, None, check=True, keep=False)
+    record = ExecutionRecord(Queue(), "e", Spec("x"), SHORT, NO_HANDLERS, check=True, keep=False)
     actions = CancelActions(
         ask=lambda _, reason: steps.append(reason),
         wake=lambda: None,

@@ -32,8 +32,8 @@ async def test_the_next_workers_are_forked_and_sessions_share_a_fork_server(
     first, second = SharedForkServer(), SharedForkServer()
     try:
         async with (
-            open_with(first.launch, None, config, None, None, None) as one,
-            open_with(second.launch, None, config, None, None, None) as two,
+            open_with(first.launch, None, config, None) as one,
+            open_with(second.launch, None, config, None) as two,
         ):
             await value(one, "kept = 5")
             seeds = [await value(one, SEED)]
@@ -71,7 +71,7 @@ async def test_what_may_not_be_forked_never_is(
     launcher = SharedForkServer()
     back = asyncio.Queue[pyrepl3.Recovery]()
     durability = Durability(on_recovery=back.put_nowait)
-    async with open_with(launcher.launch, None, config, None, None, None, durability=durability) as session:
+    async with open_with(launcher.launch, None, config, None, durability=durability) as session:
         for _ in range(2):
             # The pid is that of the outermost process: the one within may answer once more.
             os.kill(session.worker.pid, signal.SIGKILL)

@@ -9,7 +9,15 @@ import pytest
 
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.messages import Display
-from pyrepl3_worker.rendering.display import DisplayHandle, flush_figures, make_display, mime_bundle
+from pyrepl3_worker.rendering.display import (
+    DisplayHandle,
+    display_objects,
+    has_rich_form,
+    mime_bundle,
+)
+from pyrepl3_worker.rendering.figures import flush_figures
+from pyrepl3_worker.rendering.libraries import actions
+from pyrepl3_worker.session.displays import LIBRARY_MODULES
 
 
 class Rich:
@@ -36,6 +44,15 @@ class Rich:
     def _repr_json_(self) -> dict[str, list[int]]:
         return {"a": [1, 2]}
 
+    def _repr_webp_(self) -> bytes:
+        return b"RIFF"
+
+    def _repr_pdf_(self) -> bytes:
+        return b"%PDF"
+
+    def _repr_javascript_(self) -> str:
+        return "alert()"
+
     def __repr__(self) -> str:
         return "Rich()"
 
@@ -45,7 +62,27 @@ class Screen:
 
     def __init__(self) -> None:
         self.shown: list[Display] = []
-        self.display = make_display(self.shown.append, lambda: "e1", iter(["id-1", "id-2"]).__next__)
+        self._ids = iter(["id-1", "id-2"])
+
+    def show(
+        self,
+        data: dict[str, str],
+        metadata: dict[str, str],
+        display_id: str | None = None,
+        *,
+        update: bool = False,
+    ) -> None:
+        self.shown.append(Display(data, "e1", metadata, display_id, update))
+
+    def clear(self, *, wait: bool) -> None:
+        self.shown.append(Display({}, "e1", clear="wait" if wait else "now"))
+
+    def new_id(self) -> str:
+        return next(self._ids)
+
+    def display(self, *objs: object, **options: Any) -> DisplayHandle | None:
+        name = display_objects(self, objs, **options)
+        return None if name is None else DisplayHandle(name, self.display)
 
     @property
     def last(self) -> Display:
@@ -62,6 +99,9 @@ def test_all_representations_are_there() -> None:
         "image/jpeg": "/9g=",
         "text/latex": "$x$",
         "application/json": '{"a":[1,2]}',
+        "image/webp": "UklGRg==",
+        "application/pdf": "JVBERg==",
+        "application/javascript": "alert()",
         "text/plain": "Rich()",
     }
     assert metadata == {"image/jpeg": '{"width":3}'}
@@ -181,6 +221,73 @@ def test_what_is_shown_always_encodes() -> None:
     assert screen.last.data["text/html"] == "<\\ud800>"
 
 
+def test_a_representation_is_not_made_when_the_bundle_has_it_or_nobody_wants_it() -> None:
+    class Asked(Rich):
+        def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+            return {"text/html": f"include {include}, exclude {exclude}"}
+
+        def _repr_html_(self) -> str:
+            raise AssertionError
+
+    data, metadata = mime_bundle(Asked(), exclude=["image/png"])
+    assert data["text/html"] == "include None, exclude ['image/png']"
+    assert "image/png" not in data
+    assert "text/html" not in metadata
+    assert mime_bundle(Rich(), include=["text/latex"]) == ({"text/latex": "$x$"}, {})
+
+
+def test_what_shows_itself_has_no_bundle_and_a_failure_to_is_told_of() -> None:
+    class Itself(Rich):
+        error: Exception | None = None
+
+        def _ipython_display_(self) -> None:
+            if self.error is not None:
+                raise self.error
+
+    shown = Itself()
+    assert mime_bundle(shown) == ({}, {})
+    shown.error = ValueError("no screen")
+    data, metadata = mime_bundle(shown)
+    assert data["text/html"] == "<b>bold</b>"
+    assert metadata["_ipython_display_"] == '{"error":"ValueError: no screen"}'
+    shown.error = NotImplementedError()
+    assert "_ipython_display_" not in mime_bundle(shown)[1]
+
+
+def test_a_stand_in_shows_what_it_stands_for() -> None:
+    class StandIn:
+        def __init__(self, of: object) -> None:
+            self._of = of
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._of, name)
+
+    assert mime_bundle(StandIn(Rich()))[0]["text/html"] == "<b>bold</b>"
+    assert set(mime_bundle(StandIn(3))[0]) == {"text/plain"}
+
+
+def test_a_subclass_may_take_a_form_back_and_a_property_may_refuse_it() -> None:
+    class Back(Rich):
+        _repr_html_ = None  # pyright: ignore[reportAssignmentType]
+
+        @property
+        def _repr_latex_(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            raise AttributeError("not today")
+
+    data, metadata = mime_bundle(Back())
+    assert not {"text/html", "text/latex"} & data.keys()
+    assert not {"text/html", "text/latex"} & metadata.keys()
+
+
+@pytest.mark.parametrize("value", [object(), ValueError(), Rich, len, sys, iter([])])
+def test_what_has_no_rich_form_is_known_by_its_type(value: object) -> None:
+    assert not has_rich_form(value)
+
+
+def test_the_session_watches_the_modules_in_which_something_is_to_be_done() -> None:
+    assert set(LIBRARY_MODULES) == actions(Screen()).keys()
+
+
 # --- display() ------------------------------------------------------------------------------------------
 
 
@@ -260,6 +367,9 @@ class Figure:
     def __init__(self, picture: bytes) -> None:
         self.picture = picture
 
+    def get_children(self) -> list[str]:
+        return ["background", "axes"]
+
     def savefig(self, file: Any, **options: object) -> None:
         assert options["format"] == "png"
         if not self.picture:
@@ -274,7 +384,7 @@ def test_open_figures_are_shown_and_closed(monkeypatch: pytest.MonkeyPatch) -> N
     pyplot = Pyplot(Figure(b"\0"), Figure(b"\1"))
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", pyplot)
     screen = Screen()
-    flush_figures(screen.display)
+    flush_figures(screen)
     assert [shown.data for shown in screen.shown] == [
         {"image/png": "AA==", "text/plain": "<Figure size 640x480>"},
         {"image/png": "AQ==", "text/plain": "<Figure size 640x480>"},
@@ -286,7 +396,7 @@ def test_a_figure_that_cannot_be_drawn_is_told_of_and_closed(monkeypatch: pytest
     pyplot = Pyplot(Figure(b""), Figure(b"\1"))
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", pyplot)
     screen = Screen()
-    flush_figures(screen.display)
+    flush_figures(screen)
     assert screen.shown[0].data == {"text/plain": "<figure 1 can't be drawn: ValueError: nothing to draw>"}
     assert screen.shown[1].data["image/png"] == "AQ=="
     assert not pyplot.figures
@@ -295,14 +405,14 @@ def test_a_figure_that_cannot_be_drawn_is_told_of_and_closed(monkeypatch: pytest
 def test_something_else_under_that_name_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", ModuleType("fake"))
     screen = Screen()
-    flush_figures(screen.display)
+    flush_figures(screen)
     assert screen.last.data["text/plain"].startswith("<the open figures are not known: AttributeError")
 
 
 def test_matplotlib_is_never_imported_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
     screen = Screen()
-    flush_figures(screen.display)
+    flush_figures(screen)
     assert not screen.shown
     assert "matplotlib.pyplot" not in sys.modules
 
