@@ -71,7 +71,7 @@ def of_type(kind: Any, depth: int = 0) -> st.SearchStrategy[Any]:
         if arguments[0] is str:
             return st.text(max_size=min(limits.max_length, 20))
         if arguments[0] is int:
-            return st.integers(limits.ge, 2**64 - 1)
+            return st.integers(limits.ge, 2**64 - 1 if limits.le is None else limits.le)
         assert arguments[0] is float, kind
         return st.floats(
             limits.gt if limits.ge is None else limits.ge, limits.le, exclude_min=limits.ge is None
