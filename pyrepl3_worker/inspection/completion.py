@@ -338,20 +338,29 @@ def _inspect(namespace: Namespace, request: Inspect) -> Inspection:
         start = start_of_primary(tokens, len(tokens))
         value = _evaluate_primary(namespace, code, tokens, len(tokens))
         name = code[tokens[start].start : tokens[-1].end]
-        if value is UNKNOWN and start < len(tokens) - 2 and tokens[-2].text == ".":
-            owner = _evaluate_primary(namespace, code, tokens, len(tokens) - 2)
-            if owner is not UNKNOWN:
-                value = static_lookup.static_attributes(owner).get(tokens[-1].text, UNKNOWN)
+        owner, attribute = _owner(namespace, code, tokens, len(tokens))
+        if value is UNKNOWN and owner is not UNKNOWN:
+            value = static_lookup.static_attributes(owner).get(attribute, UNKNOWN)
         if value is not UNKNOWN:
-            return _describe(request.request_id, name, value)
+            return _describe(request.request_id, name, value, owner, attribute)
     value, bracket = _innermost_call(namespace, code, found)
     if value is UNKNOWN:
         return nothing
     start = start_of_primary(tokens, bracket)
-    return _describe(request.request_id, code[tokens[start].start : tokens[bracket - 1].end], value)
+    name = code[tokens[start].start : tokens[bracket - 1].end]
+    return _describe(request.request_id, name, value, *_owner(namespace, code, tokens, bracket))
 
 
-def _describe(request_id: str, name: str, value: object) -> Inspection:
+def _owner(namespace: Namespace, code: str, tokens: list[Token], end: int) -> tuple[object, str]:
+    """Return what the attribute that ends before token `end` is one of, and its name; or UNKNOWN."""
+    if start_of_primary(tokens, end) < end - 2 and tokens[end - 2].text == ".":
+        return _evaluate_primary(namespace, code, tokens, end - 2), _normalize_identifier(
+            tokens[end - 1].text
+        )
+    return UNKNOWN, ""
+
+
+def _describe(request_id: str, name: str, value: object, owner: object, attribute: str) -> Inspection:
     known = type(value) is not InstanceOf
     return Inspection(
         request_id=request_id,
@@ -359,7 +368,7 @@ def _describe(request_id: str, name: str, value: object) -> Inspection:
         name=encodable(name),
         type_name=type_name(value) if known else encodable(type.__dict__["__name__"].__get__(value.cls)),
         signature=signatures.signature(value),
-        doc=signatures.doc(value),
+        doc=signatures.doc(value, owner, attribute),
         source=signatures.source(value),
         repr=safe_repr(value, _MAX_REPR_CHARS) if known else "",
     )

@@ -10,11 +10,12 @@ import inspect
 import linecache
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import (
     BuiltinFunctionType,
     FunctionType,
     GenericAlias,
+    MemberDescriptorType,
     MethodDescriptorType,
     MethodType,
     MethodWrapperType,
@@ -25,8 +26,10 @@ from types import (
 from typing import Final, NamedTuple, Protocol, cast
 
 from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER
+from pyrepl3_worker.inspection import ufuncs
 from pyrepl3_worker.rendering.reprs import encodable, safe_repr
 from pyrepl3_worker.rendering.static_lookup import (
+    FUNCTIONS,
     UNKNOWN,
     InstanceOf,
     class_dict,
@@ -34,6 +37,7 @@ from pyrepl3_worker.rendering.static_lookup import (
     instance_dict,
     is_class,
     is_module,
+    static_getattr,
 )
 
 _BUILTIN_FUNCTION_TYPES: Final = frozenset(
@@ -60,12 +64,43 @@ class _CallTarget(NamedTuple):
 
     function: object
     bound_count: int
+    stated: "_Stated | None"
+
+
+class _Stated(NamedTuple):
+    """What a callable says its signature is, and how many of the first arguments in it are bound already."""
+
+    signature: inspect.Signature | str
+    bound_count: int
+
+
+def _stated_signature(value: object) -> inspect.Signature | str | None:
+    """Return the `__signature__` of a function, class or callable instance, if reading it runs no code."""
+    kind = type(value)
+    if is_class(value):
+        found = find_in_mro(cast(type, value), "__signature__")
+    else:
+        found = instance_dict(value).get("__signature__")
+        # A class's own describes its constructor; instances have it only if nothing else says how to call.
+        if (
+            found is None
+            and kind is not FunctionType
+            and type(find_in_mro(kind, "__call__")) is not FunctionType
+        ):
+            found = find_in_mro(kind, "__signature__")
+    if type(found) is inspect.Signature:
+        return found if all(type(each) is inspect.Parameter for each in found.parameters.values()) else None
+    return found if type(found) is str else None
 
 
 def _call_target(value: object) -> _CallTarget:
     bound_count = 0
+    stated: _Stated | None = None
     for _ in range(_MAX_WRAPPERS):
         kind = type(value)
+        if stated is None and (is_class(value) or find_in_mro(kind, "__call__") is not UNKNOWN):
+            found = _stated_signature(value)
+            stated = None if found is None else _Stated(found, bound_count)
         if kind is MethodType:
             value = cast(MethodType, value).__func__
             bound_count += 1
@@ -96,7 +131,7 @@ def _call_target(value: object) -> _CallTarget:
                 break
             value = call
             bound_count += own is None
-    return _CallTarget(value, bound_count)
+    return _CallTarget(value, bound_count, stated)
 
 
 def _host_signature(function: object) -> inspect.Signature | None:
@@ -129,15 +164,23 @@ class _Parameter(NamedTuple):
 
 def signature(value: object) -> str:
     """Return a callable's parameters as text, such as `"(a, b=1)"`; empty if they are not known."""
-    function, bound_count = _call_target(value)
-    if type(function) is not FunctionType:
-        return encodable(_text_signature(function))
+    function, bound_count, stated = _call_target(value)
     host_function = _host_signature(function)
     if host_function is not None:
         return encodable(str(host_function))
+    if stated is not None and type(stated.signature) is inspect.Signature:
+        parameters = _stated_parameters(stated.signature, stated.bound_count)
+        return encodable(_as_text(parameters, _known(stated.signature.return_annotation)))
+    if stated is not None or type(function) is not FunctionType:
+        return encodable(_signature_text(function, stated))
+    returned = UNKNOWN if is_class(value) else _stored_annotations(function).get("return", UNKNOWN)
+    return encodable(_as_text(_parameters(function, bound_count), returned))
+
+
+def _as_text(parameters: Iterable[_Parameter], returned: object) -> str:
     texts: list[str] = []
     slash = star = False
-    for parameter in _parameters(function, bound_count):
+    for parameter in parameters:
         if slash and not parameter.by_position_only:
             texts.append("/")
         slash = parameter.by_position_only
@@ -152,32 +195,60 @@ def signature(value: object) -> str:
         texts.append(text)
     if slash:
         texts.append("/")
-    returned = _stored_annotations(function).get("return", UNKNOWN)
-    arrow = None if returned is UNKNOWN or is_class(value) else _annotation_text(returned)
-    return encodable(f"({', '.join(texts)})" + (f" -> {arrow}" if arrow is not None else ""))
+    arrow = None if returned is UNKNOWN else _annotation_text(returned)
+    return f"({', '.join(texts)})" + (f" -> {arrow}" if arrow is not None else "")
+
+
+def _signature_text(function: object, stated: _Stated | None) -> str:
+    """Return the signature of what has it as text only; empty if there is none."""
+    if stated is not None and type(stated.signature) is str:
+        return stated.signature
+    return ufuncs.signature(function) or _text_signature(function)
 
 
 def keyword_names(value: object) -> list[str]:
     """Return the names that a callable takes as keyword arguments."""
-    function, bound_count = _call_target(value)
+    function, bound_count, stated = _call_target(value)
     host_function = _host_signature(function)
     if host_function is not None:
-        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        return [name for name, parameter in host_function.parameters.items() if parameter.kind in named]
-    if type(function) is FunctionType:
-        return [
-            parameter.name
-            for parameter in _parameters(function, bound_count)
-            if not parameter.stars and not parameter.by_position_only
-        ]
+        stated = _Stated(host_function, 0)
+    if stated is not None and type(stated.signature) is inspect.Signature:
+        return _keywords(_stated_parameters(stated.signature, stated.bound_count))
+    if stated is None and type(function) is FunctionType:
+        return _keywords(_parameters(function, bound_count))
     try:
-        tree = ast.parse(f"def f{_text_signature(function)}: ...")
+        tree = ast.parse(f"def f{_signature_text(function, stated)}: ...")
     except (SyntaxError, ValueError):
         return []
     definition = tree.body[0]
     if not isinstance(definition, ast.FunctionDef):
         return []
     return [argument.arg for argument in (*definition.args.args, *definition.args.kwonlyargs)]
+
+
+def _keywords(parameters: Iterable[_Parameter]) -> list[str]:
+    return [each.name for each in parameters if not each.stars and not each.by_position_only]
+
+
+def _known(value: object) -> object:
+    return UNKNOWN if value is inspect.Parameter.empty else value
+
+
+def _stated_parameters(stated: inspect.Signature, bound_count: int) -> Iterator[_Parameter]:
+    for parameter in stated.parameters.values():
+        kind = parameter.kind
+        if bound_count and kind in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD):
+            bound_count -= 1
+            continue
+        default, annotation = _known(parameter.default), _known(parameter.annotation)
+        yield _Parameter(
+            parameter.name,
+            "*" if kind is kind.VAR_POSITIONAL else "**" if kind is kind.VAR_KEYWORD else "",
+            kind is kind.POSITIONAL_ONLY,
+            kind is kind.KEYWORD_ONLY,
+            None if default is UNKNOWN else safe_repr(default, _MAX_DEFAULT_CHARS),
+            None if annotation is UNKNOWN else _annotation_text(annotation),
+        )
 
 
 def _parameters(function: FunctionType, bound_count: int) -> Iterator[_Parameter]:
@@ -245,37 +316,126 @@ def _text_signature(function: object) -> str:
     return "" if text is None else re.sub(r"\(\$\w+(, )?(/, |/)?", "(", text)
 
 
-def doc(value: object) -> str:
-    """Return a value's docstring, or that of its class, cleaned and truncated; empty if there is none."""
-    text: object
-    if type(value) is InstanceOf:
-        value = value.cls
-    function = _call_target(value).function
-    if is_module(value):
-        text = instance_dict(value).get("__doc__")
-    elif is_class(value):
-        text = _class_doc(cast(type, value))
-    elif type(function) is FunctionType or type(function) in _BUILTIN_FUNCTION_TYPES:
-        text = cast(FunctionType, function).__doc__
-    elif type(value) is property:
-        text = value.__doc__
-    else:
-        text = _class_doc(type(value))
+def doc(value: object, owner: object = UNKNOWN, name: str = "") -> str:
+    """Return a value's docstring, that of its class, or of a base: cleaned and truncated, empty if none.
+
+    Args:
+        value: the value.
+        owner: what it is an attribute of, if that is known.
+        name: the attribute's name.
+    """
+    text = _doc(value)
+    if type(text) is not str and _has_name_in_class(value):
+        text = _inherited_doc(value, owner, name)
     return encodable(inspect.cleandoc(text[:_MAX_DOC_CHARS])) if type(text) is str else ""
 
 
+def _doc(value: object) -> object:
+    kind = type(value)
+    if kind is InstanceOf:
+        return _class_doc(cast(InstanceOf, value).cls)
+    if is_module(value):
+        return instance_dict(value).get("__doc__")
+    if is_class(value):
+        return _class_doc(cast(type, value))
+    if kind is FunctionType or kind in _BUILTIN_FUNCTION_TYPES:
+        text = cast(FunctionType, value).__doc__
+        function = _call_target(value).function
+        return _doc(function) if text is None and function is not value else text
+    if kind is MethodType or kind is classmethod or kind is staticmethod:
+        return _doc(cast(MethodType, value).__func__)
+    if kind is property:
+        return cast(property, value).__doc__
+    text = _instance_doc(value)
+    if type(text) is str:
+        return text
+    if kind is functools.partial or "__wrapped__" in instance_dict(value):
+        return _doc(_call_target(value).function)
+    text = _class_doc(kind)
+    function = _call_target(value).function
+    return _doc(function) if type(text) is not str and function is not value else text
+
+
+def _instance_doc(value: object) -> object:
+    """Return an instance's own docstring, if reading it runs no code; None if it has none."""
+    of_class = find_in_mro(type(value), "__doc__")
+    if type(of_class) is MemberDescriptorType:
+        return static_getattr(value, "__doc__")
+    if of_class is not UNKNOWN and find_in_mro(type(of_class), "__set__") is not UNKNOWN:
+        return ufuncs.doc(value)
+    return instance_dict(value).get("__doc__")
+
+
 def _class_doc(cls: type) -> object:
-    text = class_dict(cls).get("__doc__")
-    # In the dictionary of a C type, the text begins with the signature.
-    return _doc_of_class(cls) if type(text) is str else None
+    for base in _mro_of(cls):
+        text = class_dict(base).get("__doc__")
+        if text is not None and (base is not object or cls is object):
+            # In the dictionary of a C type, the text begins with the signature.
+            return _doc_of_class(base) if type(text) is str else None
+    return None
+
+
+def _has_name_in_class(value: object) -> bool:
+    kind = type(value)
+    return kind in FUNCTIONS or kind is property or kind is functools.cached_property
+
+
+def _inherited_doc(value: object, owner: object, name: str) -> object:
+    """Return the docstring that a method or property without one has in a base."""
+    if type(value) is MethodType and owner is UNKNOWN:
+        owner, name = value.__self__, ""
+    function = _function_of(value)
+    if type(owner) is InstanceOf:
+        cls = owner.cls
+    elif is_class(owner):
+        cls = cast(type, owner)
+    elif owner is UNKNOWN or is_module(owner) or name in instance_dict(owner):
+        cls = _defining_class(function)
+        name = ""
+    else:
+        cls = type(owner)
+    if not name and type(function) is FunctionType:
+        name = function.__name__
+    for base in () if cls is None else _mro_of(cls):
+        found = class_dict(base).get(name)
+        text = _doc(found) if _has_name_in_class(found) else None
+        if type(text) is str:
+            return text
+    return None
+
+
+def _function_of(value: object) -> object:
+    """Return the function behind a method or property, or what was given."""
+    kind = type(value)
+    if kind is property:
+        return cast(property, value).fget
+    if kind is functools.cached_property:
+        return instance_dict(value).get("func")
+    if kind is MethodType or kind is classmethod or kind is staticmethod:
+        return cast(MethodType, value).__func__
+    return value
+
+
+def _defining_class(function: object) -> type | None:
+    """Return the class that a function was defined in, as far as its qualified name tells."""
+    if type(function) is not FunctionType:
+        return None
+    found: object = None
+    names: Mapping[str, object] = function.__globals__
+    for part in function.__qualname__.split(".")[:-1]:
+        found = names.get(part)
+        if not is_class(found):
+            return None
+        names = class_dict(cast(type, found))
+    return cast("type | None", found)
 
 
 def source(value: object) -> str:
-    """Return the source of a function or class, truncated; empty if `linecache` does not find it."""
+    """Return the source of a function, property or class, truncated; empty if `linecache` has none."""
     if is_class(value):
         filename, first = _class_location(cast(type, value))
     else:
-        function = _call_target(value).function
+        function = _call_target(_function_of(value)).function
         if type(function) is not FunctionType:
             return ""
         filename, first = function.__code__.co_filename, function.__code__.co_firstlineno

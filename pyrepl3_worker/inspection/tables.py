@@ -85,23 +85,24 @@ def _class_in(module: str, name: str) -> type | None:
     return cast(type, found) if is_class(found) else None
 
 
-def _is_a(value: object, module: str, name: str) -> bool:
+def is_a(value: object, module: str, name: str) -> bool:
+    """Return whether a value is of a class of a module that has been imported."""
     cls = _class_in(module, name)
     return cls is not None and cls in mro_of(type(value))
 
 
 def columns_of(value: object) -> list[object] | None:
     """Return the columns of a table of pandas, polars, pyarrow or NumPy; None for anything else."""
-    if _is_a(value, "pandas", "DataFrame"):
-        return _labels(_library_attribute(value, "columns"))
-    if _is_a(value, "pandas", "Series"):
-        return _labels(_library_attribute(value, "index"))
-    if _is_a(value, "polars", "DataFrame") or _is_a(value, "pyarrow", "Table"):
-        attribute = "columns" if _is_a(value, "polars", "DataFrame") else "column_names"
-        found = _library_attribute(value, attribute)
+    if is_a(value, "pandas", "DataFrame"):
+        return _labels(library_attribute(value, "columns"))
+    if is_a(value, "pandas", "Series"):
+        return _labels(library_attribute(value, "index"))
+    if is_a(value, "polars", "DataFrame") or is_a(value, "pyarrow", "Table"):
+        attribute = "columns" if is_a(value, "polars", "DataFrame") else "column_names"
+        found = library_attribute(value, attribute)
         return list(cast("list[object]", found)[:MAX_KEYS]) if type(found) is list else None
-    if _is_a(value, "numpy", "ndarray") or _is_a(value, "numpy", "void"):
-        dtype: Any = _library_attribute(value, "dtype")
+    if is_a(value, "numpy", "ndarray") or is_a(value, "numpy", "void"):
+        dtype: Any = library_attribute(value, "dtype")
         return None if dtype is UNKNOWN or dtype.names is None else list(dtype.names[:MAX_KEYS])
     return None
 
@@ -117,11 +118,7 @@ def _labels(index: object) -> list[object] | None:
 
 def column(value: object, key: object) -> object:
     """Return what stands for `value[key]` of a table whose columns are known; else UNKNOWN."""
-    if (
-        type(key) is not str
-        or not _is_a(value, "pandas", "DataFrame")
-        or key not in (columns_of(value) or ())
-    ):
+    if type(key) is not str or not is_a(value, "pandas", "DataFrame") or key not in (columns_of(value) or ()):
         return UNKNOWN
     series = _class_in("pandas", "Series")
     return UNKNOWN if series is None else InstanceOf(series)
@@ -137,9 +134,9 @@ def facts_of(value: object) -> Facts:
             return Facts(length=cast(Any, cls).__len__(value))
     if not _has_library_base(value):
         return Facts()
-    shape = _as_shape(_library_attribute(value, "shape"))
-    dtype = _library_attribute(value, "dtype")
-    size = _library_attribute(value, "nbytes")
+    shape = _as_shape(library_attribute(value, "shape"))
+    dtype = library_attribute(value, "dtype")
+    size = library_attribute(value, "nbytes")
     if type(value) is _class_in("pandas", "DataFrame"):
         size = int(cast(Any, value).memory_usage(index=True, deep=False).sum())
     return Facts(
@@ -166,7 +163,7 @@ def _as_shape(shape: object) -> list[int] | None:
     return cast("list[int]", numbers) if all(type(number) is int for number in numbers) else None
 
 
-def _library_attribute(value: object, name: str) -> object:
+def library_attribute(value: object, name: str) -> object:
     """Return an attribute that a library's class computes; UNKNOWN if it is somebody else's, or fails."""
     raw = find_in_mro(type(value), name)
     kind = type(raw)

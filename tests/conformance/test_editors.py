@@ -308,6 +308,126 @@ async def test_an_item_of_a_container_is_inspected(editor: pyrepl3.Session) -> N
         assert (found.name, found.repr) == (code, shown)
 
 
+OBJECTS = """import functools, inspect
+class Base:
+    "A base."
+    def run(self, fast=False):
+        "Runs it."
+    @property
+    def area(self):
+        "How large."
+        return print("ran")
+    @functools.cached_property
+    def cost(self):
+        "How dear."
+    @classmethod
+    def make(cls): "Makes one."
+class Thing(Base):
+    def run(self, fast=False, *, far=1): return super().run()
+    @property
+    def area(self): return print("ran")
+    @functools.cached_property
+    def cost(self): return print("ran")
+    @classmethod
+    def make(cls): ...
+    def own(self): ...
+class Names(list):
+    def append(self, item): ...
+class Stated:
+    def __init__(self, *args, **kwargs): ...
+    def __call__(self, **kwargs): ...
+class Told:
+    __doc__ = property(lambda self: print("ran"))
+    __signature__ = property(lambda self: print("ran"))
+class Loud:
+    def __repr__(self): return print("ran")
+P = inspect.Parameter
+Stated.__signature__ = inspect.Signature([P("x", P.POSITIONAL_ONLY), P("y", P.KEYWORD_ONLY, default=Loud(), annotation=int)])
+def passes(*args, **kwargs): ...
+passes.__signature__ = inspect.Signature([P("a", P.POSITIONAL_OR_KEYWORD), P("b", P.POSITIONAL_OR_KEYWORD, default=2)], return_annotation=str)
+def texted(*args): ...
+texted.__signature__ = "(one, two)"
+partial, stated, told, thing, names = functools.partial(passes, 1), Stated(), Told(), Thing(), Names()
+free = thing.run
+called = Stated()
+called.__signature__ = inspect.Signature([P("z", P.POSITIONAL_OR_KEYWORD)])
+noted = Thing()
+noted.__doc__ = "A note on this one."
+def local():
+    class Hidden(Base):
+        def run(self): ...
+    return Hidden
+Hidden = local()
+@functools.wraps(thing.own)
+def wrapper(*args): ...
+wrapper.__doc__ = "Its own."
+"""
+INSPECTIONS: list[tuple[str, str, str, str]] = [
+    ("a method's docstring is its base's", "thing.run", "doc", "Runs it."),
+    ("of the class", "Thing.run", "doc", "Runs it."),
+    ("by another name", "free", "doc", "Runs it."),
+    ("where it is called", "thing.run(", "doc", "Runs it."),
+    ("of an instance that is not made", "Thing().run", "doc", "Runs it."),
+    ("of a class in a function", "Hidden.run", "doc", "Runs it."),
+    ("a class method's", "Thing.make", "doc", "Makes one."),
+    ("a property's", "thing.area", "doc", "How large."),
+    ("a cached property's", "thing.cost", "doc", "How dear."),
+    ("a property's of the class", "Thing.area", "doc", "How large."),
+    ("a class's", "Thing", "doc", "A base."),
+    ("an instance's", "thing", "doc", "A base."),
+    ("that of a method of a type of Python", "names.append", "doc", "Append object to the end of the list."),
+    ("there is none", "thing.own", "doc", ""),
+    ("of a wrapper", "wrapper", "doc", "Its own."),
+    ("an instance's own", "noted", "doc", "A note on this one."),
+    ("one that is computed", "told", "doc", ""),
+    ("the signature of the override", "thing.run", "signature", "(fast=False, *, far=1)"),
+    ("a stated signature of a function", "passes", "signature", "(a, b=2) -> str"),
+    ("in a partial", "partial", "signature", "(b=2) -> str"),
+    ("as a text", "texted", "signature", "(one, two)"),
+    ("of a class", "Stated", "signature", "(x, /, *, y: int = <Loud object>)"),
+    ("which is not that of its instances", "stated", "signature", "(**kwargs)"),
+    ("of an instance", "called", "signature", "(z)"),
+    ("that is computed", "told", "signature", ""),
+    ("the source of a property", "Base.area", "source", '    @property\n    def area(self):\n        "How large."\n        return print("ran")\n'),
+    ("of an instance's", "thing.area", "source", '    @property\n    def area(self): return print("ran")\n'),
+    ("of a cached property", "thing.cost", "source", '    @functools.cached_property\n    def cost(self): return print("ran")\n'),
+]  # fmt: skip
+
+
+async def test_objects_are_inspected_and_nothing_is_run(editor: pyrepl3.Session) -> None:
+    assert (await run(editor, OBJECTS)).stdout == ""
+
+    async def check(code: str, field: str, expected: str) -> None:
+        assert getattr(await editor.inspect(code), field) == expected
+
+    await check_rows(INSPECTIONS, check)
+    assert {"a=", "b="} <= set((await editor.complete("passes(")).matches)
+    assert (await run(editor, "print('quiet')")).stdout == "quiet\n"
+
+
+UFUNCS: list[tuple[str, str]] = [
+    ("np.sin", "(x, /, out=None, *, where=True, "),
+    ("np.add", "(x1, x2, /, out=None, *, where=True, "),
+    ("np.modf", "(x, /, out=(None, None), *, where=True, "),
+    ("np.matmul", "(x1, x2, /, out=None, *, axes="),
+    ("own", "(x1, x2, x3, /, out=None, *, where=True, "),
+]
+
+
+async def test_ufuncs() -> None:
+    pytest.importorskip("numpy", reason="ufuncs are NumPy's")
+    async with pyrepl3.open_session(config=quick()) as session:
+        await run(session, "import numpy as np\nown = np.frompyfunc(lambda a, b, c: 1, 3, 1)")
+
+        async def check(code: str, expected: str) -> None:
+            assert (await session.inspect(code)).signature.startswith(expected)
+
+        await check_rows(((code, code, expected) for code, expected in UFUNCS), check)
+        assert "Add arguments element-wise." in (await session.inspect("np.add")).doc
+        assert "Sum of array elements" in (await session.inspect("np.sum")).doc
+        assert {"dtype=", "where="} <= set((await session.complete("np.add(")).matches)
+
+
 async def test_tables_and_arrays() -> None:
     pytest.importorskip("pandas", reason="tables are pandas's")
     async with pyrepl3.open_session(config=quick()) as session:
