@@ -160,6 +160,7 @@ class NamespaceWatch:
         """Watch a namespace."""
         self._namespace = namespace
         self._before: dict[str, tuple[int, int | None]] = {}
+        self._execution_id = ""
 
     def _now(self) -> dict[str, tuple[int, int | None]]:
         look = _Look()
@@ -170,14 +171,17 @@ class NamespaceWatch:
             if type(name) is str and name not in hidden
         }
 
-    def begin(self) -> None:
+    def begin(self, execution_id: str) -> None:
         """Look at the namespace: a cell begins."""
+        self._execution_id = execution_id
         self._before = self._now()
 
-    def end(self) -> Changes:
-        """Return what a cell has done to the namespace."""
+    def end(self, execution_id: str) -> Changes | None:
+        """Return what a cell has done to the namespace; None for one that ends without having begun."""
+        if execution_id != self._execution_id:
+            return None
         before, after = self._before, self._now()
-        self._before = {}
+        self._before, self._execution_id = {}, ""
         found: list[Change] = []
         unknown: list[str] = []
         for name, (identity, digest) in after.items():

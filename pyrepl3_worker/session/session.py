@@ -474,7 +474,7 @@ class WorkerSession:
         """Attribute output and calls that have no call path to this execution."""
         self._output.start_execution(execution)
         if self._watch is not None:
-            self._watch.begin()
+            self._watch.begin(execution.execution_id)
         self._host_caller.running = execution
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
@@ -520,7 +520,7 @@ class WorkerSession:
         """Send the `result` or `error` of an execution, held back if another execution follows at once."""
         message = self._encoder.make_message(execution, outcome)
         if self._watch is not None:
-            message = msgspec.structs.replace(message, changed=self._watch.end())
+            message = msgspec.structs.replace(message, changed=self._watch.end(execution.execution_id))
         hold = not execution.captured and self._executor.running is None
         hold = hold and bool(self._requests or self._executor.queued)
         try:

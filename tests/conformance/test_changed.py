@@ -81,6 +81,26 @@ async def test_arrays_are_looked_into(watched: pyrepl3.Session) -> None:
     assert told == {"array": ("ndarray", "float64 (1000,)"), "view": ("ndarray", "float64 (10,)")}
 
 
+async def test_a_cell_that_was_cancelled_in_the_queue_has_changed_nothing(watched: pyrepl3.Session) -> None:
+    await watched.execute("kept = []")
+    running = watched.start("import asyncio\nkept.append(1)\nprint('on')\nawait asyncio.sleep(60)")
+    async for event in running:
+        if isinstance(event, pyrepl3.Output):
+            break
+    queued = watched.start("never = 1", check=False)
+    await queued.cancel()
+    assert (await queued).changed is None
+    await running.cancel()
+    with pytest.raises(pyrepl3.ExecutionCancelled) as cancelled:
+        await running
+    changed = cancelled.value.result.changed
+    assert changed is not None
+    assert {change.name: change.kind for change in changed.found if change.name == "kept"} == {
+        "kept": "changed"
+    }
+    assert "never" not in {change.name for change in changed.found}
+
+
 async def test_a_change_says_type_value_and_size(watched: pyrepl3.Session) -> None:
     result = await watched.execute("words = ['one', 'two']")
     assert result.changed is not None
