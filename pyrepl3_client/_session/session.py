@@ -15,7 +15,13 @@ from typing import Any, Final, Self, get_args
 from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.owner import Owner
 from pyrepl3_client._execution.execution import Execution
-from pyrepl3_client._execution.handlers import DisplayHandler, Handlers, InputHandler, OutputHandler
+from pyrepl3_client._execution.handlers import (
+    NO_HANDLERS,
+    DisplayHandler,
+    Handlers,
+    InputHandler,
+    OutputHandler,
+)
 from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import current_served, refuse_own_session
@@ -318,7 +324,7 @@ class Session:
 
     def _submit_setting(self, code: str) -> ExecutionRecord:
         spec = Spec(code, result_mode="none", store_history=False)
-        return self._submit(None, spec, None, None, check=True, keep=False)
+        return self._submit(None, spec, NO_HANDLERS, check=True, keep=False)
 
     async def cancel(self, reason: CancelReason = "cancelled") -> bool:
         """Stop the execution that runs now and wait until it is over.
