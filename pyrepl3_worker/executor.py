@@ -15,7 +15,6 @@ import threading
 from asyncio import CancelledError, Task, get_running_loop  # by name: the code may replace asyncio's own
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime, perf_counter  # by name, for the same reason
 from typing import Any, Final
 
@@ -28,11 +27,12 @@ from pyrepl3_worker.code.repl_hooks import (
     EXCEPTHOOK,
     call_excepthook,
     drop_outer_own_frames,
+    print_failed_excepthook,
     remember_last_error,
 )
 from pyrepl3_worker.code.suggestions import ErrorRecovery
 from pyrepl3_worker.config import ExecutorConfig
-from pyrepl3_worker.errors import CancellationError, CompilationError
+from pyrepl3_worker.errors import CancellationError, CompilationError, add_note
 from pyrepl3_worker.execution.blocking_thread import BlockingThread
 from pyrepl3_worker.execution.canceller import Canceller
 from pyrepl3_worker.execution.execution import WorkerExecution, current_path, exit_forked_child
@@ -428,12 +428,29 @@ class AsyncExecutor:
         encoded: Any = None
         try:
             if sys.excepthook is not EXCEPTHOOK and execution.cancel_reason is None:
-                call(*through, call_excepthook, error)
+                stopped = self._call_excepthook(execution, error, *run)
+                error = error if stopped is None else stopped
             encoded = call(*through, self._host.encode_error, execution, error)
         except BaseException:
             # The error's own code failed, or a cancel came; the host says that it could not be described.
             encoded = None
         return CellOutcome(None, error, encoded, perf_counter() - execution.started)
+
+    def _call_excepthook(
+        self, execution: WorkerExecution, error: BaseException, *run: Callable[..., Any]
+    ) -> BaseException | None:
+        """Call the code's own hook by way of `run`; return what a cancel has raised in it, if one came."""
+        call, *through = run
+        for function in (call_excepthook, print_failed_excepthook):
+            try:
+                call(*through, function, error)
+            except BaseException as failed:
+                error = failed
+                if execution.cancel_reason is not None:
+                    return self._convert_cancelled_error(execution, failed)
+            else:
+                break
+        return None
 
     def _convert_cancelled_error(self, execution: WorkerExecution, error: BaseException) -> BaseException:
         """Return the error that the cancel's reason asks for in place of a task's CancelledError."""
@@ -539,9 +556,8 @@ def _add_context(error: BaseException, execution: WorkerExecution, session_id: s
         f"Execution mode: {execution.mode}",
         f"Session: {session_id}",
     )
-    with suppress(TypeError):  # the code may have replaced `__notes__` by something that is no list
-        for note in notes:
-            BaseException.add_note(error, note)
+    for note in notes:
+        add_note(error, note)
 
 
 _QUICK_SECONDS: Final = 0.0005

@@ -36,10 +36,12 @@ TRANSPARENT_FILES: Final = frozenset(
         "checkpoint/by_value.py",
         "checkpoint/foreign_code.py",
         "checkpoint/pickler.py",
+        "checkpoint/received.py",
         "checkpoint/reducers.py",
         "checkpoint/scope.py",
         "checkpoint/sent.py",
         "checkpoint/unsaveable.py",
+        "code/repl_hooks.py",
         "ipython/shell.py",
         "ipython/syntax.py",
         "isolation/after_import.py",
@@ -47,6 +49,7 @@ TRANSPARENT_FILES: Final = frozenset(
         "rendering/exceptions.py",
         "rendering/figures.py",
         "rendering/libraries.py",
+        "rendering/own_lines.py",
         "rendering/reprs.py",
     )
 )

@@ -6,9 +6,9 @@ own tasks, servers and timers; so while there are such, it runs on the session's
 
 from asyncio import AbstractEventLoop, Task  # by name: the code may replace asyncio's own
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from typing import Any, Final
 
+from pyrepl3_worker.errors import add_note
 from pyrepl3_worker.execution.blocking_thread import BLOCKING_THREAD_NAME
 from pyrepl3_worker.execution.execution import current_path
 from pyrepl3_worker.rendering.reprs import type_name
@@ -80,8 +80,6 @@ def add_thread_note(error: BaseException, *, on_blocking: bool, served: str, loo
         here = f"this cell ran on {loop_thread!r}"
         other = f"an earlier cell blocked and ran on {BLOCKING_THREAD_NAME!r}"
     why = f", since the loop had {served} of the code's to serve" if served else ""
-    with suppress(TypeError):  # the code may have replaced `__notes__` by something that is no list
-        BaseException.add_note(
-            error,
-            f'{here}{why}; {other}. ExecutorConfig(blocking="loop") runs every cell on {loop_thread!r}',
-        )
+    add_note(
+        error, f'{here}{why}; {other}. ExecutorConfig(blocking="loop") runs every cell on {loop_thread!r}'
+    )

@@ -18,7 +18,7 @@ from pyrepl3_schemas.object_limit import max_objects
 from pyrepl3_worker.code.suggestions import ErrorRecovery
 from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.confinement.in_force import exceeded_limit
-from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded
+from pyrepl3_worker.errors import CancellationError, CompilationError, LimitExceeded, add_note
 from pyrepl3_worker.execution.execution import WorkerExecution
 from pyrepl3_worker.execution.host import NO_VALUE, CellOutcome
 from pyrepl3_worker.interrupts.signals import runs_user_code
@@ -130,6 +130,7 @@ class ResultEncoder:
         data, metadata = self._bundle_of(execution, value, text, room - _utf8_size(note))
         return EncodedValue(raw, text, name, truncated, note, data, metadata)
 
+    @runs_user_code
     def _shown(self, value: object) -> tuple[str, bool]:
         text = None if self.text_of is None else self.text_of(value)
         if text is None:
@@ -156,13 +157,13 @@ class ResultEncoder:
         limit_note = exceeded_limit(error) if kind in ("exception", "limit") else ""
         if limit_note:
             kind = "limit"
-            error.add_note(limit_note)
+            add_note(error, limit_note)
         elif kind == "limit" and issubclass(type(error), MemoryError):
-            error.add_note(self._memory_limit_note())
+            add_note(error, self._memory_limit_note())
         if issubclass(type(error), RuntimeError):
             advice = ErrorRecovery.handle_async_context_error(error)
             if advice is not None:
-                error.add_note(advice)
+                add_note(error, advice)
         try:
             return describe_exception(error, kind, execution.execution_id)
         except (Exception, RecursionError) as broken:

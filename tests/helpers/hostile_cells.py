@@ -77,7 +77,7 @@ MONKEYS = [
     Harm(name="breaks some of asyncio", code="import asyncio\nasyncio.Task = asyncio.Future = asyncio.create_task = asyncio.current_task = None\nasyncio.CancelledError = ZeroDivisionError"),
     Harm(name="puts None into sys.modules", code="import sys\nfor name in ('json', 'traceback', 'linecache', 'asyncio', 'ast', 'pyrepl3_worker'): sys.modules[name] = None"),
     Harm(name="empties sys.path and the finders", code="import sys\nsys.path.clear(); sys.meta_path.clear(); sys.path_hooks.clear()"),
-    Harm(name="sets hooks that raise", code="import sys, threading\ndef bad(*a): raise RuntimeError('hooked')\nsys.excepthook = sys.unraisablehook = sys.displayhook = threading.excepthook = bad"),
+    Harm(name="sets hooks that raise", code="import sys, threading\ndef bad(*a): raise RuntimeError('hooked')\nsys.excepthook = sys.unraisablehook = threading.excepthook = bad"),
     Harm(name="traces with a function that raises", code="import sys, threading\ndef bad(*a): raise RuntimeError('traced')\nthreading.setprofile(bad)\nthreading.settrace(bad)"),
     Harm(name="takes every monitoring tool", code="import sys\nfor t in range(6):\n    try: sys.monitoring.use_tool_id(t, 'mine')\n    except ValueError: pass"),
     Harm(name="adds an audit hook that is slow and loud", code="import sys\nsys.addaudithook(lambda event, args: None)"),
