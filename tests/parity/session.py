@@ -24,7 +24,7 @@ def run_in_session(opened: sync.Session, code: str) -> Outcome:
     error = "" if result.error is None else f"{result.error.type}: {result.error.message}"
     shown = [tuple(sorted(display.data)) for display in result.displays if not display.update]
     value = "" if result.repr == "None" or result.error is not None else result.repr
-    mimes = tuple(sorted(getattr(result, "data", None) or ())) if value else ()
+    mimes = tuple(sorted(result.data)) if value else ()
     return Outcome(
         error=normal(error),
         stdout=normal(result.stdout),
