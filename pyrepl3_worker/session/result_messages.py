@@ -123,7 +123,9 @@ class ResultEncoder:
             note = bounded_text(error.reason, _MAX_NOTE_CHARS)
         except MemoryError:
             return EncodedValue(msgspec.UNSET, text, name, True, self._no_memory_note())
-        if self._bundle_of is None or kind in _NO_RICH_FORM or execution.is_assigned:
+        # IPython's shell knows what the code has registered for builtin types, too.
+        plain = kind in _NO_RICH_FORM and self.text_of is None
+        if self._bundle_of is None or plain or execution.is_assigned:
             return EncodedValue(raw, text, name, truncated, note)
         if isinstance(raw, msgspec.Raw):
             room -= len(memoryview(raw))

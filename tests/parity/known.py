@@ -49,6 +49,19 @@ KINDS: list[Known] = [
         "error",
         lambda cell, ours, kernels: (ours, kernels) == ("", "NoneType: None"),
     ),
+    Known(
+        "the kernel fails to show why a representation failed",
+        "stderr",
+        lambda cell, ours, kernels: kernels == "" and "_repr_" in cell and "Error: " in ours,
+    ),
+    *(
+        Known(
+            "a result has a repr also where its value has shown itself",
+            field,
+            lambda cell, ours, kernels: "_ipython_display_" in cell and kernels in ("", "()"),
+        )
+        for field in ("value", "value_mimes")
+    ),
     *(
         Known("%config InteractiveShell works here; a kernel's shell has another name", field, _configures)
         for field in ("error", "value", "value_mimes")

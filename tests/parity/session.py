@@ -22,15 +22,18 @@ def run_in_session(opened: sync.Session, code: str) -> Outcome:
     """Run one cell; give what it did."""
     result = opened.execute(code, check=False, result_mode="last_expr", timeout=60)
     error = "" if result.error is None else f"{result.error.type}: {result.error.message}"
-    shown = [tuple(sorted(display.data)) for display in result.displays if not display.update]
-    value = "" if result.repr == "None" or result.error is not None else result.repr
-    mimes = tuple(sorted(result.data)) if value else ()
+    shown = [
+        tuple(sorted(display.data)) for display in result.displays if not display.update and not display.clear
+    ]
+    text = result.data.get("text/plain", result.repr)
+    value = "" if text == "None" or result.error is not None else text
+    mimes = tuple(sorted({*result.data, "text/plain"})) if value else ()
     return Outcome(
         error=normal(error),
         stdout=normal(result.stdout),
         stderr=normal(_last_lines(result.stderr)),
         value=normal(value),
-        value_mimes=mimes or (("text/plain",) if value else ()),
+        value_mimes=mimes,
         displays=tuple(shown),
         pictures=count_pictures([*shown, mimes]),
     )
