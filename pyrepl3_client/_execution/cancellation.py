@@ -28,6 +28,8 @@ class _Entry:
     execution: ExecutionRecord
     limit: TimeLimit | None
     """How long it may run."""
+    behind: frozenset[object] = frozenset()
+    """What the worker was to do before it, when it was sent; see `hold`."""
     reason: CancelReason = "timeout"
     step: int = 0
     timer: asyncio.TimerHandle | None = None
@@ -64,6 +66,7 @@ class CancellationLadder:
         self._cancel_grace = cancel_grace
         self._kill_grace = kill_grace
         self._entries: dict[str, _Entry] = {}
+        self._holds: set[object] = set()
 
     @property
     def idle(self) -> bool:
@@ -78,7 +81,22 @@ class CancellationLadder:
     def start_timeout(self, execution: ExecutionRecord, seconds: float) -> None:
         """Stop an execution when it has run for `seconds`; see `TimeLimit`."""
         limit = TimeLimit(seconds, self._loop.time, self._actions.cpu_seconds)
-        self._entries[execution.execution_id] = _Entry(execution, limit)
+        self._entries[execution.execution_id] = _Entry(execution, limit, frozenset(self._holds))
+        self.advance()
+
+    def hold(self) -> object:
+        """Take note that the worker has something else to do: what is sent from now on begins after it.
+
+        Returns:
+            What `release` takes when that is done.
+        """
+        held = object()
+        self._holds.add(held)
+        return held
+
+    def release(self, held: object) -> None:
+        """Take note that the worker has done it."""
+        self._holds.discard(held)
         self.advance()
 
     def note_pause(self, execution_id: str) -> None:
@@ -109,7 +127,7 @@ class CancellationLadder:
             return
         if entry.step > 0:
             self._set_timer(entry)
-        elif entry.limit is not None:
+        elif entry.limit is not None and not entry.behind & self._holds:
             entry.limit.begin(paused=self._actions.is_paused(entry.execution.execution_id))
             self._look_at_limit(entry, entry.limit)
 

@@ -1,6 +1,7 @@
 """The executions of a session that are under way, and where each message about them goes."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -446,6 +447,15 @@ class ExecutionQueue:
         limit = execution.seconds if reason == "timeout" else None
         connection.send(Cancel(execution_id=execution.execution_id, reason=reason, timeout=limit))
         connection.wake()
+
+    @contextmanager
+    def worker_occupied(self) -> Iterator[None]:
+        """While the worker does something else, the time of executions that are sent does not pass."""
+        held = self._cancellation.hold()
+        try:
+            yield
+        finally:
+            self._cancellation.release(held)
 
     def _note_pause(self, execution_id: str) -> None:
         if not self._cancellation.idle:

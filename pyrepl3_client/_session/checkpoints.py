@@ -298,10 +298,11 @@ class CheckpointScheduler:
                 total_timeout=None if timeout is None else timeout - min(_ANSWER_SECONDS, timeout / 5),
             )
             ask = worker.requests
-            if silence is None:
-                part = await ask.ask(request, Checkpointed, checkpoint_id, timeout, urgent=False)
-            else:
-                part = await ask.ask_patiently(request, Checkpointed, checkpoint_id, silence)
+            with self._queue.worker_occupied():
+                if silence is None:
+                    part = await ask.ask(request, Checkpointed, checkpoint_id, timeout, urgent=False)
+                else:
+                    part = await ask.ask_patiently(request, Checkpointed, checkpoint_id, silence)
             try:
                 if parts.add(part):
                     break
@@ -361,8 +362,8 @@ class CheckpointScheduler:
         self._known_digests = checkpoint.digests
         return restored
 
-    @staticmethod
     async def _ask_to_restore(
+        self,
         worker: WorkerHandle,
         request: Restore,
         timeout: float | None,
@@ -370,9 +371,10 @@ class CheckpointScheduler:
         on_progress: Callable[[Progress], None] | None,
     ) -> Restored:
         name = request.checkpoint_id
-        if silence is None:
-            return await worker.requests.ask(request, Restored, name, timeout, urgent=False)
-        return await worker.requests.ask_patiently(request, Restored, name, silence, on_progress)
+        with self._queue.worker_occupied():
+            if silence is None:
+                return await worker.requests.ask(request, Restored, name, timeout, urgent=False)
+            return await worker.requests.ask_patiently(request, Restored, name, silence, on_progress)
 
     async def restore_named(
         self, worker: WorkerHandle, checkpoint_id: str, timeout: float | None

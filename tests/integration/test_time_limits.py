@@ -99,6 +99,20 @@ async def test_it_is_not_counted_in_the_queue(session: pyrepl3.Session) -> None:
     await first
 
 
+async def test_it_is_not_counted_behind_a_checkpoint(session: pyrepl3.Session) -> None:
+    slow = f"import time\nclass Slow:\n    def __reduce__(self): time.sleep({LONGER}); return Slow, ()\nslow = Slow()"
+    await session.execute(slow)
+    saving = asyncio.create_task(session.checkpoint("slow"))
+    await asyncio.sleep(0)
+    try:
+        assert (await session.execute("'ran'", timeout=LIMIT)).value == "ran"
+    finally:
+        await saving
+        await session.execute("del slow")
+    with pytest.raises(pyrepl3.ExecutionTimeout):
+        await session.execute(RUNS_ON, timeout=LIMIT)
+
+
 async def test_the_limit_of_the_configuration_is_kept_the_same_way() -> None:
     async with pyrepl3.open_session(config=quick(max_execution_time=LIMIT), on_input=person) as session:
         assert (await session.execute("input()")).value == "yes"
