@@ -1,6 +1,6 @@
 """The executions of a session that are under way, and where each message about them goes."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -449,7 +449,7 @@ class ExecutionQueue:
         connection.wake()
 
     @contextmanager
-    def worker_occupied(self) -> Iterator[None]:
+    def worker_occupied(self) -> Generator[None]:
         """While the worker does something else, the time of executions that are sent does not pass."""
         held = self._cancellation.hold()
         try:
