@@ -8,7 +8,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from types import ModuleType
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 
 class ExecutionMode(Enum):
@@ -288,22 +288,30 @@ def is_blocking(candidate: BlockingCandidate, namespace: Mapping[str, object]) -
     value = namespace.get(root, missing)
     if value is missing:
         return not attribute and root in _BUILTIN_CALLS
-    if isinstance(value, ModuleType):
-        name = _first_part(value.__name__)
+    # By types alone, and past metaclasses: `isinstance` and attributes may run the code of objects.
+    kind = type(value)
+    if issubclass(kind, ModuleType):
+        name = _first_part(str(_dict_of_module(value).get("__name__")))
         if name in BLOCKING_IO_MODULES:
             return True
         return attribute in BLOCKING_IO_CALLS and name in _MODULES_WITH_BLOCKING_CALLS
-    origin = _first_part(type(value).__module__)
+    defined_in = _module_of_class(kind)
+    origin = _first_part(defined_in) if type(defined_in) is str else ""
     if attribute:
         if origin in BLOCKING_IO_MODULES:
             return True
         return attribute in BLOCKING_IO_CALLS and origin in _MODULES_WITH_BLOCKING_CALLS
-    home = value.__module__ if isinstance(value, _FUNCTION_TYPES) else None
-    if not isinstance(home, str):
+    if issubclass(kind, type):
+        home = _module_of_class(value)
+    else:
+        home = value.__module__ if kind in _FUNCTION_TYPES else None
+    if type(home) is not str:
         return False
     if _first_part(home) in BLOCKING_IO_MODULES:
         return True
     return root in BLOCKING_IO_CALLS and _first_part(home) in _MODULES_WITH_BLOCKING_CALLS
 
 
-_FUNCTION_TYPES: Final = (type(analyze), type(len), type)
+_FUNCTION_TYPES: Final = (type(analyze), type(len))
+_module_of_class: Final[Any] = type.__dict__["__module__"].__get__
+_dict_of_module: Final[Any] = vars(ModuleType)["__dict__"].__get__

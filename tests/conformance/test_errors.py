@@ -302,6 +302,7 @@ HOOKS: list[tuple[str, list[str], list[object]]] = [
     ("a displayhook that fails", ["import sys\nsys.displayhook = lambda v: 1/0", "5", "sys.displayhook = sys.__displayhook__;"], [None, ZeroDivisionError, None]),
     ("an excepthook gets an error", ["import sys\nsaid = []\nsys.excepthook = lambda t, v, tb: said.append([t.__name__, v.args[0], tb and tb.tb_lineno])", "\n1/0", "x = = 1", "sys.excepthook = sys.__excepthook__", "said"], [None, ZeroDivisionError, SyntaxError, None, [["ZeroDivisionError", "division by zero", 2], ["SyntaxError", "invalid syntax", None]]]),
     ("the last error is the code's own SyntaxError, not its cause", ["try: compile('a b', 'f', 'exec')\nexcept SyntaxError as e: raise SyntaxError('mine') from e", "import sys\n[str(sys.last_value), sys.last_traceback.tb_lineno]"], [SyntaxError, ["mine", 2]]),
+    ("a class whose metaclass refuses attributes is called", ["class M(type):\n    def __getattribute__(c, n): raise ValueError('no')\nclass C(metaclass=M): ...", "C() is C", "del C, M"], [None, None, None]),
     ("an excepthook does not get SystemExit", ["import sys\nsaid = []\nsys.excepthook = lambda *a: said.append(1)", "sys.exit(3)", "sys.excepthook = sys.__excepthook__", "said"], [None, SystemExit, None, []]),
 ]  # fmt: skip
 
