@@ -130,6 +130,10 @@ class Translator(Protocol):
         """Return whether a cell is complete (see `inspection.completeness`), and its next line's blanks."""
         ...
 
+    def magic_names(self) -> tuple[list[str], list[str]]:
+        """Return the names of line magics and of cell magics, without their signs."""
+        ...
+
     @property
     def changes_trees(self) -> bool:
         """Whether `change_tree` does anything."""

@@ -68,6 +68,11 @@ class Canceller:
         self.overdue_error: Callable[[], BaseException | None] = _never_overdue
         """Returns what to raise in objects' code that takes too long to be saved or restored, or None."""
 
+    @property
+    def reads_messages(self) -> bool:
+        """Whether messages are read in the middle of the code, by the signal's handler."""
+        return self._reading_messages
+
     def execution_started(self, execution: WorkerExecution, loop: asyncio.AbstractEventLoop) -> None:
         """Note that an execution starts."""
         self._running, self._loop = execution, loop

@@ -1,10 +1,11 @@
 """Completes code at a cursor, describes the object at a cursor, and lists the variables.
 
 The answers are read from the dictionaries of live objects (`rendering.static_lookup`), also in the
-wake-up signal's handler while code runs. jedi was the alternative. It infers more where nothing has run
-yet, but a session's names are live: their dictionaries know better than any inference. Its import takes
-80 ms and its first answer took 2 s and 45 MB here, it evaluates properties of live objects, and it keeps
-a cache on disk, which a signal handler in the middle of the user's code must not do. The standard
+wake-up signal's handler while code runs. Only what classes define for editors is called (`own_answers`).
+jedi was the alternative. It infers more where nothing has run yet, but a session's names are live: their
+dictionaries know better than any inference. Its import takes 80 ms and its first answer took 2 s and 45 MB
+here, it evaluates properties of live objects, and it keeps a cache on disk, which a signal handler in the
+middle of the user's code must not do. The standard
 library's `rlcompleter` is small, but evaluates the expression before the dot and calls `dir` and
 `getattr`.
 
@@ -13,6 +14,7 @@ Nothing here raises: a question that can't be answered gets an empty answer.
 
 import builtins
 import keyword
+import re
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import pairwise
@@ -20,7 +22,8 @@ from types import FunctionType
 from typing import Final, NamedTuple
 
 from pyrepl3_schemas.messages import Complete, Completions, Inspect, Inspection, Variable
-from pyrepl3_worker.inspection import importable_modules, paths, signatures, tables
+from pyrepl3_worker.inspection import importable_modules, own_answers, paths, signatures, tables
+from pyrepl3_worker.inspection.own_answers import Call, call_nothing
 from pyrepl3_worker.inspection.scanner import Scan, Token, end_of_name, scan, start_of_primary
 from pyrepl3_worker.rendering import static_lookup
 from pyrepl3_worker.rendering.reprs import encodable, safe_repr, type_name
@@ -30,11 +33,15 @@ _MAX_MATCHES: Final = 500
 _MAX_REPR_CHARS: Final = 2000
 _MAX_VARIABLE_CHARS: Final = 200
 _SIZED_TYPES: Final = frozenset({str, bytes, bytearray, list, tuple, dict, set, frozenset, range})
+_BEGUN_MAGIC: Final = re.compile(r"^(?:\s*|\s*[\w., *]+=\s*)(%{1,2}\w*)$")
+"""Begun at a line's start, or as a value that is assigned."""
 _BRACKET_DEPTHS: Final = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 HIDDEN_VARIABLES: Final = frozenset({"In", "Out"})
 """Names that the list of variables leaves out by default, like those that begin with an underscore."""
 
 type Namespace = dict[str, object]
+type Magics = tuple[list[str], list[str]]
+"""Names of IPython's line magics and cell magics."""
 
 
 class _Match(NamedTuple):
@@ -43,7 +50,9 @@ class _Match(NamedTuple):
     kind: str
 
 
-def complete(namespace: Namespace, request: Complete) -> Completions:
+def complete(
+    namespace: Namespace, request: Complete, call: Call = call_nothing, magics: Magics | None = None
+) -> Completions:
     """Return what could stand at the cursor: at most 500 matches, the best first.
 
     The answer's offsets, in characters, say which part of the code a match replaces.
@@ -51,11 +60,15 @@ def complete(namespace: Namespace, request: Complete) -> Completions:
     Args:
         namespace: the live namespace.
         request: the code and the cursor, in characters; a cursor outside of the code is moved to its end.
+        call: calls what the code's classes define for editors.
+        magics: the names of IPython's magics, if its syntax is the session's.
     """
     code = request.code
     cursor = min(max(request.cursor, 0), len(code))
     try:
-        matches, start = _complete(namespace, code, cursor)
+        matches, start = _magic_matches(code, cursor, magics) if magics else ([], cursor)
+        if not matches:
+            matches, start = _complete(namespace, code, cursor, call)
         best = sorted(dict.fromkeys(matches), key=_sort_key)[:_MAX_MATCHES]
     except Exception:
         best, start = [], cursor
@@ -68,18 +81,39 @@ def complete(namespace: Namespace, request: Complete) -> Completions:
     )
 
 
+def _magic_matches(code: str, cursor: int, magics: Magics) -> tuple[list[_Match], int]:
+    begun = _BEGUN_MAGIC.search(code[code.rfind("\n", 0, cursor) + 1 : cursor])
+    if begun is None:
+        return [], cursor
+    typed = begun[1]
+    start = cursor - len(typed)
+    before = scan(code, start)
+    if before.open_brackets or before.open_string is not None:
+        return [], cursor  # it is an operator, or text
+    line_magics, cell_magics = magics
+    names = [f"%{name}" for name in line_magics]
+    if not code[:start].strip():
+        names += [f"%%{name}" for name in cell_magics]
+    return [_Match(1, name, "magic") for name in names if _is_begun(name, typed)], start
+
+
+def _is_begun(magic: str, typed: str) -> bool:
+    """Return whether a magic begins with what is typed; a cell magic also with one `%` for two."""
+    return magic.startswith(typed) or magic.removeprefix("%").startswith(typed)
+
+
 def _sort_key(match: _Match) -> tuple[int, bool, str]:
     return match.rank, match.text.startswith("_"), match.text
 
 
-def _complete(namespace: Namespace, code: str, cursor: int) -> tuple[list[_Match], int]:
+def _complete(namespace: Namespace, code: str, cursor: int, call: Call) -> tuple[list[_Match], int]:
     found = scan(code, cursor)
     if found.in_comment:
         return [], cursor
     if found.open_string is not None:
         text = found.open_string.text
         typed = text.lstrip("rRuU").lstrip("\"'")
-        keys = list(_key_matches(namespace, code, found, typed))
+        keys = list(_key_matches(namespace, code, found, typed, call))
         if keys or (found.tokens and found.tokens[-1].text == "["):
             return keys, cursor - len(typed) if keys else cursor
         files = [_Match(0, name, "path") for name in paths.matching_paths(typed)]
@@ -93,7 +127,7 @@ def _complete(namespace: Namespace, code: str, cursor: int) -> tuple[list[_Match
         if tokens[-1].kind == "name":
             last = tokens.pop()
             prefix, start = _normalize_identifier(last.text), last.start
-    names = list(_code_matches(namespace, code, found, prefix))
+    names = list(_code_matches(namespace, code, found, prefix, call))
     return [match for match in names if _is_offered(match.text, prefix)], start
 
 
@@ -115,7 +149,7 @@ def _is_offered(name: str, prefix: str) -> bool:
     return not name.startswith("_") or prefix.startswith("_")
 
 
-def _code_matches(namespace: Namespace, code: str, found: Scan, prefix: str) -> Iterator[_Match]:
+def _code_matches(namespace: Namespace, code: str, found: Scan, prefix: str, call: Call) -> Iterator[_Match]:
     tokens = found.tokens
     statement = found.statement()
     before = tokens[-1].text if tokens else ""
@@ -125,11 +159,11 @@ def _code_matches(namespace: Namespace, code: str, found: Scan, prefix: str) -> 
     elif before == ".":
         value = _evaluate_primary(namespace, code, tokens, len(tokens) - 1)
         if value is not UNKNOWN:
-            yield from _attribute_matches(value)
+            yield from _attribute_matches(value, call)
     elif before not in ("def", "class", "as", "global", "nonlocal"):
         yield from _argument_matches(namespace, code, found)
         if not prefix:
-            yield from _quoted_key_matches(namespace, code, found)
+            yield from _quoted_key_matches(namespace, code, found, call)
         yield from _name_matches(namespace, tokens)
     elif before in ("global", "nonlocal"):
         yield from _namespace_matches(namespace)
@@ -155,13 +189,17 @@ def _evaluate_primary(namespace: Namespace, code: str, tokens: list[Token], end:
     return static_lookup.evaluate_statically(primary, _resolver(namespace), tables.column)
 
 
-def _attribute_matches(value: object) -> Iterator[_Match]:
+def _attribute_matches(value: object, call: Call) -> Iterator[_Match]:
     of_class = not static_lookup.is_module(value)
     own: Container[str] = (
         static_lookup.instance_dict(value) if of_class and type(value) is not InstanceOf else ()
     )
-    for name, raw in static_lookup.static_attributes(value).items():
+    attributes = static_lookup.static_attributes(value)
+    for name, raw in attributes.items():
         yield _Match(1, name, static_lookup.kind_of(raw, of_class=of_class and name not in own))
+    for name in own_answers.attribute_names(value, call):
+        if name not in attributes and name.isidentifier():
+            yield _Match(1, name, "variable")
     for key in tables.columns_of(value) or ():
         if type(key) is str and key.isidentifier():
             yield _Match(0, key, "column")
@@ -283,24 +321,24 @@ def _argument_matches(namespace: Namespace, code: str, found: Scan) -> Iterator[
             yield _Match(0, f"{name}=", "argument")
 
 
-def _subscripted_keys(namespace: Namespace, code: str, tokens: list[Token]) -> Iterable[str]:
+def _subscripted_keys(namespace: Namespace, code: str, tokens: list[Token], call: Call) -> Iterable[str]:
     """Return those keys of the dict that is subscripted at the cursor that are strings."""
     if not tokens or tokens[-1].text != "[":
         return []
     value = _evaluate_primary(namespace, code, tokens, len(tokens) - 1)
-    keys = tables.keys_of(value) or ()
+    keys = [*(tables.keys_of(value) or ()), *own_answers.keys(value, call)]
     return [key for key in keys if type(key) is str and key.isprintable()]
 
 
-def _key_matches(namespace: Namespace, code: str, found: Scan, typed: str) -> Iterator[_Match]:
-    for key in _subscripted_keys(namespace, code, found.tokens):
+def _key_matches(namespace: Namespace, code: str, found: Scan, typed: str, call: Call) -> Iterator[_Match]:
+    for key in _subscripted_keys(namespace, code, found.tokens, call):
         # A key that needs a backslash can't be compared with what is typed.
         if key.startswith(typed) and not {"\\", '"', "'"} & set(key):
             yield _Match(0, key, "key")
 
 
-def _quoted_key_matches(namespace: Namespace, code: str, found: Scan) -> Iterator[_Match]:
-    for key in _subscripted_keys(namespace, code, found.tokens):
+def _quoted_key_matches(namespace: Namespace, code: str, found: Scan, call: Call) -> Iterator[_Match]:
+    for key in _subscripted_keys(namespace, code, found.tokens, call):
         yield _Match(0, repr(key), "key")
 
 

@@ -63,6 +63,11 @@ class IPythonSyntax:
         status, indent = self.shell.input_transformer_manager.check_complete(source)
         return status, " " * (indent or 0)
 
+    def magic_names(self) -> tuple[list[str], list[str]]:
+        """Return the names of line magics and of cell magics, without their signs."""
+        magics = self.shell.magics_manager.magics
+        return list(magics["line"]), list(magics["cell"])
+
     @property
     def changes_trees(self) -> bool:
         """Whether the code has registered what changes trees (`%%code_wrap`), or wants all values shown."""

@@ -1,7 +1,7 @@
 """Requests that are answered at once, whatever runs: complete, inspect, ping and stats."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyrepl3_schemas.messages import (
     Complete,
@@ -15,15 +15,19 @@ from pyrepl3_schemas.messages import (
     Stats,
 )
 from pyrepl3_worker.executor import AsyncExecutor
+from pyrepl3_worker.interrupts.timers import TimerThread
 from pyrepl3_worker.isolation.builtins_guard import PristineBuiltins
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.session.process_limits import cpu_seconds, resident_bytes
 from pyrepl3_worker.wire.transport import FrameSender
 
+if TYPE_CHECKING:  # loaded by the first that asks for completions
+    from pyrepl3_worker.session.editor_calls import EditorCalls
+
 
 class Queries:
-    """Answers from the namespace and the executor as they are, without running the user's code."""
+    """Answers from the namespace and the executor as they are, without running the user's other code."""
 
     def __init__(
         self,
@@ -32,8 +36,11 @@ class Queries:
         output: OutputCollector,
         writer: FrameSender,
         count_queued: Callable[[], int],
+        timers: TimerThread,
     ) -> None:
         """`count_queued` returns how many executions have not reached the executor yet."""
+        self._timers = timers
+        self._calls: EditorCalls | None = None
         self._namespace = namespace
         self._executor = executor
         self._output = output
@@ -47,7 +54,13 @@ class Queries:
                 # Imported by the first request, here and below, to keep the worker's start fast.
                 from pyrepl3_worker.inspection.completion import complete
 
-                answer = complete(self._namespace.namespace, message)
+                if self._calls is None:
+                    from pyrepl3_worker.session.editor_calls import EditorCalls
+
+                    self._calls = EditorCalls(self._executor, self._timers)
+                translator = self._executor.compiler.translator
+                magics = None if translator is None else translator.magic_names()
+                answer = complete(self._namespace.namespace, message, self._calls.call, magics)
             except Exception:  # the code has broken a library (`os.stat`, replaced for a test)
                 answer = Completions(request_id=message.request_id)
         self._writer.send(answer)

@@ -165,7 +165,7 @@ class WorkerSession:
             sends_progress=hello.protocol >= SECOND_PROTOCOL,
         )
         self._queries = Queries(
-            self._namespace, self._executor, self._output, self._writer, self._count_queued_executions
+            self._namespace, self._executor, self._output, self._writer, self._count_queued_executions, timers
         )
         self._request_server = RequestServer(
             self._writer, reader.fd, self._read_and_dispatch, config.max_memory_usage

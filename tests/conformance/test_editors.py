@@ -301,6 +301,129 @@ async def test_keys_and_paths_are_completed(editor: pyrepl3.Session) -> None:
     await check_rows(COMPLETIONS, check)
 
 
+OWN_ANSWERS = """import time, types, asyncio
+class Answers:
+    known = 1
+    def __dir__(self): return ["column_a", "column_b", "not a name", 5]
+    def _ipython_key_completions_(self): return ["key one", "key two", 3]
+class Meta(type):
+    def __dir__(cls): return ["made"]
+class Made(metaclass=Meta): known = 1
+class Raises(Answers):
+    def __dir__(self): raise KeyError("no")
+    def _ipython_key_completions_(self): raise SystemExit
+class Hangs(Answers):
+    def __dir__(self):
+        while True:
+            try: time.sleep(60)
+            except BaseException: pass
+    def _ipython_key_completions_(self):
+        while True: pass
+class Endless(Answers):
+    def __dir__(self):
+        while True: yield "again"
+class Nothing(Answers):
+    def __dir__(self): return None
+class Asks(Answers):
+    def __dir__(self): return [input("name? ")]
+class Loops(Answers):
+    def __dir__(self): return asyncio.run(asyncio.sleep(0))
+class Keyed(dict):
+    def _ipython_key_completions_(self): return ["told"]
+answers, raises, hangs, endless, nothing = Answers(), Raises(), Hangs(), Endless(), Nothing()
+asks, loops = Asks(), Loops()
+keyed = Keyed(held=1)
+lazy = types.ModuleType("lazy")
+lazy.known = 1
+lazy.__dir__ = lambda: ["loaded_later"]
+"""
+ANSWERED: list[tuple[str, str, list[str]]] = [
+    ("__dir__", "answers.", ["column_a", "column_b", "known"]),
+    ("begun", "answers.col", ["column_a", "column_b"]),
+    ("of an instance that is not made", "Answers().", ["known"]),
+    ("of a metaclass", "Made.", ["known", "made"]),
+    ("of a module", "lazy.", ["known", "loaded_later"]),
+    ("that raises", "raises.", ["known"]),
+    ("that hangs", "hangs.", ["known"]),
+    ("that does not end", "endless.", ["again", "known"]),
+    ("that returns nothing", "nothing.", ["known"]),
+    ("that asks a person", "asks.", ["known"]),
+    ("that runs a loop", "loops.", ["known"]),
+    ("keys", "answers['", ["key one", "key two"]),
+    ("begun keys", "answers['key t", ["key two"]),
+    ("before a quote", "answers[", ["'key one'", "'key two'"]),
+    ("beside those of a dict", "keyed['", ["held", "told"]),
+    ("keys that raise", "raises['", []),
+    ("keys that hang", "hangs['", []),
+]
+
+
+async def test_classes_answer_an_editor(editor: pyrepl3.Session) -> None:
+    await run(editor, OWN_ANSWERS)
+
+    async def check(code: str, expected: list[str]) -> None:
+        matches = (await editor.complete(code)).matches
+        assert matches[: max(len(expected), 1)] == expected
+
+    await check_rows(ANSWERED, check)
+    assert await value(editor, "[6 * 7, hangs.known]") == [42, 1]
+
+
+async def test_while_code_runs_no_class_is_asked(editor: pyrepl3.Session) -> None:
+    await run(editor, OWN_ANSWERS)
+    for code in ("print('ready')\nwhile True: pass", "print('ready')\nawait asyncio.sleep(600)"):
+        execution = editor.start(code, check=False)
+        async for event in execution:
+            if isinstance(event, pyrepl3.Output):
+                break
+        assert (await editor.complete("answers.")).matches == ["known"]
+        await execution.cancel()
+    assert (await editor.complete("answers.")).matches == ["column_a", "column_b", "known"]
+
+
+MAGICS: list[tuple[str, str, list[str], int]] = [
+    ("a line magic", "%timei", ["%timeit", "%%timeit"], 0),
+    ("a cell magic", "%%timei", ["%%timeit"], 0),
+    ("behind a first line", "x = 1\n%timei", ["%timeit"], 6),
+    ("a cell magic behind one", "x = 1\n%%timei", [], 8),
+    ("in a block", "if x:\n    %timei", ["%timeit"], 10),
+    ("as a value", "y = %timei", ["%timeit"], 4),
+    ("an own one", "%my_ow", ["%my_own"], 0),
+    ("an operator", "y = 5 %le", ["len"], 7),
+    ("in brackets", "y = (5\n%le", ["len"], 8),
+]
+
+
+async def test_magics_are_completed_and_complete() -> None:
+    pytest.importorskip("IPython", reason="IPython's syntax needs IPython")
+    async with pyrepl3.open_session(config=quick(syntax="ipython")) as session:
+        await run(
+            session, "get_ipython().register_magic_function(lambda line: print('ran'), magic_name='my_own')"
+        )
+
+        async def check(code: str, expected: list[str], start: int) -> None:
+            answer = await session.complete(code)
+            assert sorted(answer.matches) == sorted(expected)
+            assert not expected or answer.cursor_start == start
+
+        await check_rows(MAGICS, check)
+        every = await session.complete("%")
+        assert {"%time", "%%time", "%%bash", "%cd"} <= set(every.matches)
+        assert set(every.kinds) == {"magic"}
+        for code, status in (
+            ("%%bash\nls", "incomplete"),
+            ("%%bash\nls\n\n", "complete"),
+            ("%%bash", "incomplete"),
+            ("y = !ls", "complete"),
+            ("len?", "complete"),
+        ):
+            assert (await session.is_complete(code)).status == status
+
+
+async def test_without_ipythons_syntax_there_are_no_magics(editor: pyrepl3.Session) -> None:
+    assert not [match for match in (await editor.complete("%")).matches if match.startswith("%")]
+
+
 async def test_an_item_of_a_container_is_inspected(editor: pyrepl3.Session) -> None:
     await run(editor, SETUP)
     for code, shown in (("words[0]", "'one'"), ("words[-1]", "'two'"), ("rows[1]['theta'][1]", "2")):
