@@ -286,11 +286,12 @@ class AsyncExecutor:
         runner_globals.pop("__warningregistry__", None)
         try:
             cell = self._compile(execution)
+            mode = cell.fixed_mode or cell.mode(self.namespace.namespace).value
         except Exception as error:  # a CompilationError; or the code has broken what compiles
             self._record_mode(execution, ExecutionMode.UNKNOWN.value)
             self._finish_with_error(execution, error)
             return
-        self._record_mode(execution, cell.fixed_mode or cell.mode(self.namespace.namespace).value)
+        self._record_mode(execution, mode)
         execution.is_assigned = cell.is_assigned
         if not cell.prepared:
             prepare_cell(cell, self.namespace.namespace)
@@ -303,11 +304,16 @@ class AsyncExecutor:
             self.canceller.start_timeout(timeout)
         if not cell.was_fast:
             self._host.flush_held_results()
-        mode = execution.mode
         if mode == "top_level_await":
             self._run_as_task(execution, cell)
         elif mode == "blocking_sync" and self._goes_to_thread(self._loop):
             self._run_on_blocking_thread(execution, cell)
+        elif mode == "blocking_sync":
+            loop_is_free = self._host.watch_input()
+            try:
+                self._run_on_loop_thread(execution, cell)
+            finally:
+                loop_is_free()
         else:
             self._run_on_loop_thread(execution, cell)
 

@@ -61,6 +61,14 @@ class Host(Protocol):
     def read_messages(self) -> None:
         """Read the messages that have arrived; called by the signal's handler while code runs."""
 
+    def watch_input(self) -> Callable[[], None]:
+        """Look from time to time whether the client is gone, as the loop is about to be held for long.
+
+        Returns:
+            What to call when it is free again.
+        """
+        ...
+
 
 class CellSyntax(Translator, Protocol):
     """What stands around cells whose syntax is more than Python's. Its methods run as the code does."""
@@ -96,6 +104,10 @@ class NullHost:
 
     def flush_held_results(self) -> None:
         """Do nothing: nothing is held back."""
+
+    def watch_input(self) -> Callable[[], None]:
+        """Do nothing: there is no client."""
+        return lambda: None
 
     def read_messages(self) -> None:
         """Do nothing: there are no messages."""

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from select import poll
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -77,6 +78,8 @@ FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbel
 _PYPLOT: Final = "matplotlib.pyplot"
 _MAX_LOOP_ERRORS: Final = 1000
 """How many exceptions may be raised in the loop's own code before the session ends."""
+_LOOK_SECONDS: Final = 0.5
+"""Between two looks whether the client is gone, while a cell that blocks holds the loop."""
 _EXIT_GRACE_SECONDS: Final = 2.0
 _CODE_SHARE_OF_GRACE: Final = 0.9  # of the grace; what is left is for exit handlers
 
@@ -457,6 +460,21 @@ class WorkerSession:
         self._send_protocol_error(
             f"a second hello, for session {message.session_id!r}: a worker has one session"
         )
+
+    def watch_input(self) -> Callable[[], None]:
+        """Wake code that holds the loop when the client has closed the worker's input. See `Host`."""
+        held = [True]
+        poller = poll()
+        poller.register(self._reader.fd, 0)  # its end is told without being asked for
+
+        def look() -> None:  # on the timer thread
+            if held:
+                if poller.poll(0):
+                    self._executor.canceller.wakeup.send()
+                self._timers.call_later(_LOOK_SECONDS, look)
+
+        self._timers.call_later(_LOOK_SECONDS, look)
+        return held.clear
 
     def _on_unreadable(self, error: RemoteProtocolError) -> None:
         """End the session and send the reason once: code that waits for an answer would wait for ever."""
