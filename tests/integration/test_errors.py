@@ -244,16 +244,6 @@ async def test_the_same_cell_again_has_the_same_file_name_and_its_own_lines(shar
     assert cell_lines(other) == [3]
 
 
-async def test_a_loop_error_says_what_to_do(shared: pyrepl3.Session) -> None:
-    """`run_until_complete` cannot work where a loop runs; the text names a way that does."""
-    error = await failure(
-        shared,
-        "import asyncio\nc = asyncio.sleep(0)\ntry: asyncio.get_event_loop().run_until_complete(c)\nfinally: c.close()",
-    )
-    assert error.type == "RuntimeError"
-    assert "await" in " ".join(error.notes)
-
-
 async def test_errors_do_not_pile_up(shared: pyrepl3.Session) -> None:
     await shared.execute("class Big:\n    def __init__(self): self.data = bytearray(5_000_000)")
     before = (await shared.ping()).rss

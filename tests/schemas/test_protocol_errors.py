@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pyrepl3_schemas.errors import ProtocolError
+from pyrepl3_schemas.large_values import UnknownHere
 
 
 def family(cls: type[ProtocolError]) -> Iterator[type[ProtocolError]]:
@@ -25,6 +26,7 @@ def test_the_family_is_known() -> None:
         "LocalProtocolError",
         "ProtocolError",
         "RemoteProtocolError",
+        UnknownHere.__name__,
         "ValueTooLarge",
     ]
 

@@ -33,11 +33,12 @@ def settled_bytes() -> int:
 def library_objects() -> Counter[str]:
     """Count the objects there are of the client's own classes."""
     gc.collect()
-    # A class may have a `__module__` for its instances, which is no string.
+    # A class may have a `__module__` for its instances, which is no string, or a metaclass that answers.
+    module_of = vars(type)["__module__"].__get__
     return Counter(
         type(each).__qualname__
         for each in gc.get_objects()
-        if str(type(each).__module__).startswith("pyrepl3_client")
+        if str(module_of(type(each))).startswith("pyrepl3_client")
     )
 
 
