@@ -26,7 +26,7 @@ class _Answering:
         self.on_abandoned = on_abandoned
         self.task: asyncio.Task[None] | None = None
         self.over = False
-        """Whether nobody waits for the answer."""
+        """Whether the answer is no longer waited for."""
 
     def cancel(self) -> None:
         self.over = self.served.ended = True
@@ -36,7 +36,7 @@ class _Answering:
 
 
 class AnsweringTasks:
-    """Answers each question in a task of its own, until nobody waits for it.
+    """Answers each question in a task of its own, until it is no longer waited for.
 
     A question may outlive its execution: the code may hold what it will be answered to, for a later cell.
     """
@@ -95,7 +95,7 @@ class AnsweringTasks:
             pauses: whether the clock of its execution stands still until the answer is there.
             permit: waited for before a question is recorded that is not on record; may raise, as `answer`.
                 The clock stands still meanwhile.
-            on_abandoned: called when nobody waits for the answer any more.
+            on_abandoned: called when the answer is no longer waited for.
         """
         answering = _Answering(question, self._served(question, name), on_abandoned, pauses=pauses)
         task = self._task_owner.start(
@@ -161,7 +161,7 @@ class AnsweringTasks:
             answering.cancel()
 
     def end_where(self, ends: Callable[[str, str], bool]) -> None:
-        """Cancel what is being answered to questions that nobody waits for, by execution and id."""
+        """Cancel the answers that are no longer waited for, by execution and id."""
         for execution_id, of_execution in list(self._answering.items()):
             for call_id, answering in list(of_execution.items()):
                 if ends(execution_id, call_id):
@@ -236,7 +236,7 @@ class AnsweringTasks:
             return failure(question, error)
 
     def _is_over(self, answering: _Answering) -> bool:
-        """Return whether nobody waits for an answer."""
+        """Return whether the answer is no longer waited for."""
         return self._task_owner.closed or answering.over
 
 

@@ -50,7 +50,7 @@ class CallContext:
 
     @property
     def abandoned(self) -> bool:
-        """Whether the code has given the call up: nobody gets what it returns.
+        """Whether the code has given the call up, and does not get what it returns.
 
         An `async` function is cancelled then; one that runs in a thread may look at this.
         """

@@ -513,7 +513,7 @@ class ExecutionQueue:
         if isinstance(message, Call):
             self.calls.serve(message)
         else:
-            # A task or thread that an execution has left behind asks whom the running one would ask.
+            # A task or thread that an execution has left behind asks the running execution's handler.
             asked = execution or self.first
             self._prompts.ask(message, (None if asked is None else asked.handlers.on_input) or self._on_input)
 

@@ -109,7 +109,7 @@ def refuse_own_session(owner: object, kind: str, name: str) -> None:
             raise CapabilityError(
                 f"{kind} {name!r} would wait for itself: it was asked for inside of {served.what}, and "
                 f"{waiting}. Return first: what is submitted afterwards, by a task started here too, "
-                "is queued"
+                f"is queued{'; set and get work here' if served.question_id else ''}"
             )
         served = served.before
 

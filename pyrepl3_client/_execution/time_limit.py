@@ -7,8 +7,8 @@ _IDLE_SHARE: Final = 0.05
 """Of a core: an execution that uses no more than this while it waits computes nothing worth naming."""
 _TICK_SECONDS: Final = 0.01
 """The kernel counts CPU time in steps of this (USER_HZ), so a wait may seem to use as much more."""
-_CHECK_SECONDS: Final = 0.1
-"""The time that stands still is looked at again after at least so many seconds."""
+_CHECK_SECONDS: Final = 0.5
+"""The time that stands still is looked at again after at least so many seconds: a tick is then a fiftieth."""
 
 
 class TimeLimit:

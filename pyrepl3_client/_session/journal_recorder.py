@@ -131,7 +131,7 @@ class JournalRecorder:
     ) -> None:
         """Record an execution, let it run when it is on record, and deliver its recorded outcome.
 
-        However this ends, the execution is settled then, or somebody has taken it over (`_release`).
+        However this ends, the execution is settled then, or another recorder has taken it over (`_release`).
         `earlier` is the recording of an abandoned execution of its id.
         """
         execution_id = execution.execution_id

@@ -1,7 +1,7 @@
 """The likely cause of a worker's death, and whether what ran in it has ended it.
 
 The parent knows an exit status, a signal, the worker's stderr and its peak of memory. Who has sent a signal
-is known where Python code in the worker did, by the mark that this leaves on stderr. Else nobody tells: a
+is known where Python code in the worker did, by the mark that this leaves on stderr. Else it is unknown: a
 crash signal from outside counts as the code's own; one that the code sends by `ctypes` or a shell's `kill`
 counts as one from outside, unless memory tells otherwise.
 """

@@ -114,7 +114,7 @@ class WorkerHandle:
         )
         # Added before any other callback: what the end means is settled first.
         self.connection.exited.add_done_callback(lambda _: on_end(self))
-        # Whatever it means, nobody waits for an answer after it.
+        # Whatever it means, no answer comes after it.
         self.connection.exited.add_done_callback(lambda _: self.requests.end(self.died_error))
         try:
             self.connection.send_hello(hello)

@@ -1,7 +1,7 @@
 """Makes again, by kind, what pickle can't save: locks, queues, weak references, pools, generators.
 
 Each kind has a function that says how an object of it is made again, or raises `Unsaveable` where that would
-be another one: a lock that somebody holds, a queue that somebody waits for, a pool with work in flight. Files
+be another one: a lock that is held, a queue that is waited for, a pool with work in flight. Files
 and databases are in `resource_makers`. Kinds are found by name: no library is imported for its makers.
 """
 
@@ -41,7 +41,7 @@ def _reduce_lock(lock: Any) -> ReduceValue:
 
 
 def make_lock() -> threading.Lock:
-    """Make a lock that nobody holds."""
+    """Make a lock that is free."""
     return threading.Lock()
 
 
@@ -60,7 +60,7 @@ def _is_free(lock: Any) -> bool:
 
 
 def make_rlock() -> Any:
-    """Make a re-entrant lock that nobody holds."""
+    """Make a re-entrant lock that is free."""
     return threading.RLock()
 
 

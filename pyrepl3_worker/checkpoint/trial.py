@@ -1,7 +1,7 @@
 """Loads once, in a forked child, what a checkpoint is about to call saved.
 
-A `__setstate__` or a `__reduce__`'s maker may fail where pickling did not, and nobody would know before the
-restore. So what only foreign code can load is loaded in trial, and what fails is reported as not saved.
+A `__setstate__` or a `__reduce__`'s maker may fail where pickling did not, unnoticed before the restore. So
+what only foreign code can load is loaded in trial, and what fails is reported as not saved.
 
 - Which groups: those that are new or changed (or whose definitions are), and hold an object whose load
   calls methods of the session's classes or of a library outside of `foreign_code.TRUSTED`. Plain data, and
@@ -203,7 +203,7 @@ def _run_child(groups: Sequence[PickledGroup], names: "_Names", budget: TimeBudg
         try:
             status = os.waitpid(pid, 0)[1]
         except ChildProcessError:
-            status = signal.SIGKILL  # the code reaps all children: nobody knows
+            status = signal.SIGKILL  # the code reaps all children: its status is unknown
         taken = monotonic() - started
         budget.charge(taken)
     return _read_verdicts(data, status, describe_excess(share) if killed else "", taken)
@@ -276,7 +276,7 @@ def _describe_end(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number not in _FATAL_SIGNALS:
-            return ""  # somebody else's doing, or memory was short
+            return ""  # killed from outside, or memory was short
         return f"loading it ends the process ({signal.Signals(number).name})"
     return f"loading it ends the process (exit code {os.waitstatus_to_exitcode(status)})"
 

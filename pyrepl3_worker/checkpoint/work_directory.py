@@ -129,7 +129,7 @@ class WorkDirectory:
     def _walk(self) -> Iterator[tuple[bytes, os.stat_result]]:
         """Return what is in the directory, by relative path; a folder comes before what is in it.
 
-        Nothing that is mounted there, and belongs to somebody else, is looked into.
+        Other file systems that are mounted there are not looked into.
         """
         try:
             device = os.stat(self._path).st_dev

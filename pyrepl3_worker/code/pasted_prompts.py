@@ -1,8 +1,8 @@
 """Takes pasted prompts off code: `>>> ` and `... ` of Python, `In [3]: ` and `   ...: ` of IPython.
 
 As IPython does it: prompts are looked for only where the first line has one, then in every line; a line
-without one (what the pasted code printed) stays as it is, and is code. Neither prompt begins a line that
-anybody writes: `>>>` is no Python, and nobody annotates `In [3]`.
+without one (what the pasted code printed) stays as it is, and is code. Neither prompt begins a line of a
+program: `>>>` is no Python, and `In [3]: x` would annotate an item of a variable `In`.
 """
 
 import re

@@ -64,7 +64,7 @@ class HostCaller:
                 is started.
             reader_fd: becomes readable when something has arrived.
             read_on: has messages read on a loop too, if it is one that the code runs; returns what ends that.
-            sends_abandoned: whether the client is told which answers nobody waits for any more.
+            sends_abandoned: whether the client is told which answers are no longer waited for.
         """
         self._send = send
         self._send_at_once = send_at_once
@@ -227,7 +227,7 @@ class HostCaller:
         return here == self._loop_thread or here == self._blocking_thread_id()
 
     def give_up(self, answer: Answer) -> None:
-        """Tell the host that nobody waits for an answer any more, if it has not come.
+        """Tell the host that an answer is no longer waited for, if it has not come.
 
         May run in a finalizer, wherever that is: it takes no lock but that of the writer, which waits for no
         other.
@@ -240,7 +240,7 @@ class HostCaller:
                 self._send_at_once(Abandoned(answer.call_id, answer.execution_id))
 
     def never_awaited(self, call: PendingCall) -> None:
-        """Warn of a call that nobody has awaited, in the name of the execution that has made it."""
+        """Warn of a call that was never awaited, in the name of the execution that has made it."""
         if self.forked:
             return
         import warnings

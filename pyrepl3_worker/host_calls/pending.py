@@ -71,11 +71,11 @@ class CallOwner(Protocol):
         ...
 
     def give_up(self, answer: Answer) -> None:
-        """Tell the host that nobody waits for an answer any more, if it has not come."""
+        """Tell the host that an answer is no longer waited for, if it has not come."""
         ...
 
     def never_awaited(self, call: "PendingCall") -> None:
-        """Tell the user of a call that nobody has awaited, and that nothing holds any more."""
+        """Tell the user of a call that was never awaited, and that nothing holds any more."""
         ...
 
 
@@ -97,7 +97,7 @@ class PendingCall(Coroutine[Any, Any, Any]):
             name: the host function's.
             answer: the answer to it.
             owner: has sent it.
-            path: the call path that it was made on, whose execution is told when nobody awaits it.
+            path: the call path that it was made on, whose execution is told when it is never awaited.
             line: the file and the number of the line that has made it.
         """
         self.name = name

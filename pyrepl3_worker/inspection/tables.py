@@ -164,7 +164,7 @@ def _as_shape(shape: object) -> list[int] | None:
 
 
 def library_attribute(value: object, name: str) -> object:
-    """Return an attribute that a library's class computes; UNKNOWN if it is somebody else's, or fails."""
+    """Return an attribute that a library's class computes; UNKNOWN if another defines it, or it fails."""
     raw = find_in_mro(type(value), name)
     kind = type(raw)
     if kind not in _C_DESCRIPTORS and _origin(raw) not in _LIBRARIES:

@@ -1,7 +1,7 @@
 """Runs commands for `!`, `%%bash` and their like: output as it comes, no process left at a cancel.
 
 A command of `!` writes to a terminal of its own, as in Jupyter: programs then write each line at once, and
-not when a buffer is full. It reads from nothing, since nobody could answer it.
+not when a buffer is full. It reads from nothing, since there is no terminal to answer on.
 """
 
 import codecs
@@ -24,7 +24,7 @@ _MAX_LEFT_CHUNKS: Final = 32
 """How much is read after a command's end: more than its streams hold, and not what others write to them."""
 _ROWS_AND_COLUMNS: Final = (24, 80)
 _TERMINAL_SETTINGS: Final = {"PAGER": "cat", "GIT_PAGER": "cat", "MANPAGER": "cat", "TERM": "dumb"}
-"""Nobody turns pages there, and nobody sees colours."""
+"""Output is text: without pages and without colours."""
 _SIGNAL_BASE: Final = 128
 """A shell reports a program that a signal has ended by this and the signal's number."""
 

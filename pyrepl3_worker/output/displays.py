@@ -77,7 +77,7 @@ class DisplaySender:
             update: whether to replace what is shown under that.
         """
         if self._output.forked:
-            # Nobody reads what a forked child sends; its output goes where it was before the fork.
+            # What a forked child sends is not read; its output goes where it was before the fork.
             self._output.write("stdout", data.get(PLAIN_TEXT, "") + "\n")
             return
         owner = self._owner()

@@ -164,7 +164,7 @@ def _has_shell() -> bool:
 
 
 def choose_backend(module: Any) -> None:
-    """Let matplotlib draw into memory where nobody has chosen a backend; it would look for windows."""
+    """Let matplotlib draw into memory where no backend is chosen; it would look for windows."""
     settings = cast(dict[str, object], module.rcParams)
     if dict[str, object].__getitem__(settings, "backend") is module.rcsetup._auto_backend_sentinel:
         settings["backend"] = "agg"

@@ -1,6 +1,6 @@
 """Keeps the worker's own lines out of what the code prints: its tracebacks and its warnings.
 
-`traceback` prints for nearly everybody: `print_exc`, `logging.exception`, `threading.excepthook`, a loop's
+`traceback` prints for most others: `print_exc`, `logging.exception`, `threading.excepthook`, a loop's
 handler of exceptions. So the frames are left out where it collects them.
 """
 

@@ -250,7 +250,7 @@ class WorkerSession:
                 confinement=confinement,
             )
         )
-        # Nobody waits for it now, and later the code may have broken what imports modules.
+        # It delays no cell now, and later the code may have broken what imports modules.
         import_module("pyrepl3_schemas.values")
 
         self._hang_reader()

@@ -36,7 +36,7 @@ _DTYPE: Final = re.compile(r"[<>|=][biufcmMSUV]\d{1,9}(\[\d{0,9}[a-zA-Z]{1,7}\])
 _MAX_DTYPE_DEPTH: Final = 16
 
 
-class UnknownHere(RemoteProtocolError):  # noqa: N818 - nobody is at fault
+class UnknownHere(RemoteProtocolError):  # noqa: N818 - no fault of the value's
     """A value is of a library that is not there."""
 
 

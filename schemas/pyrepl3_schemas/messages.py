@@ -396,7 +396,7 @@ class Call(Message, frozen=True):
 
 
 class Abandoned(Message, frozen=True):
-    """The code waits no more for the answer to a `call` or `input`: nobody will. Not in protocol 1."""
+    """The code no longer waits for the answer to a `call` or `input`. Not in protocol 1."""
 
     call_id: str
     """The `call_id` or `input_id`."""

@@ -190,7 +190,7 @@ async def create_awaited(network: Network, root: str) -> None:
 class _StoreFailuresInALine(logging.Filter):
     """Says in one line what Resonate logs with a traceback of a store that fails.
 
-    That is no defect, neither Resonate's nor ours: whoever waits is told, and the function returns when the
+    That is no defect, neither Resonate's nor ours: the caller is told, and the function returns when the
     store is well again. The line says what the store said.
     """
 

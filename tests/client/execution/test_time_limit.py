@@ -79,7 +79,7 @@ def test_little_time_is_not_looked_at_all_the_time_while_it_stands_still() -> No
     machine, limit = begun(10)
     machine.run(9.99)
     limit.note(paused=True)
-    assert limit.remaining() == 0.1
+    assert limit.remaining() == 0.5
 
 
 def test_before_its_beginning_nothing_is_noted() -> None:
