@@ -115,6 +115,9 @@ class WorkerSession:
         self._config: ExecutorConfig = config
         self._writer = FrameSender(stdio.writer, config.max_frame_bytes)
         self._stopping = False
+        self._loop_is_held = self._watches_input = False
+        self._input_end = poll()
+        self._input_end.register(reader.fd, 0)  # its end is told without being asked for
         self._loop_errors = 0
         self._starting = False
         self._busy_poll = BusyPoll(reader.fd)
@@ -463,18 +466,25 @@ class WorkerSession:
 
     def watch_input(self) -> Callable[[], None]:
         """Wake code that holds the loop when the client has closed the worker's input. See `Host`."""
-        held = [True]
-        poller = poll()
-        poller.register(self._reader.fd, 0)  # its end is told without being asked for
+        self._loop_is_held = True
+        if not self._watches_input:  # one timer serves cells that follow each other
+            self._watches_input = True
+            self._timers.call_later(_LOOK_SECONDS, self._look_at_input)
+        return self._loop_freed
 
-        def look() -> None:  # on the timer thread
-            if held:
-                if poller.poll(0):
-                    self._executor.canceller.wakeup.send()
-                self._timers.call_later(_LOOK_SECONDS, look)
+    def _loop_freed(self) -> None:
+        self._loop_is_held = False
 
-        self._timers.call_later(_LOOK_SECONDS, look)
-        return held.clear
+    def _look_at_input(self) -> None:
+        """Look whether the client is gone; runs on the timer thread."""
+        if not self._loop_is_held:
+            self._watches_input = False
+            if not self._loop_is_held:
+                return
+            self._watches_input = True  # another cell has begun just now, and relies on this timer
+        if self._input_end.poll(0):
+            self._executor.canceller.wakeup.send()
+        self._timers.call_later(_LOOK_SECONDS, self._look_at_input)
 
     def _on_unreadable(self, error: RemoteProtocolError) -> None:
         """End the session and send the reason once: code that waits for an answer would wait for ever."""
