@@ -1,13 +1,13 @@
 """A session's own work directory comes back with its names; any other is left alone."""
 
 import os
-import signal
 from pathlib import Path
 
 import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import WorkerConfig
+from pyrepl3_client._launch.process_tree import kill_all
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +26,8 @@ LOOK = "sorted(str(p) for p in pathlib.Path().glob('*.txt')), pathlib.Path('kept
 
 
 def kill(session: pyrepl3.Session) -> None:
-    """Kill the session's worker."""
-    os.kill(session.worker.pid, signal.SIGKILL)
+    """Kill the session's worker, and what stands below it: under strict that runs a cell for a moment more."""
+    kill_all([session.worker.pid])
 
 
 @pytest.mark.parametrize("config", [OWN, STRICT], ids=["own", "strict"])
