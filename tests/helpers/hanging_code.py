@@ -150,7 +150,7 @@ CASES = [
 ]
 """Code that the first cancel stops."""
 
-ASKING = [
+PROMPTS = [
     HangingCell(name="input", mode=BLOCKING, code="input('ready\\n')"),
     HangingCell(
         name="input on the loop's thread", mode=SYNC, code="import asyncio\nasyncio\ninput('ready\\n')"
@@ -165,6 +165,10 @@ ASKING = [
         code="import threading\nt = threading.Thread(target=input, args=('ready\\n',), daemon=True)\nt.start()\nt.join()",
     ),
     HangingCell(name="a read of stdin", mode=SYNC, code="import sys\nsys.stdin.readline()"),
+]
+"""What waits for a person: no time limit counts that."""
+
+CALLS = [
     HangingCell(name="a host function", mode=SYNC, code="hang()"),
     HangingCell(name="a host function that is awaited", mode=AWAIT, code="await hang()"),
     HangingCell(
@@ -183,7 +187,9 @@ ASKING = [
         code="import asyncio\nasync def f(): return await hang()\nasyncio.run(f())",
     ),
 ]
-"""What waits for the parent."""
+"""What waits for the program of the parent."""
+
+ASKING = [*PROMPTS, *CALLS]
 
 STUBBORN = [
     HangingCell(

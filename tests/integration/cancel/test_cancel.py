@@ -11,7 +11,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import CancelReason
-from tests.helpers.hanging_code import ASKING, BLOCKING, CASES, STUBBORN, HangingCell
+from tests.helpers.hanging_code import ASKING, BLOCKING, CALLS, CASES, STUBBORN, HangingCell
 from tests.helpers.processes import ended
 from tests.helpers.real_sessions import (
     PATIENCE,
@@ -116,7 +116,7 @@ async def test_what_runs_on_the_blocking_thread_is_stopped(
     assert threaded.worker.incarnation == 1
 
 
-@pytest.mark.parametrize("busy", blocking([*CASES, *ASKING]))
+@pytest.mark.parametrize("busy", blocking([*CASES, *CALLS]))
 async def test_time_runs_out_on_the_blocking_thread(threaded: pyrepl3.Session, busy: HangingCell) -> None:
     assert type_of(await run(threaded, busy.code, timeout=0.05)) == "TimeoutError"
     assert await works(threaded)
@@ -137,7 +137,7 @@ async def test_what_waits_for_the_parent_is_stopped(
     assert asking.worker.incarnation == 1
 
 
-@pytest.mark.parametrize("busy", named(ASKING))
+@pytest.mark.parametrize("busy", named(CALLS))
 async def test_time_runs_out_for_the_parent(asking: pyrepl3.Session, busy: HangingCell) -> None:
     result = await run(asking, busy.code, timeout=0.05)
     assert type_of(result) == "TimeoutError"
