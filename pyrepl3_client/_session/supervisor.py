@@ -553,7 +553,7 @@ class SessionSupervisor:
     def unusable_error(self) -> Exception:
         """Return the error that says why the session takes nothing in its present state."""
         if self.state in (SessionState.CLOSING, SessionState.CLOSED):
-            return SessionClosed(f"session {self.session_id!r} is closed: {self._how_to_go_on}")
+            return SessionClosed(f"session {self.session_id!r} is closed: {self._durability.how_to_go_on}")
         if self._why_dead is not None and self.state is SessionState.DEAD:
             return _fresh_copy(self._why_dead)
         if self.state is SessionState.STARTING:
@@ -561,12 +561,6 @@ class SessionSupervisor:
         if self.worker is None:
             return WorkerDied(f"session {self.session_id!r} has no worker")
         return self.worker.died_error(reason="restart() gives the session a fresh one")
-
-    @property
-    def _how_to_go_on(self) -> str:
-        if self._durability.open_journal is None:
-            return "open_session() opens another one"
-        return "open_session() with its id and its store opens it again"
 
     def _end_waits(self, error: Callable[[tuple[str, ...]], BaseException]) -> None:
         """End all that the session's callers wait for, each with an error of its own."""
