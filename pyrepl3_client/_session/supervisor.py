@@ -554,7 +554,7 @@ class SessionSupervisor:
     def unusable_error(self) -> Exception:
         """Return the error that says why the session takes nothing in its present state."""
         if self.state in (SessionState.CLOSING, SessionState.CLOSED):
-            return SessionClosed(f"session {self.session_id!r} is closed")
+            return SessionClosed(f"session {self.session_id!r} is closed: {self._durability.how_to_go_on}")
         if self._why_dead is not None and self.state is SessionState.DEAD:
             return _fresh_copy(self._why_dead)
         if self.state is SessionState.STARTING:
