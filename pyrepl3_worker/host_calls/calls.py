@@ -28,7 +28,6 @@ from pyrepl3_schemas.messages import (
     Input,
     InputResponse,
 )
-from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER
 from pyrepl3_worker.errors import AsyncContextError, ExecutionError
 from pyrepl3_worker.execution.execution import WorkerExecution, current_path
 from pyrepl3_worker.host_calls.errors import make_exception
@@ -101,23 +100,24 @@ class HostCaller:
         """
         if self.is_awaited(frame):
             return self._awaitable("input", self._send_input(prompt, password=password, frame=frame), frame)
-        return self._wait(self._send_input(prompt, password=password, frame=frame))
+        return self.read_line(prompt, password=password, frame=frame)
 
     @staticmethod
     def is_awaited(frame: FrameType) -> bool:
         """Return whether what the call in a frame gives is awaited at once."""
         return bool(frame.f_code.co_flags & COROUTINE_FLAGS) and is_awaited(frame)
 
-    def read_line(self, prompt: str, *, password: bool) -> str:
+    def read_line(self, prompt: str, *, password: bool, frame: FrameType) -> str:
         """Ask for a line and wait.
+
+        Args:
+            prompt, password: as for `request_input`.
+            frame: the code's innermost frame.
 
         Raises:
             EOFError: there is no more input, or no execution that could ask for it.
         """
-        frame = outermost = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-        while frame is not None and frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
-            frame = frame.f_back
-        return self._wait(self._send_input(prompt, password=password, frame=frame or outermost))
+        return self._wait(self._send_input(prompt, password=password, frame=frame))
 
     def _send_input(self, prompt: str, *, password: bool, frame: FrameType) -> Answer:
         if self.forked:

@@ -17,6 +17,7 @@ from functools import wraps
 from types import FrameType, FunctionType
 from typing import Any, Final
 
+from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER
 from pyrepl3_worker.execution.event_loop import EventLoopCoordinator
 from pyrepl3_worker.execution.execution import CallPath, current_path
 from pyrepl3_worker.host_calls.calls import HostCaller
@@ -108,6 +109,14 @@ def make_input(calls: HostCaller, output: OutputCollector) -> Callable[..., Any]
         return calls.request_input(str(prompt), password=False, frame=caller)
 
     return input
+
+
+def _code_frame() -> FrameType:
+    """Return the innermost frame that is not the worker's."""
+    outermost = frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
+        outermost, frame = frame, frame.f_back
+    return outermost if frame is None else frame
 
 
 @runs_user_code
@@ -348,7 +357,7 @@ def install_patches(
     after_import("pytest", lambda pytest: _hide_loop_from_pytest(pytest, coordinator))
     inherit_call_path()
     sys.stdin = sys.__stdin__ = StdinStream(
-        lambda prompt, password: calls.read_line(prompt, password=password)
+        lambda prompt, password: calls.read_line(prompt, password=password, frame=_code_frame())
     )
     sys.stdout = sys.__stdout__ = OutputStream(output, "stdout", 1)
     sys.stderr = sys.__stderr__ = OutputStream(output, "stderr", 2)
