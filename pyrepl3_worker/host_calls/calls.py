@@ -111,7 +111,8 @@ class HostCaller:
         """Ask for a line and wait.
 
         Args:
-            prompt, password: as for `request_input`.
+            prompt: shown before the line is read.
+            password: whether the line must not be shown.
             frame: the code's innermost frame.
 
         Raises:
