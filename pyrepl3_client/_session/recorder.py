@@ -127,6 +127,8 @@ class OutcomeDelivery:
         execution.attempts = outcome.attempts
         if before:
             execution.truncated = outcome.written.truncated
+            if execution.truncated:
+                execution.partial = "only what its result has of it is on record"
             for message in replay_output(execution.execution_id, outcome.written):
                 if isinstance(message, Display):
                     execution.add_display(message)

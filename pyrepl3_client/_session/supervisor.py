@@ -220,6 +220,7 @@ class SessionSupervisor:
             config=msgspec.structs.replace(self._config.executor, max_execution_time=None),
             work_directory="" if self._own_directory is None else self._own_directory.prepare(),
             report=list(self._config.report),
+            max_rest_bytes=self._config.max_spill_bytes,
         )
         while not await self._launch_worker(hello):
             pass
@@ -454,6 +455,7 @@ class SessionSupervisor:
         )
         rejection = Rejected("worker_died", old.died_error(running, why).what, certificate)
         for execution in self.queue.waiting:
+            execution.keep_last_output()
             self.recorder.reject(execution, rejection)
 
     # --- ending --------------------------------------------------------------------------------------
