@@ -16,10 +16,12 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
+from pyrepl3_client._journal.protocol import TextSize
 from pyrepl3_client.errors import OutputNotKept, SessionClosed
 from pyrepl3_schemas.executor_config import as_int
 from pyrepl3_schemas.messages import StreamName
 
+RUN_AGAIN: Final = "the execution was run again"
 _BLOCK_BYTES: Final = 64 * 1024
 _READ_BYTES: Final = 1024 * 1024
 """Read in one turn of the loop: some 0.3 ms."""
@@ -59,7 +61,7 @@ class OutputKeeper:
             stdout: what it has written there, in pieces.
             stderr: what it has written there.
         """
-        self.drop(execution_id)
+        self.drop(execution_id, RUN_AGAIN)
         kept = KeptOutput(self, execution_id)
         if self.closed:
             kept.lost = "the session is closed"
@@ -78,11 +80,11 @@ class OutputKeeper:
         """Return whether an execution's text has gone to make room for others."""
         return execution_id in self._dropped
 
-    def drop(self, execution_id: str) -> None:
-        """Keep an execution's text no more, since it is to be another one, or none."""
+    def drop(self, execution_id: str, why: str) -> None:
+        """Keep an execution's text no more; `why` is told to those that still read it."""
         kept = self._kept.pop(execution_id, None)
         if kept is not None:
-            self._release(kept, f"execution {execution_id!r} was run again")
+            self._release(kept, why)
 
     def close(self) -> None:
         """Give the file back to the system. Idempotent."""
@@ -194,6 +196,11 @@ class KeptOutput:
         for stream in self._streams.values():
             stream.blocks.clear()
         return taken
+
+    def size(self, stream: StreamName) -> TextSize:
+        """Return how many characters of a stream are kept: the first ones."""
+        place = self._streams[stream]
+        return TextSize(place.characters, "" if place.complete else self.stopped)
 
     def leave_out(self) -> None:
         """Note that something was written here, to either stream, which did not come."""

@@ -10,7 +10,7 @@ from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, OrderedDelivery
 from pyrepl3_client._execution.event_log import size_of
 from pyrepl3_client._execution.handlers import DisplayHandler, Handlers, OutputHandler
-from pyrepl3_client._execution.kept_output import OutputKeeper
+from pyrepl3_client._execution.kept_output import RUN_AGAIN, OutputKeeper
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import Served, serve_here, until_served
 from pyrepl3_client.errors import ProtocolError
@@ -140,6 +140,11 @@ class OutputDispatcher:
             )
         execution.kept.add(stream, text)
 
+    def _keep_no_more(self, execution: ExecutionRecord) -> None:
+        """Give back the room of a text of which nothing had to be cut in the end."""
+        execution.kept = None
+        self._keeper.drop(execution.execution_id, "all of it is in the result")
+
     def _stop_keeping(self, execution: ExecutionRecord) -> None:
         if execution.kept is not None:
             execution.kept.leave_out()
@@ -187,13 +192,15 @@ class OutputDispatcher:
         if bound is None:
             if execution.kept is None and not execution.is_replay:
                 # What a worker before this one had sent.
-                self._keeper.drop(execution.execution_id)
+                self._keeper.drop(execution.execution_id, RUN_AGAIN)
             return
         parts = bound.finish(self._note)
         execution.truncated = execution.truncated or bound.missing > 0
         for stream, text in parts:
             output = Output(stream=stream, data=text, execution_id=execution.execution_id)
             self.deliver(execution, output, is_tail=True)
+        if not bound.missing:
+            self._in_turn(partial(self._keep_no_more, execution), 0)
 
     @property
     def _note(self) -> str:

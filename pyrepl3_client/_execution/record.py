@@ -106,6 +106,14 @@ class ReplayFilter:
         return True
 
 
+class ReadableText(Protocol):
+    """What an execution has written, in a place that is not this process's memory."""
+
+    async def read(self, stream: StreamName, start: int, stop: int | None) -> str:
+        """Return a part of it. See `KeptOutput.read`."""
+        ...
+
+
 class ExecutionOwner(Protocol):
     """What an execution needs of its session."""
 
@@ -160,6 +168,7 @@ class ExecutionRecord:
         "spec",
         "state",
         "submitted_for",
+        "text_on_record",
         "truncated",
     )
 
@@ -223,6 +232,8 @@ class ExecutionRecord:
         """Its number in the session's record; 0 before it has one."""
         self.attempts = 1
         """How many workers have run it or begun to, the present one included."""
+        self.text_on_record: ReadableText | None = None
+        """Reads its output, if that is from the record."""
         self.partial = ""
         """Why some of its output may be missing here; empty while it is whole, or in `kept`."""
         self.replayed = False
@@ -331,6 +342,8 @@ class ExecutionRecord:
         """Return a part of what it has written so far. See `Execution.output`."""
         if self.kept is not None:
             return await self.kept.read(stream, start, stop)
+        if self.text_on_record is not None:
+            return await self.text_on_record.read(stream, start, stop)
         if self.partial:
             raise OutputNotKept(f"the output of {self.execution_id!r} is not all here: {self.partial}")
         return "".join(self.pieces(stream))[start:stop]

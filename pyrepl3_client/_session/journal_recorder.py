@@ -11,6 +11,7 @@ from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
+from pyrepl3_client._session.recorded_text import RecordedText, UnrecordedText
 from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Error, Result
@@ -29,6 +30,7 @@ class JournalRecorder:
         task_owner: TaskOwner,
         max_execution_time: float | None,
         max_attempts: int,
+        max_text_bytes: int,
     ) -> None:
         """Record in `journal`, which this owns from now on.
 
@@ -40,6 +42,7 @@ class JournalRecorder:
             task_owner: owns the tasks that wait for the journal.
             max_execution_time: seconds that an execution which is taken up may run, where it has no timeout.
             max_attempts: how many workers such an execution may cost.
+            max_text_bytes: of all the texts in the record of which outcomes hold a part only; 0 is none.
         """
         self._journal = journal
         self._queue = queue
@@ -48,6 +51,9 @@ class JournalRecorder:
         self._task_owner = task_owner
         self._max_execution_time = max_execution_time
         self._max_attempts = max_attempts
+        self._max_text_bytes = max_text_bytes
+        self._writing: set[asyncio.Task[None]] = set()
+        """Those of the tasks that write texts too."""
         self._in_flight: dict[str, ExecutionRecord] = {}
         """Executions that have no recorded outcome yet, and are this recorder's to settle."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -168,6 +174,10 @@ class JournalRecorder:
         else:
             if self._release(execution):
                 execution.mark_done()
+                if before:
+                    execution.kept = self._queue.keeper.find(execution_id)
+                    if outcome.written.truncated:
+                        execution.text_on_record = self.text_on_record(execution_id)
                 self._delivery.deliver(execution, outcome, before=before)
 
     def _release(self, execution: ExecutionRecord) -> bool:
@@ -204,11 +214,17 @@ class JournalRecorder:
                 self._held_outcomes[execution_id] = outcome, final
             return
         self._queue.ending[execution_id] = final
-        self._task_owner.start(
-            self._write_outcome(execution_id, encode_outcome(outcome), final=final), "outcome"
+        text = UnrecordedText.of(execution, outcome.written) if self._max_text_bytes else None
+        task = self._task_owner.start(
+            self._write_outcome(execution_id, encode_outcome(outcome), text, final=final), "outcome"
         )
+        if text is not None and not task.done():
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
 
-    async def _write_outcome(self, execution_id: str, data: bytes, *, final: bool) -> None:
+    async def _write_outcome(
+        self, execution_id: str, data: bytes, text: UnrecordedText | None, *, final: bool
+    ) -> None:
         try:
             await self._journal.settle(execution_id, data, rejected=final)
         except StoreError as error:
@@ -216,8 +232,20 @@ class JournalRecorder:
             self._delivery.notices.append(
                 f"the outcome of {execution_id!r} could not be recorded at once: {error}"
             )
+            text = None
         finally:
             self._queue.ending.pop(execution_id, None)
+        if text is not None:
+            try:
+                await text.write(self._journal, self._max_text_bytes)
+            except StoreError as error:
+                self._delivery.notices.append(
+                    f"what {execution_id!r} wrote could not be recorded to its end: {error}"
+                )
+
+    def text_on_record(self, execution_id: str) -> RecordedText:
+        """Return what reads the text of an execution from the store. See `Recorder`."""
+        return RecordedText(self._journal, execution_id)
 
     def abandon(self, execution: ExecutionRecord, error: Exception) -> None:
         """End an execution for its caller. See `Recorder`."""
@@ -240,7 +268,9 @@ class JournalRecorder:
             task.cancel()
 
     async def exempt_next_death(self) -> None:
-        """Let the close cost the execution that runs nothing. See `Recorder`."""
+        """Let the close cost the execution that runs nothing; write texts to their ends. See `Recorder`."""
+        if self._writing:
+            await asyncio.wait(self._writing)
         for execution_id in self._queue.running:
             execution = self._queue.find(execution_id)
             if execution is not None and execution.number and not execution.is_replay:

@@ -100,7 +100,7 @@ class Session:
         self._recorder = supervisor.recorder
         self._checkpoints = supervisor.checkpoints
         self._queries = WorkerQueries(self._ready_worker)
-        self._output_reader = OutputReader(self._queue)
+        self._output_reader = OutputReader(self._queue, self._recorder)
         self._max_execution_time = config.executor.max_execution_time
         self._id_prefix = f"{secrets.token_hex(4)}-"
         self._ids_made = 0

@@ -356,6 +356,70 @@ async def test_under_strict_confinement() -> None:
         await check(execution, LINES + "x" * 9999)
 
 
+async def test_a_session_that_is_opened_again_has_it_on_record(tmp_path: Path) -> None:
+    store, config = str(tmp_path / "store.db"), keeping()
+    big = "for n in range(200_000): print(n, 'é€🎉')"
+    text = "".join(f"{n} é€🎉\n" for n in range(200_000))
+    async with pyrepl3.open_session("s", store=store, config=config) as session:
+        for name, code in (
+            ("big", big),
+            ("half", f"print('h' * {HALF + 9})"),
+            ("both", "import os; os.write(2, b'e' * 9999)"),
+        ):
+            await session.execute(code, execution_id=name)
+        await run(session, PRINT_LINES + "import os; os.kill(os.getpid(), 9)", execution_id="died")
+        assert await session.output("big", -9) == text[-9:]
+    async with pyrepl3.open_session("s", store=store, config=config) as session:
+        execution = session.start(big, execution_id="big")
+        result = await execution
+        assert (result.replayed, result.truncated) == (True, True)
+        await check(execution, text)
+        assert await session.output("both", 0, 99, "stderr") == "e" * 99
+        assert await session.output("both") == ""
+        assert await session.output("died") == LINES
+        half = session.start(f"print('h' * {HALF + 9})", execution_id="half")
+        await half
+        assert await half.output(-3) == "hh\n"
+        with pytest.raises(pyrepl3.OutputNotKept, match="not on record: its outcome has all of it"):
+            await session.output("half")
+        # It is gone from here when the session is closed.
+        new = session.start("print('n' * 9999)")
+        await new
+    with pytest.raises(pyrepl3.SessionClosed):
+        await new.output()
+    async with pyrepl3.open_session("s", store=store, config=config) as session:
+        assert await session.output(new.execution_id, -3) == "nn\n"
+
+
+async def test_what_the_record_alone_cuts_is_in_it_too(tmp_path: Path) -> None:
+    store = str(tmp_path / "store.db")
+    async with pyrepl3.open_session("s", store=store, config=quick()) as session:
+        assert not (await session.execute("print('x' * 999_999)", execution_id="a")).truncated
+    async with pyrepl3.open_session("s", store=store, config=quick()) as session:
+        execution = session.start("print('x' * 999_999)", execution_id="a")
+        assert len((await execution).stdout) < 300_000
+        await check(execution, "x" * 999_999 + "\n")
+
+
+async def test_the_record_keeps_the_newest_texts_within_its_limit(tmp_path: Path) -> None:
+    store, config = str(tmp_path / "store.db"), keeping(max_spill_bytes=MIB)
+    async with pyrepl3.open_session("s", store=store, config=config) as session:
+        for n in range(4):
+            await session.execute(f"print('{n}' * 400_000)", execution_id=f"e{n}")
+    async with pyrepl3.open_session("s", store=store, config=config) as session:
+        for n in range(2, 4):
+            assert await session.output(f"e{n}") == f"{n}" * 400_000 + "\n"
+        for n in range(2):
+            with pytest.raises(pyrepl3.OutputNotKept, match="made room"):
+                await session.output(f"e{n}")
+        # Longer than all that there may be: its beginning.
+        await session.execute("print('x' * 3_000_000)", execution_id="long")
+    async with pyrepl3.open_session("s", store=store, config=config) as session:
+        with pytest.raises(pyrepl3.OutputNotKept, match=r"of stdout the first [\d,]+ characters are \("):
+            await session.output("long")
+        assert await session.output("long", 500_000, 500_010) == "x" * 10
+
+
 def test_without_async() -> None:
     with sync.open_session(config=keeping()) as session:
         execution = session.start(PRINT_LINES)
