@@ -1,6 +1,6 @@
 """The executions of a session that are under way, and where each message about them goes."""
 
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -124,10 +124,8 @@ class ExecutionQueue:
         self.ending: dict[str, bool] = {}
         """Executions whose last message has come and is not recorded; whether not to run them again."""
         self._delivery = OrderedDelivery(task_owner, self.flow_control)
-        self.keeper = OutputKeeper(config.max_spill_bytes, config.spill_directory)
-        self._output = OutputDispatcher(
-            task_owner, self._delivery, handlers, config.executor, self, self.keeper
-        )
+        keeper = self.keeper = OutputKeeper(config.max_spill_bytes, config.spill_directory)
+        self._output = OutputDispatcher(task_owner, self._delivery, handlers, config.executor, self, keeper)
         self.call_log = CallLog(
             callbacks.record,
             self._answer,
@@ -316,15 +314,17 @@ class ExecutionQueue:
             self._cancellation.forget(execution)
         self._output.clear()
 
-    def fail_all(self, error: Callable[[], BaseException]) -> None:
+    def fail_all(
+        self, error: Callable[[], BaseException], settled_later: Collection[ExecutionRecord] = ()
+    ) -> None:
         """End every execution that is not settled with an error of its own, wherever it is.
 
-        One whose last message waits for its turn gets that first.
+        One whose last message waits for its turn gets that first. Those `settled_later` are left alone.
         """
         self._open = self._output.replaying = False
         self._refusal = error
         self._lose_worker()
-        for execution in list(self.unsettled):
+        for execution in [each for each in self.unsettled if each not in settled_later]:
             self.fail(execution, error())
         self._answering.end_where(lambda execution_id, _: self.find(execution_id) is None)
 

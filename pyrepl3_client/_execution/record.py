@@ -154,6 +154,7 @@ class ExecutionRecord:
         "check",
         "code",
         "execution_id",
+        "failure_cause",
         "handlers",
         "is_replay",
         "kept",
@@ -238,6 +239,8 @@ class ExecutionRecord:
         """Why some of its output may be missing here; empty while it is whole, or in `kept`."""
         self.replayed = False
         """Whether the outcome was on record already."""
+        self.failure_cause: BaseException | None = None
+        """What the exception that it ends with came from, as far as this process knows."""
         self.notices: tuple[str, ...] = ()
         """What the result tells of the session, for the reader of the result."""
         self._replay_filter: ReplayFilter | None = None

@@ -13,7 +13,6 @@ from pyrepl3_client._journal.protocol import (
     TextPart,
     TextSize,
 )
-from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.remote.calls import RemoteCallStore
 from pyrepl3_client.durable.remote.checkpoints import RemoteCheckpointStore
 from pyrepl3_client.durable.remote.executions import RemoteExecutionStore
@@ -22,7 +21,7 @@ from pyrepl3_client.durable.remote.large_values import LargeValueStore
 from pyrepl3_client.durable.remote.texts import RemoteTextStore
 from pyrepl3_client.durable.resonate.engine import ResonateConnection
 from pyrepl3_client.durable.resonate.runner import ResonateRunner
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, StoreError
 from pyrepl3_schemas.messages import StreamName
 
 
