@@ -13,6 +13,7 @@ from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.recorded_text import RecordedText, UnrecordedText
 from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of
+from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Error, Result
 
@@ -28,9 +29,8 @@ class JournalRecorder:
         delivery: OutcomeDelivery,
         *,
         task_owner: TaskOwner,
-        max_execution_time: float | None,
+        config: WorkerConfig,
         max_attempts: int,
-        max_text_bytes: int,
     ) -> None:
         """Record in `journal`, which this owns from now on.
 
@@ -40,18 +40,18 @@ class JournalRecorder:
             checkpoints: told of each execution that has ended.
             delivery: delivers outcomes.
             task_owner: owns the tasks that wait for the journal.
-            max_execution_time: seconds that an execution which is taken up may run, where it has no timeout.
+            config: has the time limit of an execution that is taken up and has no timeout, and how much there
+                may be of texts that are recorded beside outcomes.
             max_attempts: how many workers such an execution may cost.
-            max_text_bytes: of all the texts in the record of which outcomes hold a part only; 0 is none.
         """
         self._journal = journal
         self._queue = queue
         self._checkpoints = checkpoints
         self._delivery = delivery
         self._task_owner = task_owner
-        self._max_execution_time = max_execution_time
+        self._max_execution_time = config.executor.max_execution_time
         self._max_attempts = max_attempts
-        self._max_text_bytes = max_text_bytes
+        self._max_text_bytes = config.max_spill_bytes
         self._writing: set[asyncio.Task[None]] = set()
         """Those of the tasks that write texts too."""
         self._in_flight: dict[str, ExecutionRecord] = {}

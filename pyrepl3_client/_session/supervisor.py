@@ -157,9 +157,8 @@ class SessionSupervisor:
             JournalRecorder,
             journal,
             task_owner=self._task_owner,
-            max_execution_time=self._config.executor.max_execution_time,
+            config=self._config,
             max_attempts=self._durability.max_attempts,
-            max_text_bytes=self._config.max_spill_bytes,
         )
 
     # --- opening -------------------------------------------------------------------------------------
@@ -578,7 +577,7 @@ class SessionSupervisor:
     def _connection(self) -> Connection:
         return (self.worker or self.require_worker()).connection
 
-    def _on_execution_ended(  # as an `OutcomeHandler`
+    def _on_execution_ended(
         self,
         execution: ExecutionRecord,
         last: Result | ErrorMessage,

@@ -149,7 +149,9 @@ async def test_fifty_megabytes(cutting_session: pyrepl3.Session) -> None:
             id="the code ends its worker",
         ),
         pytest.param(
-            PRINT_LINES + "import os; os.kill(os.getpid(), 9)", "died", id="the code kills its worker"
+            PRINT_LINES + "import os, sys; sys.stdout.flush(); os.kill(os.getpid(), 9)",
+            "died",
+            id="the code kills its worker",
         ),
         pytest.param(
             "import os\nos.write(1, b'a' * 5000); os.abort()", "died", id="abort after a write past Python"
@@ -367,7 +369,11 @@ async def test_a_session_that_is_opened_again_has_it_on_record(tmp_path: Path) -
             ("both", "import os; os.write(2, b'e' * 9999)"),
         ):
             await session.execute(code, execution_id=name)
-        await run(session, PRINT_LINES + "import os; os.kill(os.getpid(), 9)", execution_id="died")
+        await run(
+            session,
+            PRINT_LINES + "import os, sys; sys.stdout.flush(); os.kill(os.getpid(), 9)",
+            execution_id="died",
+        )
         assert await session.output("big", -9) == text[-9:]
     async with pyrepl3.open_session("s", store=store, config=config) as session:
         execution = session.start(big, execution_id="big")
