@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from pyrepl3_client import _pool
 from pyrepl3_client._concurrency.loop_thread import LoopThread
@@ -162,6 +162,10 @@ class Session:
         self._session = session
         self._thread = thread
         self._owns_thread = owns_thread
+
+    def __repr__(self) -> str:
+        """Show id, state and worker."""
+        return repr(self._session).replace("<Session", "<sync.Session", 1)
 
     @property
     def session_id(self) -> str:
@@ -535,6 +539,16 @@ class Session:
         if self._thread.is_usable:
             self.close()
 
+    async def __aenter__(self) -> NoReturn:
+        """Say that it is entered by `with`."""
+        raise TypeError(
+            f"session {self.session_id!r} is of pyrepl3_client.sync: write `with`, or take pyrepl3_client, "
+            "whose sessions are entered by `async with`"
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        """Be there for `async with`, which looks for this first."""
+
 
 def open_session(
     session_id: str | None = None,
@@ -591,6 +605,7 @@ def open_session(
         thread.serves = f"session {session.session_id!r}"
         return Session(session, thread, owns_thread=True)
     except BaseException:
+        opener.drop()
         thread.stop()
         raise
 
@@ -623,6 +638,10 @@ class WorkerPool:
         """
         self._pool = _pool.WorkerPool(size, config, warm, fork=fork)
         self._thread = LoopThread("pyrepl3-pool")
+
+    def __repr__(self) -> str:
+        """Show size, how many workers wait, and whether the pool is open."""
+        return repr(self._pool).replace("<WorkerPool", "<sync.WorkerPool", 1)
 
     @property
     def size(self) -> int:
@@ -720,4 +739,8 @@ class WorkerPool:
             max_attempts=max_attempts,
             on_recovery=on_recovery,
         )
-        return Session(self._thread.run(lambda: _open_now(opener)), self._thread)
+        try:
+            return Session(self._thread.run(lambda: _open_now(opener)), self._thread)
+        except BaseException:
+            opener.drop()
+            raise

@@ -1,6 +1,6 @@
 """The executions of a session that are under way, and where each message about them goes."""
 
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -309,15 +309,17 @@ class ExecutionQueue:
         for execution in self._executions.values():
             self._cancellation.forget(execution)
 
-    def fail_all(self, error: Callable[[], BaseException]) -> None:
+    def fail_all(
+        self, error: Callable[[], BaseException], settled_later: Collection[ExecutionRecord] = ()
+    ) -> None:
         """End every execution that is not settled with an error of its own, wherever it is.
 
-        One whose last message waits for its turn gets that first.
+        One whose last message waits for its turn gets that first. Those `settled_later` are left alone.
         """
         self._open = self._output.replaying = False
         self._refusal = error
         self._lose_worker()
-        for execution in list(self.unsettled):
+        for execution in [each for each in self.unsettled if each not in settled_later]:
             self.fail(execution, error())
         self._answering.end_where(lambda execution_id, _: self.find(execution_id) is None)
 

@@ -127,6 +127,7 @@ class ExecutionRecord:
         "check",
         "code",
         "execution_id",
+        "failure_cause",
         "handlers",
         "is_replay",
         "notices",
@@ -199,6 +200,8 @@ class ExecutionRecord:
         """How many workers have run it or begun to, the present one included."""
         self.replayed = False
         """Whether the outcome was on record already."""
+        self.failure_cause: BaseException | None = None
+        """What the exception that it ends with came from, as far as this process knows."""
         self.notices: tuple[str, ...] = ()
         """What the result tells of the session, for the reader of the result."""
         self._replay_filter: ReplayFilter | None = None

@@ -1,7 +1,7 @@
 """Records a session's executions in a store, each as a durable function that waits for its outcome."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
@@ -232,12 +232,16 @@ class JournalRecorder:
 
     # --- the session's end ---------------------------------------------------------------------------
 
-    def let_go(self) -> None:
-        """Hand every execution to the queue. See `Recorder`."""
-        self._in_flight.clear()
-        self._held_outcomes.clear()
-        for task in list(self._tasks.values()):
-            task.cancel()
+    def let_go(self, *, but_ended: bool = False) -> Collection[ExecutionRecord]:
+        """Hand executions to the queue. See `Recorder`."""
+        kept = {key: each for key, each in self._in_flight.items() if but_ended and each.done}
+        for execution_id in [key for key in self._in_flight if key not in kept]:
+            del self._in_flight[execution_id]
+            self._held_outcomes.pop(execution_id, None)
+        for execution_id, task in list(self._tasks.items()):
+            if execution_id not in kept:
+                task.cancel()
+        return kept.values()
 
     async def exempt_next_death(self) -> None:
         """Let the close cost the execution that runs nothing. See `Recorder`."""

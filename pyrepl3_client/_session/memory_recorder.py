@@ -1,6 +1,6 @@
 """Records a session's executions in this process's memory, without waiting for anything."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pyrepl3_client._execution.handlers import Handlers
 from pyrepl3_client._execution.queue import ExecutionQueue
@@ -117,9 +117,10 @@ class MemoryRecorder:
         self._in_flight.pop(execution.execution_id, None)
         self._queue.fail(execution, error)
 
-    def let_go(self) -> None:
-        """Hand every execution to the queue. See `Recorder`."""
+    def let_go(self, *, but_ended: bool = False) -> Collection[ExecutionRecord]:
+        """Hand every execution to the queue: what has ended is recorded already. See `Recorder`."""
         self._in_flight.clear()
+        return ()
 
     async def exempt_next_death(self) -> None:
         """Do nothing: the session is not opened again from this record."""

@@ -4,7 +4,7 @@ What is on record is not run, what runs is recorded. `MemoryRecorder` records in
 the same turn of the loop; `JournalRecorder` waits for a store. The supervisor chooses one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from pyrepl3_client._execution.handlers import Handlers
@@ -77,8 +77,15 @@ class Recorder(Protocol):
         """End an execution for its caller; in the record it stays without an outcome."""
         ...
 
-    def let_go(self) -> None:
-        """Wait for no outcome any more: the queue fails every execution that is not settled yet."""
+    def let_go(self, *, but_ended: bool = False) -> Collection[ExecutionRecord]:
+        """Wait for no outcome any more: the queue fails every execution that is not settled yet.
+
+        Args:
+            but_ended: wait on for the recording of outcomes that are known.
+
+        Returns:
+            The executions that this goes on to settle.
+        """
         ...
 
     async def exempt_next_death(self) -> None:
@@ -133,7 +140,9 @@ class OutcomeDelivery:
                 else:
                     execution.add_output(message)
         if isinstance(outcome, Rejected):
-            execution.fail(outcome.error(execution.execution_id))
+            error = outcome.error(execution.execution_id)
+            error.__cause__ = execution.failure_cause
+            execution.fail(error)
         else:
             execution.finish(outcome.last)
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from os import PathLike
 from types import TracebackType
-from typing import Any, Final, Self, get_args
+from typing import Any, Final, NoReturn, Self, get_args
 
 from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.owner import Owner
@@ -134,7 +134,12 @@ class Session:
         """Return the session, which leaving the context closes.
 
         The event loop closes it at its end (`asyncio.run` has one), if nobody has until then.
+
+        Raises:
+            SessionClosed: it is closed already.
         """
+        self._owner.check()
+        self._refuse_closed()
         if not self._watches_loop:
             self._watches_loop = True
             await anext(self._loop_end)
@@ -146,6 +151,16 @@ class Session:
         """Close the session. In a forked child, whose session it is not, do nothing."""
         if self._owner.is_this_process:
             await self.close()
+
+    def __enter__(self) -> NoReturn:
+        """Say that it is entered by `async with`."""
+        raise TypeError(
+            f"session {self.session_id!r} is asynchronous: write `async with`, or take pyrepl3_client.sync, "
+            "whose sessions are entered by `with`"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Be there for `with`, which looks for this first."""
 
     # --- what it is ----------------------------------------------------------------------------------
 

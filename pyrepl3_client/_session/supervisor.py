@@ -306,7 +306,8 @@ class SessionSupervisor:
         match self._policy.session_fate(certificate, self.queue.last_number, self._loop.time()):
             case SessionFate.STAY_DEAD:
                 self._move(SessionState.DEAD)
-                self._end_waits(worker.died_error)
+                self._recovery.record_ends(worker.died_error(running), self.queue.suspend())
+                self._end_waits(lambda _: worker.died_error(running), but_ended=True)
             case SessionFate.GIVE_UP:
                 worker.requests.end(worker.died_error)
                 stored = self._durability.open_journal is not None
@@ -553,7 +554,7 @@ class SessionSupervisor:
     def unusable_error(self) -> Exception:
         """Return the error that says why the session takes nothing in its present state."""
         if self.state in (SessionState.CLOSING, SessionState.CLOSED):
-            return SessionClosed(f"session {self.session_id!r} is closed")
+            return SessionClosed(f"session {self.session_id!r} is closed: {self._durability.how_to_go_on}")
         if self._why_dead is not None and self.state is SessionState.DEAD:
             return _fresh_copy(self._why_dead)
         if self.state is SessionState.STARTING:
@@ -562,13 +563,14 @@ class SessionSupervisor:
             return WorkerDied(f"session {self.session_id!r} has no worker")
         return self.worker.died_error(reason="restart() gives the session a fresh one")
 
-    def _end_waits(self, error: Callable[[tuple[str, ...]], BaseException]) -> None:
-        """End all that the session's callers wait for, each with an error of its own."""
+    def _end_waits(
+        self, error: Callable[[tuple[str, ...]], BaseException], *, but_ended: bool = False
+    ) -> None:
+        """End all that callers wait for, each with its own error; or all but outcomes to be recorded."""
         running = self.queue.running
-        self.recorder.let_go()
         if self.worker is not None:
             self.worker.requests.end(lambda: error(running))
-        self.queue.fail_all(lambda: error(running))
+        self.queue.fail_all(lambda: error(running), self.recorder.let_go(but_ended=but_ended))
 
     # --- what the queue and the scheduler ask --------------------------------------------------------
 

@@ -542,6 +542,7 @@ class WorkerSession:
     def repair(self) -> None:
         """Repair what the code may have broken; send what finalizers wrote while its outcome was sent."""
         self._repair.builtins()
+        self._repair.patches()
         self._output.flush_deferred()
 
     def _send_outcome(self, execution: WorkerExecution, outcome: CellOutcome) -> None:

@@ -11,7 +11,6 @@ from pyrepl3_client._journal.protocol import (
     SavedCheckpoint,
     Spec,
 )
-from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.remote.calls import RemoteCallStore
 from pyrepl3_client.durable.remote.checkpoints import RemoteCheckpointStore
 from pyrepl3_client.durable.remote.executions import RemoteExecutionStore
@@ -19,7 +18,7 @@ from pyrepl3_client.durable.remote.fenced_store import FencedStore
 from pyrepl3_client.durable.remote.large_values import LargeValueStore
 from pyrepl3_client.durable.resonate.engine import ResonateConnection
 from pyrepl3_client.durable.resonate.runner import ResonateRunner
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, StoreError
 
 
 class RemoteJournal:

@@ -13,7 +13,6 @@ from pyrepl3_client._journal.protocol import (
     SavedCheckpoint,
     Spec,
 )
-from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.resonate.engine import ResonateConnection
 from pyrepl3_client.durable.resonate.ids import session_prefix
 from pyrepl3_client.durable.resonate.runner import ResonateRunner
@@ -21,7 +20,7 @@ from pyrepl3_client.durable.sqlite import CallRow, CheckpointRow, SessionRecords
 from pyrepl3_client.durable.sqlite.blob_transfer import put_blobs, read_blobs
 from pyrepl3_client.durable.sqlite.executions import SessionTransactions, SqliteExecutionStore, entry_of
 from pyrepl3_client.durable.sqlite.lease_renewal import LeaseRenewal
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, StoreError
 from pyrepl3_schemas.messages import Unsaved
 
 _encode: Final = msgspec.msgpack.Encoder().encode

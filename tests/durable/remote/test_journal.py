@@ -14,12 +14,11 @@ import msgspec
 import pytest
 
 from pyrepl3_client._journal.protocol import CallRecord, Entry, SavedCheckpoint, Spec
-from pyrepl3_client.durable.lease.errors import SessionBusy
 from pyrepl3_client.durable.remote.journal import RemoteJournal
 from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.durable.sqlite import SqliteConnection
 from pyrepl3_client.durable.stores import open_store
-from pyrepl3_client.errors import ExecutionIdConflict, StoreError
+from pyrepl3_client.errors import ExecutionIdConflict, SessionBusy, StoreError
 from pyrepl3_schemas.messages import Unsaved
 from tests.durable.test_hostile_records import planted
 from tests.helpers.journals import CODE, SESSION, Submitted, blobs, run
