@@ -108,7 +108,10 @@ class SessionVariables:
         if as_int("max_bytes", max_bytes) < 1:
             raise ValueError(f"max_bytes must be above 0, not {max_bytes}")
         name = _as_spelled(name)
-        asked = Body(encode_value({"name": name, "arrow": True} if arrow else {"name": name}))
+        try:
+            asked = Body(encode_value({"name": name, "arrow": True} if arrow else {"name": name}))
+        except LocalProtocolError as error:
+            raise TransferError(f"{name!r} cannot be got: {error.reason}") from None
         worker = await self._ready_worker()
         try:
             body = await worker.requests.by_kind.request("get", asked, timeout, max_bytes)

@@ -369,33 +369,6 @@ async def test_classes_answer_an_editor(editor: pyrepl3.Session) -> None:
     assert await value(editor, "[6 * 7, hangs.known]") == [42, 1]
 
 
-ODD = """
-class NoHash(type):
-    def __hash__(cls): raise ValueError("no")
-class Unhashed(metaclass=NoHash):
-    def known(self): pass
-odd_one = Unhashed()
-odd_list = [odd_one]
-odd_beside = 5
-"""
-
-
-async def test_a_class_whose_metaclass_forbids_a_hash_hides_nothing(editor: pyrepl3.Session) -> None:
-    await run(editor, ODD)
-    shown = await editor.variables()
-    assert [shown[name].type_name for name in ("odd_one", "odd_list", "odd_beside")] == [
-        "Unhashed",
-        "list",
-        "int",
-    ]
-    assert shown["odd_beside"].repr == "5"
-    assert (await editor.complete("odd_")).matches == ["odd_beside", "odd_list", "odd_one"]
-    assert (await editor.complete("odd_one.")).matches == ["known"]
-    assert [(await editor.inspect(code)).found for code in ("odd_one", "odd_one.known", "Unhashed(")] == [
-        True
-    ] * 3
-
-
 async def test_while_code_runs_no_class_is_asked(editor: pyrepl3.Session) -> None:
     await run(editor, OWN_ANSWERS)
     for code in ("print('ready')\nwhile True: pass", "print('ready')\nawait asyncio.sleep(600)"):

@@ -369,6 +369,8 @@ async def test_a_name_is_bound_as_code_spells_it(sessions: pyrepl3.Session) -> N
     assert [await sessions.get(name) for name in (ligature, "file")] == [1, 1]
     with pytest.raises(ValueError, match="two of these names are one variable: 'file'"):
         await sessions.set(**{ligature: 1, "file": 2})
+    with pytest.raises(pyrepl3.TransferError, match="surrogates not allowed"):
+        await sessions.get("\ud800")
 
 
 async def test_a_range_that_no_memory_holds_is_refused(sessions: pyrepl3.Session) -> None:
