@@ -48,7 +48,7 @@ class _Look:
         """Return a number that changes when a value does; None where that cannot be known."""
         try:
             return hash(tuple(self._walk(value)))
-        except (_NotKnown, RuntimeError):  # another thread changes it
+        except Exception:  # another thread changes it; or its class has a metaclass that forbids a hash
             return None
 
     def _walk(self, value: object) -> Iterator[object]:
