@@ -69,8 +69,8 @@ def _suite(suite: Suite) -> Program:
 MODULES: Final = (_PLACE / "modules.txt").read_text().split()
 """Of CPython's tests, those that touch what a worker does in its own way, and that end in a minute or two."""
 PROGRAMS: Final = {
-    **{name: _suite(suite) for name, suite in SUITES.items()},
     **{module: Program("unittest_program.py", {"MODULE": module}) for module in MODULES},
+    **{name: _suite(suite) for name, suite in SUITES.items()},
 }
 
 
