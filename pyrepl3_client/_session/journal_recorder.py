@@ -11,7 +11,9 @@ from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
+from pyrepl3_client._session.recorded_text import RecordedText, UnrecordedText
 from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of
+from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Error, Result
 
@@ -27,7 +29,7 @@ class JournalRecorder:
         delivery: OutcomeDelivery,
         *,
         task_owner: TaskOwner,
-        max_execution_time: float | None,
+        config: WorkerConfig,
         max_attempts: int,
     ) -> None:
         """Record in `journal`, which this owns from now on.
@@ -38,7 +40,8 @@ class JournalRecorder:
             checkpoints: told of each execution that has ended.
             delivery: delivers outcomes.
             task_owner: owns the tasks that wait for the journal.
-            max_execution_time: seconds that an execution which is taken up may run, where it has no timeout.
+            config: has the time limit of an execution that is taken up and has no timeout, and how much there
+                may be of texts that are recorded beside outcomes.
             max_attempts: how many workers such an execution may cost.
         """
         self._journal = journal
@@ -46,8 +49,11 @@ class JournalRecorder:
         self._checkpoints = checkpoints
         self._delivery = delivery
         self._task_owner = task_owner
-        self._max_execution_time = max_execution_time
+        self._max_execution_time = config.executor.max_execution_time
         self._max_attempts = max_attempts
+        self._max_text_bytes = config.max_spill_bytes
+        self._writing: set[asyncio.Task[None]] = set()
+        """Those of the tasks that write texts too."""
         self._in_flight: dict[str, ExecutionRecord] = {}
         """Executions that have no recorded outcome yet, and are this recorder's to settle."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -168,6 +174,10 @@ class JournalRecorder:
         else:
             if self._release(execution):
                 execution.mark_done()
+                if before:
+                    execution.kept = self._queue.keeper.find(execution_id)
+                    if outcome.written.truncated:
+                        execution.text_on_record = self.text_on_record(execution_id)
                 self._delivery.deliver(execution, outcome, before=before)
 
     def _release(self, execution: ExecutionRecord) -> bool:
@@ -194,6 +204,7 @@ class JournalRecorder:
 
     def reject(self, execution: ExecutionRecord, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker. See `Recorder`."""
+        execution.keep_last_output()
         self._queue.drop(execution)
         self._record_outcome(execution, rejection, final=True)
 
@@ -204,11 +215,17 @@ class JournalRecorder:
                 self._held_outcomes[execution_id] = outcome, final
             return
         self._queue.ending[execution_id] = final
-        self._task_owner.start(
-            self._write_outcome(execution_id, encode_outcome(outcome), final=final), "outcome"
+        text = UnrecordedText.of(execution, outcome.written) if self._max_text_bytes else None
+        task = self._task_owner.start(
+            self._write_outcome(execution_id, encode_outcome(outcome), text, final=final), "outcome"
         )
+        if text is not None and not task.done():
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
 
-    async def _write_outcome(self, execution_id: str, data: bytes, *, final: bool) -> None:
+    async def _write_outcome(
+        self, execution_id: str, data: bytes, text: UnrecordedText | None, *, final: bool
+    ) -> None:
         try:
             await self._journal.settle(execution_id, data, rejected=final)
         except StoreError as error:
@@ -216,8 +233,20 @@ class JournalRecorder:
             self._delivery.notices.append(
                 f"the outcome of {execution_id!r} could not be recorded at once: {error}"
             )
+            text = None
         finally:
             self._queue.ending.pop(execution_id, None)
+        if text is not None:
+            try:
+                await text.write(self._journal, self._max_text_bytes)
+            except StoreError as error:
+                self._delivery.notices.append(
+                    f"what {execution_id!r} wrote could not be recorded to its end: {error}"
+                )
+
+    def text_on_record(self, execution_id: str) -> RecordedText:
+        """Return what reads the text of an execution from the store. See `Recorder`."""
+        return RecordedText(self._journal, execution_id)
 
     def abandon(self, execution: ExecutionRecord, error: Exception) -> None:
         """End an execution for its caller. See `Recorder`."""
@@ -244,7 +273,9 @@ class JournalRecorder:
         return kept.values()
 
     async def exempt_next_death(self) -> None:
-        """Let the close cost the execution that runs nothing. See `Recorder`."""
+        """Let the close cost the execution that runs nothing; write texts to their ends. See `Recorder`."""
+        if self._writing:
+            await asyncio.wait(self._writing)
         for execution_id in self._queue.running:
             execution = self._queue.find(execution_id)
             if execution is not None and execution.number and not execution.is_replay:

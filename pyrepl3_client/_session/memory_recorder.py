@@ -60,6 +60,7 @@ class MemoryRecorder:
         )
         if outcome is not None:
             execution.mark_done()
+            execution.kept = self._queue.keeper.find(execution_id)
             self._delivery.deliver(execution, decode_outcome(outcome), before=True)
             return execution
         execution.number = number
@@ -75,6 +76,9 @@ class MemoryRecorder:
 
     async def resume(self, unfinished: Sequence[Entry]) -> None:
         """Do nothing: no other process can have left anything in this one's memory."""
+
+    def text_on_record(self, execution_id: str) -> None:
+        """Return None: what was cut is kept, but not here."""
 
     def execution_ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
         """Record the last message of an execution, and deliver it. See `Recorder`."""
@@ -102,6 +106,7 @@ class MemoryRecorder:
 
     def reject(self, execution: ExecutionRecord, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker. See `Recorder`."""
+        execution.keep_last_output()
         self._queue.drop(execution)
         self._record_outcome(execution, rejection)
 

@@ -12,6 +12,7 @@ from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.id_conflict import conflict
 from pyrepl3_client._journal.outcomes import EndedOutcome, Outcome, Rejected, replay_output
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec
+from pyrepl3_client._session.recorded_text import RecordedText
 from pyrepl3_schemas.messages import Display, Error, Result
 
 
@@ -60,6 +61,10 @@ class Recorder(Protocol):
         Raises:
             StoreError: the record cannot be read or written.
         """
+        ...
+
+    def text_on_record(self, execution_id: str) -> RecordedText | None:
+        """Return what reads the text of an execution from the record; None if only outcomes are recorded."""
         ...
 
     def execution_ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
@@ -134,6 +139,8 @@ class OutcomeDelivery:
         execution.attempts = outcome.attempts
         if before:
             execution.truncated = outcome.written.truncated
+            if execution.truncated and execution.text_on_record is None:
+                execution.partial = "only what its result has of it is on record"
             for message in replay_output(execution.execution_id, outcome.written):
                 if isinstance(message, Display):
                     execution.add_display(message)

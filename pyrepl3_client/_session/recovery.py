@@ -102,6 +102,7 @@ class RecoveryRunner:
         )
         for execution, reason in interrupted.stopped:
             why = "timeout" if reason == "timeout" else "cancelled"
+            execution.keep_last_output()
             self._queue.end(execution, cancelled_error(execution.execution_id, why, _STOP_KILLED))
         if first is None:
             return
@@ -109,6 +110,7 @@ class RecoveryRunner:
             case InterruptedFate.END_STOPPED:
                 pass  # above
             case InterruptedFate.END_UNRECORDED:
+                first.keep_last_output()
                 self._recorder.abandon(first, unrecorded.pop(first.execution_id))
             case InterruptedFate.COUNT_DEATH:
                 deaths = await self._record.add_death(first.execution_id)
