@@ -113,7 +113,7 @@ class WorkerSession:
         self._stdio = stdio
         self._reader = reader
         self._config: ExecutorConfig = config
-        self._writer = FrameSender(stdio.writer, config.max_frame_bytes)
+        self._writer = FrameSender(stdio.writer, config.max_frame_bytes, hello.protocol)
         self._stopping = False
         self._loop_is_held = self._watches_input = False
         self._input_end = poll()
