@@ -324,10 +324,10 @@ class ProcessState:
 
 
 def _some_logger_has_a_handler() -> bool:
-    library = sys.modules.get("logging")
+    library: Any = sys.modules.get("logging")
     if library is None:
         return False
-    loggers = [library.root, *library.root.manager.loggerDict.values()]
+    loggers: list[Any] = [library.root, *library.root.manager.loggerDict.values()]
     return any(vars(each).get("handlers") for each in loggers)
 
 
