@@ -102,6 +102,7 @@ class RecoveryRunner:
         )
         for execution, reason in interrupted.stopped:
             why = "timeout" if reason == "timeout" else "cancelled"
+            execution.keep_last_output()
             self._queue.end(execution, cancelled_error(execution.execution_id, why, _STOP_KILLED))
         if first is None:
             return
@@ -109,6 +110,7 @@ class RecoveryRunner:
             case InterruptedFate.END_STOPPED:
                 pass  # above
             case InterruptedFate.END_UNRECORDED:
+                first.keep_last_output()
                 self._recorder.abandon(first, unrecorded.pop(first.execution_id))
             case InterruptedFate.COUNT_DEATH:
                 deaths = await self._record.add_death(first.execution_id)
@@ -144,9 +146,7 @@ class RecoveryRunner:
         running: tuple[str, ...] = (),
     ) -> None:
         what = f"worker {certificate.pid} of session {self._session_id!r} died"
-        execution.keep_last_output()
-        written = execution.recorded_output()
-        self._recorder.reject(execution, Rejected("worker_died", what, certificate, deaths, written, running))
+        self._recorder.reject(execution, Rejected("worker_died", what, certificate, deaths, running=running))
 
     async def refill(
         self, certificate: DeathCertificate | None, began: float, worker: WorkerHandle | None
