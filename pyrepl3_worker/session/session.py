@@ -138,6 +138,7 @@ class WorkerSession:
             lambda: self._executor.blocking_thread_id,
             reader.fd,
             self._read_on,
+            self._executor.canceller.unwind,
             sends_abandoned=hello.protocol >= SECOND_PROTOCOL,
         )
         self._coordinator = EventLoopCoordinator(
