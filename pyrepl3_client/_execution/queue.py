@@ -351,7 +351,6 @@ class ExecutionQueue:
         """Wait for output handlers, at most `grace` seconds; what they keep waiting is delivered then."""
         self._notice.close()
         await self._delivery.close(grace)
-        self.keeper.close()
 
     def _refuse_taken(self, execution_id: str) -> None:
         if execution_id in self._executions or execution_id in self._waiting:

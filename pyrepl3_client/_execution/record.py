@@ -349,7 +349,7 @@ class ExecutionRecord:
             return await self.text_on_record.read(stream, start, stop)
         if self.partial:
             raise OutputNotKept(f"the output of {self.execution_id!r} is not all here: {self.partial}")
-        return "".join(self.pieces(stream))[start:stop]
+        return _slice_of(self.pieces(stream), start, stop)
 
     def add_output(self, message: Output) -> Output | None:
         """Take output; return the part of it that was not delivered before, None when there is none."""
@@ -537,3 +537,18 @@ class ExecutionRecord:
     def failure(self) -> BaseException | None:
         """Why there is no outcome."""
         return self._failure
+
+
+def _slice_of(pieces: Sequence[str], start: int, stop: int | None) -> str:
+    """Return a slice of a text in pieces: who reads on and on must not join all of it each time."""
+    first, end, _ = slice(start, stop).indices(sum(map(len, pieces)))
+    found: list[str] = []
+    begin = 0
+    for piece in pieces:
+        if begin >= end:
+            break
+        after = begin + len(piece)
+        if after > first:
+            found.append(piece[max(first - begin, 0) : end - begin])
+        begin = after
+    return "".join(found)

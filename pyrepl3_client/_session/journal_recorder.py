@@ -12,7 +12,7 @@ from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, 
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.recorded_text import RecordedText, UnrecordedText
-from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of
+from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of, with_output
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Error, Result
@@ -53,7 +53,7 @@ class JournalRecorder:
         self._max_attempts = max_attempts
         self._max_text_bytes = config.max_spill_bytes
         self._writing: set[asyncio.Task[None]] = set()
-        """Those of the tasks that write texts too."""
+        """Write what outcomes do not hold."""
         self._in_flight: dict[str, ExecutionRecord] = {}
         """Executions that have no recorded outcome yet, and are this recorder's to settle."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -204,9 +204,8 @@ class JournalRecorder:
 
     def reject(self, execution: ExecutionRecord, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker. See `Recorder`."""
-        execution.keep_last_output()
         self._queue.drop(execution)
-        self._record_outcome(execution, rejection, final=True)
+        self._record_outcome(execution, with_output(execution, rejection), final=True)
 
     def _record_outcome(self, execution: ExecutionRecord, outcome: Outcome, *, final: bool) -> None:
         execution_id = execution.execution_id
@@ -216,12 +215,9 @@ class JournalRecorder:
             return
         self._queue.ending[execution_id] = final
         text = UnrecordedText.of(execution, outcome.written) if self._max_text_bytes else None
-        task = self._task_owner.start(
+        self._task_owner.start(
             self._write_outcome(execution_id, encode_outcome(outcome), text, final=final), "outcome"
         )
-        if text is not None and not task.done():
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
 
     async def _write_outcome(
         self, execution_id: str, data: bytes, text: UnrecordedText | None, *, final: bool
@@ -237,12 +233,18 @@ class JournalRecorder:
         finally:
             self._queue.ending.pop(execution_id, None)
         if text is not None:
-            try:
-                await text.write(self._journal, self._max_text_bytes)
-            except StoreError as error:
-                self._delivery.notices.append(
-                    f"what {execution_id!r} wrote could not be recorded to its end: {error}"
-                )
+            # Not cancelled at the session's end, which waits for it.
+            task = asyncio.create_task(self._write_text(execution_id, text), name="text")
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+
+    async def _write_text(self, execution_id: str, text: UnrecordedText) -> None:
+        try:
+            await text.write(self._journal, self._max_text_bytes)
+        except StoreError as error:
+            self._delivery.notices.append(
+                f"what {execution_id!r} wrote could not be recorded to its end: {error}"
+            )
 
     def text_on_record(self, execution_id: str) -> RecordedText:
         """Return what reads the text of an execution from the store. See `Recorder`."""
@@ -273,9 +275,7 @@ class JournalRecorder:
         return kept.values()
 
     async def exempt_next_death(self) -> None:
-        """Let the close cost the execution that runs nothing; write texts to their ends. See `Recorder`."""
-        if self._writing:
-            await asyncio.wait(self._writing)
+        """Let the close cost the execution that runs nothing. See `Recorder`."""
         for execution_id in self._queue.running:
             execution = self._queue.find(execution_id)
             if execution is not None and execution.number and not execution.is_replay:
@@ -288,5 +288,8 @@ class JournalRecorder:
             await self._checkpoints.save_last()
 
     async def close(self) -> None:
-        """Release the session: another owner may have it at once."""
+        """Write texts to their ends, and release the session: another owner may have it at once."""
+        if self._writing:
+            await asyncio.wait(self._writing)
         await self._journal.close()
+        self._queue.keeper.close()

@@ -9,7 +9,7 @@ from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
 from pyrepl3_client._journal.protocol import Entry, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
-from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of
+from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of, with_output
 from pyrepl3_schemas.messages import Error, Result
 
 
@@ -106,9 +106,8 @@ class MemoryRecorder:
 
     def reject(self, execution: ExecutionRecord, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker. See `Recorder`."""
-        execution.keep_last_output()
         self._queue.drop(execution)
-        self._record_outcome(execution, rejection)
+        self._record_outcome(execution, with_output(execution, rejection))
 
     def _record_outcome(self, execution: ExecutionRecord, outcome: Outcome) -> None:
         execution_id = execution.execution_id
@@ -134,4 +133,5 @@ class MemoryRecorder:
         """Do nothing: the session is not opened again from this record."""
 
     async def close(self) -> None:
-        """Do nothing: memory is not owned by anything that could be given up."""
+        """Give up what is kept of cut output; memory is not owned by anything that could be given up."""
+        self._queue.keeper.close()

@@ -7,6 +7,8 @@ the same turn of the loop; `JournalRecorder` waits for a store. The supervisor c
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+import msgspec
+
 from pyrepl3_client._execution.handlers import Handlers
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.id_conflict import conflict
@@ -176,6 +178,12 @@ def join_in_flight(
         raise conflict(in_flight.execution_id, in_flight.code, code)
     in_flight.share_with(handlers, check=check)
     return in_flight
+
+
+def with_output(execution: ExecutionRecord, rejection: Rejected) -> Rejected:
+    """Return a rejection with what the execution had written: what came of its last worker is its output."""
+    execution.keep_last_output()
+    return msgspec.structs.replace(rejection, written=execution.recorded_output())
 
 
 def outcome_of(execution: ExecutionRecord, last: Result | Error) -> EndedOutcome:

@@ -146,9 +146,7 @@ class RecoveryRunner:
         running: tuple[str, ...] = (),
     ) -> None:
         what = f"worker {certificate.pid} of session {self._session_id!r} died"
-        execution.keep_last_output()
-        written = execution.recorded_output()
-        self._recorder.reject(execution, Rejected("worker_died", what, certificate, deaths, written, running))
+        self._recorder.reject(execution, Rejected("worker_died", what, certificate, deaths, running=running))
 
     async def refill(
         self, certificate: DeathCertificate | None, began: float, worker: WorkerHandle | None

@@ -13,6 +13,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import sync
+from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.messages import Execute, FromWorker, Hello, Output, OutputRest, Ready, Result
 from tests.helpers.lying_sessions import lying
@@ -360,8 +361,8 @@ async def test_under_strict_confinement() -> None:
 
 async def test_a_session_that_is_opened_again_has_it_on_record(tmp_path: Path) -> None:
     store, config = str(tmp_path / "store.db"), keeping()
-    big = "for n in range(200_000): print(n, 'é€🎉')"
-    text = "".join(f"{n} é€🎉\n" for n in range(200_000))
+    big = "for n in range(20): print(n, 'é€🎉' * 50_000)"
+    text = "".join(f"{n} {'é€🎉' * 50_000}\n" for n in range(20))
     async with pyrepl3.open_session("s", store=store, config=config) as session:
         for name, code in (
             ("big", big),
@@ -395,6 +396,27 @@ async def test_a_session_that_is_opened_again_has_it_on_record(tmp_path: Path) -
         await new.output()
     async with pyrepl3.open_session("s", store=store, config=config) as session:
         assert await session.output(new.execution_id, -3) == "nn\n"
+
+
+@pytest.mark.parametrize("recovery", ["auto", "none"])
+async def test_what_a_cell_wrote_before_a_death_or_restart_is_on_record(
+    tmp_path: Path, recovery: RecoveryPolicy
+) -> None:
+    store, config = str(tmp_path / "store.db"), keeping()
+    end = "import os, sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"
+    async with pyrepl3.open_session("s", store=store, config=config, recovery=recovery) as session:
+        waits = await told(session, PRINT_LINES + "ready()\nimport time; time.sleep(60)", check=False)
+        await session.restart()
+        result = await waits
+        assert result.truncated
+        assert result.stdout.endswith(LINES[-100:])
+        await run(session, PRINT_LINES + end, execution_id="died")
+    async with pyrepl3.open_session("s", store=store, config=config) as session:
+        assert await session.output("died") == LINES
+        assert await session.output(waits.execution_id) == LINES
+        again = await session.execute(PRINT_LINES + end, execution_id="died", check=False)
+        assert (again.replayed, again.truncated) == (True, True)
+        assert again.stdout.endswith(LINES[-100:])
 
 
 async def test_what_the_record_alone_cuts_is_in_it_too(tmp_path: Path) -> None:
