@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
-from pyrepl3_client._execution.handlers import DisplayHandler, InputHandler, OutputHandler, checked_handlers
+from pyrepl3_client._execution.handlers import DisplayHandler, InputHandler, OutputHandler, make_handlers
 from pyrepl3_client._execution.offers import checked_capabilities
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._launch.fork_server import ForkServer
@@ -225,7 +225,7 @@ class WorkerPool:
         """
         name = checked_session_id(session_id)
         offered = checked_capabilities(capabilities)
-        handlers = checked_handlers(on_output, on_input, on_display)
+        handlers = make_handlers(on_output, on_input, on_display)
         durability = durability_of(store, recovery, max_attempts, on_recovery)
 
         async def start() -> Session:

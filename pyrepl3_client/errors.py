@@ -15,6 +15,7 @@ PyRepl3Error
     CapabilityError           a host function cannot be offered, its value cannot be sent, or it would
                               wait for itself
     TransferError             a variable cannot be set or got
+    OutputNotKept             a part of what code has written is not kept
     ReplayDivergence          a replayed execution asked for something else than its record holds
     StoreError                the store failed, or cannot be used
         SessionBusy             ... the session has another owner
@@ -44,6 +45,7 @@ __all__ = [
     "ExecutionIdConflict",
     "ExecutionTimeout",
     "LeaseLost",
+    "OutputNotKept",
     "ProtocolError",
     "PyRepl3Error",
     "ReplayDivergence",
@@ -194,6 +196,10 @@ class CapabilityError(PyRepl3Error):
 
 class TransferError(PyRepl3Error):
     """A variable could not be set or got. The text says which, where inside of its value, and why."""
+
+
+class OutputNotKept(PyRepl3Error):  # noqa: N818
+    """A part of what code has written is not kept. The text says why, and which part is."""
 
 
 class ReplayDivergence(PyRepl3Error):  # noqa: N818

@@ -50,6 +50,7 @@ from pyrepl3_schemas.messages import (
     Pong,
     Restored,
     ResultMode,
+    StreamName,
     Variable,
 )
 
@@ -123,6 +124,23 @@ class Execution:
                 `timeout` TimeoutError.
         """
         self._thread.run(lambda: self._execution.cancel(reason))
+
+    def output(self, start: int = 0, stop: int | None = None, stream: StreamName = "stdout") -> str:
+        """Read a part of what the code has written to a stream, also what its result leaves out.
+
+        Args:
+            start: the first character, from 0 on; below 0 it is counted from the end.
+            stop: the first character that is not wanted; None reads to the end.
+            stream: `stdout` or `stderr`.
+
+        Returns:
+            The characters from `start` to `stop`, fewer where the text ends before.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Execution.output`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        return self._thread.run(lambda: self._execution.output(start, stop, stream))
 
     def __iter__(self) -> Iterator[Event]:
         """Iterate over the messages. Each comes once; when the iteration is left early, the code goes on.
@@ -356,6 +374,30 @@ class Session:
             KeyboardInterrupt: Ctrl-C came meanwhile.
         """
         return self._thread.run(lambda: self._session.ping(timeout))
+
+    def output(
+        self,
+        execution_id: str,
+        start: int = 0,
+        stop: int | None = None,
+        stream: StreamName = "stdout",
+    ) -> str:
+        """Read a part of what an execution has written to a stream, also what its result leaves out.
+
+        Args:
+            execution_id: of an execution that runs or waits, or whose output was cut.
+            start: the first character, from 0 on; below 0 it is counted from the end.
+            stop: the first character that is not wanted; None reads to the end.
+            stream: `stdout` or `stderr`.
+
+        Returns:
+            The characters from `start` to `stop`, fewer where the text ends before.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.output`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        return self._thread.run(lambda: self._session.output(execution_id, start, stop, stream))
 
     def stats(self, timeout: float = 10.0) -> Metrics:
         """Ask the worker for the metrics of the session's executions; it answers while code runs.

@@ -33,10 +33,10 @@ class Handlers(NamedTuple):
 NO_HANDLERS: Final = Handlers()
 
 
-def checked_handlers(
+def make_handlers(
     on_output: OutputHandler | None, on_input: InputHandler | None, on_display: DisplayHandler | None
 ) -> Handlers:
-    """Return handlers as one object.
+    """Return handlers as one object: mostly there are none, so none is made for that.
 
     Raises:
         TypeError: one cannot be called.

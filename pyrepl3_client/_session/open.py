@@ -12,7 +12,7 @@ from pyrepl3_client._execution.handlers import (
     Handlers,
     InputHandler,
     OutputHandler,
-    checked_handlers,
+    make_handlers,
 )
 from pyrepl3_client._execution.offers import checked_capabilities
 from pyrepl3_client._execution.queue import Capabilities
@@ -100,7 +100,7 @@ def open_session(
     checked_config(config)
     session_id = checked_session_id(session_id)
     capabilities = checked_capabilities(capabilities)
-    handlers = checked_handlers(on_output, on_input, on_display)
+    handlers = make_handlers(on_output, on_input, on_display)
     durability = durability_of(store, recovery, max_attempts, on_recovery)
 
     async def start() -> Session:

@@ -21,11 +21,14 @@ from pyrepl3_client._execution.handlers import (
     Handlers,
     InputHandler,
     OutputHandler,
+    make_handlers,
 )
+from pyrepl3_client._execution.kept_output import checked_part
 from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import current_served, refuse_own_session
 from pyrepl3_client._journal.protocol import BridgeMetrics, OnError, Spec
+from pyrepl3_client._session.output_reader import OutputReader
 from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
 from pyrepl3_client._session.submission import checked_spec
@@ -33,7 +36,7 @@ from pyrepl3_client._session.supervisor import SessionSupervisor
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS, SessionVariables
 from pyrepl3_client._wire.connection import Interceptor
 from pyrepl3_client._worker.handle import WorkerHandle
-from pyrepl3_client.config import WorkerConfig, checked_choice, checked_id, checked_seconds
+from pyrepl3_client.config import WorkerConfig, checked_bool, checked_choice, checked_id, checked_seconds
 from pyrepl3_client.results import Completeness, ExecutionResult
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.lifecycle import SessionState
@@ -47,6 +50,7 @@ from pyrepl3_schemas.messages import (
     Ready,
     Restored,
     ResultMode,
+    StreamName,
     Variable,
 )
 
@@ -96,6 +100,7 @@ class Session:
         self._recorder = supervisor.recorder
         self._checkpoints = supervisor.checkpoints
         self._queries = WorkerQueries(self._ready_worker)
+        self._output_reader = OutputReader(self._queue, self._recorder)
         self._max_execution_time = config.executor.max_execution_time
         self._id_prefix = f"{secrets.token_hex(4)}-"
         self._ids_made = 0
@@ -254,7 +259,7 @@ class Session:
             ValueError, TypeError: an argument has the wrong value or type.
         """
         spec = checked_spec(code, timeout, result_mode, filename, first_line, on_error)
-        handlers = Handlers(on_output, on_input, on_display)
+        handlers = make_handlers(on_output, on_input, on_display)
         return Execution(self._submit(execution_id, spec, handlers, check=check, keep=True))
 
     async def execute(
@@ -301,7 +306,7 @@ class Session:
             Exception: what `on_output` or `on_display` raised.
         """
         spec = checked_spec(code, timeout, result_mode, filename, first_line, on_error)
-        handlers = Handlers(on_output, on_input, on_display)
+        handlers = make_handlers(on_output, on_input, on_display)
         execution = self._submit(execution_id, spec, handlers, check=check, keep=False)
         return await execution.wait_or_cancel(check=check)
 
@@ -318,6 +323,8 @@ class Session:
         supervisor = self._supervisor
         if supervisor.state is not SessionState.READY and not supervisor.recovering:
             raise supervisor.unusable_error()
+        if check is not True and check is not False:
+            checked_bool("check", check)
         named = execution_id is not None
         if execution_id is None:
             self._ids_made += 1
@@ -359,6 +366,46 @@ class Session:
             return False
         await execution.cancel(reason)
         return True
+
+    async def output(
+        self,
+        execution_id: str,
+        start: int = 0,
+        stop: int | None = None,
+        stream: StreamName = "stdout",
+    ) -> str:
+        """Read a part of what an execution has written to a stream, also what its result leaves out.
+
+        The text is that of the whole stream, without the marker that stands in the result where output was
+        cut; positions are as those of a slice. It may be asked for while the code runs, for what it has
+        written by then, and after its end, by whatever that came, until the session is closed. Late
+        output is not in it.
+
+        Example:
+            `await session.output(result.execution_id, -1000)` reads the last thousand characters.
+
+        Args:
+            execution_id: of an execution that runs or waits, or whose output was cut: what was not cut is
+                whole in its result.
+            start: the first character, from 0 on; below 0 it is counted from the end.
+            stop: the first character that is not wanted; None reads to the end.
+            stream: `stdout` or `stderr`.
+
+        Returns:
+            The characters from `start` to `stop`, fewer where the text ends before.
+
+        Raises:
+            OutputNotKept: something of that part is not kept: there was no room for it
+                (`WorkerConfig.max_spill_bytes`), or all of it is in the result. The text says which part is.
+            SessionClosed: the session is closed.
+            StoreError: the record cannot be read.
+            ValueError, TypeError: an argument has the wrong value or type.
+        """
+        checked_id("execution_id", execution_id)
+        part = checked_part(start, stop, stream)
+        self._owner.check()
+        self._refuse_closed()
+        return await self._output_reader.read(execution_id, *part)
 
     # --- variables -----------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from pyrepl3_schemas.messages import (
     Input,
     InputResponse,
     Output,
+    OutputRest,
     Result,
     StreamName,
     ToWorker,
@@ -470,7 +471,9 @@ class Connection:
                 if message.captured if ends else kind in _AFTER_CAPTURED:
                     drained = True
                     self._deliver_captured(self._capture.drain())
-                elif isinstance(message, Output) and (message.captured_stdout or message.captured_stderr):
+                elif isinstance(message, Output | OutputRest) and (
+                    message.captured_stdout or message.captured_stderr
+                ):
                     waited = message.captured_stdout, message.captured_stderr
                     self._deliver_captured(self._capture.read_first(*waited, before))
             if ends and self._capture.partial:
