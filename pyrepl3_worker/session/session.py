@@ -113,7 +113,7 @@ class WorkerSession:
         self._stdio = stdio
         self._reader = reader
         self._config: ExecutorConfig = config
-        self._writer = FrameSender(stdio.writer, config.max_frame_bytes)
+        self._writer = FrameSender(stdio.writer, config.max_frame_bytes, hello.protocol)
         self._stopping = False
         self._loop_is_held = self._watches_input = False
         self._input_end = poll()
@@ -138,6 +138,7 @@ class WorkerSession:
             lambda: self._executor.blocking_thread_id,
             reader.fd,
             self._read_on,
+            self._executor.canceller.unwind,
             sends_abandoned=hello.protocol >= SECOND_PROTOCOL,
         )
         self._coordinator = EventLoopCoordinator(
