@@ -16,7 +16,7 @@ from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import question_served
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client._worker.transfers import RequestRefused
-from pyrepl3_client.config import MAX_LIMIT, checked_bool, checked_seconds, is_unicode
+from pyrepl3_client.config import MAX_LIMIT, checked_bool, checked_seconds
 from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout, TransferError
 from pyrepl3_schemas.codec import encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
@@ -27,6 +27,8 @@ from pyrepl3_schemas.transfer import Body, flatten, unflatten
 
 SILENCE_SECONDS: Final = 60.0
 """Seconds for which a worker may take or send nothing of a transfer."""
+_WORKERS_SHARE: Final = 0.8
+"""Of the time-out, which the worker may take to encode a value: its error is to come in time."""
 DEFAULT_MAX_BYTES: Final = 4 * 1024**3
 
 type Submit = Callable[[str], ExecutionRecord]
@@ -103,15 +105,21 @@ class SessionVariables:
         """Return a variable's value. See `Session.get`."""
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
             raise TypeError(f"name must be a string, not {shown(name)}")
-        if not name.isascii() and not is_unicode(name):
-            raise ValueError(f"name must be Unicode text, not {shown(name)}, which has lone surrogates")
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
         if not 0 < as_int("max_bytes", max_bytes) <= MAX_LIMIT:
             raise ValueError(f"max_bytes must be above 0 and at most {MAX_LIMIT}, not {shown(max_bytes)}")
         checked_bool("arrow", arrow)
         name = _as_spelled(name)
-        asked = Body(encode_value({"name": name, "arrow": True} if arrow else {"name": name}))
+        question: dict[str, object] = {"name": name}
+        if arrow:
+            question["arrow"] = True
+        if timeout is not None:
+            question["seconds"] = _WORKERS_SHARE * timeout
+        try:
+            asked = Body(encode_value(question))
+        except LocalProtocolError as error:
+            raise TransferError(f"{shown(name)} cannot be got: {error.reason}") from None
         worker = await self._ready_worker()
         try:
             body = await worker.requests.by_kind.request("get", asked, timeout, max_bytes)
