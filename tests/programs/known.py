@@ -44,6 +44,12 @@ KNOWN: Final = (
         "sys.stdin is the session's in a forked child, not fd 0",
     ),
     Known(
+        r"test\.test_gc\.GCTests\.test_get_count",
+        "failed",
+        "not greater than",
+        "a list from Python's free list is not counted, and whether there is one depends on what was freed before",
+    ),
+    Known(
         r"test\.test_import\.SubinterpImportTests\.test_(isolated_config|python_compat)",
         "error",
         "private_builtins._Loader",
