@@ -30,3 +30,12 @@ class Handlers(NamedTuple):
 
 
 NO_HANDLERS: Final = Handlers()
+
+
+def make_handlers(
+    on_output: OutputHandler | None, on_input: InputHandler | None, on_display: DisplayHandler | None
+) -> Handlers:
+    """Return the handlers of one execution: mostly there are none, so no object is made for that."""
+    if on_output is None and on_input is None and on_display is None:
+        return NO_HANDLERS
+    return Handlers(on_output, on_input, on_display)

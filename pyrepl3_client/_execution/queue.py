@@ -49,7 +49,10 @@ from pyrepl3_schemas.messages import (
     StreamName,
 )
 
-_STOPPING: Final = (ExecutionState.CANCELLING, ExecutionState.FINISHED)
+# Read once: a member of an enumeration is looked up in its metaclass too.
+_QUEUED: Final = ExecutionState.QUEUED
+_CANCELLING: Final = ExecutionState.CANCELLING
+_FINISHED: Final = ExecutionState.FINISHED
 
 type OutcomeHandler = Callable[[ExecutionRecord, Result | Error, bool], None]
 """Takes an execution, its last message, and whether it is not to be run again for its effect; is called when
@@ -203,7 +206,7 @@ class ExecutionQueue:
         """Return whether the worker has an execution and was asked to stop it."""
         execution = self._executions.get(execution_id)
         # One that is finished and still at the worker was given up by the client before its turn came.
-        return execution is not None and execution.state in _STOPPING
+        return execution is not None and execution.state in (_CANCELLING, _FINISHED)
 
     def busy(self) -> str:
         """Return in words what the worker is doing; empty when that is nothing."""
@@ -374,7 +377,7 @@ class ExecutionQueue:
             waits = True
         else:
             connection.writer.write_now(frame)
-            execution.move(ExecutionState.RUNNING)
+            execution.begin()
         execution.recorded = True
         self._executions[execution.execution_id] = execution
         self.unsettled[execution] = None
@@ -382,7 +385,8 @@ class ExecutionQueue:
             self._holding = execution
         if waits and self._answering.busy:
             self._notice.look_later()
-        self.last_number = max(self.last_number, execution.number)
+        if execution.number > self.last_number:
+            self.last_number = execution.number
         if execution.seconds is not None:
             self._cancellation.start_timeout(execution, execution.seconds)
 
@@ -538,11 +542,11 @@ class ExecutionQueue:
         self._output.finish(execution)
         del self._executions[execution_id]
         for first in self._executions.values():
-            if first.state is ExecutionState.QUEUED:
-                first.move(ExecutionState.RUNNING)
+            if first.state is _QUEUED:
+                first.begin()
             break
         # One that was being cancelled too, however it ended: if it was run again, nothing would stop it.
-        final = execution.state is ExecutionState.CANCELLING or must_not_rerun(message)
+        final = execution.state is _CANCELLING or must_not_rerun(message)
         if not self._cancellation.idle:
             self._cancellation.forget(execution)
             self._cancellation.advance()
@@ -551,7 +555,7 @@ class ExecutionQueue:
                 self._connection().stop_forced_reading()
         # What the code still waits for, in a task or a thread or with a later cell, goes on as late.
         self.call_log.forget(execution_id)
-        if execution.state is ExecutionState.FINISHED:
+        if execution.state is _FINISHED:
             return  # given up before its turn came
         execution.mark_done()
         if execution.is_replay:

@@ -31,6 +31,11 @@ _SHORT_CHARS: Final = 256
 
 _MAX_SHORT_PIECES: Final = 1024
 
+# Read once: a member of an enumeration is looked up in its metaclass too.
+_QUEUED: Final = ExecutionState.QUEUED
+_RUNNING: Final = ExecutionState.RUNNING
+_FINISHED: Final = ExecutionState.FINISHED
+
 
 class TextBuffer(list[str]):
     """Text in pieces. A piece takes some 60 bytes by itself, so many short ones in a row are joined."""
@@ -129,6 +134,7 @@ class ExecutionRecord:
         "execution_id",
         "handlers",
         "is_replay",
+        "named",
         "notices",
         "number",
         "output_bytes",
@@ -148,9 +154,9 @@ class ExecutionRecord:
         spec: Spec,
         seconds: float | None,
         handlers: Handlers,
-        *,
         check: bool | None,
-        keep: bool,
+        keep: bool,  # noqa: FBT001 - by keyword, each call of a class makes a dictionary
+        *,
         is_replay: bool = False,
     ) -> None:
         """Describe an execution that has not been sent yet.
@@ -185,7 +191,7 @@ class ExecutionRecord:
         self._result: ExecutionResult | None = None
         self._result_waiters: list[asyncio.Future[None]] | None = None
         self._end_waiters: list[asyncio.Future[None]] | None = None
-        self.state = ExecutionState.QUEUED
+        self.state = _QUEUED
         """Its state; `move` changes it. It runs when it is the oldest that its worker has."""
         self.truncated = False
         """Whether output was cut to keep the bound."""
@@ -193,6 +199,8 @@ class ExecutionRecord:
         self.recorded = False
         """Whether it may be sent: it is on record."""
         self.is_replay = is_replay
+        self.named = True
+        """Whether its id need not be the next of those that the session makes up."""
         self.number = 0
         """Its number in the session's record; 0 before it has one."""
         self.attempts = 1
@@ -214,7 +222,7 @@ class ExecutionRecord:
     @property
     def done(self) -> bool:
         """Whether its last message has come, or will never come."""
-        return self.state is ExecutionState.FINISHED
+        return self.state is _FINISHED
 
     def move(self, state: ExecutionState) -> None:
         """Enter another state.
@@ -225,6 +233,12 @@ class ExecutionRecord:
         if state not in EXECUTION_MOVES[self.state]:
             move_execution(self.state, state)  # raises
         self.state = state
+
+    def begin(self) -> None:
+        """Enter the running state; as `move`, without its look-up, since every execution comes by here."""
+        if self.state is not _QUEUED:
+            self.move(_RUNNING)
+        self.state = _RUNNING
 
     # --- waiting -------------------------------------------------------------------------------------
 
@@ -346,9 +360,9 @@ class ExecutionRecord:
         self._stdout = self._stderr = self._displays = None
         self.truncated = False
         self.output_bytes = 0
-        if self.state is ExecutionState.RUNNING:
+        if self.state is _RUNNING:
             # One that is being cancelled stays that: it is ended, and no worker runs it again.
-            self.move(ExecutionState.QUEUED)
+            self.move(_QUEUED)
 
     def keep_last_output(self) -> None:
         """It is not run again: what its last worker sent is its output, before what came late."""
@@ -382,9 +396,9 @@ class ExecutionRecord:
 
     def mark_done(self) -> None:
         """Note that the last message has come; `finish` delivers it in its turn. Idempotent."""
-        if self.state is ExecutionState.FINISHED:
+        if self.state is _FINISHED:
             return
-        self.state = ExecutionState.FINISHED  # which may follow any other
+        self.state = _FINISHED  # which may follow any other
         if self._log is not None:
             self._log.unbind()
         if self._end_waiters is not None:
@@ -434,7 +448,7 @@ class ExecutionRecord:
                 outcome,
                 LazyText(self._stdout) if self._stdout else EMPTY_TEXT,
                 LazyText(self._stderr) if self._stderr else EMPTY_TEXT,
-                self._shown(),
+                () if self._displays is None else self._shown(),
                 output_truncated=self.truncated,
                 replayed=self.replayed,
                 attempts=self.attempts,

@@ -80,6 +80,7 @@ class JournalRecorder:
         execution = ExecutionRecord(
             self._queue, execution_id, spec, seconds, handlers, check=check, keep=keep
         )
+        execution.named = named
         self._queue.reserve(execution)
         self._in_flight[execution_id] = execution
         self._start_recording(execution)

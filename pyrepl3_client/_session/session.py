@@ -21,6 +21,7 @@ from pyrepl3_client._execution.handlers import (
     Handlers,
     InputHandler,
     OutputHandler,
+    make_handlers,
 )
 from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.record import ExecutionRecord
@@ -53,6 +54,7 @@ from pyrepl3_schemas.messages import (
 _TURNS_FOR_OWNERS: Final = 10
 """Turns of an ending loop in which a generator of the user's may still close the session that it holds."""
 _CANCEL_REASONS: Final = frozenset(get_args(CancelReason.__value__))
+_READY: Final = SessionState.READY  # read once: a member of an enumeration is looked up in its metaclass too
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,7 @@ class Session:
             ValueError, TypeError: an argument has the wrong value or type.
         """
         spec = checked_spec(code, timeout, result_mode, filename, first_line, on_error)
-        handlers = Handlers(on_output, on_input, on_display)
+        handlers = make_handlers(on_output, on_input, on_display)
         return Execution(self._submit(execution_id, spec, handlers, check=check, keep=True))
 
     async def execute(
@@ -287,7 +289,7 @@ class Session:
             Exception: what `on_output` or `on_display` raised.
         """
         spec = checked_spec(code, timeout, result_mode, filename, first_line, on_error)
-        handlers = Handlers(on_output, on_input, on_display)
+        handlers = make_handlers(on_output, on_input, on_display)
         execution = self._submit(execution_id, spec, handlers, check=check, keep=False)
         return await execution.wait_or_cancel(check=check)
 
@@ -302,7 +304,7 @@ class Session:
     ) -> ExecutionRecord:
         self._owner.check()
         supervisor = self._supervisor
-        if supervisor.state is not SessionState.READY and not supervisor.recovering:
+        if supervisor.state is not _READY and not supervisor.recovering:
             raise supervisor.unusable_error()
         named = execution_id is not None
         if execution_id is None:
