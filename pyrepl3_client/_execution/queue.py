@@ -385,7 +385,7 @@ class ExecutionQueue:
             self._holding = execution
         if waits and self._answering.busy:
             self._notice.look_later()
-        if execution.number > self.last_number:
+        if execution.number > self.last_number:  # noqa: PLR1730 - `max` is a call, for each execution
             self.last_number = execution.number
         if execution.seconds is not None:
             self._cancellation.start_timeout(execution, execution.seconds)

@@ -154,8 +154,9 @@ class ExecutionRecord:
         spec: Spec,
         seconds: float | None,
         handlers: Handlers,
-        check: bool | None,
-        keep: bool,  # noqa: FBT001 - by keyword, each call of a class makes a dictionary
+        # By keyword, each call of a class makes a dictionary.
+        check: bool | None,  # noqa: FBT001
+        keep: bool,  # noqa: FBT001
         *,
         is_replay: bool = False,
     ) -> None:
