@@ -1,13 +1,22 @@
 """Run Python code in isolated worker processes: top-level await, live output, always cancellable.
 
-    open_session   a namespace in a worker: execute, start, cancel, inspect, restart
-    WorkerPool     sessions from workers that are warm already
+    open_session   a namespace in a worker: `async with open_session() as session`, or `await` it
+    Session        what that gives: execute, start, cancel, set, get, inspect, checkpoint, restart, close
     Execution      the handle of submitted code: iterate, await, cancel
+    WorkerPool     sessions from workers that are warm already
     capability     describes how a host function may be called
-    WorkerConfig   interpreter, surroundings, graces; ExecutorConfig: limits of the code
-    errors         all under PyRepl3Error; the type says which side was at fault
     sync           the same without async
     testing        ScriptedWorker, a worker whose answers a test decides
+
+What it is opened with: WorkerConfig (interpreter, surroundings, graces) with ExecutorConfig (limits of
+the code), SandboxPolicy and ResourceLimits. What comes back: ExecutionResult with ErrorInfo; the messages
+Output, Display, Input, Call, Result and Error of an Execution; Recovery after a death.
+
+Errors, all under PyRepl3Error, say on whose side the fault lies: ExecutionFailed (with ExecutionTimeout,
+ExecutionCancelled) the code's; WorkerDied (with SpawnError), WorkerUnresponsive the worker's; SessionClosed,
+ExecutionIdConflict, CapabilityError, TransferError the caller's; StoreError (with SessionBusy, LeaseLost,
+StoreBusy, BridgeTimeout, CheckpointTooLarge) the store's; ProtocolError, ReplayDivergence. `help` of each
+name says more.
 
 The smallest complete program:
 
@@ -38,6 +47,7 @@ from pyrepl3_client._execution.prompts import Prompt
 from pyrepl3_client._journal.protocol import BridgeMetrics
 from pyrepl3_client._pool import WorkerPool
 from pyrepl3_client._session.open import open_session
+from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_bar import RecoveryBar
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy, RecoveryProgress, Skipped
@@ -46,17 +56,23 @@ from pyrepl3_client._version import __version__ as __version__
 from pyrepl3_client._wire.connection import Interceptor
 from pyrepl3_client.config import ResourceLimits, SandboxPolicy, WorkerConfig
 from pyrepl3_client.errors import (
+    BridgeTimeout,
     CapabilityError,
+    CheckpointTooLarge,
     DeathCertificate,
     ExecutionCancelled,
     ExecutionFailed,
     ExecutionIdConflict,
     ExecutionTimeout,
+    LeaseLost,
+    OutputNotKept,
     ProtocolError,
     PyRepl3Error,
     ReplayDivergence,
+    SessionBusy,
     SessionClosed,
     SpawnError,
+    StoreBusy,
     StoreError,
     TransferError,
     WorkerDied,
@@ -87,6 +103,7 @@ from pyrepl3_schemas.messages import (
 
 __all__ = [
     "BridgeMetrics",
+    "BridgeTimeout",
     "Call",
     "CallContext",
     "CallRequest",
@@ -94,6 +111,7 @@ __all__ = [
     "CapabilityError",
     "Change",
     "Changes",
+    "CheckpointTooLarge",
     "Checkpointed",
     "Completeness",
     "Completions",
@@ -116,9 +134,11 @@ __all__ = [
     "InputHandler",
     "Inspection",
     "Interceptor",
+    "LeaseLost",
     "Metrics",
     "Output",
     "OutputHandler",
+    "OutputNotKept",
     "Pong",
     "Prompt",
     "ProtocolError",
@@ -134,10 +154,13 @@ __all__ = [
     "Result",
     "SandboxPolicy",
     "Session",
+    "SessionBusy",
     "SessionClosed",
+    "SessionOpener",
     "SessionState",
     "Skipped",
     "SpawnError",
+    "StoreBusy",
     "StoreError",
     "TransferError",
     "Unsaved",

@@ -16,7 +16,7 @@ from pyrepl3_client._launch.idle_worker import IdleWorker
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Launch, Worker
 from pyrepl3_client._session.open import DEFAULT_CONFIG, durability_of, start_session
-from pyrepl3_client._session.opener import SessionOpener
+from pyrepl3_client._session.opener import SessionOpener, require_asyncio
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_client._session.session import Session
@@ -102,6 +102,11 @@ class WorkerPool:
         self._open = False
         self._guard: ExitGuard | None = None
 
+    def __repr__(self) -> str:
+        """Show size, how many workers wait, and whether the pool is open."""
+        state = f"{self.waiting} waiting" if self._open else "not open"
+        return f"<WorkerPool of {self.size}: {state}>"
+
     @property
     def spawn_reason(self) -> str | None:
         """Why workers are spawned and not forked; None when they are forked."""
@@ -122,7 +127,9 @@ class WorkerPool:
 
         Raises:
             SpawnError: one could not be started, or ended, or took longer than `spawn_timeout`.
+            PyRepl3Error: no asyncio event loop runs here.
         """
+        require_asyncio("a WorkerPool")
         self._open = True
         self._guard = ExitGuard("a pool of workers was never left", self._kill_idle)
         limit = asyncio.timeout(self.config.spawn_timeout)

@@ -22,6 +22,7 @@ from pyrepl3_schemas.field_types import ReportPart
 __all__ = ["ExecutorConfig", "ResourceLimits", "SandboxPolicy", "WorkerConfig"]
 
 _MAX_LIMIT: Final = 2**62
+_MIN_SPILL_BYTES: Final = 1024 * 1024
 _MIN_WORK_BYTES: Final = 64 * 1024
 _MAX_PORT: Final = 65535
 
@@ -204,6 +205,13 @@ class WorkerConfig:
     moment (SIGSTOP, a debugger) is killed too: why it stopped cannot be known."""
     max_checkpoint_bytes: int = 8 * 1024**3
     """Bytes that one checkpoint may have, in all its parts, before the worker is killed; 8 GiB by default."""
+    max_spill_bytes: int = 1024**3
+    """Bytes of a file without a name that holds all that executions wrote whose output was cut, for
+    `Execution.output` and `Session.output`; 1 MiB or more, 1 GiB by default. It is made when it is needed.
+    Where it is full, the oldest execution's text goes, and of one that is alone what comes then. 0: none."""
+    spill_directory: str | None = None
+    """The absolute path of a directory for that file. None: the user's cache directory or, where there is
+    none, the system's for temporary files."""
     close_grace: float = 2.0
     """Seconds that closing a session may take, in the worker and in host functions, before it is forced."""
 
@@ -227,6 +235,15 @@ class WorkerConfig:
         )
         if self.max_checkpoint_bytes < 1:
             raise ValueError(f"max_checkpoint_bytes must be at least 1, not {self.max_checkpoint_bytes!r}")
+        object.__setattr__(self, "max_spill_bytes", as_int("max_spill_bytes", self.max_spill_bytes))
+        if self.max_spill_bytes and not _MIN_SPILL_BYTES <= self.max_spill_bytes <= _MAX_LIMIT:
+            raise ValueError(
+                f"max_spill_bytes must be 0, or between {_MIN_SPILL_BYTES} and {_MAX_LIMIT}, not "
+                f"{self.max_spill_bytes!r}"
+            )
+        directory: Any = self.spill_directory
+        if directory is not None and not (isinstance(directory, str) and os.path.isabs(directory)):
+            raise ValueError(f"spill_directory must be an absolute path or None, not {directory!r}")
         object.__setattr__(self, "report", _checked_report(self.report))
         object.__setattr__(self, "warm", checked_modules(self.warm))
         self._check_confinement()

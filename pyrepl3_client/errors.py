@@ -15,35 +15,51 @@ PyRepl3Error
     CapabilityError           a host function cannot be offered, its value cannot be sent, or it would
                               wait for itself
     TransferError             a variable cannot be set or got
+    OutputNotKept             a part of what code has written is not kept
     ReplayDivergence          a replayed execution asked for something else than its record holds
     StoreError                the store failed, or cannot be used
+        SessionBusy             ... the session has another owner
+        LeaseLost               ... it has another owner by now, and had this one
+        StoreBusy               ... another process holds the file's lock
+        BridgeTimeout           ... an answer did not come in time (also a TimeoutError)
+        CheckpointTooLarge      ... the namespace takes more than one checkpoint may
 
 A `WorkerDied` carries a `DeathCertificate`: exit status, likely cause, peak memory, last stderr and the
 executions that were running. The functions below it make a certificate's texts from the evidence.
 """
 
 import signal as signals
+from datetime import UTC, datetime
+from typing import Final, Self
 
 from pyrepl3_client.results import DeathCertificate, ErrorInfo, ExecutionResult
 from pyrepl3_schemas.errors import ProtocolError as WireError
 
 __all__ = [
+    "BridgeTimeout",
     "CapabilityError",
+    "CheckpointTooLarge",
     "DeathCertificate",
     "ExecutionCancelled",
     "ExecutionFailed",
     "ExecutionIdConflict",
     "ExecutionTimeout",
+    "LeaseLost",
+    "OutputNotKept",
     "ProtocolError",
     "PyRepl3Error",
     "ReplayDivergence",
+    "SessionBusy",
     "SessionClosed",
     "SpawnError",
+    "StoreBusy",
     "StoreError",
     "TransferError",
     "WorkerDied",
     "WorkerUnresponsive",
 ]
+
+_PARTS_OF_OWNER: Final = 6
 
 # --- the tree -----------------------------------------------------------------------------------------
 
@@ -182,12 +198,115 @@ class TransferError(PyRepl3Error):
     """A variable could not be set or got. The text says which, where inside of its value, and why."""
 
 
+class OutputNotKept(PyRepl3Error):  # noqa: N818
+    """A part of what code has written is not kept. The text says why, and which part is."""
+
+
 class ReplayDivergence(PyRepl3Error):  # noqa: N818
     """A replayed execution asked for something else than its record holds."""
 
 
 class StoreError(PyRepl3Error):
     """The durable store failed, cannot be opened, or cannot be used."""
+
+
+class SessionBusy(StoreError):  # noqa: N818 - a state of the session
+    """The session has another owner.
+
+    Args:
+        session_id: the session.
+        owner: who owns it.
+        expires_at: when that lease lapses unless renewed, in milliseconds since the epoch.
+        remaining: seconds until then.
+    """
+
+    def __init__(self, session_id: str, owner: str, expires_at: int, remaining: float) -> None:
+        """Keep every argument in order, so that the error pickles."""
+        super().__init__(session_id, owner, expires_at, remaining)
+        self.session_id = session_id
+        self.owner = owner
+        self.expires_at = expires_at
+        self.remaining = remaining
+
+    def __str__(self) -> str:
+        """Return who owns it, for how long, and what to do."""
+        return (
+            f"session {self.session_id!r} is owned by {describe_owner(self.owner)}, whose lease lapses in "
+            f"{self.remaining:.1f} s unless renewed; close it there, wait, or use another session id"
+        )
+
+
+class LeaseLost(StoreError):  # noqa: N818 - names what happened, like SessionClosed
+    """The session has another owner by now (or none): this lease no longer counts.
+
+    Args:
+        session_id: the session.
+        owner: who owns it now, or None.
+        since: when that owner has taken it, in milliseconds since the epoch; None if that is not known.
+    """
+
+    def __init__(self, session_id: str, owner: str | None, since: int | None = None) -> None:
+        """Keep every argument in order, so that the error pickles."""
+        super().__init__(session_id, owner, since)
+        self.session_id = session_id
+        self.owner = owner
+        self.since = since
+
+    def __str__(self) -> str:
+        """Return who has the session now, since when, why, and what to do."""
+        why = "this process had not renewed its lease in time (it was stopped, or the machine slept)"
+        if self.owner is None:
+            return (
+                f"session {self.session_id!r} was taken over by another process and given up again, as {why};"
+                " nothing more can be recorded from here: open the session again"
+            )
+        when = "" if self.since is None else f" since {_local_time(self.since)}"
+        return (
+            f"session {self.session_id!r} belongs to {describe_owner(self.owner)}{when}, as {why}; nothing "
+            "more can be recorded from here: go on there, or close it there and open the session again"
+        )
+
+
+class StoreBusy(StoreError):  # noqa: N818 - a state of the file, as SessionClosed is one of a session
+    """Another process held the store's write lock for longer than the busy timeout."""
+
+
+class BridgeTimeout(StoreError, TimeoutError):  # noqa: N818 - as ExecutionTimeout
+    """An answer did not come in time.
+
+    Args:
+        capability: what was asked for: a host function's name, `input`, or `execute`.
+        execution_id: for which execution.
+        request_id: the correlation key of the request.
+        timeout: seconds that were waited.
+    """
+
+    def __init__(self, capability: str, execution_id: str, request_id: str, timeout: float) -> None:
+        """Add a note with what the text leaves out."""
+        super().__init__(capability, execution_id, request_id, timeout)
+        self.capability = capability
+        self.execution_id = execution_id
+        self.request_id = request_id
+        self.timeout = timeout
+        self.add_note(
+            f"(capability={capability}, execution_id={execution_id}, request_id={request_id}, "
+            f"timeout={timeout:g})"
+        )
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str, float]]:
+        """Pickle by the arguments: a TimeoutError is an OSError, which takes four for something else."""
+        return type(self), (self.capability, self.execution_id, self.request_id, self.timeout)
+
+    def __str__(self) -> str:
+        """Return what did not come, and what to do."""
+        return (
+            f"{self.capability} of execution {self.execution_id!r} was not answered within "
+            f"{self.timeout:g} s; it stays recorded, ask for it again under the same id"
+        )
+
+
+class CheckpointTooLarge(StoreError):  # noqa: N818 - names what happened, like SessionClosed
+    """A namespace takes more than one checkpoint may."""
 
 
 # --- deaths ----------------------------------------------------------------------------
@@ -248,3 +367,20 @@ def describe_exit(exit_code: int | None, signal: int | None) -> str:
             name = f"signal {signal}"
         return f"killed by {name}"
     return "" if exit_code is None else f"exit code {exit_code}"
+
+
+# --- owners ----------------------------------------------------------------------------
+
+
+def describe_owner(owner: str) -> str:
+    """Return an owner of a session in words: `process 4711 on host`.
+
+    Args:
+        owner: as the lease names it, `{host}/{pid}/…`; anything else is returned as it is.
+    """
+    parts = owner.split("/")
+    return f"process {parts[1]} on {parts[0]}" if len(parts) == _PARTS_OF_OWNER else owner
+
+
+def _local_time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone().isoformat(" ", "seconds")

@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from pyrepl3_client import _pool
 from pyrepl3_client._concurrency.loop_thread import LoopThread
@@ -50,6 +50,7 @@ from pyrepl3_schemas.messages import (
     Pong,
     Restored,
     ResultMode,
+    StreamName,
     Variable,
 )
 
@@ -124,6 +125,23 @@ class Execution:
         """
         self._thread.run(lambda: self._execution.cancel(reason))
 
+    def output(self, start: int = 0, stop: int | None = None, stream: StreamName = "stdout") -> str:
+        """Read a part of what the code has written to a stream, also what its result leaves out.
+
+        Args:
+            start: the first character, from 0 on; below 0 it is counted from the end.
+            stop: the first character that is not wanted; None reads to the end.
+            stream: `stdout` or `stderr`.
+
+        Returns:
+            The characters from `start` to `stop`, fewer where the text ends before.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Execution.output`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        return self._thread.run(lambda: self._execution.output(start, stop, stream))
+
     def __iter__(self) -> Iterator[Event]:
         """Iterate over the messages. Each comes once; when the iteration is left early, the code goes on.
 
@@ -162,6 +180,10 @@ class Session:
         self._session = session
         self._thread = thread
         self._owns_thread = owns_thread
+
+    def __repr__(self) -> str:
+        """Show id, state and worker."""
+        return repr(self._session).replace("<Session", "<sync.Session", 1)
 
     @property
     def session_id(self) -> str:
@@ -353,6 +375,30 @@ class Session:
         """
         return self._thread.run(lambda: self._session.ping(timeout))
 
+    def output(
+        self,
+        execution_id: str,
+        start: int = 0,
+        stop: int | None = None,
+        stream: StreamName = "stdout",
+    ) -> str:
+        """Read a part of what an execution has written to a stream, also what its result leaves out.
+
+        Args:
+            execution_id: of an execution that runs or waits, or whose output was cut.
+            start: the first character, from 0 on; below 0 it is counted from the end.
+            stop: the first character that is not wanted; None reads to the end.
+            stream: `stdout` or `stderr`.
+
+        Returns:
+            The characters from `start` to `stop`, fewer where the text ends before.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.output`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        return self._thread.run(lambda: self._session.output(execution_id, start, stop, stream))
+
     def stats(self, timeout: float = 10.0) -> Metrics:
         """Ask the worker for the metrics of the session's executions; it answers while code runs.
 
@@ -535,6 +581,16 @@ class Session:
         if self._thread.is_usable:
             self.close()
 
+    async def __aenter__(self) -> NoReturn:
+        """Say that it is entered by `with`."""
+        raise TypeError(
+            f"session {self.session_id!r} is of pyrepl3_client.sync: write `with`, or take pyrepl3_client, "
+            "whose sessions are entered by `async with`"
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        """Be there for `async with`, which looks for this first."""
+
 
 def open_session(
     session_id: str | None = None,
@@ -591,6 +647,7 @@ def open_session(
         thread.serves = f"session {session.session_id!r}"
         return Session(session, thread, owns_thread=True)
     except BaseException:
+        opener.drop()
         thread.stop()
         raise
 
@@ -623,6 +680,10 @@ class WorkerPool:
         """
         self._pool = _pool.WorkerPool(size, config, warm, fork=fork)
         self._thread = LoopThread("pyrepl3-pool")
+
+    def __repr__(self) -> str:
+        """Show size, how many workers wait, and whether the pool is open."""
+        return repr(self._pool).replace("<WorkerPool", "<sync.WorkerPool", 1)
 
     @property
     def size(self) -> int:
@@ -720,4 +781,8 @@ class WorkerPool:
             max_attempts=max_attempts,
             on_recovery=on_recovery,
         )
-        return Session(self._thread.run(lambda: _open_now(opener)), self._thread)
+        try:
+            return Session(self._thread.run(lambda: _open_now(opener)), self._thread)
+        except BaseException:
+            opener.drop()
+            raise

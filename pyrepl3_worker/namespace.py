@@ -41,16 +41,19 @@ def estimated_size(value: object) -> int:
     Args:
         value: anything; nothing that the session's own code defines is called, since it may never return.
     """
-    size = _own_size(value)
-    if type(value) not in _CONTAINERS:
-        return size
+    try:
+        size = _own_size(value)
+        if type(value) not in _CONTAINERS:
+            return size
+    except Exception:  # a metaclass of the code's own forbids a hash
+        return 0
     container = cast("Any", value)
     members: Collection[Any] = container.values() if type(value) is dict else container
     try:
         count = len(members)
         sample = sum(map(_own_size, islice(members, _SAMPLE)))
-    except RuntimeError:
-        return size  # another thread changes it
+    except Exception:
+        return size  # another thread changes it; or as above
     return size + (sample if count <= _SAMPLE else sample * count // _SAMPLE)
 
 
@@ -101,7 +104,8 @@ class _BoundedOut(dict[int, Any]):
         numbers = self._numbers
         numbers.append(number)
         super().__setitem__(number, value)
-        if type(value) not in _SMALL_TYPES:
+        kind = cast("type[object]", type(value))
+        if not (kind is int or kind is float or kind is bool or kind is complex):
             self._bound_size(number, value)
         size = len(self)
         if size > _OUT_LIMIT:

@@ -14,6 +14,7 @@ call_log         records calls and prompts; answers them from the record in a re
 handlers         who hears output, sees displays and answers prompts
 displays         what a result holds of the displays
 output           output to handlers and events: order, owner, bounds
+kept_output      the whole text of executions whose output was cut, in a file
 event_log        what `async for` yields
 backpressure     stops reading from the worker while its messages pile up; delivers in order
 """

@@ -5,10 +5,11 @@ from collections.abc import Coroutine, Generator
 from typing import Any
 
 from pyrepl3_client._execution.event_log import Event, EventLog
+from pyrepl3_client._execution.kept_output import checked_part
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client.results import ExecutionResult
 from pyrepl3_schemas.lifecycle import ExecutionState
-from pyrepl3_schemas.messages import CancelReason
+from pyrepl3_schemas.messages import CancelReason, StreamName
 
 
 class Execution:
@@ -91,6 +92,34 @@ class Execution:
                 `timeout` TimeoutError.
         """
         await self._record.cancel(reason)
+
+    async def output(self, start: int = 0, stop: int | None = None, stream: StreamName = "stdout") -> str:
+        """Read a part of what the code has written to a stream, also what its result leaves out.
+
+        The text is that of the whole stream, without the marker that stands in the result where output was
+        cut; positions are as those of a slice. It may be asked for while the code runs, for what it has
+        written by then, and after its end, by whatever that came, until the session is closed. Late
+        output is not in it.
+
+        Example:
+            `await execution.output(-1000)` reads the last thousand characters.
+
+        Args:
+            start: the first character, from 0 on; below 0 it is counted from the end.
+            stop: the first character that is not wanted; None reads to the end.
+            stream: `stdout` or `stderr`.
+
+        Returns:
+            The characters from `start` to `stop`, fewer where the text ends before.
+
+        Raises:
+            OutputNotKept: something of that part is not kept: there was no room for it
+                (`WorkerConfig.max_spill_bytes`). The text says which part is.
+            SessionClosed: the session is closed, and its output was cut.
+            StoreError: the record cannot be read.
+            ValueError, TypeError: an argument has the wrong value or type.
+        """
+        return await self._record.read_output(*checked_part(start, stop, stream))
 
     def __aiter__(self) -> "Events":
         """Iterate over the messages. Each message comes once, in one iteration.

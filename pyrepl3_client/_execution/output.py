@@ -10,13 +10,16 @@ from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.backpressure import MESSAGE_BYTES, OrderedDelivery
 from pyrepl3_client._execution.event_log import size_of
 from pyrepl3_client._execution.handlers import DisplayHandler, Handlers, OutputHandler
+from pyrepl3_client._execution.kept_output import RUN_AGAIN, OutputKeeper
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import Served, serve_here, until_served
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.executor_config import ExecutorConfig
-from pyrepl3_schemas.head_tail import HeadTail
-from pyrepl3_schemas.messages import Display, Output, StreamName
+from pyrepl3_schemas.head_tail import HeadTail, tail_bytes
+from pyrepl3_schemas.messages import Display, Output, OutputRest, StreamName
 
+_LONGEST_CHARACTER: Final = 4
+"""Bytes of UTF-8."""
 _MARKS_BYTES: Final = 64 * 1024
 """What a worker may add where it has cut output."""
 
@@ -31,6 +34,7 @@ class OutputDispatcher:
         handlers: Handlers,
         config: ExecutorConfig,
         owner: object,
+        keeper: OutputKeeper,
     ) -> None:
         """Hand over by `delivery`, to the handlers too.
 
@@ -41,6 +45,7 @@ class OutputDispatcher:
             handlers: the session's own.
             config: has the bounds; that of output includes what was captured.
             owner: stands for the session, which must not wait for itself.
+            keeper: keeps what is written past the bound.
         """
         self._task_owner = task_owner
         self._delivery = delivery
@@ -49,8 +54,17 @@ class OutputDispatcher:
         self._max_bytes = max_bytes = config.max_output_bytes
         self._max_display_bytes = config.max_display_bytes
         self._owner = owner
-        # The worker keeps what it prints within the bound, we what comes past Python.
+        # The worker keeps what it prints within the bound, or sends what is past its head as the rest; we
+        # keep that, and what comes past Python.
         self._most = float("inf") if max_bytes is None else 2 * max_bytes + _MARKS_BYTES
+        self._keeper = keeper
+        # Where nothing is kept, the worker may keep something back from there on.
+        self._partial_from = (
+            float("inf")
+            if max_bytes is None or keeper.max_bytes
+            else max_bytes - tail_bytes(max_bytes) - _LONGEST_CHARACTER + 1
+        )
+        self._most_rest = keeper.max_bytes + (max_bytes or 0) if keeper.max_bytes else 0
         self._bounds: dict[str, HeadTail[StreamName]] = {}
         self.replaying = False
         """Whether a namespace is being brought back: what that writes has been seen."""
@@ -60,17 +74,88 @@ class OutputDispatcher:
         if execution is None:
             self.deliver(None, Output(stream=stream, data=text))
             return
+        if self.replaying and execution.is_replay:
+            return
         if self._max_bytes is not None:
-            bound = self._bounds.get(execution.execution_id)
-            if bound is None:
-                bound = self._bounds[execution.execution_id] = HeadTail(self._max_bytes)
-            text = bound.add(stream, text, size, execution.output_bytes)
+            text = self._bounded(execution, self._max_bytes, stream, text, size)
             if not text:
                 return
         self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
 
-    def deliver(self, execution: ExecutionRecord | None, message: Output) -> None:
+    def rest(self, execution: ExecutionRecord, message: OutputRest) -> None:
+        """Take text past the head of an execution's output, of which the tail is delivered at its end.
+
+        Raises:
+            ProtocolError: it was not asked for, or not for so much.
+        """
+        if self.replaying and execution.is_replay:
+            return
+        text = message.data
+        size = len(text) if text.isascii() else len(text.encode())
+        execution.rest_bytes += size
+        if execution.rest_bytes > self._most_rest or self._max_bytes is None:
+            raise ProtocolError(
+                f"it sent {execution.rest_bytes:,} bytes of the rest of execution "
+                f"{execution.execution_id!r}, past max_spill_bytes={self._keeper.max_bytes}"
+            )
+        if message.missing:
+            self._bound_of(execution, self._max_bytes).leave_out(message.stream, message.missing)
+            self._in_turn(partial(self._stop_keeping, execution), 0)
+        text = self._bounded(execution, self._max_bytes, message.stream, text, size)
+        if text:
+            execution_id = execution.execution_id
+            self.deliver(execution, Output(stream=message.stream, data=text, execution_id=execution_id))
+
+    def _bound_of(self, execution: ExecutionRecord, max_bytes: int) -> HeadTail[StreamName]:
+        bound = self._bounds.get(execution.execution_id)
+        if bound is None:
+            bound = self._bounds[execution.execution_id] = HeadTail(max_bytes)
+        return bound
+
+    def _bounded(
+        self, execution: ExecutionRecord, max_bytes: int, stream: StreamName, text: str, size: int
+    ) -> str:
+        """Return a text that is to be delivered; of one that does not fit, deliver the head, and keep all."""
+        bound = self._bound_of(execution, max_bytes)
+        head = bound.add(stream, text, size, execution.output_bytes)
+        if not self._keeper.max_bytes or len(head) == len(text):
+            return head
+        if head:
+            self.deliver(execution, Output(stream=stream, data=head, execution_id=execution.execution_id))
+        rest = text[len(head) :]
+        self._in_turn(partial(self._keep, execution, stream, rest), len(rest))
+        return ""
+
+    def _in_turn(self, step: Callable[[], None], size: int) -> None:
+        """Do something after what was delivered before."""
+        if self._delivery.busy:
+            self._delivery.add(step, size + MESSAGE_BYTES)
+        else:
+            step()
+
+    def _keep(self, execution: ExecutionRecord, stream: StreamName, text: str) -> None:
+        if execution.kept is None:
+            execution.kept = self._keeper.begin(
+                execution.execution_id, execution.pieces("stdout"), execution.pieces("stderr")
+            )
+        execution.kept.add(stream, text)
+
+    def _keep_no_more(self, execution: ExecutionRecord) -> None:
+        """Give back the room of a text of which nothing had to be cut in the end."""
+        execution.kept = None
+        self._keeper.drop(execution.execution_id, "all of it is in the result")
+
+    def _stop_keeping(self, execution: ExecutionRecord) -> None:
+        if execution.kept is not None:
+            execution.kept.leave_out()
+
+    def deliver(self, execution: ExecutionRecord | None, message: Output, *, is_tail: bool = False) -> None:
         """Hand output over now, or when its turn comes.
+
+        Args:
+            execution: whose it is, if it is one's that runs.
+            message: the output.
+            is_tail: it is a marker, or was kept already.
 
         Raises:
             ProtocolError: the worker does not keep the bound.
@@ -80,6 +165,8 @@ class OutputDispatcher:
         if execution is not None:
             data = message.data
             execution.output_bytes += len(data) if data.isascii() else len(data.encode())
+            if execution.output_bytes >= self._partial_from:
+                execution.partial = "it has reached its bound, and max_spill_bytes=0 keeps none of the rest"
             if execution.output_bytes > self._most:
                 raise ProtocolError(
                     f"it sent {execution.output_bytes:,} bytes of output of execution "
@@ -87,9 +174,9 @@ class OutputDispatcher:
                 )
         if self._delivery.busy:
             size = len(message.data) + MESSAGE_BYTES
-            self._delivery.add(partial(self._hand_over, execution, message), size)
+            self._delivery.add(partial(self._hand_over, execution, message, is_tail), size)
         else:
-            awaitable = self._hand_over(execution, message)
+            awaitable = self._hand_over(execution, message, is_tail)
             if awaitable is not None:
                 self._delivery.wait_for(awaitable)
 
@@ -100,23 +187,54 @@ class OutputDispatcher:
         self._delivery.add(partial(self._hand_over_display, execution, message), size_of(message))
 
     def finish(self, execution: ExecutionRecord) -> None:
-        """Deliver the tail of what was captured of an execution that has ended."""
+        """Deliver the tail of the output of an execution that has ended."""
         bound = self._bounds.pop(execution.execution_id, None) if self._bounds else None
         if bound is None:
+            if execution.kept is None and not execution.is_replay:
+                # What a worker before this one had sent.
+                self._keeper.drop(execution.execution_id, RUN_AGAIN)
             return
-        parts = bound.finish()
+        parts = bound.finish(self._note)
         execution.truncated = execution.truncated or bound.missing > 0
         for stream, text in parts:
-            self.deliver(execution, Output(stream=stream, data=text, execution_id=execution.execution_id))
+            output = Output(stream=stream, data=text, execution_id=execution.execution_id)
+            self.deliver(execution, output, is_tail=True)
+        if not bound.missing:
+            self._in_turn(partial(self._keep_no_more, execution), 0)
+
+    @property
+    def _note(self) -> str:
+        return "see output()" if self._keeper.max_bytes else ""
+
+    def interrupted(self, execution: ExecutionRecord) -> None:
+        """Let an execution whose worker is gone have the tail of its output, unless some is on its way."""
+        bound = self._bounds.pop(execution.execution_id, None) if self._bounds else None
+        if bound is None or execution.is_replay:
+            return
+        parts = bound.finish(self._note)
+        execution.truncated = execution.truncated or bound.missing > 0
+        if self._delivery.busy:
+            execution.truncated = True
+            return
+        for stream, text in parts:
+            # Its handlers may get the same again, from the next worker.
+            execution.add_text(stream, text)
 
     def clear(self) -> None:
-        """Drop what was captured of a worker that is gone."""
+        """Drop what is kept back of a worker's output that is gone."""
         self._bounds.clear()
 
-    def _hand_over(self, execution: ExecutionRecord | None, message: Output) -> Awaitable[None] | None:
+    def _hand_over(
+        self,
+        execution: ExecutionRecord | None,
+        message: Output,
+        is_tail: bool = False,  # noqa: FBT001, FBT002 - of a partial
+    ) -> Awaitable[None] | None:
         """Hand output to its execution and the handlers; return what to await before the next output."""
         own: OutputHandler | None = None
         if execution is not None:
+            if execution.kept is not None and not is_tail:
+                execution.kept.add(message.stream, message.data)
             unseen = execution.add_output(message)
             if unseen is None:
                 return None

@@ -1,6 +1,6 @@
 """The executions of a session that are under way, and where each message about them goes."""
 
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from pyrepl3_client._execution.cancellation import (
 from pyrepl3_client._execution.event_log import Event, size_of
 from pyrepl3_client._execution.handlers import Handlers
 from pyrepl3_client._execution.host_calls import Capabilities, HostCalls
+from pyrepl3_client._execution.kept_output import OutputKeeper
 from pyrepl3_client._execution.output import OutputDispatcher
 from pyrepl3_client._execution.prompts import Prompts
 from pyrepl3_client._execution.record import ExecutionRecord
@@ -45,6 +46,7 @@ from pyrepl3_schemas.messages import (
     Input,
     InputResponse,
     Output,
+    OutputRest,
     Result,
     StreamName,
 )
@@ -125,7 +127,8 @@ class ExecutionQueue:
         self.ending: dict[str, bool] = {}
         """Executions whose last message has come and is not recorded; whether not to run them again."""
         self._delivery = OrderedDelivery(task_owner, self.flow_control)
-        self._output = OutputDispatcher(task_owner, self._delivery, handlers, config.executor, self)
+        keeper = self.keeper = OutputKeeper(config.max_spill_bytes, config.spill_directory)
+        self._output = OutputDispatcher(task_owner, self._delivery, handlers, config.executor, self, keeper)
         self.call_log = CallLog(
             callbacks.record,
             self._answer,
@@ -167,6 +170,7 @@ class ExecutionQueue:
         """Where the messages go that are about executions."""
         return {
             Output: self._route_output,
+            OutputRest: self._route_rest,
             Display: self._route_display,
             Input: self._route_question,
             Call: self._route_question,
@@ -308,19 +312,22 @@ class ExecutionQueue:
         self._holding = None
         self.call_log.worker_gone()
         self._forcing_reading.clear()
-        self._output.clear()
         for execution in self._executions.values():
+            self._output.interrupted(execution)
             self._cancellation.forget(execution)
+        self._output.clear()
 
-    def fail_all(self, error: Callable[[], BaseException]) -> None:
+    def fail_all(
+        self, error: Callable[[], BaseException], settled_later: Collection[ExecutionRecord] = ()
+    ) -> None:
         """End every execution that is not settled with an error of its own, wherever it is.
 
-        One whose last message waits for its turn gets that first.
+        One whose last message waits for its turn gets that first. Those `settled_later` are left alone.
         """
         self._open = self._output.replaying = False
         self._refusal = error
         self._lose_worker()
-        for execution in list(self.unsettled):
+        for execution in [each for each in self.unsettled if each not in settled_later]:
             self.fail(execution, error())
         self._answering.end_where(lambda execution_id, _: self.find(execution_id) is None)
 
@@ -495,6 +502,11 @@ class ExecutionQueue:
         if not message.late and message.execution_id is not None:
             execution = self._executions.get(message.execution_id)
         self._output.deliver(execution, message)
+
+    def _route_rest(self, message: OutputRest) -> None:
+        execution = self._executions.get(message.execution_id)
+        if execution is not None:
+            self._output.rest(execution, message)
 
     def _route_display(self, message: Display) -> None:
         execution = None

@@ -7,7 +7,8 @@ ExecutionOwner    what an execution needs of its session
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -17,13 +18,20 @@ from pyrepl3_client._execution.backpressure import FlowControl
 from pyrepl3_client._execution.displays import HeldDisplays
 from pyrepl3_client._execution.event_log import Event, EventLog
 from pyrepl3_client._execution.handlers import Handlers
+from pyrepl3_client._execution.kept_output import KeptOutput
 from pyrepl3_client._execution.serving import current_served
 from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
 from pyrepl3_client._journal.protocol import Spec
-from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout, failure_as_data
+from pyrepl3_client.errors import (
+    ExecutionCancelled,
+    ExecutionFailed,
+    ExecutionTimeout,
+    OutputNotKept,
+    failure_as_data,
+)
 from pyrepl3_client.results import EMPTY_TEXT, ExecutionResult, LazyText, make_failed_result, make_result
 from pyrepl3_schemas.lifecycle import EXECUTION_MOVES, ExecutionState, move_execution
-from pyrepl3_schemas.messages import CancelReason, Display, Error, Output, Result
+from pyrepl3_schemas.messages import CancelReason, Display, Error, Output, Result, StreamName
 
 _SHORT_CHARS: Final = 256
 """A text with fewer characters takes more memory for the object than for its characters."""
@@ -59,6 +67,17 @@ class TextBuffer(list[str]):
             self._short_in_row = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _SentOutput:
+    """What a worker had sent of an execution when it died."""
+
+    stdout: TextBuffer | None
+    stderr: TextBuffer | None
+    displays: HeldDisplays | None
+    truncated: bool
+    kept: KeptOutput | None
+
+
 class ReplayFilter:
     """Compares the output of an execution that is run again with what was delivered before."""
 
@@ -90,6 +109,14 @@ class ReplayFilter:
             return False
         self._displays.clear()
         return True
+
+
+class ReadableText(Protocol):
+    """What an execution has written, in a place that is not this process's memory."""
+
+    async def read(self, stream: StreamName, start: int, stop: int | None) -> str:
+        """Return a part of it. See `KeptOutput.read`."""
+        ...
 
 
 class ExecutionOwner(Protocol):
@@ -132,18 +159,23 @@ class ExecutionRecord:
         "check",
         "code",
         "execution_id",
+        "failure_cause",
         "handlers",
         "is_replay",
+        "kept",
         "named",
         "notices",
         "number",
         "output_bytes",
+        "partial",
         "recorded",
         "replayed",
+        "rest_bytes",
         "seconds",
         "spec",
         "state",
         "submitted_for",
+        "text_on_record",
         "truncated",
     )
 
@@ -197,6 +229,10 @@ class ExecutionRecord:
         self.truncated = False
         """Whether output was cut to keep the bound."""
         self.output_bytes = 0
+        self.rest_bytes = 0
+        """Bytes that the worker has sent past the head of the output."""
+        self.kept: KeptOutput | None = None
+        """All that it has written, if its output was cut."""
         self.recorded = False
         """Whether it may be sent: it is on record."""
         self.is_replay = is_replay
@@ -206,15 +242,19 @@ class ExecutionRecord:
         """Its number in the session's record; 0 before it has one."""
         self.attempts = 1
         """How many workers have run it or begun to, the present one included."""
+        self.text_on_record: ReadableText | None = None
+        """Reads its output, if that is from the record."""
+        self.partial = ""
+        """Why some of its output may be missing here; empty while it is whole, or in `kept`."""
         self.replayed = False
         """Whether the outcome was on record already."""
+        self.failure_cause: BaseException | None = None
+        """What the exception that it ends with came from, as far as this process knows."""
         self.notices: tuple[str, ...] = ()
         """What the result tells of the session, for the reader of the result."""
         self._replay_filter: ReplayFilter | None = None
-        self._last_output: tuple[TextBuffer | None, TextBuffer | None, HeldDisplays | None, bool] | None = (
-            None
-        )
-        """What its last worker had sent when it died: both streams, displays, and whether output was cut."""
+        self._last_output: _SentOutput | None = None
+        """What its last worker had sent when it died."""
 
     def __repr__(self) -> str:
         """Show id and state."""
@@ -301,16 +341,34 @@ class ExecutionRecord:
                 log.add(self._outcome)
         return log
 
-    def add_output(self, message: Output) -> Output | None:
-        """Take output; return the part of it that was not delivered before, None when there is none."""
-        if message.stream == "stdout":
+    def add_text(self, stream: StreamName, text: str) -> None:
+        """Take text that no handler sees."""
+        if stream == "stdout":
             if self._stdout is None:
                 self._stdout = TextBuffer()
-            self._stdout.add(message.data)
+            self._stdout.add(text)
         else:
             if self._stderr is None:
                 self._stderr = TextBuffer()
-            self._stderr.add(message.data)
+            self._stderr.add(text)
+
+    def pieces(self, stream: StreamName) -> Sequence[str]:
+        """Return what was taken of a stream, in pieces."""
+        return (self._stdout if stream == "stdout" else self._stderr) or ()
+
+    async def read_output(self, start: int, stop: int | None, stream: StreamName) -> str:
+        """Return a part of what it has written so far. See `Execution.output`."""
+        if self.kept is not None:
+            return await self.kept.read(stream, start, stop)
+        if self.text_on_record is not None:
+            return await self.text_on_record.read(stream, start, stop)
+        if self.partial:
+            raise OutputNotKept(f"the output of {self.execution_id!r} is not all here: {self.partial}")
+        return _slice_of(self.pieces(stream), start, stop)
+
+    def add_output(self, message: Output) -> Output | None:
+        """Take output; return the part of it that was not delivered before, None when there is none."""
+        self.add_text(message.stream, message.data)
         if self._displays is not None:
             self._displays.something_comes()
         unseen = message if self._replay_filter is None else self._replay_filter.unseen(message)
@@ -357,10 +415,10 @@ class ExecutionRecord:
             self._replay_filter = ReplayFilter(
                 "".join(self._stdout or ()), "".join(self._stderr or ()), self._shown()
             )
-        self._last_output = self._stdout, self._stderr, self._displays, self.truncated
-        self._stdout = self._stderr = self._displays = None
+        self._last_output = _SentOutput(self._stdout, self._stderr, self._displays, self.truncated, self.kept)
+        self._stdout = self._stderr = self._displays = self.kept = None
         self.truncated = False
-        self.output_bytes = 0
+        self.output_bytes = self.rest_bytes = 0
         if self.state is _RUNNING:
             # One that is being cancelled stays that: it is ended, and no worker runs it again.
             self.move(_QUEUED)
@@ -369,17 +427,18 @@ class ExecutionRecord:
         """It is not run again: what its last worker sent is its output, before what came late."""
         if self._last_output is None:
             return
-        stdout, stderr, displays, truncated = self._last_output
-        if stdout is not None:
-            stdout.extend(self._stdout or ())
-            self._stdout = stdout
-        if stderr is not None:
-            stderr.extend(self._stderr or ())
-            self._stderr = stderr
-        if displays is not None:
-            displays.displays.extend(self._shown())
-            self._displays = displays
-        self.truncated = self.truncated or truncated
+        last, self._last_output = self._last_output, None
+        if last.stdout is not None:
+            last.stdout.extend(self._stdout or ())
+            self._stdout = last.stdout
+        if last.stderr is not None:
+            last.stderr.extend(self._stderr or ())
+            self._stderr = last.stderr
+        if last.displays is not None:
+            last.displays.displays.extend(self._shown())
+            self._displays = last.displays
+        self.truncated = self.truncated or last.truncated
+        self.kept = self.kept or last.kept
 
     def _shown(self) -> tuple[Display, ...]:
         return () if self._displays is None else tuple(self._displays.displays)
@@ -493,3 +552,18 @@ class ExecutionRecord:
     def failure(self) -> BaseException | None:
         """Why there is no outcome."""
         return self._failure
+
+
+def _slice_of(pieces: Sequence[str], start: int, stop: int | None) -> str:
+    """Return a slice of a text in pieces: who reads on and on must not join all of it each time."""
+    first, end, _ = slice(start, stop).indices(sum(map(len, pieces)))
+    found: list[str] = []
+    begin = 0
+    for piece in pieces:
+        if begin >= end:
+            break
+        after = begin + len(piece)
+        if after > first:
+            found.append(piece[max(first - begin, 0) : end - begin])
+        begin = after
+    return "".join(found)

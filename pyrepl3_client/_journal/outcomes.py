@@ -48,12 +48,14 @@ class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag="rejected"):
     attempts: int = 1
     written: RecordedOutput = RecordedOutput()
     """What it had written before."""
+    running: tuple[str, ...] = ()
+    """The ids of the executions that were lost with it; empty if it was alone."""
 
     def error(self, execution_id: str) -> Exception:
         """Return it as the error that the caller gets."""
         if self.kind == "replay_divergence":
             return ReplayDivergence(self.what)
-        return make_worker_died(self.what, self.certificate, (execution_id,), self.attempts)
+        return make_worker_died(self.what, self.certificate, self.running or (execution_id,), self.attempts)
 
 
 type Outcome = EndedOutcome | Rejected

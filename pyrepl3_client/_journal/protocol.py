@@ -7,14 +7,17 @@ and belongs to that owner alone until `close`.
 
 from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
-from pyrepl3_schemas.messages import ResultMode, Unsaved
+from pyrepl3_schemas.messages import ResultMode, StreamName, Unsaved
 
 RESET = "(reset)"
 """The checkpoint that stands for a `restart` or a `restore`: nothing before it counts any more."""
+
+TEXT_PART_CHARACTERS: Final = 256 * 1024
+"""Of all parts of a text but the last: so it is known in which part a character is."""
 
 type OnError = Literal["continue", "stop_queue"]
 """What becomes of the executions that are queued behind one that fails."""
@@ -96,6 +99,23 @@ class BridgeMetrics(msgspec.Struct, frozen=True):
     """How often an execution was handed to the session."""
     replays: int
     """How often a durable function came again, and was given no new submission."""
+
+
+class TextPart(msgspec.Struct, frozen=True):
+    """A part of what an execution wrote to one stream, where its outcome does not hold all of that."""
+
+    data: bytes
+    """UTF-8, of `TEXT_PART_CHARACTERS` characters; the last part may have fewer, or none."""
+    end: str | None = None
+    """None: more follows. Empty: this is the last part. Else why what followed is not kept."""
+
+
+class TextSize(msgspec.Struct, frozen=True):
+    """How much is kept of what an execution wrote to one stream: its beginning."""
+
+    characters: int
+    missing: str = ""
+    """Why that is not all of it; empty if it is."""
 
 
 class Record(Protocol):
@@ -202,6 +222,31 @@ class Journal(Record, Protocol):
         """Record an outcome, which lets its `execute` return. The first one stays."""
         ...
 
+    async def put_text(
+        self, execution_id: str, stream: StreamName, n: int, part: TextPart, max_bytes: int
+    ) -> bool:
+        """Store part `n`, from 1 on, of what an execution wrote to a stream, in place of one that is there.
+
+        Args:
+            execution_id: of a recorded execution.
+            stream: which.
+            n: the part's number; those before it are there.
+            part: a part that is empty is always stored.
+            max_bytes: of all texts of the session. Where there are more, those of the oldest executions go.
+
+        Returns:
+            Whether there is room for it; nothing is stored if not.
+        """
+        ...
+
+    async def text_size(self, execution_id: str, stream: StreamName) -> TextSize | None:
+        """Return how much is kept of what an execution wrote to a stream; None if nothing is."""
+        ...
+
+    async def text_part(self, execution_id: str, stream: StreamName, n: int) -> TextPart | None:
+        """Return part `n` of what an execution wrote to a stream; None if it is not there, or no more."""
+        ...
+
     async def exempt_next_death(self, execution_id: str) -> None:
         """Record that the next death costs an execution nothing: it is only its session that is closed."""
         ...
@@ -212,6 +257,13 @@ class Journal(Record, Protocol):
         Their `execute` raises `StoreError`. Idempotent, and never raises.
         """
         ...
+
+
+def text_size(parts: int, last: TextPart) -> TextSize:
+    """Return how long a text is, by the number of its parts and the last one of them."""
+    characters = (parts - 1) * TEXT_PART_CHARACTERS + len(last.data.decode())
+    missing = "its end was not recorded, since the program ended first" if last.end is None else last.end
+    return TextSize(characters, missing)
 
 
 def blob_digest(data: bytes | memoryview) -> str:

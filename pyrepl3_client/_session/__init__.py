@@ -8,6 +8,8 @@ recorder          the protocol between executions and their record
 memory_recorder   records in this process's memory, synchronously
 journal_recorder  records in a store, and waits for it
 checkpoints       when to create a checkpoint; saving and restoring
+recorded_text     what executions wrote, in a store
+output_reader     reads what executions have written
 queries           ping, stats, complete, inspect, variables
 variables         set and got, with bodies of any size
 recovery_bar      shows that to a person at a terminal

@@ -15,10 +15,10 @@ from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._journal.protocol import RESET, Record, SavedCheckpoint
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.errors import (
+    CheckpointTooLarge,
     ProtocolError,
     PyRepl3Error,
     SessionClosed,
-    StoreError,
     WorkerDied,
     WorkerUnresponsive,
 )
@@ -398,10 +398,6 @@ class CheckpointScheduler:
         """Count from zero: the session has a new worker with an empty namespace."""
         self._cells = 0
         self._work_seconds = 0.0
-
-
-class CheckpointTooLarge(StoreError):  # noqa: N818 - names what happened, like SessionClosed
-    """A namespace takes more than one checkpoint may."""
 
 
 class CheckpointAssembler:

@@ -1,7 +1,7 @@
 """Records a session's executions in a store, each as a durable function that waits for its outcome."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from pyrepl3_client._concurrency.task_owner import TaskOwner
@@ -11,7 +11,9 @@ from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
-from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of
+from pyrepl3_client._session.recorded_text import RecordedText, UnrecordedText
+from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of, with_output
+from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Error, Result
 
@@ -27,7 +29,7 @@ class JournalRecorder:
         delivery: OutcomeDelivery,
         *,
         task_owner: TaskOwner,
-        max_execution_time: float | None,
+        config: WorkerConfig,
         max_attempts: int,
     ) -> None:
         """Record in `journal`, which this owns from now on.
@@ -38,7 +40,8 @@ class JournalRecorder:
             checkpoints: told of each execution that has ended.
             delivery: delivers outcomes.
             task_owner: owns the tasks that wait for the journal.
-            max_execution_time: seconds that an execution which is taken up may run, where it has no timeout.
+            config: has the time limit of an execution that is taken up and has no timeout, and how much there
+                may be of texts that are recorded beside outcomes.
             max_attempts: how many workers such an execution may cost.
         """
         self._journal = journal
@@ -46,8 +49,11 @@ class JournalRecorder:
         self._checkpoints = checkpoints
         self._delivery = delivery
         self._task_owner = task_owner
-        self._max_execution_time = max_execution_time
+        self._max_execution_time = config.executor.max_execution_time
         self._max_attempts = max_attempts
+        self._max_text_bytes = config.max_spill_bytes
+        self._writing: set[asyncio.Task[None]] = set()
+        """Write what outcomes do not hold."""
         self._in_flight: dict[str, ExecutionRecord] = {}
         """Executions that have no recorded outcome yet, and are this recorder's to settle."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -169,6 +175,10 @@ class JournalRecorder:
         else:
             if self._release(execution):
                 execution.mark_done()
+                if before:
+                    execution.kept = self._queue.keeper.find(execution_id)
+                    if outcome.written.truncated:
+                        execution.text_on_record = self.text_on_record(execution_id)
                 self._delivery.deliver(execution, outcome, before=before)
 
     def _release(self, execution: ExecutionRecord) -> bool:
@@ -196,7 +206,7 @@ class JournalRecorder:
     def reject(self, execution: ExecutionRecord, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker. See `Recorder`."""
         self._queue.drop(execution)
-        self._record_outcome(execution, rejection, final=True)
+        self._record_outcome(execution, with_output(execution, rejection), final=True)
 
     def _record_outcome(self, execution: ExecutionRecord, outcome: Outcome, *, final: bool) -> None:
         execution_id = execution.execution_id
@@ -205,11 +215,14 @@ class JournalRecorder:
                 self._held_outcomes[execution_id] = outcome, final
             return
         self._queue.ending[execution_id] = final
+        text = UnrecordedText.of(execution, outcome.written) if self._max_text_bytes else None
         self._task_owner.start(
-            self._write_outcome(execution_id, encode_outcome(outcome), final=final), "outcome"
+            self._write_outcome(execution_id, encode_outcome(outcome), text, final=final), "outcome"
         )
 
-    async def _write_outcome(self, execution_id: str, data: bytes, *, final: bool) -> None:
+    async def _write_outcome(
+        self, execution_id: str, data: bytes, text: UnrecordedText | None, *, final: bool
+    ) -> None:
         try:
             await self._journal.settle(execution_id, data, rejected=final)
         except StoreError as error:
@@ -217,8 +230,26 @@ class JournalRecorder:
             self._delivery.notices.append(
                 f"the outcome of {execution_id!r} could not be recorded at once: {error}"
             )
+            text = None
         finally:
             self._queue.ending.pop(execution_id, None)
+        if text is not None:
+            # Not cancelled at the session's end, which waits for it.
+            task = asyncio.create_task(self._write_text(execution_id, text), name="text")
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+
+    async def _write_text(self, execution_id: str, text: UnrecordedText) -> None:
+        try:
+            await text.write(self._journal, self._max_text_bytes)
+        except StoreError as error:
+            self._delivery.notices.append(
+                f"what {execution_id!r} wrote could not be recorded to its end: {error}"
+            )
+
+    def text_on_record(self, execution_id: str) -> RecordedText:
+        """Return what reads the text of an execution from the store. See `Recorder`."""
+        return RecordedText(self._journal, execution_id)
 
     def abandon(self, execution: ExecutionRecord, error: Exception) -> None:
         """End an execution for its caller. See `Recorder`."""
@@ -233,12 +264,16 @@ class JournalRecorder:
 
     # --- the session's end ---------------------------------------------------------------------------
 
-    def let_go(self) -> None:
-        """Hand every execution to the queue. See `Recorder`."""
-        self._in_flight.clear()
-        self._held_outcomes.clear()
-        for task in list(self._tasks.values()):
-            task.cancel()
+    def let_go(self, *, but_ended: bool = False) -> Collection[ExecutionRecord]:
+        """Hand executions to the queue. See `Recorder`."""
+        kept = {key: each for key, each in self._in_flight.items() if but_ended and each.done}
+        for execution_id in [key for key in self._in_flight if key not in kept]:
+            del self._in_flight[execution_id]
+            self._held_outcomes.pop(execution_id, None)
+        for execution_id, task in list(self._tasks.items()):
+            if execution_id not in kept:
+                task.cancel()
+        return kept.values()
 
     async def exempt_next_death(self) -> None:
         """Let the close cost the execution that runs nothing. See `Recorder`."""
@@ -254,5 +289,8 @@ class JournalRecorder:
             await self._checkpoints.save_last()
 
     async def close(self) -> None:
-        """Release the session: another owner may have it at once."""
+        """Write texts to their ends, and release the session: another owner may have it at once."""
+        if self._writing:
+            await asyncio.wait(self._writing)
         await self._journal.close()
+        self._queue.keeper.close()

@@ -1,6 +1,6 @@
 """Records a session's executions in this process's memory, without waiting for anything."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pyrepl3_client._execution.handlers import Handlers
 from pyrepl3_client._execution.queue import ExecutionQueue
@@ -9,7 +9,7 @@ from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
 from pyrepl3_client._journal.protocol import Entry, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
-from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of
+from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of, with_output
 from pyrepl3_schemas.messages import Error, Result
 
 
@@ -59,6 +59,7 @@ class MemoryRecorder:
         execution.named = named
         if outcome is not None:
             execution.mark_done()
+            execution.kept = self._queue.keeper.find(execution_id)
             self._delivery.deliver(execution, decode_outcome(outcome), before=True)
             return execution
         execution.number = number
@@ -74,6 +75,9 @@ class MemoryRecorder:
 
     async def resume(self, unfinished: Sequence[Entry]) -> None:
         """Do nothing: no other process can have left anything in this one's memory."""
+
+    def text_on_record(self, execution_id: str) -> None:
+        """Return None: what was cut is kept, but not here."""
 
     def execution_ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
         """Record the last message of an execution, and deliver it. See `Recorder`."""
@@ -99,7 +103,7 @@ class MemoryRecorder:
     def reject(self, execution: ExecutionRecord, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker. See `Recorder`."""
         self._queue.drop(execution)
-        self._record_outcome(execution, rejection)
+        self._record_outcome(execution, with_output(execution, rejection))
 
     def _record_outcome(self, execution: ExecutionRecord, outcome: Outcome) -> None:
         execution_id = execution.execution_id
@@ -113,9 +117,10 @@ class MemoryRecorder:
         self._in_flight.pop(execution.execution_id, None)
         self._queue.fail(execution, error)
 
-    def let_go(self) -> None:
-        """Hand every execution to the queue. See `Recorder`."""
+    def let_go(self, *, but_ended: bool = False) -> Collection[ExecutionRecord]:
+        """Hand every execution to the queue: what has ended is recorded already. See `Recorder`."""
         self._in_flight.clear()
+        return ()
 
     async def exempt_next_death(self) -> None:
         """Do nothing: the session is not opened again from this record."""
@@ -124,4 +129,5 @@ class MemoryRecorder:
         """Do nothing: the session is not opened again from this record."""
 
     async def close(self) -> None:
-        """Do nothing: memory is not owned by anything that could be given up."""
+        """Give up what is kept of cut output; memory is not owned by anything that could be given up."""
+        self._queue.keeper.close()

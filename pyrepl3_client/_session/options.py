@@ -23,3 +23,10 @@ class Durability:
     max_attempts: int = 3
     """How many workers an execution may cost before it is given up."""
     on_recovery: RecoveryHandler | None = None
+
+    @property
+    def how_to_go_on(self) -> str:
+        """What to do when the session is closed, in words."""
+        if self.open_journal is None:
+            return "open_session() opens another one"
+        return "open_session() with its id and its store opens it again"

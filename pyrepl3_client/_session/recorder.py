@@ -4,14 +4,17 @@ What is on record is not run, what runs is recorded. `MemoryRecorder` records in
 the same turn of the loop; `JournalRecorder` waits for a store. The supervisor chooses one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
+
+import msgspec
 
 from pyrepl3_client._execution.handlers import Handlers
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.id_conflict import conflict
 from pyrepl3_client._journal.outcomes import EndedOutcome, Outcome, Rejected, replay_output
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec
+from pyrepl3_client._session.recorded_text import RecordedText
 from pyrepl3_schemas.messages import Display, Error, Result
 
 
@@ -62,6 +65,10 @@ class Recorder(Protocol):
         """
         ...
 
+    def text_on_record(self, execution_id: str) -> RecordedText | None:
+        """Return what reads the text of an execution from the record; None if only outcomes are recorded."""
+        ...
+
     def execution_ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
         """Record the last message of an execution, and deliver it when it is on record.
 
@@ -77,8 +84,15 @@ class Recorder(Protocol):
         """End an execution for its caller; in the record it stays without an outcome."""
         ...
 
-    def let_go(self) -> None:
-        """Wait for no outcome any more: the queue fails every execution that is not settled yet."""
+    def let_go(self, *, but_ended: bool = False) -> Collection[ExecutionRecord]:
+        """Wait for no outcome any more: the queue fails every execution that is not settled yet.
+
+        Args:
+            but_ended: wait on for the recording of outcomes that are known.
+
+        Returns:
+            The executions that this goes on to settle.
+        """
         ...
 
     async def exempt_next_death(self) -> None:
@@ -127,13 +141,17 @@ class OutcomeDelivery:
         execution.attempts = outcome.attempts
         if before:
             execution.truncated = outcome.written.truncated
+            if execution.truncated and execution.text_on_record is None:
+                execution.partial = "only what its result has of it is on record"
             for message in replay_output(execution.execution_id, outcome.written):
                 if isinstance(message, Display):
                     execution.add_display(message)
                 else:
                     execution.add_output(message)
         if isinstance(outcome, Rejected):
-            execution.fail(outcome.error(execution.execution_id))
+            error = outcome.error(execution.execution_id)
+            error.__cause__ = execution.failure_cause
+            execution.fail(error)
         else:
             execution.finish(outcome.last)
 
@@ -160,6 +178,12 @@ def join_in_flight(
         raise conflict(in_flight.execution_id, in_flight.code, code)
     in_flight.share_with(handlers, check=check)
     return in_flight
+
+
+def with_output(execution: ExecutionRecord, rejection: Rejected) -> Rejected:
+    """Return a rejection with what the execution had written: what came of its last worker is its output."""
+    execution.keep_last_output()
+    return msgspec.structs.replace(rejection, written=execution.recorded_output())
 
 
 def outcome_of(execution: ExecutionRecord, last: Result | Error) -> EndedOutcome:

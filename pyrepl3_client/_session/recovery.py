@@ -7,6 +7,7 @@ from typing import Final
 
 from pyrepl3_client._execution.cancellation import cancelled_error
 from pyrepl3_client._execution.queue import ExecutionQueue, Interrupted
+from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._journal.outcomes import Rejected
 from pyrepl3_client._journal.protocol import Record
 from pyrepl3_client._session import death_policy
@@ -101,6 +102,7 @@ class RecoveryRunner:
         )
         for execution, reason in interrupted.stopped:
             why = "timeout" if reason == "timeout" else "cancelled"
+            execution.keep_last_output()
             self._queue.end(execution, cancelled_error(execution.execution_id, why, _STOP_KILLED))
         if first is None:
             return
@@ -108,17 +110,43 @@ class RecoveryRunner:
             case InterruptedFate.END_STOPPED:
                 pass  # above
             case InterruptedFate.END_UNRECORDED:
+                first.keep_last_output()
                 self._recorder.abandon(first, unrecorded.pop(first.execution_id))
             case InterruptedFate.COUNT_DEATH:
                 deaths = await self._record.add_death(first.execution_id)
                 if self._policy.may_run_again(certificate, deaths):
                     first.attempts = deaths + 1
                 else:
-                    what = f"worker {certificate.pid} of session {self._session_id!r} died"
-                    first.keep_last_output()
-                    self._recorder.reject(
-                        first, Rejected("worker_died", what, certificate, deaths, first.recorded_output())
-                    )
+                    self._reject(first, certificate, deaths)
+
+    def record_ends(self, death: WorkerDied, interrupted: Interrupted) -> None:
+        """Record of what was interrupted in a session that stays dead what is never to be run again.
+
+        That is a cell that has ended its worker itself or did not stop. The rest stays without an outcome.
+        """
+        first, unrecorded = interrupted.first, self._troubles.unrecorded
+        certificate = death.certificate
+        if first is None or first.done or certificate is None:
+            return
+        if first.execution_id in unrecorded:
+            self._recorder.abandon(first, unrecorded.pop(first.execution_id))
+        elif any(first is stopped for stopped, _ in interrupted.stopped) or not self._policy.may_run_again(
+            certificate, first.attempts
+        ):
+            first.failure_cause = death.__cause__
+            self._reject(first, certificate, first.attempts, death.running)
+        else:
+            first.keep_last_output()
+
+    def _reject(
+        self,
+        execution: ExecutionRecord,
+        certificate: DeathCertificate,
+        deaths: int,
+        running: tuple[str, ...] = (),
+    ) -> None:
+        what = f"worker {certificate.pid} of session {self._session_id!r} died"
+        self._recorder.reject(execution, Rejected("worker_died", what, certificate, deaths, running=running))
 
     async def refill(
         self, certificate: DeathCertificate | None, began: float, worker: WorkerHandle | None

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from os import PathLike
 from types import TracebackType
-from typing import Any, Final, Self, get_args
+from typing import Any, Final, NoReturn, Self, get_args
 
 from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.owner import Owner
@@ -23,10 +23,12 @@ from pyrepl3_client._execution.handlers import (
     OutputHandler,
     make_handlers,
 )
+from pyrepl3_client._execution.kept_output import checked_part
 from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import current_served, refuse_own_session
 from pyrepl3_client._journal.protocol import BridgeMetrics, OnError, Spec
+from pyrepl3_client._session.output_reader import OutputReader
 from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
 from pyrepl3_client._session.submission import checked_spec
@@ -48,6 +50,7 @@ from pyrepl3_schemas.messages import (
     Ready,
     Restored,
     ResultMode,
+    StreamName,
     Variable,
 )
 
@@ -99,6 +102,7 @@ class Session:
         self._recorder = supervisor.recorder
         self._checkpoints = supervisor.checkpoints
         self._queries = WorkerQueries(self._ready_worker)
+        self._output_reader = OutputReader(self._queue, self._recorder)
         self._max_execution_time = config.executor.max_execution_time
         self._id_prefix = f"{secrets.token_hex(4)}-"
         self._ids_made = 0
@@ -136,7 +140,12 @@ class Session:
         """Return the session, which leaving the context closes.
 
         The event loop closes it at its end (`asyncio.run` has one), if nobody has until then.
+
+        Raises:
+            SessionClosed: it is closed already.
         """
+        self._owner.check()
+        self._refuse_closed()
         if not self._watches_loop:
             self._watches_loop = True
             await anext(self._loop_end)
@@ -148,6 +157,16 @@ class Session:
         """Close the session. In a forked child, whose session it is not, do nothing."""
         if self._owner.is_this_process:
             await self.close()
+
+    def __enter__(self) -> NoReturn:
+        """Say that it is entered by `async with`."""
+        raise TypeError(
+            f"session {self.session_id!r} is asynchronous: write `async with`, or take pyrepl3_client.sync, "
+            "whose sessions are entered by `with`"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Be there for `with`, which looks for this first."""
 
     # --- what it is ----------------------------------------------------------------------------------
 
@@ -348,6 +367,45 @@ class Session:
             return False
         await execution.cancel(reason)
         return True
+
+    async def output(
+        self,
+        execution_id: str,
+        start: int = 0,
+        stop: int | None = None,
+        stream: StreamName = "stdout",
+    ) -> str:
+        """Read a part of what an execution has written to a stream, also what its result leaves out.
+
+        The text is that of the whole stream, without the marker that stands in the result where output was
+        cut; positions are as those of a slice. It may be asked for while the code runs, for what it has
+        written by then, and after its end, by whatever that came, until the session is closed. Late
+        output is not in it.
+
+        Example:
+            `await session.output(result.execution_id, -1000)` reads the last thousand characters.
+
+        Args:
+            execution_id: of an execution that runs or waits, or whose output was cut: what was not cut is
+                whole in its result.
+            start: the first character, from 0 on; below 0 it is counted from the end.
+            stop: the first character that is not wanted; None reads to the end.
+            stream: `stdout` or `stderr`.
+
+        Returns:
+            The characters from `start` to `stop`, fewer where the text ends before.
+
+        Raises:
+            OutputNotKept: something of that part is not kept: there was no room for it
+                (`WorkerConfig.max_spill_bytes`), or all of it is in the result. The text says which part is.
+            SessionClosed: the session is closed.
+            StoreError: the record cannot be read.
+            ValueError, TypeError: an argument has the wrong value or type.
+        """
+        part = checked_part(start, stop, stream)
+        self._owner.check()
+        self._refuse_closed()
+        return await self._output_reader.read(execution_id, *part)
 
     # --- variables -----------------------------------------------------------------------------------
 

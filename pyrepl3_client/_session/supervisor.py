@@ -97,8 +97,7 @@ class SessionSupervisor:
         """Executions that asked for something else than their record holds, and for what."""
         self._unrecorded: dict[str, StoreError] = {}
         """Executions whose call or prompt could not be recorded: each has to end with its error."""
-        record, make_recorder = self._choose_recorder(journal)
-        self.record = record
+        self.record, make_recorder = self._choose_recorder(journal)
         self.queue = ExecutionQueue(
             config,
             self._task_owner,
@@ -107,7 +106,7 @@ class SessionSupervisor:
             # The queue and the recorder need each other: the queue is there first, and finds it here.
             SessionCallbacks(
                 self._connection,
-                record,
+                self.record,
                 self._on_execution_ended,
                 self._on_record_failure,
                 lambda data: set_variables(self.require_worker(), data),
@@ -117,7 +116,7 @@ class SessionSupervisor:
         )
         self.checkpoints = CheckpointScheduler(
             self._task_owner,
-            record,
+            self.record,
             self.queue,
             self._ready_worker_or_none,
             on_trouble=self._notices.append,
@@ -137,7 +136,7 @@ class SessionSupervisor:
             self.queue,
             self.checkpoints,
             self.recorder,
-            record,
+            self.record,
             durability,
             self._policy,
             ExecutionTroubles(self._diverged, self._unrecorded),
@@ -158,7 +157,7 @@ class SessionSupervisor:
             JournalRecorder,
             journal,
             task_owner=self._task_owner,
-            max_execution_time=self._config.executor.max_execution_time,
+            config=self._config,
             max_attempts=self._durability.max_attempts,
         )
 
@@ -220,6 +219,7 @@ class SessionSupervisor:
             config=msgspec.structs.replace(self._config.executor, max_execution_time=None),
             work_directory="" if self._own_directory is None else self._own_directory.prepare(),
             report=list(self._config.report),
+            max_rest_bytes=self._config.max_spill_bytes,
         )
         while not await self._launch_worker(hello):
             pass
@@ -306,7 +306,8 @@ class SessionSupervisor:
         match self._policy.session_fate(certificate, self.queue.last_number, self._loop.time()):
             case SessionFate.STAY_DEAD:
                 self._move(SessionState.DEAD)
-                self._end_waits(worker.died_error)
+                self._recovery.record_ends(worker.died_error(running), self.queue.suspend())
+                self._end_waits(lambda _: worker.died_error(running), but_ended=True)
             case SessionFate.GIVE_UP:
                 worker.requests.end(worker.died_error)
                 stored = self._durability.open_journal is not None
@@ -553,7 +554,7 @@ class SessionSupervisor:
     def unusable_error(self) -> Exception:
         """Return the error that says why the session takes nothing in its present state."""
         if self.state in (SessionState.CLOSING, SessionState.CLOSED):
-            return SessionClosed(f"session {self.session_id!r} is closed")
+            return SessionClosed(f"session {self.session_id!r} is closed: {self._durability.how_to_go_on}")
         if self._why_dead is not None and self.state is SessionState.DEAD:
             return _fresh_copy(self._why_dead)
         if self.state is SessionState.STARTING:
@@ -562,13 +563,14 @@ class SessionSupervisor:
             return WorkerDied(f"session {self.session_id!r} has no worker")
         return self.worker.died_error(reason="restart() gives the session a fresh one")
 
-    def _end_waits(self, error: Callable[[tuple[str, ...]], BaseException]) -> None:
-        """End all that the session's callers wait for, each with an error of its own."""
+    def _end_waits(
+        self, error: Callable[[tuple[str, ...]], BaseException], *, but_ended: bool = False
+    ) -> None:
+        """End all that callers wait for, each with its own error; or all but outcomes to be recorded."""
         running = self.queue.running
-        self.recorder.let_go()
         if self.worker is not None:
             self.worker.requests.end(lambda: error(running))
-        self.queue.fail_all(lambda: error(running))
+        self.queue.fail_all(lambda: error(running), self.recorder.let_go(but_ended=but_ended))
 
     # --- what the queue and the scheduler ask --------------------------------------------------------
 

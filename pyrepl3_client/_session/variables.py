@@ -6,6 +6,7 @@ happens at once, and again whenever the call is answered from the record.
 """
 
 import keyword
+import unicodedata
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -54,6 +55,12 @@ class SessionVariables:
 
     async def set(self, values: dict[str, Any]) -> None:
         """Bind variables. See `Session.set`."""
+        given, values = values, {}
+        for name, value in given.items():
+            spelled = _as_spelled(name)
+            if spelled in values:
+                raise ValueError(f"two of these names are one variable: {spelled!r}")
+            values[spelled] = value
         for name in values:
             if keyword.iskeyword(name) or not name.isidentifier():
                 raise ValueError(f"{name!r} cannot be a variable: it is no Python identifier")
@@ -100,7 +107,11 @@ class SessionVariables:
             timeout = checked_seconds("timeout", timeout)
         if as_int("max_bytes", max_bytes) < 1:
             raise ValueError(f"max_bytes must be above 0, not {max_bytes}")
-        asked = Body(encode_value({"name": name, "arrow": True} if arrow else {"name": name}))
+        name = _as_spelled(name)
+        try:
+            asked = Body(encode_value({"name": name, "arrow": True} if arrow else {"name": name}))
+        except LocalProtocolError as error:
+            raise TransferError(f"{name!r} cannot be got: {error.reason}") from None
         worker = await self._ready_worker()
         try:
             body = await worker.requests.by_kind.request("get", asked, timeout, max_bytes)
@@ -122,6 +133,11 @@ async def set_variables(worker: WorkerHandle, data: bytes) -> None:
         await worker.requests.by_kind.request("set", unflatten(data), SILENCE_SECONDS)
     except RequestRefused as refused:
         raise TransferError(str(refused)) from None
+
+
+def _as_spelled(name: str) -> str:
+    """Return a name as the compiler spells it (NFKC): code that names it finds that one alone."""
+    return name if name.isascii() else unicodedata.normalize("NFKC", name)
 
 
 def _names(values: dict[str, Any]) -> str:

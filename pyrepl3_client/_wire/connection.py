@@ -34,6 +34,7 @@ from pyrepl3_schemas.messages import (
     Input,
     InputResponse,
     Output,
+    OutputRest,
     Result,
     StreamName,
     ToWorker,
@@ -470,7 +471,9 @@ class Connection:
                 if kind in _AFTER_CAPTURED if last is None else last.captured:
                     drained = True
                     self._deliver_captured(self._capture.drain())
-                elif isinstance(message, Output) and (message.captured_stdout or message.captured_stderr):
+                elif isinstance(message, Output | OutputRest) and (
+                    message.captured_stdout or message.captured_stderr
+                ):
                     waited = message.captured_stdout, message.captured_stderr
                     self._deliver_captured(self._capture.read_first(*waited, before))
             if last is not None and self._capture.partial:

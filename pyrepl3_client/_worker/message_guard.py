@@ -16,7 +16,17 @@ from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._text import quoted
 from pyrepl3_client._wire.connection import Route
 from pyrepl3_client.errors import ProtocolError
-from pyrepl3_schemas.messages import Abandoned, Call, Display, Error, FromWorker, Input, Output, Result
+from pyrepl3_schemas.messages import (
+    Abandoned,
+    Call,
+    Display,
+    Error,
+    FromWorker,
+    Input,
+    Output,
+    OutputRest,
+    Result,
+)
 
 _REMEMBERED: Final = 64
 """Executions that have ended last, from which late messages may come."""
@@ -54,6 +64,7 @@ class MessageGuard:
         """Where the messages go that are about executions."""
         return {
             Output: self.output,
+            OutputRest: self._rest,
             Display: self._display,
             Input: self._input,
             Call: self._call,
@@ -67,6 +78,12 @@ class MessageGuard:
         if execution_id is not None and not message.late and not self._queue.runs(execution_id):
             self._count_late(execution_id, "wrote as")
         self._output(message)
+
+    def _rest(self, message: OutputRest) -> None:
+        if self._queue.runs(message.execution_id):
+            self._inner[OutputRest](message)
+        else:
+            self._count_late(message.execution_id, "wrote as")
 
     def end(self, message: Result | Error) -> None:
         """Take the end of the execution that runs, or of one that was stopped before its turn came."""

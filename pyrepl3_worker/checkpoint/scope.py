@@ -12,12 +12,13 @@ from pyrepl3_worker.rendering.static_lookup import find_in_mro, module_name
 _WORKER_PACKAGE: Final = "pyrepl3_worker"
 _HEAP_TYPE: Final = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: the type was made at run time."""
+_flags_of: Final[Callable[[type], int]] = type.__dict__["__flags__"].__get__
 _MODULE_METADATA: Final = frozenset({"__builtins__", "__loader__", "__spec__"})
 
 
 def is_static_type(kind: type) -> bool:
     """Return whether a type is compiled into the interpreter or a library."""
-    return not kind.__flags__ & _HEAP_TYPE
+    return not _flags_of(kind) & _HEAP_TYPE
 
 
 def is_worker_module(module: object) -> bool:
@@ -153,7 +154,8 @@ class PicklerContext:
 
 def is_ndarray(kind: type) -> bool:
     """Return whether a type is NumPy's array itself."""
-    return kind.__name__ == "ndarray" and kind.__module__ == "numpy"
+    numpy = sys.modules.get("numpy")  # by identity: a metaclass of the code's own may answer for a name
+    return numpy is not None and vars(numpy).get("ndarray") is kind
 
 
 def _find_viewed_arrays(saved: Mapping[str, object]) -> frozenset[int]:

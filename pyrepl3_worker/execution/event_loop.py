@@ -59,6 +59,7 @@ class EventLoopCoordinator:
         self._queue: list[Coroutine[Any, Any, Any]] = []
         self.renew_reader: Callable[[], None] | None = None
         """Has the client's messages read on the session's loop by a handle that does not run now."""
+        self.policy_loop = _PolicyLoop(loop)
         self.hidden = False
         """Whether code runs a loop of its own, so that the session's is hidden."""
 
@@ -121,7 +122,7 @@ class EventLoopCoordinator:
         """Return a function that does what `function` does, also where the session's loop runs.
 
         Args:
-            function: runs a loop of its own, and refuses where one runs.
+            function: runs a loop of its own, or code that does, and expects that none runs yet.
         """
 
         @wraps(function)
@@ -211,6 +212,46 @@ class EventLoopCoordinator:
             Context().run(self.renew_reader)
 
 
+class _PolicyLoop:
+    """What `asyncio.get_event_loop()` finds in the loop's thread where no loop runs: the code has its own.
+
+    asyncio's policy keeps it. One that the code has set is left alone.
+    """
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._policy = _current_policy()
+        self._of_code: dict[str, Any] = {}  # as in a thread in which none was set
+
+    def show_that_of_code(self) -> None:
+        """Let the policy find what the code has left there, in place of the session's loop."""
+        if self._is_in_force() and self._kept.get("_loop") is self._loop:
+            self._keep(self._of_code)
+
+    def show_that_of_session(self) -> None:
+        """Let the policy find the session's loop again; what the code leaves is for the next time."""
+        if self._is_in_force():
+            self._of_code = dict(self._kept)
+            self._keep({"_loop": self._loop, "_set_called": True})
+
+    def _is_in_force(self) -> bool:
+        return self._policy is not None and _current_policy() is self._policy
+
+    @property
+    def _kept(self) -> dict[str, Any]:
+        return vars(self._policy._local)
+
+    def _keep(self, found: dict[str, Any]) -> None:
+        kept = self._kept
+        kept.clear()
+        kept.update(found)
+
+
+def _current_policy() -> Any:
+    # Asking by the function makes one where there is none, and is deprecated since 3.14.
+    return events._event_loop_policy  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+
+
 class _Hidden:
     """A context in which the session's loop, if it runs here, is hidden with its current task.
 
@@ -226,14 +267,14 @@ class _Hidden:
             self._hidden_before, self._coordinator.hidden = self._coordinator.hidden, True
             self._left.__enter__()
             events._set_running_loop(None)  # pyright: ignore[reportPrivateUsage] - documented for third-party loops
+            self._coordinator.policy_loop.show_that_of_code()
 
     def __exit__(self, *_: object) -> None:
         if self._left is not None:
             events._set_running_loop(self._coordinator.loop)  # pyright: ignore[reportPrivateUsage]
             self._left.__exit__()
             self._coordinator.hidden = self._hidden_before
-            # A nested runner has unset the thread's loop on its way out.
-            asyncio.set_event_loop(self._coordinator.loop)
+            self._coordinator.policy_loop.show_that_of_session()
 
 
 class _LeftTask:

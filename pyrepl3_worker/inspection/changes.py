@@ -6,8 +6,10 @@ and of time. What else there is, and what is too much, may have changed: it is n
 """
 
 import sys
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from time import perf_counter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final, cast
@@ -28,7 +30,13 @@ _MAX_NAMES: Final = 1000
 _ATOMS: Final = frozenset({int, float, complex, bool, type(None), type(...)})
 _TEXTS: Final = frozenset({str, bytes})
 _CLASS_KEYS: Final = frozenset({"__dict__", "__weakref__"})
+_HASHED_AS_THEMSELVES: Final = 2**60
+_DICTS: Final = frozenset({dict, OrderedDict, defaultdict, Counter})
+_VALUES: Final = frozenset({date, timedelta, Decimal})
+_PLAIN_ZONES: Final = frozenset({type(None), timezone})
 _SEQUENCES: Final = frozenset({list, tuple, deque, set, frozenset})
+_WARNINGS: Final = "__warningregistry__"
+"""What `warnings` puts into the namespace."""
 _GONE: Final = object()
 
 
@@ -48,7 +56,7 @@ class _Look:
         """Return a number that changes when a value does; None where that cannot be known."""
         try:
             return hash(tuple(self._walk(value)))
-        except (_NotKnown, RuntimeError):  # another thread changes it
+        except Exception:  # another thread changes it; or its class has a metaclass that forbids a hash
             return None
 
     def _walk(self, value: object) -> Iterator[object]:
@@ -59,7 +67,7 @@ class _Look:
             kind = cast("type[Any]", type(member))
             if kind in _ATOMS:
                 yield kind
-                yield repr(member) if kind is float or kind is complex else member
+                yield _as_hashed(member, kind)
                 continue
             number = met.get(id(member))
             if number is not None:
@@ -81,13 +89,15 @@ class _Look:
             else:
                 yield len(value)
                 waiting.extend(value)
-        elif kind is dict:
+        elif kind in _DICTS:
             self._count(2 * len(value))
             yield len(value)
             waiting.extend(value)
             waiting.extend(value.values())
         elif kind is ModuleType:
             yield id(value)
+        elif kind in _VALUES or (kind is datetime and type(value.tzinfo) in _PLAIN_ZONES):
+            yield repr(value)
         elif kind is range or kind is slice:
             waiting += [value.start, value.stop, value.step]
         elif kind is BuiltinFunctionType and type(value.__self__) is ModuleType:
@@ -129,18 +139,27 @@ class _Look:
                 self._take(len(member))
             elif kind not in _ATOMS:
                 raise _NotKnown
-            members.add((kind, member))
+            members.add((kind, _as_hashed(member, kind)))
         return hash(frozenset(members))
 
     def _count(self, number: int = 1) -> None:
+        if number > self._objects:
+            raise _NotKnown  # by itself: what comes after it may be small
         self._objects -= number
-        if self._objects < 0 or (self._objects % _CLOCK_OBJECTS == 0 and perf_counter() > self._deadline):
+        if self._objects % _CLOCK_OBJECTS == 0 and perf_counter() > self._deadline:
             raise _NotKnown
 
     def _take(self, size: int) -> None:
+        if size > self._bytes:
+            raise _NotKnown  # as above
         self._bytes -= size
-        if self._bytes < 0:
-            raise _NotKnown
+
+
+def _as_hashed(member: Any, kind: type[Any]) -> object:
+    """Return what differs in its hash for each value: that of -1 and -2 is one, and of 0 and 2^61 - 1."""
+    if kind is int:
+        return member if 0 <= member < _HASHED_AS_THEMSELVES else hex(member)
+    return repr(member) if kind is float or kind is complex else member
 
 
 def _is_plain_instance(kind: type[Any]) -> bool:
@@ -168,7 +187,7 @@ class NamespaceWatch:
         return {
             name: (id(value), look.digest(value))
             for name, value in list(self._namespace.namespace.items())
-            if type(name) is str and name not in hidden
+            if type(name) is str and name not in hidden and name != _WARNINGS
         }
 
     def begin(self, execution_id: str) -> None:

@@ -69,7 +69,9 @@ def complete(
         matches, start = _magic_matches(code, cursor, magics) if magics else ([], cursor)
         if not matches:
             matches, start = _complete(namespace, code, cursor, call)
-        best = sorted(dict.fromkeys(matches), key=_sort_key)[:_MAX_MATCHES]
+        # A column is an attribute too: the better of two that read the same.
+        best = list({match.text: match for match in sorted(matches, key=_sort_key, reverse=True)}.values())
+        best = best[: -_MAX_MATCHES - 1 : -1]
     except Exception:
         best, start = [], cursor
     return Completions(
@@ -421,6 +423,13 @@ def _variables(namespace: Namespace, hidden: frozenset[str]) -> list[Variable]:
 
 
 def _variable(name: str, value: object) -> Variable:
+    try:
+        return _describe_variable(name, value)
+    except Exception:  # its metaclass's, for example, where it forbids a hash: the others are listed
+        return Variable(name=encodable(name), type_name=type_name(value), repr=f"<{type_name(value)} object>")
+
+
+def _describe_variable(name: str, value: object) -> Variable:
     facts = tables.facts_of(value)
     return Variable(
         name=encodable(name),

@@ -37,6 +37,7 @@ from pyrepl3_worker.rendering.static_lookup import (
     instance_dict,
     is_class,
     is_module,
+    is_one_of,
     static_getattr,
 )
 
@@ -121,7 +122,7 @@ def _call_target(value: object) -> _CallTarget:
                 break
             value = constructor
             bound_count += 1
-        elif kind in _BUILTIN_FUNCTION_TYPES:
+        elif is_one_of(kind, _BUILTIN_FUNCTION_TYPES):
             break
         else:
             # A callable instance, or a wrapper such as that of functools.cache.
@@ -307,7 +308,7 @@ def _annotation_text(value: object) -> str | None:
 
 def _text_signature(function: object) -> str:
     text: str | None
-    if type(function) in _BUILTIN_FUNCTION_TYPES:
+    if is_one_of(type(function), _BUILTIN_FUNCTION_TYPES):
         text = cast(_BuiltinFunction, function).__text_signature__
     elif is_class(function):
         text = _text_signature_of_class(function)
@@ -338,7 +339,7 @@ def _doc(value: object) -> object:
         return instance_dict(value).get("__doc__")
     if is_class(value):
         return _class_doc(cast(type, value))
-    if kind is FunctionType or kind in _BUILTIN_FUNCTION_TYPES:
+    if kind is FunctionType or is_one_of(kind, _BUILTIN_FUNCTION_TYPES):
         text = cast(FunctionType, value).__doc__
         function = _call_target(value).function
         return _doc(function) if text is None and function is not value else text
@@ -377,7 +378,7 @@ def _class_doc(cls: type) -> object:
 
 def _has_name_in_class(value: object) -> bool:
     kind = type(value)
-    return kind in FUNCTIONS or kind is property or kind is functools.cached_property
+    return is_one_of(kind, FUNCTIONS) or kind is property or kind is functools.cached_property
 
 
 def _inherited_doc(value: object, owner: object, name: str) -> object:

@@ -16,12 +16,14 @@ import re
 import sys
 from asyncio import CancelledError  # by name: the code may replace asyncio's own
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from fnmatch import fnmatchcase
 from importlib import import_module
 from shutil import which
 from typing import Any, Final
 
 from pyrepl3_worker.execution.execution import current_path
 from pyrepl3_worker.ipython.commands import Write, run_in_terminal, run_with_pipes
+from pyrepl3_worker.ipython.timing import Timing
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.rendering.exceptions import describe_exception
 
@@ -35,6 +37,7 @@ _magic: Any = import_module("IPython.core.magic")
 _arg_split: Any = import_module("IPython.utils.process").arg_split
 _config_type: Any = import_module("traitlets.config").Config
 _text: Any = import_module("IPython.utils.text")
+_format_time: Any = import_module("IPython.core.magics.execution")._format_time
 get_ipython: Final[Any] = import_module("IPython.core.getipython").get_ipython
 ipython_display: Final[Any] = import_module("IPython.core.display_functions").display
 UsageError: Final[type[Exception]] = import_module("IPython.core.error").UsageError
@@ -80,6 +83,40 @@ class _Hook(_DisplayHook):
 
     def update_user_ns(self, result: object) -> None:
         """Leave `_` and `Out` to the cell that the magic is part of."""
+
+
+class _History(_HistoryManager):
+    """The session's cells; there is no database of earlier sessions."""
+
+    def get_tail(
+        self,
+        n: int = 10,
+        raw: bool = True,  # noqa: FBT001, FBT002 - as IPython has it
+        output: bool = False,  # noqa: FBT001, FBT002
+        include_latest: bool = False,  # noqa: FBT001, FBT002
+    ) -> Iterator[Any]:
+        """Return the last cells, by default those before this one."""
+        stop = len(self.input_hist_raw) - (0 if include_latest else 1)
+        return self.get_range(0, max(stop - n, 1), stop, raw, output)
+
+    def search(
+        self,
+        pattern: str = "*",
+        raw: bool = True,  # noqa: FBT001, FBT002
+        search_raw: bool = True,  # noqa: FBT001, FBT002
+        output: bool = False,  # noqa: FBT001, FBT002
+        n: int | None = None,
+        unique: bool = False,  # noqa: FBT001, FBT002
+    ) -> Iterator[Any]:
+        """Return the cells that match a pattern of the shell's kind."""
+        found = [
+            (session, number, line)
+            for session, number, line in self.get_range(0, 1, None, raw, output)
+            if fnmatchcase(line[0] if output else line, pattern)
+        ]
+        if unique:
+            found = list({str(line): (session, number, line) for session, number, line in found}.values())
+        return iter(found if n is None else found[-n:])
 
 
 class _Scripts(_ScriptMagics):
@@ -150,8 +187,6 @@ class _Store(MutableMapping[str, Any]):
 
     def keys(self, pattern: str = "*") -> Any:
         """Return the keys that match a pattern of the shell's kind."""
-        from fnmatch import fnmatchcase
-
         return [key for key in self if fnmatchcase(key, pattern)]
 
 
@@ -159,6 +194,7 @@ class SessionShell(_Shell):
     """The one shell of a session."""
 
     _store: _Store | None = None
+    _cell_timing: Timing | None = None
 
     def __init__(
         self,
@@ -192,6 +228,7 @@ class SessionShell(_Shell):
         self.display_trap.hook = self.displayhook
         self.builtin_trap.auto_builtins = {}
         self.set_hook("show_in_pager", _print_page, priority=0)
+        self.set_hook("editor", _refuse_editor, priority=0)
         self.extension_manager.load_extension("storemagic")
 
     # --- what IPython would do to the process, its home and the namespace ------------------------------
@@ -231,7 +268,7 @@ class SessionShell(_Shell):
 
     def init_history(self) -> None:
         """Use the session's own history."""
-        manager = self.history_manager = _HistoryManager(shell=self, parent=self)
+        manager = self.history_manager = _History(shell=self, parent=self)
         self.configurables.append(manager)
         self.attach_history()
 
@@ -306,6 +343,47 @@ class SessionShell(_Shell):
 
             raise CalledProcessError(status, command)
 
+    # --- magics ------------------------------------------------------------------------------------------
+
+    def run_line_magic(self, magic_name: str, line: str, _stack_depth: int = 1) -> Any:
+        """Run a line magic."""
+        try:
+            return super().run_line_magic(magic_name, line, _stack_depth + 1)
+        except SyntaxError as error:
+            _explain_await(f"%{magic_name}", error)
+            raise
+
+    def run_cell_magic(self, magic_name: str, line: str, cell: str) -> Any:
+        """Run a cell magic."""
+        try:
+            return super().run_cell_magic(magic_name, line, cell)
+        except SyntaxError as error:
+            _explain_await(f"%%{magic_name}", error)
+            raise
+
+    def timing(self) -> Timing:
+        """Begin to measure, for `%time` of code that awaits."""
+        return Timing(_format_time)
+
+    def time_cell(self) -> None:
+        """Begin to measure the running cell, for `%%time` of code that awaits."""
+        self._cell_timing = self.timing()
+
+    def end_cell_timing(self) -> None:
+        """Print the times of the running cell, if it is measured."""
+        timing, self._cell_timing = self._cell_timing, None
+        if timing is not None:
+            timing.end(None)
+
+    def debugger(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - as IPython has it
+        """Debug the last error (`%debug`)."""
+        hook = sys.displayhook
+        try:
+            super().debugger(force)
+        finally:
+            # IPython leaves None in its place where it was Python's own.
+            sys.displayhook = hook
+
     # --- nested cells and their errors -------------------------------------------------------------------
 
     def run_cell(self, raw_cell: str, *args: Any, **options: Any) -> Any:
@@ -358,6 +436,22 @@ def _ipython_folder() -> str:
 
 def _shell_program() -> str:
     return which(os.environ.get("SHELL", "sh")) or "/bin/sh"
+
+
+def _explain_await(magic: str, error: SyntaxError) -> None:
+    """Raise an error that a user can do something with for code of a magic that awaits.
+
+    Raises:
+        UsageError: that is what `error` says.
+    """
+    if error.msg == "'await' outside function":
+        raise UsageError(
+            f"{magic} cannot run this code, which awaits; %%time and %%capture can, or %time of one line"
+        ) from None
+
+
+def _refuse_editor(shell: object, filename: str, linenum: object = None, wait: bool = True) -> None:  # noqa: FBT001, FBT002 - as above
+    raise UsageError("there is no editor here: %edit cannot open one")
 
 
 def _refuse_background(command: str) -> None:

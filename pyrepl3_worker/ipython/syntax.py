@@ -11,6 +11,7 @@ from pyrepl3_worker.execution.execution import WorkerExecution
 from pyrepl3_worker.ipython import shell as shell_module
 from pyrepl3_worker.ipython.commands import Write
 from pyrepl3_worker.ipython.shell import SHELL_NAMES, SessionShell, UsageError
+from pyrepl3_worker.ipython.timing import put_awaits_into_cell
 from pyrepl3_worker.isolation.builtins_guard import provide
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.rendering.exceptions import show_without_traceback
@@ -52,7 +53,7 @@ class IPythonSyntax:
         Raises:
             SyntaxError: it can't be one.
         """
-        return self.shell.transform_cell(source)
+        return put_awaits_into_cell(self.shell.transform_cell(source), self.shell.transform_cell)
 
     def blocks(self, python: str) -> bool:
         """Return whether a cell, as Python, waits for other processes."""
@@ -97,6 +98,7 @@ class IPythonSyntax:
     def after_cell(self, execution: WorkerExecution, value: Any, error: BaseException | None) -> None:
         """Tell IPython's listeners how a cell has ended."""
         shell = self.shell
+        shell.end_cell_timing()
         shell.last_execution_succeeded = error is None
         callbacks = shell.events.callbacks
         if any(map(callbacks.get, _EVENTS_AFTER)):

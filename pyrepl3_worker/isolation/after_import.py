@@ -6,6 +6,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final
 
+_modules: Final = sys.modules
 _waiting: Final[dict[str, Callable[[ModuleType], None]]] = {}
 
 
@@ -23,6 +24,24 @@ def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
     if not _waiting:
         sys.meta_path.insert(0, _Finder)
     _waiting[name] = function
+
+
+def act_on_imported() -> None:
+    """Call what waits for a module that is there by now: another finder (pytest's) may have come first."""
+    for name in [name for name in _waiting if name in _modules]:
+        module = _modules[name]
+        # Not what the code has put there in a module's place, nor what a thread is importing.
+        spec = vars(module).get("__spec__") if type(module) is ModuleType else None
+        if spec is not None and not getattr(spec, "_initializing", False):
+            _act(name, module)
+
+
+def _act(name: str, module: ModuleType) -> None:
+    function = _waiting.pop(name, None)
+    if function is not None:
+        function(module)
+    if not _waiting and _Finder in sys.meta_path:
+        sys.meta_path.remove(_Finder)
 
 
 class _Finder:
@@ -48,12 +67,7 @@ def _tell_when_loaded(loader: Any, name: str) -> None:
 
     def exec_module(module: ModuleType) -> None:
         load(module)
-        if module.__name__ != name:  # a loader may be several modules' own
-            return
-        function = _waiting.pop(name, None)
-        if function is not None:
-            function(module)
-        if not _waiting and _Finder in sys.meta_path:
-            sys.meta_path.remove(_Finder)
+        if module.__name__ == name:  # a loader may be several modules' own
+            _act(name, module)
 
     vars(loader)["exec_module"] = exec_module

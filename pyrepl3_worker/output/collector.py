@@ -19,8 +19,8 @@ from sys import byteorder
 from time import monotonic, sleep
 from typing import Final
 
-from pyrepl3_schemas.head_tail import HeadTail, tail_bytes
-from pyrepl3_schemas.messages import Output, StreamName
+from pyrepl3_schemas.head_tail import HeadTail, split_at, tail_bytes
+from pyrepl3_schemas.messages import Output, OutputRest, StreamName
 from pyrepl3_worker.execution.execution import CallPath, WorkerExecution, current_path
 from pyrepl3_worker.interrupts.signals import WakeupSignal
 from pyrepl3_worker.interrupts.timers import Timer, TimerThread
@@ -78,7 +78,12 @@ class OutputCollector:
     """Collects text, attributes it to an execution, cuts it to its limit and sends it. For any thread."""
 
     def __init__(
-        self, writer: FrameSender, stdio: Stdio, timers: TimerThread, max_output_bytes: int | None
+        self,
+        writer: FrameSender,
+        stdio: Stdio,
+        timers: TimerThread,
+        max_output_bytes: int | None,
+        max_rest_bytes: int = 0,
     ) -> None:
         """Send frames with `writer`.
 
@@ -87,6 +92,8 @@ class OutputCollector:
             stdio: has the capture pipes.
             timers: runs the delayed flush.
             max_output_bytes: bytes of UTF-8 that are sent of one execution's output; None means all.
+            max_rest_bytes: bytes past the head of that which are sent as `output_rest`, to a client that
+                keeps them and cuts by itself.
         """
         self._writer = writer
         self._stdio = stdio
@@ -95,6 +102,10 @@ class OutputCollector:
         self._head_limit = (
             None if max_output_bytes is None else max_output_bytes - tail_bytes(max_output_bytes)
         )
+        self._rest_end = (
+            None if self._head_limit is None or not max_rest_bytes else self._head_limit + max_rest_bytes
+        )
+        """Where the rest ends that the client takes of one execution, in bytes from its beginning."""
         self._chunk = min(_CHUNK_CHARS, max(1024, writer.max_frame_bytes // 8))
         self._lock = threading.RLock()
         self.buffers: Final = {stream: StreamBuffer(stream) for stream in _STREAMS}
@@ -318,6 +329,9 @@ class OutputCollector:
             used = owner.output_bytes
             owner.output_bytes = used + size
             if self._head_limit is not None and used + size > self._head_limit:
+                if self._rest_end is not None and not owner.ended:
+                    self._send_past_head(owner, stream, text, used, captured)
+                    return
                 text = self._head_part(owner, stream, text, size, used)
         self._send(owner, stream, text, captured)
 
@@ -327,6 +341,44 @@ class OutputCollector:
             assert self._limit is not None
             owner.head_tail = HeadTail(self._limit, finished=owner.ended)
         return owner.head_tail.add(stream, text, size, used)
+
+    def _send_past_head(
+        self, owner: WorkerExecution, stream: StreamName, text: str, used: int, captured: tuple[int, int]
+    ) -> None:
+        """Send a text that does not fit into the head: a part of it in there, what follows as the rest."""
+        assert self._head_limit is not None
+        assert self._rest_end is not None
+        head, rest = split_at(text, self._head_limit - used)
+        if head:
+            self._send(owner, stream, head, captured)
+            captured = _NOTHING_CAPTURED
+        if owner.head_tail is None:
+            begin = max(used, self._head_limit)
+            sent, rest = split_at(rest, self._rest_end - begin)
+            self._send_rest(owner, stream, sent, captured)
+        if rest:
+            size = len(rest) if rest.isascii() else len(rest.encode("utf-8", "backslashreplace"))
+            # The head is full, so all of it is kept back.
+            self._head_part(owner, stream, rest, size, self._head_limit)
+
+    def _send_rest(
+        self,
+        owner: WorkerExecution,
+        stream: StreamName,
+        text: str,
+        captured: tuple[int, int] = _NOTHING_CAPTURED,
+        missing: int = 0,
+    ) -> None:
+        if not text and not missing:
+            return
+        out, err = captured
+        for start in range(0, max(len(text), 1), self._chunk):
+            part = text if len(text) <= self._chunk else text[start : start + self._chunk]
+            self._writer.send(
+                OutputRest(stream=stream, data=part, execution_id=owner.execution_id, missing=missing,
+                           captured_stdout=out, captured_stderr=err)
+            )  # fmt: skip
+            out = err = missing = 0
 
     def _send(
         self,
@@ -364,9 +416,17 @@ class OutputCollector:
             if self._deferred:
                 self._collect_deferred()
                 self._send_pending()
-            if execution.head_tail is not None:
+            if execution.head_tail is None:
+                return
+            if self._rest_end is None:
                 for stream, text in execution.head_tail.finish():
                     self._send(execution, stream, text)
+                return
+            tail = execution.head_tail.take_tail()
+            missing = execution.head_tail.missing
+            for stream, text in tail or [("stdout", "")]:
+                self._send_rest(execution, stream, text, missing=missing)
+                missing = 0
 
     def reset_in_forked_child(self) -> None:
         """In a forked child, drop what the parent process sends, and write to fds 1 and 2 from now on."""

@@ -36,6 +36,8 @@ _ALL_METHODS: Final = (*_METHODS, _BUNDLE, _SHOWS_ITSELF, _PRETTY)
 _ANSWERS_TO_ALL: Final = "_ipython_canary_method_should_not_exist_"
 """A name that an object has only if it has every name. The word is IPython's: some proxies know it."""
 _PLAIN_CHARS: Final = 1024 * 1024
+_MAX_JSON_CHARS: Final = 256 * 1024 * 1024
+_JSON_LEAVES: Final = frozenset({int, float, bool, type(None)})
 
 type Bundle = dict[str, str]
 """MIME type to text: binary data in base64, JSON types as JSON."""
@@ -277,8 +279,45 @@ def add_representation(data: Bundle, mime: object, value: object) -> None:
 
 
 def to_json(value: object) -> str:
-    """Return a value as JSON."""
+    """Return a value as JSON.
+
+    Raises:
+        ValueError: that would be longer than 256 MiB, as it is of a list that holds another one twice, often.
+        TypeError: it has no form as JSON.
+        RecursionError: it holds itself.
+    """
+    if _least_json_chars(value, {}) > _MAX_JSON_CHARS:
+        raise ValueError(f"its JSON would be longer than {_MAX_JSON_CHARS:,} characters")
     return msgspec.json.encode(value).decode()
+
+
+def _least_json_chars(value: Any, met: dict[int, int]) -> int:
+    """Return how long a value's JSON is at least. What is met again, by its id, is looked into once.
+
+    The encoder could not be cancelled.
+    """
+    kind = cast("type[Any]", type(value))
+    if issubclass(kind, str):
+        return str.__len__(value)
+    known = met.get(id(value))
+    if known is not None:
+        return known
+    met[id(value)] = 0  # one that holds itself is refused by the encoder
+    size = 1
+    if issubclass(kind, dict):
+        members = dict[Any, Any].values(value)
+        size += 3 * len(members)
+    elif issubclass(kind, list | tuple):
+        members = cast("tuple[Any, ...]", tuple(value) if kind in (list, tuple) else ())
+        size += 2 * len(members)
+    else:
+        names = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "__struct_fields__", ())
+        members = [getattr(value, name, None) for name in names]
+    if not set(map(type, members)) <= _JSON_LEAVES:
+        for member in members:
+            size += _least_json_chars(member, met)
+    met[id(value)] = size
+    return size
 
 
 class DisplayHandle:

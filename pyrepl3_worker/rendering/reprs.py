@@ -46,6 +46,11 @@ def encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
+def _has_plain_hash(kind: type) -> bool:
+    """Return whether a type is surely hashed by none of the code's own: by none of a metaclass's."""
+    return type(kind) is type
+
+
 def error_line(error: Exception) -> str:
     """Return an exception as one line of text that encodes, also when its own text fails."""
     try:
@@ -118,7 +123,7 @@ def _repr_without_user_code(value: object) -> str:
     kind = type(value)
     if kind is int:
         return _int_repr(cast(int, value))
-    if kind in _PLAIN_TYPES:
+    if _has_plain_hash(kind) and kind in _PLAIN_TYPES:
         return repr(value)
     if kind is FunctionType or kind is BuiltinFunctionType:
         return f"<function {cast(FunctionType, value).__qualname__}>"
@@ -146,6 +151,9 @@ class _ReprWriter:
     def write(self, value: object, room: int, depth: int) -> str:
         """Return the value's text, cut to about `room` characters."""
         kind = type(value)
+        if not _has_plain_hash(kind):
+            text = self._leaf(value)
+            return text if len(text) <= room else self.shorten(text, room)
         if kind in _TEXT_TYPES:
             return self._write_text(cast(Any, value), room)
         if kind in _BRACKETS and (self._walks_containers or not self._may_fit(value, room)):
@@ -250,7 +258,9 @@ def _may_fit(value: object, room: int) -> bool:
     while waiting:
         item = waiting.pop()
         kind = type(item)
-        if kind in _TEXT_TYPES:
+        if not _has_plain_hash(kind):
+            room -= 1
+        elif kind in _TEXT_TYPES:
             room -= len(cast(str, item))
         elif kind in _BRACKETS:
             members = cast(Collection[object], item)

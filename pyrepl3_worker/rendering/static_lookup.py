@@ -7,7 +7,7 @@ object's own, are read through the descriptors of `type` itself, as `inspect.get
 
 import ast
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from types import (
     BuiltinFunctionType,
@@ -183,7 +183,7 @@ def _bind_to_class(raw: object, cls: type) -> object:
         if kind is classmethod and type(function) is FunctionType:
             return MethodType(function, cls)
         return function
-    if kind in FUNCTIONS or not _type_defines(kind, "__get__"):
+    if is_one_of(kind, FUNCTIONS) or not _type_defines(kind, "__get__"):
         return raw
     return UNKNOWN
 
@@ -266,13 +266,18 @@ def _evaluate(
             return UNKNOWN
 
 
+def is_one_of(kind: type, kinds: Iterable[type]) -> bool:
+    """Return whether a type is one of several, without asking for a hash: it may be its metaclass's."""
+    return any(kind is each for each in kinds)
+
+
 type ValueKind = Literal["variable", "function", "class", "module", "property", "method"]
 
 
 def kind_of(value: object, *, of_class: bool = False) -> ValueKind:
     """Return what a person would call a value; `of_class` if it is in a class's dictionary."""
     kind = type(value)
-    if kind in FUNCTIONS:
+    if is_one_of(kind, FUNCTIONS):
         return "method" if of_class else "function"
     if is_class(value):
         return "class"

@@ -21,7 +21,7 @@ from pyrepl3_worker.execution.event_loop import EventLoopCoordinator
 from pyrepl3_worker.execution.execution import CallPath, current_path
 from pyrepl3_worker.host_calls.calls import HostCaller
 from pyrepl3_worker.interrupts.signals import runs_user_code
-from pyrepl3_worker.isolation.after_import import after_import
+from pyrepl3_worker.isolation.after_import import act_on_imported, after_import
 from pyrepl3_worker.namespace import NamespaceManager
 from pyrepl3_worker.output.collector import OutputCollector
 from pyrepl3_worker.output.streams import OutputStream
@@ -258,6 +258,25 @@ def _lend_loops_to_anyio(anyio: Any, coordinator: EventLoopCoordinator) -> None:
     anyio.run = coordinator.make_runner(anyio.run)
 
 
+def _hide_loop_from_unittest(runs_tests: Any, coordinator: EventLoopCoordinator) -> None:
+    """Patch what runs tests: a suite is a program, which expects that no loop runs before it runs one."""
+    runs_tests.run = coordinator.make_runner(runs_tests.run)
+
+
+def _hide_loop_from_pytest(pytest: Any, coordinator: EventLoopCoordinator) -> None:
+    """Patch `pytest.main`, as unittest. It has a finder of its own, which imports its plugins."""
+    original = coordinator.make_runner(pytest.main)
+
+    @wraps(original)
+    def main(*arguments: Any, **options: Any) -> Any:
+        try:
+            return original(*arguments, **options)
+        finally:
+            act_on_imported()
+
+    pytest.main = main
+
+
 class _FunctionInCallPath:
     """A function that is called on a call path. A class, so that it needs no closure."""
 
@@ -298,6 +317,9 @@ def install_patches(
     signal.raise_signal = make_raise_signal(stderr)
     coordinator.install()
     after_import("anyio", lambda anyio: _lend_loops_to_anyio(anyio, coordinator))
+    after_import("unittest.case", lambda case: _hide_loop_from_unittest(case.TestCase, coordinator))
+    after_import("unittest.suite", lambda suite: _hide_loop_from_unittest(suite.TestSuite, coordinator))
+    after_import("pytest", lambda pytest: _hide_loop_from_pytest(pytest, coordinator))
     inherit_call_path()
     sys.stdin = sys.__stdin__ = StdinStream(
         lambda prompt, password: calls.read_line(prompt, password=password)

@@ -4,6 +4,7 @@ import sys
 from typing import Any, Final
 
 from pyrepl3_worker.interrupts.signals import WakeupSignal
+from pyrepl3_worker.isolation.after_import import act_on_imported
 from pyrepl3_worker.isolation.builtins_guard import repair_namespace, unblock_wakeup_signal
 from pyrepl3_worker.wire.stdio import Stdio
 
@@ -33,6 +34,10 @@ class Repair:
             Whether something may wait in the capture pipes. False is certain.
         """
         return self._stdio.repair()
+
+    def patches(self) -> None:
+        """Patch the libraries that have been imported past the worker's own finder."""
+        act_on_imported()
 
     def builtins(self) -> None:
         """Put back what every cell needs: the namespace's builtins and the wake-up signal's handler.

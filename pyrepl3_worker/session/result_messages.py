@@ -104,7 +104,10 @@ class ResultEncoder:
         if value is NO_VALUE:
             return _ENCODED_NO_VALUE
         kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType] - of anything
-        name = _NUMBER_NAMES.get(kind)
+        try:
+            name, is_builtin = _NUMBER_NAMES.get(kind), kind in _NO_RICH_FORM
+        except Exception:  # a metaclass of the code's own forbids a hash
+            name, is_builtin = None, False
         if name is not None and self.text_of is None and -_INT64_BOUND < value < _INT64_BOUND:
             # The same text as `bounded_repr`'s: even the smallest bound has room for it.
             return EncodedValue(encode_value(value), repr(value), name, False)
@@ -124,7 +127,7 @@ class ResultEncoder:
         except MemoryError:
             return EncodedValue(msgspec.UNSET, text, name, True, self._no_memory_note())
         # IPython's shell knows what the code has registered for builtin types, too.
-        plain = kind in _NO_RICH_FORM and self.text_of is None
+        plain = is_builtin and self.text_of is None
         if self._bundle_of is None or plain or execution.is_assigned:
             return EncodedValue(raw, text, name, truncated, note)
         if isinstance(raw, msgspec.Raw):

@@ -125,7 +125,8 @@ class WorkerSession:
         self._namespace.install()
         timers = TimerThread()
         self._timers = timers
-        self._output = OutputCollector(self._writer, stdio, timers, config.max_output_bytes)
+        rest = hello.max_rest_bytes if hello.protocol >= SECOND_PROTOCOL else 0
+        self._output = OutputCollector(self._writer, stdio, timers, config.max_output_bytes, rest)
         self._executor = AsyncExecutor(
             self._namespace, hello.session_id, config=config, host=self, timers=timers
         )
@@ -542,6 +543,7 @@ class WorkerSession:
     def repair(self) -> None:
         """Repair what the code may have broken; send what finalizers wrote while its outcome was sent."""
         self._repair.builtins()
+        self._repair.patches()
         self._output.flush_deferred()
 
     def _send_outcome(self, execution: WorkerExecution, outcome: CellOutcome) -> None:

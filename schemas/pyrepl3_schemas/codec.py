@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -43,7 +43,6 @@ _pack = HEADER.pack
 _DEPTH_MARGIN: Final = b"\x91" * 256
 _LARGE_BYTES: Final = 64 * 1024
 _EXHAUSTED: Final = (RecursionError, MemoryError)
-_SCALARS: Final = frozenset({type(None), bool, int, float})
 _INT64: Final = 2**63
 _ONE_BYTE: Final = memoryview(b"x")
 _ONE_BYTE_BIN: Final = b"\xc4\x01x"
@@ -213,7 +212,14 @@ def encode_value(
         ValueTooLarge: it does not fit.
         MemoryError: there is not enough memory.
     """
-    if type(value) in _SCALARS and (type(value) is not int or -_INT64 <= value < _INT64):  # pyright: ignore[reportOperatorIssue] - an int
+    kind = type(value)
+    # By identity: the hash of a class may be its metaclass's.
+    if (
+        value is None
+        or kind is bool
+        or kind is float
+        or (kind is int and -_INT64 <= cast(int, value) < _INT64)
+    ):
         return msgspec.Raw(_encode(value))
     from pyrepl3_schemas.plain_types import NoPlainForm
     from pyrepl3_schemas.values import encode_plain

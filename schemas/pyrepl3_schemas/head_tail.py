@@ -1,7 +1,7 @@
 """Texts within a limit: the head and the tail are kept, and a marker between them says how much is missing.
 
-`HeadTail` is for output that comes in pieces, on either side of the wire; the two functions are for a text
-that is there as a whole. Pure: it knows no stream, no message and no clock.
+`HeadTail` is for output that comes in pieces, on either side of the wire; the functions are for a text that
+is there as a whole. Pure: it knows no stream, no message and no clock.
 """
 
 from collections import deque
@@ -100,23 +100,49 @@ class HeadTail[Stream]:
             self._keep(stream, rest)
         return head.decode()
 
-    def finish(self) -> list[tuple[Stream, str]]:
-        """Return what is still to be passed on: a marker where bytes are missing, then the tail."""
+    def leave_out(self, stream: Stream, size: int) -> None:
+        """Note that `size` bytes are left out here: what is kept back before them is no tail any more.
+
+        Args:
+            stream: where the next text was written.
+            size: bytes, of both streams.
+        """
+        self._overflowed = True
+        self.missing += self._tail_bytes + size
+        self._tail.clear()
+        self._tail.append((stream, b""))
+        self._tail_bytes = 0
+
+    def finish(self, note: str = "") -> list[tuple[Stream, str]]:
+        """Return what is still to be passed on: a marker where bytes are missing, then the tail.
+
+        Args:
+            note: what the marker says beside the limit, such as where the rest is.
+        """
+        tail = self.take_tail()
+        if self.missing and tail:
+            limit = f"{self._limit_text()}; {note}" if note else self._limit_text()
+            marker = cut_marker(f"{self.missing:,} bytes of output", limit)
+            tail.insert(0, (tail[0][0], f"\n{marker}\n"))
+        return [(stream, text) for stream, text in tail if text]
+
+    def take_tail(self) -> list[tuple[Stream, str]]:
+        """Return the tail, after which no tail is kept any more, without a marker; `missing` is before it.
+
+        A text in it may be empty.
+        """
         self._finished = True
         if not self._tail:
             return []
-        parts: list[tuple[Stream, str]] = []
         # Only the first piece can be too long, or begin in the middle of a character.
         stream, first = self._tail[0]
         start = _tail_start(first, max(self._tail_bytes - self._tail_limit, 0))
         self._tail[0] = stream, first[start:]
         self.missing += start
-        if self.missing:
-            marker = cut_marker(f"{self.missing:,} bytes of output", self._limit_text())
-            parts.append((stream, f"\n{marker}\n"))
-        parts.extend((stream, data.decode()) for stream, data in self._tail if data)
+        tail = [(stream, data.decode()) for stream, data in self._tail]
         self._tail.clear()
-        return parts
+        self._tail_bytes = 0
+        return tail
 
     def _keep(self, stream: Stream, data: bytes) -> None:
         """Add bytes to the tail, and drop whole pieces that are before it."""
@@ -139,6 +165,21 @@ class HeadTail[Stream]:
 
     def _limit_text(self) -> str:
         return f"max_output_bytes={self._limit}"
+
+
+def split_at(text: str, size: int) -> tuple[str, str]:
+    """Return a text in two: at most `size` bytes of UTF-8, no character cut, and the rest.
+
+    Args:
+        text: lone surrogates in it are escaped.
+        size: bytes; below 0 is 0.
+    """
+    size = max(size, 0)
+    if text.isascii():
+        return text[:size], text[size:]
+    data = _utf8(text)
+    end = _head_end(data, min(size, len(data)))
+    return data[:end].decode(), data[end:].decode()
 
 
 def shorten_to_bytes(text: str, limit: int, reason: str) -> tuple[str, bool]:

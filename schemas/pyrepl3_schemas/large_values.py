@@ -20,7 +20,7 @@ from msgspec.msgpack import Ext
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError, ValueTooLarge
 from pyrepl3_schemas.extensions import read_extension
 from pyrepl3_schemas.object_limit import max_objects
-from pyrepl3_schemas.plain_types import NoPlainForm, type_name
+from pyrepl3_schemas.plain_types import NoPlainForm, class_place, type_name
 from pyrepl3_schemas.transfer import Body, Part, part_size
 from pyrepl3_schemas.values import encode_plain
 
@@ -81,10 +81,11 @@ class _Parts:
         numpy = sys.modules.get("numpy")
         if numpy is not None and kind in (numpy.ndarray, numpy.memmap):
             return self._take_array(numpy, value)
-        module = kind.__module__.partition(".")[0]
-        if module == "pyarrow" and kind.__name__ in ("Table", "RecordBatch"):
+        module, name = class_place(kind)
+        module = module.partition(".")[0]
+        if module == "pyarrow" and name in ("Table", "RecordBatch"):
             return self._take_table(value)
-        if kind.__name__ == "DataFrame" and module in ("pandas", "polars"):
+        if name == "DataFrame" and module in ("pandas", "polars"):
             return self._take_frame(module, value)
         return None
 
@@ -107,6 +108,9 @@ class _Parts:
                 type_name(frame), f"travels as a table of pyarrow's alone: {how}, or arrow=True"
             )
         if module == "polars":
+            if any("Object" in str(dtype) for dtype in frame.dtypes):
+                # They would be addresses in its memory.
+                raise NoPlainForm(type_name(frame), "has columns of Python's objects, which no table holds")
             return self._take_table(frame.to_arrow())
         return self._take_table(_pyarrow().Table.from_pandas(frame))
 

@@ -183,6 +183,8 @@ class Hello(Message, frozen=True):
     """A directory that is the session's alone, if any: code starts in it, and checkpoints hold it."""
     report: list[ReportPart] = []
     """What a `result` is to hold beyond the value: parts that are made on request. Not in protocol 1."""
+    max_rest_bytes: Bytes = 0
+    """Bytes of an execution's output past its head that are to come as `output_rest`. Not in protocol 1."""
 
 
 class Execute(Message, frozen=True, gc=False):
@@ -355,6 +357,23 @@ class Output(Message, frozen=True, gc=False):
     late: bool = False
     captured_stdout: Bytes = 0
     captured_stderr: Bytes = 0
+
+
+class OutputRest(Message, frozen=True, gc=False):
+    """Text past the head of an execution's output, in its order among `output`. Not in protocol 1.
+
+    Sent only where `hello` has `max_rest_bytes`; the client then cuts by itself. Past so many bytes the
+    worker keeps the last part back until the execution ends, and says how much is left out before it.
+    """
+
+    stream: StreamName
+    data: str
+    execution_id: str
+    missing: Bytes = 0
+    """Bytes of output that are left out before this text."""
+    captured_stdout: Bytes = 0
+    captured_stderr: Bytes = 0
+    """As in `output`."""
 
 
 class Display(Message, frozen=True):
@@ -557,6 +576,7 @@ type ToWorker = (
 type FromWorker = (
     Ready
     | Output
+    | OutputRest
     | Display
     | Input
     | Call

@@ -24,6 +24,8 @@ from pyrepl3_schemas.extensions import (
 )
 
 MAX_ARRAY_ELEMENTS: Final = 10_000
+_MAX_RANGE: Final = 64 * 1024 * 1024
+"""Numbers of a range that become a list."""
 """Elements of a NumPy array that still has a form."""
 _MAX_STEPS: Final = 12
 """Steps of the path to a value without a form that are named."""
@@ -63,11 +65,20 @@ class NoPlainForm(Exception):  # noqa: N818 - it says what is the case, and no m
 
 def type_name(value: object) -> str:
     """Return the name of a value's type, with its module's where that is no builtin one."""
-    kind = type(value)
-    # Not by attribute: a metaclass of the code's own may answer for it.
-    name = type.__dict__["__qualname__"].__get__(kind)
-    module = type.__dict__["__module__"].__get__(kind)
-    return name if type(module) is not str or module in ("builtins", "__main__") else f"{module}.{name}"
+    module, name = class_place(type(value))
+    return name if module in ("", "builtins", "__main__") else f"{module}.{name}"
+
+
+def class_place(kind: type) -> tuple[str, str]:
+    """Return the names of a class's module and of the class; empty where it says none.
+
+    Not by attribute: a metaclass of the code's own may answer for it.
+    """
+    try:
+        module = type.__dict__["__module__"].__get__(kind)
+    except AttributeError:
+        module = ""
+    return module if type(module) is str else "", type.__dict__["__qualname__"].__get__(kind)
 
 
 def _to_list(value: Any, _room: int) -> list[Any]:
@@ -84,9 +95,12 @@ def _pairs_of(base: Any) -> Opener:
 
 
 def _range_to_list(value: range, room: int) -> list[int]:
-    # Its length is all that there is to it, and may be anything.
-    if len(value) > room:
+    # `len` fails above 2^63. A list takes some forty times as much as what is sent.
+    count = value.index(value[-1]) + 1 if value else 0
+    if count > room:
         raise NoPlainForm(WHOLE, "is larger than max_frame_bytes allows")
+    if count > _MAX_RANGE:
+        raise NoPlainForm("range", f"of {count:,} numbers is too long to become a list")
     return list(value)
 
 
@@ -246,11 +260,12 @@ def opener_of(kind: type, value: object) -> Opener:
     if found is not None:
         return found
     bases = type.__dict__["__mro__"].__get__(kind)
-    if kind.__module__.startswith("pandas.") and kind.__qualname__ in ("NaTType", "NAType"):
+    module, name = class_place(kind)
+    if name in ("NaTType", "NAType") and module.startswith("pandas."):
         return _missing_to_none
     for module_name, class_name, opener in _BY_CLASS:
-        module = sys.modules.get(module_name)
-        if module is not None and getattr(module, class_name, None) in bases:
+        library = sys.modules.get(module_name)
+        if library is not None and getattr(library, class_name, None) in bases:
             return opener
     for base, opener in _BY_BASE:
         if base in bases:

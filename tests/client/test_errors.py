@@ -1,7 +1,12 @@
 """The client's error tree: one base class, pickled whole, texts that stay short."""
 
+import ast
+import builtins
+import importlib
 import inspect
 import pickle
+import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +26,9 @@ EXAMPLES: dict[type[BaseException], tuple[object, ...]] = {
     errors.WorkerDied: ("it died", 3, None, "words", ("e",), "why", 2),
     errors.SpawnError: ("it died", None, 9),
     errors.ProtocolError: ("bad length", 17),
+    errors.SessionBusy: ("s", "host/4711/1/boot/ns/x", 1_700_000_000_000, 3.0),
+    errors.LeaseLost: ("s", None, None),
+    errors.BridgeTimeout: ("input", "e", "e:input:1", 2.0),
 }
 TREE = [
     value
@@ -37,6 +45,59 @@ def test_every_error_is_in_the_tree_and_survives_pickling(kind: type[Exception])
     assert type(again) is kind
     assert str(again) == str(error) != ""
     assert vars(again) == vars(error)
+
+
+NEVER_OUT = {
+    "StallError": "the `__cause__` of a WorkerDied, as any ProtocolError is",
+    "RefusedError": "raised in the code, as a CapabilityError",
+    "RequestRefused": "a TransferError to the caller",
+}
+"""Errors that no caller sees as what they are, and what they are then."""
+
+
+def every_error() -> set[type[BaseException]]:
+    """Import all of the client, and return the errors of its own."""
+    for module in pkgutil.walk_packages(pyrepl3.__path__, "pyrepl3_client."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found: set[type[BaseException]] = set()
+    rest: list[type[BaseException]] = [pyrepl3.PyRepl3Error]
+    while rest:
+        found.add(kind := rest.pop())
+        rest += kind.__subclasses__()
+    return {kind for kind in found if kind.__module__.startswith("pyrepl3_client")}
+
+
+HANDLED_INSIDE = {
+    "CarriedError": "unwrapped by whoever waits for what it carries",
+    "ForkServerGoneError": "workers are spawned then",
+    "NotApprovedError": "raised in the code, as a PermissionError",
+    "ConnectorError": "of Resonate's SDK, which tries again",
+    "DecodingError": "of Resonate's SDK, which tells whoever asked",
+    "ServerError": "of Resonate's SDK, which tells whoever asked",
+    "CallFailed": "of testing: a script's word for a call's error",
+}
+"""Other exceptions that the client raises, and who gets them."""
+
+
+def raised_names() -> set[str]:
+    """Return the names of classes that a `raise` of the client makes an object of."""
+    files = Path(pyrepl3.__path__[0]).rglob("*.py")
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files if "demo" not in path.parts]
+    raises = [node.exc for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    called = [node.func if isinstance(node, ast.Call) else node for node in raises]
+    return {node.id for node in called if isinstance(node, ast.Name) and node.id[0].isupper()}
+
+
+def test_what_is_raised_is_public_or_built_in_or_handled_inside() -> None:
+    known = {*pyrepl3.__all__, *vars(builtins), *NEVER_OUT, *HANDLED_INSIDE}
+    assert raised_names() - known == set()
+
+
+def test_every_error_can_be_caught_by_a_public_name() -> None:
+    hidden = {kind.__name__ for kind in every_error()} - set(pyrepl3.__all__)
+    assert hidden == set(NEVER_OUT)
+    assert {name for name in errors.__all__ if name not in pyrepl3.__all__} == set()
 
 
 @pytest.mark.parametrize("kind", [errors.ExecutionTimeout, errors.WorkerUnresponsive])

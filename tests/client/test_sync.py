@@ -68,7 +68,7 @@ def test_the_mirror_shows_everything(name: str) -> None:
 
 
 def test_a_handle_shows_only_what_is_the_users() -> None:
-    shown = {"attempts", "cancel", "code", "execution_id", "result", "state"}
+    shown = {"attempts", "cancel", "code", "execution_id", "output", "result", "state"}
     for handle in (pyrepl3.Execution, sync.Execution):
         assert {name for name in dir(handle) if not name.startswith("_")} == shown
 

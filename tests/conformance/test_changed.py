@@ -25,6 +25,19 @@ CELLS: dict[str, tuple[str, str, dict[str, str], list[str]]] = {
     "added": ("", "a = 1", {"a": "added"}, []),
     "bound anew": ("a = 1", "a = 2", {"a": "changed"}, []),
     "bound to an equal value": ("a = [1]", "a = [1]", {}, []),
+    "bound to a value of the same hash": ("a = -1", "a = -2", {"a": "changed"}, []),
+    "a value of the same hash in place": ("a = [-1, 0]", "a[:] = [-2, 0]", {"a": "changed"}, []),
+    "of the same hash, large": ("a = {'k': 0}", "a['k'] = 2**61 - 1", {"a": "changed"}, []),
+    "of the same hash, in a set": ("a = {-1}", "a.clear(); a.add(-2)", {"a": "changed"}, []),
+    "of the same hash, in a slice": ("a = slice(-1)", "a = slice(-2)", {"a": "changed"}, []),
+    "a Counter in place": ("import collections as c\na = c.Counter('aab')", "a['b'] += 1", {"a": "changed"}, []),
+    "an OrderedDict's order": ("import collections as c\na = c.OrderedDict(x=1, y=2)", "a.move_to_end('x')", {"a": "changed"}, []),
+    "a defaultdict in place": ("import collections as c\na = c.defaultdict(list, k=[])", "a['k'].append(1)", {"a": "changed"}, []),
+    "dates": ("import datetime as d\na = [d.date(2026, 1, 2), d.timedelta(1)]", "a.pop()", {"a": "changed"}, []),
+    "times": ("import datetime as d\na = [d.datetime(2026, 1, 2, tzinfo=d.UTC)]", "a[0] += d.timedelta(1)", {"a": "changed"}, []),
+    "decimals": ("from decimal import Decimal\na = [Decimal(-1)]", "a[0] -= 1", {"a": "changed"}, []),
+    "beside what is too much": ("a = list(range(200_000)); b = 'x' * 80_000_000; c = [1]", "c.append(2)", {"c": "changed"}, ["a", "b"]),
+    "a warning": ("import warnings", "warnings.warn('once')", {}, []),
     "another type": ("a = 1", "a = 1.0", {"a": "changed"}, []),
     "deleted": ("a = 1", "del a", {"a": "deleted"}, []),
     "read": ("a = [1]", "len(a)", {}, []),
@@ -58,7 +71,7 @@ CELLS: dict[str, tuple[str, str, dict[str, str], list[str]]] = {
         [],
     ),
     "a private name": ("", "_a = 1", {"_a": "added"}, []),
-}
+}  # fmt: skip
 CLEAN = "for _n in [n for n in globals() if not n.startswith('__') and n not in ('In', 'Out', '_n')]: del globals()[_n]"
 
 

@@ -62,6 +62,17 @@ class Proxy:
     def __init__(self, of): self._of = of
     def __getattr__(self, name): return getattr(self._of, name)
 
+class NoHash(type):
+    def __hash__(cls): raise ValueError("no")
+class Unhashed(Html, metaclass=NoHash): pass
+
+class Shared:
+    def __init__(self, of=None):
+        self.of = of or []
+        for _ in range(60): self.of = [self.of, self.of]
+    def _repr_json_(self): return self.of
+    def __repr__(self): return "Shared()"
+
 class Own: pass
 own = Own(); own._repr_html_ = lambda: "<i>own</i>"
 """
@@ -105,6 +116,17 @@ ROWS: Final = (
         metadata={"text/html": {"error": "ValueError: no html"}},
     ),
     Row("a form that a subclass takes back", "Hidden()"),
+    Row("of a class whose metaclass forbids a hash", "Unhashed()", {"text/html": "<b>r</b>"}),
+    Row(
+        "JSON that holds one list twice, sixty times over",
+        "Shared()",
+        metadata={"application/json": {"error": "ValueError: its JSON would be longer than 268,435,456 characters"}},
+    ),
+    Row(
+        "in a dataclass",
+        "from dataclasses import dataclass\n@dataclass\nclass Kept:\n    text: str\nShared(Kept('x' * 100))",
+        metadata={"application/json": {"error": "ValueError: its JSON would be longer than 268,435,456 characters"}},
+    ),
     Row("a form that a property refuses", "Property()"),
     Row("a stand-in for an object with a form", "Proxy(Html())", {"text/html": "<b>r</b>"}),
     Row("a stand-in for one without", "Proxy(3)"),

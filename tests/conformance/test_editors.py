@@ -572,6 +572,17 @@ async def test_tables_and_arrays() -> None:
             ("df['hello'].mea", ["mean"]),
         ):
             assert (await session.complete(code)).matches[: len(expected)] == expected
+        # A column that is an attribute too is one match.
+        assert (await session.complete("df.hel")).matches == ["hello"]
+        await run(
+            session, "wide = pd.DataFrame(np.zeros((2, 100_000)))\nmixed = df.assign(c=pd.Categorical(['x']))"
+        )
+        shown = await session.variables()
+        assert shown["wide"].shape == [2, 100_000]
+        sizes = "[int(f.memory_usage().sum()) for f in (pd.DataFrame(np.zeros((2, 10))), mixed, df)]"
+        narrow, mixed, plain = await value(session, sizes)
+        assert shown["wide"].size == narrow + 16 * 99_990
+        assert (shown["mixed"].size, shown["df"].size) == (mixed, plain)
 
 
 def test_the_tables_are_long_enough() -> None:

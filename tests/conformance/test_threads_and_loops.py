@@ -292,6 +292,12 @@ async def test_a_checkpoint_waits_for_a_cell_that_blocks(session: pyrepl3.Sessio
 
 # --- loops of the code's own --------------------------------------------------------------------------
 
+TESTS = """
+import asyncio, io, unittest
+def ran(case):
+    result = unittest.TextTestRunner(io.StringIO()).run(unittest.defaultTestLoader.loadTestsFromTestCase(case))
+    return [result.testsRun, len(result.failures), len(result.errors)]
+"""
 LOOPS = [
     Row("asyncio.run", ("import asyncio", "asyncio.run(asyncio.sleep(0, 1))"), 1),
     Row("asyncio.run beside an await", ("import asyncio", "await asyncio.sleep(0)\n[asyncio.run(asyncio.sleep(0, 1)), await asyncio.sleep(0, 2)]"), [1, 2]),
@@ -315,6 +321,10 @@ LOOPS = [
     Row("a subprocess on a loop of one's own", ("import asyncio, sys\nasync def main():\n    child = await asyncio.create_subprocess_exec(sys.executable, '-c', 'print(7)', stdout=-1)\n    return (await child.communicate())[0].decode()", "asyncio.run(main())"), "7\n"),
     Row("to_thread, TaskGroup and timeout", ("import asyncio\nasync def main():\n    async with asyncio.timeout(5), asyncio.TaskGroup() as g:\n        t = g.create_task(asyncio.to_thread(abs, -3))\n    return t.result()", "asyncio.run(main())"), 3),
     Row("IsolatedAsyncioTestCase", ("import asyncio, io, unittest\nclass T(unittest.IsolatedAsyncioTestCase):\n    async def asyncSetUp(self): self.x = await asyncio.sleep(0, 1)\n    async def test_a(self): self.assertEqual(self.x, 1)\n    async def test_b(self): self.assertEqual(self.x, 2)", "r = unittest.TextTestRunner(io.StringIO()).run(unittest.defaultTestLoader.loadTestsFromTestCase(T))\n[r.testsRun, len(r.failures), len(r.errors)]"), [2, 1, 0]),
+    Row("no loop runs in tests that unittest runs", (TESTS + "class T(unittest.TestCase):\n    def test_a(self):\n        with self.assertRaisesRegex(RuntimeError, 'no running'): asyncio.get_running_loop()\n        loop = asyncio.new_event_loop(); asyncio.set_event_loop(loop)\n        self.assertIs(asyncio.get_event_loop(), loop); asyncio.set_event_loop(None); loop.close()\n        with self.assertRaisesRegex(RuntimeError, 'no current event loop'): asyncio.get_event_loop()", "[*ran(T), asyncio.get_event_loop_policy().get_event_loop() is asyncio.get_running_loop()]"), [1, 0, 0, True]),
+    Row("input() and host calls in tests that unittest runs", (TESTS + "class T(unittest.TestCase):\n    def test_a(self): self.assertEqual([input('a'), add(1, 2)], ['A', 3])\n    def test_b(self): self.assertEqual(asyncio.run(self.awaits()), 3)\n    async def awaits(self): return await aadd(1, 2)", "ran(T)"), [2, 0, 0]),
+    Row("no loop runs in tests that pytest runs", ("import os, pathlib, tempfile, pytest\nos.environ['PYTEST_DISABLE_PLUGIN_AUTOLOAD'] = '1'", "with tempfile.TemporaryDirectory() as d:\n    p = pathlib.Path(d, 'test_it.py'); p.write_text('import asyncio\\ndef test_a():\\n    assert asyncio._get_running_loop() is None\\n')\n    x = int(pytest.main(['-q', '-p', 'no:cacheprovider', '-p', 'anyio', '--rootdir', d, str(p)]))\nx"), 0),
+    Row("a policy of the code's never gets the session's loop", ("import asyncio\nclass Policy(asyncio.DefaultEventLoopPolicy):\n    given = []\n    def set_event_loop(self, loop):\n        Policy.given.append(loop); super().set_event_loop(loop)", "asyncio.set_event_loop_policy(Policy())\nasyncio.run(asyncio.sleep(0)); asyncio.set_event_loop_policy(None)\n[asyncio.get_running_loop() in Policy.given, Policy.given[-1]]"), [False, None]),
     Row("anyio.run", ("import anyio\nasync def f():\n    await anyio.sleep(0)\n    return 'anyio'", "anyio.run(f)"), "anyio"),
     Row("anyio.run beside an await", ("import anyio, asyncio\nasync def f():\n    await anyio.sleep(0)\n    return 'anyio'", "await asyncio.sleep(0)\nx = anyio.run(f); x"), "anyio"),
     Row("asyncio.run in a thread of the code's", ("import asyncio, threading\ngot = []\nt = threading.Thread(target=lambda: got.append(asyncio.run(asyncio.sleep(0, 5))))", "t.start(); t.join(); got"), [5]),

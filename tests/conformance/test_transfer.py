@@ -352,6 +352,35 @@ async def test_data_frames_come_as_tables_on_request(sessions: pyrepl3.Session) 
         await sessions.set(frame=pandas.DataFrame())
 
 
+async def test_objects_in_a_polars_frame_are_no_table(sessions: pyrepl3.Session) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is an optional library")
+    pytest.importorskip("polars", reason="polars is an optional library")
+    await sessions.execute(
+        "import polars as pl\nheld = pl.DataFrame({'a': [object()]}, schema={'a': pl.Object})"
+    )
+    with pytest.raises(pyrepl3.TransferError, match="columns of Python's objects"):
+        await sessions.get("held", arrow=True)
+
+
+async def test_a_name_is_bound_as_code_spells_it(sessions: pyrepl3.Session) -> None:
+    ligature = "\ufb01le"  # which the compiler takes for two letters
+    await sessions.set(**{ligature: 1})
+    assert (await sessions.execute(f"[{ligature}, file]")).value == [1, 1]
+    assert [await sessions.get(name) for name in (ligature, "file")] == [1, 1]
+    with pytest.raises(ValueError, match="two of these names are one variable: 'file'"):
+        await sessions.set(**{ligature: 1, "file": 2})
+    with pytest.raises(pyrepl3.TransferError, match="surrogates not allowed"):
+        await sessions.get("\ud800")
+
+
+async def test_a_range_that_no_memory_holds_is_refused(sessions: pyrepl3.Session) -> None:
+    pid = sessions.worker.pid
+    await sessions.execute("long = range(10**9)")
+    with pytest.raises(pyrepl3.TransferError, match="range of 1,000,000,000 numbers is too long"):
+        await sessions.get("long")
+    assert sessions.worker.pid == pid
+
+
 # --- what survives ---------------------------------------------------------------------------------------
 
 

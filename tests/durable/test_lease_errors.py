@@ -3,8 +3,8 @@
 import os
 import socket
 
-from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.lease.owner import current_owner
+from pyrepl3_client.errors import LeaseLost, SessionBusy
 
 
 def test_a_lost_lease_says_which_process_has_the_session_since_when_and_what_to_do() -> None:

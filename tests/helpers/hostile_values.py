@@ -47,6 +47,11 @@ VALUES = [
     Harm(name="a getattribute that raises", code="class G:\n    def __getattribute__(self, name): raise ValueError(name)\nG()", type_name="G"),
     Harm(name="a proxy to something dead", code="import weakref\nclass W: ...\nw = W()\np = weakref.proxy(w)\ndel w\np", error=ANY, stdout=None),
     Harm(name="a type with an odd name", code="type('Näme\\n', (), {})()", type_name="Näme\n"),
+    Harm(name="a class whose metaclass forbids a hash", code="class M(type):\n    def __eq__(c, o): raise ValueError('no')\n    def __hash__(c): raise ValueError('no')\nclass C(metaclass=M): ...\nC()", type_name="C"),
+    Harm(name="one in a list", code="class M(type):\n    def __hash__(c): raise ValueError('no')\nclass C(metaclass=M): ...\n[C()]", type_name="list"),
+    Harm(name="a class whose metaclass tells nothing", code="class M(type):\n    def __getattribute__(c, name): raise ValueError(name)\nclass C(metaclass=M): ...\nC()", type_name="C"),
+    Harm(name="a range that no memory holds", code="range(10**12)", type_name="range"),
+    Harm(name="a range longer than a length can be", code="range(2**70)", type_name="range"),
     Harm(name="a coroutine nobody awaits", code="async def c(): ...\nc()", type_name="coroutine", stdout=None),
 ]
 

@@ -62,7 +62,7 @@ ARROWS = {
         "demo": set[str](),  # the public face alone
         "durable": {"_journal", "durable.remote", "durable.resonate", "durable.sqlite"},
         "durable.lease": {"_launch"},
-        "durable.resonate": {"_journal", "durable.lease"},
+        "durable.resonate": {"_journal"},
         "durable.remote": {"_journal", "durable.lease", "durable.resonate"},
         "durable.sqlite": {
             "_journal",
@@ -72,7 +72,7 @@ ARROWS = {
             "durable.sqlite.tables",
         },
         "durable.sqlite.resonate_server": {"durable.sqlite.tables"},
-        "durable.sqlite.tables": {"_journal", "durable.lease"},
+        "durable.sqlite.tables": {"_journal"},
     },
     "pyrepl3_worker": {
         "wire": set[str](),

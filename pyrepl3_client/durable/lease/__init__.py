@@ -1,5 +1,4 @@
 """Who owns a session, one process at a time.
 
 owner    names a process so that another one can tell whether it is alive
-errors   what a store raises when a session has another owner
 """

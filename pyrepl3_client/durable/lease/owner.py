@@ -63,12 +63,6 @@ def is_dead(owner: str, *, one_machine: bool) -> bool:
     return bool(namespace) and namespace == _pid_namespace() and not _lives(int(pid), started)
 
 
-def describe(owner: str) -> str:
-    """Return an owner in words: `process 4711 on host`."""
-    parts = owner.split(_SEPARATOR)
-    return f"process {parts[1]} on {parts[0]}" if len(parts) == _PART_COUNT else owner
-
-
 def _lives(pid: int, started: str) -> bool:
     """Return whether a process lives that was started then; its number may be another process's by now.
 

@@ -3,6 +3,7 @@
 journal        the record as a whole                  connect       how the store is reached
 executions     what ran, and what came of it          calls         input and host calls
 checkpoints    checkpoints and their blobs            large_values  values in several promises
+texts          what executions wrote, beside outcomes
 fenced_store   promises under the session's lease
 
 All of a session's promises but its executions' are below one root, `{session}`. The root's task is the
@@ -14,6 +15,7 @@ refuses once the task was taken over.
 | `{session}` | – | – (pending for as long as the session is kept) |
 | `{session}:owner.{k}` | the k-th owner, and its lease's version | – |
 | `{session}:log.{n}` | the n-th execution: id, code, options | its outcome |
+| `{session}:log.{n}.{stream}.{k}` | a part of what the n-th execution wrote | – |
 | `{session}:log.{n}.attempt.{k}` | – (it stands for a death) | – |
 | `{session}:log.{n}.excuse.{k}` | – (it stands for a close, whose death does not count) | – |
 | `{session}:log.{n}.call.{m}` | the m-th call: its key, name, digest | its outcome |

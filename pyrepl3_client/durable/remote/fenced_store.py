@@ -15,12 +15,11 @@ from resonate.transport import Transport
 from resonate.types import PromiseCreateReq, PromiseRecord, PromiseSettleReq, Value
 from resonate_base import Network, ResonateError
 
-from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
-from pyrepl3_client.durable.lease.owner import current_owner, describe, is_dead
+from pyrepl3_client.durable.lease.owner import current_owner, is_dead
 from pyrepl3_client.durable.resonate.engine import is_not_found, translate_error
 from pyrepl3_client.durable.resonate.function import FOREVER
 from pyrepl3_client.durable.resonate.ids import key_tags, session_group, session_root
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, SessionBusy, StoreError, describe_owner
 
 _log: Final = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ class FencedStore:
                     break
             left = deadline - loop.time()
             if left <= 0:
-                name = "another process" if owner is None else describe(owner.name)
+                name = "another process" if owner is None else describe_owner(owner.name)
                 expires_at = self._clock() + int(self._ttl * 1000)
                 raise SessionBusy(self.session_id, name, expires_at, self._ttl)
             await asyncio.sleep(min(left, _RETRY_SECONDS))
@@ -279,7 +278,7 @@ class FencedStore:
                 if taken is not None:
                     await self._release_task(taken)
                 owner = await self._read_owner()
-                who = (None, None) if owner is None else (describe(owner.name), owner.since)
+                who = (None, None) if owner is None else (describe_owner(owner.name), owner.since)
                 self._lost = LeaseLost(self.session_id, *who)
                 self._on_lost(self._lost)
                 return

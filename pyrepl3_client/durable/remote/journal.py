@@ -10,16 +10,19 @@ from pyrepl3_client._journal.protocol import (
     History,
     SavedCheckpoint,
     Spec,
+    TextPart,
+    TextSize,
 )
-from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.remote.calls import RemoteCallStore
 from pyrepl3_client.durable.remote.checkpoints import RemoteCheckpointStore
 from pyrepl3_client.durable.remote.executions import RemoteExecutionStore
 from pyrepl3_client.durable.remote.fenced_store import FencedStore
 from pyrepl3_client.durable.remote.large_values import LargeValueStore
+from pyrepl3_client.durable.remote.texts import RemoteTextStore
 from pyrepl3_client.durable.resonate.engine import ResonateConnection
 from pyrepl3_client.durable.resonate.runner import ResonateRunner
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, StoreError
+from pyrepl3_schemas.messages import StreamName
 
 
 class RemoteJournal:
@@ -32,6 +35,7 @@ class RemoteJournal:
         data = LargeValueStore(store)
         self._executions: Final = RemoteExecutionStore(store, data)
         self._calls: Final = RemoteCallStore(store, data, self._executions)
+        self._texts: Final = RemoteTextStore(store, data, self._executions)
         self._checkpoints: Final = RemoteCheckpointStore(store, data)
         self._runner: Final = ResonateRunner(store.session_id, self._executions, connection, on_lost)
 
@@ -148,6 +152,22 @@ class RemoteJournal:
     async def exempt_next_death(self, execution_id: str) -> None:
         """Record that the next death costs an execution nothing."""
         await self._executions.exempt_next_death(execution_id)
+
+    # --- what executions wrote -----------------------------------------------------------------------
+
+    async def put_text(
+        self, execution_id: str, stream: StreamName, n: int, part: TextPart, max_bytes: int
+    ) -> bool:
+        """Store a part of what an execution wrote, if there is room."""
+        return await self._texts.put(execution_id, stream, n, part, max_bytes)
+
+    async def text_size(self, execution_id: str, stream: StreamName) -> TextSize | None:
+        """Return how much is kept of what an execution wrote."""
+        return await self._texts.size(execution_id, stream)
+
+    async def text_part(self, execution_id: str, stream: StreamName, n: int) -> TextPart | None:
+        """Return a part of what an execution wrote."""
+        return await self._texts.part(execution_id, stream, n)
 
     # --- calls ---------------------------------------------------------------------------------------
 

@@ -8,45 +8,11 @@ repeated submission starts nothing.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Self
+from typing import Final
 
 from pyrepl3_client._journal.protocol import BridgeMetrics
 from pyrepl3_client.durable.resonate.ids import execution_key
-from pyrepl3_client.errors import StoreError
-
-
-class BridgeTimeout(StoreError, TimeoutError):  # noqa: N818 - as ExecutionTimeout
-    """An answer did not come in time.
-
-    Args:
-        capability: what was asked for: a host function's name, `input`, or `execute`.
-        execution_id: for which execution.
-        request_id: the correlation key of the request.
-        timeout: seconds that were waited.
-    """
-
-    def __init__(self, capability: str, execution_id: str, request_id: str, timeout: float) -> None:
-        """Add a note with what the text leaves out."""
-        super().__init__(capability, execution_id, request_id, timeout)
-        self.capability = capability
-        self.execution_id = execution_id
-        self.request_id = request_id
-        self.timeout = timeout
-        self.add_note(
-            f"(capability={capability}, execution_id={execution_id}, request_id={request_id}, "
-            f"timeout={timeout:g})"
-        )
-
-    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str, float]]:
-        """Pickle by the arguments: a TimeoutError is an OSError, which takes four for something else."""
-        return type(self), (self.capability, self.execution_id, self.request_id, self.timeout)
-
-    def __str__(self) -> str:
-        """Return what did not come, and what to do."""
-        return (
-            f"{self.capability} of execution {self.execution_id!r} was not answered within "
-            f"{self.timeout:g} s; it stays recorded, ask for it again under the same id"
-        )
+from pyrepl3_client.errors import BridgeTimeout, StoreError
 
 
 class PendingExecution:

@@ -14,11 +14,10 @@ import msgspec
 from pyrepl3_client._journal.id_conflict import conflict
 from pyrepl3_client._journal.outcomes import EndedOutcome, decode_outcome
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec
-from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.resonate.bridge import PendingExecution, ProtocolBridge
 from pyrepl3_client.durable.resonate.engine import Engine, ResonateConnection
 from pyrepl3_client.durable.resonate.ids import awaited_id, code_digest, root_id, session_group
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, StoreError
 from pyrepl3_schemas.messages import Result
 
 _log: Final = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from pyrepl3_client.durable.sqlite.tables.checkpoints import (
     parts_of,
 )
 from pyrepl3_client.durable.sqlite.tables.database import IN_MEMORY
-from pyrepl3_client.durable.sqlite.tables.errors import StoreBusy
 from pyrepl3_client.durable.sqlite.tables.executions import ExecutionRow, ExecutionTable
 from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseTable
 from pyrepl3_client.durable.sqlite.tables.records import SessionRecords
 from pyrepl3_client.durable.sqlite.tables.retention import Pruned
+from pyrepl3_client.errors import StoreBusy
 
 __all__ = [
     "IN_MEMORY",

@@ -13,7 +13,6 @@ from msgspec import Raw
 from resonate.timing import Clock, Sleeper, now_ms, sleep
 from resonate_base import ConnectorError
 
-from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.sqlite.resonate_server.mailbox import Mailbox, anycast, unicast
 from pyrepl3_client.durable.sqlite.resonate_server.requests import I64_MAX, PromiseSettle, Request
 from pyrepl3_client.durable.sqlite.resonate_server.server import ResonateServer
@@ -31,7 +30,7 @@ from pyrepl3_client.durable.sqlite.tables.leases import Lease
 from pyrepl3_client.durable.sqlite.tables.records import SessionRecords
 from pyrepl3_client.durable.sqlite.tables.retention import Pruned, Pruner
 from pyrepl3_client.durable.sqlite.tables.schema import prepare
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, StoreError
 
 MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
 # Seconds after which the timer looks at the clock again in any case: the wall clock can be set, and the

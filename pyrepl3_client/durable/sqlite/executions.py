@@ -8,14 +8,13 @@ import msgspec
 from resonate.codec import Codec, NoopEncryptor
 
 from pyrepl3_client._journal.protocol import Entry, OnError, Spec
-from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.resonate.engine import Engine, create_awaited
 from pyrepl3_client.durable.resonate.function import OutcomeRef
 from pyrepl3_client.durable.resonate.ids import awaited_id, root_id
 from pyrepl3_client.durable.resonate.runner import BegunExecution, RecordedOutcome
 from pyrepl3_client.durable.sqlite import ExecutionRow, SessionRecords, SqliteConnection
 from pyrepl3_client.durable.sqlite.lease_renewal import LeaseRenewal
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, StoreError
 from pyrepl3_schemas.messages import ResultMode
 
 _log: Final = logging.getLogger(__name__)

@@ -12,8 +12,10 @@ from pyrepl3_client._journal.protocol import (
     History,
     SavedCheckpoint,
     Spec,
+    TextPart,
+    TextSize,
+    text_size,
 )
-from pyrepl3_client.durable.lease.errors import LeaseLost
 from pyrepl3_client.durable.resonate.engine import ResonateConnection
 from pyrepl3_client.durable.resonate.ids import session_prefix
 from pyrepl3_client.durable.resonate.runner import ResonateRunner
@@ -21,8 +23,8 @@ from pyrepl3_client.durable.sqlite import CallRow, CheckpointRow, SessionRecords
 from pyrepl3_client.durable.sqlite.blob_transfer import put_blobs, read_blobs
 from pyrepl3_client.durable.sqlite.executions import SessionTransactions, SqliteExecutionStore, entry_of
 from pyrepl3_client.durable.sqlite.lease_renewal import LeaseRenewal
-from pyrepl3_client.errors import StoreError
-from pyrepl3_schemas.messages import Unsaved
+from pyrepl3_client.errors import LeaseLost, StoreError
+from pyrepl3_schemas.messages import StreamName, Unsaved
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _unsaved: Final = msgspec.msgpack.Decoder(tuple[Unsaved, ...])
@@ -147,6 +149,32 @@ class SqliteJournal:
         """Record that the next death costs an execution nothing."""
         await self._transactions.write(
             lambda records: records.executions.add_death(self._lease, execution_id, -1)
+        )
+
+    # --- what executions wrote -----------------------------------------------------------------------
+
+    async def put_text(
+        self, execution_id: str, stream: StreamName, n: int, part: TextPart, max_bytes: int
+    ) -> bool:
+        """Store a part of what an execution wrote, if there is room."""
+        return await self._transactions.write(
+            lambda records: records.texts.put(self._lease, execution_id, stream, n, part, max_bytes)
+        )
+
+    async def text_size(self, execution_id: str, stream: StreamName) -> TextSize | None:
+        """Return how much is kept of what an execution wrote."""
+
+        def read(records: SessionRecords) -> TextSize | None:
+            count = records.texts.count(self._session_id, execution_id, stream)
+            last = records.texts.get(self._session_id, execution_id, stream, count)
+            return None if last is None else text_size(count, last)
+
+        return await self._transactions.read(read)
+
+    async def text_part(self, execution_id: str, stream: StreamName, n: int) -> TextPart | None:
+        """Return a part of what an execution wrote."""
+        return await self._transactions.read(
+            lambda records: records.texts.get(self._session_id, execution_id, stream, n)
         )
 
     # --- calls ---------------------------------------------------------------------------------------

@@ -5,10 +5,9 @@ import logging
 from collections.abc import Callable
 from typing import Final, Self
 
-from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
-from pyrepl3_client.durable.lease.owner import current_owner, describe, is_dead, mark_ended
+from pyrepl3_client.durable.lease.owner import current_owner, is_dead, mark_ended
 from pyrepl3_client.durable.sqlite import Lease, SqliteConnection
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, SessionBusy, StoreError, describe_owner
 
 _log: Final = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ class LeaseRenewal:
                 left = deadline - loop.time()
                 if left <= 0:
                     raise SessionBusy(
-                        session_id, describe(error.owner), error.expires_at, error.remaining
+                        session_id, describe_owner(error.owner), error.expires_at, error.remaining
                     ) from None
                 await asyncio.sleep(min(left, _RETRY_SECONDS))
             except BaseException:

@@ -39,7 +39,8 @@ async def test_an_opener_opens_once() -> None:
 
 async def test_an_opener_that_is_not_used_starts_nothing() -> None:
     worker = ScriptedWorker()
-    open_session(worker)
+    with pytest.warns(RuntimeWarning, match="never awaited or entered"):
+        open_session(worker)
     assert worker.processes == []
 
 

@@ -85,7 +85,7 @@ async def test_over_the_bound_head_and_tail_are_kept_and_the_cut_is_told(worker:
         assert result.truncated
         head, marker, tail = result.stdout.split("\n")
         assert head == "12345" + "0" * 100 + "1" * 95
-        assert marker == "… 605 bytes of output cut (max_output_bytes=400) …"
+        assert marker == "… 605 bytes of output cut (max_output_bytes=400; see output()) …"
         assert tail == "8" * 100 + "9" * 100
         assert "".join(live) == result.stdout
         assert not (await session.execute(ONE)).truncated

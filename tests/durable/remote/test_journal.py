@@ -13,13 +13,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from pyrepl3_client._journal.protocol import CallRecord, Entry, SavedCheckpoint, Spec
-from pyrepl3_client.durable.lease.errors import SessionBusy
+from pyrepl3_client._journal.protocol import (
+    TEXT_PART_CHARACTERS,
+    CallRecord,
+    Entry,
+    SavedCheckpoint,
+    Spec,
+    TextPart,
+    TextSize,
+)
 from pyrepl3_client.durable.remote.journal import RemoteJournal
 from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.durable.sqlite import SqliteConnection
 from pyrepl3_client.durable.stores import open_store
-from pyrepl3_client.errors import ExecutionIdConflict, StoreError
+from pyrepl3_client.errors import ExecutionIdConflict, SessionBusy, StoreError
 from pyrepl3_schemas.messages import Unsaved
 from tests.durable.test_hostile_records import planted
 from tests.helpers.journals import CODE, SESSION, Submitted, blobs, run
@@ -196,6 +203,26 @@ async def test_a_large_outcome_comes_back_whole(store: Opened) -> None:
         assert await run(journal, "e", outcome, Spec("#" * 100_000)) == (outcome, False)
     async with store() as journal:
         assert await journal.execute("e", Spec("#" * 100_000), Submitted()) == (outcome, True)
+
+
+async def test_what_an_execution_wrote_comes_back_in_parts(store: Opened) -> None:
+    parts = [TextPart(f"{n}é".encode() * (TEXT_PART_CHARACTERS // 2)) for n in range(3)]
+    async with store() as journal:
+        await run(journal, "a", b"outcome")
+        assert await journal.text_size("a", "stdout") is None
+        assert await journal.text_size("stranger", "stdout") is None
+        for n, part in enumerate(parts, start=1):
+            assert await journal.put_text("a", "stdout", n, part, 2**30)
+        assert await journal.put_text("a", "stderr", 1, TextPart(b"", ""), 2**30)
+        assert not await journal.put_text("a", "stdout", 4, parts[0], 3 * 10**5)
+    async with store() as journal:
+        size = await journal.text_size("a", "stdout")
+        assert size is not None
+        assert (size.characters, size.missing[:24]) == (3 * TEXT_PART_CHARACTERS, "its end was not recorded")
+        assert [await journal.text_part("a", "stdout", n) for n in (1, 2, 3, 4)] == [*parts, None]
+        assert await journal.put_text("a", "stdout", 4, TextPart("end é".encode(), ""), 2**30)
+        assert await journal.text_size("a", "stdout") == TextSize(3 * TEXT_PART_CHARACTERS + 5)
+        assert await journal.text_size("a", "stderr") == TextSize(0)
 
 
 async def test_the_second_owner_is_told_and_may_wait(store: Opened) -> None:

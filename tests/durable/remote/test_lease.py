@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 
 from pyrepl3_client._journal.protocol import CallRecord, Entry, SavedCheckpoint
-from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.remote import executions as executions_module
 from pyrepl3_client.durable.remote import large_values as large_values_module
 from pyrepl3_client.durable.remote.connect import TimeLimitedNetwork, connect_http
 from pyrepl3_client.durable.remote.fenced_store import find_newest
 from pyrepl3_client.durable.resonate import runner as runner_module
 from pyrepl3_client.durable.stores import open_store
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, SessionBusy, StoreError
 from tests.helpers.journals import CODE, SESSION, Submitted, blobs, run
 from tests.helpers.remote_journals import on_server, opened
 from tests.helpers.resonate_server import InProcess, Server

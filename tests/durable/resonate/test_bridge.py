@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyrepl3_client import BridgeMetrics
-from pyrepl3_client.durable.resonate.bridge import BridgeTimeout, ProtocolBridge
+from pyrepl3_client.durable.resonate.bridge import ProtocolBridge
 from pyrepl3_client.durable.resonate.ids import (
     awaited_id,
     call_key,
@@ -19,7 +19,7 @@ from pyrepl3_client.durable.resonate.ids import (
     session_group,
     session_prefix,
 )
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import BridgeTimeout, StoreError
 
 pytestmark = pytest.mark.anyio
 

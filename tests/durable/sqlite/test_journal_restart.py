@@ -15,11 +15,10 @@ import pytest
 from resonate_base import ConnectorError
 
 from pyrepl3_client._journal.protocol import CallRecord, Entry
-from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.lease.owner import current_owner, is_dead
 from pyrepl3_client.durable.resonate.ids import session_group
 from pyrepl3_client.durable.sqlite import SqliteConnection
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, SessionBusy, StoreError
 from tests.helpers.journals import CODE, SESSION, Submitted, connected, journal_at, run
 from tests.helpers.sqlite_store import Clock, create, request
 

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pyrepl3_client._journal.protocol import blob_digest
-from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.sqlite import Lease, SessionRecords, StoreBusy
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.schema import prepare
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import LeaseLost, SessionBusy, StoreError
 from tests.helpers.sqlite_store import START, Clock
 
 SESSIONS = ("s", "t")

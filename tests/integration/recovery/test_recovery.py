@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,45 @@ async def test_unchecked_a_death_is_a_result_that_is_the_same_when_asked_for_aga
             again = await session.execute(code, execution_id="bad", check=False)
             assert (again.error, again.stdout, again.replayed) == (died.error, died.stdout, True)
             assert len(again.displays) == 1
+
+
+@pytest.mark.parametrize("store", ["none", "sqlite"])
+async def test_a_death_is_on_record_where_the_session_stays_dead(tmp_path: Path, store: str) -> None:
+    log = tmp_path / "log"
+    begin = f"import mmap, os, signal, time; open({str(log)!r}, 'a').write('run '); print('begun')\n"
+    hung = "sum(iter(int, 1))"
+    hoard = (
+        "held = mmap.mmap(-1, 600 << 20)\nfor at in range(0, 600 << 20, 4096): held[at] = 1\ntime.sleep(60)"
+    )
+    ends = ["os._exit(0)", "os.kill(os.getpid(), signal.SIGTERM)", hung, hoard]
+    config = replace(quick(), confinement="limits", limits=pyrepl3.ResourceLimits(max_memory_bytes=512 << 20))
+    died: dict[str, pyrepl3.ErrorInfo | None] = {}
+
+    async def ask_again(session: pyrepl3.Session) -> None:
+        for number, end in enumerate(ends):
+            again = await session.execute(begin + end, execution_id=f"bad-{number}", check=False)
+            assert (again.error, again.stdout, again.replayed) == (died[end], "begun\n", True), end
+
+    async with pyrepl3.open_session(
+        "s", store=store_of(store, tmp_path), config=config, recovery="none"
+    ) as session:
+        for number, end in enumerate(ends):
+            timeout = 0.1 if end is hung else None
+            first = session.start(begin + end, execution_id=f"bad-{number}", check=False, timeout=timeout)
+            behind = session.start("1", check=False)
+            died[end] = error = (await first).error
+            assert error is not None
+            assert (error.kind, error.certificate is None) == ("died", False), end
+            assert (await behind).error is not None
+            await session.restart()
+        await ask_again(session)
+    if store == "sqlite":
+        for policy in ("none", "auto"):
+            async with pyrepl3.open_session(
+                "s", store=store_of(store, tmp_path), config=config, recovery=policy
+            ) as session:
+                await ask_again(session)
+    assert log.read_text() == "run " * len(ends)
 
 
 async def test_the_end_of_a_child_of_the_code_is_not_its_workers(world: World, tmp_path: Path) -> None:

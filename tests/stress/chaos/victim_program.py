@@ -30,7 +30,7 @@ from typing import Any, Final
 import msgspec
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client.durable.lease.errors import LeaseLost
+from pyrepl3_client.errors import LeaseLost
 from pyrepl3_schemas.errors import RemoteProtocolError
 from tests.stress.chaos.plan import BRACE, NAMESPACE, Fault, Kind, code_of, kinds_of
 

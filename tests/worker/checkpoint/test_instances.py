@@ -70,6 +70,23 @@ OBJECTS = {
 }  # fmt: skip
 
 
+SILENT = {
+    "attributes": "class M(type):\n    def __getattribute__(cls, name): raise RuntimeError('no')",
+    "a hash": "class M(type):\n    def __hash__(cls): raise RuntimeError('no')",
+}
+
+
+@pytest.mark.parametrize("what", SILENT)
+def test_a_class_whose_metaclass_refuses_costs_its_own_names_alone(what: str) -> None:
+    worker = Worker(f"{SILENT[what]}\nclass O(metaclass=M): pass\no = O()\nkept = [1]")
+    saved = worker.take()
+    assert {"o"} <= {each.name for each in saved.unsaved} <= {"o", "O"}
+    other = Worker()
+    other.store = worker.store
+    other.restore(saved)
+    assert other.value("kept") == [1]
+
+
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_an_object_comes_back(kind: str) -> None:
     program, look = OBJECTS[kind]

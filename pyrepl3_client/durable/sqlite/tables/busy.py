@@ -6,7 +6,8 @@ from typing import Final
 
 from resonate.timing import Sleeper
 
-from pyrepl3_client.durable.sqlite.tables.errors import StoreBusy, is_busy
+from pyrepl3_client.durable.sqlite.tables.errors import is_busy
+from pyrepl3_client.errors import StoreBusy
 
 # Seconds: the first wait for another process's lock, and the longest one; a transaction takes 0.1 ms.
 _FIRST_WAIT: Final = 0.001

@@ -4,13 +4,9 @@ import logging
 import sqlite3
 from typing import Final
 
-from pyrepl3_client.errors import StoreError
+from pyrepl3_client.errors import StoreBusy, StoreError
 
 _log: Final = logging.getLogger(__name__)
-
-
-class StoreBusy(StoreError):  # noqa: N818 - a state of the file, as SessionClosed is one of a session
-    """Another process held the store's write lock for longer than the busy timeout."""
 
 
 # Primary codes (https://www.sqlite.org/rescode.html); the extended ones carry more in the high bytes.

@@ -6,8 +6,8 @@ from typing import Final
 from msgspec import Struct
 from resonate.timing import Clock
 
-from pyrepl3_client.durable.lease.errors import LeaseLost, SessionBusy
 from pyrepl3_client.durable.sqlite.tables.database import Database
+from pyrepl3_client.errors import LeaseLost, SessionBusy
 
 
 class Lease(Struct, frozen=True):

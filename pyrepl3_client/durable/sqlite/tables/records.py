@@ -11,6 +11,7 @@ from pyrepl3_client.durable.sqlite.tables.checkpoints import CheckpointTable
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.executions import ExecutionTable
 from pyrepl3_client.durable.sqlite.tables.leases import LeaseTable
+from pyrepl3_client.durable.sqlite.tables.texts import TextTable
 
 
 class SessionRecords:
@@ -41,6 +42,7 @@ class SessionRecords:
         self.leases: Final = LeaseTable(database, clock)
         self.executions: Final = ExecutionTable(database, clock, self.leases)
         self.calls: Final = CallTable(database, self.leases)
+        self.texts: Final = TextTable(database, self.leases)
         self.checkpoints: Final = CheckpointTable(database, clock, self.leases)
 
     @contextlib.contextmanager

@@ -79,7 +79,14 @@ _FIRST: Final[Migration] = (
         checkpoint INTEGER NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (checkpoint, digest)) WITHOUT ROWID""",
     "CREATE INDEX checkpoint_blobs_digest ON checkpoint_blobs (digest)",
 )
-MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST,)
+_TEXTS: Final[Migration] = (
+    # The data comes last, so that a look at the others does not read it.
+    """CREATE TABLE texts (
+        session TEXT NOT NULL, execution TEXT NOT NULL, stream TEXT NOT NULL, n INTEGER NOT NULL,
+        size INTEGER NOT NULL, ending TEXT, data BLOB NOT NULL,
+        PRIMARY KEY (session, execution, stream, n))""",
+)
+MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST, _TEXTS)
 
 # Each key has an index of its own, so both of its ends are one descent away.
 _PROBES: Final = (
@@ -97,6 +104,7 @@ _PROBES: Final = (
     ("blob_parts", "digest"),
     ("checkpoints", "n"),
     ("checkpoint_blobs", "checkpoint"),
+    ("texts", "session"),
 )
 
 
