@@ -83,10 +83,7 @@ class JournalRecorder:
         in_flight = self._in_flight.get(execution_id) if named else None
         if in_flight is not None and not in_flight.settled:
             return join_in_flight(in_flight, spec.code, handlers, check=check)
-        execution = ExecutionRecord(
-            self._queue, execution_id, spec, seconds, handlers, check=check, keep=keep
-        )
-        execution.named = named
+        execution = ExecutionRecord(self._queue, execution_id, spec, seconds, handlers, check, keep, named)
         self._queue.reserve(execution)
         self._in_flight[execution_id] = execution
         self._start_recording(execution)

@@ -55,8 +55,7 @@ class MemoryRecorder:
                 return join_in_flight(in_flight, spec.code, handlers, check=check)
             outcome = self._journal.find(execution_id, spec.code)
         number = 0 if outcome is not None else self._journal.begin(execution_id, spec, named=named)
-        execution = ExecutionRecord(self._queue, execution_id, spec, seconds, handlers, check, keep)
-        execution.named = named
+        execution = ExecutionRecord(self._queue, execution_id, spec, seconds, handlers, check, keep, named)
         if outcome is not None:
             execution.mark_done()
             execution.kept = self._queue.keeper.find(execution_id)
