@@ -26,6 +26,7 @@ from pyrepl3_worker.checkpoint.reducers import IN_CONTEXT
 from pyrepl3_worker.checkpoint.scope import PicklerContext
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import describe_restore_error
+from pyrepl3_worker.isolation.own_imports import is_loaded
 from pyrepl3_worker.rendering.reprs import encodable, type_name
 
 STATE_TYPE: Final = "process state"
@@ -140,14 +141,23 @@ class ProcessState:
 
     def live_names(self) -> dict[int, str]:
         """Return the names that stand in pickles for what each worker has one of, by the objects' ids."""
-        if "decimal" not in sys.modules:
-            return {}
-        return {id(self.live_object(_DECIMAL_CONTEXT)): _DECIMAL_CONTEXT}
+        names = dict[int, str]()
+        if _some_logger_has_a_handler():
+            from pyrepl3_worker.checkpoint.logging_state import live_handlers
+
+            names = {id(handler): name for name, handler in live_handlers().items()}
+        if is_loaded("decimal"):
+            names[id(self.live_object(_DECIMAL_CONTEXT))] = _DECIMAL_CONTEXT
+        return names
 
     def live_object(self, name: str) -> object:
         """Return what this worker has under one of those names; None for any other name."""
         if name == IN_CONTEXT:
             return self.in_context
+        if name.startswith("logging."):
+            from pyrepl3_worker.checkpoint.logging_state import live_handlers
+
+            return live_handlers().get(name)
         if name != _DECIMAL_CONTEXT:
             return None
         from decimal import getcontext
@@ -162,7 +172,7 @@ class ProcessState:
         """Return the state for a manifest; put into `failed` what can't be saved, and why."""
         saved: list[SavedState] = []
         for saver in self._find_savers().values():
-            if saver.module and saver.module not in sys.modules:
+            if saver.module and not is_loaded(saver.module):
                 continue
             if saver.holds_objects:
                 save_objects = self._pickle_objects
@@ -239,7 +249,7 @@ class ProcessState:
         for saver in self._find_savers().values():
             state = found.pop(saver.name, None)
             if state is None:
-                if not saver.module or saver.module in sys.modules:
+                if not saver.module or is_loaded(saver.module):
                     arguments = (self.in_context, saver.restore, None, self._start)
                     self._attempt(saver.name, failed, self._budget.run_data, *arguments)
             elif saver.holds_objects and not state.portable and saved_by != python_version():
@@ -265,7 +275,7 @@ class ProcessState:
         return failed
 
     def _import(self, saver: Saver, failed: dict[str, str]) -> bool:
-        if saver.module and saver.module not in sys.modules:
+        if saver.module and not is_loaded(saver.module):
             try:
                 self._budget.run_untimed(import_module, saver.module)
             except BaseException as error:
@@ -312,6 +322,14 @@ class ProcessState:
         save, restore, value = self._load(state, blobs, namespace, names)
         register(state.name, save, restore)
         self.in_context(restore, value)
+
+
+def _some_logger_has_a_handler() -> bool:
+    library: Any = sys.modules.get("logging")
+    if library is None:
+        return False
+    loggers: list[Any] = [library.root, *library.root.manager.loggerDict.values()]
+    return any(vars(each).get("handlers") for each in loggers)
 
 
 def _pickle(value: object, context: PicklerContext) -> _Pickled:
