@@ -154,7 +154,7 @@ class ExecutionQueue:
                 self._wake_worker,
                 self._give_up,
                 self._kill_worker,
-                self._first_execution,
+                lambda: self.first,
                 self._answering.pauses,
                 callbacks.cpu_seconds,
             ),
@@ -377,11 +377,10 @@ class ExecutionQueue:
 
     def _send(self, execution: ExecutionRecord, connection: Connection) -> None:
         frame = connection.encode(_message(execution))
-        waits = False
-        if self._executions:
+        waits = bool(self._executions)
+        if waits:
             # The worker is busy with another: what is submitted in one turn of the loop goes in one write.
             connection.writer.write_batched(frame)
-            waits = True
         else:
             connection.writer.write_now(frame)
             execution.begin()
@@ -477,9 +476,6 @@ class ExecutionQueue:
 
     def _kill_worker(self, reason: str) -> None:
         self._connection().kill(reason)
-
-    def _first_execution(self) -> ExecutionRecord | None:
-        return self.first
 
     def _give_up(self, execution: ExecutionRecord, reason: CancelReason) -> None:
         if not execution.done:
