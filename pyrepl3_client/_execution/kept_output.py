@@ -186,6 +186,11 @@ class KeptOutput:
         """Why what is written now is not kept; empty while it is."""
 
     @property
+    def has_made_room(self) -> bool:
+        """Whether it has gone while the session goes on."""
+        return self.lost != "" and not self._keeper.closed
+
+    @property
     def has_blocks(self) -> bool:
         """Whether it takes space."""
         return any(stream.blocks for stream in self._streams.values())

@@ -448,6 +448,18 @@ async def test_the_record_keeps_the_newest_texts_within_its_limit(tmp_path: Path
         assert await session.output("long", 500_000, 500_010) == "x" * 10
 
 
+async def test_what_has_made_room_here_is_read_from_the_record(tmp_path: Path) -> None:
+    config = keeping(max_spill_bytes=MIB)
+    async with pyrepl3.open_session("s", store=str(tmp_path / "store.db"), config=config) as session:
+        executions = [session.start(f"print('{n}' * 340_000)") for n in range(3)]
+        for execution in executions:
+            await execution
+        # Three of them fill more blocks than there are, and fewer bytes.
+        for n, execution in enumerate(executions):
+            assert await execution.output(-5) == f"{n}{n}{n}{n}\n"
+            assert await session.output(execution.execution_id, -5) == f"{n}{n}{n}{n}\n"
+
+
 def test_without_async() -> None:
     with sync.open_session(config=keeping()) as session:
         execution = session.start(PRINT_LINES)
