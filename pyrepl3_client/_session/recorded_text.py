@@ -55,6 +55,7 @@ class UnrecordedText:
                 await self._write(journal, stream, TextSize(len(text)), _slices_of(text), max_bytes)
             else:
                 read = partial(self._kept.read, stream)
+                await self._kept.settle()
                 # Where it makes room for later output meanwhile, what is on record says that it has no end.
                 with suppress(OutputNotKept):
                     await self._write(journal, stream, self._kept.size(stream), read, max_bytes)
