@@ -361,8 +361,8 @@ async def test_under_strict_confinement() -> None:
 
 async def test_a_session_that_is_opened_again_has_it_on_record(tmp_path: Path) -> None:
     store, config = str(tmp_path / "store.db"), keeping()
-    big = "for n in range(20): print(n, 'é€🎉' * 50_000)"
-    text = "".join(f"{n} {'é€🎉' * 50_000}\n" for n in range(20))
+    big = "for n in range(6): print(n, 'é€🎉' * 50_000)"
+    text = "".join(f"{n} {'é€🎉' * 50_000}\n" for n in range(6))
     async with pyrepl3.open_session("s", store=store, config=config) as session:
         for name, code in (
             ("big", big),
