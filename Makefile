@@ -8,7 +8,7 @@ ARGS ?=
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench chaos fuzz soak long-notebooks parity long-oracle lint types format clean
+.PHONY: help demo test bench chaos fuzz soak long-notebooks long-programs parity long-oracle lint types format clean
 
 help: ## Show this list
 	@echo 'make TARGET [ARGS="..."] [PYTHON=/path/to/python3]'
@@ -55,6 +55,10 @@ long-notebooks: ## Kill notebooks of many libraries at each of their cells; ARGS
 	@$(BOOTSTRAP) test notebooks
 	@$(PYTHON_IN_VENV) $(COMPILE)
 	@$(PYTHON_IN_VENV) -m pytest -m long -rP tests/integration/recovery/test_notebooks.py $(ARGS)
+long-programs: ## Run test suites of CPython and libraries in sessions and outside, and compare; ARGS="--only toolz"
+	@$(BOOTSTRAP) test
+	@$(PYTHON_IN_VENV) $(COMPILE)
+	@$(PYTHON_IN_VENV) -m tests.programs $(ARGS)
 parity: ## Run notebooks in a Jupyter kernel and here, and compare; ARGS="--notebook magics --all"
 	@$(BOOTSTRAP) test notebooks parity
 	@$(PYTHON_IN_VENV) $(COMPILE)

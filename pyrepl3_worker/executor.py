@@ -471,6 +471,10 @@ class AsyncExecutor:
         self._finish(execution, self._error_outcome(execution, error, self._context.run, call_user_code))
 
     def _finish(self, execution: WorkerExecution, outcome: CellOutcome) -> None:
+        dropped = self.canceller.dropped_error()
+        if dropped is not None and outcome.error is None:
+            # It has overrun its time, or was cancelled, and did not even learn of it.
+            outcome = self._error_outcome(execution, dropped, self._context.run, call_user_code)
         self.canceller.execution_ended()
         error = outcome.error
         if error is not None:

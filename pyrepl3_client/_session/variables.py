@@ -27,6 +27,8 @@ from pyrepl3_schemas.transfer import Body, flatten, unflatten
 
 SILENCE_SECONDS: Final = 60.0
 """Seconds for which a worker may take or send nothing of a transfer."""
+_WORKERS_SHARE: Final = 0.8
+"""Of the time-out, which the worker may take to encode a value: its error is to come in time."""
 DEFAULT_MAX_BYTES: Final = 4 * 1024**3
 
 type Submit = Callable[[str], ExecutionRecord]
@@ -108,8 +110,13 @@ class SessionVariables:
         if as_int("max_bytes", max_bytes) < 1:
             raise ValueError(f"max_bytes must be above 0, not {max_bytes}")
         name = _as_spelled(name)
+        question: dict[str, object] = {"name": name}
+        if arrow:
+            question["arrow"] = True
+        if timeout is not None:
+            question["seconds"] = _WORKERS_SHARE * timeout
         try:
-            asked = Body(encode_value({"name": name, "arrow": True} if arrow else {"name": name}))
+            asked = Body(encode_value(question))
         except LocalProtocolError as error:
             raise TransferError(f"{name!r} cannot be got: {error.reason}") from None
         worker = await self._ready_worker()

@@ -13,6 +13,7 @@ reducers       how types of the standard library and NumPy views are pickled, wh
 makers         makes locks, queues, weak references, pools and generators again, by kind
 iterators      the same for iterators of `itertools`
 resource_makers  the same for open files, databases and mapped arrays
+memory_maps    the same for mapped memory, and for arrays in the memory of other objects
 scope          to whom a function or class belongs: to the session, to a module or to the worker
 grouping       which names have to be pickled together, because they share objects
 fingerprints   tells whether a constant or a function has changed, without pickling it

@@ -1,19 +1,22 @@
 """How the levels of loggers are saved, and the handlers that `logging.basicConfig` makes."""
 
+import os
 import sys
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pyrepl3_worker.checkpoint.initial_state import InitialState
 from pyrepl3_worker.checkpoint.process_state import Report, Saver
 
 _ROOT: Final = "root"
 
-type _Handler = tuple[str, str, str, str, int, tuple[str, str | None, str] | None]
-"""Kind, target, mode, encoding, level, and the formatter's format, date format and style."""
-type _Logger = tuple[int, bool, bool, list[_Handler]]
-"""Level, propagate, disabled, handlers."""
-type _State = tuple[int, dict[str, _Logger]]
-"""What `logging.disable` has set, and the loggers that are not as they are made."""
+type _File = tuple[str, str, str | None, str | None, bool, bool]
+"""Path, mode, encoding, errors, whether it is opened late, and whether it is open."""
+type _Handler = tuple[str | _File, str | None, int, tuple[str, str | None, str] | None]
+"""Stream or file, name, level, and the formatter's format, date format and style."""
+type _Logger = tuple[int, bool, bool, list[int]]
+"""Level, propagate, disabled, and its handlers by their places in the list of all."""
+type _State = tuple[int, dict[str, _Logger], list[_Handler]]
+"""What `logging.disable` has set, the loggers that are not as they are made, and all their handlers."""
 
 
 def _loggers() -> dict[str, Any]:
@@ -33,15 +36,17 @@ def _save(_: InitialState, report: Report) -> _State | None:
     import logging
 
     changed: dict[str, _Logger] = {}
+    all_handlers = _described_handlers()
+    places = {id(handler): place for place, (_, handler) in enumerate(all_handlers)}
     for name, logger in _loggers().items():
-        handlers: list[_Handler] = []
+        handlers: list[int] = []
         called = f"logging.getLogger({'' if name == _ROOT else repr(name)})"
         if logger.filters:
             report(f"{called}.filters", "filters are not kept; add them again")
         for handler in logger.handlers:
-            said = _describe_handler(handler)
-            if said is not None:
-                handlers.append(said)
+            place = places.get(id(handler))
+            if place is not None:
+                handlers.append(place)
             elif type(handler) is not logging.NullHandler:
                 report(
                     f"{called}.handlers",
@@ -51,7 +56,14 @@ def _save(_: InitialState, report: Report) -> _State | None:
         if state != _plain(name):
             changed[name] = state
     disabled = logging.root.manager.disable
-    return (disabled, changed) if changed or disabled else None
+    return (disabled, changed, [said for said, _ in all_handlers]) if changed or disabled else None
+
+
+def _described_handlers() -> list[tuple[_Handler, Any]]:
+    """Return the handlers of all loggers that can be made again, each once."""
+    each_once = {id(handler): handler for logger in _loggers().values() for handler in logger.handlers}
+    described = ((_describe_handler(handler), handler) for handler in each_once.values())
+    return [(said, handler) for said, handler in described if said is not None]
 
 
 def _describe_handler(handler: Any) -> _Handler | None:
@@ -69,61 +81,112 @@ def _describe_handler(handler: Any) -> _Handler | None:
         if style is None or handler.formatter._fmt is None:  # pyright: ignore[reportPrivateUsage]
             return None
         formatter = (handler.formatter._fmt, handler.formatter.datefmt, style)  # pyright: ignore[reportPrivateUsage]
+    attributes = cast("dict[str, Any]", vars(handler))
+    look = handler.name, handler.level, formatter
     if type(handler) is logging.FileHandler:
-        # What it has written stays: the file is not opened as a new one.
-        mode = handler.mode.replace("w", "a").replace("x", "a")
-        return "file", handler.baseFilename, mode, handler.encoding or "", handler.level, formatter
+        opened = attributes["stream"] is not None
+        if attributes["_closed"] or not attributes.keys() <= _FILE_ATTRIBUTES:
+            return None
+        how = handler.encoding, handler.errors, bool(handler.delay), opened
+        return (handler.baseFilename, handler.mode, *how), *look
     for target in ("stderr", "stdout"):
-        if handler.stream is getattr(sys, target):
-            return "stream", target, "", "", handler.level, formatter
+        if handler.stream is getattr(sys, target) and attributes.keys() <= _STREAM_ATTRIBUTES:
+            return target, *look
     return None
+
+
+_STREAM_ATTRIBUTES: Final = frozenset({"filters", "_name", "level", "formatter", "_closed", "lock", "stream"})
+_FILE_ATTRIBUTES: Final = _STREAM_ATTRIBUTES | {
+    "baseFilename", "mode", "encoding", "errors", "delay", "_builtin_open",
+}  # fmt: skip
 
 
 def _make_handler(said: _Handler) -> Any:
     import logging
 
-    kind, target, mode, encoding, level, formatter = said
-    if kind == "file":
-        handler: Any = logging.FileHandler(target, mode, encoding or None)
+    target, name, level, formatter = said
+    if isinstance(target, str):
+        handler: Any = logging.StreamHandler(getattr(sys, target))
     else:
-        handler = logging.StreamHandler(getattr(sys, target))
+        handler = _make_file_handler(*target)
     handler.setLevel(level)
+    if name is not None:
+        handler.set_name(name)
     if formatter is not None:
         format_text, date_format, style = formatter
         handler.setFormatter(logging.Formatter(format_text, date_format, style))  # pyright: ignore[reportArgumentType]
     return handler
 
 
+def _make_file_handler(
+    path: str,
+    mode: str,
+    encoding: str | None,
+    errors: str | None,
+    delay: bool,  # noqa: FBT001
+    opened: bool,  # noqa: FBT001
+) -> Any:
+    """Make a handler that goes on at the end of its file, which is neither made nor emptied.
+
+    Raises:
+        OSError: the file is not there.
+    """
+    import logging
+
+    handler: Any = logging.FileHandler(path, mode, encoding, delay=True, errors=errors)
+    handler.delay = delay
+    if opened:
+
+        def open_as_it_is(name: str, flags: int) -> int:
+            return os.open(name, flags & ~(os.O_CREAT | os.O_EXCL))
+
+        appending = mode.replace("w", "a").replace("x", "a")
+        handler.stream = open(  # noqa: SIM115 - the handler has it open
+            path, appending, encoding=encoding, errors=errors, opener=open_as_it_is
+        )
+    return handler
+
+
+def live_handlers() -> dict[str, Any]:
+    """Return the handlers that are made again with the loggers, by names that say which they are."""
+    found: dict[str, Any] = {}
+    counts: dict[_Handler, int] = {}
+    if "logging" in sys.modules:
+        for said, handler in _described_handlers():
+            count = counts[said] = counts.get(said, 0) + 1
+            found[f"logging.Handler {said!r} {count}"] = handler
+    return found
+
+
 def _restore(saved: _State | None, _: InitialState) -> None:
     import logging
 
-    disabled, changed = (0, dict[str, _Logger]()) if saved is None else saved
+    disabled, changed, wanted = (0, dict[str, _Logger](), list[_Handler]()) if saved is None else saved
     logging.disable(disabled)
     for name in changed:
         if name != _ROOT:
             logging.getLogger(name)
+    present = _described_handlers()
+    ours = {id(handler) for _, handler in present}
+    made: dict[int, Any] = {}
     failure: Exception | None = None
+    for place, said in enumerate(wanted):
+        same = next((pair for pair in present if pair[0] == said), None)
+        try:
+            made[place] = _make_handler(said) if same is None else same[1]
+        except OSError as error:
+            failure = error
+        if same is not None:
+            present.remove(same)
     for name, logger in _loggers().items():
         level, propagate, is_disabled, handlers = changed.get(name, _plain(name))
         if logger.level != level:
             logger.setLevel(level)
         logger.propagate, logger.disabled = propagate, is_disabled
-        present = [(said, each) for each in logger.handlers if (said := _describe_handler(each)) is not None]
-        kept = [each for each in logger.handlers if _describe_handler(each) is None]
-        made: list[Any] = []
-        for said in handlers:
-            same = next((pair for pair in present if pair[0] == said), None)
-            if same is not None:
-                present.remove(same)
-                made.append(same[1])
-                continue
-            try:
-                made.append(_make_handler(said))
-            except OSError as error:
-                failure = error
-        for _said, handler in present:
-            handler.close()
-        logger.handlers[:] = kept + made
+        kept = [each for each in logger.handlers if id(each) not in ours]
+        logger.handlers[:] = kept + [made[place] for place in handlers if place in made]
+    for _said, handler in present:
+        handler.close()
     if failure is not None:
         raise failure
 

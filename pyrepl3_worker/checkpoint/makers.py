@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 
 from pyrepl3_worker.checkpoint.by_value import ReduceValue
 from pyrepl3_worker.checkpoint.iterators import MAKERS as ITERATOR_MAKERS
+from pyrepl3_worker.checkpoint.memory_maps import reduce_mmap
 from pyrepl3_worker.checkpoint.resource_makers import MAKERS as RESOURCE_MAKERS
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable
 from pyrepl3_worker.rendering.static_lookup import module_name
@@ -304,6 +305,7 @@ _MAKERS: Final[dict[str, Maker]] = {
     "builtins.generator": _reduce_generator,
     "_struct.Struct": _reduce_struct,
     "re.Match": _reduce_match,
+    "mmap.mmap": reduce_mmap,
     **ITERATOR_MAKERS,
     **RESOURCE_MAKERS,
 }  # fmt: skip

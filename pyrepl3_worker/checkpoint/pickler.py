@@ -40,6 +40,7 @@ from pyrepl3_worker.checkpoint.by_value import (
 )
 from pyrepl3_worker.checkpoint.foreign_code import reduce_foreign, runs_foreign_code
 from pyrepl3_worker.checkpoint.makers import Maker, find_maker
+from pyrepl3_worker.checkpoint.memory_maps import lender_of, reduce_lent_array
 from pyrepl3_worker.checkpoint.portability import MOVED_MODULES, IsPortable
 from pyrepl3_worker.checkpoint.scope import (
     PicklerContext,
@@ -253,6 +254,10 @@ class NamespacePickler(Pickler):
         """Save a NumPy array; if it is a view of an array that is saved too, as a view of that."""
         base = value.base
         self._array_ids.add(id(value))
+        if base is not None and value.size:
+            lender = lender_of(value)
+            if lender is not None:
+                return reduce_lent_array(value, lender)
         if base is not None and is_ndarray(cast("type[object]", type(base))):
             self.views_by_base.setdefault(id(base), set()).add(id(value))
             self.viewed_bases.add(id(base))
@@ -411,7 +416,7 @@ def _find_reducer(kind: type[Any]) -> Reducer:
         return reduce_exception
     if is_ndarray(kind):
         return NamespacePickler.reduce_array
-    if (module_name(kind), kind.__qualname__) == ("decimal", "Context"):
+    if (module_name(kind), kind.__qualname__) in _LIVE_KINDS:
         return NamespacePickler.reduce_live_object
     if reducers.overrides_item_methods(kind):
         return lambda _, value: reducers.reduce_container(value)
@@ -458,6 +463,10 @@ def _by_reference_or(reduce_by_value: Callable[[Any], ReduceValue]) -> Reducer:
     return save
 
 
+_LIVE_KINDS: Final = frozenset(
+    {("decimal", "Context"), ("logging", "StreamHandler"), ("logging", "FileHandler")}
+)
+"""Kinds of what the process's state may make again."""
 _EMPTY: Final[dict[str, int]] = {}
 _DICT_VIEWS: Final = (type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items()))
 _REDUCERS: Final[dict[type, Reducer]] = {

@@ -140,14 +140,23 @@ class ProcessState:
 
     def live_names(self) -> dict[int, str]:
         """Return the names that stand in pickles for what each worker has one of, by the objects' ids."""
-        if "decimal" not in sys.modules:
-            return {}
-        return {id(self.live_object(_DECIMAL_CONTEXT)): _DECIMAL_CONTEXT}
+        names = dict[int, str]()
+        if _some_logger_has_a_handler():
+            from pyrepl3_worker.checkpoint.logging_state import live_handlers
+
+            names = {id(handler): name for name, handler in live_handlers().items()}
+        if "decimal" in sys.modules:
+            names[id(self.live_object(_DECIMAL_CONTEXT))] = _DECIMAL_CONTEXT
+        return names
 
     def live_object(self, name: str) -> object:
         """Return what this worker has under one of those names; None for any other name."""
         if name == IN_CONTEXT:
             return self.in_context
+        if name.startswith("logging."):
+            from pyrepl3_worker.checkpoint.logging_state import live_handlers
+
+            return live_handlers().get(name)
         if name != _DECIMAL_CONTEXT:
             return None
         from decimal import getcontext
@@ -312,6 +321,14 @@ class ProcessState:
         save, restore, value = self._load(state, blobs, namespace, names)
         register(state.name, save, restore)
         self.in_context(restore, value)
+
+
+def _some_logger_has_a_handler() -> bool:
+    library: Any = sys.modules.get("logging")
+    if library is None:
+        return False
+    loggers: list[Any] = [library.root, *library.root.manager.loggerDict.values()]
+    return any(vars(each).get("handlers") for each in loggers)
 
 
 def _pickle(value: object, context: PicklerContext) -> _Pickled:

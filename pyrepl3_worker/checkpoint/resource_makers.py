@@ -35,8 +35,11 @@ def _reduce_file(file: Any) -> ReduceValue:
         encoded = (file.encoding, file.errors) if type(file) is io.TextIOWrapper else (None, None)
         raw = type(file) is io.FileIO
         return make_closed_file, (getattr(file, "name", ""), getattr(file, "mode", "r"), raw, *encoded)
-    path, mode = _path_of(file), cast(str, file.mode)
     text = isinstance(file, io.TextIOWrapper)
+    inner: Any = cast(Any, file).buffer if text else file
+    if not isinstance(getattr(inner, "raw", inner), io.FileIO):
+        raise Unsaveable(f"text over a {type(inner).__name__} is not made again")
+    path, mode = _path_of(file), cast(str, file.mode)
     if not text and "b" not in mode:
         mode += "b"
     if file.writable():
@@ -351,13 +354,31 @@ def _reduce_engine(engine: Any) -> ReduceValue:
     url = engine.url
     if engine.dialect.name == "sqlite" and url.database in (None, "", ":memory:"):
         raise Unsaveable("an engine's database in memory ends with its process")
-    return make_engine, (url.render_as_string(hide_password=False), engine.echo)
+    return make_engine, (url.render_as_string(hide_password=False), engine.echo, _sqlite_path_of(engine))
 
 
-def make_engine(url: str, echo: Any) -> Any:
-    """Make an engine; it connects when it is used."""
+def _sqlite_path_of(engine: Any) -> str | None:
+    """Return the file that an engine of SQLite connects to: it was made absolute when the engine was made."""
+    if engine.dialect.name != "sqlite" or os.path.isabs(engine.url.database):
+        return None
+    creator = engine.pool._creator
+    known = dict(zip(creator.__code__.co_freevars, creator.__closure__ or (), strict=True))
+    arguments: tuple[Any, ...] = known["cargs_tup"].cell_contents if "cargs_tup" in known else ()
+    path: Any = arguments[0] if arguments else None
+    if not isinstance(path, str) or not os.path.isabs(path):
+        raise Unsaveable("the file of its relative address is not known")
+    return path
+
+
+def make_engine(url: str, echo: Any, path: str | None) -> Any:
+    """Make an engine, of the database at `path` if that is given; it connects when it is used."""
     library: Any = import_module("sqlalchemy")
-    return library.create_engine(url, echo=echo)
+    if path is None:
+        return library.create_engine(url, echo=echo)
+    made = library.make_url(url)
+    engine = library.create_engine(made.set(database=path), echo=echo)
+    engine.url = made
+    return engine
 
 
 # --- mapped arrays -----------------------------------------------------------------------------------------

@@ -52,7 +52,6 @@ _BY_NAME: Final = {
     "weakref.ReferenceType": "a weak reference does not keep what it refers to",
     "weakref.ProxyType": "a weak reference does not keep what it refers to",
     "weakref.CallableProxyType": "a weak reference does not keep what it refers to",
-    "mmap.mmap": "mapped memory belongs to one process",
     "select.epoll": _FILE,
     "select.poll": _FILE,
     "posix.ScandirIterator": _FILE,

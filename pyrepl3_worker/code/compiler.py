@@ -11,6 +11,7 @@ import msgspec
 from pyrepl3_schemas.messages import ResultMode
 from pyrepl3_worker.code.analysis import Analysis, ExecutionMode, analyze, is_blocking
 from pyrepl3_worker.code.cell_sources import CellSources, Place, filename_of
+from pyrepl3_worker.code.compiler_warnings import CompilerWarnings
 from pyrepl3_worker.code.function_wrapper import wrap_in_function
 from pyrepl3_worker.code.ipython_lines import explain_ipython_line
 from pyrepl3_worker.code.own_frames import CELL_PREFIX, named_cell_files
@@ -179,11 +180,13 @@ class Compiler:
         mode = result_mode if place is None else f"{result_mode} {place.first_line} {place.filename}"
         cell = self.cache.get_compiled(source, mode, self._future_flags)
         if cell is None:
-            cell = self._compile(source, result_mode, place)
+            with CompilerWarnings() as probe:
+                cell = self._compile(source, result_mode, place)
             self._keep_sources(cell)
             if not cell.analysis.candidates:
                 cell.fixed_mode = cell.mode({}).value
-            self.cache.store_compiled(source, mode, self._future_flags, cell)
+            if not probe.met:  # else it is compiled, and warned of, each time
+                self.cache.store_compiled(source, mode, self._future_flags, cell)
         if cell.wrapped:
             self.ast_transforms += 1
         return cell

@@ -22,6 +22,7 @@ from pyrepl3_worker.interrupts.signals import (
     make_cancel_error,
     wait_readable,
 )
+from pyrepl3_worker.interrupts.swallowers import is_dropped
 from pyrepl3_worker.interrupts.timers import Timer, TimerThread
 
 _ESCALATE_AFTER_SECONDS: Final = 1.0
@@ -63,6 +64,8 @@ class Canceller:
         self._reading_messages = False
         self._cancel_holder = False
         self._raised_error: BaseException | None = None
+        self._is_dropped = False
+        """Whether Python drops what was raised, so that it is raised again in the cell's own lines."""
         self._our_hook: Final = self._on_unraisable
         self._user_hook: Callable[[Any], object] = sys.unraisablehook
         self.overdue_error: Callable[[], BaseException | None] = _never_overdue
@@ -76,7 +79,7 @@ class Canceller:
     def execution_started(self, execution: WorkerExecution, loop: asyncio.AbstractEventLoop) -> None:
         """Note that an execution starts."""
         self._running, self._loop = execution, loop
-        self._cancel_pending = False
+        self._cancel_pending = self._is_dropped = False
 
     def remember_children(self) -> None:
         """Remember which child processes exist before the running execution starts its first one."""
@@ -106,6 +109,11 @@ class Canceller:
             self._ended.set_result(None)
         if self._older_children is not None:
             self._older_children = None
+
+    def dropped_error(self) -> BaseException | None:
+        """Return what was raised in the running execution, and dropped by Python; None if nothing was."""
+        execution = self._running
+        return None if execution is None or not self._is_dropped else self._make_error(execution)
 
     async def wait_ended(self) -> None:
         """Wait until the running execution, if there is one, has ended."""
@@ -194,9 +202,7 @@ class Canceller:
         if error is not None and self.raise_elsewhere is not None and self.raise_elsewhere(error, frame):
             return
         if error is not None:
-            self._raised_error = error
-            if sys.unraisablehook is not self._our_hook:
-                self._user_hook, sys.unraisablehook = sys.unraisablehook, self._our_hook
+            self._note_raised(error, frame, threading.get_ident())
         if error is None and self._cancel_holder:
             self._cancel_holder = False
             error = CancelledError("cancelled: it held the loop")
@@ -221,9 +227,40 @@ class Canceller:
                 lost = error
         if lost is self._raised_error and self._running is not None:
             self._raised_error = None
-            self._cancel_pending = True
-            # Handled once this hook has returned.
-            self.wakeup.send()
+            self._raise_again(threading.get_ident())
+
+    def _note_raised(self, error: BaseException, frame: FrameType | None, thread: int) -> None:
+        """Have what is about to be raised in a frame raised again in the cell's lines, if Python drops it."""
+        execution = self._running
+        self._is_dropped = False
+        if execution is not None and execution.cancel_count == 1 and is_dropped(frame, error):
+            self._raise_again(thread)
+        self._raised_error = error
+        if sys.unraisablehook is not self._our_hook:
+            self._user_hook, sys.unraisablehook = sys.unraisablehook, self._our_hook
+
+    def _raise_again(self, thread: int) -> None:
+        execution = self._running
+        if execution is None or execution.cancel_count > 1:  # it is raised at every line already
+            return
+        self._is_dropped = True
+
+        def make_error() -> BaseException | None:
+            if execution.where == "task" and current_task(self._loop) is not self.task:
+                return None
+            error = self._make_error(execution)
+            if not is_dropped(sys._getframe(2), error):  # pyright: ignore[reportPrivateUsage] - the code's frame
+                self._is_dropped = False
+                self._line_interrupter.stop()
+            return error
+
+        self._line_interrupter.raise_at_every_line(thread, make_error)
+
+    @staticmethod
+    def _make_error(execution: WorkerExecution) -> BaseException:
+        return make_cancel_error(
+            execution.cancel_reason or "cancelled", execution.execution_id, execution.timeout
+        )
 
     def _restore_hook(self) -> None:
         self._raised_error = None
@@ -243,9 +280,7 @@ class Canceller:
         execution = self._running
         if not self._cancel_pending or execution is None:
             return None
-        error = make_cancel_error(
-            execution.cancel_reason or "cancelled", execution.execution_id, execution.timeout
-        )
+        error = self._make_error(execution)
         match execution.where:
             case "main":
                 if runner_code is None:
@@ -270,6 +305,19 @@ class Canceller:
             case _:
                 return None
 
+    def unwind(self) -> BaseException | None:
+        """Raise at every line from now on: the code, once interrupted, goes on as before.
+
+        Returns:
+            What to raise at once, in the code that calls; None if the running execution is not being stopped.
+        """
+        execution = self._running
+        if execution is None or not execution.cancel_count:
+            return None
+        execution.cancel_count = max(execution.cancel_count, 2)
+        self._escalate(execution, threading.get_ident())
+        return self._make_error(execution)
+
     def _cancel_task(
         self, execution: WorkerExecution, error: BaseException, runner_code: CodeType | None
     ) -> BaseException | None:
@@ -293,9 +341,16 @@ class Canceller:
         waited = self._host.interrupt_blocking(interrupt)
         if not self._escalate(execution, thread) and not waited:
             # Not for one that waited: line events slow the whole process down for a while.
-            self._line_interrupter.raise_once(thread, interrupt.claim)
+            self._line_interrupter.raise_once(thread, lambda: self._claim(interrupt, thread))
         # The code may be waiting for a child process of its own.
         kill_children(execution.started_boottime, self._older_children)
+
+    def _claim(self, interrupt: Interrupt, thread: int) -> BaseException | None:
+        """Return what is raised on the blocking thread's next line."""
+        error = interrupt.claim()
+        if error is not None:
+            self._note_raised(error, sys._getframe(2), thread)  # pyright: ignore[reportPrivateUsage] - the code's frame
+        return error
 
     def _escalate(self, execution: WorkerExecution, thread: int) -> bool:
         """Raise at every line until the execution ends, from the second cancel on; return whether it does."""

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 import weakref
 from asyncio import (
@@ -220,7 +221,7 @@ class _PolicyLoop:
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
-        self._policy = _current_policy()
+        self._policy: Any = _current_policy()
         self._of_code: dict[str, Any] = {}  # as in a thread in which none was set
 
     def show_that_of_code(self) -> None:
@@ -239,7 +240,7 @@ class _PolicyLoop:
 
     @property
     def _kept(self) -> dict[str, Any]:
-        return vars(self._policy._local)
+        return self._policy._local.__dict__
 
     def _keep(self, found: dict[str, Any]) -> None:
         kept = self._kept
@@ -248,8 +249,8 @@ class _PolicyLoop:
 
 
 def _current_policy() -> Any:
-    # Asking by the function makes one where there is none, and is deprecated since 3.14.
-    return events._event_loop_policy  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    # The function makes one where there is none, and is deprecated since 3.14.
+    return vars(events)["_event_loop_policy"]
 
 
 class _Hidden:
@@ -268,10 +269,13 @@ class _Hidden:
             self._left.__enter__()
             events._set_running_loop(None)  # pyright: ignore[reportPrivateUsage] - documented for third-party loops
             self._coordinator.policy_loop.show_that_of_code()
+            self._generator_hooks = sys.get_asyncgen_hooks()
+            sys.set_asyncgen_hooks(None, None)
 
     def __exit__(self, *_: object) -> None:
         if self._left is not None:
             events._set_running_loop(self._coordinator.loop)  # pyright: ignore[reportPrivateUsage]
+            sys.set_asyncgen_hooks(*self._generator_hooks)
             self._left.__exit__()
             self._coordinator.hidden = self._hidden_before
             self._coordinator.policy_loop.show_that_of_session()

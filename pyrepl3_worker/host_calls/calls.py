@@ -12,7 +12,7 @@ import time
 from asyncio import AbstractEventLoop  # by name: the code may replace asyncio's own
 from collections.abc import Callable
 from contextlib import suppress
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final
 
 import msgspec
@@ -50,6 +50,7 @@ class HostCaller:
         blocking_thread_id: Callable[[], int | None],
         reader_fd: int,
         read_on: Callable[[AbstractEventLoop], Callable[[], None]],
+        unwind: Callable[[], BaseException | None],
         *,
         sends_abandoned: bool = True,
     ) -> None:
@@ -64,6 +65,8 @@ class HostCaller:
                 is started.
             reader_fd: becomes readable when something has arrived.
             read_on: has messages read on a loop too, if it is one that the code runs; returns what ends that.
+            unwind: called when code that was interrupted in a prompt asks at the same place again; returns
+                what to raise there, or None if the execution is not being stopped.
             sends_abandoned: whether the client is told which answers are no longer waited for.
         """
         self._send = send
@@ -78,6 +81,9 @@ class HostCaller:
         self._pending: dict[str, Answer] = {}
         self._sends_abandoned = sends_abandoned
         self._interrupt: Interrupt | None = None
+        self._unwind = unwind
+        self._given_up_at: tuple[CodeType, int] | None = None
+        """Where the prompt was asked that the running execution has last given up."""
         self._wake_blocking: Callable[[], bool] | None = None
         self._lock = threading.Lock()
         self.forked = False
@@ -92,27 +98,40 @@ class HostCaller:
             password: whether the line must not be shown.
             frame: the frame that calls `input`.
         """
-        if frame.f_code.co_flags & COROUTINE_FLAGS and is_awaited(frame):
-            return self._awaitable("input", self._send_input(prompt, password=password), frame)
-        return self.read_line(prompt, password=password)
+        if self.is_awaited(frame):
+            return self._awaitable("input", self._send_input(prompt, password=password, frame=frame), frame)
+        return self.read_line(prompt, password=password, frame=frame)
 
-    def read_line(self, prompt: str, *, password: bool) -> str:
+    @staticmethod
+    def is_awaited(frame: FrameType) -> bool:
+        """Return whether what the call in a frame gives is awaited at once."""
+        return bool(frame.f_code.co_flags & COROUTINE_FLAGS) and is_awaited(frame)
+
+    def read_line(self, prompt: str, *, password: bool, frame: FrameType) -> str:
         """Ask for a line and wait.
+
+        Args:
+            prompt: shown before the line is read.
+            password: whether the line must not be shown.
+            frame: the code's innermost frame.
 
         Raises:
             EOFError: there is no more input, or no execution that could ask for it.
         """
-        return self._wait(self._send_input(prompt, password=password))
+        return self._wait(self._send_input(prompt, password=password, frame=frame))
 
-    def _send_input(self, prompt: str, *, password: bool) -> Answer:
+    def _send_input(self, prompt: str, *, password: bool, frame: FrameType) -> Answer:
         if self.forked:
             raise EOFError("a forked child of the worker cannot ask for input")
         numbered = self._next_number("input")
         if numbered is None:
             raise EOFError("no execution is running that could ask")
         execution_id, number = numbered
+        place = frame.f_code, frame.f_lasti
+        if place == self._given_up_at and self.may_await_here() and (error := self._unwind()) is not None:
+            raise error
         input_id = f"{execution_id}:input:{number}"
-        answer = Answer(input_id, execution_id)
+        answer = Answer(input_id, execution_id, place)
         self._pending[input_id] = answer
         self._send(
             Input(input_id=input_id, execution_id=execution_id, prompt=_encodable(prompt), password=password)
@@ -234,6 +253,8 @@ class HostCaller:
         """
         if self._pending.pop(answer.call_id, None) is None:
             return
+        if self.running is not None and self.running.cancel_count:
+            self._given_up_at = answer.place
         answer.settle(error=ExecutionError("the call was given up: what waited for it was cancelled"))
         if self._sends_abandoned and not self.forked:
             with suppress(OSError):  # the client is gone
@@ -350,7 +371,7 @@ class HostCaller:
 
     def execution_ended(self) -> None:
         """Drop an interrupt that was not claimed. Calls that something holds go on as late ones."""
-        self._interrupt = None
+        self._interrupt = self._given_up_at = None
 
 
 class _InterruptibleWait:

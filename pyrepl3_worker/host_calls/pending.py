@@ -5,7 +5,7 @@ import opcode
 import threading
 from asyncio import get_running_loop  # by name: the code may replace asyncio's own
 from collections.abc import Callable, Coroutine, Generator
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, Protocol
 
 from pyrepl3_worker.errors import AsyncContextError
@@ -18,10 +18,27 @@ COROUTINE_FLAGS: Final = 0x80 | 0x200
 class Answer:
     """The answer to a call: a value or an error, settled once."""
 
-    __slots__ = ("_lock", "_on_settled", "call_id", "done", "error", "execution_id", "value", "waiting")
+    __slots__ = (
+        "_lock",
+        "_on_settled",
+        "call_id",
+        "done",
+        "error",
+        "execution_id",
+        "place",
+        "value",
+        "waiting",
+    )
 
-    def __init__(self, call_id: str, execution_id: str) -> None:
-        """Begin unsettled."""
+    def __init__(self, call_id: str, execution_id: str, place: tuple[CodeType, int] | None = None) -> None:
+        """Begin unsettled.
+
+        Args:
+            call_id: the call's.
+            execution_id: the execution's that has made it.
+            place: the code that has asked, and the offset of its instruction; None where nobody needs it.
+        """
+        self.place = place
         self.call_id = call_id
         self.execution_id = execution_id
         self.done = False

@@ -23,6 +23,7 @@ _NOWHERE: Final = ("<sys>", 0) if sys.version_info >= (3, 13) else ("sys", 1)
 _MAX_REPR_CHARS: Final = 200
 
 type _Frames = Iterable[tuple[FrameType, tuple[int | None, ...]]]
+type _Found = list[tuple[FrameType, tuple[int | None, ...]]]
 
 
 class OwnLines:
@@ -50,7 +51,9 @@ class OwnLines:
 
     def _wrap_extract(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def extract(summary: type, frames: _Frames, **options: Any) -> Any:
-            return original(summary, _without_own(frames) if self._hides else frames, **options)
+            # Taken from this very function, as by the original: `traceback.walk_stack(None)` counts frames.
+            found = list(frames)
+            return original(summary, _without_own(found) if self._hides else found, **options)
 
         return extract
 
@@ -67,7 +70,9 @@ class OwnLines:
     def _wrap_unraisablehook(self, original: Callable[[Any], object]) -> Callable[[Any], object]:
         @wraps(original)
         def unraisablehook(unraisable: Any, /) -> object:
-            error = unraisable.exc_value
+            # The original says what is wrong with an argument of another type.
+            is_report = type(unraisable).__name__ == "UnraisableHookArgs"
+            error = unraisable.exc_value if is_report else None
             if error is None or not self._hides or not _leads_through_own(unraisable.exc_traceback):
                 return original(unraisable)
             what = unraisable.err_msg or "Exception ignored in"
@@ -80,7 +85,7 @@ class OwnLines:
     def _wrap_thread_hook(self, original: Callable[[Any], object]) -> Callable[[Any], object]:
         @wraps(original)
         def excepthook(args: Any, /) -> object:
-            error = args.exc_value
+            error = args.exc_value if type(args) is threading.ExceptHookArgs else None
             if error is None or not self._hides or not _leads_through_own(args.exc_traceback):
                 return original(args)
             if issubclass(args.exc_type, SystemExit):
@@ -101,8 +106,7 @@ def _leads_through_own(step: TracebackType | None) -> bool:
     return False
 
 
-def _without_own(frames: _Frames) -> _Frames:
-    found = list(frames)
+def _without_own(found: _Found) -> _Found:
     if not any(frame.f_code.co_filename.startswith(own_frames.hidden_prefixes) for frame, _ in found):
         return found
     inside = set(_inside_code([frame for frame, _ in found]))

@@ -17,6 +17,7 @@ from functools import wraps
 from types import FrameType, FunctionType
 from typing import Any, Final
 
+from pyrepl3_worker.code.own_frames import PACKAGE_FOLDER
 from pyrepl3_worker.execution.event_loop import EventLoopCoordinator
 from pyrepl3_worker.execution.execution import CallPath, current_path
 from pyrepl3_worker.host_calls.calls import HostCaller
@@ -88,27 +89,55 @@ class StdinStream(io.TextIOBase):
 
 
 def make_input(calls: HostCaller, output: OutputCollector) -> Callable[..., Any]:
-    """Make `input`, which asks the client, since there is no terminal."""
+    """Make `input`, which asks the client, since there is no terminal.
+
+    It reads what the code has put in the place of `sys.stdin`, as the original does.
+    """
+    original = builtins.input
 
     def input(prompt: object = "", /) -> Any:  # noqa: A001 - its name in tracebacks and help()
         """Ask for a line. In a coroutine, `await input(...)` lets other tasks go on meanwhile."""
         output.flush()
         caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-        if caller.f_globals.get("__name__") in _PROMPTING_MODULES:
+        is_library = caller.f_globals.get("__name__") in _PROMPTING_MODULES
+        if type(getattr(sys, "stdin", None)) is not StdinStream and not calls.is_awaited(caller):
+            if is_library:
+                _prepare_library(caller)
+            return _read_stdin(original, prompt)
+        if is_library:
             return _ask_for_library(calls, str(prompt), caller)
         return calls.request_input(str(prompt), password=False, frame=caller)
 
     return input
 
 
+def _code_frame() -> FrameType:
+    """Return the innermost frame that is not the worker's."""
+    outermost = frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
+        outermost, frame = frame, frame.f_back
+    return outermost if frame is None else frame
+
+
+@runs_user_code
+def _read_stdin(original: Callable[[object], str], prompt: object) -> str:
+    return original(prompt)
+
+
 _PROMPTING_MODULES: Final = frozenset({"bdb", "cmd", "code", "pdb"})
 """Debuggers and consoles, which take a KeyboardInterrupt for an empty line."""
 
 
-def _ask_for_library(calls: HostCaller, prompt: str, caller: FrameType) -> Any:
-    from pyrepl3_worker.session.debugger_prompts import error_that_ends_prompt, hide_worker_frames
+def _prepare_library(caller: FrameType) -> None:
+    from pyrepl3_worker.session.debugger_prompts import hide_worker_frames
 
     hide_worker_frames(caller)
+
+
+def _ask_for_library(calls: HostCaller, prompt: str, caller: FrameType) -> Any:
+    from pyrepl3_worker.session.debugger_prompts import error_that_ends_prompt
+
+    _prepare_library(caller)
     try:
         return calls.request_input(prompt, password=False, frame=caller)
     except KeyboardInterrupt as interrupt:
@@ -181,6 +210,7 @@ def make_raise_signal(stderr: int) -> Callable[[int], None]:
             note_raise(stderr, worker, signalnum)
         original(signalnum)
 
+    raise_signal.__module__ = signal.__name__
     return raise_signal
 
 
@@ -259,7 +289,10 @@ def _lend_loops_to_anyio(anyio: Any, coordinator: EventLoopCoordinator) -> None:
 
 
 def _hide_loop_from_unittest(runs_tests: Any, coordinator: EventLoopCoordinator) -> None:
-    """Patch what runs tests: a suite is a program, which expects that no loop runs before it runs one."""
+    """Patch what runs tests: a suite is a program, which expects that no loop runs before it runs one.
+
+    Not `TestCase.run`: warnings of unittest's are of its caller's line.
+    """
     runs_tests.run = coordinator.make_runner(runs_tests.run)
 
 
@@ -317,12 +350,14 @@ def install_patches(
     signal.raise_signal = make_raise_signal(stderr)
     coordinator.install()
     after_import("anyio", lambda anyio: _lend_loops_to_anyio(anyio, coordinator))
-    after_import("unittest.case", lambda case: _hide_loop_from_unittest(case.TestCase, coordinator))
     after_import("unittest.suite", lambda suite: _hide_loop_from_unittest(suite.TestSuite, coordinator))
+    after_import(
+        "unittest.runner", lambda runner: _hide_loop_from_unittest(runner.TextTestRunner, coordinator)
+    )
     after_import("pytest", lambda pytest: _hide_loop_from_pytest(pytest, coordinator))
     inherit_call_path()
     sys.stdin = sys.__stdin__ = StdinStream(
-        lambda prompt, password: calls.read_line(prompt, password=password)
+        lambda prompt, password: calls.read_line(prompt, password=password, frame=_code_frame())
     )
     sys.stdout = sys.__stdout__ = OutputStream(output, "stdout", 1)
     sys.stderr = sys.__stderr__ = OutputStream(output, "stderr", 2)

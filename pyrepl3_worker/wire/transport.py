@@ -7,7 +7,9 @@ from os import read, write, writev  # by name: `os.write` is patched for the cod
 from typing import Final
 
 from pyrepl3_schemas.codec import WorkerDecoder, encode, encode_chunk
+from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.messages import Chunk, FromWorker, ToWorker
+from pyrepl3_worker.wire.first_protocol import as_first_protocol
 
 _READ_BYTES: Final = 64 * 1024
 """Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
@@ -23,9 +25,10 @@ class FrameSender:
     written.
     """
 
-    def __init__(self, fd: int, max_frame_bytes: int) -> None:
-        """Write to `fd`, which stays the caller's."""
+    def __init__(self, fd: int, max_frame_bytes: int, protocol: int = PROTOCOL) -> None:
+        """Write to `fd`, which stays the caller's; a client of `protocol` reads it."""
         self._fd = fd
+        self._client_is_older = protocol < PROTOCOL
         self.max_frame_bytes = max_frame_bytes
         self.lock = threading.RLock()
         self._queue: deque[bytes] = deque()
@@ -44,6 +47,11 @@ class FrameSender:
             LocalProtocolError: it does not encode or is too long; nothing was written.
             BrokenPipeError: the client is gone.
         """
+        if self._client_is_older:
+            known = as_first_protocol(message)
+            if known is None:
+                return
+            message = known
         frame = encode(message, self.max_frame_bytes)
         with self.lock:
             if not hold and not self._held:

@@ -105,7 +105,8 @@ class Unsaved(Part, frozen=True):
     type_name: str
     reason: str
     as_of: int | None = None
-    """The number of the cell after which it had the value that is kept of it; None if none is kept."""
+    """The number of the cell after which it had the value that is kept of it; None if none is kept. Not in
+    protocol 1."""
 
 
 class Variable(Part, frozen=True):

@@ -5,13 +5,13 @@ Below the tables stands what takes a session of its own.
 
 import textwrap
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import anyio
 import pytest
 
 import pyrepl3_client as pyrepl3
-from tests.helpers.real_sessions import quick, run, value
+from tests.helpers.real_sessions import quick, run, type_of, value
 from tests.helpers.tables import check_rows
 
 pytestmark = pytest.mark.anyio
@@ -235,6 +235,8 @@ WARNINGS: list[tuple[str, list[str], list[int]]] = [
     ("not where the code filters them", ["import warnings\nwith warnings.catch_warnings():\n    warnings.simplefilter('ignore')\n    warnings.warn('h')"], [0]),
     ("past the outermost frame", [WARN.format("'i', stacklevel=2"), WARN.format("'i', stacklevel=9")], [1, 1]),
     ("of the compiler", ["x = '\\d'\nx is 'a'"], [2]),
+    ("of the compiler, each time the same code is run", ["x = '\\e'\nassert (x, 'm')"] * 3, [2, 2, 2]),
+    ("of the compiler, once they are no longer ignored", ["import warnings\nwarnings.simplefilter('ignore')", "x = 1\nx is 2", "warnings.simplefilter('default')", "x = 1\nx is 2", "warnings.resetwarnings()"], [0, 0, 0, 1, 0]),
     ("in a task", ["import asyncio, warnings\nasync def f(): warnings.warn('j')\nawait asyncio.create_task(f())"] * 2, [1, 1]),
     ("in a thread", ["import threading, warnings\nt = threading.Thread(target=lambda: warnings.warn('k')); t.start(); t.join()"] * 2, [1, 1]),
 ]  # fmt: skip
@@ -396,6 +398,21 @@ INTERRUPTED = [
     ("breakpoint in a function", "def g():\n    breakpoint()\n    return 1\ng()", "BdbQuit"),
     ("breakpoint in a coroutine", "async def g():\n    breakpoint()\n    return 1\nawait g()", "BdbQuit"),
     ("post mortem", "import pdb\ntry: 1/0\nexcept Exception: pdb.post_mortem()", "BdbQuit"),
+    (
+        "input that is asked again",
+        "while True:\n    try: input()\n    except KeyboardInterrupt: pass",
+        "KeyboardInterrupt",
+    ),
+    (
+        "awaited input that is asked again",
+        "while True:\n    try: await input()\n    except BaseException: pass",
+        "KeyboardInterrupt",
+    ),
+    (
+        "a line of stdin that is asked again",
+        "import sys\nwhile True:\n    try: sys.stdin.readline()\n    except BaseException: pass",
+        "KeyboardInterrupt",
+    ),
     ("code.interact", "import code; code.interact()", ""),
     ("cmd", "import cmd; cmd.Cmd().cmdloop()", "KeyboardInterrupt"),
     ("input", "input()", "KeyboardInterrupt"),
@@ -426,6 +443,59 @@ async def test_an_interrupt_ends_a_prompt_at_once(host: pyrepl3.Session) -> None
         assert host.worker.pid == worker
 
     await check_rows(INTERRUPTED, check)
+
+
+async def test_what_asks_once_more_while_it_cleans_up_is_answered(host: pyrepl3.Session) -> None:
+    """It is another place in the code than the one that was interrupted."""
+    asked = anyio.Event()
+
+    async def answer(prompt: str) -> str:
+        if prompt == "save?":
+            return "yes"
+        asked.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    code = "try: input('next')\nexcept KeyboardInterrupt: said = input('save?')\nsaid"
+    execution = host.start(code, check=False, on_input=answer)
+    await asked.wait()
+    await execution.cancel("interrupt")
+    assert (await execution).value == "yes"
+
+
+# --- what Python drops of an interrupt --------------------------------------------------------------------------
+
+HANG = "class E(Exception):\n    def __str__(self):\n        while True: pass\n"
+DROPPED: list[tuple[str, str]] = [
+    ("an unraisablehook", "import sys\nclass D:\n    def __del__(self): 1/0\ndef hook(u):\n    while True: pass\nsys.unraisablehook = hook\ntry:\n    d = D()\n    del d\nfinally: sys.unraisablehook = sys.__unraisablehook__"),
+    ("print_exc", HANG + "import traceback\ntry: raise E\nexcept E: traceback.print_exc()"),
+    ("format_exc, and nothing after it", HANG + "import traceback\ntry: raise E\nexcept E: traceback.format_exc()"),
+    ("print_exc after an await", HANG + "import asyncio, traceback\nawait asyncio.sleep(0)\ntry: raise E\nexcept E: traceback.print_exc()\n'on'"),
+    ("print_exc beside a task", HANG + "import asyncio, time, traceback\nt = asyncio.create_task(asyncio.sleep(60))\ntry:\n    try: raise E\n    except E: traceback.print_exc()\n    'on'\nfinally: t.cancel()"),
+    ("a chain of two that hang", HANG + "import traceback\ntry:\n    try: raise E\n    finally: raise E\nexcept E: traceback.print_exc()\n'on'"),
+    ("notes", "import traceback\nclass E(Exception):\n    @property\n    def __notes__(self):\n        while True: pass\ntry: raise E\nexcept E: traceback.print_exc()\n'on'"),
+    ("local variables", "import traceback\nclass R:\n    def __repr__(self):\n        while True: pass\ndef f():\n    r = R()\n    try: 1/0\n    except ZeroDivisionError as e: return str(traceback.TracebackException.from_exception(e, capture_locals=True))\nf()"),
+    ("logging", HANG + "import logging\nlogging.warning(E())\n'on'"),
+    ("a finalizer", "class D:\n    def __del__(self):\n        while True: pass\nd = D()\ndel d"),
+    ("the callback of a weak reference", "import weakref\nclass D: pass\nd = D()\ndef f(r):\n    while True: pass\nr = weakref.ref(d, f)\ndel d"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("blocking", ["auto", "thread"])
+async def test_a_timeout_that_python_drops_ends_its_cell(blocking: Literal["auto", "thread"]) -> None:
+    async with pyrepl3.open_session(config=quick(blocking=blocking), recovery="none") as session:
+
+        async def check(code: str) -> None:
+            # Blocking code, so that `blocking=` counts.
+            result = await run(session, "import time\ntime.sleep(0)\n" + code, timeout=0.05)
+            assert type_of(result) == "TimeoutError"
+            assert result.error is not None
+            assert result.error.kind == "timeout"
+
+        await check_rows(DROPPED, check)
+        code = f"{HANG}import traceback\ntry: raise E\nexcept E:\n    try:\n        traceback.print_exc()\n        while True: pass\n    except TimeoutError: said = 'late'\nsaid"
+        assert (await run(session, code, timeout=0.05)).value == "late"
+        assert session.worker.incarnation == 1
 
 
 def test_the_tables_are_long_enough() -> None:

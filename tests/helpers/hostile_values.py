@@ -93,4 +93,7 @@ EXCEPTIONS = [
     Harm(name="an error while handling an error, 500 times", code="def f(n):\n    try: raise ValueError(n)\n    finally:\n        if n: f(n - 1)\nf(300)", error="ValueError"),
     Harm(name="the session's own classes", code="import sys\nfrom pyrepl3_worker.errors import CompilationError\nraise CompilationError('not really')", error=ANY),
     Harm(name="a CancelledError that was not asked for", code="import asyncio\nawait asyncio.sleep(0)\nraise asyncio.CancelledError", error="CancelledError"),
+    Harm(name="attributes that hang", code="class E(Exception):\n    def __getattribute__(self, n):\n        while True: pass\nraise E", error="E", timeout=0.3),
+    Harm(name="attributes that hang, after an await", code="import asyncio\nawait asyncio.sleep(0)\nclass E(RuntimeError):\n    def __getattribute__(self, n):\n        while True: pass\nraise E('no running event loop')", error="E", timeout=0.3),
+    Harm(name="attributes that hang, in a cell that blocks", code="import time\ntime.sleep(0)\nclass E(RuntimeError):\n    def __getattribute__(self, n):\n        while True: pass\nraise E('no running event loop')", error="E", timeout=0.3),
 ]

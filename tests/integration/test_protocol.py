@@ -109,10 +109,13 @@ s = Slow()
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_client_of_an_older_protocol_gets_nothing_that_it_does_not_know(protocol: int) -> None:
     with RawWorker() as worker:
-        worker.send(Hello(protocol=protocol, session_id="x"))
+        worker.send(Hello(protocol=protocol, session_id="x", report=["data", "changed"]))
         ready = worker.receive()
         assert isinstance(ready, Ready)
         assert ready.protocol == protocol
+        result, _ = worker.run("object()")
+        assert isinstance(result, Result)
+        assert (result.value_note == "", result.changed is None) == (protocol == 1, protocol == 1)
         worker.send(Execute(execution_id="a", code=SLOW))
         assert isinstance(worker.receive(), Result)
         worker.send(Checkpoint(checkpoint_id="c"))

@@ -12,7 +12,7 @@ import pyrepl3_client as pyrepl3
 pytestmark = pytest.mark.anyio
 
 IMPORTS = """
-import asyncio, collections, contextlib, contextvars, csv, dataclasses, functools, io, itertools, logging, os, queue, re, sqlite3, struct
+import asyncio, collections, contextlib, contextvars, csv, dataclasses, functools, io, itertools, logging, mmap, os, queue, re, sqlite3, struct
 import tempfile, threading, types, weakref, zipfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 class Thing:
@@ -87,11 +87,28 @@ KINDS = {
     "zipped": ("zipped = zip([1, 2], 'ab'); next(zipped)", "list(zipped)"),
     "enumerated": ("enumerated = enumerate('ab'); next(enumerated)", "list(enumerated)"),
     "mapped": ("mapped = map(len, ['a', 'bb'])", "list(mapped)"),
+    "mapped_file": ("with open(path('mf.bin', 'x' * 9000), 'r+b') as file: mapped_file = mmap.mmap(file.fileno(), 4000, offset=4096); mapped_file.seek(5)\ndel file", "len(mapped_file), mapped_file.tell(), mapped_file[:3], mapped_file.write(b'new'), mapped_file.flush(), open('mf.bin').read()[4096:4108]"),
+    "mapped_to_read": ("with open(path('mr.bin'), 'rb') as file: mapped_to_read = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\ndel file", "mapped_to_read[:], repr(mapped_to_read)"),
+    "mapped_copy": ("with open(path('mc.bin', 'x' * 9000), 'rb') as file: mapped_copy = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)\ndel file; mapped_copy[8000] = 7", "mapped_copy[7999:8002], repr(mapped_copy), open('mc.bin').read()[8000]"),
+    "mapped_private": ("with open(path('mp.bin'), 'rb') as file: mapped_private = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)\ndel file; mapped_private[0] = 7", "mapped_private[:3], repr(mapped_private), open('mp.bin').read(2)"),
+    "mapped_memory": ("mapped_memory = mmap.mmap(-1, 9000); mapped_memory[8000] = 7; mapped_memory.seek(3)", "mapped_memory[7999:8002], mapped_memory.write(b'abc'), repr(mapped_memory)"),
+    "mapped_alone": ("mapped_alone = mmap.mmap(-1, 9000, flags=mmap.MAP_PRIVATE); mapped_alone[8000] = 7", "mapped_alone[7999:8002], repr(mapped_alone)"),
+    "mapped_closed": ("mapped_closed = mmap.mmap(-1, 9000); mapped_closed.close()", "mapped_closed.closed"),
+    "handler": ("handler = logging.FileHandler('h.log', 'w'); handler.emit(logging.makeLogRecord({'msg': 'one'}))", "handler.mode, handler.emit(logging.makeLogRecord({'msg': 'two'})), open('h.log').read(), handler.close(), handler.emit(logging.makeLogRecord({'msg': 'three'})), open('h.log').read()"),
+    "rotating": ("import logging.handlers; rotating = logging.handlers.RotatingFileHandler('ro.log', 'w'); rotating.emit(logging.makeLogRecord({'msg': 'one'}))", "rotating.mode, rotating.emit(logging.makeLogRecord({'msg': 'two'})), open('ro.log').read()"),
+    "attached": ("attached = logging.FileHandler('at.log', 'w'); one, other = logging.getLogger('one'), logging.getLogger('other'); one.addHandler(attached); other.addHandler(attached); one.warning('1')", "one.handlers[0] is attached, other.handlers[0] is attached, attached.mode, other.warning('2'), open('at.log').read(), one.removeHandler(attached), one.handlers, attached.close(), other.warning('3'), open('at.log').read()"),
+    "late_handler": ("late_handler = logging.FileHandler('late.log', delay=True); logging.getLogger('late').addHandler(late_handler)", "os.path.exists('late.log'), late_handler.delay, late_handler.stream, logging.getLogger('late').warning('1'), open('late.log').read()"),
+    "shelf": ("import shelve; shelf = shelve.open('shelf', 'n'); shelf['a'] = 1; shelf.sync()", "dict(shelf), shelf.__setitem__('b', 2), sorted(shelf)"),
+    "wave": ("import wave; wave = wave.open('w.wav', 'wb'); wave.setparams((1, 2, 8000, 0, 'NONE', '')); wave.writeframes(b'abcd')", "wave.getnframes(), wave.writeframes(b'efgh'), wave.getnframes(), wave.close(), open('w.wav', 'rb').read()"),
+    "tar": ("import tarfile; tar = tarfile.open('t.tar', 'w'); tar.add(path('in.txt'), 'in.txt')", "tar.getnames(), tar.add('in.txt', 'again.txt'), tar.close(), tarfile.open('t.tar').getnames()"),
+    "appended_zip": ("appended_zip = zipfile.ZipFile('az.zip', 'w'); appended_zip.writestr('m', 'content')", "appended_zip.writestr('n', 'more'), appended_zip.close(), zipfile.ZipFile('az.zip').namelist()"),
     "stack": ("stack = contextlib.ExitStack()", "stack.close()"),
 }  # fmt: skip
 LIBRARIES = {
     "numpy": {
         "memmap": ("import numpy\nmemmap = numpy.memmap('m.dat', 'f8', 'w+', shape=(4, 4)); memmap[3, 3] = 7; part = memmap[2:4]; part[0, 0] = 5", "float(memmap[3, 3]), float(memmap[2, 0]), numpy.shares_memory(memmap, part), type(part).__name__"),
+        "lent": ("import numpy, array\nlent_bytes, lent_items, lent_map = bytearray(20), array.array('i', [1, 2, 3]), mmap.mmap(-1, 100)\nlent = [numpy.frombuffer(lent_bytes, 'u1'), numpy.frombuffer(lent_items, 'i4')[1:], numpy.frombuffer(lent_map, 'u1', 5, 10), numpy.frombuffer(bytes(3), 'u1')]", "lent_bytes.__setitem__(0, 7), lent_items.__setitem__(1, 8), lent_map.__setitem__(10, 9), [int(each[0]) for each in lent], [each.flags.writeable for each in lent]"),
+        "in_memmap": ("import numpy\nin_memmap = numpy.asarray(numpy.memmap('im.dat', 'u1', 'w+', shape=(9,)))[2:]", "in_memmap.__setitem__(0, 5), in_memmap.base.flush() if hasattr(in_memmap.base, 'flush') else None, type(in_memmap).__name__, open('im.dat', 'rb').read()"),
         "rng": ("rng = numpy.random.default_rng(3); rng.random()", "float(rng.random())"),
     },
     "duckdb": {"duck": ("import duckdb\nduck = duckdb.connect(':memory:'); duck.execute('create table t as select range a from range(5)'); None", "duck.execute('select sum(a) from t').fetchone()")},
@@ -115,8 +132,27 @@ REFUSED = {
     "selected": ("selected = sqlite3.connect(':memory:').execute('select 1')", "a cursor's place"),
     "deleted": ("deleted = open(path('gone.txt')); os.unlink('gone.txt')", "has no path any more"),
     "finalizer": ("finalizer = weakref.finalize(Thing, print)", "a finalizer belongs to an object of one process"),
+    "unlinked_map": ("with open(path('um.bin'), 'r+b') as file: unlinked_map = mmap.mmap(file.fileno(), 0)\ndel file; os.unlink('um.bin')", "the file that is mapped has no path any more"),
+    "wrapped": ("import gzip; wrapped = gzip.open('wr.gz', 'wt')", "text over a GzipFile"),
     "piped": ("piped = os.fdopen(os.pipe()[0])", "no path"),
 }  # fmt: skip
+
+
+RELATIVE = {
+    "read": ("read = open('read.txt'); read.readline()", "read.read()"),
+    "written": ("written = csv.writer(open('rows.csv', 'w', newline='', buffering=1)); written.writerow([1])", "written.writerow([2]), open(FOLDER + '/rows.csv').read()"),
+    "log": ("log = logging.FileHandler('x.log', 'w'); log.emit(logging.makeLogRecord({'msg': 'one'}))", "log.emit(logging.makeLogRecord({'msg': 'two'})), open(FOLDER + '/x.log').read()"),
+    "table": ("table = sqlite3.connect('d.db'); table.execute('create table t(a)'); table.commit()", "table.execute('select * from t').fetchall()"),
+    "mapped": ("with open('read.txt', 'r+b') as file: mapped = mmap.mmap(file.fileno(), 0)\ndel file", "mapped[:]"),
+    "folder": ("folder = tempfile.TemporaryDirectory(dir='.'); open(folder.name + '/f', 'w').close()", "os.listdir(folder.name)"),
+}  # fmt: skip
+"""Kinds whose file was named by a relative path, as `KINDS`."""
+if find_spec("numpy"):
+    RELATIVE["array"] = ("import numpy; array = numpy.memmap('m.dat', 'u1', 'w+', shape=(4,)); array[0] = 7", "int(array[0])")  # fmt: skip
+if find_spec("duckdb"):
+    RELATIVE["duck"] = LIBRARIES["duckdb"]["duck"][0].replace(":memory:", "k.duck").replace("None", "duck.execute('checkpoint'); None"), LIBRARIES["duckdb"]["duck"][1]  # fmt: skip
+if find_spec("sqlalchemy"):
+    RELATIVE["engine"] = LIBRARIES["sqlalchemy"]["engine"]
 
 
 async def open_worker(tmp_path: Path) -> pyrepl3.Session:
@@ -162,6 +198,27 @@ async def test_a_restore_in_a_live_worker_leaves_temporary_files_where_they_are(
             assert result.value == [True, ["f"]]
         await session.execute("paths = named.name, folder.name; del named, folder; gc.collect()")
         assert (await session.execute("[os.path.exists(each) for each in paths]")).value == [False, False]
+
+
+async def test_a_relative_path_is_that_of_the_folder_where_the_object_was_made(tmp_path: Path) -> None:
+    """Files of the same names are where the process is when it is saved, and when it comes back."""
+    undisturbed = await open_worker(tmp_path / "one")
+    killed = await open_worker(tmp_path / "two")
+    async with undisturbed, killed:
+        for session in (undisturbed, killed):
+            await session.execute("FOLDER = os.getcwd(); path('read.txt'); None")
+            for make, _ in RELATIVE.values():
+                await session.execute(f"{make}\nNone")
+            await session.execute(
+                "os.mkdir('other'); [path('other/' + name, 'decoy') for name in os.listdir() if os.path.isfile(name)]\n"
+                "os.chdir('other')"
+            )
+        assert not (await killed.checkpoint()).unsaved
+        os.kill(killed.worker.pid, signal.SIGKILL)
+        for name, (_, look) in RELATIVE.items():
+            expected, got = [await each.execute(look) for each in (undisturbed, killed)]
+            assert (name, got.repr) == (name, expected.repr)
+        assert killed.recoveries[-1].lost == ()
 
 
 async def test_what_would_be_another_one_is_named(tmp_path: Path) -> None:

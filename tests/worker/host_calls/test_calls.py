@@ -22,6 +22,7 @@ class _Blocking:
             lambda: self._thread.ident,
             0,
             lambda _: lambda: None,
+            lambda: None,
         )
         self.raised: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, args=(job,))

@@ -32,7 +32,7 @@ _CLOCK: Final = 0.02
 """Seconds that objects' code may take in programs about the clock: less than their data and imports take."""
 _SLOW_MODULE: Final = """
 import os, time
-end = time.thread_time() + (0.05 if os.path.exists(os.path.dirname(__file__) + '/slow_now') else 0)
+end = time.thread_time() + (0.6 if os.path.exists(os.path.dirname(__file__) + '/slow_now') else 0)
 while time.thread_time() < end: pass
 class Slow:
     def __init__(self, v): self.v = v
