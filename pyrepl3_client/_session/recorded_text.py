@@ -104,8 +104,8 @@ class RecordedText:
         size = await self._journal.text_size(self._execution_id, stream)
         if size is None:
             raise self._not_on_record(
-                "nothing of it is there beside its outcome (it was not cut, or not kept, or has made room for "
-                "later output)"
+                "nothing of it is there beside its outcome (it was not cut, or not kept, or has made room "
+                "for later output)"
             )
         there = size.characters
         if size.missing and (start < 0 or stop is None or max(start, stop, 0) > there or stop < 0):
