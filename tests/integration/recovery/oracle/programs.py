@@ -33,6 +33,11 @@ root = os.getcwd()
 def put(name, data, mode='w'):
     os.makedirs(os.path.dirname(os.path.join(root, name)), exist_ok=True)
     with open(os.path.join(root, name), mode) as file: file.write(data)
+def grow(text):
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if name.endswith('.txt'):
+                put(os.path.join(folder, name), text, 'a')
 def put_module(name, v):
     put('lib/' + name + '.py', f'class C: v = {v}')
     sys.path.insert(0, root + '/lib'); importlib.invalidate_caches()
@@ -47,6 +52,9 @@ _FILES: Final = (
     "os.makedirs(root + '/pack/in{k}', exist_ok=True)", "put('pack/in{k}/f', '{n}'); import shutil; shutil.rmtree(root + '/pack/in{k}')",
     "os.symlink('a{k}.txt', root + '/link{n}')", "put('a{k}.txt', '{n}'); os.chmod(root + '/a{k}.txt', 0o640)",
     "put_module('mod_{n}', {n}); from mod_{n} import C as C{n}; i{n} = C{n}(); i{n}.w = [{n}]",
+    "put_module('mod_{n}', {n}); import mod_{n}; m{n} = [mod_{n}.C()]",
+    # These show by how often they were run.
+    "put('a{k}.txt', ''); grow('once {n}\\n')", "grow('and {n}\\n')", "grow('{n}')",
 )  # fmt: skip
 _OPENED: Final = (
     "put('r{n}', 'one\\ntwo\\nthree\\n'); f{n} = open(root + '/r{n}'); f{n}.readline()",
