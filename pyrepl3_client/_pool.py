@@ -9,23 +9,33 @@ from typing import Final, Self
 
 from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
-from pyrepl3_client._execution.handlers import DisplayHandler, Handlers, InputHandler, OutputHandler
+from pyrepl3_client._execution.handlers import DisplayHandler, InputHandler, OutputHandler, make_handlers
+from pyrepl3_client._execution.offers import checked_capabilities
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.idle_worker import IdleWorker
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Launch, Worker
-from pyrepl3_client._session.open import DEFAULT_CONFIG, durability_of, start_session
+from pyrepl3_client._session.open import (
+    DEFAULT_CONFIG,
+    checked_config,
+    checked_session_id,
+    durability_of,
+    start_session,
+)
 from pyrepl3_client._session.opener import SessionOpener, require_asyncio
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_client._session.session import Session
-from pyrepl3_client.config import WorkerConfig, checked_modules
+from pyrepl3_client.config import WorkerConfig, checked_bool, checked_callable, checked_modules
 from pyrepl3_client.errors import PyRepl3Error, SpawnError
+from pyrepl3_schemas.executor_config import as_int, shown
 
 _REFILL_DELAY: Final = 0.02
 """Seconds by which a replacement waits: starting one holds the loop for milliseconds, and the session that
 has just been opened is to be used first."""
+_MAX_SIZE: Final = 10_000
+"""Above it stands a mistake: each worker is a process, and takes megabytes."""
 _FIRST_BACKOFF: Final = 0.1
 _LONGEST_BACKOFF: Final = 10.0
 
@@ -86,12 +96,16 @@ class WorkerPool:
             launch: starts a worker instead of spawning or forking; for tests.
 
         Raises:
-            ValueError: `size` is less than 1, or `warm` holds a text that is no module name.
+            ValueError, TypeError: an argument has the wrong value or type; the text names it.
         """
-        if size < 1:
-            raise ValueError(f"size must be at least 1, not {size!r}")
-        self.size = size
-        self.config = replace(config, warm=config.warm + checked_modules(tuple(warm)))
+        self.size = as_int("size", size)
+        if not 1 <= self.size <= _MAX_SIZE:
+            raise ValueError(f"size must be between 1 and {_MAX_SIZE:,}, not {shown(size)}")
+        checked_config(config)
+        checked_bool("fork", fork)
+        checked_callable("launch", launch)
+        warm = checked_modules(warm)
+        self.config = replace(config, warm=config.warm + warm)
         self._spawn = self._launch = launch or spawn
         self._fork = fork and launch is None
         self._fork_server: ForkServer | None = None
@@ -209,6 +223,9 @@ class WorkerPool:
             SpawnError: no worker waited, and none could be started.
             CapabilityError, StoreError, ValueError: as `pyrepl3_client.open_session`.
         """
+        name = checked_session_id(session_id)
+        offered = checked_capabilities(capabilities)
+        handlers = make_handlers(on_output, on_input, on_display)
         durability = durability_of(store, recovery, max_attempts, on_recovery)
 
         async def start() -> Session:
@@ -216,10 +233,10 @@ class WorkerPool:
                 raise PyRepl3Error("the pool is closed: use it as `async with WorkerPool(…) as pool`")
             return await start_session(
                 self._take_or_launch,
-                session_id,
+                name,
                 self.config,
-                capabilities,
-                Handlers(on_output, on_input, on_display),
+                offered,
+                handlers,
                 durability=durability,
             )
 

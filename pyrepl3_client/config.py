@@ -10,18 +10,18 @@ The `checked_…` functions validate values here and in the arguments of session
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, SupportsFloat, get_args
 
 from pyrepl3_schemas.confinement import DEFAULT_MAX_PROCESSES, DEFAULT_WORK_BYTES, Level
 from pyrepl3_schemas.constants import MAX_ID_CHARS
-from pyrepl3_schemas.executor_config import MAX_SECONDS, ExecutorConfig, as_float, as_int
+from pyrepl3_schemas.executor_config import MAX_SECONDS, ExecutorConfig, as_float, as_int, shown
 from pyrepl3_schemas.field_types import ReportPart
 
 __all__ = ["ExecutorConfig", "ResourceLimits", "SandboxPolicy", "WorkerConfig"]
 
-_MAX_LIMIT: Final = 2**62
+MAX_LIMIT: Final = 2**62
 _MIN_SPILL_BYTES: Final = 1024 * 1024
 _MIN_WORK_BYTES: Final = 64 * 1024
 _MAX_PORT: Final = 65535
@@ -61,16 +61,19 @@ class SandboxPolicy:
         """Validate the values and bring them into their normal form."""
         for name in ("readable", "writable"):
             object.__setattr__(self, name, checked_paths(name, getattr(self, name)))
+        checked_bool("network", self.network)
+        if isinstance(self.tcp_ports, str | bytes) or not isinstance(self.tcp_ports, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - as below
+            raise TypeError(f"tcp_ports must be a tuple of ports, not {shown(self.tcp_ports)}")
         object.__setattr__(self, "tcp_ports", tuple(as_int("tcp_ports", port) for port in self.tcp_ports))
         for port in self.tcp_ports:
             if not 0 < port <= _MAX_PORT:
-                raise ValueError(f"tcp_ports holds {port!r}, which is no port (1 to {_MAX_PORT})")
+                raise ValueError(f"tcp_ports holds {shown(port)}, which is no port (1 to {_MAX_PORT})")
         if self.network and self.tcp_ports:
             raise ValueError("tcp_ports narrows the network that network=True opens: give one of them")
         object.__setattr__(self, "work_bytes", as_int("work_bytes", self.work_bytes))
-        if not _MIN_WORK_BYTES <= self.work_bytes <= _MAX_LIMIT:
+        if not _MIN_WORK_BYTES <= self.work_bytes <= MAX_LIMIT:
             raise ValueError(
-                f"work_bytes must be between {_MIN_WORK_BYTES} and {_MAX_LIMIT}, not {self.work_bytes!r}"
+                f"work_bytes must be between {_MIN_WORK_BYTES} and {MAX_LIMIT}, not {shown(self.work_bytes)}"
             )
 
 
@@ -120,8 +123,10 @@ class ResourceLimits:
             if value is None:
                 continue
             object.__setattr__(self, name, as_int(name, value))
-            if not 0 < value <= _MAX_LIMIT:
-                raise ValueError(f"{name} must be None, or above 0 and at most {_MAX_LIMIT}, not {value!r}")
+            if not 0 < value <= MAX_LIMIT:
+                raise ValueError(
+                    f"{name} must be None, or above 0 and at most {MAX_LIMIT}, not {shown(value)}"
+                )
 
 
 def max_strict_processes(limits: ResourceLimits) -> int:
@@ -220,13 +225,14 @@ class WorkerConfig:
         for name, kind in _FIELD_TYPES.items():
             value: object = getattr(self, name)
             if not isinstance(value, kind):
-                raise TypeError(f"{name} must be a {kind.__name__}, not {value!r}")
-        if not self.python:
-            raise ValueError("python must be the path of an interpreter, not an empty string")
+                raise TypeError(f"{name} must be a {kind.__name__}, not {shown(value)}")
+        checked_path("python", self.python)
+        if self.cwd is not None:
+            object.__setattr__(self, "cwd", checked_path("cwd", self.cwd))
         for name in ("spawn_timeout", "cancel_grace", "kill_grace", "close_grace"):
             seconds = as_float(name, getattr(self, name))
             if not 0 <= seconds <= MAX_SECONDS or (name == "spawn_timeout" and seconds == 0):
-                raise ValueError(f"{name} must be a finite number of seconds, not {seconds!r}")
+                raise ValueError(f"{name} must be a finite number of seconds, not {shown(seconds)}")
             object.__setattr__(self, name, seconds)
         if self.stall_timeout is not None:
             object.__setattr__(self, "stall_timeout", checked_seconds("stall_timeout", self.stall_timeout))
@@ -234,20 +240,30 @@ class WorkerConfig:
             self, "max_checkpoint_bytes", as_int("max_checkpoint_bytes", self.max_checkpoint_bytes)
         )
         if self.max_checkpoint_bytes < 1:
-            raise ValueError(f"max_checkpoint_bytes must be at least 1, not {self.max_checkpoint_bytes!r}")
-        object.__setattr__(self, "max_spill_bytes", as_int("max_spill_bytes", self.max_spill_bytes))
-        if self.max_spill_bytes and not _MIN_SPILL_BYTES <= self.max_spill_bytes <= _MAX_LIMIT:
             raise ValueError(
-                f"max_spill_bytes must be 0, or between {_MIN_SPILL_BYTES} and {_MAX_LIMIT}, not "
-                f"{self.max_spill_bytes!r}"
+                f"max_checkpoint_bytes must be at least 1, not {shown(self.max_checkpoint_bytes)}"
+            )
+        object.__setattr__(self, "max_spill_bytes", as_int("max_spill_bytes", self.max_spill_bytes))
+        if self.max_spill_bytes and not _MIN_SPILL_BYTES <= self.max_spill_bytes <= MAX_LIMIT:
+            raise ValueError(
+                f"max_spill_bytes must be 0, or between {_MIN_SPILL_BYTES} and {MAX_LIMIT}, not "
+                f"{shown(self.max_spill_bytes)}"
             )
         directory: Any = self.spill_directory
-        if directory is not None and not (isinstance(directory, str) and os.path.isabs(directory)):
-            raise ValueError(f"spill_directory must be an absolute path or None, not {directory!r}")
+        if directory is not None and not os.path.isabs(checked_path("spill_directory", directory)):
+            raise ValueError(f"spill_directory must be an absolute path or None, not {shown(directory)}")
         object.__setattr__(self, "report", _checked_report(self.report))
         object.__setattr__(self, "warm", checked_modules(self.warm))
         self._check_confinement()
         self._check_env()
+
+    def __repr__(self) -> str:
+        """Show the fields that differ from the defaults."""
+        pairs = [
+            (each.name, getattr(self, each.name), getattr(_DEFAULTS, each.name)) for each in fields(self)
+        ]
+        changed = [f"{name}={value!r}" for name, value, default in pairs if value != default]
+        return f"WorkerConfig({', '.join(changed)})"
 
     @property
     def has_own_directory(self) -> bool:
@@ -265,20 +281,18 @@ class WorkerConfig:
     def _check_env(self) -> None:
         env: Any = self.env
         if env is not None and not isinstance(env, Mapping):
-            raise TypeError(f"env must be a mapping of strings to strings, not {env!r}")
+            raise TypeError(f"env must be a mapping of strings to strings, not {shown(env)}")
         for key, value in (self.env or {}).items():
-            if not (isinstance(key, str) and isinstance(value, str)):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-                raise TypeError(f"env must hold strings, not {key!r}={value!r}")
-            if not key or "=" in key or "\0" in key + value:
-                raise ValueError(f"env cannot hold {key!r}={value!r}")
+            if not (isinstance(key, str) and isinstance(value, str)):  # pyright: ignore[reportUnnecessaryIsInstance] - as below
+                raise TypeError(f"env must hold strings, not {shown(key)}={shown(value)}")
+            if not key or "=" in key or not (is_path_text(key) and is_path_text(value)):
+                raise ValueError(f"env cannot hold {shown(key)}={shown(value)}")
 
     def _check_confinement(self) -> None:
-        levels = get_args(Level.__value__)
-        if self.confinement not in levels:
-            raise ValueError(f"confinement must be one of {', '.join(levels)}, not {self.confinement!r}")
+        checked_choice("confinement", self.confinement, get_args(Level.__value__))
         if self.confinement != "strict" and self.sandbox != SandboxPolicy():
             raise ValueError(
-                f"sandbox is for confinement 'strict'; {self.confinement!r} would not keep to it"
+                f"sandbox is for confinement 'strict'; {shown(self.confinement)} would not keep to it"
             )
         if self.cwd == OWN_DIRECTORY and self.confinement == "strict" and not self.confinement_required:
             raise ValueError(
@@ -302,12 +316,12 @@ def checked_paths(what: str, paths: tuple[str, ...]) -> tuple[str, ...]:
         ValueError: one is not absolute, holds a NUL, or is the root, which would be no confinement.
         TypeError: a single string was given instead of several.
     """
-    if isinstance(paths, str):
-        raise TypeError(f"{what} must be a tuple of paths, not the string {paths!r}")
-    normal = tuple(os.path.normpath(os.fspath(path)) for path in paths)
+    if isinstance(paths, str | bytes) or not isinstance(paths, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - as below
+        raise TypeError(f"{what} must be a tuple of paths, not {shown(paths)}")
+    normal = tuple(os.path.normpath(checked_path(what, path)) for path in paths)
     for path in normal:
-        if not os.path.isabs(path) or "\0" in path or path.strip("/") == "":
-            raise ValueError(f"{what} holds {path!r}; give absolute paths below the root")
+        if not os.path.isabs(path) or path.strip("/") == "":
+            raise ValueError(f"{what} holds {shown(path)}; give absolute paths below the root")
     return normal
 
 
@@ -324,11 +338,11 @@ def checked_seconds(what: str, value: SupportsFloat) -> float:
     """
     seconds = as_float(what, value)
     if not 0 < seconds <= MAX_SECONDS:
-        raise ValueError(f"{what} must be a positive number of seconds or None, not {value!r}")
+        raise ValueError(f"{what} must be a positive number of seconds or None, not {shown(value)}")
     return seconds
 
 
-def checked_modules(names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+def checked_modules(names: Iterable[str]) -> tuple[str, ...]:
     """Return module names as a tuple.
 
     Args:
@@ -338,23 +352,23 @@ def checked_modules(names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
         ValueError: one is not a dotted name.
         TypeError: a single string was given instead of several, or one is not a string.
     """
-    if isinstance(names, str):
-        raise TypeError(f"warm must be a tuple of module names, not the string {names!r}")
+    if isinstance(names, str) or not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - as below
+        raise TypeError(f"warm must be a tuple of module names, not {shown(names)}")
     for name in names:
-        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-            raise TypeError(f"warm must be a tuple of module names; it holds {name!r}")
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - as below
+            raise TypeError(f"warm must be a tuple of module names; it holds {shown(name)}")
         if not all(part.isidentifier() for part in name.split(".")):
-            raise ValueError(f"warm holds {name!r}, which is no module's name")
+            raise ValueError(f"warm holds {shown(name)}, which is no module's name")
     return tuple(names)
 
 
 def _checked_report(parts: tuple[ReportPart, ...]) -> tuple[ReportPart, ...]:
     made = ", ".join(map(repr, _REPORTS))
-    if isinstance(parts, str) or not isinstance(parts, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-        raise TypeError(f"report must be a tuple of {made}, not {parts!r}")
+    if isinstance(parts, str) or not isinstance(parts, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - as below
+        raise TypeError(f"report must be a tuple of {made}, not {shown(parts)}")
     for part in parts:
         if part not in _REPORTS:
-            raise ValueError(f"report holds {part!r}; what a result can be asked for is {made}")
+            raise ValueError(f"report holds {shown(part)}; what a result can be asked for is {made}")
     return tuple(dict.fromkeys(parts))
 
 
@@ -369,10 +383,107 @@ def checked_id(what: str, value: str) -> str:
         ValueError: it is no string, is empty or too long, or holds a colon, which separates ids in keys of
             calls and inputs.
     """
-    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance] - as below
         raise ValueError(f"{what} must be a string, not a value of type {type(value).__name__}")  # noqa: TRY004 - as below
     if not value or ":" in value:
-        raise ValueError(f"{what} must be a string that is not empty and has no colon, not {value!r}")
+        raise ValueError(f"{what} must be a string that is not empty and has no colon, not {shown(value)}")
     if len(value) > MAX_ID_CHARS:
         raise ValueError(f"{what} has {len(value):,} characters; {MAX_ID_CHARS} is the most")
+    if not value.isascii() and not is_unicode(value):
+        raise ValueError(f"{what} must be Unicode text, not {value!r}, which has lone surrogates")
     return value
+
+
+def checked_bool(what: str, value: bool) -> bool:  # noqa: FBT001 - the value that is checked
+    """Return True or False as it is.
+
+    Args:
+        what: name of the field or argument, for the error.
+        value: what a caller has passed.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if value is not True and value is not False:
+        raise TypeError(f"{what} must be True or False, not {shown(value)}")
+    return value
+
+
+def checked_choice[T: str](what: str, value: T, choices: Collection[T]) -> T:
+    """Return one of several words as it is.
+
+    Args:
+        what: name of the field or argument, for the error.
+        value: what a caller has passed.
+        choices: the words that there are.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:  # pyright: ignore[reportUnnecessaryIsInstance] - as below
+        raise ValueError(f"{what} must be one of {sorted(choices)}, not {shown(value)}")
+    return value
+
+
+def checked_callable[T](what: str, value: T) -> T:
+    """Return a function as it is, and None.
+
+    Args:
+        what: name of the argument, for the error.
+        value: what a caller has passed.
+
+    Raises:
+        TypeError: it cannot be called.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"{what} must be a function or None, not {shown(value)}")
+    return value
+
+
+def checked_path(what: str, path: str | os.PathLike[str]) -> str:
+    """Return a path as text.
+
+    Args:
+        what: name of the field or argument, for the error.
+        path: what a caller has passed.
+
+    Raises:
+        TypeError: it is no text and no path of text.
+        ValueError: it is empty, holds a NUL, or has no name in the file system's encoding.
+    """
+    text: Any = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a path as text, not {shown(path)}")
+    if not text or not is_path_text(text):
+        raise ValueError(
+            f"{what} must be a path: not empty, without NUL and lone surrogates; and not {shown(text)}"
+        )
+    return text
+
+
+def is_path_text(text: str) -> bool:
+    """Return whether the system can be given a text: it has no NUL, and bytes in its encoding.
+
+    Args:
+        text: a path, or a part of the environment.
+    """
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be sent: it has no lone surrogates.
+
+    Args:
+        text: any text.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_DEFAULTS: Final = WorkerConfig()

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Coroutine, Generator
-from typing import Any
+from typing import Any, Final, get_args
 
 from pyrepl3_client._execution.event_log import Event, EventLog
 from pyrepl3_client._execution.kept_output import checked_part
 from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client.config import checked_choice
 from pyrepl3_client.results import ExecutionResult
 from pyrepl3_schemas.lifecycle import ExecutionState
 from pyrepl3_schemas.messages import CancelReason, StreamName
+
+CANCEL_REASONS: Final = frozenset(get_args(CancelReason.__value__))
 
 
 class Execution:
@@ -90,7 +93,11 @@ class Execution:
         Args:
             reason: `cancelled` raises asyncio.CancelledError in the code, `interrupt` KeyboardInterrupt,
                 `timeout` TimeoutError.
+
+        Raises:
+            ValueError: `reason` is none of these.
         """
+        checked_choice("reason", reason, CANCEL_REASONS)
         await self._record.cancel(reason)
 
     async def output(self, start: int = 0, stop: int | None = None, stream: StreamName = "stdout") -> str:

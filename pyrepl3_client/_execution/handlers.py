@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
+from pyrepl3_client.config import checked_callable
 from pyrepl3_schemas.messages import Display, Output
 
 type OutputHandler = Callable[[Output], Awaitable[None] | None]
@@ -30,3 +31,20 @@ class Handlers(NamedTuple):
 
 
 NO_HANDLERS: Final = Handlers()
+
+
+def make_handlers(
+    on_output: OutputHandler | None, on_input: InputHandler | None, on_display: DisplayHandler | None
+) -> Handlers:
+    """Return handlers as one object: mostly there are none, so none is made for that.
+
+    Raises:
+        TypeError: one cannot be called.
+    """
+    if on_output is None and on_input is None and on_display is None:
+        return NO_HANDLERS
+    return Handlers(
+        checked_callable("on_output", on_output),
+        checked_callable("on_input", on_input),
+        checked_callable("on_display", on_display),
+    )

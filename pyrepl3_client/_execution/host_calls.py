@@ -20,6 +20,7 @@ from pyrepl3_client._execution.offers import (
 from pyrepl3_client._execution.serving import until_served
 from pyrepl3_client.errors import CapabilityError
 from pyrepl3_schemas.codec import decode_value, encode_value
+from pyrepl3_schemas.executor_config import shown
 from pyrepl3_schemas.messages import Call, CallResponse, CapabilitySpec
 
 type Capabilities = Mapping[str, Capability | Callable[..., Any]]
@@ -76,9 +77,11 @@ class HostCalls:
         Raises:
             CapabilityError: none of that name is offered.
         """
-        if name not in self._offers:
+        if name not in self.names:  # which compares, and hashes nothing
             known = ", ".join(self.names) or "none"
-            raise CapabilityError(f"no host function {name!r} is offered in this session; offered: {known}")
+            raise CapabilityError(
+                f"no host function {shown(name)} is offered in this session; offered: {known}"
+            )
         del self._offers[name]
         self._withdrawn.add(name)
 

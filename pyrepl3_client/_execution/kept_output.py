@@ -14,9 +14,10 @@ import tempfile
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, get_args
 
 from pyrepl3_client._journal.protocol import TextSize
+from pyrepl3_client.config import checked_choice
 from pyrepl3_client.errors import OutputNotKept, SessionClosed
 from pyrepl3_schemas.executor_config import as_int
 from pyrepl3_schemas.messages import StreamName
@@ -318,8 +319,7 @@ def checked_part(start: int, stop: int | None, stream: StreamName) -> tuple[int,
         ValueError: `stream` is none.
         TypeError: `start` or `stop` is no whole number.
     """
-    if stream not in ("stdout", "stderr"):
-        raise ValueError(f'stream must be "stdout" or "stderr", not {stream!r}')
+    checked_choice("stream", stream, get_args(StreamName.__value__))
     return as_int("start", start), None if stop is None else as_int("stop", stop), stream
 
 

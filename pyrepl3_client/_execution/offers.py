@@ -10,10 +10,12 @@ import inspect
 import keyword
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
-from pyrepl3_client.config import checked_seconds
+from pyrepl3_client.config import checked_bool, checked_callable, checked_choice, checked_seconds
 from pyrepl3_client.errors import CapabilityError
+from pyrepl3_schemas.constants import MAX_ID_CHARS
+from pyrepl3_schemas.executor_config import as_int, shown
 from pyrepl3_schemas.messages import CapabilitySpec
 from pyrepl3_schemas.reserved_names import why_reserved
 
@@ -21,6 +23,7 @@ type ErrorDetail = Literal["shown", "masked"]
 
 _EMPTY: Final = inspect.Parameter.empty
 _MAX_WRAPPERS: Final = 20
+_SHOWN_NAMES: Final = 3
 
 
 class CallProgress:
@@ -135,17 +138,22 @@ def capability(
 
     Raises:
         ValueError: `timeout` is not above 0, or above 1e9; `max_calls` is below 0; `errors` is another word.
-        TypeError: `timeout` or `max_calls` is no number.
+        TypeError: an argument is of the wrong type.
     """
+    if not callable(function):
+        raise TypeError(f"function must be what the code calls, not {shown(function)}")
+    checked_bool("repeatable", repeatable)
+    if awaitable is not None:
+        checked_bool("awaitable", awaitable)
+    checked_callable("approve", approve)
+    checked_bool("pauses_timeout", pauses_timeout)
     if timeout is not None:
         timeout = checked_seconds("timeout", timeout)
-    if errors not in ("shown", "masked"):
-        raise ValueError(f"errors must be 'shown' or 'masked', not {errors!r}")
+    checked_choice("errors", errors, get_args(ErrorDetail.__value__))
     if max_calls is not None:
-        if not isinstance(max_calls, int) or isinstance(max_calls, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-            raise TypeError(f"max_calls must be an integer, not {type(max_calls).__name__}")
+        max_calls = as_int("max_calls", max_calls)
         if max_calls < 0:
-            raise ValueError(f"max_calls must not be below 0, and is {max_calls}")
+            raise ValueError(f"max_calls must not be below 0, and is {shown(max_calls)}")
     return Capability(function, repeatable, timeout, awaitable, errors, max_calls, approve, pauses_timeout)
 
 
@@ -182,9 +190,9 @@ class Offered:
             raise TypeError(f"{self.name}() got an unexpected keyword argument {min(hidden)!r}")
         if self.signatures is None:
             return args, kwargs
-        own, shown = self.signatures
+        own, visible = self.signatures
         try:
-            given = shown.bind(*args, **kwargs).arguments
+            given = visible.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}") from None
         for name in self.hidden & own.parameters.keys():
@@ -200,8 +208,12 @@ def inspect_capability(name: str, given: Capability | Callable[..., Any]) -> Off
     Raises:
         CapabilityError: the name or the function cannot be used; the message names it.
     """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        raise CapabilityError(f"a capability's name must be a string, not {shown(name)}")
     if not name.isidentifier() or keyword.iskeyword(name):
-        raise CapabilityError(f"{name!r} cannot be called by that name: it is no Python identifier")
+        raise CapabilityError(f"{shown(name)} cannot be called by that name: it is no Python identifier")
+    if len(name) > MAX_ID_CHARS:
+        raise CapabilityError(f"the name {shown(name)} is too long: {MAX_ID_CHARS} characters are the most")
     reserved = why_reserved(name)
     if reserved:
         raise CapabilityError(f"capability {name!r} needs another name: {reserved}")
@@ -216,7 +228,7 @@ def describe_offer(name: str, options: Capability) -> Offered:
     """
     function = options.function
     if not callable(function):
-        raise CapabilityError(f"capability {name!r} cannot be called: it is a {type(function).__name__}")
+        raise CapabilityError(f"capability {name!r} cannot be called: it is {shown(function)}")
     is_async = inspect.iscoroutinefunction(function) or (
         not inspect.isroutine(function) and inspect.iscoroutinefunction(type(function).__call__)
     )
@@ -231,19 +243,41 @@ def describe_offer(name: str, options: Capability) -> Offered:
     parameters = list(signature.parameters.values())
     context = next((parameter.name for parameter in parameters if _wants_context(parameter)), None)
     hidden |= {p.name for p in parameters if p.name == context or _is_private(p)}
-    shown = signature.replace(parameters=[p for p in parameters if p.name not in hidden])
-    spec = CapabilitySpec(name, _text_of(shown), _doc(function), awaitable)
-    return Offered(name, options, is_async, spec, (signature, shown) if hidden else None, hidden, context)
+    visible = signature.replace(parameters=[p for p in parameters if p.name not in hidden])
+    spec = CapabilitySpec(name, _text_of(visible), _doc(function), awaitable)
+    return Offered(name, options, is_async, spec, (signature, visible) if hidden else None, hidden, context)
 
 
-def check_capabilities(capabilities: Mapping[str, Capability | Callable[..., Any]]) -> None:
-    """Check that capabilities can be offered.
+def checked_capabilities(
+    capabilities: Mapping[str, Capability | Callable[..., Any]] | None,
+) -> dict[str, Capability | Callable[..., Any]]:
+    """Return capabilities by their names, once it is checked that they can be offered.
 
     Raises:
+        TypeError: they are no mapping; the message says what to pass.
         CapabilityError: a name or a function cannot be used; the message names it.
     """
+    if capabilities is None:
+        return {}
+    if not isinstance(capabilities, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        raise TypeError(
+            "capabilities must map the names that the code calls to functions, as in "
+            f"{_as_mapping(capabilities)}, not {shown(capabilities)}"
+        )
     for name, given in capabilities.items():
         inspect_capability(name, given)
+    return dict(capabilities)
+
+
+def _as_mapping(capabilities: Any) -> str:
+    """Return what somebody may have meant who passes functions without names."""
+    given = capabilities if isinstance(capabilities, list | tuple | set | frozenset) else [capabilities]
+    functions = [each.function if isinstance(each, Capability) else each for each in given]
+    names = [each.__name__ for each in functions if inspect.isroutine(each) and each.__name__.isidentifier()]
+    if not names:
+        return '{"search": search}'
+    more = ", …" if len(names) > _SHOWN_NAMES else ""
+    return f"{{{', '.join(f'"{name}": {name}' for name in names[:_SHOWN_NAMES])}{more}}}"
 
 
 def _bound_keywords(function: Any) -> frozenset[str]:

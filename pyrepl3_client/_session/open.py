@@ -12,8 +12,9 @@ from pyrepl3_client._execution.handlers import (
     Handlers,
     InputHandler,
     OutputHandler,
+    make_handlers,
 )
-from pyrepl3_client._execution.offers import check_capabilities
+from pyrepl3_client._execution.offers import checked_capabilities
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._journal.protocol import Journal
 from pyrepl3_client._launch.shared_fork_server import SharedForkServer
@@ -24,8 +25,17 @@ from pyrepl3_client._session.own_directory import OwnDirectory
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_client._session.session import Session
 from pyrepl3_client._session.supervisor import SessionSupervisor
-from pyrepl3_client.config import WorkerConfig, checked_id
+from pyrepl3_client.config import (
+    ExecutorConfig,
+    ResourceLimits,
+    SandboxPolicy,
+    WorkerConfig,
+    checked_callable,
+    checked_choice,
+    checked_id,
+)
 from pyrepl3_client.errors import StoreError
+from pyrepl3_schemas.executor_config import as_int, shown
 
 DEFAULT_CONFIG: Final = WorkerConfig()
 IN_MEMORY: Final = Durability()
@@ -80,13 +90,17 @@ def open_session(
         SpawnError: no worker can be started; says why, with the last lines it wrote.
         CapabilityError: a capability cannot be offered.
         StoreError: the store cannot be used.
-        ValueError: an id is empty or holds a colon, or `recovery` or `max_attempts` is none of these.
+        ValueError, TypeError: an argument has the wrong value or type; the text names it.
 
     Example:
         async with open_session() as session:
             result = await session.execute("1 + 1")
             assert result.value == 2
     """
+    checked_config(config)
+    session_id = checked_session_id(session_id)
+    capabilities = checked_capabilities(capabilities)
+    handlers = make_handlers(on_output, on_input, on_display)
     durability = durability_of(store, recovery, max_attempts, on_recovery)
 
     async def start() -> Session:
@@ -97,7 +111,7 @@ def open_session(
                 session_id,
                 config,
                 capabilities,
-                Handlers(on_output, on_input, on_display),
+                handlers,
                 durability=durability,
                 release=fork_server.close,
             )
@@ -117,17 +131,56 @@ def durability_of(
     """Check the options of `open_session` for how a session survives.
 
     Raises:
-        ValueError: `recovery` is no policy, or `max_attempts` is less than 1.
+        ValueError, TypeError: an argument has the wrong value or type.
+        StoreError: `store` is no place where one can be.
     """
     return Durability(
         open_journal=None if store is None else _journal_opener(store),
-        recovery=_checked_policy(recovery),
+        recovery=checked_choice("recovery", recovery, _POLICIES),
         max_attempts=_checked_attempts(max_attempts),
-        on_recovery=on_recovery,
+        on_recovery=checked_callable("on_recovery", on_recovery),
     )
 
 
+def checked_session_id(session_id: str | None) -> str:
+    """Return a session's id, one that is made up for None.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return secrets.token_hex(8) if session_id is None else checked_id("session_id", session_id)
+
+
+def checked_config(config: WorkerConfig) -> WorkerConfig:
+    """Return a configuration as it is.
+
+    Raises:
+        TypeError: it is none; says where it belongs, if it is a part of one.
+    """
+    if not isinstance(config, WorkerConfig):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        raise TypeError(f"config must be a WorkerConfig, not {shown(config)}{_where_it_goes(config)}")
+    return config
+
+
+def _where_it_goes(config: object) -> str:
+    """Say where a part of a WorkerConfig belongs that is given in its place."""
+    match config:
+        case ExecutorConfig():
+            field = "executor"
+        case SandboxPolicy():
+            field = "sandbox"
+        case ResourceLimits():
+            field = "limits"
+        case _:
+            return ""
+    return f"; write config=WorkerConfig({field}=…)"
+
+
 def _journal_opener(store: str | os.PathLike[str]) -> OpenJournal:
+    from pyrepl3_client.durable.location import parse_location  # noqa: PLC0415 - few sessions have one
+
+    parse_location(store)  # a wrong one is named at once
+
     async def open_journal(session_id: str, on_lost: Callable[[StoreError], None]) -> Journal:
         # Resonate takes a moment to import, and only sessions with a store need it.
         from pyrepl3_client.durable.stores import open_store  # noqa: PLC0415 - see above
@@ -137,16 +190,11 @@ def _journal_opener(store: str | os.PathLike[str]) -> OpenJournal:
     return open_journal
 
 
-def _checked_policy(policy: RecoveryPolicy) -> RecoveryPolicy:
-    if policy not in _POLICIES:
-        raise ValueError(f"recovery must be one of {sorted(_POLICIES)}, not {policy!r}")
-    return policy
-
-
 def _checked_attempts(attempts: int) -> int:
-    if attempts < 1:
-        raise ValueError(f"max_attempts must be at least 1, not {attempts!r}")
-    return attempts
+    number = as_int("max_attempts", attempts)
+    if number < 1:
+        raise ValueError(f"max_attempts must be at least 1, not {shown(attempts)}")
+    return number
 
 
 def open_with(
@@ -158,44 +206,45 @@ def open_with(
     *,
     durability: Durability = IN_MEMORY,
 ) -> SessionOpener:
-    """Return what opens a session whose workers `launch` starts."""
+    """Return what opens a session whose workers `launch` starts.
+
+    Raises:
+        CapabilityError, ValueError, TypeError: an argument has the wrong value or type.
+    """
+    name, offered = checked_session_id(session_id), checked_capabilities(capabilities)
     return SessionOpener(
-        lambda: start_session(launch, session_id, config, capabilities, handlers, durability=durability)
+        lambda: start_session(launch, name, config, offered, handlers, durability=durability)
     )
 
 
 async def start_session(
     launch: Launch,
-    session_id: str | None,
+    session_id: str,
     config: WorkerConfig,
-    capabilities: Capabilities | None,
+    capabilities: Capabilities,
     handlers: Handlers,
     *,
     durability: Durability,
     release: Callable[[], None] = lambda: None,
 ) -> Session:
     """Open a session whose workers `launch` starts; `release` is called when it is closed."""
-    supervisor = await _open_supervisor(
-        launch, session_id, config, dict(capabilities or {}), handlers, durability
-    )
+    supervisor = await _open_supervisor(launch, session_id, config, capabilities, handlers, durability)
     return await Session(supervisor, config, release).__aenter__()
 
 
 async def _open_supervisor(
     launch: Launch,
-    session_id: str | None,
+    session_id: str,
     config: WorkerConfig,
     capabilities: Capabilities,
     handlers: Handlers,
     durability: Durability,
 ) -> SessionSupervisor:
     """Open the record, and start the session's supervisor."""
-    session_id = checked_id("session_id", secrets.token_hex(8) if session_id is None else session_id)
     began = asyncio.get_running_loop().time()
     lease = _LeaseLossRelay()
     journal = None
     if durability.open_journal is not None:
-        check_capabilities(capabilities)  # a wrong one is named before the store is touched
         journal = await durability.open_journal(session_id, lease.on_lost)
     try:
         directory = OwnDirectory.make(config, session_id, None if journal is None else journal.store_path)

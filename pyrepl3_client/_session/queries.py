@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 
 from pyrepl3_client._worker.handle import WorkerHandle
+from pyrepl3_client._worker.transfers import RequestRefused
 from pyrepl3_client.config import checked_seconds
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_client.results import Completeness
-from pyrepl3_schemas.executor_config import as_int
+from pyrepl3_schemas.executor_config import as_int, shown
 from pyrepl3_schemas.messages import (
     Complete,
     Completions,
@@ -70,7 +71,10 @@ class WorkerQueries:
         _checked_cursor(code, None)
         seconds = checked_seconds("timeout", timeout)
         worker = await self._ready_worker()
-        answer: Any = await worker.requests.by_kind.ask("is_complete", {"code": code}, seconds)
+        try:
+            answer: Any = await worker.requests.by_kind.ask("is_complete", {"code": code}, seconds)
+        except RequestRefused as refused:
+            raise ValueError(str(refused)) from None
         try:
             return msgspec.convert(answer, Completeness)
         except msgspec.ValidationError as error:
@@ -85,5 +89,5 @@ class WorkerQueries:
 def _checked_cursor(code: str, cursor: int | None) -> int:
     """Return a position in the code, its end by default; one outside of the code is the nearer end."""
     if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-        raise TypeError(f"code must be a string, not {type(code).__name__}")
+        raise TypeError(f"code must be a string, not {shown(code)}")
     return len(code) if cursor is None else min(max(as_int("cursor", cursor), 0), len(code))

@@ -5,6 +5,7 @@ import sys
 from typing import Final, TextIO
 
 from pyrepl3_client._session.recovery_report import Recovery
+from pyrepl3_schemas.executor_config import shown
 
 _CELLS: Final = 20
 _CLEAR: Final = "\r\x1b[K"
@@ -34,7 +35,16 @@ class RecoveryBar:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        """Write to a stream; None is `sys.stderr` as it is then."""
+        """Write to a stream; None is `sys.stderr` as it is then.
+
+        Raises:
+            TypeError: it is no stream.
+        """
+        if stream is not None:
+            try:
+                _ = stream.write, stream.flush, stream.isatty
+            except AttributeError:
+                raise TypeError(f"stream must be a text stream or None, not {shown(stream)}") from None
         self._stream = stream
         self._shown = False
 

@@ -10,17 +10,18 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from os import PathLike
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, get_args
+from typing import Any, Final, NoReturn, Self
 
 from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.owner import Owner
-from pyrepl3_client._execution.execution import Execution
+from pyrepl3_client._execution.execution import CANCEL_REASONS, Execution
 from pyrepl3_client._execution.handlers import (
     NO_HANDLERS,
     DisplayHandler,
     Handlers,
     InputHandler,
     OutputHandler,
+    make_handlers,
 )
 from pyrepl3_client._execution.kept_output import checked_part
 from pyrepl3_client._execution.offers import Capability
@@ -35,7 +36,7 @@ from pyrepl3_client._session.supervisor import SessionSupervisor
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS, SessionVariables
 from pyrepl3_client._wire.connection import Interceptor
 from pyrepl3_client._worker.handle import WorkerHandle
-from pyrepl3_client.config import WorkerConfig, checked_id, checked_seconds
+from pyrepl3_client.config import WorkerConfig, checked_bool, checked_choice, checked_id, checked_seconds
 from pyrepl3_client.results import Completeness, ExecutionResult
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.lifecycle import SessionState
@@ -55,7 +56,6 @@ from pyrepl3_schemas.messages import (
 
 _TURNS_FOR_OWNERS: Final = 10
 """Turns of an ending loop in which a generator of the user's may still close the session that it holds."""
-_CANCEL_REASONS: Final = frozenset(get_args(CancelReason.__value__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,7 @@ class Session:
             ValueError, TypeError: an argument has the wrong value or type.
         """
         spec = checked_spec(code, timeout, result_mode, filename, first_line, on_error)
-        handlers = Handlers(on_output, on_input, on_display)
+        handlers = make_handlers(on_output, on_input, on_display)
         return Execution(self._submit(execution_id, spec, handlers, check=check, keep=True))
 
     async def execute(
@@ -306,7 +306,7 @@ class Session:
             Exception: what `on_output` or `on_display` raised.
         """
         spec = checked_spec(code, timeout, result_mode, filename, first_line, on_error)
-        handlers = Handlers(on_output, on_input, on_display)
+        handlers = make_handlers(on_output, on_input, on_display)
         execution = self._submit(execution_id, spec, handlers, check=check, keep=False)
         return await execution.wait_or_cancel(check=check)
 
@@ -323,6 +323,8 @@ class Session:
         supervisor = self._supervisor
         if supervisor.state is not SessionState.READY and not supervisor.recovering:
             raise supervisor.unusable_error()
+        if check is not True and check is not False:
+            checked_bool("check", check)
         named = execution_id is not None
         if execution_id is None:
             self._ids_made += 1
@@ -357,8 +359,7 @@ class Session:
         Raises:
             ValueError: `reason` is none of these.
         """
-        if reason not in _CANCEL_REASONS:
-            raise ValueError(f"reason must be one of {sorted(_CANCEL_REASONS)}, not {reason!r}")
+        checked_choice("reason", reason, CANCEL_REASONS)
         self._owner.check()
         execution = self._queue.oldest
         if execution is None:
@@ -400,6 +401,7 @@ class Session:
             StoreError: the record cannot be read.
             ValueError, TypeError: an argument has the wrong value or type.
         """
+        checked_id("execution_id", execution_id)
         part = checked_part(start, stop, stream)
         self._owner.check()
         self._refuse_closed()
@@ -561,6 +563,7 @@ class Session:
         """
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
+        checked_id("checkpoint_id", checkpoint_id)
         self._owner.check()
         refuse_own_session(self._queue, "the restore of checkpoint", checkpoint_id)
         worker = await self._ready_worker()

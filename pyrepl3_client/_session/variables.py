@@ -16,17 +16,19 @@ from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import question_served
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client._worker.transfers import RequestRefused
-from pyrepl3_client.config import checked_seconds
+from pyrepl3_client.config import MAX_LIMIT, checked_bool, checked_seconds
 from pyrepl3_client.errors import ExecutionCancelled, ExecutionFailed, ExecutionTimeout, TransferError
 from pyrepl3_schemas.codec import encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
-from pyrepl3_schemas.executor_config import as_int
+from pyrepl3_schemas.executor_config import as_int, shown
 from pyrepl3_schemas.large_values import decode_body, encode_body
 from pyrepl3_schemas.reserved_names import NAMESPACE_NAMES, SET_VALUES
 from pyrepl3_schemas.transfer import Body, flatten, unflatten
 
 SILENCE_SECONDS: Final = 60.0
 """Seconds for which a worker may take or send nothing of a transfer."""
+_WORKERS_SHARE: Final = 0.8
+"""Of the time-out, which the worker may take to encode a value: its error is to come in time."""
 DEFAULT_MAX_BYTES: Final = 4 * 1024**3
 
 type Submit = Callable[[str], ExecutionRecord]
@@ -63,7 +65,7 @@ class SessionVariables:
             values[spelled] = value
         for name in values:
             if keyword.iskeyword(name) or not name.isidentifier():
-                raise ValueError(f"{name!r} cannot be a variable: it is no Python identifier")
+                raise ValueError(f"{shown(name)} cannot be a variable: it is no Python identifier")
             if name in NAMESPACE_NAMES or (name.startswith("__") and name.endswith("__")):
                 raise ValueError(f"{name!r} cannot be set: the session uses that name itself")
         if not values:
@@ -102,24 +104,30 @@ class SessionVariables:
     async def get(self, name: str, *, arrow: bool, timeout: float | None, max_bytes: int) -> Any:
         """Return a variable's value. See `Session.get`."""
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-            raise TypeError(f"name must be a string, not {type(name).__name__}")
+            raise TypeError(f"name must be a string, not {shown(name)}")
         if timeout is not None:
             timeout = checked_seconds("timeout", timeout)
-        if as_int("max_bytes", max_bytes) < 1:
-            raise ValueError(f"max_bytes must be above 0, not {max_bytes}")
+        if not 0 < as_int("max_bytes", max_bytes) <= MAX_LIMIT:
+            raise ValueError(f"max_bytes must be above 0 and at most {MAX_LIMIT}, not {shown(max_bytes)}")
+        checked_bool("arrow", arrow)
         name = _as_spelled(name)
+        question: dict[str, object] = {"name": name}
+        if arrow:
+            question["arrow"] = True
+        if timeout is not None:
+            question["seconds"] = _WORKERS_SHARE * timeout
         try:
-            asked = Body(encode_value({"name": name, "arrow": True} if arrow else {"name": name}))
+            asked = Body(encode_value(question))
         except LocalProtocolError as error:
-            raise TransferError(f"{name!r} cannot be got: {error.reason}") from None
+            raise TransferError(f"{shown(name)} cannot be got: {error.reason}") from None
         worker = await self._ready_worker()
         try:
             body = await worker.requests.by_kind.request("get", asked, timeout, max_bytes)
             return decode_body(body, trusted=False)
         except RequestRefused as refused:
-            raise TransferError(f"{name!r} cannot be got: {refused}") from None
+            raise TransferError(f"{shown(name)} cannot be got: {refused}") from None
         except RemoteProtocolError as error:
-            raise TransferError(f"{name!r} cannot be got: {error.reason}") from None
+            raise TransferError(f"{shown(name)} cannot be got: {error.reason}") from None
 
 
 async def set_variables(worker: WorkerHandle, data: bytes) -> None:

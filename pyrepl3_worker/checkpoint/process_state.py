@@ -26,6 +26,7 @@ from pyrepl3_worker.checkpoint.reducers import IN_CONTEXT
 from pyrepl3_worker.checkpoint.scope import PicklerContext
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import describe_restore_error
+from pyrepl3_worker.isolation.own_imports import is_loaded
 from pyrepl3_worker.rendering.reprs import encodable, type_name
 
 STATE_TYPE: Final = "process state"
@@ -145,7 +146,7 @@ class ProcessState:
             from pyrepl3_worker.checkpoint.logging_state import live_handlers
 
             names = {id(handler): name for name, handler in live_handlers().items()}
-        if "decimal" in sys.modules:
+        if is_loaded("decimal"):
             names[id(self.live_object(_DECIMAL_CONTEXT))] = _DECIMAL_CONTEXT
         return names
 
@@ -171,7 +172,7 @@ class ProcessState:
         """Return the state for a manifest; put into `failed` what can't be saved, and why."""
         saved: list[SavedState] = []
         for saver in self._find_savers().values():
-            if saver.module and saver.module not in sys.modules:
+            if saver.module and not is_loaded(saver.module):
                 continue
             if saver.holds_objects:
                 save_objects = self._pickle_objects
@@ -248,7 +249,7 @@ class ProcessState:
         for saver in self._find_savers().values():
             state = found.pop(saver.name, None)
             if state is None:
-                if not saver.module or saver.module in sys.modules:
+                if not saver.module or is_loaded(saver.module):
                     arguments = (self.in_context, saver.restore, None, self._start)
                     self._attempt(saver.name, failed, self._budget.run_data, *arguments)
             elif saver.holds_objects and not state.portable and saved_by != python_version():
@@ -274,7 +275,7 @@ class ProcessState:
         return failed
 
     def _import(self, saver: Saver, failed: dict[str, str]) -> bool:
-        if saver.module and saver.module not in sys.modules:
+        if saver.module and not is_loaded(saver.module):
             try:
                 self._budget.run_untimed(import_module, saver.module)
             except BaseException as error:

@@ -1,6 +1,7 @@
 """Builtins for the worker that the code cannot replace.
 
 private_builtins   the worker's modules and asyncio look builtins up in a copy
+own_imports        the worker finds the standard library, whatever files the code's folder holds
 builtins_guard     puts back what the code has replaced, between cells
 after_import       acts on a library's module when it has been imported
 """

@@ -24,12 +24,12 @@ _FOUNDATIONS = frozenset(
     }
 )  # fmt: skip
 """None of these opens, prints or asks anything for the code, which may replace `open` for a test."""
-_private_builtins = dict(vars(builtins))
+builtins_of_worker = dict(vars(builtins))
 
 
 class _Loader(SourceFileLoader):
     def exec_module(self, module: "ModuleType") -> None:
-        vars(module)["__builtins__"] = _private_builtins
+        vars(module)["__builtins__"] = builtins_of_worker
         super().exec_module(module)
 
 

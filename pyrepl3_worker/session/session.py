@@ -72,6 +72,7 @@ from pyrepl3_worker.wire.transport import FrameReader, FrameSender
 
 if TYPE_CHECKING:  # loaded where it is asked for
     from pyrepl3_worker.inspection.changes import NamespaceWatch
+    from pyrepl3_worker.session.variables import Variables
 
 # The words are fixed by the protocol. "doorbell" is the wire's name for the wake-up signal.
 FEATURES: Final = ["capabilities", "checkpoint", "complete", "display", "doorbell", "inspect"]
@@ -175,6 +176,7 @@ class WorkerSession:
         self._queries = Queries(
             self._namespace, self._executor, self._output, self._writer, self._count_queued_executions, timers
         )
+        self._variables: Variables | None = None
         self._request_server = RequestServer(
             self._writer, reader.fd, self._read_and_dispatch, config.max_memory_usage
         )
@@ -205,10 +207,15 @@ class WorkerSession:
         loop.call_soon(self._start_requests)
 
     def _register_requests(self) -> None:
-        def variables() -> Any:
-            from pyrepl3_worker.session.variables import Variables  # by the first that asks
+        def variables() -> "Variables":
+            if self._variables is None:
+                # By the first that asks.
+                from pyrepl3_worker.session.transfer_limit import TransferLimit
+                from pyrepl3_worker.session.variables import Variables
 
-            return Variables(self._namespace)
+                limit = TransferLimit(self._executor, self._timers)
+                self._variables = Variables(self._namespace, limit)
+            return self._variables
 
         self._request_server.register_plain("is_complete", self._queries.is_complete)
         self._request_server.register("set", lambda body: variables().set(body))

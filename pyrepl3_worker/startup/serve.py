@@ -15,6 +15,7 @@ from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOLS
 from pyrepl3_schemas.errors import RemoteProtocolError
 from pyrepl3_schemas.messages import Error, Hello, ToWorker
 from pyrepl3_schemas.reserved_names import why_reserved
+from pyrepl3_worker.isolation import own_imports, private_builtins
 from pyrepl3_worker.session.session import WorkerSession
 from pyrepl3_worker.wire.stdio import Stdio, avoid_low_fds
 from pyrepl3_worker.wire.transport import FrameReader, FrameSender
@@ -45,6 +46,7 @@ def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
     """
     die_with_parent(parent)
     faulthandler.enable(stdio.stderr, all_threads=True)
+    own_imports.install(private_builtins.builtins_of_worker)
     # Python's own stdin object would read from /dev/null; code gets a better one with `hello`.
     sys.path.insert(0, "")
     # As in interactive Python. The worker's own would be taken for the code's (argparse, unittest.main).

@@ -27,12 +27,14 @@ COUNT_RANGES: Final[dict[str, tuple[int, int]]] = {
 """The other numbers, with their smallest and largest values."""
 
 
+_SHOWN_CHARS: Final = 200
+
 type Blocking = Literal["auto", "thread", "loop"]
 type Syntax = Literal["python", "ipython"]
 _SYNTAXES: Final = get_args(Syntax.__value__)
 
 
-class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
     """Limits and options of one session's executor. `None` means no limit.
 
     Where the specification has a name, this is it. `denied_modules` is empty by default and there are no
@@ -87,21 +89,21 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             value = as_float(name, given) if name == "max_execution_time" else as_int(name, given)
             # Written so that a NaN fails it.
             if not 0 < value <= most:
-                raise ValueError(f"{name} must be None, or above 0 and at most {most}, not {given!r}")
+                raise ValueError(f"{name} must be None, or above 0 and at most {most}, not {shown(given)}")
             self._set_field(name, value)
         for name, (least, most) in COUNT_RANGES.items():
             given = getattr(self, name)
             count = as_int(name, given)
             if not least <= count <= most:
-                raise ValueError(f"{name} must be between {least} and {most}, not {given!r}")
+                raise ValueError(f"{name} must be between {least} and {most}, not {shown(given)}")
             self._set_field(name, count)
         for name in ("allow_imports", "auto_fix"):
             if type(getattr(self, name)) is not bool:
-                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+                raise TypeError(f"{name} must be True or False, not {shown(getattr(self, name))}")
         if self.blocking not in get_args(Blocking.__value__):
-            raise ValueError(f'blocking must be "auto", "thread" or "loop", not {self.blocking!r}')
+            raise ValueError(f'blocking must be "auto", "thread" or "loop", not {shown(self.blocking)}')
         if self.syntax not in _SYNTAXES:
-            raise ValueError(f"syntax must be {' or '.join(map(repr, _SYNTAXES))}, not {self.syntax!r}")
+            raise ValueError(f"syntax must be {' or '.join(map(repr, _SYNTAXES))}, not {shown(self.syntax)}")
         self._set_field("denied_modules", _module_names("denied_modules", self.denied_modules))
         if self.allowed_modules is not None:
             self._set_field("allowed_modules", _module_names("allowed_modules", self.allowed_modules))
@@ -109,6 +111,19 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     def _set_field(self, name: str, value: object) -> None:
         if value is not getattr(self, name):
             msgspec.structs.force_setattr(self, name, value)
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: its repr, shortened, or its type where it has none.
+
+    Args:
+        value: anything, also what a caller has passed by mistake.
+    """
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001 - of any `__repr__`; a huge int has none either
+        return f"a value of type {type(value).__name__} ({type(error).__name__} in its repr)"
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}… ({len(text):,} characters)"
 
 
 def as_float(what: str, value: SupportsFloat) -> float:
@@ -124,13 +139,13 @@ def as_float(what: str, value: SupportsFloat) -> float:
     if type(value) is float or type(value) is int:
         return value
     if isinstance(value, bool | str | bytes | bytearray):
-        raise TypeError(f"{what} must be a number, not {value!r}")
+        raise TypeError(f"{what} must be a number, not {shown(value)}")
     try:
         return float(value)
     except OverflowError:
         return float("inf")
     except TypeError:
-        raise TypeError(f"{what} must be a number, not {value!r}") from None
+        raise TypeError(f"{what} must be a number, not {shown(value)}") from None
 
 
 def as_int(what: str, value: SupportsIndex) -> int:
@@ -150,15 +165,17 @@ def as_int(what: str, value: SupportsIndex) -> int:
             raise TypeError  # noqa: TRY301 - the message is in one place
         return int(operator.index(value))
     except TypeError:
-        raise TypeError(f"{what} must be a whole number, not {value!r}") from None
+        raise TypeError(f"{what} must be a whole number, not {shown(value)}") from None
 
 
 def _module_names(what: str, names: frozenset[str]) -> frozenset[str]:
-    if type(names) is frozenset and all(type(name) is str for name in names):
+    if type(names) is frozenset and not names:
         return names
     if not isinstance(names, frozenset | set | list | tuple):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-        raise TypeError(f"{what} must be a set of module names, not {names!r}")
+        raise TypeError(f"{what} must be a set of module names, not {shown(names)}")
     for name in names:
         if type(name) is not str:
-            raise TypeError(f"{what} must be a set of module names; it holds {name!r}")
+            raise TypeError(f"{what} must be a set of module names; it holds {shown(name)}")
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"{what} holds {shown(name)}, which is no module's name")
     return frozenset(names)

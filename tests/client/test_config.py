@@ -32,7 +32,7 @@ def test_what_could_not_work_is_refused(options: dict[str, object], message: str
 
 
 def test_one_string_is_not_many_modules() -> None:
-    with pytest.raises(TypeError, match="not the string 'numpy'"):
+    with pytest.raises(TypeError, match="not 'numpy'"):
         WorkerConfig(warm="numpy")  # pyright: ignore[reportArgumentType]
 
 

@@ -381,6 +381,53 @@ async def test_a_range_that_no_memory_holds_is_refused(sessions: pyrepl3.Session
     assert sessions.worker.pid == pid
 
 
+ENDLESS = """
+from collections.abc import Mapping
+class Endless(Mapping):
+    def __len__(self): return 1
+    def __getitem__(self, key): return 1
+    def __iter__(self):
+        while True: pass
+class Deaf(Endless):
+    def __iter__(self):
+        while True:
+            try:
+                while True: pass
+            except BaseException: pass
+class Asleep(Endless):
+    def __iter__(self): __import__('time').sleep(600)
+endless, deaf, asleep = Endless(), Deaf(), Asleep()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "meanwhile"),
+    [
+        ("endless", ""),
+        ("deaf", ""),
+        ("asleep", ""),
+        ("endless", "while True: pass"),
+        ("deaf", "await sleep(600)"),
+    ],
+)
+async def test_a_value_whose_own_code_never_ends_costs_its_get_alone(
+    sessions: pyrepl3.Session, name: str, meanwhile: str
+) -> None:
+    await sessions.execute(f"from asyncio import sleep\nx = 5\n{ENDLESS}", result_mode="none")
+    pid = sessions.worker.pid
+    execution = None
+    if meanwhile:
+        execution = sessions.start(meanwhile)
+        await running(sessions, execution)
+    with pytest.raises((pyrepl3.TransferError, pyrepl3.WorkerUnresponsive)):
+        await sessions.get(name, timeout=0.3)
+    assert await sessions.get("x") == 5
+    if execution is not None:
+        await execution.cancel()
+    assert (await sessions.execute("x + 1")).value == 6
+    assert sessions.worker.pid == pid
+
+
 # --- what survives ---------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pyrepl3_client.durable.location import RemoteLocation, SqliteLocation, parse_location
 from pyrepl3_client.durable.sqlite.journal import SqliteJournal
-from pyrepl3_client.durable.stores import RemoteLocation, SqliteLocation, open_store, parse_location
+from pyrepl3_client.durable.stores import open_store
 from pyrepl3_client.errors import StoreError
 from tests.helpers.journals import SESSION, run
 

@@ -30,6 +30,7 @@ plain_values = st.recursive(
 )
 """What MessagePack decodes to, as far as `==` can compare it."""
 
+_module_names = st.from_regex(r"[a-z_]{1,4}(\.[a-z]{1,4})?", fullmatch=True)
 configs = st.builds(
     ExecutorConfig,
     max_execution_time=st.none() | st.floats(0.001, 1e9),
@@ -41,8 +42,8 @@ configs = st.builds(
     max_frame_bytes=st.integers(4096, 2**32 - 1),
     cache_size=st.integers(0, 2**32 - 1),
     allow_imports=st.booleans(),
-    allowed_modules=st.none() | st.frozensets(st.text(max_size=8), max_size=4),
-    denied_modules=st.frozensets(st.text(max_size=8), max_size=4),
+    allowed_modules=st.none() | st.frozensets(_module_names, max_size=4),
+    denied_modules=st.frozensets(_module_names, max_size=4),
     auto_fix=st.booleans(),
     syntax=st.sampled_from(["python", "ipython"]),
 )

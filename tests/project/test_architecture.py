@@ -105,7 +105,7 @@ ARROWS = {
             "wire",
         },
         "ipython": {"code", "execution", "interrupts", "isolation", "namespace", "rendering"},
-        "startup": {"ipython", "session", "wire"},
+        "startup": {"ipython", "isolation", "session", "wire"},
         "__main__": {"confinement", "isolation", "startup", "wire"},
         "fork_server": {"__main__", "isolation", "startup"},
     },
