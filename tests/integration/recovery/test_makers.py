@@ -1,8 +1,10 @@
 """What pickle can't save comes back by kind in a new worker, or is named."""
 
+import asyncio
 import os
 import signal
 from importlib.util import find_spec
+from itertools import batched
 from pathlib import Path
 
 import pytest
@@ -165,13 +167,14 @@ async def open_worker(tmp_path: Path) -> pyrepl3.Session:
     return session
 
 
+@pytest.mark.timeout(180)  # on a busy machine
 async def test_each_kind_is_made_again(tmp_path: Path) -> None:
     undisturbed = await open_worker(tmp_path / "one")
     killed = await open_worker(tmp_path / "two")
     async with undisturbed, killed:
-        for make, _ in HERE.values():
-            for session in (undisturbed, killed):
-                await session.execute(f"{make}\nNone")
+        for some in batched(HERE.values(), 10):  # a checkpoint is taken after each cell
+            cell = "\n".join([make for make, _ in some] + ["None"])
+            await asyncio.gather(*(session.execute(cell) for session in (undisturbed, killed)))
         saved = await killed.checkpoint()
         assert {each.name: each.reason for each in saved.unsaved} == {}
         os.kill(killed.worker.pid, signal.SIGKILL)

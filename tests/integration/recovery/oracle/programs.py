@@ -54,9 +54,9 @@ _FILES: Final = (
     "os.symlink('a{k}.txt', root + '/link{n}')", "put('a{k}.txt', '{n}'); os.chmod(root + '/a{k}.txt', 0o640)",
     "put_module('mod_{n}', {n}); from mod_{n} import C as C{n}; i{n} = C{n}(); i{n}.w = [{n}]",
     "put_module('mod_{n}', {n}); import mod_{n}; m{n} = [mod_{n}.C()]",
-    # These show by how often they were run.
-    "put('a{k}.txt', ''); grow('once {n}\\n')", "grow('and {n}\\n')", "grow('{n}')",
 )  # fmt: skip
+_GROWN: Final = ("put('a{k}.txt', ''); grow('once {n}\\n')", "grow('and {n}\\n')", "grow('{n}')")
+"""Changes that show by how often they were run."""
 _OPENED: Final = (
     "put('r{n}', 'one\\ntwo\\nthree\\n'); f{n} = open(root + '/r{n}'); f{n}.readline()",
     "put('r{n}', 'one\\ntwo\\n'); f{n} = [open(root + '/r{n}', 'a')]; f{n}[0].write('x'); f{n} = f{n}[0]",
@@ -169,7 +169,7 @@ class _Writer:
             self._add_one_of(setting.changes)
 
     def _change_files(self) -> None:
-        match self._draw(st.integers(0, 3)):
+        match self._draw(st.integers(0, 4)):
             case 0 if self._handles:
                 handle = self._draw(st.sampled_from(self._handles))
                 change = self._draw(st.sampled_from(_HANDLE_CHANGES))
@@ -179,6 +179,8 @@ class _Writer:
             case 0 | 1:
                 self._handles.append(f"f{self._n}")
                 self._add_one_of(_OPENED)
+            case 2:
+                self._add_one_of(_GROWN)
             case _:
                 self._add_one_of(_FILES)
 
