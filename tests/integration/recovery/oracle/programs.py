@@ -232,6 +232,8 @@ def programs(draw: st.DrawFn, *, parts: Collection[Part] = (), libraries: Collec
     # The cells that follow are run by the next worker; under "auto" some are run again by it.
     last = draw(st.integers(max(1, len(cells) - 3), len(cells)))
     cells.insert(last, CHECKPOINT)
+    if "files" in chosen and draw(st.booleans()):
+        cells.insert(last + 1, "grow('later\\n')\nNone")
     policy: Literal["auto", "checkpoint"] = (
         "checkpoint" if "module" in chosen else draw(st.sampled_from(["auto", "checkpoint"]))
     )
