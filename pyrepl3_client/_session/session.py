@@ -83,7 +83,7 @@ class Session:
         self,
         supervisor: SessionSupervisor,
         config: WorkerConfig,
-        release: Callable[[], None] = lambda: None,
+        release: Callable[[], None] | None = None,
     ) -> None:
         """Show the session that `supervisor` keeps alive; `open_session` makes both.
 
@@ -713,7 +713,8 @@ class Session:
             await self._supervisor.close()
         finally:
             self._guard.release()
-            self._release()
+            if self._release is not None:
+                self._release()
 
     async def _ready_worker(self) -> WorkerHandle:
         self._owner.check()
