@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from pyrepl3_client._worker.handle import WorkerHandle
+from pyrepl3_client._worker.transfers import RequestRefused
 from pyrepl3_client.config import checked_seconds
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_client.results import Completeness
@@ -70,7 +71,10 @@ class WorkerQueries:
         _checked_cursor(code, None)
         seconds = checked_seconds("timeout", timeout)
         worker = await self._ready_worker()
-        answer: Any = await worker.requests.by_kind.ask("is_complete", {"code": code}, seconds)
+        try:
+            answer: Any = await worker.requests.by_kind.ask("is_complete", {"code": code}, seconds)
+        except RequestRefused as refused:
+            raise ValueError(str(refused)) from None
         try:
             return msgspec.convert(answer, Completeness)
         except msgspec.ValidationError as error:

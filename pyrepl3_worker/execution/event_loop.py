@@ -30,7 +30,7 @@ from contextlib import suppress
 from contextvars import Context
 from functools import wraps
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pyrepl3_worker.errors import AsyncContextError
 from pyrepl3_worker.execution.canceller import Canceller
@@ -133,6 +133,22 @@ class EventLoopCoordinator:
                 return _call(function, arguments, options)
             with _Hidden(self):
                 return _call(function, arguments, options)
+
+        return run
+
+    def make_interruptible_runner(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the same for a function whose loop handles SIGINT itself, and is stopped in that way.
+
+        Args:
+            function: runs a loop that is none of asyncio's (trio's).
+        """
+        runner = self.make_runner(function)
+
+        @wraps(function)
+        def run(*arguments: Any, **options: Any) -> Any:
+            if self.canceller is None or not self.is_on_loop_thread():
+                return runner(*arguments, **options)
+            return _run_interruptible(self.canceller, runner, arguments, options)
 
         return run
 
@@ -380,3 +396,38 @@ def _run_foreign(
     if raised:
         raise raised[0]
     return value
+
+
+def _run_interruptible(
+    canceller: Canceller, run: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Run a loop that has its own way to end at a SIGINT. What is to be raised in its midst goes that way."""
+    raised: list[BaseException] = []
+
+    def interrupt(error: BaseException, frame: FrameType | None) -> bool:
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler) or handler is signal.default_int_handler:
+            return False
+        try:
+            handler(signal.SIGINT, frame)
+        except KeyboardInterrupt:  # the code is at work, and no part of the loop
+            return False
+        raised.append(error)
+        return True
+
+    before, canceller.raise_elsewhere = canceller.raise_elsewhere, interrupt
+    try:
+        return run(*arguments, **options)
+    except BaseException as ended:
+        if not raised or not _holds_interrupt(ended):
+            raise
+        raise raised[0] from (None if type(ended) is KeyboardInterrupt else ended)
+    finally:
+        canceller.raise_elsewhere = before
+
+
+def _holds_interrupt(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        members: tuple[BaseException, ...] = cast("Any", error).exceptions
+        return any(map(_holds_interrupt, members))
+    return isinstance(error, KeyboardInterrupt)

@@ -61,11 +61,13 @@ class _BuiltinFunction(Protocol):
 
 
 class _CallTarget(NamedTuple):
-    """The function that a call reaches in the end, and how many of its first arguments are bound already."""
+    """The function that a call reaches in the end, and which of its arguments are bound already."""
 
     function: object
     bound_count: int
     stated: "_Stated | None"
+    keywords: dict[str, object]
+    """Values that take the place of defaults, by name."""
 
 
 class _Stated(NamedTuple):
@@ -96,6 +98,7 @@ def _stated_signature(value: object) -> inspect.Signature | str | None:
 
 def _call_target(value: object) -> _CallTarget:
     bound_count = 0
+    keywords: dict[str, object] = {}
     stated: _Stated | None = None
     for _ in range(_MAX_WRAPPERS):
         kind = type(value)
@@ -108,6 +111,7 @@ def _call_target(value: object) -> _CallTarget:
         elif kind is functools.partial:
             partial = cast("functools.partial[object]", value)
             bound_count += len(partial.args)
+            keywords = {**partial.keywords, **keywords}
             value = partial.func
         elif kind is FunctionType:
             wrapped = instance_dict(value).get("__wrapped__")
@@ -132,7 +136,7 @@ def _call_target(value: object) -> _CallTarget:
                 break
             value = call
             bound_count += own is None
-    return _CallTarget(value, bound_count, stated)
+    return _CallTarget(value, bound_count, stated, keywords)
 
 
 def _host_signature(function: object) -> inspect.Signature | None:
@@ -165,17 +169,17 @@ class _Parameter(NamedTuple):
 
 def signature(value: object) -> str:
     """Return a callable's parameters as text, such as `"(a, b=1)"`; empty if they are not known."""
-    function, bound_count, stated = _call_target(value)
+    function, bound_count, stated, keywords = _call_target(value)
     host_function = _host_signature(function)
     if host_function is not None:
         return encodable(str(host_function))
     if stated is not None and type(stated.signature) is inspect.Signature:
         parameters = _stated_parameters(stated.signature, stated.bound_count)
-        return encodable(_as_text(parameters, _known(stated.signature.return_annotation)))
+        return encodable(_as_text(_bind(parameters, keywords), _known(stated.signature.return_annotation)))
     if stated is not None or type(function) is not FunctionType:
         return encodable(_signature_text(function, stated))
     returned = UNKNOWN if is_class(value) else _stored_annotations(function).get("return", UNKNOWN)
-    return encodable(_as_text(_parameters(function, bound_count), returned))
+    return encodable(_as_text(_bind(_parameters(function, bound_count), keywords), returned))
 
 
 def _as_text(parameters: Iterable[_Parameter], returned: object) -> str:
@@ -209,14 +213,14 @@ def _signature_text(function: object, stated: _Stated | None) -> str:
 
 def keyword_names(value: object) -> list[str]:
     """Return the names that a callable takes as keyword arguments."""
-    function, bound_count, stated = _call_target(value)
+    function, bound_count, stated, keywords = _call_target(value)
     host_function = _host_signature(function)
     if host_function is not None:
         stated = _Stated(host_function, 0)
     if stated is not None and type(stated.signature) is inspect.Signature:
-        return _keywords(_stated_parameters(stated.signature, stated.bound_count))
+        return _keywords(_bind(_stated_parameters(stated.signature, stated.bound_count), keywords))
     if stated is None and type(function) is FunctionType:
-        return _keywords(_parameters(function, bound_count))
+        return _keywords(_bind(_parameters(function, bound_count), keywords))
     try:
         tree = ast.parse(f"def f{_signature_text(function, stated)}: ...")
     except (SyntaxError, ValueError):
@@ -279,6 +283,20 @@ def _parameters(function: FunctionType, bound_count: int) -> Iterator[_Parameter
     if code.co_flags & inspect.CO_VARKEYWORDS:
         name = code.co_varnames[after + bool(code.co_flags & inspect.CO_VARARGS)]
         yield _Parameter(name, "**", False, False, None, annotation(name))
+
+
+def _bind(parameters: Iterable[_Parameter], keywords: dict[str, object]) -> Iterator[_Parameter]:
+    """Yield parameters as `functools.partial` leaves them: from one bound by name on, all are given so."""
+    by_name = False
+    for each in parameters:
+        parameter = each
+        if not each.stars and each.name in keywords:
+            by_name = True
+            text = safe_repr(keywords[each.name], _MAX_DEFAULT_CHARS)
+            parameter = each._replace(default=text)
+        if each.stars == "*" and by_name:
+            continue
+        yield parameter._replace(by_keyword_only=True) if by_name and not each.stars else parameter
 
 
 def _stored_annotations(function: FunctionType) -> dict[str, object]:
@@ -450,7 +468,8 @@ def source(value: object) -> str:
 
 def _class_location(cls: type) -> tuple[str | None, int | None]:
     found = class_dict(cls)
-    functions = [function for function in found.values() if type(function) is FunctionType]
+    # Others stand in it too, such as those that `dataclasses` adds.
+    functions = [each for each in found.values() if type(each) is FunctionType and _is_written_in(each, cls)]
     filename = functions[0].__code__.co_filename if functions else _module_file(found.get("__module__"))
     first = found.get("__firstlineno__")
     if filename is None or type(first) is int:
@@ -461,6 +480,12 @@ def _class_location(cls: type) -> tuple[str | None, int | None]:
         if pattern.match(line):
             return filename, number
     return filename, None
+
+
+def _is_written_in(function: FunctionType, cls: type) -> bool:
+    """Return whether a function's own code stands in the source of a class; a decorator's does not."""
+    name = type.__dict__["__qualname__"].__get__(cls)
+    return function.__code__.co_qualname.startswith(f"{name}.")
 
 
 def _module_file(module: object) -> str | None:

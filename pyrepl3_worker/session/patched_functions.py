@@ -288,6 +288,11 @@ def _lend_loops_to_anyio(anyio: Any, coordinator: EventLoopCoordinator) -> None:
     anyio.run = coordinator.make_runner(anyio.run)
 
 
+def _lend_loops_to_trio(trio: Any, coordinator: EventLoopCoordinator) -> None:
+    """Patch `trio.run`: raising in its scheduler would leave the thread unable to run another."""
+    trio.run = coordinator.make_interruptible_runner(trio.run)
+
+
 def _hide_loop_from_unittest(runs_tests: Any, coordinator: EventLoopCoordinator) -> None:
     """Patch what runs tests: a suite is a program, which expects that no loop runs before it runs one.
 
@@ -350,6 +355,7 @@ def install_patches(
     signal.raise_signal = make_raise_signal(stderr)
     coordinator.install()
     after_import("anyio", lambda anyio: _lend_loops_to_anyio(anyio, coordinator))
+    after_import("trio", lambda trio: _lend_loops_to_trio(trio, coordinator))
     after_import("unittest.suite", lambda suite: _hide_loop_from_unittest(suite.TestSuite, coordinator))
     after_import(
         "unittest.runner", lambda runner: _hide_loop_from_unittest(runner.TextTestRunner, coordinator)

@@ -431,7 +431,7 @@ async def test_an_item_of_a_container_is_inspected(editor: pyrepl3.Session) -> N
         assert (found.name, found.repr) == (code, shown)
 
 
-OBJECTS = """import functools, inspect
+OBJECTS = """import dataclasses, functools, inspect
 class Base:
     "A base."
     def run(self, fast=False):
@@ -484,6 +484,13 @@ Hidden = local()
 @functools.wraps(thing.own)
 def wrapper(*args): ...
 wrapper.__doc__ = "Its own."
+def three(a, b=2, *rest, c=3): ...
+keyed, twice = functools.partial(three, 1, b='two'), functools.partial(functools.partial(three, 1, b='two', c='three'), b=2)
+@dataclasses.dataclass
+class Data: a: int
+@dataclasses.dataclass
+class WithMethod:
+    def own(self): ...
 """
 INSPECTIONS: list[tuple[str, str, str, str]] = [
     ("a method's docstring is its base's", "thing.run", "doc", "Runs it."),
@@ -506,6 +513,10 @@ INSPECTIONS: list[tuple[str, str, str, str]] = [
     ("the signature of the override", "thing.run", "signature", "(fast=False, *, far=1)"),
     ("a stated signature of a function", "passes", "signature", "(a, b=2) -> str"),
     ("in a partial", "partial", "signature", "(b=2) -> str"),
+    ("a partial's keyword", "keyed", "signature", "(*, b='two', c=3)"),
+    ("a partial of a partial", "twice", "signature", "(*, b=2, c='three')"),
+    ("a dataclass's source is its own", "Data", "source", ""),
+    ("and with a method", "WithMethod", "source", "@dataclasses.dataclass\nclass WithMethod:\n    def own(self): ...\n"),
     ("as a text", "texted", "signature", "(one, two)"),
     ("of a class", "Stated", "signature", "(x, /, *, y: int = <Loud object>)"),
     ("which is not that of its instances", "stated", "signature", "(**kwargs)"),

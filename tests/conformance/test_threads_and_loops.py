@@ -361,6 +361,10 @@ ENDLESS = {
     "uvloop beside an await": "await asyncio.sleep(0)\nuvloop.run(asyncio.sleep(60))",
     "uvloop, held": "async def f():\n    while True: abs(0)\nuvloop.run(f())",
     "uvloop, holding callback": "def f():\n    while True: abs(0)\nl = uvloop.new_event_loop(); l.call_soon(f); l.run_forever()",
+    "trio": "trio.run(trio.sleep_forever)",
+    "trio beside an await": "await asyncio.sleep(0)\ntrio.run(trio.sleep_forever)",
+    "trio, held": "async def f():\n    while True: abs(0)\ntrio.run(f)",
+    "trio, busy": "async def f():\n    while True: await trio.lowlevel.checkpoint()\ntrio.run(f)",
     "uvloop, run_until_complete": "uvloop.new_event_loop().run_until_complete(asyncio.sleep(60))",
 }  # fmt: skip
 
@@ -370,9 +374,10 @@ ENDLESS = {
 async def test_loops_of_the_codes_own_are_stopped(
     session: pyrepl3.Session, code: str, reason: CancelReason
 ) -> None:
-    if "uvloop" in code:
-        pytest.importorskip("uvloop", reason="uvloop is of the group notebooks")
-        code = "import uvloop\n" + code
+    for library in ("uvloop", "trio"):
+        if library in code:
+            pytest.importorskip(library, reason=f"{library} is of the group notebooks")
+            await session.execute(f"import {library}")  # takes longer than the timeout
     code = "import asyncio\n" + code
     if reason == "timeout":
         result = await run(session, code, timeout=0.05)
@@ -403,6 +408,32 @@ UVLOOP = [
 async def test_uvloop(session: pyrepl3.Session, row: Row) -> None:
     pytest.importorskip("uvloop", reason="uvloop is of the group notebooks")
     await check(session, row)
+
+
+TRIO = [
+    Row("trio.run", ("import trio\nasync def f():\n    async with trio.open_nursery() as n: n.start_soon(trio.sleep, 0.001)\n    return 'trio'", "trio.run(f)"), "trio"),
+    Row("trio.run beside an await", ("import asyncio, trio\nasync def f(): return 1", "await asyncio.sleep(0)\nx = trio.run(f); x"), 1),
+    Row("trio.to_thread", ("import trio\nasync def f(): return await trio.to_thread.run_sync(abs, -3)", "trio.run(f)"), 3),
+    Row("input() and host calls in trio", ("import trio\nasync def f(): return [input('a'), add(1, 2)]", "trio.run(f)"), ["A", 3]),
+    Row("trio as the guest of the session's loop", ("import asyncio, trio\nasync def guest():\n    await trio.sleep(0.001)\n    return 'guest'\nasync def host():\n    loop = asyncio.get_running_loop(); done = loop.create_future()\n    trio.lowlevel.start_guest_run(guest, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=lambda o: done.set_result(o.unwrap()))\n    return await done", "await host()"), "guest"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", named(TRIO))
+async def test_trio(session: pyrepl3.Session, row: Row) -> None:
+    pytest.importorskip("trio", reason="trio is of the group notebooks")
+    await check(session, row)
+
+
+async def test_trio_cleans_up_what_it_runs_when_it_is_stopped(session: pyrepl3.Session) -> None:
+    pytest.importorskip("trio", reason="trio is of the group notebooks")
+    await session.execute(
+        "import trio\nlog = []\nasync def one():\n    try: await trio.sleep_forever()\n    finally: log.append('one')\n"
+        "async def both():\n    async with trio.open_nursery() as n:\n        n.start_soon(one); n.start_soon(one)\n"
+    )
+    result = await run(session, "trio.run(both)", timeout=0.1)
+    assert type_of(result) == "TimeoutError"
+    assert await value(session, "trio.run(trio.sleep, 0); log") == ["one", "one"]
 
 
 # --- processes ----------------------------------------------------------------------------------------

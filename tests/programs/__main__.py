@@ -8,6 +8,7 @@ when there is a difference that `known.py` does not name, and that a second run 
 """
 
 import argparse
+import signal
 import sys
 import time
 
@@ -20,6 +21,8 @@ def main() -> int:
     parser.add_argument("--only", choices=sorted(PROGRAMS), action="append", metavar="NAME")
     parser.add_argument("--all", action="store_true")
     arguments = parser.parse_args()
+    # Behind a shell's `&` it is ignored, also in the processes that are started here, and tests wait for it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tests, unknown, known = 0, 0, 0
     for name in arguments.only or PROGRAMS:
         begun = time.monotonic()
