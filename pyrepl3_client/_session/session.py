@@ -253,7 +253,8 @@ class Session:
         Raises:
             WorkerDied: the session's worker is dead; `restart` starts another.
             SessionClosed: the session is closed.
-            ExecutionIdConflict: the id stands for other code in this session.
+            ExecutionIdConflict: the id stands for other code in this session. With a store, whether it does
+                has to be looked up: `result()` raises it then.
             ProtocolError: the code cannot be sent: lone surrogates, or longer than a frame.
             CapabilityError: a host function or handler asks for it that this session's code waits for.
             ValueError, TypeError: an argument has the wrong value or type.
