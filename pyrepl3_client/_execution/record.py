@@ -234,7 +234,7 @@ class ExecutionRecord:
         self.attempts = 1
         """How many workers have run it or begun to, the present one included."""
         self.text_on_record: ReadableText | None = None
-        """Reads its output, if that is from the record."""
+        """Reads its output from the record, if it is there."""
         self.partial = ""
         """Why some of its output may be missing here; empty while it is whole, or in `kept`."""
         self.replayed = False
@@ -343,10 +343,11 @@ class ExecutionRecord:
 
     async def read_output(self, start: int, stop: int | None, stream: StreamName) -> str:
         """Return a part of what it has written so far. See `Execution.output`."""
-        if self.kept is not None:
+        recorded = self.text_on_record
+        if self.kept is not None and (recorded is None or not self.kept.has_made_room):
             return await self.kept.read(stream, start, stop)
-        if self.text_on_record is not None:
-            return await self.text_on_record.read(stream, start, stop)
+        if recorded is not None:
+            return await recorded.read(stream, start, stop)
         if self.partial:
             raise OutputNotKept(f"the output of {self.execution_id!r} is not all here: {self.partial}")
         return _slice_of(self.pieces(stream), start, stop)

@@ -215,6 +215,8 @@ class JournalRecorder:
             return
         self._queue.ending[execution_id] = final
         text = UnrecordedText.of(execution, outcome.written) if self._max_text_bytes else None
+        if text is not None:
+            execution.text_on_record = self.text_on_record(execution_id)
         self._task_owner.start(
             self._write_outcome(execution_id, encode_outcome(outcome), text, final=final), "outcome"
         )
