@@ -7,6 +7,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
+import anyio
+
 from pyrepl3_client._concurrency.exit_guard import ExitGuard
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
 from pyrepl3_client._execution.handlers import DisplayHandler, InputHandler, OutputHandler, make_handlers
@@ -146,19 +148,17 @@ class WorkerPool:
         require_asyncio("a WorkerPool")
         self._open = True
         self._guard = ExitGuard("a pool of workers was never left", self._kill_idle)
-        limit = asyncio.timeout(self.config.spawn_timeout)
         try:
-            async with limit:
+            with anyio.move_on_after(self.config.spawn_timeout) as limit:
                 await self._start_fork_server()
                 while self.waiting < self.size:
                     await self._launch_or_wait()
-        except BaseException as error:
+        except BaseException:
             await self._close()
-            if isinstance(error, TimeoutError) and limit.expired():
-                raise SpawnError(
-                    f"the pool's workers were not warm within {self.config.spawn_timeout:g} seconds"
-                ) from error
             raise
+        if limit.cancelled_caught:
+            await self._close()
+            raise SpawnError(f"the pool's workers were not warm within {self.config.spawn_timeout:g} seconds")
         return self
 
     async def _start_fork_server(self) -> None:

@@ -213,7 +213,7 @@ def make_result(
         attempts: how many workers have begun to run the code.
         notices: what has happened to the session since the last result.
     """
-    if isinstance(outcome, Error):
+    if not isinstance(outcome, Result):
         return ExecutionResult(
             execution_id=outcome.execution_id or "",
             mode=outcome.mode,
@@ -238,25 +238,26 @@ def make_result(
     data = outcome.data
     if data and PLAIN_TEXT not in data:
         data = {**data, PLAIN_TEXT: outcome.repr}
-    return ExecutionResult(
+    # A call of more than 15 keywords makes a dictionary of them first: the rare ones come in afterwards.
+    result = ExecutionResult(
         execution_id=outcome.execution_id,
         value=value,
         repr=outcome.repr,
         type_name=outcome.type_name,
         value_note=note,
-        data=data,
-        metadata=outcome.metadata,
         mode=outcome.mode,
         duration=outcome.duration,
         truncated=truncated,
-        changed=outcome.changed,
-        replayed=replayed,
         attempts=attempts,
-        notices=notices,
+        data=data,
+        metadata=outcome.metadata,
         displays=displays,
         stdout_text=stdout,
         stderr_text=stderr,
     )
+    if replayed or notices or outcome.changed is not None:
+        result = msgspec.structs.replace(result, replayed=replayed, notices=notices, changed=outcome.changed)
+    return result
 
 
 def make_failed_result(

@@ -189,7 +189,7 @@ def must_not_rerun(message: Result | Error) -> bool:
 
     It was stopped, and how far it came is not known.
     """
-    return isinstance(message, Error) and message.kind in ("cancelled", "timeout")
+    return not isinstance(message, Result) and message.kind in ("cancelled", "timeout")
 
 
 def cancelled_error(execution_id: str, reason: CancelReason, what: str) -> Error:

@@ -9,13 +9,13 @@ from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.answering import AnsweringTasks
 from pyrepl3_client._execution.call_errors import NotApprovedError, RefusedError, call_error
 from pyrepl3_client._execution.offers import (
-    CallContext,
     CallProgress,
     CallRequest,
     Capability,
     Offered,
     describe_offer,
     inspect_capability,
+    make_context,
 )
 from pyrepl3_client._execution.serving import until_served
 from pyrepl3_client.errors import CapabilityError
@@ -164,7 +164,7 @@ class HostCalls:
         return bool(answer)
 
     async def _answer(self, offer: Offered, call: Call, attempt: int, progress: CallProgress) -> CallResponse:
-        context = CallContext(call.execution_id, call.call_id, attempt, progress)
+        context = make_context(call.execution_id, call.call_id, attempt, progress)
         args, kwargs = offer.arguments(decode_value(call.args), decode_value(call.kwargs), context)
         seconds = offer.options.timeout
         if seconds is None:

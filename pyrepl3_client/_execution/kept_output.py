@@ -13,6 +13,7 @@ import os
 import tempfile
 import weakref
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable
 from typing import Final, get_args
 
@@ -26,6 +27,8 @@ RUN_AGAIN: Final = "the execution was run again"
 _BLOCK_BYTES: Final = 64 * 1024
 _READ_BYTES: Final = 1024 * 1024
 """Read in one turn of the loop: some 0.3 ms."""
+_TURN_CHARACTERS: Final = 256 * 1024
+"""Written in one turn of the loop, about."""
 _CONTINUATION_BYTES: Final = bytes(range(0x80, 0xC0))
 """Every other byte of UTF-8 begins a character."""
 _REMEMBERED: Final = 1000
@@ -63,14 +66,14 @@ class OutputKeeper:
             stderr: what it has written there.
         """
         self.drop(execution_id, RUN_AGAIN)
-        kept = KeptOutput(self, execution_id)
+        written: list[tuple[StreamName | None, str]] = []
+        written.extend(("stdout", text) for text in stdout)
+        written.extend(("stderr", text) for text in stderr)
+        kept = KeptOutput(self, execution_id, written)
         if self.closed:
-            kept.lost = "the session is closed"
+            kept.give_up("the session is closed")
         self._kept[execution_id] = kept
-        for text in stdout:
-            kept.add("stdout", text)
-        for text in stderr:
-            kept.add("stderr", text)
+        kept.write_on()
         return kept
 
     def find(self, execution_id: str) -> "KeptOutput | None":
@@ -91,7 +94,7 @@ class OutputKeeper:
         """Give the file back to the system. Idempotent."""
         self.closed = True
         for kept in self._kept.values():
-            kept.lost = kept.lost or "the session is closed"
+            kept.give_up("the session is closed")
         self._kept.clear()
         self._free_blocks.clear()
         if self._close is not None:
@@ -155,8 +158,7 @@ class OutputKeeper:
         )
 
     def _release(self, kept: "KeptOutput", why: str) -> None:
-        kept.lost = kept.lost or why
-        self._free_blocks.extend(kept.take_blocks())
+        self._free_blocks.extend(kept.give_up(why))
 
 
 class _Stream:
@@ -176,9 +178,13 @@ class _Stream:
 class KeptOutput:
     """All that one execution has written, both streams. Made by `OutputKeeper.begin`."""
 
-    def __init__(self, keeper: OutputKeeper, execution_id: str) -> None:
-        """Start with no text."""
+    def __init__(
+        self, keeper: OutputKeeper, execution_id: str, written: Iterable[tuple[StreamName | None, str]]
+    ) -> None:
+        """Start with what was `written` before; `write_on` writes it."""
         self._keeper = keeper
+        self._ahead = deque(written)
+        """What is not in the file yet, in order; None stands for what did not come."""
         self._execution_id = execution_id
         self._streams: dict[StreamName, _Stream] = {"stdout": _Stream(), "stderr": _Stream()}
         self.lost = ""
@@ -187,12 +193,19 @@ class KeptOutput:
         """Why what is written now is not kept; empty while it is."""
 
     @property
+    def has_made_room(self) -> bool:
+        """Whether it has gone while the session goes on."""
+        return self.lost != "" and not self._keeper.closed
+
+    @property
     def has_blocks(self) -> bool:
         """Whether it takes space."""
         return any(stream.blocks for stream in self._streams.values())
 
-    def take_blocks(self) -> list[int]:
-        """Give up its space, and return what that was."""
+    def give_up(self, why: str) -> list[int]:
+        """Keep nothing any more, for a reason; return the blocks that it had."""
+        self.lost = self.lost or why
+        self._ahead.clear()
         taken = [block for stream in self._streams.values() for block in stream.blocks]
         for stream in self._streams.values():
             stream.blocks.clear()
@@ -203,8 +216,35 @@ class KeptOutput:
         place = self._streams[stream]
         return TextSize(place.characters, "" if place.complete else self.stopped)
 
+    def write_on(self) -> None:
+        """Write a part of what is not in the file yet, and the rest in later turns of the loop.
+
+        Where `max_output_bytes` is large, all that was written before the cut is too much for one turn.
+        """
+        characters = 0
+        while self._ahead and characters < _TURN_CHARACTERS:
+            stream, text = self._ahead.popleft()
+            characters += len(text)
+            if stream is None:
+                self._leave_out()
+            else:
+                self._write(stream, text)
+        if self._ahead:
+            asyncio.get_running_loop().call_soon(self.write_on)
+
+    async def settle(self) -> None:
+        """Wait until all that was added is in the file."""
+        while self._ahead:  # noqa: ASYNC110 - each turn of the loop writes a part
+            await asyncio.sleep(0)
+
     def leave_out(self) -> None:
         """Note that something was written here, to either stream, which did not come."""
+        if self._ahead:
+            self._ahead.append((None, ""))
+        else:
+            self._leave_out()
+
+    def _leave_out(self) -> None:
         self._stop(f"max_spill_bytes={self._keeper.max_bytes}")
         for place in self._streams.values():
             place.complete = False
@@ -214,6 +254,12 @@ class KeptOutput:
 
     def add(self, stream: StreamName, text: str) -> None:
         """Add what comes next. What cannot be kept stops it; nothing is raised."""
+        if self._ahead:
+            self._ahead.append((stream, text))
+        else:
+            self._write(stream, text)
+
+    def _write(self, stream: StreamName, text: str) -> None:
         if self.stopped or self.lost:
             self._streams[stream].complete = False
             return
@@ -256,6 +302,7 @@ class KeptOutput:
             SessionClosed: the session is closed, and the text with it.
         """
         place = self._streams[stream]
+        await self.settle()
         self._require()
         first, end = self.span(stream, start, stop)
         pieces: list[str] = []

@@ -49,7 +49,7 @@ class CallContext:
     """The same for each attempt at the call, so it can serve as an idempotency key."""
     attempt: int = 1
     """The number of this attempt at the call, from 1."""
-    _progress: CallProgress = field(default_factory=CallProgress, repr=False, compare=False)
+    _progress: CallProgress = field(default_factory=CallProgress, init=False, repr=False, compare=False)
 
     @property
     def abandoned(self) -> bool:
@@ -58,6 +58,13 @@ class CallContext:
         An `async` function is cancelled then; one that runs in a thread may look at this.
         """
         return self._progress.abandoned
+
+
+def make_context(execution_id: str, call_id: str, attempt: int, progress: CallProgress) -> CallContext:
+    """Return the context of a call that stands as `progress` says."""
+    context = CallContext(execution_id, call_id, attempt)
+    object.__setattr__(context, "_progress", progress)
+    return context
 
 
 @dataclass(frozen=True, slots=True)

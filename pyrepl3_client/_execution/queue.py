@@ -51,7 +51,10 @@ from pyrepl3_schemas.messages import (
     StreamName,
 )
 
-_STOPPING: Final = (ExecutionState.CANCELLING, ExecutionState.FINISHED)
+# Read once: a member of an enumeration is looked up in its metaclass too.
+_QUEUED: Final = ExecutionState.QUEUED
+_CANCELLING: Final = ExecutionState.CANCELLING
+_FINISHED: Final = ExecutionState.FINISHED
 
 type OutcomeHandler = Callable[[ExecutionRecord, Result | Error, bool], None]
 """Takes an execution, its last message, and whether it is not to be run again for its effect; is called when
@@ -151,7 +154,7 @@ class ExecutionQueue:
                 self._wake_worker,
                 self._give_up,
                 self._kill_worker,
-                self._first_execution,
+                lambda: self.first,
                 self._answering.pauses,
                 callbacks.cpu_seconds,
             ),
@@ -207,7 +210,7 @@ class ExecutionQueue:
         """Return whether the worker has an execution and was asked to stop it."""
         execution = self._executions.get(execution_id)
         # One that is finished and still at the worker was given up by the client before its turn came.
-        return execution is not None and execution.state in _STOPPING
+        return execution is not None and execution.state in (_CANCELLING, _FINISHED)
 
     def busy(self) -> str:
         """Return in words what the worker is doing; empty when that is nothing."""
@@ -374,14 +377,13 @@ class ExecutionQueue:
 
     def _send(self, execution: ExecutionRecord, connection: Connection) -> None:
         frame = connection.encode(_message(execution))
-        waits = False
-        if self._executions:
+        waits = bool(self._executions)
+        if waits:
             # The worker is busy with another: what is submitted in one turn of the loop goes in one write.
             connection.writer.write_batched(frame)
-            waits = True
         else:
             connection.writer.write_now(frame)
-            execution.move(ExecutionState.RUNNING)
+            execution.begin()
         execution.recorded = True
         self._executions[execution.execution_id] = execution
         self.unsettled[execution] = None
@@ -389,7 +391,8 @@ class ExecutionQueue:
             self._holding = execution
         if waits and self._answering.busy:
             self._notice.look_later()
-        self.last_number = max(self.last_number, execution.number)
+        if execution.number > self.last_number:  # noqa: PLR1730 - `max` is a call, for each execution
+            self.last_number = execution.number
         if execution.seconds is not None:
             self._cancellation.start_timeout(execution, execution.seconds)
 
@@ -474,9 +477,6 @@ class ExecutionQueue:
     def _kill_worker(self, reason: str) -> None:
         self._connection().kill(reason)
 
-    def _first_execution(self) -> ExecutionRecord | None:
-        return self.first
-
     def _give_up(self, execution: ExecutionRecord, reason: CancelReason) -> None:
         if not execution.done:
             execution.mark_done()
@@ -550,11 +550,11 @@ class ExecutionQueue:
         self._output.finish(execution)
         del self._executions[execution_id]
         for first in self._executions.values():
-            if first.state is ExecutionState.QUEUED:
-                first.move(ExecutionState.RUNNING)
+            if first.state is _QUEUED:
+                first.begin()
             break
         # One that was being cancelled too, however it ended: if it was run again, nothing would stop it.
-        final = execution.state is ExecutionState.CANCELLING or must_not_rerun(message)
+        final = execution.state is _CANCELLING or must_not_rerun(message)
         if not self._cancellation.idle:
             self._cancellation.forget(execution)
             self._cancellation.advance()
@@ -563,7 +563,7 @@ class ExecutionQueue:
                 self._connection().stop_forced_reading()
         # What the code still waits for, in a task or a thread or with a later cell, goes on as late.
         self.call_log.forget(execution_id)
-        if execution.state is ExecutionState.FINISHED:
+        if execution.state is _FINISHED:
             return  # given up before its turn came
         execution.mark_done()
         if execution.is_replay:

@@ -19,7 +19,7 @@ from pyrepl3_client._execution.displays import HeldDisplays
 from pyrepl3_client._execution.event_log import Event, EventLog
 from pyrepl3_client._execution.handlers import Handlers
 from pyrepl3_client._execution.kept_output import KeptOutput
-from pyrepl3_client._execution.serving import current_served
+from pyrepl3_client._execution.serving import Served, current_served
 from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
 from pyrepl3_client._journal.protocol import Spec
 from pyrepl3_client.errors import (
@@ -38,6 +38,11 @@ _SHORT_CHARS: Final = 256
 
 
 _MAX_SHORT_PIECES: Final = 1024
+
+# Read once: a member of an enumeration is looked up in its metaclass too.
+_QUEUED: Final = ExecutionState.QUEUED
+_RUNNING: Final = ExecutionState.RUNNING
+_FINISHED: Final = ExecutionState.FINISHED
 
 
 class TextBuffer(list[str]):
@@ -132,120 +137,74 @@ class ExecutionOwner(Protocol):
         ...
 
 
-class ExecutionRecord:
-    """One execution, as the rooms of the client see it; users hold an `Execution`, which stands before it."""
+class ExecutionRecord(msgspec.Struct, eq=False):
+    """One execution, as the rooms of the client see it; users hold an `Execution`, which stands before it.
 
-    __slots__ = (
-        "_callback_error",
-        "_displays",
-        "_end_waiters",
-        "_failure",
-        "_keep",
-        "_last_output",
-        "_log",
-        "_outcome",
-        "_owner",
-        "_replay_filter",
-        "_result",
-        "_result_waiters",
-        "_stderr",
-        "_stdout",
-        "attempts",
-        "check",
-        "code",
-        "execution_id",
-        "failure_cause",
-        "handlers",
-        "is_replay",
-        "kept",
-        "notices",
-        "number",
-        "output_bytes",
-        "partial",
-        "recorded",
-        "replayed",
-        "rest_bytes",
-        "seconds",
-        "spec",
-        "state",
-        "submitted_for",
-        "text_on_record",
-        "truncated",
-    )
+    Every execution makes one, so it is a struct: its many defaults are set without a line of Python each.
+    """
 
-    def __init__(
-        self,
-        owner: ExecutionOwner,
-        execution_id: str,
-        spec: Spec,
-        seconds: float | None,
-        handlers: Handlers,
-        *,
-        check: bool | None,
-        keep: bool,
-        is_replay: bool = False,
-    ) -> None:
-        """Describe an execution that has not been sent yet.
+    owner: ExecutionOwner
+    """What it belongs to: the queue of its session."""
+    execution_id: str
+    spec: Spec
+    """What to run."""
+    seconds: float | None
+    """Its deadline, from its beginning."""
+    handlers: Handlers
+    """Get its output and displays, and answer its prompts."""
+    check: bool | None
+    """Whether `result` raises when the code failed; None if the next caller decides."""
+    keep: bool
+    """Whether its messages are kept for an iteration."""
+    named: bool = True
+    """Whether its id need not be the next of those that the session makes up."""
+    is_replay: bool = False
+    """Whether it has ended once and is run again for its effect on the namespace."""
+    submitted_for: Served | None = msgspec.field(default_factory=current_served)
+    """What the host function that has submitted it serves, if one has."""
+    state: ExecutionState = _QUEUED
+    """Its state; `move` changes it. It runs when it is the oldest that its worker has."""
+    recorded: bool = False
+    """Whether it may be sent: it is on record."""
+    number: int = 0
+    """Its number in the session's record; 0 before it has one."""
+    attempts: int = 1
+    """How many workers have run it or begun to, the present one included."""
+    replayed: bool = False
+    """Whether the outcome was on record already."""
+    notices: tuple[str, ...] = ()
+    """What the result tells of the session, for the reader of the result."""
+    failure_cause: BaseException | None = None
+    """What the exception that it ends with came from, as far as this process knows."""
+    output_bytes: int = 0
+    rest_bytes: int = 0
+    """Bytes that the worker has sent past the head of the output."""
+    truncated: bool = False
+    """Whether output was cut to keep the bound."""
+    kept: KeptOutput | None = None
+    """All that it has written, if its output was cut."""
+    text_on_record: ReadableText | None = None
+    """Reads its output from the record, if it is there."""
+    partial: str = ""
+    """Why some of its output may be missing here; empty while it is whole, or in `kept`."""
+    _stdout: TextBuffer | None = None
+    _stderr: TextBuffer | None = None
+    _displays: HeldDisplays | None = None
+    _log: EventLog | None = None
+    _outcome: Result | Error | None = None
+    _failure: BaseException | None = None
+    _callback_error: Exception | None = None
+    _result: ExecutionResult | None = None
+    _result_waiters: list[asyncio.Future[None]] | None = None
+    _end_waiters: list[asyncio.Future[None]] | None = None
+    _replay_filter: ReplayFilter | None = None
+    _last_output: _SentOutput | None = None
+    """What its last worker had sent when it died."""
 
-        Args:
-            owner: what it belongs to: the queue of its session.
-            execution_id: its id.
-            spec: what to run.
-            seconds: its deadline, from its beginning.
-            handlers: get its output and displays, and answer its prompts.
-            check: whether `result` raises when the code failed; None if the next caller decides.
-            keep: whether its messages are kept for an iteration.
-            is_replay: it has ended once and is run again for its effect on the namespace.
-        """
-        self._owner = owner
-        self.execution_id = execution_id
-        self.submitted_for = current_served()
-        """What the host function that has submitted it serves, if one has."""
-        self.code = spec.code
-        self.spec = spec
-        self.seconds = seconds
-        self.handlers = handlers
-        self.check = check
-        self._keep = keep
-        self._stdout: TextBuffer | None = None
-        self._stderr: TextBuffer | None = None
-        self._displays: HeldDisplays | None = None
-        self._log: EventLog | None = None
-        self._outcome: Result | Error | None = None
-        self._failure: BaseException | None = None
-        self._callback_error: Exception | None = None
-        self._result: ExecutionResult | None = None
-        self._result_waiters: list[asyncio.Future[None]] | None = None
-        self._end_waiters: list[asyncio.Future[None]] | None = None
-        self.state = ExecutionState.QUEUED
-        """Its state; `move` changes it. It runs when it is the oldest that its worker has."""
-        self.truncated = False
-        """Whether output was cut to keep the bound."""
-        self.output_bytes = 0
-        self.rest_bytes = 0
-        """Bytes that the worker has sent past the head of the output."""
-        self.kept: KeptOutput | None = None
-        """All that it has written, if its output was cut."""
-        self.recorded = False
-        """Whether it may be sent: it is on record."""
-        self.is_replay = is_replay
-        self.number = 0
-        """Its number in the session's record; 0 before it has one."""
-        self.attempts = 1
-        """How many workers have run it or begun to, the present one included."""
-        self.text_on_record: ReadableText | None = None
-        """Reads its output, if that is from the record."""
-        self.partial = ""
-        """Why some of its output may be missing here; empty while it is whole, or in `kept`."""
-        self.replayed = False
-        """Whether the outcome was on record already."""
-        self.failure_cause: BaseException | None = None
-        """What the exception that it ends with came from, as far as this process knows."""
-        self.notices: tuple[str, ...] = ()
-        """What the result tells of the session, for the reader of the result."""
-        self._replay_filter: ReplayFilter | None = None
-        self._last_output: _SentOutput | None = None
-        """What its last worker had sent when it died."""
+    @property
+    def code(self) -> str:
+        """The source that was submitted."""
+        return self.spec.code
 
     def __repr__(self) -> str:
         """Show id and state."""
@@ -254,7 +213,7 @@ class ExecutionRecord:
     @property
     def done(self) -> bool:
         """Whether its last message has come, or will never come."""
-        return self.state is ExecutionState.FINISHED
+        return self.state is _FINISHED
 
     def move(self, state: ExecutionState) -> None:
         """Enter another state.
@@ -265,6 +224,12 @@ class ExecutionRecord:
         if state not in EXECUTION_MOVES[self.state]:
             move_execution(self.state, state)  # raises
         self.state = state
+
+    def begin(self) -> None:
+        """Enter the running state; as `move`, without its look-up, since every execution comes by here."""
+        if self.state is not _QUEUED:
+            self.move(_RUNNING)
+        self.state = _RUNNING
 
     # --- waiting -------------------------------------------------------------------------------------
 
@@ -285,7 +250,7 @@ class ExecutionRecord:
     async def cancel(self, reason: CancelReason = "cancelled") -> None:
         """Stop the execution and wait until it is over. See `Execution.cancel`."""
         if not self.done:
-            self._owner.request_cancel(self, reason)
+            self.owner.request_cancel(self, reason)
             await self.wait_done()
 
     async def wait_done(self) -> None:
@@ -309,9 +274,9 @@ class ExecutionRecord:
             return self._conclude(check=self.check is not False if check is None else check)
         except asyncio.CancelledError:
             if not self.done:
-                self._owner.request_cancel(self, "cancelled")
+                self.owner.request_cancel(self, "cancelled")
                 await wait_and_forward_cancel(
-                    self.wait_done, lambda: self._owner.request_cancel(self, "cancelled")
+                    self.wait_done, lambda: self.owner.request_cancel(self, "cancelled")
                 )
             raise
 
@@ -321,7 +286,7 @@ class ExecutionRecord:
         """Return the messages that no iteration has taken yet."""
         log = self._log
         if log is None:
-            log = self._log = EventLog(self._owner.flow_control)
+            log = self._log = EventLog(self.owner.flow_control)
             if self._outcome is not None:
                 log.add(self._outcome)
         return log
@@ -343,10 +308,11 @@ class ExecutionRecord:
 
     async def read_output(self, start: int, stop: int | None, stream: StreamName) -> str:
         """Return a part of what it has written so far. See `Execution.output`."""
-        if self.kept is not None:
+        recorded = self.text_on_record
+        if self.kept is not None and (recorded is None or not self.kept.has_made_room):
             return await self.kept.read(stream, start, stop)
-        if self.text_on_record is not None:
-            return await self.text_on_record.read(stream, start, stop)
+        if recorded is not None:
+            return await recorded.read(stream, start, stop)
         if self.partial:
             raise OutputNotKept(f"the output of {self.execution_id!r} is not all here: {self.partial}")
         return _slice_of(self.pieces(stream), start, stop)
@@ -383,9 +349,9 @@ class ExecutionRecord:
         self._log_event(message)
 
     def _log_event(self, message: Event) -> None:
-        if self._keep:
+        if self.keep:
             if self._log is None:
-                self._log = EventLog(self._owner.flow_control)
+                self._log = EventLog(self.owner.flow_control)
             self._log.add(message)
 
     def share_with(self, handlers: Handlers, *, check: bool) -> None:
@@ -404,9 +370,9 @@ class ExecutionRecord:
         self._stdout = self._stderr = self._displays = self.kept = None
         self.truncated = False
         self.output_bytes = self.rest_bytes = 0
-        if self.state is ExecutionState.RUNNING:
+        if self.state is _RUNNING:
             # One that is being cancelled stays that: it is ended, and no worker runs it again.
-            self.move(ExecutionState.QUEUED)
+            self.move(_QUEUED)
 
     def keep_last_output(self) -> None:
         """It is not run again: what its last worker sent is its output, before what came late."""
@@ -441,9 +407,9 @@ class ExecutionRecord:
 
     def mark_done(self) -> None:
         """Note that the last message has come; `finish` delivers it in its turn. Idempotent."""
-        if self.state is ExecutionState.FINISHED:
+        if self.state is _FINISHED:
             return
-        self.state = ExecutionState.FINISHED  # which may follow any other
+        self.state = _FINISHED  # which may follow any other
         if self._log is not None:
             self._log.unbind()
         if self._end_waiters is not None:
@@ -455,7 +421,7 @@ class ExecutionRecord:
         """Deliver the last message. Only the first outcome or failure counts."""
         if self._outcome is None and self._failure is None:
             self._outcome = outcome
-            self._owner.unsettled.pop(self, None)
+            self.owner.unsettled.pop(self, None)
             if self._log is not None:
                 self._log.add(outcome)
             self._wake()
@@ -465,7 +431,7 @@ class ExecutionRecord:
         self.mark_done()
         if self._outcome is None and self._failure is None:
             self._failure = failure
-            self._owner.unsettled.pop(self, None)
+            self.owner.unsettled.pop(self, None)
             if self._log is not None:
                 self._log.wake()
             self._wake()
@@ -493,7 +459,7 @@ class ExecutionRecord:
                 outcome,
                 LazyText(self._stdout) if self._stdout else EMPTY_TEXT,
                 LazyText(self._stderr) if self._stderr else EMPTY_TEXT,
-                self._shown(),
+                () if self._displays is None else self._shown(),
                 output_truncated=self.truncated,
                 replayed=self.replayed,
                 attempts=self.attempts,

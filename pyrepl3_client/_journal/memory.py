@@ -4,7 +4,7 @@ There is no promise behind it: after this process's end nothing could use one, a
 execution a millisecond.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -14,31 +14,18 @@ from pyrepl3_client._journal.protocol import CallRecord, Entry, History, SavedCh
 from pyrepl3_client.errors import StoreError
 
 
-class _MemoryEntry:
+class _MemoryEntry(msgspec.Struct, gc=False):
     """An execution, its outcome where it can be asked for again, and its calls."""
 
-    __slots__ = (
-        "attempts",
-        "calls",
-        "execution_id",
-        "named",
-        "outcome",
-        "seq",
-        "spec",
-        "status",
-        "succeeded",
-    )
-
-    def __init__(self, seq: int, execution_id: str, spec: Spec, *, named: bool) -> None:
-        self.seq = seq
-        self.execution_id = execution_id
-        self.spec = spec
-        self.named = named
-        self.status: Status = "started"
-        self.attempts = 0
-        self.outcome: bytes | None = None
-        self.succeeded: bool | None = None
-        self.calls: dict[str, CallRecord] | None = None
+    seq: int
+    execution_id: str
+    spec: Spec
+    named: bool
+    status: Status = "started"
+    attempts: int = 0
+    outcome: bytes | None = None
+    succeeded: bool | None = None
+    calls: dict[str, CallRecord] | None = None
 
     @property
     def entry(self) -> Entry:
@@ -73,7 +60,7 @@ class MemoryJournal:
     def begin(self, execution_id: str, spec: Spec, *, named: bool) -> int:
         """Record an execution that is new; return its number."""
         seq = self._last_seq = self._last_seq + 1
-        self._kept[execution_id] = _MemoryEntry(seq, execution_id, spec, named=named)
+        self._kept[execution_id] = _MemoryEntry(seq, execution_id, spec, named)
         return seq
 
     def find(self, execution_id: str, code: str) -> bytes | None:
@@ -92,17 +79,17 @@ class MemoryJournal:
     def end(
         self,
         execution_id: str,
-        outcome: Callable[[], bytes],
+        outcome: bytes | None,
         *,
         rejected: bool,
         succeeded: bool | None = None,
     ) -> None:
-        """Record an outcome, which is encoded only if it can be asked for again, and how it went."""
+        """Record how an execution went, and its outcome, which is needed of a named one only."""
         kept = self._kept.get(execution_id)
         if kept is None or kept.status != "started":
             return
         if kept.named:
-            kept.outcome = outcome()
+            kept.outcome = outcome
         elif self._keep_none or (rejected and not self._keep_all):
             del self._kept[execution_id]
             return

@@ -262,7 +262,7 @@ class Journal(Record, Protocol):
 def text_size(parts: int, last: TextPart) -> TextSize:
     """Return how long a text is, by the number of its parts and the last one of them."""
     characters = (parts - 1) * TEXT_PART_CHARACTERS + len(last.data.decode())
-    missing = "its end was not recorded, since the program ended first" if last.end is None else last.end
+    missing = "its end is not on record" if last.end is None else last.end
     return TextSize(characters, missing)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from pyrepl3_client._launch.stderr_tail import StderrTail
@@ -42,7 +43,8 @@ class IdleWorker:
         self._on_death = on_death
         pipes = worker.pipes
         set_pipe_size(pipes.writer, _ONE_PAGE)
-        os.write(pipes.writer, GREETING_FIRST_BYTE)
+        with suppress(BrokenPipeError):  # it has ended already, which is heard of below
+            os.write(pipes.writer, GREETING_FIRST_BYTE)
         pipes.greeting_sent = GREETING_FIRST_BYTE
         self._loop.add_writer(pipes.writer, self._on_writable)
         self._loop.add_reader(pipes.exit_fd, self._on_exited)

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import anyio
+
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._journal.protocol import RESET, Record, SavedCheckpoint
@@ -229,11 +231,11 @@ class CheckpointScheduler:
         Raises:
             PyRepl3Error: as `save`.
         """
-        try:
-            async with asyncio.timeout(SILENCE_SECONDS), self._lock:
+        with anyio.move_on_after(SILENCE_SECONDS) as limit:
+            async with self._lock:
                 pass
-        except TimeoutError:
-            raise WorkerUnresponsive(f"a checkpoint was under way for over {SILENCE_SECONDS:g} s") from None
+        if limit.cancelled_caught:
+            raise WorkerUnresponsive(f"a checkpoint was under way for over {SILENCE_SECONDS:g} s")
         if self._cells:
             await self.save(AUTOMATIC, silence=_LAST_SILENCE_SECONDS)
 

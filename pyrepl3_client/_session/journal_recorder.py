@@ -83,9 +83,7 @@ class JournalRecorder:
         in_flight = self._in_flight.get(execution_id) if named else None
         if in_flight is not None and not in_flight.settled:
             return join_in_flight(in_flight, spec.code, handlers, check=check)
-        execution = ExecutionRecord(
-            self._queue, execution_id, spec, seconds, handlers, check=check, keep=keep
-        )
+        execution = ExecutionRecord(self._queue, execution_id, spec, seconds, handlers, check, keep, named)
         self._queue.reserve(execution)
         self._in_flight[execution_id] = execution
         self._start_recording(execution)
@@ -215,6 +213,8 @@ class JournalRecorder:
             return
         self._queue.ending[execution_id] = final
         text = UnrecordedText.of(execution, outcome.written) if self._max_text_bytes else None
+        if text is not None:
+            execution.text_on_record = self.text_on_record(execution_id)
         self._task_owner.start(
             self._write_outcome(execution_id, encode_outcome(outcome), text, final=final), "outcome"
         )

@@ -55,9 +55,7 @@ class MemoryRecorder:
                 return join_in_flight(in_flight, spec.code, handlers, check=check)
             outcome = self._journal.find(execution_id, spec.code)
         number = 0 if outcome is not None else self._journal.begin(execution_id, spec, named=named)
-        execution = ExecutionRecord(
-            self._queue, execution_id, spec, seconds, handlers, check=check, keep=keep
-        )
+        execution = ExecutionRecord(self._queue, execution_id, spec, seconds, handlers, check, keep, named)
         if outcome is not None:
             execution.mark_done()
             execution.kept = self._queue.keeper.find(execution_id)
@@ -86,15 +84,12 @@ class MemoryRecorder:
         rejection = delivery.rejection(execution) if delivery.diverged else None
         if rejection is None:
             execution_id = execution.execution_id
-            self._journal.end(
-                execution_id,
-                lambda: encode_outcome(outcome_of(execution, last)),
-                rejected=final,
-                succeeded=isinstance(last, Result),
-            )
+            # What is not named cannot be asked for again.
+            outcome = encode_outcome(outcome_of(execution, last)) if execution.named else None
+            self._journal.end(execution_id, outcome, rejected=final, succeeded=isinstance(last, Result))
             if self._queue.ending:
                 self._queue.ending.pop(execution_id, None)
-            if self._in_flight:
+            if execution.named:
                 self._in_flight.pop(execution_id, None)
             if delivery.notices:
                 delivery.attach_notices(execution)
@@ -111,7 +106,7 @@ class MemoryRecorder:
 
     def _record_outcome(self, execution: ExecutionRecord, outcome: Outcome) -> None:
         execution_id = execution.execution_id
-        self._journal.end(execution_id, lambda: encode_outcome(outcome), rejected=True)
+        self._journal.end(execution_id, encode_outcome(outcome), rejected=True)
         self._queue.ending.pop(execution_id, None)
         self._in_flight.pop(execution_id, None)
         self._delivery.deliver(execution, outcome, before=False)

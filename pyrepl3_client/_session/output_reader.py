@@ -20,7 +20,7 @@ class OutputReader:
             return await execution.read_output(start, stop, stream)
         keeper = self._queue.keeper
         kept = keeper.find(execution_id)
-        if kept is not None:
+        if kept is not None and not kept.lost:
             return await kept.read(stream, start, stop)
         recorded = self._recorder.text_on_record(execution_id)
         if recorded is None:

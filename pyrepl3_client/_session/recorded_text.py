@@ -55,6 +55,7 @@ class UnrecordedText:
                 await self._write(journal, stream, TextSize(len(text)), _slices_of(text), max_bytes)
             else:
                 read = partial(self._kept.read, stream)
+                await self._kept.settle()
                 # Where it makes room for later output meanwhile, what is on record says that it has no end.
                 with suppress(OutputNotKept):
                     await self._write(journal, stream, self._kept.size(stream), read, max_bytes)
@@ -102,7 +103,10 @@ class RecordedText:
         """
         size = await self._journal.text_size(self._execution_id, stream)
         if size is None:
-            raise self._not_on_record("its outcome has all of it, or it has made room for later output")
+            raise self._not_on_record(
+                "nothing of it is there beside its outcome (it was not cut, or not kept, or has made room "
+                "for later output)"
+            )
         there = size.characters
         if size.missing and (start < 0 or stop is None or max(start, stop, 0) > there or stop < 0):
             raise self._not_on_record(

@@ -56,6 +56,7 @@ from pyrepl3_schemas.messages import (
 
 _TURNS_FOR_OWNERS: Final = 10
 """Turns of an ending loop in which a generator of the user's may still close the session that it holds."""
+_READY: Final = SessionState.READY  # read once: a member of an enumeration is looked up in its metaclass too
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Session:
         self,
         supervisor: SessionSupervisor,
         config: WorkerConfig,
-        release: Callable[[], None] = lambda: None,
+        release: Callable[[], None] | None = None,
     ) -> None:
         """Show the session that `supervisor` keeps alive; `open_session` makes both.
 
@@ -253,7 +254,8 @@ class Session:
         Raises:
             WorkerDied: the session's worker is dead; `restart` starts another.
             SessionClosed: the session is closed.
-            ExecutionIdConflict: the id stands for other code in this session.
+            ExecutionIdConflict: the id stands for other code in this session. With a store, whether it does
+                has to be looked up: `result()` raises it then.
             ProtocolError: the code cannot be sent: lone surrogates, or longer than a frame.
             CapabilityError: a host function or handler asks for it that this session's code waits for.
             ValueError, TypeError: an argument has the wrong value or type.
@@ -321,7 +323,7 @@ class Session:
     ) -> ExecutionRecord:
         self._owner.check()
         supervisor = self._supervisor
-        if supervisor.state is not SessionState.READY and not supervisor.recovering:
+        if supervisor.state is not _READY and not supervisor.recovering:
             raise supervisor.unusable_error()
         if check is not True and check is not False:
             checked_bool("check", check)
@@ -713,7 +715,8 @@ class Session:
             await self._supervisor.close()
         finally:
             self._guard.release()
-            self._release()
+            if self._release is not None:
+                self._release()
 
     async def _ready_worker(self) -> WorkerHandle:
         self._owner.check()

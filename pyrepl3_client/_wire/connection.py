@@ -69,7 +69,6 @@ _EXIT_AFTER_EOF_SECONDS: Final = 2.0
 _END_SECONDS: Final = 1.0
 """Seconds that a killed worker has for its end, before its outermost process is killed itself."""
 _AFTER_CAPTURED: Final = frozenset({Input, Display})
-_TERMINAL: Final = (Result, Error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,9 +465,10 @@ class Connection:
         before: dict[StreamName, int] = {}
         for message in messages:
             kind = type(message)
-            ends = isinstance(message, _TERMINAL)
+            # Not with a tuple: `isinstance` then takes its slow way for every result too.
+            last = message if isinstance(message, Result) or isinstance(message, Error) else None  # noqa: SIM101
             if not drained:
-                if message.captured if ends else kind in _AFTER_CAPTURED:
+                if kind in _AFTER_CAPTURED if last is None else last.captured:
                     drained = True
                     self._deliver_captured(self._capture.drain())
                 elif isinstance(message, Output | OutputRest) and (
@@ -476,7 +476,7 @@ class Connection:
                 ):
                     waited = message.captured_stdout, message.captured_stderr
                     self._deliver_captured(self._capture.read_first(*waited, before))
-            if ends and self._capture.partial:
+            if last is not None and self._capture.partial:
                 self._deliver_captured(self._capture.flush())
             if self.interceptors and self._intercepted(message):
                 continue

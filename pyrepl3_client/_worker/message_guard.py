@@ -51,6 +51,8 @@ class MessageGuard:
         """At least the last `_REMEMBERED`, and at most twice as many."""
         self._ended: dict[str, int] = {}
         """The highest number of those that ended before, by what stands before it in their ids."""
+        self._out_of_order: set[str] = set()
+        """Of the recently ended, those whose ids need not be higher than the ids before them."""
         self._late_count = 0
         self._asked: set[str] = set()
         self._asked_bytes = 0
@@ -86,10 +88,13 @@ class MessageGuard:
     def end(self, message: Result | Error) -> None:
         """Take the end of the execution that runs, or of one that was stopped before its turn came."""
         execution_id = message.execution_id or ""
-        if not (self._queue.runs(execution_id) or self.shutting_down):
-            stopped = isinstance(message, Error) and self._queue.is_cancelling(execution_id)
-            if not stopped:
+        first = self._queue.first
+        if first is None or first.execution_id != execution_id:
+            if not (self.shutting_down or self._was_stopped(message, execution_id)):
                 raise self._violation(execution_id, "ended")
+            self._out_of_order.add(execution_id)
+        elif first.named:
+            self._out_of_order.add(execution_id)
         self._inner[Result](message)
         recently_ended = self._recently_ended
         recently_ended.append(execution_id)
@@ -100,12 +105,19 @@ class MessageGuard:
             self._asked.clear()
             self._asked_bytes = 0
 
+    def _was_stopped(self, message: Result | Error, execution_id: str) -> bool:
+        return isinstance(message, Error) and self._queue.is_cancelling(execution_id)
+
     def _forget_oldest(self) -> None:
         """Keep no more than the highest number of all but the last of those that have ended."""
-        for execution_id in self._recently_ended[:-_REMEMBERED]:
+        oldest = self._recently_ended[:-_REMEMBERED]
+        if not self._out_of_order:
+            del oldest[:-1]  # the session has made up all the ids, and counts upwards
+        for execution_id in oldest:
             stem = execution_id.rstrip(_DIGITS)
             self._ended[stem] = max(self._ended.get(stem, -1), _number(execution_id, stem))
         del self._recently_ended[:-_REMEMBERED]
+        self._out_of_order.intersection_update(self._recently_ended)
 
     def _display(self, message: Display) -> None:
         execution_id = message.execution_id

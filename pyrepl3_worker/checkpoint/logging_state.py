@@ -138,12 +138,13 @@ def _make_file_handler(
     if opened:
 
         def open_as_it_is(name: str, flags: int) -> int:
-            return os.open(name, flags & ~(os.O_CREAT | os.O_EXCL))
+            return os.open(name, flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC))
 
-        appending = mode.replace("w", "a").replace("x", "a")
         handler.stream = open(  # noqa: SIM115 - the handler has it open
-            path, appending, encoding=encoding, errors=errors, opener=open_as_it_is
+            path, mode, encoding=encoding, errors=errors, opener=open_as_it_is
         )
+        if handler.stream.seekable():
+            handler.stream.seek(0, os.SEEK_END)
     return handler
 
 

@@ -59,11 +59,12 @@ def describe_exception(error: BaseException, kind: ErrorKind, execution_id: str 
     # By its type alone, here and elsewhere: isinstance asks the object itself for its __class__.
     if issubclass(type(error), CompilationError):
         return _describe_compilation(cast("CompilationError", error), execution_id)
-    if type(error) in _without_traceback:
+    # Nor by its type's hash, which may be a metaclass's.
+    if any(type(error) is each for each in _without_traceback):
         return _describe_in_a_line(error, kind, execution_id)
     if (
         kind in ("cancelled", "timeout")
-        and type(error) in _CANCEL_EXCEPTIONS
+        and any(type(error) is each for each in _CANCEL_EXCEPTIONS)
         and error.__cause__ is None
         and (error.__context__ is None or error.__suppress_context__)
     ):

@@ -203,6 +203,16 @@ def test_every_argument_has_a_row() -> None:
     assert set(BAD) - taken == set()
 
 
+def test_signatures_are_for_readers() -> None:
+    wrong: list[str] = []
+    for called, function in public_callables():
+        parameters = inspect.signature(function).parameters.values()
+        wrong += [f"{called}({each.name})" for each in parameters if each.name.startswith("_")]
+        defaults = [(each.name, repr(each.default)) for each in parameters if each.name != "python"]
+        wrong += [f"{called}({name}={text})" for name, text in defaults if len(text) > 30 or " at 0x" in text]
+    assert wrong == []
+
+
 def refused(what: str, name: str, value: object, call: Callable[[], object]) -> str:
     """Call, and return in words what is wrong with how it refuses; empty if nothing is."""
     shown = repr(value)

@@ -33,3 +33,11 @@ async def test_a_class_whose_metaclass_forbids_a_hash_hides_nothing() -> None:
         assert [(await editor.inspect(code)).found for code in ("odd_one", "odd_one.known", "Unhashed(")] == [
             True
         ] * 3
+
+
+async def test_its_exceptions_have_their_tracebacks() -> None:
+    async with pyrepl3.open_session(config=quick()) as session:
+        code = "class Odd(KeyError, metaclass=NoHash): pass\ndef f(): raise Odd('x')\nf()"
+        error = (await run(session, ODD + code)).error
+        assert error is not None
+        assert (error.type, [frame.name for frame in error.frames]) == ("Odd", ["<module>", "f"])

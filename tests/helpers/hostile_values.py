@@ -57,6 +57,7 @@ VALUES = [
 
 EXCEPTIONS = [
     Harm(name="a __str__ that raises", code="class E(Exception):\n    def __str__(self): raise ValueError('no')\nraise E", error="E"),
+    Harm(name="a metaclass that forbids a hash", code="class M(type):\n    def __hash__(c): raise ValueError('no')\nclass E(Exception, metaclass=M): ...\nraise E('x')", error="E", message="x"),
     Harm(name="a __str__ that is no text", code="class E(Exception):\n    def __str__(self): return 5\nraise E", error="E"),
     Harm(name="__str__ and __repr__ that raise", code="class E(Exception):\n    def __str__(self): raise E\n    __repr__ = __str__\nraise E", error="E"),
     Harm(name="a __str__ that exits", code="class E(Exception):\n    def __str__(self): raise SystemExit(1)\nraise E", error=ANY),

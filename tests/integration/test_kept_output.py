@@ -361,8 +361,8 @@ async def test_under_strict_confinement() -> None:
 
 async def test_a_session_that_is_opened_again_has_it_on_record(tmp_path: Path) -> None:
     store, config = str(tmp_path / "store.db"), keeping()
-    big = "for n in range(20): print(n, 'é€🎉' * 50_000)"
-    text = "".join(f"{n} {'é€🎉' * 50_000}\n" for n in range(20))
+    big = "for n in range(6): print(n, 'é€🎉' * 50_000)"
+    text = "".join(f"{n} {'é€🎉' * 50_000}\n" for n in range(6))
     async with pyrepl3.open_session("s", store=store, config=config) as session:
         for name, code in (
             ("big", big),
@@ -387,7 +387,9 @@ async def test_a_session_that_is_opened_again_has_it_on_record(tmp_path: Path) -
         half = session.start(f"print('h' * {HALF + 9})", execution_id="half")
         await half
         assert await half.output(-3) == "hh\n"
-        with pytest.raises(pyrepl3.OutputNotKept, match="not on record: its outcome has all of it"):
+        with pytest.raises(
+            pyrepl3.OutputNotKept, match=r"nothing of it is there beside its outcome \(it was not cut"
+        ):
             await session.output("half")
         # It is gone from here when the session is closed.
         new = session.start("print('n' * 9999)")
@@ -446,6 +448,18 @@ async def test_the_record_keeps_the_newest_texts_within_its_limit(tmp_path: Path
         with pytest.raises(pyrepl3.OutputNotKept, match=r"of stdout the first [\d,]+ characters are \("):
             await session.output("long")
         assert await session.output("long", 500_000, 500_010) == "x" * 10
+
+
+async def test_what_has_made_room_here_is_read_from_the_record(tmp_path: Path) -> None:
+    config = keeping(max_spill_bytes=MIB)
+    async with pyrepl3.open_session("s", store=str(tmp_path / "store.db"), config=config) as session:
+        executions = [session.start(f"print('{n}' * 340_000)") for n in range(3)]
+        for execution in executions:
+            await execution
+        # Three of them fill more blocks than there are, and fewer bytes.
+        for n, execution in enumerate(executions):
+            assert await execution.output(-5) == f"{n}{n}{n}{n}\n"
+            assert await session.output(execution.execution_id, -5) == f"{n}{n}{n}{n}\n"
 
 
 def test_without_async() -> None:

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyrepl3_schemas.head_tail import HeadTail, shorten_to_bytes, shorten_to_characters, tail_bytes
+from pyrepl3_schemas.head_tail import (
+    HeadTail,
+    shorten_to_bytes,
+    shorten_to_characters,
+    split_at,
+    tail_bytes,
+)
 
 MARKER = re.compile(r"\n… ([\d,]+) bytes of output cut \(max_output_bytes=\d+\) …\n")
 # Of one to four bytes each.
@@ -152,3 +158,33 @@ def test_a_whole_text_is_shortened_to_characters(text: str, data: st.DataObject)
 )
 def test_a_shortened_text_reads_well(text: str, short: str) -> None:
     assert shorten_to_characters(text, 3) == short
+
+
+@given(TEXTS, st.integers(-3, 130))
+def test_a_text_is_split_where_no_character_is_cut(text: str, size: int) -> None:
+    head, rest = split_at(text, size)
+    assert head + rest == text
+    assert size_of(head) <= max(size, 0)
+    assert not rest or size_of(head + rest[0]) > size
+
+
+@given(st.integers(1, 80), st.lists(TEXTS, max_size=6), st.integers(1, 9999), st.lists(TEXTS, max_size=6))
+def test_what_never_came_is_counted_and_what_was_before_it_is_no_tail(
+    limit: int, before: list[str], gap: int, after: list[str]
+) -> None:
+    bound = HeadTail[str](limit)
+    used, head = 0, ""
+    for text in before:
+        head += bound.add("stdout", text, size_of(text), used)
+        used += size_of(text)
+    bound.leave_out("stdout", gap)
+    for text in after:
+        assert bound.add("stdout", text, size_of(text), used) == ""
+        used += size_of(text)
+    (_, marker), *tail = bound.finish("here it is")
+    kept = "".join(text for _, text in tail)
+    assert marker.endswith(f" (max_output_bytes={limit}; here it is) …\n")
+    assert "".join(before).startswith(head)
+    assert "".join(after).endswith(kept)
+    whole = size_of("".join([*before, *after])) + gap
+    assert marker.startswith(f"\n… {whole - size_of(head + kept):,} bytes of output cut ")

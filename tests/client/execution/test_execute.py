@@ -117,7 +117,7 @@ async def test_other_arguments_that_mean_nothing_are_refused(worker: ScriptedWor
     async with opened(worker) as session:
         with pytest.raises(ValueError, match="result_mode"):
             session.start(ONE, result_mode="all")  # pyright: ignore[reportArgumentType]
-        with pytest.raises(TypeError, match="code must be a string, not int"):
+        with pytest.raises(TypeError, match="code must be a string, not 1"):
             session.start(1)  # pyright: ignore[reportArgumentType]
         with pytest.raises(ValueError, match="reason"):
             await session.cancel("boredom")  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyrepl3_client._execution.kept_output import OutputKeeper
-from pyrepl3_client.errors import OutputNotKept
+from pyrepl3_client.errors import OutputNotKept, SessionClosed
 from pyrepl3_schemas.messages import StreamName
 
 MIB = 1024 * 1024
@@ -67,9 +67,9 @@ def test_all_room_comes_back_from_what_goes(tmp_path: Path) -> None:
 
 def test_a_text_that_goes_while_it_is_read_is_an_error_and_not_another_text() -> None:
     keeper = OutputKeeper(4 * MIB, None)
-    first = keeper.begin("first", ["1" * (3 * MIB)], ())
 
     async def read_and_write() -> None:
+        first = keeper.begin("first", ["1" * (3 * MIB)], ())
         reading = asyncio.create_task(first.read("stdout", 0, None))
         await asyncio.sleep(0)  # it has read its first part
         keeper.begin("second", ["2" * (3 * MIB)], ())
@@ -77,4 +77,33 @@ def test_a_text_that_goes_while_it_is_read_is_an_error_and_not_another_text() ->
             await reading
 
     asyncio.run(read_and_write())
+    keeper.close()
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_what_was_written_before_the_cut_goes_to_the_file_turn_by_turn_in_its_order(closes: bool) -> None:
+    keeper = OutputKeeper(64 * MIB, None)
+    pieces = [f"{n:9}é" * 9000 for n in range(200)]
+    errors = ["e" * 400_000]
+
+    async def write_and_read() -> None:
+        turns = 0
+        kept = keeper.begin("first", pieces, errors)
+        reading = asyncio.create_task(kept.read("stderr", 0, None))
+        while not reading.done():
+            kept.add("stdout", f"turn {turns}\n")
+            turns += 1
+            await asyncio.sleep(0)
+            if closes and turns == 9:
+                keeper.close()
+        if closes:
+            with pytest.raises(SessionClosed):
+                await reading
+            return
+        assert turns > 50
+        assert await reading == "".join(errors)
+        whole = "".join([*pieces, *(f"turn {n}\n" for n in range(turns))])
+        assert await kept.read("stdout", 0, None) == whole
+
+    asyncio.run(write_and_read())
     keeper.close()

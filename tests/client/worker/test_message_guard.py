@@ -230,3 +230,26 @@ async def test_a_worker_that_refuses_to_restore_is_replaced_and_the_session_goes
             await lying_session.execute("pong")
         assert (await lying_session.execute("honest")).value == 42
         assert any("restor" in skipped.reason for skipped in lying_session.recoveries[-1].skipped)
+
+
+@pytest.mark.parametrize("named", ["none", "some", "all"])
+async def test_a_task_of_a_cell_long_ago_may_ask(named: str) -> None:
+    """However the cells after it are named: ids are remembered by number, which need not count upwards."""
+    asked: list[str] = []
+    old = {"none": [None, None], "some": [None, "job-9"], "all": ["job-9", "other"]}[named]
+    async with pyrepl3.open_session(capabilities={"f": asked.append}, recovery="none") as session:
+        await session.execute("import asyncio; go = asyncio.Event(); tasks = []")
+        for number, execution_id in enumerate(old):
+            code = (
+                f"async def late(): await go.wait(); f('{number}')\ntasks.append(asyncio.create_task(late()))"
+            )
+            await session.execute(code, execution_id=execution_id)
+        names = {"none": "", "some": "job-3 job-1", "all": "x y job-2 other7"}[named].split()
+        later = [session.start("1", execution_id=name) for name in names]
+        later += [
+            session.start("2", execution_id=f"job-{1000 - n}" if named == "all" else None) for n in range(200)
+        ]
+        for execution in later:
+            await execution.result()
+        await session.execute("go.set(); await asyncio.gather(*tasks)")
+    assert sorted(asked) == ["0", "1"]

