@@ -47,7 +47,7 @@ KNOWN: Final = (
         r"test\.test_gc\.GCTests\.test_get_count",
         "failed",
         "not greater than",
-        "a list from Python's free list is not counted, and whether there is one depends on what was freed before",
+        "a list from the free list is not counted, and whether there is one depends on what was freed",
     ),
     Known(
         r"test\.test_import\.SubinterpImportTests\.test_(isolated_config|python_compat)",
