@@ -23,8 +23,10 @@ help: ## Show this list
 # as long again. An installed package has its bytecode; so shall a checkout.
 COMPILE := -m compileall -q schemas/pyrepl3_schemas pyrepl3_worker pyrepl3_client
 
-# The suites start thousands of processes. Files stay whole: what they set up for many tests is shared.
-IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# The suites start thousands of processes, and wait for them: one run more than there are cores keeps these
+# busy. Files stay whole: what they set up for many tests is shared.
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+IN_PARALLEL := --numprocesses=$(shell echo $$(($(CORES) + 1))) --maxprocesses=4 --dist=loadfile
 
 demo: ## See it work: a worker, live output, a cancellation
 	@$(BOOTSTRAP)
