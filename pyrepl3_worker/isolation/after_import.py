@@ -28,6 +28,8 @@ def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
 
 def act_on_imported() -> None:
     """Call what waits for a module that is there by now: another finder (pytest's) may have come first."""
+    if _waiting.keys().isdisjoint(_modules.keys()):
+        return  # as before nearly every cell
     for name in [name for name in _waiting if name in _modules]:
         module = _modules[name]
         # Not what the code has put there in a module's place, nor what a thread is importing.
