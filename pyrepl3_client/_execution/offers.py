@@ -278,8 +278,9 @@ def checked_capabilities(
 
 def _as_mapping(capabilities: Any) -> str:
     """Return what somebody may have meant who passes functions without names."""
-    given = capabilities if isinstance(capabilities, list | tuple | set | frozenset) else [capabilities]
-    functions = [each.function if isinstance(each, Capability) else each for each in given]
+    several = isinstance(capabilities, list | tuple | set | frozenset)
+    given: list[Any] = list(capabilities) if several else [capabilities]
+    functions: list[Any] = [each.function if isinstance(each, Capability) else each for each in given]
     names = [each.__name__ for each in functions if inspect.isroutine(each) and each.__name__.isidentifier()]
     if not names:
         return '{"search": search}'

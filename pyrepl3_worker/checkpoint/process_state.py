@@ -329,7 +329,8 @@ def _some_logger_has_a_handler() -> bool:
     if library is None:
         return False
     loggers: list[Any] = [library.root, *library.root.manager.loggerDict.values()]
-    return any(vars(each).get("handlers") for each in loggers)
+    fields: list[dict[str, Any]] = [vars(each) for each in loggers]
+    return any(each.get("handlers") for each in fields)
 
 
 def _pickle(value: object, context: PicklerContext) -> _Pickled:

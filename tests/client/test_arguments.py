@@ -6,9 +6,9 @@ fails `test_every_argument_has_a_row`.
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -43,7 +43,7 @@ SECONDS = (b"1", "1", "", [1], 0, -1, NAN, math.inf, 10**400, True)
 GRACE = (b"1", "1", "", [1], -1, NAN, math.inf, 10**400, True, None)
 COUNT = ("1", b"", [1], 1.5, 0, -1, NAN, True)
 LIMIT = (*COUNT, 2**80)
-YES_OR_NO = (1, 0, "", "yes", NAN, None, [])
+YES_OR_NO: tuple[object, ...] = (1, 0, "", "yes", NAN, None, [])
 CALLABLE = (5, "print", b"", [f], NAN)
 PATH = (5, b"bytes", Bytes(), "", "a\0b", NO_TEXT, NAN, ["x"])
 PATHS = ("/data", 5, [5], ("relative",), ("/",), ("/a\0b",), (b"/bytes",), (f"/{NO_TEXT}",), NAN)
@@ -224,7 +224,8 @@ def refused(what: str, name: str, value: object, call: Callable[[], object]) -> 
         if len(text) > 1500:
             return f"{label}: its text has {len(text)} characters"
         kind = type(value).__name__
-        inner = [repr(each)[:20] for each in value] if isinstance(value, list | tuple | dict) else []
+        several = cast("Iterable[object]", value) if isinstance(value, list | tuple | dict) else ()
+        inner = [repr(each)[:20] for each in several]
         if name not in text and not (isinstance(error, pyrepl3.PyRepl3Error) and name in LOOSELY):
             return f"{label}: does not name the argument: {type(error).__name__}: {text}"
         if name == "store" and "://" in shown:
@@ -343,7 +344,7 @@ def test_a_session_refuses_it_and_goes_on() -> None:
         for name in ("open", "a b", "", "class", NO_TEXT, HUGE):
             assert refused("offer", repr(name)[1:-1][:20], name, lambda n=name: session.offer(**{n: f})) == ""
         for value in (5, "f", None, [f]):
-            assert refused("offer", "f", value, lambda v=value: session.offer(f=v)) == ""
+            assert refused("offer", "f", value, lambda v=value: session.offer(f=v)) == ""  # pyright: ignore[reportArgumentType]
         with pytest.raises(pyrepl3.TransferError, match="'x' cannot be set"):
             session.set(x=object())
         assert session.execute("x").value == 1
@@ -360,13 +361,13 @@ async def test_an_async_session_refuses_it_and_goes_on(session: pyrepl3.Session)
     def driven(method: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> object:
             outcome: Any = method(*args, **kwargs)
-            if not isinstance(outcome, Awaitable) or isinstance(outcome, pyrepl3.Execution):
+            if not hasattr(outcome, "__await__") or type(outcome) is pyrepl3.Execution:
                 return outcome
             # What is refused by the client waits for nothing.
             try:
-                outcome.__await__().send(None)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+                outcome.__await__().send(None)
             finally:
-                outcome.close()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+                outcome.close()
             return outcome
 
         run.__signature__ = inspect.signature(method)  # pyright: ignore[reportFunctionMemberAccess]

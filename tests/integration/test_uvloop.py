@@ -54,12 +54,16 @@ async def use(session: pyrepl3.Session) -> None:
     await session.restart()
 
 
+def echo(text: str) -> str:
+    return text
+
+
 def test_a_session_works_on_uvloop(tmp_path: Path) -> None:
     async def main() -> None:
         assert type(asyncio.get_running_loop()).__module__.startswith("uvloop")
         store = tmp_path / "s.db"
         async with pyrepl3.open_session(
-            "s", store=store, on_input=lambda prompt: "Ada!", capabilities={"f": lambda text: text}
+            "s", store=store, on_input=lambda prompt: "Ada!", capabilities={"f": echo}
         ) as session:
             await use(session)
             await session.execute("y = 1")
