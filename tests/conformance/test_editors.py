@@ -102,7 +102,7 @@ async def test_a_restored_function_has_its_file_and_lines(session: pyrepl3.Sessi
 WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("empty", {"filename": ""}, ValueError, "filename must be 1 to 4096 printable characters"),
     ("with a new line", {"filename": "a\nb"}, ValueError, "filename must be 1 to 4096 printable characters"),
-    ("a number", {"filename": 3}, TypeError, "filename must be a string or a path, not int"),
+    ("a number", {"filename": 3}, TypeError, "filename must be a string or a path, not 3"),
     ("a cell's", {"filename": "<cell 1>"}, ValueError, "such names are made by the session"),
     ("line 0", {"filename": "a", "first_line": 0}, ValueError, "first_line must be between 1 and 1000000, not 0"),
     ("a line of no file", {"first_line": 3}, ValueError, "name it by filename="),
@@ -578,7 +578,7 @@ async def test_tables_and_arrays() -> None:
         assert shown["a"].size == 96
         for code, expected in (
             ("df['", ["hello", "wor ld"]),
-            ("df.he", ["hello"]),
+            ("df.he", ["head", "hello"]),
             ("df.hello.mea", ["mean"]),
             ("df['hello'].mea", ["mean"]),
         ):
