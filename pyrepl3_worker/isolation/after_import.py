@@ -8,6 +8,8 @@ from typing import Any, Final
 
 _modules: Final = sys.modules
 _waiting: Final[dict[str, Callable[[ModuleType], None]]] = {}
+_module_count = 0
+"""Modules that there were when what waits was last looked at."""
 
 
 def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
@@ -28,8 +30,10 @@ def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
 
 def act_on_imported() -> None:
     """Call what waits for a module that is there by now: another finder (pytest's) may have come first."""
-    if _waiting.keys().isdisjoint(_modules.keys()):
-        return  # as before nearly every cell
+    global _module_count  # noqa: PLW0603 - it is the process's
+    if len(_modules) == _module_count and sys.meta_path and sys.meta_path[0] is _Finder:
+        return  # as after nearly every cell
+    _module_count = len(_modules)
     for name in [name for name in _waiting if name in _modules]:
         module = _modules[name]
         # Not what the code has put there in a module's place, nor what a thread is importing.

@@ -7,7 +7,7 @@ import sys
 from asyncio import CancelledError  # by name: the code may replace asyncio's own
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -51,7 +51,7 @@ type BundleMaker = Callable[[WorkerExecution, object, str, int], tuple[dict[str,
 """Takes an execution, its value, its repr, and the bytes that are left; returns `data` and `metadata`."""
 
 
-class EncodedValue(NamedTuple):
+class EncodedValue(msgspec.Struct, frozen=True):
     """A value in the form that a `result` carries."""
 
     value: Value
@@ -110,7 +110,7 @@ class ResultEncoder:
             name, is_builtin = None, False
         if name is not None and self.text_of is None and -_INT64_BOUND < value < _INT64_BOUND:
             # The same text as `bounded_repr`'s: even the smallest bound has room for it.
-            return EncodedValue(encode_value(value), repr(value), name, False)
+            return EncodedValue(encode_value(value), repr(value), name, False, "", _NO_BUNDLE, _NO_BUNDLE)
         text, truncated = self._shown(value)
         name = bounded_text(type_name(value), self._max_name_chars)
         frame = self._config.max_frame_bytes
@@ -131,7 +131,7 @@ class ResultEncoder:
         if self._bundle_of is None or plain or execution.is_assigned:
             return EncodedValue(raw, text, name, truncated, note)
         if isinstance(raw, msgspec.Raw):
-            room -= len(memoryview(raw))
+            room -= len(raw)
         data, metadata = self._bundle_of(execution, value, text, room - _utf8_size(note))
         return EncodedValue(raw, text, name, truncated, note, data, metadata)
 

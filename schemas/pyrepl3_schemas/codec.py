@@ -99,11 +99,11 @@ def encode_chunk(chunk: Chunk) -> bytes:
 
 def _bytes_of_result(message: Result) -> int:
     value = message.value
-    return memoryview(value).nbytes if type(value) is msgspec.Raw else 0
+    return len(value) if type(value) is msgspec.Raw else 0
 
 
 def _bytes_of_call(message: Call) -> int:
-    return memoryview(message.args).nbytes + memoryview(message.kwargs).nbytes
+    return len(message.args) + len(message.kwargs)
 
 
 def _bytes_of_display(message: Display) -> int:
