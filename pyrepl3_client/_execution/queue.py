@@ -256,7 +256,7 @@ class ExecutionQueue:
     def drop(self, execution: ExecutionRecord) -> None:
         """Take an execution that has not been sent off the queue; who calls this settles it."""
         if self._waiting.get(execution.execution_id) is execution:
-            behind = self._waiting_behind(execution) if execution.spec.on_error == "stop_queue" else ()
+            behind = self._stopped_with(execution)
             del self._waiting[execution.execution_id]
             self._stop(behind, execution, "it was given up")
             self._cancellation.forget(execution)
@@ -427,11 +427,14 @@ class ExecutionQueue:
         if execution.execution_id in self._executions:
             self._cancellation.cancel(execution, reason)
         elif execution.execution_id in self._waiting:
+            behind = self._stopped_with(execution)
             self.end(execution, cancelled_before_start(execution, reason))
+            self._stop(behind, execution, "it was cancelled")
             self._pump()
 
-    def _waiting_behind(self, execution: ExecutionRecord) -> list[ExecutionRecord]:
-        waiting = list(self._waiting.values())
+    def _stopped_with(self, execution: ExecutionRecord) -> list[ExecutionRecord]:
+        """Return what is not run either if an execution that waits is not."""
+        waiting = list(self._waiting.values()) if execution.spec.on_error == "stop_queue" else [execution]
         return waiting[waiting.index(execution) + 1 :]
 
     def _release_held(self, execution: ExecutionRecord, last: Result | Error) -> None:

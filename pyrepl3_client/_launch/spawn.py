@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
+from resource import RUSAGE_SELF, getrusage
 from typing import Final
 
 from pyrepl3_client._launch.environment import confinement_argument, worker_environment
@@ -27,7 +28,7 @@ class WorkerProcess:
     It leads its own session and process group.
     """
 
-    __slots__ = ("_has_pid_namespace", "_process", "_reaped", "pid", "pipes")
+    __slots__ = ("_has_pid_namespace", "_inherited_peak", "_process", "_reaped", "pid", "pipes")
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class WorkerProcess:
         """
         self._process = process
         self._has_pid_namespace = has_pid_namespace
+        self._inherited_peak = getrusage(RUSAGE_SELF).ru_maxrss
         self._reaped = False
         self.pid = pid
         self.pipes = pipes
@@ -89,7 +91,9 @@ class WorkerProcess:
             # This program ignores SIGCHLD, or waits for all children itself: the exit status is lost.
             pass
         else:
-            code, peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss * _KIB
+            code = os.waitstatus_to_exitcode(status)
+            # The kernel counts what this process had in memory when it started the worker as the worker's.
+            peak = usage.ru_maxrss * _KIB if usage.ru_maxrss > self._inherited_peak else None
         if self._process is not None:
             # Popen must not wait for it again, nor warn that it still runs.
             self._process.returncode = code or 0

@@ -112,11 +112,13 @@ class RecoveryRunner:
             case InterruptedFate.END_UNRECORDED:
                 first.keep_last_output()
                 self._recorder.abandon(first, unrecorded.pop(first.execution_id))
+            case InterruptedFate.COUNT_DEATH if first.done:
+                pass  # it was cancelled meanwhile
             case InterruptedFate.COUNT_DEATH:
                 deaths = await self._record.add_death(first.execution_id)
                 if self._policy.may_run_again(certificate, deaths):
                     first.attempts = deaths + 1
-                else:
+                elif not first.done:
                     self._reject(first, certificate, deaths)
 
     def record_ends(self, death: WorkerDied, interrupted: Interrupted) -> None:

@@ -104,9 +104,8 @@ class _Parts:
     def _take_frame(self, module: str, frame: Any) -> Ext:
         if not self._frames:
             how = "pyarrow.Table.from_pandas(…)" if module == "pandas" else ".to_arrow()"
-            raise NoPlainForm(
-                type_name(frame), f"travels as a table of pyarrow's alone: {how}, or arrow=True"
-            )
+            or_get = "get(name, arrow=True)"
+            raise NoPlainForm(type_name(frame), f"travels as a table of pyarrow's alone: {how}, or {or_get}")
         if module == "polars":
             if any("Object" in str(dtype) for dtype in frame.dtypes):
                 # They would be addresses in its memory.

@@ -1,5 +1,8 @@
 """What editors ask and say: where code is from, whether it is complete, what happens to the queue. As tables."""
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,7 @@ from typing import Any
 import pytest
 
 import pyrepl3_client as pyrepl3
-from tests.helpers.real_sessions import quick, run, value
+from tests.helpers.real_sessions import quick, run, seen, value
 from tests.helpers.tables import check_rows
 
 pytestmark = pytest.mark.anyio
@@ -215,6 +218,24 @@ async def test_what_is_queued_behind_a_failed_execution(editor: pyrepl3.Session)
         assert await outcomes(queue(editor, code, on_error=on_error)) == expected
 
     await check_rows(QUEUES, check)
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_a_cancel_during_a_recovery_stops_the_queue(running: bool) -> None:
+    async with pyrepl3.open_session(config=quick()) as session:
+        await run(session, "kept = 1")
+        pid = session.worker.pid
+        assert pid is not None
+        executions = queue(session, "import time; print('began'); time.sleep(60)") if running else []
+        if running:
+            await seen(executions[0], "began\n")
+        os.kill(pid, signal.SIGKILL)
+        while session.state is pyrepl3.SessionState.READY:  # noqa: ASYNC110 - nothing tells of it earlier
+            await asyncio.sleep(0)
+        executions = executions or queue(session, "1")
+        await executions[0].cancel("interrupt")
+        assert await outcomes(executions) == ["cancelled"] * 3
+        assert (await run(session, "kept")).value == 1
 
 
 async def test_an_execution_that_is_not_run_says_why(editor: pyrepl3.Session) -> None:

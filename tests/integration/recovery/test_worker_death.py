@@ -157,3 +157,15 @@ async def test_a_death_whose_status_somebody_else_has_taken_is_noticed() -> None
         assert cause is not None
         assert (cause.exit_code, cause.signal, cause.peak_rss) == (None, None, None)
         assert "SIGCHLD" in cause.cause
+
+
+async def test_the_peak_memory_is_the_workers_own() -> None:
+    """The kernel counts what the parent had in memory when it started a process as that process's own."""
+    most = bytearray(b"x") * 400_000_000
+    del most
+    async with pyrepl3.open_session(recovery="none", config=quick()) as session:
+        execution = session.start("import os; os._exit(3)")
+        with pytest.raises(pyrepl3.WorkerDied) as death:
+            await execution
+        assert death.value.certificate is not None
+        assert (death.value.certificate.peak_rss or 0) < 300_000_000
