@@ -151,7 +151,7 @@ class ExecutionQueue:
         self._cancellation = CancellationLadder(
             CancelActions(
                 self._send_cancel,
-                self._wake_worker,
+                lambda: self._connection().wake(),
                 self._give_up,
                 self._kill_worker,
                 lambda: self.first,
@@ -473,9 +473,6 @@ class ExecutionQueue:
     def _note_pause(self, execution_id: str) -> None:
         if not self._cancellation.idle:
             self._cancellation.note_pause(execution_id)
-
-    def _wake_worker(self) -> None:
-        self._connection().wake()
 
     def _kill_worker(self, reason: str) -> None:
         self._connection().kill(reason)
