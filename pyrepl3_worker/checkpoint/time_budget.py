@@ -98,6 +98,7 @@ class TimeBudget:
     def stop(self) -> None:
         """Stop the timer: the checkpoint or restore is done."""
         self._started = False
+        self._clock.stop()
         self._end = None
         timer, self._timer = self._timer, None
         if timer is not None:
@@ -280,6 +281,7 @@ class _WaitingClock:
     """Tells for how long a thread has waited for a processor: it could run, and its CPU time stood still."""
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._clock_id = 0
         self._stat = ""
         self._last_wall = self._last_cpu = 0.0
@@ -290,6 +292,11 @@ class _WaitingClock:
         self._stat = f"/proc/self/task/{threading.get_native_id()}/stat"
         self.waited()
 
+    def stop(self) -> None:
+        """Have no fd open from now on: it might have the number of one that the code has closed."""
+        with self._lock:
+            self._stat = ""
+
     def waited(self) -> float:
         """Return the seconds for which the thread has waited since this was asked last; from any thread."""
         wall, cpu = monotonic(), clock_gettime(self._clock_id)
@@ -299,16 +306,17 @@ class _WaitingClock:
 
     def _could_run(self) -> bool:
         """Return whether the thread is running or could run, by its state in `/proc`: it does not sleep."""
-        try:
-            fd = os_open(self._stat, O_RDONLY | O_CLOEXEC)
-        except OSError:
-            return False  # then waiting counts as running
-        try:
-            return read(fd, 512).rpartition(b")")[2].split()[:1] == [b"R"]
-        except OSError:
-            return False
-        finally:
-            os_close(fd)
+        with self._lock:
+            try:
+                fd = os_open(self._stat, O_RDONLY | O_CLOEXEC)
+            except OSError:
+                return False  # then waiting counts as running
+            try:
+                return read(fd, 512).rpartition(b")")[2].split()[:1] == [b"R"]
+            except OSError:
+                return False
+            finally:
+                os_close(fd)
 
 
 def describe_excess(share: float) -> str:
