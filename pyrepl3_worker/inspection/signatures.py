@@ -10,7 +10,9 @@ import inspect
 import linecache
 import re
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -463,7 +465,10 @@ def source(value: object) -> str:
     lines = linecache.getlines(filename)[max(first - 1, 0) :][:_MAX_SOURCE_LINES]
     if not lines:
         return ""
-    return encodable("".join(inspect.getblock(lines))[:_MAX_SOURCE_CHARS])
+    # A block of more lines than that is cut, maybe in the middle of a text.
+    with suppress(tokenize.TokenError):
+        lines = inspect.getblock(lines)
+    return encodable("".join(lines)[:_MAX_SOURCE_CHARS])
 
 
 def _class_location(cls: type) -> tuple[str | None, int | None]:

@@ -458,6 +458,16 @@ async def test_objects_are_inspected_and_nothing_is_run(editor: pyrepl3.Session)
     assert (await run(editor, "print('quiet')")).stdout == "quiet\n"
 
 
+async def test_a_class_of_more_lines_than_are_shown_is_inspected(editor: pyrepl3.Session) -> None:
+    """Its source is cut in the middle of a text, as that of `pandas.DataFrame` is."""
+    lines = "\n".join(f"    line {n}" for n in range(2000))
+    await run(editor, f'class Long:\n    """Long.\n{lines}\n    """\n    def method(self): pass')
+    found = await editor.inspect("Long")
+    assert (found.found, found.type_name) == (True, "type")
+    assert found.source.startswith("class Long:")
+    assert (await editor.inspect("Long.method")).found
+
+
 UFUNCS: list[tuple[str, str]] = [
     ("np.sin", "(x, /, out=None, *, where=True, "),
     ("np.add", "(x1, x2, /, out=None, *, where=True, "),
