@@ -16,6 +16,7 @@ from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import Chunk, Request, RequestError, Response
 from pyrepl3_schemas.transfer import Body, Part, ReceivingParts, SendingParts, chunk_bytes, cut
+from pyrepl3_worker.confinement.in_force import exceeded_limit
 from pyrepl3_worker.isolation.builtins_guard import PristineBuiltins
 from pyrepl3_worker.rendering.reprs import encodable, type_name
 from pyrepl3_worker.wire.transport import FrameSender
@@ -176,8 +177,10 @@ class RequestServer:
             self._sending = None
 
     def _of_memory(self, what: str) -> str:
-        limit = self._max_memory
-        return what if limit is None else f"{what} (max_memory_usage={limit}; raise it in the ExecutorConfig)"
+        limit = exceeded_limit(MemoryError())
+        if not limit and self._max_memory is not None:
+            limit = f"max_memory_usage={self._max_memory}; raise it in the ExecutorConfig"
+        return f"{what} ({limit})" if limit else what
 
     def _send_error(self, request_id: str, exception: str, text: str) -> None:
         error = RequestError(exception, text[:_MAX_ERROR_CHARS])

@@ -305,10 +305,14 @@ async def test_an_output_handler_cannot_set_but_is_told() -> None:
     assert "would wait for itself" in str(errors[0])
 
 
-async def test_a_value_over_the_memory_limit_is_refused_and_the_session_lives() -> None:
-    async with pyrepl3.open_session(config=quick(max_memory_usage=60_000_000)) as session:
-        with pytest.raises(pyrepl3.TransferError, match=r"no memory.*max_memory_usage=60000000"):
-            await session.set(large=bytes(80_000_000))
+@pytest.mark.parametrize("name", ["max_memory_usage", "max_memory_bytes"])
+async def test_a_value_over_the_memory_limit_is_refused_and_the_session_lives(name: str) -> None:
+    config = quick(max_memory_usage=60_000_000)
+    if name == "max_memory_bytes":
+        config = pyrepl3.WorkerConfig(limits=pyrepl3.ResourceLimits(max_memory_bytes=200_000_000))
+    async with pyrepl3.open_session(config=config) as session:
+        with pytest.raises(pyrepl3.TransferError, match=rf"no memory.*{name}=\d+"):
+            await session.set(large=bytes(220_000_000))
         await session.execute("small = 1")
         assert await session.get("small") == 1
         assert "large" not in await session.variables()
