@@ -8,9 +8,9 @@ whose name begins with an underscore.
 import functools
 import inspect
 import keyword
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 from pyrepl3_client.config import checked_bool, checked_callable, checked_choice, checked_seconds
 from pyrepl3_client.errors import CapabilityError
@@ -279,7 +279,7 @@ def checked_capabilities(
 def _as_mapping(capabilities: Any) -> str:
     """Return what somebody may have meant who passes functions without names."""
     several = isinstance(capabilities, list | tuple | set | frozenset)
-    given: list[Any] = list(capabilities) if several else [capabilities]
+    given = cast("Iterable[Any]", capabilities) if several else [capabilities]
     functions: list[Any] = [each.function if isinstance(each, Capability) else each for each in given]
     names = [each.__name__ for each in functions if inspect.isroutine(each) and each.__name__.isidentifier()]
     if not names:
