@@ -34,7 +34,8 @@ class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
     stack: str = ""
     """The stacks that faulthandler wrote; empty when it wrote none."""
     peak_rss: int | None = None
-    """Largest resident memory that it ever had, in bytes; None when it is not known."""
+    """Largest resident memory that it ever had, in bytes; None when it is not known, as where the client had
+    more when it started the worker: the kernel counts that as the worker's."""
     stderr: str = ""
     """The last lines that the worker wrote to its own stderr."""
     running: tuple[str, ...] = ()

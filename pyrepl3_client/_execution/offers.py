@@ -277,7 +277,7 @@ def checked_capabilities(
 
 
 def _as_mapping(capabilities: Any) -> str:
-    """Return what somebody may have meant who passes functions without names."""
+    """Return the mapping that functions without names may be meant as."""
     several = isinstance(capabilities, list | tuple | set | frozenset)
     given = cast("Iterable[Any]", capabilities) if several else [capabilities]
     functions: list[Any] = [each.function if isinstance(each, Capability) else each for each in given]

@@ -125,7 +125,7 @@ class ExecutionOwner(Protocol):
     unsettled: "dict[ExecutionRecord, None]"
     """The executions it has taken that have neither an outcome nor a failure, in their order.
 
-    An execution takes itself off when it gets one; nothing else does. So whoever ends the session ends all
+    An execution takes itself off when it gets one; nothing else does. So the end of the session ends all
     that anybody can wait for, wherever each execution is just then."""
 
     def flow_control(self) -> FlowControl:

@@ -112,7 +112,7 @@ class SessionOpener:
             )
 
     def drop(self) -> None:
-        """Take note that nobody is going to use it: an error came before."""
+        """Take note that it will not be used: an error came before."""
         self._used = self._told = True
 
 

@@ -36,7 +36,7 @@ class Answer:
         Args:
             call_id: the call's.
             execution_id: the execution's that has made it.
-            place: the code that has asked, and the offset of its instruction; None where nobody needs it.
+            place: the code that has asked, and the offset of its instruction; None where it is not needed.
         """
         self.place = place
         self.call_id = call_id

@@ -110,6 +110,7 @@ class ResultEncoder:
             name, is_builtin = None, False
         if name is not None and self.text_of is None and -_INT64_BOUND < value < _INT64_BOUND:
             # The same text as `bounded_repr`'s: even the smallest bound has room for it.
+            # With the bundles, since each default would be a new dictionary.
             return EncodedValue(encode_value(value), repr(value), name, False, "", _NO_BUNDLE, _NO_BUNDLE)
         text, truncated = self._shown(value)
         name = bounded_text(type_name(value), self._max_name_chars)

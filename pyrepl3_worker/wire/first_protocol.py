@@ -53,7 +53,7 @@ def as_first_protocol(message: FromWorker) -> FromWorker | None:
 
 @cache
 def _new_fields(kind: type[msgspec.Struct], known: str) -> dict[str, Any]:
-    """Return the fields of a struct that are not known, with their defaults, which nobody changes."""
+    """Return the fields of a struct that are not known, with their defaults, which are shared."""
     defaults: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
         if field.name not in known.split():

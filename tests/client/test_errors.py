@@ -69,12 +69,12 @@ def every_error() -> set[type[BaseException]]:
 
 
 HANDLED_INSIDE = {
-    "CarriedError": "unwrapped by whoever waits for what it carries",
+    "CarriedError": "unwrapped where what it carries is waited for",
     "ForkServerGoneError": "workers are spawned then",
     "NotApprovedError": "raised in the code, as a PermissionError",
     "ConnectorError": "of Resonate's SDK, which tries again",
-    "DecodingError": "of Resonate's SDK, which tells whoever asked",
-    "ServerError": "of Resonate's SDK, which tells whoever asked",
+    "DecodingError": "of Resonate's SDK, told to the caller",
+    "ServerError": "of Resonate's SDK, told to the caller",
     "CallFailed": "of testing: a script's word for a call's error",
 }
 """Other exceptions that the client raises, and who gets them."""

@@ -59,7 +59,7 @@ KNOWN: Final = (
 
 
 def reason_of(test: str, inside: str, text: str) -> str:
-    """Return why the outcome of a test differs; empty if nobody knows."""
+    """Return why the outcome of a test differs; empty if it is not known."""
     for known in KNOWN:
         if known.inside == inside and re.fullmatch(known.tests, test) and re.search(known.text, text):
             return known.reason
