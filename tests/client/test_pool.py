@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client import SessionState, WorkerConfig, WorkerPool
+from pyrepl3_client import SessionState, WorkerConfig, WorkerPool, _pool
 from pyrepl3_client._launch.idle_worker import IdleWorker
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._pool import choose_idle_worker, seconds_until_refill
@@ -82,7 +82,8 @@ async def test_all_are_warm_on_entry_and_one_is_taken_for_good() -> None:
     assert all(worker.process.ended for worker in starter.workers)
 
 
-async def test_without_a_spare_a_session_starts_a_worker_of_its_own() -> None:
+async def test_without_a_spare_a_session_starts_a_worker_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pool, "_REFILL_DELAY", 60.0)  # however long the second session takes to open
     starter = Starter()
     async with (
         WorkerPool(1, launch=starter) as pool,

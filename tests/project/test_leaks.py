@@ -16,8 +16,10 @@ def test_a_child():
     subprocess.Popen(["sleep", "100"])
 
 def test_a_zombie():
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 def test_a_grandchild():
     subprocess.run(["sh", "-c", "sleep 100 & exit"], stdout=subprocess.DEVNULL)
