@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from pyrepl3_client import _pool
-from pyrepl3_client._concurrency.loop_thread import LoopThread
+from pyrepl3_client._concurrency.loop_thread import LoopThread, insist
 from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
 from pyrepl3_client._execution import execution as _execution
 from pyrepl3_client._execution.event_log import Event
@@ -180,6 +180,8 @@ class Session:
         self._session = session
         self._thread = thread
         self._owns_thread = owns_thread
+        if owns_thread:
+            thread.serves = f"session {session.session_id!r}"
 
     def __repr__(self) -> str:
         """Show id, state and worker."""
@@ -562,8 +564,11 @@ class Session:
 
     def close(self) -> None:
         """End the session and everything that belongs to it. Idempotent, and callable from any thread."""
+        insist(self._close)
+
+    def _close(self) -> None:
         try:
-            self._thread.run(self._session.close)
+            insist(lambda: self._thread.run(self._session.close))
         except SessionClosed:
             pass  # it is closed, with its thread
         finally:
@@ -578,6 +583,9 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close the session. In a forked child, whose session it is not, do nothing."""
+        insist(self._leave)
+
+    def _leave(self) -> None:
         if self._thread.is_usable:
             self.close()
 
@@ -628,32 +636,44 @@ def open_session(
     Raises:
         SpawnError, CapabilityError, StoreError, ValueError: as `pyrepl3_client.open_session`.
     """
-    opener = _open.open_session(
-        session_id,
-        store=store,
-        config=config,
-        capabilities=capabilities,
-        on_output=on_output,
-        on_input=on_input,
-        on_display=on_display,
-        recovery=recovery,
-        max_attempts=max_attempts,
-        on_recovery=on_recovery,
-    )
     thread = LoopThread("pyrepl3-session")
     try:
         thread.start()
-        session = thread.run(lambda: _open_now(opener))
-        thread.serves = f"session {session.session_id!r}"
-        return Session(session, thread, owns_thread=True)
+        return _opened(
+            thread,
+            lambda: _open.open_session(
+                session_id,
+                store=store,
+                config=config,
+                capabilities=capabilities,
+                on_output=on_output,
+                on_input=on_input,
+                on_display=on_display,
+                recovery=recovery,
+                max_attempts=max_attempts,
+                on_recovery=on_recovery,
+            ),
+            owns_thread=True,
+        )
     except BaseException:
-        opener.drop()
         thread.stop()
         raise
 
 
-async def _open_now(opener: SessionOpener) -> _session.Session:
-    return await opener
+def _opened(thread: LoopThread, make: Callable[[], SessionOpener], *, owns_thread: bool = False) -> Session:
+    """Open a session in a thread's loop; a Ctrl-C leaves none that nobody has."""
+    opened: list[_session.Session] = []
+
+    async def opening() -> None:
+        opened.append(await make())
+
+    try:
+        thread.run(opening)
+        return Session(opened[0], thread, owns_thread=owns_thread)
+    except BaseException:
+        for session in opened:
+            insist(lambda session=session: thread.run(session.close))
+        raise
 
 
 class WorkerPool:
@@ -715,11 +735,11 @@ class WorkerPool:
             SpawnError: one could not be started, or ended, or took longer than `spawn_timeout`.
             KeyboardInterrupt: Ctrl-C came meanwhile; the workers have ended.
         """
-        self._thread.start()
         try:
+            self._thread.start()
             self._thread.run(self._pool.__aenter__)
         except BaseException:
-            self._thread.stop()
+            insist(self._leave)
             raise
         return self
 
@@ -730,10 +750,15 @@ class WorkerPool:
 
         In a forked child, whose pool it is not, do nothing.
         """
+        insist(self._leave)
+
+    def _leave(self) -> None:
         if not self._thread.is_usable:
             return
         try:
-            self._thread.run(lambda: self._pool.__aexit__(kind, error, traceback))
+            insist(lambda: self._thread.run(lambda: self._pool.__aexit__(None, None, None)))
+        except SessionClosed:
+            pass  # its thread has not begun, or has ended
         finally:
             self._thread.stop()
 
@@ -767,22 +792,22 @@ class WorkerPool:
             The session, which is a context manager too: leaving it closes the session.
 
         Raises:
-            PyRepl3Error: the pool is not open.
+            SessionClosed: the pool is not open.
             SpawnError, CapabilityError, StoreError, ValueError: as `pyrepl3_client.WorkerPool.open_session`.
         """
-        opener = self._pool.open_session(
-            session_id,
-            store=store,
-            capabilities=capabilities,
-            on_output=on_output,
-            on_input=on_input,
-            on_display=on_display,
-            recovery=recovery,
-            max_attempts=max_attempts,
-            on_recovery=on_recovery,
+        if not self._thread.is_running:
+            raise SessionClosed("the pool is not open: use it as `with WorkerPool(…) as pool`")
+        return _opened(
+            self._thread,
+            lambda: self._pool.open_session(
+                session_id,
+                store=store,
+                capabilities=capabilities,
+                on_output=on_output,
+                on_input=on_input,
+                on_display=on_display,
+                recovery=recovery,
+                max_attempts=max_attempts,
+                on_recovery=on_recovery,
+            ),
         )
-        try:
-            return Session(self._thread.run(lambda: _open_now(opener)), self._thread)
-        except BaseException:
-            opener.drop()
-            raise

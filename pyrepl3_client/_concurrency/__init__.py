@@ -4,6 +4,7 @@
     uncancellable   waits that go on when the waiting task is cancelled
     carried_error   errors that would end a loop or a wait, in a form that does not
     thread_pool     threads for synchronous host functions and input handlers
+    outcome         what a call in another thread came to; Ctrl-C may strike its wait anywhere
     loop_thread     an event loop in a thread of its own, for `pyrepl3_client.sync`
     owner           in which process and on which event loop something may be used
     exit_guard      ends what is still open when the interpreter exits

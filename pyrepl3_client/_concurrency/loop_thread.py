@@ -4,16 +4,33 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, InvalidStateError, wait
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
 from pyrepl3_client._concurrency.exit_guard import ExitGuard
+from pyrepl3_client._concurrency.outcome import Outcome
 from pyrepl3_client._concurrency.owner import check_process
 from pyrepl3_client.errors import SessionClosed
 
 _LEFT: Final = "the session, or its pool, was left"
+
+
+def insist(close: Callable[[], None]) -> None:
+    """Call a function that closes something, and once more after a Ctrl-C, which is raised then.
+
+    Args:
+        close: may be called again, also when it has come to its end.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came meanwhile. It is closed, unless it came twice.
+    """
+    try:
+        close()
+    except KeyboardInterrupt:
+        close()
+        raise
 
 
 class LoopThread:
@@ -25,43 +42,71 @@ class LoopThread:
         self.serves = f"what runs in thread {name!r}"
         """Whose thread it is, for errors."""
         self._lock = threading.Lock()
-        # Guarded by the lock: the loop while calls may enter it, and those that have and have not ended.
+        # Guarded by the lock: the loop while calls may enter it, the same while it is being ended, the calls
+        # that have not ended, and what the last start waits for: a thread that begins after `stop` ends.
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pending: set[Future[Any]] = set()
+        self._ending: asyncio.AbstractEventLoop | None = None
+        self._pending: set[Outcome[Any]] = set()
+        self._ready: Outcome[None] | None = None
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         self._guard: ExitGuard | None = None
 
     def start(self) -> None:
-        """Start the thread and its loop. May be done again after `stop`."""
+        """Start the thread and its loop. May be done again after `stop`, which also ends a start that failed.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
         self._pid = os.getpid()
-        ready: Future[asyncio.AbstractEventLoop] = Future()
+        ready = self._ready = Outcome[None]()
         # A daemon: the interpreter does not wait for it. Its workers end with it.
-        self._thread = threading.Thread(target=_run_loop, args=(ready,), name=self._name, daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._run_loop, args=(ready,), name=self._name, daemon=True)
         self._guard = ExitGuard(None, self.abandon)
-        self._loop = ready.result()
+        self._thread.start()
+        ready.wait()
 
     def stop(self) -> None:
-        """End the loop and wait for the thread. Calls of other threads that wait get SessionClosed."""
+        """End the loop and wait for the thread. Calls of other threads that wait get SessionClosed.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came meanwhile. The thread has ended, or ends by itself after a second.
+        """
+        insist(self._end_loop)
+
+    def _end_loop(self) -> None:
+        """End the loop and wait for the thread; one that has not begun ends by itself. May be done again."""
         with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None and self._thread is not None and self.is_usable:
-            loop.call_soon_threadsafe(loop.stop)
+            if self._loop is not None:
+                self._ending, self._loop = self._loop, None
+            self._ready = None
+        if self._ending is not None and self._thread is not None and self.is_usable:
+            with suppress(RuntimeError):  # it is closed
+                self._ending.call_soon_threadsafe(self._ending.stop)
             self._thread.join()
         self.abandon()
+
+    def _run_loop(self, ready: Outcome[None]) -> None:
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            with self._lock:
+                if self._ready is not ready:
+                    return
+                self._loop, self._ending = loop, None
+            asyncio.set_event_loop(loop)
+            loop.call_soon(ready.set, None)
+            loop.run_forever()
 
     def abandon(self) -> None:
         """Let no call wait any more, and none begin: the loop has ended, or ends with the interpreter."""
         if self._guard is not None:
             self._guard.release()
         with self._lock:
-            self._loop = None
+            self._loop = self._ending = None
             pending, self._pending = self._pending, set()
         for outcome in pending:
             # One that has just ended keeps its outcome.
-            with suppress(InvalidStateError):
-                outcome.set_exception(SessionClosed(_LEFT))
+            outcome.set(None, SessionClosed(_LEFT))
 
     def __enter__(self) -> Self:
         """Start the thread and its loop."""
@@ -78,6 +123,11 @@ class LoopThread:
     def is_usable(self) -> bool:
         """Whether this is the process that it was started in: a forked child has the object alone."""
         return os.getpid() == self._pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether calls may enter the loop."""
+        return self._loop is not None
 
     def call[T](self, function: Callable[[], T]) -> T:
         """Call a function in the loop's thread; return what it returns."""
@@ -98,76 +148,74 @@ class LoopThread:
         check_process(self.serves, self._pid)
         if threading.current_thread() is self._thread:
             raise RuntimeError("a handler cannot call its own session: both run in the same thread")
-        outcome: Future[T] = Future()
-        with self._lock:
-            loop = self._loop
-            if loop is None:
-                raise SessionClosed(_LEFT)
-            self._pending.add(outcome)
+        outcome: Outcome[T] = Outcome()
         try:
+            with self._lock:
+                loop = self._loop
+                if loop is None:
+                    raise SessionClosed(_LEFT)
+                self._pending.add(outcome)
             return _run(loop, start, outcome)
         finally:
             self._pending.discard(outcome)
 
 
 def _run[T](
-    loop: asyncio.AbstractEventLoop, start: Callable[[], Coroutine[Any, Any, T]], outcome: Future[T]
+    loop: asyncio.AbstractEventLoop, start: Callable[[], Coroutine[Any, Any, T]], outcome: Outcome[T]
 ) -> T:
     """Run a coroutine in a loop of another thread and wait for it; Ctrl-C cancels it first."""
     tasks: list[asyncio.Task[T]] = []
 
     def begin() -> None:
-        if outcome.done():
-            return
-        task = loop.create_task(start())
-        tasks.append(task)
-        task.add_done_callback(lambda task: _transfer(task, outcome))
+        if not outcome.is_set:
+            task = loop.create_task(start())
+            tasks.append(task)
+            task.add_done_callback(ended)
+
+    def ended(task: asyncio.Task[T]) -> None:
+        # The task is freed here: in the callbacks that run then, Python drops a Ctrl-C.
+        tasks.clear()
+        _transfer(task, outcome)
 
     def cancel() -> None:
-        if not tasks and not outcome.done():
-            # It has not begun, and will not.
-            outcome.cancel()
-            outcome.set_running_or_notify_cancel()
+        if not tasks:
+            # It has not begun, and will not; or it has ended, and the outcome is set.
+            outcome.set(None, CancelledError())
         for task in tasks:
             task.cancel()
 
     scheduled = False
     interrupt: KeyboardInterrupt | None = None
     forwarded: KeyboardInterrupt | None = None
-    while True:
-        try:
-            # All of it in here, where each Ctrl-C is caught: what was begun has to be cancelled.
-            if not scheduled:
-                scheduled = True
-                with suppress(RuntimeError):  # the loop was closed meanwhile, and the outcome says so
-                    loop.call_soon_threadsafe(begin)
-            if interrupt is not forwarded:
-                forwarded = interrupt
-                with suppress(RuntimeError):
-                    loop.call_soon_threadsafe(cancel)
-            wait([outcome])
-            break
-        except KeyboardInterrupt as error:
-            interrupt = error
+    try:
+        while True:
+            try:
+                # All of it in here, where each Ctrl-C is caught: what was begun has to be cancelled.
+                if not scheduled:
+                    scheduled = True
+                    with suppress(RuntimeError):  # the loop was closed meanwhile, and the outcome says so
+                        loop.call_soon_threadsafe(begin)
+                if interrupt is not forwarded:
+                    forwarded = interrupt
+                    with suppress(RuntimeError):
+                        loop.call_soon_threadsafe(cancel)
+                outcome.wait()
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+    finally:
+        if not outcome.is_set:  # a second Ctrl-C struck between two instructions of the handler
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(cancel)
     if interrupt is not None:
         raise interrupt
     return outcome.result()
 
 
-def _run_loop(ready: Future[asyncio.AbstractEventLoop]) -> None:
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        asyncio.set_event_loop(loop)
-        loop.call_soon(ready.set_result, loop)
-        loop.run_forever()
-
-
-def _transfer[T](task: asyncio.Task[T], outcome: Future[T]) -> None:
-    with suppress(InvalidStateError):  # nobody waits any more: the loop was stopped meanwhile
-        if task.cancelled():
-            outcome.cancel()
-            outcome.set_running_or_notify_cancel()
-        elif (error := task.exception()) is not None:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(task.result())
+def _transfer[T](task: asyncio.Task[T], outcome: Outcome[T]) -> None:
+    if task.cancelled():
+        outcome.set(None, CancelledError())
+    elif (error := task.exception()) is not None:
+        outcome.set(None, error)
+    else:
+        outcome.set(task.result())

@@ -111,10 +111,6 @@ class SessionOpener:
                 source=self,
             )
 
-    def drop(self) -> None:
-        """Take note that it will not be used: an error came before."""
-        self._used = self._told = True
-
 
 def require_asyncio(what: str) -> None:
     """Raise PyRepl3Error where no asyncio event loop runs that `what` could use."""

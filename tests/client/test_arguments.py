@@ -273,7 +273,6 @@ OPENERS: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
     ("WorkerPool", pyrepl3.WorkerPool, {"size": 1}),
     ("sync.WorkerPool", sync.WorkerPool, {"size": 1}),
     ("WorkerPool.open_session", pyrepl3.WorkerPool(1).open_session, {}),
-    ("sync.WorkerPool.open_session", sync.WorkerPool(1).open_session, {}),
     ("WorkerConfig", WorkerConfig, {}),
     ("ExecutorConfig", ExecutorConfig, {}),
     ("SandboxPolicy", SandboxPolicy, {}),
@@ -291,6 +290,13 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
     assert complaints(what, function, rest) == []
     after = Resources()
     assert settled(after) == settled(before)
+
+
+def test_a_synchronous_pool_that_is_open_refuses_what_cannot_be() -> None:
+    with sync.WorkerPool(1, fork=False) as pool:
+        assert complaints("sync.WorkerPool.open_session", pool.open_session, {}) == []
+    with pytest.raises(pyrepl3.SessionClosed, match="the pool is not open: use it as `with WorkerPool"):
+        pool.open_session()
 
 
 METHODS: dict[str, dict[str, Any]] = {

@@ -264,9 +264,10 @@ async def test_a_checkpoint_that_ends_its_worker_is_tried_again_ever_more_rarely
                 for number in range(cells):
                     result = await session.execute("x")
                     assert result.value == 1
-                    assert bool(result.notices) == (number == 0)
+                    assert bool(result.notices) == (number == 0), session.recoveries
                 await following.wait()
-        assert "automatic checkpoint ended its worker" in (await session.execute("x")).notices[0]
+        notices = (await session.execute("x")).notices
+        assert any("automatic checkpoint ended its worker" in text for text in notices), session.recoveries
         assert len(session.recoveries) == 3
 
 
