@@ -470,7 +470,7 @@ class Session:
         Raises:
             TransferError: there is no such variable, or it cannot be sent or made here, or is too large.
             WorkerUnresponsive: nothing came for `timeout` seconds; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -594,7 +594,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: `timeout` is not above 0, or no number.
         """
@@ -611,7 +611,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: `timeout` is not above 0, or no number.
         """
@@ -630,7 +630,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -649,7 +649,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -669,7 +669,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -686,7 +686,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: `timeout` is not above 0, or no number.
         """
