@@ -19,7 +19,12 @@ from tests.helpers.real_sessions import PATIENCE, quick, value
 
 pytestmark = pytest.mark.anyio
 
-LEVELS = ("none", "limits", "strict", "own")
+LEVELS = [
+    "limits",
+    "strict",
+    pytest.param("none", marks=pytest.mark.long),
+    pytest.param("own", marks=pytest.mark.long),
+]
 EVERY_BYTE = bytes(range(256)) * 5
 MIB = 1024 * 1024
 
@@ -258,10 +263,15 @@ async def test_a_full_disk_is_said_and_leaves_the_earlier_file() -> None:
 
 @pytest.mark.parametrize("level", ["strict", "own"])
 async def test_a_file_of_an_own_directory_survives_the_worker(level: str, tmp_path: Path) -> None:
-    async with pyrepl3.open_session(config=config_of(level, tmp_path)) as session:
+    back = asyncio.Event()
+    async with pyrepl3.open_session(
+        config=config_of(level, tmp_path), on_recovery=lambda _: back.set()
+    ) as session:
         await session.files.write("kept", EVERY_BYTE)
         await session.checkpoint()
         os.kill(session.worker.pid, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            await back.wait()
         assert await value(session, "open('kept', 'rb').read()") == EVERY_BYTE
         assert await session.files.read("kept") == EVERY_BYTE
         assert not [each for each in session.recoveries[-1].lost if "kept" in each.name]
@@ -298,7 +308,7 @@ async def test_after_a_death_the_next_workers_files_are_meant(level: str, tmp_pa
         await session.files.write("f", b"x")
         os.kill(session.worker.pid, signal.SIGKILL)
         with pytest.raises(pyrepl3.WorkerDied):
-            await session.execute("1")
+            await session.execute("import time; time.sleep(60)")
         with pytest.raises(pyrepl3.WorkerDied):
             await session.files.list()
         await session.restart()
