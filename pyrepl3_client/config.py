@@ -138,7 +138,7 @@ def max_strict_processes(limits: ResourceLimits) -> int:
     return DEFAULT_MAX_PROCESSES if limits.max_processes is None else limits.max_processes
 
 
-_REPORTS: Final[tuple[ReportPart, ...]] = ("data", "changed")
+_REPORTS: Final[tuple[ReportPart, ...]] = ("data", "changed", "files")
 """The parts of a result that are made on request; of the protocol's words, those that this version knows."""
 OWN_DIRECTORY: Final = "own"
 """The `cwd` of a session that has a work directory to itself."""
@@ -192,7 +192,8 @@ class WorkerConfig:
     False: such a machine gets a worker that is confined less."""
     report: tuple[ReportPart, ...] = ("data",)
     """What a result holds beyond the value, of what takes time to make: "data" is the value's rich forms
-    (HTML, an image); "changed" is what the code added to the namespace, changed and deleted, in place too.
+    (HTML, an image); "changed" is what the code added to the namespace, changed and deleted, in place too;
+    "files" is what has happened to files of the work directory.
     () leaves all of it out."""
     warm: tuple[str, ...] = ()
     """Names of modules that are imported before the worker is ready."""

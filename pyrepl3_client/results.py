@@ -9,7 +9,16 @@ import msgspec
 from pyrepl3_schemas.codec import decode_value
 from pyrepl3_schemas.display_budget import PLAIN_TEXT
 from pyrepl3_schemas.errors import RemoteProtocolError
-from pyrepl3_schemas.messages import Changes, Display, Error, ErrorKind, ExceptionData, Frame, Result
+from pyrepl3_schemas.messages import (
+    Changes,
+    Display,
+    Error,
+    ErrorKind,
+    ExceptionData,
+    FileChanges,
+    Frame,
+    Result,
+)
 
 _REPR_CHARS: Final = 200
 """How much of a long text its repr shows."""
@@ -167,6 +176,9 @@ class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
     """The exception that the code raised; None if it ended without one."""
     changed: Changes | None = None
     """What the code added to the namespace, changed and deleted: where `WorkerConfig(report=…)` names it."""
+    files: FileChanges | None = None
+    """The files of the work directory that were created, changed and deleted while the code ran: where
+    `WorkerConfig(report=…)` names it."""
     notices: tuple[str, ...] = ()
     """What has happened to the session since the last result: a recovery, and names that were lost in it."""
     data: dict[str, str] = {}
@@ -225,6 +237,7 @@ def make_result(
             truncated=outcome.truncated or output_truncated,
             error=make_error(outcome),
             changed=outcome.changed,
+            files=outcome.files,
             replayed=replayed,
             attempts=attempts,
             notices=notices,
@@ -259,8 +272,10 @@ def make_result(
         stdout_text=stdout,
         stderr_text=stderr,
     )
-    if replayed or notices or outcome.changed is not None:
-        result = msgspec.structs.replace(result, replayed=replayed, notices=notices, changed=outcome.changed)
+    if replayed or notices:
+        result = msgspec.structs.replace(result, replayed=replayed, notices=notices)
+    if outcome.changed is not None or outcome.files is not None:
+        result = msgspec.structs.replace(result, changed=outcome.changed, files=outcome.files)
     return result
 
 

@@ -8,7 +8,8 @@ record with the next checkpoint, which is asked for at once.
 import asyncio
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from pyrepl3_client._concurrency.owner import Owner
@@ -24,6 +25,8 @@ from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SessionClosed, SessionFileError
 
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_MAX_AT_ONCE: Final = 16
+"""Actions of a session at the same time: each has some descriptors. Others wait for their turn."""
 
 
 class FileAccess:
@@ -37,6 +40,7 @@ class FileAccess:
         self._owner = owner
         self._threads: ThreadPool | None = None
         self._stops: set[Stop] = set()
+        self._turns = asyncio.Semaphore(_MAX_AT_ONCE)
         self._closed = False
 
     async def close(self, grace: float) -> None:
@@ -62,40 +66,43 @@ class FileAccess:
         Raises:
             WorkerDied: the worker whose directory it was is dead.
         """
-        worker = await self._worker()
-        written = await self.run(action, path, work, worker)
-        if not written.own:
-            return
-        if not worker.alive or worker is not self._supervisor.worker:
-            raise worker.died_error(
-                reason=f"{written.path!r} is lost with it, or was replaced by a checkpoint's"
-            )
-        self._supervisor.checkpoints.file_changed(written.path)
+        async with self._turn() as worker:
+            written = await self._run_now(action, self._open_view(path, worker), work)
+            if not written.own:
+                return
+            if not worker.alive or worker is not self._supervisor.worker:
+                raise worker.died_error(
+                    reason=f"{written.path!r} is lost with it, or was replaced by a checkpoint's"
+                )
+            self._supervisor.checkpoints.file_changed(written.path)
 
-    async def run[T](
-        self,
-        action: str,
-        path: str,
-        work: Callable[[FileView, Stop], T],
-        worker: WorkerHandle | None = None,
-    ) -> T:
+    async def run[T](self, action: str, path: str, work: Callable[[FileView, Stop], T]) -> T:
         """Run an action in a thread. When this is cancelled, it is stopped, and waited for.
 
         Args:
             action: its name.
             path: what it is about.
             work: does it.
-            worker: whose files are meant; by default the present one's.
 
         Raises:
             SessionFileError: it cannot be done.
             WorkerDied, SessionClosed: there is no worker.
         """
-        if worker is None:
+        async with self._turn() as worker:
+            return await self._run_now(action, self._open_view(path, worker), work)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[WorkerHandle]:
+        """Wait for a turn, and give the worker whose files are meant."""
+        while True:
+            # Not while holding a turn: a host function that a recovery waits for may need one.
             worker = await self._worker()
-        if self._closed:
-            raise self._closed_error()
-        view = self._open_view(path, worker)
+            async with self._turns:
+                if worker is self._supervisor.worker:
+                    yield worker
+                    return
+
+    async def _run_now[T](self, action: str, view: FileView, work: Callable[[FileView, Stop], T]) -> T:
         stop = Stop()
         self._stops.add(stop)
         if self._threads is None:
@@ -135,6 +142,8 @@ class FileAccess:
 
     def _open_view(self, path: str, worker: WorkerHandle) -> FileView:
         """Open the folders of a worker, for one action."""
+        if self._closed:
+            raise self._closed_error()
         directories = worker.connection.worker.pipes.directories
         if directories is None:
             raise SessionFileError(path, "cannot be used: a scripted worker has no files")
@@ -165,8 +174,10 @@ class FileAccess:
                 )
             else:
                 work = keep(os.dup(directories.start) if own is None else own.open())
-                paths = [os.fsencode(own.path)] if own is not None else [directories.start_path]
-                paths = [*filter(None, paths), os.fsencode(os.readlink(f"/proc/self/fd/{work}"))]
+                path_there = os.fsencode(own.path) if own is not None else directories.start_path
+                paths = [os.fsencode(os.readlink(f"/proc/self/fd/{work}"))]
+                if path_there and _leads_to(path_there, work):
+                    paths.insert(0, path_there)
                 folders = Folders(
                     root=keep(os.open("/", _DIRECTORY)),
                     work=work,
@@ -182,6 +193,14 @@ class FileAccess:
                 f"cannot be opened: {error.strerror}; raise this program's limit of descriptors (ulimit -n)",
             ) from None
         return FileView(folders)
+
+
+def _leads_to(path: bytes, folder: int) -> bool:
+    """Return whether a path is that of an open folder: the code may have moved it, and made another."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(folder))
+    except OSError:
+        return False
 
 
 class _StoppedError(Exception):

@@ -72,6 +72,7 @@ from pyrepl3_worker.wire.transport import FrameReader, FrameSender
 
 if TYPE_CHECKING:  # loaded where it is asked for
     from pyrepl3_worker.inspection.changes import NamespaceWatch
+    from pyrepl3_worker.inspection.file_changes import FileWatch
     from pyrepl3_worker.session.variables import Variables
 
 # The words are fixed by the protocol. "doorbell" is the wire's name for the wake-up signal.
@@ -182,6 +183,7 @@ class WorkerSession:
         )
         self._register_requests()
         self._watch: NamespaceWatch | None = None
+        self._file_watch: FileWatch | None = None
         self._requests: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
             Execute: self._requests.append,
@@ -252,6 +254,10 @@ class WorkerSession:
             from pyrepl3_worker.inspection.changes import NamespaceWatch  # few sessions ask for it
 
             self._watch = NamespaceWatch(self._namespace)
+        if "files" in hello.report and hello.protocol >= SECOND_PROTOCOL:
+            from pyrepl3_worker.inspection.file_changes import FileWatch  # the same
+
+            self._file_watch = FileWatch(os.getcwd())
         self._writer.send(
             Ready(
                 protocol=hello.protocol,
@@ -512,6 +518,8 @@ class WorkerSession:
         self._output.start_execution(execution)
         if self._watch is not None:
             self._watch.begin(execution.execution_id)
+        if self._file_watch is not None:
+            self._file_watch.begin(execution.execution_id)
         self._host_caller.running = execution
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
@@ -559,6 +567,8 @@ class WorkerSession:
         message = self._encoder.make_message(execution, outcome)
         if self._watch is not None:
             message = msgspec.structs.replace(message, changed=self._watch.end(execution.execution_id))
+        if self._file_watch is not None:
+            message = msgspec.structs.replace(message, files=self._file_watch.end(execution.execution_id))
         hold = not execution.captured and self._executor.running is None
         hold = hold and bool(self._requests or self._executor.queued)
         try:

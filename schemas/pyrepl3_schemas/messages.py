@@ -147,6 +147,17 @@ class Changes(Part, frozen=True):
     """Whether there are more."""
 
 
+class FileChanges(Part, frozen=True):
+    """What has happened to files and links of the work directory while a cell ran, by relative paths."""
+
+    created: list[str] = []
+    changed: list[str] = []
+    """Those whose size, or time of change, is another; or that another has taken the place of."""
+    deleted: list[str] = []
+    truncated: bool = False
+    """Whether the directory holds more than was looked at, or more has happened."""
+
+
 class Metrics(Part, frozen=True):
     """The specification's ExecutionMetrics, and the other counts of a session.
 
@@ -447,6 +458,8 @@ class Result(Message, frozen=True, gc=False):
     """Whether the capture pipes may hold bytes, which are delivered first. False: they hold none."""
     changed: Changes | None = None
     """Made where `report` in `hello` names it."""
+    files: FileChanges | None = None
+    """Made where `report` in `hello` names it."""
 
 
 class Error(Message, frozen=True):
@@ -468,6 +481,8 @@ class Error(Message, frozen=True):
     captured: bool = True
     """Whether the capture pipes may hold bytes, which are delivered first. False: they hold none."""
     changed: Changes | None = None
+    """As in a `result`."""
+    files: FileChanges | None = None
     """As in a `result`."""
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import resource
 import signal
 import threading
 from collections.abc import AsyncIterator
@@ -366,3 +367,96 @@ async def test_a_scripted_worker_has_no_files() -> None:
     async with open_scripted(ScriptedWorker()) as session:
         with pytest.raises(SessionFileError, match="'x' cannot be used: a scripted worker has no files"):
             await session.files.read("x")
+
+
+# --- what a cell does to files ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["limits", "strict"])
+async def test_a_result_names_the_files_that_its_cell_has_touched(level: str, tmp_path: Path) -> None:
+    config = config_of(level, tmp_path, report=("files",))
+    async with pyrepl3.open_session(config=config) as session:
+        await session.files.write("old/changed", b"1")
+        await session.files.write("old/deleted", b"1")
+        await session.files.write("old/same", b"1")
+        code = (
+            "import os\nopen('new', 'w').write('x'); os.symlink('new', 'link'); os.mkdir('empty')\n"
+            "os.unlink('old/deleted'); open('old/changed', 'w').write('22'); open(b'\\xff', 'w').close()\n"
+            "os.chdir('/')"
+        )
+        files = (await session.execute(code)).files
+        assert files == pyrepl3.FileChanges(
+            created=["link", "new", "\\udcff"], changed=["old/changed"], deleted=["old/deleted"]
+        )
+        here = "/tmp" if level == "strict" else tmp_path
+        failed = await session.execute(f"os.unlink('{here}/new'); 1 / 0", check=False)
+        assert failed.files == pyrepl3.FileChanges(deleted=["new"])
+        assert (await session.execute("1")).files == pyrepl3.FileChanges()
+
+
+async def test_files_are_looked_at_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    async with pyrepl3.open_session(config=config_of("limits", tmp_path)) as session:
+        assert (await session.execute("open('f', 'w').close()")).files is None
+
+
+async def test_files_beyond_what_is_looked_at_are_said_to_be_there(tmp_path: Path) -> None:
+    async with pyrepl3.open_session(config=config_of("limits", tmp_path, report=("files",))) as session:
+        files = (await session.execute("for n in range(1001): open(str(n), 'w').close()")).files
+        assert files is not None
+        assert (len(files.created), files.truncated) == (1000, True)
+
+
+# --- many at once, and deaths in between --------------------------------------------------------------
+
+
+async def test_hundreds_at_once_need_few_descriptors(tmp_path: Path) -> None:
+    async with pyrepl3.open_session(config=config_of("strict", tmp_path)) as session:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 150, limits[1]))
+        try:
+            await asyncio.gather(*(session.files.write(f"folder/{n}", b"x") for n in range(300)))
+            assert len(await session.files.list("folder")) == 300
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("level", ["limits", "strict"])
+async def test_a_worker_that_dies_under_an_upload_takes_along_what_was_its_own(
+    level: str, tmp_path: Path
+) -> None:
+    (tmp_path / "here").write_bytes(bytes(100 * MIB))
+    back = asyncio.Event()
+    async with pyrepl3.open_session(
+        config=config_of(level, tmp_path), on_recovery=lambda _: back.set()
+    ) as session:
+        uploading = asyncio.ensure_future(session.files.upload(tmp_path / "here", "there"))
+        await asyncio.sleep(0)
+        os.kill(session.worker.pid, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            (outcome,) = await asyncio.gather(uploading, return_exceptions=True)
+        told = outcome is not None
+        assert not told or (
+            isinstance(outcome, pyrepl3.WorkerDied) and "'there' is lost with it" in str(outcome)
+        )
+        async with asyncio.timeout(PATIENCE):
+            await back.wait()
+        names = [entry.name for entry in await session.files.list()]
+        lost = [each.name for each in session.recoveries[-1].lost]
+        # Where it is on the disk it stays; where it is gone, that was said in one of two ways.
+        assert ("there" in names) is not (told or "file 'there'" in lost)
+        assert ("there" in names) is (level == "limits")
+
+
+async def test_code_that_moves_its_folder_away_does_not_change_what_paths_mean(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    async with pyrepl3.open_session(config=config_of("limits", work)) as session:
+        await session.files.write("f", b"moved")
+        await session.execute(
+            f"import os; os.rename({str(work)!r}, {str(tmp_path / 'away')!r}); os.mkdir({str(work)!r})"
+        )
+        assert await session.files.read("f") == b"moved"
+        await session.files.write(work / "f", b"new")
+        assert await session.files.read(tmp_path / "away" / "f") == b"moved"
+        assert (work / "f").read_bytes() == b"new"

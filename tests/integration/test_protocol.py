@@ -109,7 +109,7 @@ s = Slow()
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_client_of_an_older_protocol_gets_nothing_that_it_does_not_know(protocol: int) -> None:
     with RawWorker() as worker:
-        worker.send(Hello(protocol=protocol, session_id="x", report=["data", "changed"]))
+        worker.send(Hello(protocol=protocol, session_id="x", report=["data", "changed", "files"]))
         ready = worker.receive()
         assert isinstance(ready, Ready)
         assert ready.protocol == protocol
