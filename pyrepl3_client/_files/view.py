@@ -37,6 +37,10 @@ _KINDS: Final = {
 }
 
 
+class CutOffError(Exception):
+    """The worker's root no longer leads to its work directory: most likely the worker has ended."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
     """The folders of one worker. The descriptors are the owner's to close."""
@@ -222,10 +226,40 @@ class FileView:
         directory, rest, resolve = self._place(path)
         for _ in range(_MAX_RACES):
             try:
-                return open_at(directory, rest, os.O_PATH | flags, resolve)
+                fd = open_at(directory, rest, os.O_PATH | flags, resolve)
             except BlockingIOError:
                 continue  # something was renamed while `..` was resolved
+            except OSError:
+                self._check_mounted()
+                raise
+            try:
+                self._check_mounted()
+            except CutOffError:
+                os.close(fd)
+                raise
+            return fd
         raise BlockingIOError(EAGAIN, os.strerror(EAGAIN))
+
+    def _check_mounted(self) -> None:
+        """Make sure that what was opened was opened in time.
+
+        When a confined worker ends, the kernel takes its mounts apart: its root leads to empty folders then.
+
+        Raises:
+            CutOffError: that has happened.
+        """
+        folders = self._folders
+        if not folders.confined:
+            return
+        try:
+            found = open_at(folders.root, folders.work_paths[0], _FOLDER, RESOLVE_IN_ROOT)
+        except OSError:
+            raise CutOffError from None
+        try:
+            if not os.path.samestat(os.fstat(found), os.fstat(folders.work)):
+                raise CutOffError
+        finally:
+            os.close(found)
 
     def _place(self, path: str) -> tuple[int, bytes, int]:
         """Return where a path is opened from, by what path, and in which way."""

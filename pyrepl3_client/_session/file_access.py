@@ -18,13 +18,15 @@ from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
 from pyrepl3_client._execution.serving import question_served
 from pyrepl3_client._files.actions import Written
 from pyrepl3_client._files.transfer import Stop
-from pyrepl3_client._files.view import FileView, Folders
+from pyrepl3_client._files.view import CutOffError, FileView, Folders
 from pyrepl3_client._session.supervisor import SessionSupervisor
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SessionClosed, SessionFileError
 
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_EXIT_SECONDS: Final = 1.0
+"""Seconds from the end of a worker's mounts to that of its process, at most."""
 _MAX_AT_ONCE: Final = 16
 """Actions of a session at the same time: each has some descriptors. Others wait for their turn."""
 
@@ -67,7 +69,7 @@ class FileAccess:
             WorkerDied: the worker whose directory it was is dead.
         """
         async with self._turn() as worker:
-            written = await self._run_now(action, self._open_view(path, worker), work)
+            written = await self._run_now(action, path, worker, work)
             if not written.own:
                 return
             if not worker.alive or worker is not self._supervisor.worker:
@@ -89,7 +91,7 @@ class FileAccess:
             WorkerDied, SessionClosed: there is no worker.
         """
         async with self._turn() as worker:
-            return await self._run_now(action, self._open_view(path, worker), work)
+            return await self._run_now(action, path, worker, work)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[WorkerHandle]:
@@ -102,7 +104,20 @@ class FileAccess:
                     yield worker
                     return
 
-    async def _run_now[T](self, action: str, view: FileView, work: Callable[[FileView, Stop], T]) -> T:
+    async def _run_now[T](
+        self, action: str, path: str, worker: WorkerHandle, work: Callable[[FileView, Stop], T]
+    ) -> T:
+        try:
+            return await self._run_in_thread(action, self._open_view(path, worker), work)
+        except CutOffError:
+            pass
+        # The end itself is heard of soon.
+        await asyncio.wait([worker.connection.exited], timeout=_EXIT_SECONDS)
+        if worker.alive:
+            raise SessionFileError(path, "cannot be reached: the work directory was moved away, or removed")
+        raise worker.died_error()
+
+    async def _run_in_thread[T](self, action: str, view: FileView, work: Callable[[FileView, Stop], T]) -> T:
         stop = Stop()
         self._stops.add(stop)
         if self._threads is None:
