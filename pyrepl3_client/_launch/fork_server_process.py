@@ -16,6 +16,7 @@ from typing import Final, Self
 
 import msgspec
 
+from pyrepl3_client._launch.interpreter import interpreter_command
 from pyrepl3_client._launch.spawn import WorkerProcess, interpreter_environment, worker_arguments
 from pyrepl3_client._launch.stderr_tail import StderrTail
 from pyrepl3_client._launch.worker import NewWorkerPipes, open_pipe
@@ -223,7 +224,7 @@ def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
         stderr, stderr_write = open_pipe()
         os.set_blocking(stderr, False)
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
-            [config.python, "-P", "-m", "pyrepl3_worker.fork_server", str(os.getpid()), *config.warm],
+            [*interpreter_command(config, "pyrepl3_worker.fork_server"), str(os.getpid()), *config.warm],
             stdin=child_control.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=stderr_write,

@@ -263,7 +263,7 @@ class SessionSupervisor:
             self._config.stall_timeout,
         )
         try:
-            await worker.wait_ready(self._config.spawn_timeout)
+            await worker.wait_ready(self._config)
         except SpawnError:
             if not had_waited:
                 raise
