@@ -11,7 +11,7 @@ private_builtins.install()
 from typing import NoReturn
 
 _USAGE = """usage: pyrepl3-worker [--parent PID] [--capture OUT,ERR] [--frames IN,OUT] [--warm MODULE,...]
-                      [--confine JSON]
+                      [--confine JSON] [--files FD]
 
 Runs one pyrepl3 session. A program starts this, not a person: it speaks length-prefixed
 MessagePack frames on stdin and stdout (see PROTOCOL.md).
@@ -21,6 +21,7 @@ MessagePack frames on stdin and stdout (see PROTOCOL.md).
   --frames IN,OUT     inherited fds to speak on instead of stdin and stdout
   --warm MODULE,...   import these before saying ready
   --confine JSON      the boundary to go behind before anything else, {"level": "strict"} say
+  --files FD          inherited socket to the parent, for descriptors of the directories seen behind that
   --version           print the protocol's number and exit
 """
 
@@ -34,6 +35,7 @@ class _Arguments:
         self.frames: tuple[int, int] | None = None
         self.warm: list[str] = []
         self.confine: str | None = None
+        self.files: int | None = None
         rest = list(argv)
         while rest:
             option = rest.pop(0)
@@ -45,7 +47,10 @@ class _Arguments:
 
                 print(f"pyrepl3-worker, protocol {PROTOCOL}")
                 raise SystemExit(0)
-            if option not in ("--parent", "--capture", "--frames", "--warm", "--confine") or not rest:
+            if (
+                option not in ("--parent", "--capture", "--frames", "--warm", "--confine", "--files")
+                or not rest
+            ):
                 raise SystemExit(f"pyrepl3-worker: bad argument {option!r}\n{_USAGE}")
             value = rest.pop(0)
             try:
@@ -59,6 +64,8 @@ class _Arguments:
                         self.frames = first, second
                 elif option == "--confine":
                     self.confine = value
+                elif option == "--files":
+                    self.files = int(value)
                 else:
                     self.warm = [name for name in value.split(",") if name]
             except ValueError:
@@ -85,7 +92,9 @@ def run(argv: list[str]) -> NoReturn:
         # Before any code of the user runs, and before the process has a second thread.
         from pyrepl3_worker.confinement.apply import confine
 
-        arguments.parent = confine(arguments.confine, arguments.parent)
+        arguments.parent = confine(arguments.confine, arguments.parent, arguments.files)
+    if arguments.files is not None:
+        os.close(arguments.files)  # no code of the session may send on it
     from pyrepl3_worker.wire.stdio import claim_standard_fds
 
     # Before anything is imported that could print.

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 import msgspec
 
+from pyrepl3_client._launch.directories import WorkerDirectories
 from pyrepl3_client._launch.interpreter import interpreter_command
 from pyrepl3_client._launch.spawn import WorkerProcess, interpreter_environment, worker_arguments
 from pyrepl3_client._launch.stderr_tail import StderrTail
@@ -111,9 +112,11 @@ class ForkServerProcess:
             SpawnError: there is no room for another process or fd.
         """
         pipes: NewWorkerPipes | None = None
+        directories: WorkerDirectories | None = None
         self._request_number += 1
         try:
             pipes = NewWorkerPipes()
+            directories = WorkerDirectories(config)
             self._send(Fork(self._request_number, worker_arguments(config)), pipes.worker_ends)
             pid = self._wait_for_fork()
             exit_fd = os.pidfd_open(pid)
@@ -121,10 +124,12 @@ class ForkServerProcess:
             # If there is a worker whose pid never came, it ends when its input does.
             if pipes is not None:
                 pipes.close()
+            if directories is not None:
+                directories.close()
             if isinstance(error, ForkServerGoneError):
                 raise
             raise SpawnError(f"no worker could be forked: {error}") from error
-        return WorkerProcess(pid, pipes.connect(exit_fd))
+        return WorkerProcess(pid, pipes.connect(exit_fd, directories))
 
     def receive(self) -> FromForkServer | None:
         """Return the next message that has come, or None.
@@ -217,6 +222,7 @@ def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
         SpawnError: there is no such interpreter or directory, or no room for another process or fd.
     """
     spawn_environment = SpawnEnvironment.from_config(config)
+    command = interpreter_command(config, "pyrepl3_worker.fork_server")
     control = child_control = process = None
     stderr = stderr_write = -1
     try:
@@ -224,7 +230,7 @@ def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
         stderr, stderr_write = open_pipe()
         os.set_blocking(stderr, False)
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
-            [*interpreter_command(config, "pyrepl3_worker.fork_server"), str(os.getpid()), *config.warm],
+            [*command, str(os.getpid()), *config.warm],
             stdin=child_control.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=stderr_write,

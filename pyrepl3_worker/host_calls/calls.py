@@ -216,12 +216,9 @@ class HostCaller:
         if path is not None:
             return path.execution.execution_id, path.next_number(name)
         running = self.running
-        if running is None:
-            return None
-        try:
-            return running.execution_id, running.path.next_number(name)
-        except AttributeError:
-            return None  # it has ended just now, on the loop's thread
+        # It may end just now, on the loop's thread.
+        path = None if running is None else running.path
+        return None if path is None else (path.execution.execution_id, path.next_number(name))
 
     # --- waiting -------------------------------------------------------------------------------------
 
@@ -346,7 +343,9 @@ class HostCaller:
         if message.error is not None:
             answer.settle(error=RuntimeError(f"the input could not be had: {message.error}"))
         elif message.data is None or message.eof:
-            answer.settle(error=EOFError("EOF when reading a line"))
+            end = EOFError("EOF when reading a line")
+            end.add_note("input() gets its answers from the on_input of the program that runs this session")
+            answer.settle(error=end)
         else:
             answer.settle(message.data)
 
