@@ -21,17 +21,17 @@ def make_venv(folder: Path, *options: str, python: str = sys.executable) -> Path
     return folder / "bin" / "python"
 
 
-def venv_with_pip(config: pytest.Config) -> Path:
+def venv_with_pip(request: pytest.FixtureRequest) -> Path:
     """Return the interpreter of one that has pip alone (from the wheel that Python carries)."""
 
     def make(folder: Path) -> None:
         command = [sys.executable, "-m", "venv", str(folder)]
         subprocess.run(command, check=True, capture_output=True, env=plain_environment())
 
-    return _made_once(config, "pip", make)
+    return _made_once(request, "pip", make)
 
 
-def venv_with_other_msgspec(config: pytest.Config) -> Path:
+def venv_with_other_msgspec(request: pytest.FixtureRequest) -> Path:
     """Return the interpreter of one that has another version of msgspec; skip the test where none is had."""
 
     def make(folder: Path) -> None:
@@ -42,7 +42,7 @@ def venv_with_other_msgspec(config: pytest.Config) -> Path:
             shutil.rmtree(folder)
             pytest.skip(f"msgspec {OTHER_MSGSPEC} can't be installed: {done.stderr.strip()[-200:]}")
 
-    return _made_once(config, f"msgspec-{OTHER_MSGSPEC}", make)
+    return _made_once(request, f"msgspec-{OTHER_MSGSPEC}", make)
 
 
 def site_packages(python: Path) -> Path:
@@ -55,10 +55,14 @@ def plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
-def _made_once(config: pytest.Config, name: str, make: Callable[[Path], None]) -> Path:
-    """Make it in pytest's cache, where other runs find it."""
-    assert config.cache is not None
-    folder = config.cache.mkdir("venvs") / f"{sys.version_info[0]}.{sys.version_info[1]}-{name}"
+def _made_once(request: pytest.FixtureRequest, name: str, make: Callable[[Path], None]) -> Path:
+    """Make it in pytest's cache, where other runs find it; without a cache, in the folder of this run."""
+    if request.config.pluginmanager.has_plugin("cacheprovider"):
+        assert request.config.cache is not None
+        base = request.config.cache.mkdir("venvs")
+    else:
+        base = request.getfixturevalue("tmp_path_factory").getbasetemp()
+    folder = base / f"{sys.version_info[0]}.{sys.version_info[1]}-{name}"
     done = folder / "made"
     with Path(f"{folder}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other test processes want it too

@@ -63,9 +63,9 @@ def program(path: Path, *lines: str) -> Path:
 
 @pytest.mark.parametrize("level", ["limits", "strict"])
 async def test_a_session_has_the_venvs_programs_and_packages_alone(
-    pytestconfig: pytest.Config, level: Any
+    request: pytest.FixtureRequest, level: Any
 ) -> None:
-    python = venv_with_pip(pytestconfig)
+    python = venv_with_pip(request)
     found = await look(WorkerConfig(python=str(python), confinement=level, cwd="/"))
     venv = str(python.parent.parent)
     assert {name: found[name] for name in ("executable", "python")} == {
@@ -111,9 +111,9 @@ path
 
 
 async def test_structs_of_the_venvs_other_msgspec_are_values_and_come_back(
-    tmp_path: Path, pytestconfig: pytest.Config
+    tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    config = WorkerConfig(python=str(venv_with_other_msgspec(pytestconfig)))
+    config = WorkerConfig(python=str(venv_with_other_msgspec(request)))
     plain = {"POINTS": [{"type": "Point", "x": 1, "y": 2}], "NAME": "p"}
     sent: list[object] = []
     options: Any = {"store": str(tmp_path / "s.db"), "config": config, "recovery": "checkpoint"}
@@ -197,7 +197,7 @@ async def test_pools_fork_workers_that_are_lent(tmp_path: Path) -> None:
 
 
 async def test_what_runs_before_the_worker_may_print_read_and_import(
-    tmp_path: Path, pytestconfig: pytest.Config
+    tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     python = make_venv(tmp_path / "venv")
     packages = site_packages(python)
@@ -277,7 +277,7 @@ async def test_a_relative_path_is_one_of_this_programs_directory(
 
 
 async def test_packages_may_come_go_and_change_while_the_session_runs(
-    tmp_path: Path, pytestconfig: pytest.Config
+    tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """The worker's own msgspec is none of theirs."""
     python = make_venv(tmp_path / "venv")
