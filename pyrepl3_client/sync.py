@@ -36,6 +36,7 @@ from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS
+from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SessionClosed
 from pyrepl3_client.results import Completeness, ExecutionResult
@@ -612,6 +613,7 @@ def open_session(
     recovery: RecoveryPolicy = "auto",
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
+    on_event: EventHandler | None = None,
 ) -> Session:
     """Start a worker and open a session in it, at once. Close it, or use it as a context.
 
@@ -629,6 +631,7 @@ def open_session(
         recovery: what a worker's death leads to: `auto`, `replay`, `checkpoint` or `none`.
         max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
         on_recovery: gets the report when the session has come back.
+        on_event: gets each `SessionEvent`; a plain function is called in a thread.
 
     Returns:
         The session, which is a context manager too: leaving it closes the session.
@@ -652,6 +655,7 @@ def open_session(
                 recovery=recovery,
                 max_attempts=max_attempts,
                 on_recovery=on_recovery,
+                on_event=on_event,
             ),
             owns_thread=True,
         )
@@ -686,6 +690,7 @@ class WorkerPool:
         warm: Sequence[str] = (),
         *,
         fork: bool = True,
+        on_event: EventHandler | None = None,
     ) -> None:
         """Describe the pool; entering it starts the workers.
 
@@ -694,11 +699,12 @@ class WorkerPool:
             config: the configuration of all of them.
             warm: names of modules for them to import, on top of `config.warm`.
             fork: whether workers may be forked from a fork server.
+            on_event: gets each `SessionEvent` of the pool's sessions.
 
         Raises:
             ValueError: `size` is less than 1, or `warm` holds a text that is no module name.
         """
-        self._pool = _pool.WorkerPool(size, config, warm, fork=fork)
+        self._pool = _pool.WorkerPool(size, config, warm, fork=fork, on_event=on_event)
         self._thread = LoopThread("pyrepl3-pool")
 
     def __repr__(self) -> str:
@@ -774,6 +780,7 @@ class WorkerPool:
         recovery: RecoveryPolicy = "auto",
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
+        on_event: EventHandler | None = None,
     ) -> Session:
         """Open a session in a worker of the pool, at once. Close it, or use it as a context.
 
@@ -787,6 +794,7 @@ class WorkerPool:
             recovery: what a worker's death leads to: `auto`, `replay`, `checkpoint` or `none`.
             max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
             on_recovery: gets the report when the session has come back.
+            on_event: gets each `SessionEvent`, beside the pool's own handler.
 
         Returns:
             The session, which is a context manager too: leaving it closes the session.
@@ -809,5 +817,6 @@ class WorkerPool:
                 recovery=recovery,
                 max_attempts=max_attempts,
                 on_recovery=on_recovery,
+                on_event=on_event,
             ),
         )

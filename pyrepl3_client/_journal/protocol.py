@@ -5,6 +5,7 @@ with every execution a durable function of Resonate's. A journal is opened by th
 and belongs to that owner alone until `close`.
 """
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from typing import Final, Literal, Protocol
@@ -12,6 +13,8 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from pyrepl3_schemas.messages import ResultMode, StreamName, Unsaved
+
+_logger: Final = logging.getLogger("pyrepl3.store")
 
 RESET = "(reset)"
 """The checkpoint that stands for a `restart` or a `restore`: nothing before it counts any more."""
@@ -116,6 +119,29 @@ class TextSize(msgspec.Struct, frozen=True):
     characters: int
     missing: str = ""
     """Why that is not all of it; empty if it is."""
+
+
+class OnTrouble(Protocol):
+    """Takes what could not be done in the store beside what its callers are told."""
+
+    def __call__(
+        self, what: str, error: Exception, *, lost: bool = False, execution_id: str | None = None
+    ) -> None:
+        """Take it.
+
+        Args:
+            what: in words.
+            error: what the store said.
+            lost: whether something is lost by it; else it is tried again, or costs only time.
+            execution_id: the execution that it is about, if it is about one.
+        """
+        ...
+
+
+def log_trouble(what: str, error: Exception, *, lost: bool = False, execution_id: str | None = None) -> None:
+    """Log trouble with a store that no session announces. See `OnTrouble`."""
+    level = logging.ERROR if lost else logging.WARNING
+    _logger.log(level, "%s: %s", what, error, extra={"execution": execution_id})
 
 
 class Record(Protocol):

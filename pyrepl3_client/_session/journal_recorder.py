@@ -7,12 +7,13 @@ from functools import partial
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.handlers import NO_HANDLERS, Handlers
 from pyrepl3_client._execution.queue import ExecutionQueue
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, watch_execution
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.recorded_text import RecordedText, UnrecordedText
 from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of, with_output
+from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import ExecutionIdConflict, StoreError
 from pyrepl3_schemas.messages import Error, Result
@@ -29,6 +30,7 @@ class JournalRecorder:
         delivery: OutcomeDelivery,
         *,
         task_owner: TaskOwner,
+        telemetry: Telemetry,
         config: WorkerConfig,
         max_attempts: int,
     ) -> None:
@@ -40,6 +42,7 @@ class JournalRecorder:
             checkpoints: told of each execution that has ended.
             delivery: delivers outcomes.
             task_owner: owns the tasks that wait for the journal.
+            telemetry: trouble with the journal is announced to it.
             config: has the time limit of an execution that is taken up and has no timeout, and how much there
                 may be of texts that are recorded beside outcomes.
             max_attempts: how many workers such an execution may cost.
@@ -49,6 +52,7 @@ class JournalRecorder:
         self._checkpoints = checkpoints
         self._delivery = delivery
         self._task_owner = task_owner
+        self._telemetry = telemetry
         self._max_execution_time = config.executor.max_execution_time
         self._max_attempts = max_attempts
         self._max_text_bytes = config.max_spill_bytes
@@ -112,6 +116,7 @@ class JournalRecorder:
             if attempts >= self._max_attempts:
                 text = f"execution {execution_id!r} was given up: its process ended {attempts} times"
                 self._held_outcomes[execution_id] = Rejected("worker_died", text, attempts=attempts), True
+            watch_execution(self._telemetry, execution, is_resumed=True)
             self._queue.reserve(execution)
             self._in_flight[execution_id] = execution
             self._start_recording(execution)
@@ -229,6 +234,8 @@ class JournalRecorder:
             self._delivery.notices.append(
                 f"the outcome of {execution_id!r} could not be recorded at once: {error}"
             )
+            what = "an outcome could not be recorded at once"
+            self._telemetry.store_trouble(what, error, execution_id=execution_id)
             text = None
         finally:
             self._queue.ending.pop(execution_id, None)
@@ -245,6 +252,8 @@ class JournalRecorder:
             self._delivery.notices.append(
                 f"what {execution_id!r} wrote could not be recorded to its end: {error}"
             )
+            what = "what an execution wrote could not be recorded to its end"
+            self._telemetry.store_trouble(what, error, lost=True, execution_id=execution_id)
 
     def text_on_record(self, execution_id: str) -> RecordedText:
         """Return what reads the text of an execution from the store. See `Recorder`."""

@@ -25,7 +25,7 @@ from pyrepl3_client._execution.handlers import (
 )
 from pyrepl3_client._execution.kept_output import checked_part
 from pyrepl3_client._execution.offers import Capability
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, watch_execution
 from pyrepl3_client._execution.serving import current_served, refuse_own_session
 from pyrepl3_client._journal.protocol import BridgeMetrics, OnError, Spec
 from pyrepl3_client._session.output_reader import OutputReader
@@ -98,6 +98,8 @@ class Session:
         self._loop_ends = False
         self._watches_loop = False
         self._queue = supervisor.queue
+        self._telemetry = supervisor.telemetry
+        self._close_grace = config.close_grace
         self._recorder = supervisor.recorder
         self._checkpoints = supervisor.checkpoints
         self._queries = WorkerQueries(self._ready_worker)
@@ -335,7 +337,7 @@ class Session:
             checked_id("execution_id", execution_id)
         if current_served() is not None:
             refuse_own_session(self._queue, "execution", execution_id)
-        return self._recorder.submit(
+        execution = self._recorder.submit(
             execution_id,
             spec,
             self._max_execution_time if spec.timeout is None else spec.timeout,
@@ -344,6 +346,9 @@ class Session:
             keep=keep,
             named=named,
         )
+        if self._telemetry.spans is not None:
+            watch_execution(self._telemetry, execution)
+        return execution
 
     def _submit_setting(self, code: str) -> ExecutionRecord:
         spec = Spec(code, result_mode="none", store_history=False)
@@ -713,6 +718,7 @@ class Session:
     async def _close(self) -> None:
         try:
             await self._supervisor.close()
+            await self._telemetry.close(self._close_grace)
         finally:
             self._guard.release()
             if self._release is not None:

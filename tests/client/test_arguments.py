@@ -59,6 +59,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "on_input": CALLABLE,
     "on_display": CALLABLE,
     "on_recovery": CALLABLE,
+    "on_event": CALLABLE,
     "recovery": WORD,
     "max_attempts": COUNT,
     "size": (*COUNT, 10**9),
@@ -168,7 +169,8 @@ MADE_BY_THE_CLIENT = {
 def is_data(value: type) -> bool:
     """Whether a class is a message, an error or an enum: its objects are made by the client, or by none."""
     return issubclass(value, (BaseException, Enum)) or (
-        issubclass(value, msgspec.Struct) and value.__module__ == "pyrepl3_schemas.messages"
+        issubclass(value, msgspec.Struct)
+        and value.__module__ in ("pyrepl3_schemas.messages", "pyrepl3_client._telemetry.events")
     )
 
 

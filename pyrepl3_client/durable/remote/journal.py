@@ -8,10 +8,12 @@ from pyrepl3_client._journal.protocol import (
     CallRecord,
     Entry,
     History,
+    OnTrouble,
     SavedCheckpoint,
     Spec,
     TextPart,
     TextSize,
+    log_trouble,
 )
 from pyrepl3_client.durable.remote.calls import RemoteCallStore
 from pyrepl3_client.durable.remote.checkpoints import RemoteCheckpointStore
@@ -37,7 +39,9 @@ class RemoteJournal:
         self._calls: Final = RemoteCallStore(store, data, self._executions)
         self._texts: Final = RemoteTextStore(store, data, self._executions)
         self._checkpoints: Final = RemoteCheckpointStore(store, data)
-        self._runner: Final = ResonateRunner(store.session_id, self._executions, connection, on_lost)
+        self._runner: Final = ResonateRunner(
+            store.session_id, self._executions, connection, on_lost, store.on_trouble
+        )
 
     @classmethod
     async def open(
@@ -46,6 +50,7 @@ class RemoteJournal:
         session_id: str,
         *,
         on_lost: Callable[[StoreError], None],
+        on_trouble: OnTrouble = log_trouble,
         ttl: float,
         wait: float,
     ) -> Self:
@@ -56,6 +61,7 @@ class RemoteJournal:
                 fails.
             session_id: the session.
             on_lost: called once when another owner has taken over: nothing can be recorded any more.
+            on_trouble: gets what could not be done beside what callers are told.
             ttl: seconds for which this process keeps the session if it stops.
             wait: seconds to wait while the session has another owner.
 
@@ -75,6 +81,7 @@ class RemoteJournal:
             pid=connection.pid,
             ttl=ttl,
             on_lost=lost,
+            on_trouble=on_trouble,
         )
         # Resonate listens only after this: until then the session's tasks belong to the present owner.
         try:

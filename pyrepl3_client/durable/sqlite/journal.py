@@ -45,6 +45,7 @@ class SqliteJournal:
             SqliteExecutionStore(self._transactions),
             ResonateConnection(connection, (connection,), connection.pid),
             on_lost,
+            connection.on_trouble,
         )
 
     @classmethod
