@@ -35,7 +35,7 @@ from pyrepl3_worker.config import ExecutorConfig
 from pyrepl3_worker.errors import CancellationError, CompilationError, add_note
 from pyrepl3_worker.execution.blocking_thread import BlockingThread
 from pyrepl3_worker.execution.canceller import Canceller
-from pyrepl3_worker.execution.execution import WorkerExecution, current_path, exit_forked_child
+from pyrepl3_worker.execution.execution import CallPath, WorkerExecution, current_path, exit_forked_child
 from pyrepl3_worker.execution.host import NO_VALUE, CellOutcome, CellSyntax, DoneCallback, Host, NullHost
 from pyrepl3_worker.execution.metrics import ExecutionMetrics
 from pyrepl3_worker.execution.running import (
@@ -278,6 +278,7 @@ class AsyncExecutor:
         self._running, self._done_callback = execution, done
         self.canceller.execution_started(execution, self._loop)
         self._cell_number = None
+        execution.path = CallPath(execution, "")
         execution.started = perf_counter()
         execution.started_boottime = clock_gettime(CLOCK_BOOTTIME)
         self._host.execution_started(execution)
@@ -484,7 +485,7 @@ class AsyncExecutor:
         self._host.execution_ended(execution)
         in_task = execution.where == "task"
         execution.where = "ended"
-        del execution.path
+        execution.path = None
         done, self._done_callback = self._done_callback, None
         self._running = None
         if done is not None:

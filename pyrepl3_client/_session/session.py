@@ -465,7 +465,7 @@ class Session:
         Raises:
             TransferError: there is no such variable, or it cannot be sent or made here, or is too large.
             WorkerUnresponsive: nothing came for `timeout` seconds; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -589,7 +589,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: `timeout` is not above 0, or no number.
         """
@@ -606,7 +606,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: `timeout` is not above 0, or no number.
         """
@@ -625,7 +625,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -644,7 +644,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -664,7 +664,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -681,7 +681,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: `timeout` is not above 0, or no number.
         """

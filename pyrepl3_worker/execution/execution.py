@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Literal
 
+import msgspec
+
 from pyrepl3_schemas.display_budget import DisplayBudget
 from pyrepl3_schemas.head_tail import HeadTail
 from pyrepl3_schemas.messages import CancelReason, ResultMode, StreamName
@@ -21,73 +23,42 @@ from pyrepl3_schemas.messages import CancelReason, ResultMode, StreamName
 type RunsOn = Literal["queued", "main", "task", "thread", "ended"]
 
 
-class WorkerExecution:
-    """One run of one piece of code, from the moment it is queued."""
+class WorkerExecution(msgspec.Struct, eq=False):
+    """One run of one piece of code, from the moment it is queued.
 
-    __slots__ = (
-        "cancel_count",
-        "cancel_reason",
-        "captured",
-        "code",
-        "displays",
-        "execution_id",
-        "filename",
-        "first_line",
-        "head_tail",
-        "is_assigned",
-        "mode",
-        "output_bytes",
-        "path",
-        "result_mode",
-        "started",
-        "started_boottime",
-        "store_history",
-        "timeout",
-        "undrained",
-        "where",
-    )
+    Every run makes one, so it is a struct: its defaults are set without a line of Python each.
+    """
 
-    def __init__(
-        self,
-        execution_id: str,
-        code: str,
-        timeout: float | None = None,
-        result_mode: ResultMode = "last_expr_or_assign",
-        *,
-        store_history: bool = True,
-        filename: str = "",
-        first_line: int = 1,
-    ) -> None:
-        """Describe a run of `code`; `timeout` is in seconds."""
-        self.execution_id = execution_id
-        self.code = code
-        self.timeout = timeout
-        self.result_mode: ResultMode = result_mode
-        self.store_history = store_history
-        self.filename = filename
-        """The file that the code is from, if it has one."""
-        self.first_line = first_line
-        self.where: RunsOn = "queued"
-        self.mode = ""
-        self.started = 0.0
-        self.started_boottime = 0.0
-        self.cancel_count = 0
-        self.cancel_reason: CancelReason | None = None
-        self.path = CallPath(self, "")
-        """The main path. Deleted when the execution has ended: the two would keep each other alive."""
-        # Kept by the room `output`.
-        self.output_bytes = 0
-        """Bytes of output that it has written, those that were cut included."""
-        self.head_tail: HeadTail[StreamName] | None = None
-        """What its output is cut by; None while all of it goes through."""
-        self.displays: DisplayBudget | None = None
-        """What it has displayed is counted by; None while that is nothing."""
-        self.is_assigned = False
-        """Whether its value is what its last statement has assigned."""
-        self.captured = False
-        """Whether something was found in the capture pipes when the execution ended."""
-        self.undrained = False
-        """Whether that may still be there; its `result` or `error` says so to the client."""
+    execution_id: str
+    code: str
+    timeout: float | None = None
+    """Seconds that it may take."""
+    result_mode: ResultMode = "last_expr_or_assign"
+    store_history: bool = True
+    filename: str = ""
+    """The file that the code is from, if it has one."""
+    first_line: int = 1
+    where: RunsOn = "queued"
+    mode: str = ""
+    started: float = 0.0
+    started_boottime: float = 0.0
+    cancel_count: int = 0
+    cancel_reason: CancelReason | None = None
+    path: "CallPath | None" = None
+    """The main path, from its start to its end: the two keep each other alive."""
+    # Kept by the room `output`.
+    output_bytes: int = 0
+    """Bytes of output that it has written, those that were cut included."""
+    head_tail: HeadTail[StreamName] | None = None
+    """What its output is cut by; None while all of it goes through."""
+    displays: DisplayBudget | None = None
+    """What it has displayed is counted by; None while that is nothing."""
+    is_assigned: bool = False
+    """Whether its value is what its last statement has assigned."""
+    captured: bool = False
+    """Whether something was found in the capture pipes when the execution ended."""
+    undrained: bool = False
+    """Whether that may still be there; its `result` or `error` says so to the client."""
 
     @property
     def output_was_cut(self) -> bool:
@@ -102,17 +73,14 @@ class WorkerExecution:
         return self.where == "ended"
 
 
-class CallPath:
+class CallPath(msgspec.Struct, eq=False):
     """The place of a task or thread in its execution's tree, which numbers the calls made there."""
 
-    __slots__ = ("_calls", "_children", "execution", "prefix")
-
-    def __init__(self, execution: WorkerExecution, prefix: str) -> None:
-        """`prefix` is empty for the main path, else the place with a dot, such as `2.` or `2.1.`."""
-        self.execution = execution
-        self.prefix = prefix
-        self._children: count[int] | None = None
-        self._calls: dict[str, int] | None = None
+    execution: WorkerExecution
+    prefix: str
+    """Empty for the main path, else the place with a dot, such as `2.` or `2.1.`."""
+    _children: "count[int] | None" = None
+    _calls: dict[str, int] | None = None
 
     def child(self) -> "CallPath":
         """Return the path of the next task or thread created here."""

@@ -216,12 +216,9 @@ class HostCaller:
         if path is not None:
             return path.execution.execution_id, path.next_number(name)
         running = self.running
-        if running is None:
-            return None
-        try:
-            return running.execution_id, running.path.next_number(name)
-        except AttributeError:
-            return None  # it has ended just now, on the loop's thread
+        # It may end just now, on the loop's thread.
+        path = None if running is None else running.path
+        return None if path is None else (path.execution.execution_id, path.next_number(name))
 
     # --- waiting -------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import pytest
 
 from pyrepl3_worker.errors import AsyncContextError, LimitExceeded
 from pyrepl3_worker.execution.event_loop import EventLoopCoordinator
-from pyrepl3_worker.execution.execution import WorkerExecution, current_path
+from pyrepl3_worker.execution.execution import CallPath, WorkerExecution, current_path
 from pyrepl3_worker.execution.tasks import CoroutineManager
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +52,7 @@ async def test_tasks_are_counted_limited_and_cancelled() -> None:
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
     loop.set_task_factory(manager.task_factory)
-    token = current_path.set(WorkerExecution("e", "").path)
+    token = current_path.set(CallPath(WorkerExecution("e", ""), ""))
     try:
         tasks = [loop.create_task(asyncio.sleep(60)) for _ in range(2)]
         with pytest.raises(LimitExceeded, match="max_coroutines=2"):
@@ -73,7 +73,7 @@ async def test_a_task_knows_its_place() -> None:
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
     loop.set_task_factory(manager.task_factory)
-    token = current_path.set(WorkerExecution("e", "").path)
+    token = current_path.set(CallPath(WorkerExecution("e", ""), ""))
 
     async def place() -> str:
         path = current_path.get()
