@@ -25,6 +25,11 @@ CALLS_LOGGER: Final = logging.getLogger("pyrepl3.calls")
 STORE_LOGGER: Final = logging.getLogger("pyrepl3.store")
 HANDLERS_LOGGER: Final = logging.getLogger("pyrepl3.handlers")
 
+for _logger in (WORKER_LOGGER, RECOVERY_LOGGER):
+    # In a program that has not set up logging, Python prints warnings on stderr. A death that the session
+    # survives is not for there: its results and `session.recoveries` tell of it.
+    _logger.addHandler(logging.NullHandler())
+
 DEBUG: Final = logging.DEBUG
 INFO: Final = logging.INFO
 WARNING: Final = logging.WARNING
