@@ -53,6 +53,7 @@ from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_bar import RecoveryBar
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy, RecoveryProgress, Skipped
+from pyrepl3_client._session.run_texts import RunOutput
 from pyrepl3_client._session.session import Session, WorkerInfo
 from pyrepl3_client._telemetry.events import (
     CallEvent,
@@ -172,6 +173,7 @@ __all__ = [
     "ResourceLimits",
     "Restored",
     "Result",
+    "RunOutput",
     "SandboxPolicy",
     "Session",
     "SessionBusy",

@@ -35,6 +35,7 @@ from pyrepl3_client._session import session as _session
 from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
+from pyrepl3_client._session.run_texts import RunOutput
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS
 from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client.config import WorkerConfig
@@ -384,6 +385,8 @@ class Session:
         start: int = 0,
         stop: int | None = None,
         stream: StreamName = "stdout",
+        *,
+        run: str | None = None,
     ) -> str:
         """Read a part of what an execution has written to a stream, also what its result leaves out.
 
@@ -392,6 +395,7 @@ class Session:
             start: the first character, from 0 on; below 0 it is counted from the end.
             stop: the first character that is not wanted; None reads to the end.
             stream: `stdout` or `stderr`.
+            run: which run of it, by its name in `runs`; None is the newest.
 
         Returns:
             The characters from `start` to `stop`, fewer where the text ends before.
@@ -400,7 +404,23 @@ class Session:
             PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.output`.
             KeyboardInterrupt: Ctrl-C came meanwhile.
         """
-        return self._thread.run(lambda: self._session.output(execution_id, start, stop, stream))
+        return self._thread.run(lambda: self._session.output(execution_id, start, stop, stream, run=run))
+
+    def runs(self, execution_id: str) -> tuple[RunOutput, ...]:
+        """Tell how much each run of an execution has written, and can be read by `output`.
+
+        Args:
+            execution_id: as for `output`.
+
+        Returns:
+            The runs, oldest first, of which something is known.
+
+        Raises:
+            OutputNotKept: nothing is known of such an execution.
+            SessionClosed: the session is closed.
+            StoreError: the record cannot be read.
+        """
+        return self._thread.run(lambda: self._session.runs(execution_id))
 
     def stats(self, timeout: float = 10.0) -> Metrics:
         """Ask the worker for the metrics of the session's executions; it answers while code runs.

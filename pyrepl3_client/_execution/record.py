@@ -7,7 +7,7 @@ ExecutionOwner    what an execution needs of its session
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -70,7 +70,7 @@ class TextBuffer(list[str]):
 
 
 @dataclass(frozen=True, slots=True)
-class _SentOutput:
+class SentOutput:
     """What a worker had sent of an execution when it died."""
 
     stdout: TextBuffer | None
@@ -189,6 +189,8 @@ class ExecutionRecord(msgspec.Struct, eq=False):
     """Reads its output from the record, if it is there."""
     watch: ExecutionSpan | None = None
     """Is told of its beginning and its end, where spans are made."""
+    on_text: Callable[[], None] | None = None
+    """Called when it has taken text, where that is recorded while it runs."""
     partial: str = ""
     """Why some of its output may be missing here; empty while it is whole, or in `kept`."""
     _stdout: TextBuffer | None = None
@@ -202,7 +204,7 @@ class ExecutionRecord(msgspec.Struct, eq=False):
     _result_waiters: list[asyncio.Future[None]] | None = None
     _end_waiters: list[asyncio.Future[None]] | None = None
     _replay_filter: ReplayFilter | None = None
-    _last_output: _SentOutput | None = None
+    _last_output: SentOutput | None = None
     """What its last worker had sent when it died."""
 
     @property
@@ -297,8 +299,15 @@ class ExecutionRecord(msgspec.Struct, eq=False):
                 log.add(self._outcome)
         return log
 
+    @property
+    def interrupted_output(self) -> SentOutput | None:
+        """What its last worker had sent when it died, until it is run again."""
+        return self._last_output
+
     def add_text(self, stream: StreamName, text: str) -> None:
         """Take text that no handler sees."""
+        if self.on_text is not None:
+            self.on_text()
         if stream == "stdout":
             if self._stdout is None:
                 self._stdout = TextBuffer()
@@ -372,7 +381,7 @@ class ExecutionRecord(msgspec.Struct, eq=False):
             self._replay_filter = ReplayFilter(
                 "".join(self._stdout or ()), "".join(self._stderr or ()), self._shown()
             )
-        self._last_output = _SentOutput(self._stdout, self._stderr, self._displays, self.truncated, self.kept)
+        self._last_output = SentOutput(self._stdout, self._stderr, self._displays, self.truncated, self.kept)
         self._stdout = self._stderr = self._displays = self.kept = None
         self.truncated = False
         self.output_bytes = self.rest_bytes = 0

@@ -225,6 +225,20 @@ class Journal(Record, Protocol):
         """The file that it is in, on this machine; None if it is not in a file."""
         ...
 
+    @property
+    def opening(self) -> int:
+        """How often the session has been opened, this time included: no two openings have the same number."""
+        ...
+
+    @property
+    def takes_running_text(self) -> bool:
+        """Whether texts may be recorded while they grow, under keys of their own: see `put_text`."""
+        ...
+
+    async def outcome(self, execution_id: str) -> bytes | None:
+        """Return a recorded outcome, None if there is none."""
+        ...
+
     async def execute(
         self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
     ) -> tuple[bytes, bool]:
@@ -254,7 +268,8 @@ class Journal(Record, Protocol):
         """Store part `n`, from 1 on, of what an execution wrote to a stream, in place of one that is there.
 
         Args:
-            execution_id: of a recorded execution.
+            execution_id: of a recorded execution; or where the store `takes_running_text`, that with a colon
+                and anything behind it, for a text of its own.
             stream: which.
             n: the part's number; those before it are there.
             part: a part that is empty is always stored.
@@ -263,6 +278,14 @@ class Journal(Record, Protocol):
         Returns:
             Whether there is room for it; nothing is stored if not.
         """
+        ...
+
+    async def text_keys(self, prefix: str) -> list[str]:
+        """Return under which keys that begin with a prefix there are texts."""
+        ...
+
+    async def drop_text(self, key: str) -> None:
+        """Drop what an execution wrote, both streams."""
         ...
 
     async def text_size(self, execution_id: str, stream: StreamName) -> TextSize | None:

@@ -100,6 +100,8 @@ class RecoveryRunner:
             StoreError: the death cannot be recorded.
         """
         first, unrecorded = interrupted.first, self._troubles.unrecorded
+        if first is not None:
+            self._recorder.keep_run(first)
         fates = interrupted_fates(
             None if first is None else first.execution_id,
             [execution.execution_id for execution, _ in interrupted.stopped],

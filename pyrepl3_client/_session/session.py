@@ -31,6 +31,7 @@ from pyrepl3_client._journal.protocol import BridgeMetrics, OnError, Spec
 from pyrepl3_client._session.output_reader import OutputReader
 from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
+from pyrepl3_client._session.run_texts import RunOutput, checked_run
 from pyrepl3_client._session.submission import checked_spec
 from pyrepl3_client._session.supervisor import SessionSupervisor
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS, SessionVariables
@@ -380,6 +381,8 @@ class Session:
         start: int = 0,
         stop: int | None = None,
         stream: StreamName = "stdout",
+        *,
+        run: str | None = None,
     ) -> str:
         """Read a part of what an execution has written to a stream, also what its result leaves out.
 
@@ -392,18 +395,21 @@ class Session:
             `await session.output(result.execution_id, -1000)` reads the last thousand characters.
 
         Args:
-            execution_id: of an execution that runs or waits, or whose output was cut: what was not cut is
-                whole in its result.
+            execution_id: of any execution in a session with a store; without one, of one that runs or waits,
+                was started with an `execution_id`, or whose output was cut: what was not cut is whole in its
+                result.
             start: the first character, from 0 on; below 0 it is counted from the end.
             stop: the first character that is not wanted; None reads to the end.
             stream: `stdout` or `stderr`.
+            run: which run of it, by its name in `runs`; None is the newest.
 
         Returns:
             The characters from `start` to `stop`, fewer where the text ends before.
 
         Raises:
             OutputNotKept: something of that part is not kept: there was no room for it
-                (`WorkerConfig.max_spill_bytes`), or all of it is in the result. The text says which part is.
+                (`WorkerConfig.max_spill_bytes`), it was not recorded, or all of it is in the result. The text
+                says which part is.
             SessionClosed: the session is closed.
             StoreError: the record cannot be read.
             ValueError, TypeError: an argument has the wrong value or type.
@@ -412,7 +418,35 @@ class Session:
         part = checked_part(start, stop, stream)
         self._owner.check()
         self._refuse_closed()
-        return await self._output_reader.read(execution_id, *part)
+        return await self._output_reader.read(execution_id, *part, checked_run(run))
+
+    async def runs(self, execution_id: str) -> tuple[RunOutput, ...]:
+        """Tell how much each run of an execution has written, and can be read by `output`.
+
+        An execution is run again when its worker or its program has ended in the middle of it. In a session
+        with an SQLite store what it writes is on record some 0.1 s after it came, so it can be read when the
+        program was killed and the session is opened again.
+
+        Example:
+            for each in await session.runs("step-3"):
+                text = await session.output("step-3", 0, each.stdout, run=each.run)
+
+        Args:
+            execution_id: as for `output`.
+
+        Returns:
+            The runs, oldest first, of which something is known; the newest is last. None of one that waits.
+
+        Raises:
+            OutputNotKept: nothing is known of such an execution.
+            SessionClosed: the session is closed.
+            StoreError: the record cannot be read.
+            ValueError, TypeError: `execution_id` has the wrong value or type.
+        """
+        checked_id("execution_id", execution_id)
+        self._owner.check()
+        self._refuse_closed()
+        return await self._output_reader.runs(execution_id)
 
     # --- variables -----------------------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ class SessionSupervisor:
         recovery = self._durability.recovery
         if journal is None:
             memory = MemoryJournal(keep_all=recovery == "replay", keep_none=recovery == "none")
-            return memory, partial(MemoryRecorder, memory)
+            return memory, partial(MemoryRecorder, memory, telemetry=self.telemetry)
         return journal, partial(
             JournalRecorder,
             journal,

@@ -83,6 +83,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "stream": WORD,
     "start": ("1", b"", 1.5, NAN, True, [1]),
     "stop": ("1", b"", 1.5, NAN, True, [1]),
+    "run": (*ANY_WRONG, "", "1", "1.", "1.x", "-1.1", "1.1.1", "1.\u0663", NO_TEXT, NAN, "1." + HUGE),
     "cursor": ("1", b"", 1.5, NAN, True, [1]),
     "checkpoint_id": ID,
     # capability
@@ -161,7 +162,7 @@ FREE = {
 MADE_BY_THE_CLIENT = {
     "Execution", "Session", "SessionOpener", "CallContext", "CallRequest", "Capability", "Prompt",
     "WorkerInfo", "BridgeMetrics", "Completeness", "DeathCertificate", "ErrorInfo", "ExecutionResult",
-    "Recovery", "RecoveryProgress", "Skipped",
+    "Recovery", "RecoveryProgress", "RunOutput", "Skipped",
 }  # fmt: skip
 """Classes that users do not call: handles, reports, and results."""
 

@@ -190,6 +190,11 @@ class FencedStore:
             except StoreError as error:
                 self.on_trouble("its lease cannot be renewed", error)
 
+    @property
+    def owner_count(self) -> int:
+        """How many owners the session has had, this one included."""
+        return self._owner_count
+
     async def release(self) -> None:
         """Release the lease: the next owner may have the session at once. Never raises `StoreError`."""
         self._closed = True

@@ -39,6 +39,7 @@ class RemoteJournal:
         self._calls: Final = RemoteCallStore(store, data, self._executions)
         self._texts: Final = RemoteTextStore(store, data, self._executions)
         self._checkpoints: Final = RemoteCheckpointStore(store, data)
+        self._store: Final = store
         self._runner: Final = ResonateRunner(
             store.session_id, self._executions, connection, on_lost, store.on_trouble
         )
@@ -121,6 +122,20 @@ class RemoteJournal:
         """What the bridge has done."""
         return self._runner.metrics
 
+    @property
+    def opening(self) -> int:
+        """How often the session has been opened."""
+        return self._store.owner_count
+
+    @property
+    def takes_running_text(self) -> bool:
+        """False: nothing that is on record can be replaced, and each addition would stay."""
+        return False
+
+    async def outcome(self, execution_id: str) -> bytes | None:
+        """Return a recorded outcome."""
+        return await self._runner.outcome(execution_id)
+
     async def execute(
         self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
     ) -> tuple[bytes, bool]:
@@ -167,6 +182,13 @@ class RemoteJournal:
     ) -> bool:
         """Store a part of what an execution wrote, if there is room."""
         return await self._texts.put(execution_id, stream, n, part, max_bytes)
+
+    async def text_keys(self, prefix: str) -> list[str]:
+        """Return nothing: there is a text of an execution as a whole alone."""
+        return []
+
+    async def drop_text(self, key: str) -> None:
+        """Do nothing: there is none."""
 
     async def text_size(self, execution_id: str, stream: StreamName) -> TextSize | None:
         """Return how much is kept of what an execution wrote."""

@@ -201,6 +201,15 @@ class ResonateRunner:
         outcome = None if known is None else decode_outcome(known.data)
         return isinstance(outcome.last, Result) if isinstance(outcome, EndedOutcome) else None
 
+    async def outcome(self, execution_id: str) -> bytes | None:
+        """Return a recorded outcome; None if there is none.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        known = await self._store.find_outcome(execution_id)
+        return None if known is None else known.data
+
     async def settle(self, execution_id: str, outcome: bytes, *, rejected: bool) -> None:
         """Record an outcome, resolve its promise, and let its `execute` return."""
         self._require_open()
