@@ -2,6 +2,7 @@
 
     open_session   a namespace in a worker: `async with open_session() as session`, or `await` it
     Session        what that gives: execute, start, cancel, set, get, inspect, checkpoint, restart, close
+    SessionFiles   its `files`: read, write, list, remove, download, upload
     Execution      the handle of submitted code: iterate, await, cancel
     WorkerPool     sessions from workers that are warm already
     capability     describes how a host function may be called
@@ -16,9 +17,9 @@ CheckpointEvent, CallEvent, StoreEvent (any of them: SessionEvent).
 
 Errors, all under PyRepl3Error, say on whose side the fault lies: ExecutionFailed (with ExecutionTimeout,
 ExecutionCancelled) the code's; WorkerDied (with SpawnError), WorkerUnresponsive the worker's; SessionClosed,
-ExecutionIdConflict, CapabilityError, TransferError the caller's; StoreError (with SessionBusy, LeaseLost,
-StoreBusy, BridgeTimeout, CheckpointTooLarge) the store's; ProtocolError, ReplayDivergence. `help` of each
-name says more.
+ExecutionIdConflict, CapabilityError, TransferError, SessionFileError (with SessionFileNotFound) the caller's;
+StoreError (with SessionBusy, LeaseLost, StoreBusy, BridgeTimeout, CheckpointTooLarge) the store's;
+ProtocolError, ReplayDivergence. `help` of each name says more.
 
 The smallest complete program:
 
@@ -46,8 +47,10 @@ from pyrepl3_client._execution.execution import Execution
 from pyrepl3_client._execution.handlers import DisplayHandler, InputHandler, OutputHandler
 from pyrepl3_client._execution.offers import CallContext, CallRequest, Capability, capability
 from pyrepl3_client._execution.prompts import Prompt
+from pyrepl3_client._files.actions import FileInfo
 from pyrepl3_client._journal.protocol import BridgeMetrics
 from pyrepl3_client._pool import WorkerPool
+from pyrepl3_client._session.files import SessionFiles
 from pyrepl3_client._session.open import open_session
 from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
@@ -86,6 +89,8 @@ from pyrepl3_client.errors import (
     ReplayDivergence,
     SessionBusy,
     SessionClosed,
+    SessionFileError,
+    SessionFileNotFound,
     SpawnError,
     StoreBusy,
     StoreError,
@@ -148,6 +153,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionTimeout",
     "ExecutorConfig",
+    "FileInfo",
     "Frame",
     "Input",
     "InputHandler",
@@ -179,6 +185,9 @@ __all__ = [
     "SessionBusy",
     "SessionClosed",
     "SessionEvent",
+    "SessionFileError",
+    "SessionFileNotFound",
+    "SessionFiles",
     "SessionOpener",
     "SessionState",
     "Skipped",

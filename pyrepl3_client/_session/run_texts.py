@@ -169,6 +169,8 @@ class RunRecorder:
         self._task_owner = task_owner
         self._telemetry = telemetry
         self._max_bytes = max_bytes if journal.takes_running_text else 0
+        self._in_memory = None if journal.takes_running_text else RunTexts()
+        """Keeps what a worker's death interrupts, where the store does not."""
         self.on_text = self._note if self._max_bytes else None
         """What an execution is to call when it has taken text; None for nothing."""
         self._timer: asyncio.TimerHandle | None = None
@@ -241,7 +243,10 @@ class RunRecorder:
     def keep(self, execution: ExecutionRecord) -> None:
         """Record to its end what an execution has written in the present worker, which has died."""
         sent = execution.interrupted_output
-        if self._max_bytes and sent is not None and execution.number and not execution.is_replay:
+        if self._in_memory is not None:
+            if not execution.is_replay:
+                self._in_memory.keep(execution, self.run_name())
+        elif self._max_bytes and sent is not None and execution.number and not execution.is_replay:
             self._task_owner.start(
                 self._write_interrupted(execution.execution_id, self.run_name(), sent), "text of a run"
             )
@@ -272,6 +277,8 @@ class RunRecorder:
 
     async def of(self, execution_id: str) -> list[RunOutput]:
         """Return the runs of an execution that are on record, in their order."""
+        if self._in_memory is not None:
+            return self._in_memory.of(execution_id)
         found: list[RunOutput] = []
         for key in await self._journal.text_keys(f"{execution_id}:"):
             sizes = [await self._journal.text_size(key, stream) for stream in STREAMS]
@@ -292,6 +299,8 @@ class RunRecorder:
             OutputNotKept: it is not on record.
             StoreError: the record cannot be read.
         """
+        if self._in_memory is not None:
+            return self._in_memory.read(execution_id, run, stream, start, stop)
         key = f"{execution_id}:{run}"
         if await self._journal.text_size(key, stream) is None:
             if stop == 0 and key in await self._journal.text_keys(f"{execution_id}:"):

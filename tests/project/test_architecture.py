@@ -51,6 +51,7 @@ ARROWS = {
     "pyrepl3_client": {
         "_concurrency": set[str](),
         "_launch": set[str](),
+        "_files": set[str](),
         "_journal": set[str](),
         "_telemetry": {"_concurrency"},
         "_wire": {"_launch"},
@@ -59,6 +60,7 @@ ARROWS = {
         "_session": {
             "_concurrency",
             "_execution",
+            "_files",
             "_journal",
             "_launch",
             "_telemetry",
@@ -68,7 +70,7 @@ ARROWS = {
         },
         "_pool": {"_concurrency", "_execution", "_launch", "_session", "_telemetry"},
         "testing": {"_execution", "_launch", "_session", "_telemetry", "_wire"},
-        "sync": {"_concurrency", "_execution", "_journal", "_pool", "_session", "_telemetry"},
+        "sync": {"_concurrency", "_execution", "_files", "_journal", "_pool", "_session", "_telemetry"},
         "demo": set[str](),  # the public face alone
         "durable": {"_journal", "durable.remote", "durable.resonate", "durable.sqlite"},
         "durable.lease": {"_launch"},

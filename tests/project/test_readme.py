@@ -50,6 +50,7 @@ SAID = {
     ],
     "telemetry.md 1": ["double ok in first", "died: killed from outside (SIGKILL)", "everything is back"],
     "ipython.md 1": ["Wall time", "45", "['a', 'b']", "hello"],
+    "files.md 1": ["['data', 'report.txt']", "2 cities", "'/etc/shadow' is not there for the session's code"],
     "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],
 }
 
