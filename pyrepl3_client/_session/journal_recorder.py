@@ -16,7 +16,7 @@ from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, ou
 from pyrepl3_client._session.run_texts import RunOutput, RunRecorder
 from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import ExecutionIdConflict, StoreError
+from pyrepl3_client.errors import ExecutionIdConflict, LeaseLost, StoreError
 from pyrepl3_schemas.messages import Error, Result, StreamName
 
 
@@ -167,7 +167,12 @@ class JournalRecorder:
             data, before = await self._journal.execute(execution_id, execution.spec, submit)
             outcome = decode_outcome(data)
         except (StoreError, ExecutionIdConflict) as error:
+            # That another owner has the session, or that an outcome could not be recorded, is told already.
+            is_news = not isinstance(error, ExecutionIdConflict | LeaseLost) and not execution.done
             if self._release(execution):
+                if is_news:
+                    what = "an execution could not be recorded, and was not run"
+                    self._telemetry.store_trouble(what, error, execution_id=execution_id)
                 execution.fail(error)
         except BaseException as error:
             if self._release(execution):

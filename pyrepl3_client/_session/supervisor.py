@@ -338,6 +338,7 @@ class SessionSupervisor:
         if self.queue.find(execution_id) is None or self.worker is None:
             return False
         self._unrecorded[execution_id] = error
+        self.telemetry.store_trouble("a call could not be recorded", error, execution_id=execution_id)
         self.worker.connection.kill(f"what execution {execution_id!r} asked could not be recorded")
         return True
 

@@ -121,7 +121,7 @@ class CallEvent(_Event, frozen=True, kw_only=True, tag="call"):
 
 
 class StoreEvent(_Event, frozen=True, kw_only=True, tag="store"):
-    """The store gave trouble that no caller is told of in place of this, or that ends the session."""
+    """The store gave trouble: something could not be recorded, or the session has another owner now."""
 
     what: str
     """What could not be done, in words."""

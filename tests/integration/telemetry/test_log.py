@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,21 @@ async def test_a_session_that_cannot_come_back_says_so_once(caplog: pytest.LogCa
         "started",
         "failed",
     ]
+
+
+async def test_an_execution_that_the_store_does_not_take_is_logged_once_and_raised(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    async with pyrepl3.open_session("s", store=tmp_path / "state.db", config=quick()) as session:
+        await session.execute("x = 1")
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # as on a full disk
+        try:
+            with pytest.raises(pyrepl3.StoreError):
+                await session.execute("x = 2", execution_id="e")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert (await session.execute("x")).value == 1
+    (record,) = of(caplog, "pyrepl3.store")
+    assert whose(record)[:2] == ("s", "e")
+    assert "was not run" in record.getMessage()
