@@ -23,12 +23,14 @@ from pyrepl3_client._session.open import (
     checked_config,
     checked_session_id,
     durability_of,
+    event_handlers_of,
     start_session,
 )
 from pyrepl3_client._session.opener import SessionOpener, require_asyncio
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_client._session.session import Session
+from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client.config import WorkerConfig, checked_bool, checked_callable, checked_modules
 from pyrepl3_client.errors import PyRepl3Error, SpawnError
 from pyrepl3_schemas.executor_config import as_int, shown
@@ -87,6 +89,7 @@ class WorkerPool:
         *,
         fork: bool = True,
         launch: Launch | None = None,
+        on_event: EventHandler | None = None,
     ) -> None:
         """Describe the pool; entering it starts the workers.
 
@@ -96,6 +99,7 @@ class WorkerPool:
             warm: names of modules for them to import, on top of `config.warm`.
             fork: whether workers may be forked from a fork server.
             launch: starts a worker instead of spawning or forking; for tests.
+            on_event: gets each `SessionEvent` of the pool's sessions; see `pyrepl3_client.open_session`.
 
         Raises:
             ValueError, TypeError: an argument has the wrong value or type; the text names it.
@@ -106,6 +110,7 @@ class WorkerPool:
         checked_config(config)
         checked_bool("fork", fork)
         checked_callable("launch", launch)
+        self._on_event = checked_callable("on_event", on_event)
         warm = checked_modules(warm)
         self.config = replace(config, warm=config.warm + warm)
         self._spawn = self._launch = launch or spawn
@@ -199,6 +204,7 @@ class WorkerPool:
         recovery: RecoveryPolicy = "auto",
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
+        on_event: EventHandler | None = None,
     ) -> SessionOpener:
         """Open a session in a worker of the pool: `async with` closes it at the end, `await` leaves it open.
 
@@ -214,6 +220,7 @@ class WorkerPool:
             recovery: what a worker's death leads to.
             max_attempts: how many workers one execution may cost.
             on_recovery: gets the report when the session has come back.
+            on_event: gets each `SessionEvent`, beside the pool's own handler.
 
         Returns:
             What opens the `Session`, once.
@@ -227,6 +234,7 @@ class WorkerPool:
         offered = checked_capabilities(capabilities)
         handlers = make_handlers(on_output, on_input, on_display)
         durability = durability_of(store, recovery, max_attempts, on_recovery)
+        event_handlers = event_handlers_of(self._on_event, on_event)
 
         async def start() -> Session:
             if not self._open:
@@ -238,6 +246,7 @@ class WorkerPool:
                 offered,
                 handlers,
                 durability=durability,
+                event_handlers=event_handlers,
             )
 
         return SessionOpener(start)

@@ -38,7 +38,9 @@ from pyrepl3_client._session.files import DEFAULT_READ_BYTES
 from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
+from pyrepl3_client._session.run_texts import RunOutput
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS
+from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SessionClosed
 from pyrepl3_client.results import Completeness, ExecutionResult
@@ -485,6 +487,8 @@ class Session:
         start: int = 0,
         stop: int | None = None,
         stream: StreamName = "stdout",
+        *,
+        run: str | None = None,
     ) -> str:
         """Read a part of what an execution has written to a stream, also what its result leaves out.
 
@@ -493,6 +497,7 @@ class Session:
             start: the first character, from 0 on; below 0 it is counted from the end.
             stop: the first character that is not wanted; None reads to the end.
             stream: `stdout` or `stderr`.
+            run: which run of it, by its name in `runs`; None is the newest.
 
         Returns:
             The characters from `start` to `stop`, fewer where the text ends before.
@@ -501,7 +506,23 @@ class Session:
             PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.output`.
             KeyboardInterrupt: Ctrl-C came meanwhile.
         """
-        return self._thread.run(lambda: self._session.output(execution_id, start, stop, stream))
+        return self._thread.run(lambda: self._session.output(execution_id, start, stop, stream, run=run))
+
+    def runs(self, execution_id: str) -> tuple[RunOutput, ...]:
+        """Tell how much each run of an execution has written, and can be read by `output`.
+
+        Args:
+            execution_id: as for `output`.
+
+        Returns:
+            The runs, oldest first, of which something is known.
+
+        Raises:
+            OutputNotKept: nothing is known of such an execution.
+            SessionClosed: the session is closed.
+            StoreError: the record cannot be read.
+        """
+        return self._thread.run(lambda: self._session.runs(execution_id))
 
     def stats(self, timeout: float = 10.0) -> Metrics:
         """Ask the worker for the metrics of the session's executions; it answers while code runs.
@@ -714,6 +735,7 @@ def open_session(
     recovery: RecoveryPolicy = "auto",
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
+    on_event: EventHandler | None = None,
 ) -> Session:
     """Start a worker and open a session in it, at once. Close it, or use it as a context.
 
@@ -731,6 +753,7 @@ def open_session(
         recovery: what a worker's death leads to: `auto`, `replay`, `checkpoint` or `none`.
         max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
         on_recovery: gets the report when the session has come back.
+        on_event: gets each `SessionEvent`; a plain function is called in a thread.
 
     Returns:
         The session, which is a context manager too: leaving it closes the session.
@@ -754,6 +777,7 @@ def open_session(
                 recovery=recovery,
                 max_attempts=max_attempts,
                 on_recovery=on_recovery,
+                on_event=on_event,
             ),
             owns_thread=True,
         )
@@ -788,6 +812,7 @@ class WorkerPool:
         warm: Sequence[str] = (),
         *,
         fork: bool = True,
+        on_event: EventHandler | None = None,
     ) -> None:
         """Describe the pool; entering it starts the workers.
 
@@ -796,11 +821,12 @@ class WorkerPool:
             config: the configuration of all of them.
             warm: names of modules for them to import, on top of `config.warm`.
             fork: whether workers may be forked from a fork server.
+            on_event: gets each `SessionEvent` of the pool's sessions.
 
         Raises:
             ValueError: `size` is less than 1, or `warm` holds a text that is no module name.
         """
-        self._pool = _pool.WorkerPool(size, config, warm, fork=fork)
+        self._pool = _pool.WorkerPool(size, config, warm, fork=fork, on_event=on_event)
         self._thread = LoopThread("pyrepl3-pool")
 
     def __repr__(self) -> str:
@@ -876,6 +902,7 @@ class WorkerPool:
         recovery: RecoveryPolicy = "auto",
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
+        on_event: EventHandler | None = None,
     ) -> Session:
         """Open a session in a worker of the pool, at once. Close it, or use it as a context.
 
@@ -889,6 +916,7 @@ class WorkerPool:
             recovery: what a worker's death leads to: `auto`, `replay`, `checkpoint` or `none`.
             max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
             on_recovery: gets the report when the session has come back.
+            on_event: gets each `SessionEvent`, beside the pool's own handler.
 
         Returns:
             The session, which is a context manager too: leaving it closes the session.
@@ -911,5 +939,6 @@ class WorkerPool:
                 recovery=recovery,
                 max_attempts=max_attempts,
                 on_recovery=on_recovery,
+                on_event=on_event,
             ),
         )

@@ -25,6 +25,7 @@ SAID = {
     ],
     "README.md 2": ["Ada"],
     "README.md 3": ["42"],
+    "interpreters.md 1": ["[True, "],
     "displays.md 2": ["True", "\nline 99999\n"],
     "displays.md 1": [
         "<table><tr><td>1</td></tr></table>",
@@ -44,6 +45,11 @@ SAID = {
         "'choosen' cannot be got: there is no variable 'choosen' in the session; did you mean 'chosen'?",
     ],
     "sessions-that-survive.md 1": ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
+    "sessions-that-survive.md 2": [
+        "1.1 interrupted True False its end is not on record\n",
+        "2.1 ended True True",
+    ],
+    "telemetry.md 1": ["double ok in first", "died: killed from outside (SIGKILL)", "everything is back"],
     "ipython.md 1": ["Wall time", "45", "['a', 'b']", "hello"],
     "files.md 1": ["['data', 'report.txt']", "2 cities", "'/etc/shadow' is not there for the session's code"],
     "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],
