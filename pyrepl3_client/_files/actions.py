@@ -45,6 +45,8 @@ class Written:
     path: str
     own: bool
     """Whether it is in a directory that is state of the session."""
+    size: int = 0
+    """Bytes that were written."""
 
 
 def read(view: FileView, path: str, max_bytes: int, stop: Stop) -> bytes:
@@ -59,7 +61,7 @@ def write(view: FileView, path: str, data: memoryview, stop: Stop) -> Written:
         write_from(data, place.file.fd, stop)
         stop.check()
         place.file.publish(place.mode)
-        return Written(path, place.own)
+        return Written(path, place.own, len(data))
 
 
 def list_folder(view: FileView, path: str, stop: Stop) -> list[FileInfo]:
@@ -108,7 +110,7 @@ def download(view: FileView, path: str, to: str, max_bytes: int | None, stop: St
             folder = os.open(os.path.dirname(to) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 name = os.fsencode(os.path.basename(to))
-                mode = _mode_of_present(to, folder, name)
+                mode = _mode_of_present(to, folder, name, "take another name")
                 file = NewFile(folder, name, _NEW_FILE)
                 try:
                     _copy(view, path, source, file.fd, stop)
@@ -144,7 +146,7 @@ def upload(view: FileView, source_path: str, path: str, stop: Stop) -> Written:
             stop.check()
             with view.as_code(path):
                 place.file.publish(place.mode)
-            return Written(path, place.own)
+            return Written(path, place.own, found.st_size)
     finally:
         os.close(source)
 
@@ -168,7 +170,7 @@ def _placed(view: FileView, path: str, permissions: int) -> Generator[_Place]:
         folder, name = view.open_parent(path, make=True)
     try:
         with view.as_code(path):
-            mode = _mode_of_present(path, folder, name)
+            mode = _mode_of_present(path, folder, name, "remove() it, or take another name")
             file = NewFile(folder, name, permissions)
         try:
             yield _Place(file, mode, view.is_own(path, folder))
@@ -215,7 +217,7 @@ def _copy(view: FileView, path: str, source: int, target: int, stop: Stop) -> No
             raise
 
 
-def _mode_of_present(path: str, folder: int, name: bytes) -> int | None:
+def _mode_of_present(path: str, folder: int, name: bytes, remedy: str) -> int | None:
     """Return the mode of the file that stands where another is to be; None for none, or a link.
 
     Raises:
@@ -232,7 +234,7 @@ def _mode_of_present(path: str, folder: int, name: bytes) -> int | None:
     if not stat.S_ISREG(found.st_mode):
         raise SessionFileError(
             path,
-            "is a FIFO, a socket or a device, which a file cannot replace: remove() it, or take another name",
+            f"is a FIFO, a socket or a device, which a file cannot replace: {remedy}",
         )
     return found.st_mode & _PERMISSIONS
 

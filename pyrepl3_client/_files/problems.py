@@ -44,7 +44,8 @@ def local_error(error: OSError, path: str) -> SessionFileError:
     number = error.errno or 0
     why = f"cannot be used on this program's side: {error.strerror or error}"
     if number == errno.ENOENT:
-        return SessionFileNotFound(path, f"{why}; the path, or a folder of it, is not there", number)
+        home = "; '~' stands for no folder here: take Path(…).expanduser()" if path.startswith("~") else ""
+        return SessionFileNotFound(path, f"{why}; the path, or a folder of it, is not there{home}", number)
     if number in _FULL:
         return SessionFileError(path, f"{why}; make room there, or name another place", number)
     return SessionFileError(path, why, number)

@@ -170,7 +170,9 @@ class FileView:
         """
         encoded = os.fsencode(path).rstrip(b"/")
         head, _, name = encoded.rpartition(b"/")
-        if name in (b"", b".", b"..") or encoded in self._folders.work_paths:
+        if encoded in self._folders.work_paths:
+            raise SessionFileError(path, "is the work directory itself: name something in it")
+        if name in (b"", b".", b".."):
             raise SessionFileError(path, "is no place for a file: name one in a folder")
         absolute = encoded.startswith(b"/")
         parent = os.fsdecode(head) if head else ("/" if absolute else ".")

@@ -51,6 +51,8 @@ _FILE_LOST: Final = (
     "session.files changed it after the last checkpoint, and its worker died; it is as it was then, or as "
     "the cells that ran again have made it"
 )
+_MAX_URGENT_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of a file that are saved in some hundredths of a second."""
 _FRAME_MARGIN: Final = 1024
 _BLOB_MARGIN: Final = 16
 
@@ -141,10 +143,13 @@ class CheckpointScheduler:
         ):
             self._schedule(urgent=urgent)
 
-    def file_changed(self, path: str) -> None:
-        """Take note of a file of the session's own directory that its program has changed."""
+    def file_changed(self, path: str, size: int) -> None:
+        """Take note of a file of the session's own directory that its program has changed.
+
+        No cell does that again. But what runs next is not to wait until a large one (`size` bytes) is saved.
+        """
         self._files[path] = None
-        self.execution_ended(0.0, urgent=True)
+        self.execution_ended(0.0, urgent=size <= _MAX_URGENT_BYTES)
 
     def take_lost_files(self) -> tuple[Unsaved, ...]:
         """Return what a recovery has not brought back of the files that the program had changed."""

@@ -2,7 +2,7 @@
 
 This program does it itself, on descriptors of what the worker sees, in threads: so it works while code
 runs, whatever holds the worker's loop. What it does to a directory that is state of the session is on
-record with the next checkpoint, which is asked for at once.
+record with the next checkpoint.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class FileAccess:
                 raise worker.died_error(
                     reason=f"{written.path!r} is lost with it, or was replaced by a checkpoint's"
                 )
-            self._supervisor.checkpoints.file_changed(written.path)
+            self._supervisor.checkpoints.file_changed(written.path, written.size)
 
     async def run[T](self, action: str, path: str, work: Callable[[FileView, Stop], T]) -> T:
         """Run an action in a thread. When this is cancelled, it is stopped, and waited for.

@@ -230,7 +230,7 @@ async def test_a_session_that_is_closed_has_no_files(tmp_path: Path) -> None:
         await files.list()
 
 
-@pytest.mark.parametrize("level", ["limits", "strict"])
+@pytest.mark.parametrize("level", [pytest.param("limits", marks=pytest.mark.long), "strict"])
 async def test_a_session_that_is_closed_meanwhile_ends_its_transfers(level: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
     with source.open("wb") as file:
@@ -263,7 +263,7 @@ async def test_a_full_disk_is_said_and_leaves_the_earlier_file() -> None:
 # --- deaths -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("level", ["strict", "own"])
+@pytest.mark.parametrize("level", ["strict", pytest.param("own", marks=pytest.mark.long)])
 async def test_a_file_of_an_own_directory_survives_the_worker(level: str, tmp_path: Path) -> None:
     back = asyncio.Event()
     async with pyrepl3.open_session(
@@ -279,7 +279,7 @@ async def test_a_file_of_an_own_directory_survives_the_worker(level: str, tmp_pa
         assert not [each for each in session.recoveries[-1].lost if "kept" in each.name]
 
 
-@pytest.mark.parametrize("level", ["strict", "own"])
+@pytest.mark.parametrize("level", ["strict", pytest.param("own", marks=pytest.mark.long)])
 async def test_a_file_that_no_checkpoint_holds_is_named_as_lost(level: str, tmp_path: Path) -> None:
     blocked, back = asyncio.Event(), asyncio.Event()
     async with pyrepl3.open_session(
@@ -323,7 +323,7 @@ async def test_after_a_death_the_next_workers_files_are_meant(level: str, tmp_pa
 # --- pools, forks, sync -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fork", [True, False])
+@pytest.mark.parametrize("fork", [pytest.param(True, marks=pytest.mark.long), False])
 async def test_sessions_of_a_pool_have_files(tmp_path: Path, *, fork: bool) -> None:
     config = config_of("limits" if fork else "strict", tmp_path)
     async with pyrepl3.WorkerPool(1, config=config, fork=fork) as pool, pool.open_session() as session:
