@@ -3,7 +3,7 @@
     open_session   a namespace in a worker: `async with open_session() as session`, or `await` it
     Session        what that gives: execute, start, cancel, set, get, inspect, checkpoint, restart, close
     Execution      the handle of submitted code: iterate, await, cancel
-    WorkerPool     sessions from workers that are warm already
+    WorkerPool     sessions from workers that are warm already, a bounded number of them, also by name
     capability     describes how a host function may be called
     sync           the same without async
     testing        ScriptedWorker, a worker whose answers a test decides
@@ -13,8 +13,9 @@ the code), SandboxPolicy and ResourceLimits. What comes back: ExecutionResult wi
 Output, Display, Input, Call, Result and Error of an Execution; Recovery after a death.
 
 Errors, all under PyRepl3Error, say on whose side the fault lies: ExecutionFailed (with ExecutionTimeout,
-ExecutionCancelled) the code's; WorkerDied (with SpawnError), WorkerUnresponsive the worker's; SessionClosed,
-ExecutionIdConflict, CapabilityError, TransferError the caller's; StoreError (with SessionBusy, LeaseLost,
+ExecutionCancelled) the code's; WorkerDied (with SpawnError), WorkerUnresponsive the worker's; SessionClosed
+(with PoolClosed), ExecutionIdConflict, CapabilityError, TransferError the caller's; PoolTimeout the pool's;
+StoreError (with SessionBusy, LeaseLost,
 StoreBusy, BridgeTimeout, CheckpointTooLarge) the store's; ProtocolError, ReplayDivergence. `help` of each
 name says more.
 
@@ -45,7 +46,8 @@ from pyrepl3_client._execution.handlers import DisplayHandler, InputHandler, Out
 from pyrepl3_client._execution.offers import CallContext, CallRequest, Capability, capability
 from pyrepl3_client._execution.prompts import Prompt
 from pyrepl3_client._journal.protocol import BridgeMetrics
-from pyrepl3_client._pool import WorkerPool
+from pyrepl3_client._pool.pool import WorkerPool
+from pyrepl3_client._pool.stats import KeptSession, PoolStats
 from pyrepl3_client._session.open import open_session
 from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
@@ -66,6 +68,8 @@ from pyrepl3_client.errors import (
     ExecutionTimeout,
     LeaseLost,
     OutputNotKept,
+    PoolClosed,
+    PoolTimeout,
     ProtocolError,
     PyRepl3Error,
     ReplayDivergence,
@@ -134,12 +138,16 @@ __all__ = [
     "InputHandler",
     "Inspection",
     "Interceptor",
+    "KeptSession",
     "LeaseLost",
     "Metrics",
     "Output",
     "OutputHandler",
     "OutputNotKept",
     "Pong",
+    "PoolClosed",
+    "PoolStats",
+    "PoolTimeout",
     "Prompt",
     "ProtocolError",
     "PyRepl3Error",

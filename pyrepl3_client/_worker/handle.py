@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
 
+import msgspec
+
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._launch.process_tree import ProcessTree
 from pyrepl3_client._launch.worker import Worker
@@ -74,6 +76,8 @@ class WorkerHandle:
             on_end: called after its end, on the loop.
             stall_timeout: seconds for which it may stop inside a frame, None for ever.
         """
+        if worker.pipes.adjustments is not None:
+            hello = msgspec.structs.replace(hello, adjust=worker.pipes.adjustments)
         self.number = hello.incarnation
         self.session_id = hello.session_id
         self.pid = worker.pid

@@ -44,6 +44,7 @@ SAID = {
         "'choosen' cannot be got: there is no variable 'choosen' in the session; did you mean 'chosen'?",
     ],
     "sessions-that-survive.md 1": ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
+    "pools.md 1": ["'USER-7'", "ZeroDivisionError", "3 3 0 True True", "\nTrue\n"],
     "ipython.md 1": ["Wall time", "45", "['a', 'b']", "hello"],
     "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],
 }
