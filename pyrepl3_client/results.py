@@ -79,7 +79,10 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     """The exception's notes (`add_note`)."""
     frames: tuple[Frame, ...] = ()
-    """The traceback's frames in the user's own code, outermost first."""
+    """The traceback's frames in the user's own code, outermost first.
+
+    Of over 150 the 50 outermost and the 100 innermost.
+    """
     traceback: str = ""
     """The traceback as text, with its cause and group members; empty for a cause or a member."""
     cause: "ErrorInfo | None" = None

@@ -8,7 +8,7 @@ import msgspec
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client._worker.transfers import RequestRefused
 from pyrepl3_client.config import checked_seconds
-from pyrepl3_client.errors import ProtocolError
+from pyrepl3_client.errors import ProtocolError, WorkerDied
 from pyrepl3_client.results import Completeness
 from pyrepl3_schemas.executor_config import as_int, shown
 from pyrepl3_schemas.messages import (
@@ -25,6 +25,30 @@ from pyrepl3_schemas.messages import (
 )
 
 
+async def ask_worker[T](
+    ready: Callable[[], Awaitable[WorkerHandle]], ask: Callable[[WorkerHandle], Awaitable[T]]
+) -> T:
+    """Ask the worker that `ready()` returns for what changes nothing there.
+
+    When it dies meanwhile, the one that the session comes back with is asked, but no third one: the question
+    may be what they die of.
+
+    Raises:
+        WorkerDied: the session does not come back, or its next worker died too.
+    """
+    worker = await ready()
+    try:
+        return await ask(worker)
+    except WorkerDied as died:
+        try:
+            following = await ready()
+        except WorkerDied:
+            raise died from None
+        if following is worker:
+            raise
+    return await ask(following)
+
+
 class WorkerQueries:
     """Asks the worker that a session has at the moment. It runs no code there.
 
@@ -38,41 +62,55 @@ class WorkerQueries:
     async def ping(self, timeout: float = 5.0) -> Pong:
         """Ask for a sign of life. See `Session.ping`."""
         seconds = checked_seconds("timeout", timeout)
-        requests = (await self._ready_worker()).requests
-        number = requests.next_number()
-        return await requests.ask(Ping(nonce=number), Pong, str(number), seconds, urgent=True)
+
+        async def ask(worker: WorkerHandle) -> Pong:
+            number = worker.requests.next_number()
+            return await worker.requests.ask(Ping(nonce=number), Pong, str(number), seconds, urgent=True)
+
+        return await ask_worker(self._ready_worker, ask)
 
     async def stats(self, timeout: float = 10.0) -> Metrics:
         """Ask for the metrics of the session's executions. See `Session.stats`."""
         seconds = checked_seconds("timeout", timeout)
-        requests = (await self._ready_worker()).requests
-        key = str(requests.next_number())
-        stats = await requests.ask(GetStats(request_id=key), Stats, key, seconds, urgent=True)
-        return stats.metrics
+
+        async def ask(worker: WorkerHandle) -> Metrics:
+            key = str(worker.requests.next_number())
+            message = GetStats(request_id=key)
+            return (await worker.requests.ask(message, Stats, key, seconds, urgent=True)).metrics
+
+        return await ask_worker(self._ready_worker, ask)
 
     async def complete(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Completions:
         """Ask what can stand at `cursor`. See `Session.complete`."""
         at, seconds = _checked_cursor(code, cursor), checked_seconds("timeout", timeout)
-        requests = (await self._ready_worker()).requests
-        key = str(requests.next_number())
-        message = Complete(code=code, cursor=at, request_id=key)
-        return await requests.ask(message, Completions, key, seconds, urgent=True)
+
+        async def ask(worker: WorkerHandle) -> Completions:
+            key = str(worker.requests.next_number())
+            message = Complete(code=code, cursor=at, request_id=key)
+            return await worker.requests.ask(message, Completions, key, seconds, urgent=True)
+
+        return await ask_worker(self._ready_worker, ask)
 
     async def inspect(self, code: str, cursor: int | None = None, timeout: float = 10.0) -> Inspection:
         """Ask about the name at `cursor`. See `Session.inspect`."""
         at, seconds = _checked_cursor(code, cursor), checked_seconds("timeout", timeout)
-        requests = (await self._ready_worker()).requests
-        key = str(requests.next_number())
-        message = Inspect(code=code, cursor=at, request_id=key)
-        return await requests.ask(message, Inspection, key, seconds, urgent=True)
+
+        async def ask(worker: WorkerHandle) -> Inspection:
+            key = str(worker.requests.next_number())
+            message = Inspect(code=code, cursor=at, request_id=key)
+            return await worker.requests.ask(message, Inspection, key, seconds, urgent=True)
+
+        return await ask_worker(self._ready_worker, ask)
 
     async def is_complete(self, code: str, timeout: float = 10.0) -> Completeness:
         """Ask whether code is complete. See `Session.is_complete`."""
         _checked_cursor(code, None)
         seconds = checked_seconds("timeout", timeout)
-        worker = await self._ready_worker()
         try:
-            answer: Any = await worker.requests.by_kind.ask("is_complete", {"code": code}, seconds)
+            answer: Any = await ask_worker(
+                self._ready_worker,
+                lambda worker: worker.requests.by_kind.ask("is_complete", {"code": code}, seconds),
+            )
         except RequestRefused as refused:
             raise ValueError(str(refused)) from None
         try:

@@ -460,7 +460,7 @@ class Session:
         Raises:
             TransferError: there is no such variable, or it cannot be sent or made here, or is too large.
             WorkerUnresponsive: nothing came for `timeout` seconds; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -584,7 +584,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: `timeout` is not above 0, or no number.
         """
@@ -601,7 +601,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: `timeout` is not above 0, or no number.
         """
@@ -620,7 +620,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -639,7 +639,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -659,7 +659,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: an argument has the wrong value or type.
         """
@@ -676,7 +676,7 @@ class Session:
 
         Raises:
             WorkerUnresponsive: there was no answer in time; it is a TimeoutError too.
-            WorkerDied: the worker died first, or is dead.
+            WorkerDied: the session has no worker and gets none, or two in a row died first.
             SessionClosed: the session is closed.
             ValueError, TypeError: `timeout` is not above 0, or no number.
         """

@@ -14,6 +14,7 @@ from pyrepl3_client._execution.offers import CallContext
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import question_served
+from pyrepl3_client._session.queries import ask_worker
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client._worker.transfers import RequestRefused
 from pyrepl3_client.config import MAX_LIMIT, checked_bool, checked_seconds
@@ -120,9 +121,11 @@ class SessionVariables:
             asked = Body(encode_value(question))
         except LocalProtocolError as error:
             raise TransferError(f"{shown(name)} cannot be got: {error.reason}") from None
-        worker = await self._ready_worker()
         try:
-            body = await worker.requests.by_kind.request("get", asked, timeout, max_bytes)
+            body = await ask_worker(
+                self._ready_worker,
+                lambda worker: worker.requests.by_kind.request("get", asked, timeout, max_bytes),
+            )
             return decode_body(body, trusted=False)
         except RequestRefused as refused:
             raise TransferError(f"{shown(name)} cannot be got: {refused}") from None

@@ -54,7 +54,7 @@ class ErrorRecovery:
 
     @staticmethod
     def handle_async_context_error(error: BaseException) -> str | None:
-        """Return advice for an error about event loops; None if the error is about something else.
+        """Return advice for an error about event loops or awaiting; None if it is about something else.
 
         Args:
             error: the exception that the cell raised.
@@ -66,6 +66,11 @@ class ErrorRecovery:
             return "the session's loop runs already: await the coroutine instead"
         if "attached to a different loop" in text:
             return "it belongs to the loop of an asyncio.run(...): make it in the cell that awaits it"
+        if "can't be used in 'await' expression" in text or "coroutine or an awaitable is required" in text:
+            return (
+                "that is a value already: a function that is not async, a synchronous host function too, is "
+                "done when its call returns; for several at once use asyncio.to_thread(function, ...)"
+            )
         return None
 
 

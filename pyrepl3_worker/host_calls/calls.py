@@ -348,7 +348,9 @@ class HostCaller:
         if message.error is not None:
             answer.settle(error=RuntimeError(f"the input could not be had: {message.error}"))
         elif message.data is None or message.eof:
-            answer.settle(error=EOFError("EOF when reading a line"))
+            end = EOFError("EOF when reading a line")
+            end.add_note("input() gets its answers from the on_input of the program that runs this session")
+            answer.settle(error=end)
         else:
             answer.settle(message.data)
 

@@ -31,6 +31,8 @@ _NOTE_CHARS: Final = 8 * 1024
 _MAX_NOTES: Final = 50
 _MAX_FRAMES: Final = (50, 100)
 """How many outermost and innermost frames are kept of a deeper stack."""
+_MAX_SHOWN_FRAMES: Final = (500, 600)
+"""The same for a traceback's text, in which Python counts lines that repeat: over its recursion limit."""
 _MAX_MEMBERS: Final = 50
 _MAX_CHAIN: Final = 20
 _MIN_CHARS: Final = 64
@@ -163,11 +165,13 @@ def _describe_cancellation(error: BaseException, kind: ErrorKind, execution_id: 
             stack.append(step)
         step = step.tb_next
     first = (at for at, step in enumerate(stack) if is_cell_file(step.tb_frame.f_code.co_filename))
-    stack = _drop_middle_frames(stack[next(first, 0) :])
-    frames = [_frame_from_traceback(step) for step in stack]
+    stack = stack[next(first, 0) :]
+    frames = [_frame_from_traceback(step) for step in _drop_middle(stack, _MAX_FRAMES)]
     message, notes = exception_message(error), _notes(error)
     text = ["Traceback (most recent call last):\n"] if frames else []
-    for frame in frames:
+    for at, frame in enumerate(frames):
+        if at == _MAX_FRAMES[0] and len(frames) < len(stack):
+            text.append(_left_out(len(stack) - len(frames)))
         text.append(f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n')
         if frame.line:
             text.append(f"    {frame.line}\n")
@@ -205,9 +209,41 @@ def _frame_from_traceback(step: TracebackType) -> Frame:
     )
 
 
-def _drop_middle_frames[T](stack: list[T]) -> list[T]:
-    head, tail = _MAX_FRAMES
+def _drop_middle[T](stack: list[T], kept: tuple[int, int]) -> list[T]:
+    head, tail = kept
     return stack[:head] + stack[-tail:] if len(stack) > head + tail else stack
+
+
+def _left_out(number: int) -> str:
+    return f"  [{number:,} frames left out]\n"
+
+
+class _ShownStack(StackSummary):
+    """A stack that says where frames of a very deep one are left out, and shows each line of code once."""
+
+    left_out = 0
+
+    def format(self, **options: Any) -> list[str]:  # 3.13 passes some
+        self._shown: dict[tuple[object, ...], str] = {}
+        if not self.left_out:
+            return super().format(**options)
+        head, _ = _MAX_SHOWN_FRAMES
+        parts = _ShownStack(self[:head]), _ShownStack(self[head:])
+        return [*parts[0].format(**options), _left_out(self.left_out), *parts[1].format(**options)]
+
+    def format_frame_summary(self, frame_summary: FrameSummary, **options: Any) -> str:
+        # The marks below a line take most of the time, and a recursion has the same lines again and again.
+        key = (
+            frame_summary.filename,
+            frame_summary.lineno,
+            frame_summary.name,
+            frame_summary.colno,
+            frame_summary.end_colno,
+        )
+        text = self._shown.get(key)
+        if text is None:
+            text = self._shown[key] = super().format_frame_summary(frame_summary, **options)
+        return text
 
 
 def describe_without_user_code(
@@ -264,7 +300,10 @@ def _describe_compilation(error: CompilationError, execution_id: str | None) -> 
 
 def _keep_user_frames(summary: TracebackException, depth: int) -> None:
     """Remove our own frames from the stacks, and those outside the user's first line."""
-    summary.stack = StackSummary.from_list(_user_frames(summary.stack))
+    frames = _user_frames(summary.stack)
+    stack = _ShownStack(_drop_middle(frames, _MAX_SHOWN_FRAMES))
+    stack.left_out = len(frames) - len(stack)
+    summary.stack = stack
     if depth > _MAX_CHAIN:
         summary.__cause__ = summary.__context__ = None
         return
@@ -280,7 +319,7 @@ def _user_frames(stack: Iterable[FrameSummary]) -> list[FrameSummary]:
     for frame in frames:
         if frame.name == WRAPPER_NAME:
             frame.name = "<module>"
-    return _drop_middle_frames(frames)
+    return frames
 
 
 def _traceback_text(summary: TracebackException) -> str:
@@ -307,7 +346,7 @@ def _exception_data(error: BaseException, summary: TracebackException, depth: in
         exception=bounded_text(type_name(error), 200),
         message=exception_message(error),
         notes=_notes(error),
-        frames=[_frame_from_summary(frame) for frame in summary.stack],
+        frames=[_frame_from_summary(frame) for frame in _drop_middle(list(summary.stack), _MAX_FRAMES)],
         cause=cause,
         members=members,
     )

@@ -166,7 +166,7 @@ class ResultEncoder:
             add_note(error, limit_note)
         elif kind == "limit" and issubclass(type(error), MemoryError):
             add_note(error, self._memory_limit_note())
-        if issubclass(type(error), RuntimeError):
+        if issubclass(type(error), RuntimeError | TypeError):
             advice = ErrorRecovery.handle_async_context_error(error)
             if advice is not None:
                 add_note(error, advice)

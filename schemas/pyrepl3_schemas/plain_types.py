@@ -278,4 +278,7 @@ def opener_of(kind: type, value: object) -> Opener:
             return _attrs_to_dict
     if issubclass(kind, Mapping):
         return _to_dict
-    raise NoPlainForm(type_name(value), "has no form as plain data")
+    how = ""
+    if any("__await__" in type.__dict__["__dict__"].__get__(base) for base in bases):
+        how = ": `await` gives its value"
+    raise NoPlainForm(type_name(value), f"has no form as plain data{how}")

@@ -507,5 +507,4 @@ async def test_a_worker_that_dies_in_a_transfer_costs_time_alone() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         kill(session)
-        with pytest.raises(pyrepl3.WorkerDied):
-            await getting
+        assert (await getting).sum() == 5_000_000

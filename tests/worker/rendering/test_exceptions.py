@@ -1,6 +1,7 @@
 """A stop is described by a shorter way, which must say the same as the long one."""
 
 import linecache
+import sys
 from asyncio import CancelledError
 from types import FunctionType
 from typing import Any
@@ -72,6 +73,25 @@ def test_of_a_deep_stack_both_ends_are_kept() -> None:
     short, long = describe_exception(error, "cancelled", "id"), describe_exception(error, "exception", "id")
     assert len(short.frames) == 150
     assert short.frames == long.frames
+    assert short.traceback.count(", in f\n") == 149
+    assert "\n  [252 frames left out]\n" in short.traceback
+    assert "[Previous line repeated 397 more times]" in long.traceback
+
+
+def test_of_a_stack_deeper_than_python_allows_the_text_says_what_is_left_out() -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)
+    try:
+        error = _raised(
+            "def f(n):\n    g(n)\n\ndef g(n):\n    if n:\n        f(n - 1)\n    else:\n        raise stop\n\n"
+            "f(999)\n",
+            stop=ValueError("deep"),
+        )
+    finally:
+        sys.setrecursionlimit(limit)
+    shown = describe_exception(error, "exception", "id").traceback
+    assert "\n  [901 frames left out]\n" in shown
+    assert shown.count("  File ") == 1100
 
 
 def test_what_a_stop_came_from_is_told_too() -> None:
