@@ -2,8 +2,8 @@
 
 Some names are asked for all the time and stay live; most are asked for rarely, and are in the store by then.
 What is timed is the return of one of those: from asking for the session until a cell of it has answered, the
-wait for room included, with a quarter as many clients at work as there may be sessions. At the end every session
-must have counted each request that it was given.
+wait for room included, with a quarter as many clients as there may be sessions. At the end every session must
+have counted each request that it was given.
 """
 
 import asyncio
