@@ -339,7 +339,7 @@ class NamedSessions:
     async def close_one(self, key: Key) -> bool:
         """End the live session of a name, whoever holds it; return whether there was one."""
         named = self._sessions.get(key)
-        if named is None:
+        if named is None or (named.opening is not None and not named.has_place.done()):
             return False
         named.wanted += 1  # so that it is not forgotten meanwhile
         try:
