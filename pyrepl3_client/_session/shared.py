@@ -197,14 +197,14 @@ class SessionShare(Session):
         if not vars(self).get("_own") or self._own.given_back or not self._own.is_this_process:
             return
         self._own.given_back = True
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._give_back)
         warnings.warn(
             f"session {self.session_id!r} of a pool was never given back: use `async with`, or close it",
             ResourceWarning,
             stacklevel=2,
             source=self,
         )
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._give_back)
 
 
 class _ShareOwner(Owner):

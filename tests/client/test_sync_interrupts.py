@@ -17,7 +17,7 @@ STRUCK: Final = ("/pyrepl3_client/sync.py", "/_concurrency/", "/asyncio/", "/con
 """Code in which it strikes: what a call runs in the caller's thread. Not `Thread.start`, which Python leaves
 half done then: its thread hangs."""
 
-BEGIN: Final = ("close", "__exit__", "insist")
+BEGIN: Final = ("close", "__exit__", "insist", "__enter__")
 """Methods that it does not strike at their first instruction: no handler of theirs is in force there."""
 
 
