@@ -2,6 +2,7 @@
 
     open_session   a namespace in a worker: `async with open_session() as session`, or `await` it
     Session        what that gives: execute, start, cancel, set, get, inspect, checkpoint, restart, close
+    SessionFiles   its `files`: read, write, list, remove, download, upload
     Execution      the handle of submitted code: iterate, await, cancel
     WorkerPool     sessions from workers that are warm already, a bounded number of them, also by name
     capability     describes how a host function may be called
@@ -14,10 +15,10 @@ Output, Display, Input, Call, Result and Error of an Execution; Recovery after a
 
 Errors, all under PyRepl3Error, say on whose side the fault lies: ExecutionFailed (with ExecutionTimeout,
 ExecutionCancelled) the code's; WorkerDied (with SpawnError), WorkerUnresponsive the worker's; SessionClosed
-(with PoolClosed), ExecutionIdConflict, CapabilityError, TransferError the caller's; PoolTimeout the pool's;
-StoreError (with SessionBusy, LeaseLost,
-StoreBusy, BridgeTimeout, CheckpointTooLarge) the store's; ProtocolError, ReplayDivergence. `help` of each
-name says more.
+(with PoolClosed), ExecutionIdConflict, CapabilityError, TransferError, SessionFileError (with
+SessionFileNotFound) the caller's; PoolTimeout the pool's; StoreError (with SessionBusy, LeaseLost, StoreBusy,
+BridgeTimeout, CheckpointTooLarge) the store's; ProtocolError, ReplayDivergence. `help` of each name says
+more.
 
 The smallest complete program:
 
@@ -45,9 +46,11 @@ from pyrepl3_client._execution.execution import Execution
 from pyrepl3_client._execution.handlers import DisplayHandler, InputHandler, OutputHandler
 from pyrepl3_client._execution.offers import CallContext, CallRequest, Capability, capability
 from pyrepl3_client._execution.prompts import Prompt
+from pyrepl3_client._files.actions import FileInfo
 from pyrepl3_client._journal.protocol import BridgeMetrics
 from pyrepl3_client._pool.pool import WorkerPool
 from pyrepl3_client._pool.stats import KeptSession, PoolStats
+from pyrepl3_client._session.files import SessionFiles
 from pyrepl3_client._session.open import open_session
 from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
@@ -75,6 +78,8 @@ from pyrepl3_client.errors import (
     ReplayDivergence,
     SessionBusy,
     SessionClosed,
+    SessionFileError,
+    SessionFileNotFound,
     SpawnError,
     StoreBusy,
     StoreError,
@@ -133,6 +138,7 @@ __all__ = [
     "ExecutionState",
     "ExecutionTimeout",
     "ExecutorConfig",
+    "FileInfo",
     "Frame",
     "Input",
     "InputHandler",
@@ -164,6 +170,9 @@ __all__ = [
     "Session",
     "SessionBusy",
     "SessionClosed",
+    "SessionFileError",
+    "SessionFileNotFound",
+    "SessionFiles",
     "SessionOpener",
     "SessionState",
     "Skipped",

@@ -18,6 +18,8 @@ PyRepl3Error
                               wait for itself
     TransferError             a variable cannot be set or got
     OutputNotKept             a part of what code has written is not kept
+    SessionFileError          a file of the session cannot be used (also an OSError)
+        SessionFileNotFound     ... it is not there (also a FileNotFoundError)
     ReplayDivergence          a replayed execution asked for something else than its record holds
     StoreError                the store failed, or cannot be used
         SessionBusy             ... the session has another owner
@@ -55,6 +57,8 @@ __all__ = [
     "ReplayDivergence",
     "SessionBusy",
     "SessionClosed",
+    "SessionFileError",
+    "SessionFileNotFound",
     "SpawnError",
     "StoreBusy",
     "StoreError",
@@ -64,6 +68,8 @@ __all__ = [
 ]
 
 _PARTS_OF_OWNER: Final = 6
+_SHOWN_CHARS: Final = 200
+"""How much of a long path an error shows: its end."""
 
 # --- the tree -----------------------------------------------------------------------------------------
 
@@ -212,6 +218,36 @@ class TransferError(PyRepl3Error):
 
 class OutputNotKept(PyRepl3Error):  # noqa: N818
     """A part of what code has written is not kept. The text says why, and which part is."""
+
+
+class SessionFileError(PyRepl3Error, OSError):
+    """A file or folder of the session cannot be used. The text names it, says why, and what to do.
+
+    Args:
+        path: the path, as the caller gave it.
+        why: what is wrong with it, and what to do.
+        number: the system's number for that (`errno`), or None.
+    """
+
+    def __init__(self, path: str, why: str, number: int | None = None) -> None:
+        """Keep every argument in order, so that the error pickles."""
+        super().__init__(path, why, number)
+        self.path = path
+        self.why = why
+        self.errno = number
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, int | None]]:
+        """Pickle by the arguments."""
+        return type(self), (self.path, self.why, self.errno)
+
+    def __str__(self) -> str:
+        """Return the path, quoted and shortened, and why."""
+        shown = self.path if len(self.path) <= _SHOWN_CHARS else f"…{self.path[-_SHOWN_CHARS:]}"
+        return f"{shown!r} {self.why}"
+
+
+class SessionFileNotFound(SessionFileError, FileNotFoundError):  # noqa: N818 - like FileNotFoundError
+    """A file or folder of the session is not there, or is none that its code may see."""
 
 
 class ReplayDivergence(PyRepl3Error):  # noqa: N818

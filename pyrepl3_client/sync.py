@@ -28,11 +28,14 @@ from pyrepl3_client._execution.event_log import Event
 from pyrepl3_client._execution.handlers import DisplayHandler, InputHandler, OutputHandler
 from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.queue import Capabilities
+from pyrepl3_client._files.actions import FileInfo
 from pyrepl3_client._journal.protocol import BridgeMetrics, OnError
 from pyrepl3_client._pool import pool as _pool
 from pyrepl3_client._pool.stats import PoolStats
+from pyrepl3_client._session import files as _files
 from pyrepl3_client._session import open as _open
 from pyrepl3_client._session import session as _session
+from pyrepl3_client._session.files import DEFAULT_READ_BYTES
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS
@@ -55,7 +58,7 @@ from pyrepl3_schemas.messages import (
     Variable,
 )
 
-__all__ = ["Execution", "Session", "WorkerPool", "open_session"]
+__all__ = ["Execution", "Session", "SessionFiles", "WorkerPool", "open_session"]
 
 
 class Execution:
@@ -173,6 +176,99 @@ async def _next(events: _execution.Events) -> Event | None:
     return await anext(events, None)
 
 
+class SessionFiles:
+    """The files of a session: `session.files`; see `pyrepl3_client.SessionFiles`."""
+
+    def __init__(self, files: _files.SessionFiles, thread: LoopThread) -> None:
+        """Wrap the files of a session that belongs to the loop of `thread`."""
+        self._files = files
+        self._thread = thread
+
+    def __repr__(self) -> str:
+        """Show whose files they are."""
+        return repr(self._files)
+
+    def read(self, path: str | PathLike[str], *, max_bytes: int = DEFAULT_READ_BYTES) -> bytes:
+        """Return the content of a file, as far as it reaches at this moment.
+
+        Args:
+            path: of a file of the session.
+            max_bytes: bytes that it may have; `download` takes any size.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.SessionFiles.read`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        return self._thread.run(lambda: self._files.read(path, max_bytes=max_bytes))
+
+    def write(self, path: str | PathLike[str], data: bytes | bytearray | memoryview) -> None:
+        """Write a file, with the folders that are missing. It takes the place of an earlier one at once.
+
+        Args:
+            path: of a file of the session.
+            data: its whole content.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.SessionFiles.write`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        self._thread.run(lambda: self._files.write(path, data))
+
+    def list(self, path: str | PathLike[str] = ".") -> list[FileInfo]:
+        """Return what is in a folder, sorted by name.
+
+        Args:
+            path: of a folder of the session; by default its work directory.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.SessionFiles.list`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        return self._thread.run(lambda: self._files.list(path))
+
+    def remove(self, path: str | PathLike[str], *, recursive: bool = False) -> None:
+        """Remove a file, a link itself, or an empty folder.
+
+        Args:
+            path: of what is to be removed.
+            recursive: remove a folder with all that is in it.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.SessionFiles.remove`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        self._thread.run(lambda: self._files.remove(path, recursive=recursive))
+
+    def download(
+        self, path: str | PathLike[str], to: str | PathLike[str], *, max_bytes: int | None = None
+    ) -> None:
+        """Copy a file of the session to this program's side, of any size. Ctrl-C leaves `to` as it was.
+
+        Args:
+            path: of a file of the session.
+            to: where it goes on this machine; into a folder, if that is one.
+            max_bytes: bytes that it may have; None is any number.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.SessionFiles.download`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        self._thread.run(lambda: self._files.download(path, to, max_bytes=max_bytes))
+
+    def upload(self, from_: str | PathLike[str], path: str | PathLike[str]) -> None:
+        """Copy a file of this program's side to the session, of any size. Ctrl-C leaves `path` as it was.
+
+        Args:
+            from_: a file on this machine.
+            path: where it goes in the session; into a folder, if that is one.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.SessionFiles.upload`.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        self._thread.run(lambda: self._files.upload(from_, path))
+
+
 class Session:
     """A namespace in a worker process; see `pyrepl3_client.Session`. Made by `open_session`."""
 
@@ -181,6 +277,7 @@ class Session:
         self._session = session
         self._thread = thread
         self._owns_thread = owns_thread
+        self._files = SessionFiles(session.files, thread)
         if owns_thread:
             thread.serves = f"session {session.session_id!r}"
 
@@ -217,6 +314,11 @@ class Session:
     def bridge(self) -> BridgeMetrics | None:
         """What the bridge to the store has done since the session was opened; None without a store."""
         return self._session.bridge
+
+    @property
+    def files(self) -> SessionFiles:
+        """The session's files: read, write, list, remove, download, upload; also while code runs."""
+        return self._files
 
     def start(
         self,

@@ -1,5 +1,6 @@
 """The worker's command line: claim the fds first, then serve one session."""
 
+import os
 import sys
 
 from pyrepl3_worker.isolation import private_builtins
@@ -10,6 +11,7 @@ private_builtins.install()
 from typing import NoReturn
 
 _USAGE = """usage: pyrepl3-worker [--parent PID] [--capture OUT,ERR] [--warm MODULE,...] [--confine JSON]
+                      [--files FD]
 
 Runs one pyrepl3 session. A program starts this, not a person: it speaks length-prefixed
 MessagePack frames on stdin and stdout (see PROTOCOL.md).
@@ -18,6 +20,7 @@ MessagePack frames on stdin and stdout (see PROTOCOL.md).
   --capture OUT,ERR   inherited fds of pipes for the code's fds 1 and 2, drained by the parent
   --warm MODULE,...   import these before saying ready
   --confine JSON      the boundary to go behind before anything else, {"level": "strict"} say
+  --files FD          inherited socket to the parent, for descriptors of the directories seen behind that
   --version           print the protocol's number and exit
 """
 
@@ -30,6 +33,7 @@ class _Arguments:
         self.capture: tuple[int, int] | None = None
         self.warm: list[str] = []
         self.confine: str | None = None
+        self.files: int | None = None
         rest = list(argv)
         while rest:
             option = rest.pop(0)
@@ -41,7 +45,7 @@ class _Arguments:
 
                 print(f"pyrepl3-worker, protocol {PROTOCOL}")
                 raise SystemExit(0)
-            if option not in ("--parent", "--capture", "--warm", "--confine") or not rest:
+            if option not in ("--parent", "--capture", "--warm", "--confine", "--files") or not rest:
                 raise SystemExit(f"pyrepl3-worker: bad argument {option!r}\n{_USAGE}")
             value = rest.pop(0)
             try:
@@ -52,6 +56,8 @@ class _Arguments:
                     self.capture = int(out), int(err)
                 elif option == "--confine":
                     self.confine = value
+                elif option == "--files":
+                    self.files = int(value)
                 else:
                     self.warm = [name for name in value.split(",") if name]
             except ValueError:
@@ -76,7 +82,9 @@ def run(argv: list[str]) -> NoReturn:
         # Before any code of the user runs, and before the process has a second thread.
         from pyrepl3_worker.confinement.apply import confine
 
-        arguments.parent = confine(arguments.confine, arguments.parent)
+        arguments.parent = confine(arguments.confine, arguments.parent, arguments.files)
+    if arguments.files is not None:
+        os.close(arguments.files)  # no code of the session may send on it
     from pyrepl3_worker.wire.stdio import claim_standard_fds
 
     # Before anything is imported that could print.
@@ -87,7 +95,6 @@ def run(argv: list[str]) -> NoReturn:
         serve(stdio, arguments.parent, arguments.warm)
     except BaseException:
         # Fd 2 is the code's by now; the worker's own messages go to the original stderr.
-        import os
         import traceback
 
         os.write(stdio.stderr, traceback.format_exc().encode("utf-8", "backslashreplace"))

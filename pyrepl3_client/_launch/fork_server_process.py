@@ -16,6 +16,7 @@ from typing import Final, Self
 
 import msgspec
 
+from pyrepl3_client._launch.directories import WorkerDirectories
 from pyrepl3_client._launch.spawn import WorkerProcess, interpreter_environment, worker_arguments
 from pyrepl3_client._launch.stderr_tail import StderrTail
 from pyrepl3_client._launch.worker import NewWorkerPipes, open_pipe
@@ -110,9 +111,11 @@ class ForkServerProcess:
             SpawnError: there is no room for another process or fd.
         """
         pipes: NewWorkerPipes | None = None
+        directories: WorkerDirectories | None = None
         self._request_number += 1
         try:
             pipes = NewWorkerPipes()
+            directories = WorkerDirectories(config)
             self._send(Fork(self._request_number, worker_arguments(config)), pipes.worker_ends)
             pid = self._wait_for_fork()
             exit_fd = os.pidfd_open(pid)
@@ -120,10 +123,12 @@ class ForkServerProcess:
             # If there is a worker whose pid never came, it ends when its input does.
             if pipes is not None:
                 pipes.close()
+            if directories is not None:
+                directories.close()
             if isinstance(error, ForkServerGoneError):
                 raise
             raise SpawnError(f"no worker could be forked: {error}") from error
-        return WorkerProcess(pid, pipes.connect(exit_fd))
+        return WorkerProcess(pid, pipes.connect(exit_fd, directories))
 
     def receive(self) -> FromForkServer | None:
         """Return the next message that has come, or None.

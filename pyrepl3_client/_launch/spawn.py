@@ -7,6 +7,7 @@ from contextlib import suppress
 from resource import RUSAGE_SELF, getrusage
 from typing import Final
 
+from pyrepl3_client._launch.directories import WorkerDirectories
 from pyrepl3_client._launch.environment import confinement_argument, worker_environment
 from pyrepl3_client._launch.process_tree import children_of, kill_all
 from pyrepl3_client._launch.worker import ExitStatus, NewWorkerPipes, WorkerPipes
@@ -137,12 +138,17 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
         SpawnError: there is no such interpreter or directory, or no room for another process or fd.
     """
     pipes: NewWorkerPipes | None = None
+    directories: WorkerDirectories | None = None
     process: subprocess.Popen[bytes] | None = None
     try:
         pipes = NewWorkerPipes()
+        directories = WorkerDirectories(config)
         stdin, stdout, stderr, *captured = pipes.worker_ends
         command = [config.python, "-P", "-m", "pyrepl3_worker", *worker_arguments(config)]
         command += ["--capture", ",".join(map(str, captured))]
+        if directories.workers_end >= 0:
+            command += ["--files", str(directories.workers_end)]
+            captured.append(directories.workers_end)
         # No preexec_fn and no user or group: so the child is made by vfork, however large this process is.
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
             command,
@@ -161,7 +167,10 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
             process.wait()
         if pipes is not None:
             pipes.close()
+        if directories is not None:
+            directories.close()
         raise SpawnError(f"no worker could be started with {config.python!r}: {error}") from error
     # With any other configuration the process may be the worker itself, whose code can ignore SIGTERM.
     has_pid_namespace = config.confinement == "strict" and config.confinement_required
-    return WorkerProcess(process.pid, pipes.connect(exit_fd), process, has_pid_namespace=has_pid_namespace)
+    connected = pipes.connect(exit_fd, directories)
+    return WorkerProcess(process.pid, connected, process, has_pid_namespace=has_pid_namespace)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from pyrepl3_client._launch.directories import WorkerDirectories
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_schemas.messages import Adjustments
 
@@ -45,6 +46,8 @@ class WorkerPipes:
     """The first bytes of the greeting that have been written already."""
     adjustments: Adjustments | None = None
     """What the greeting has the worker change, since it was started before its session was known."""
+    directories: WorkerDirectories | None = None
+    """The directories that it sees; None for a scripted one."""
 
     def close_writer(self) -> None:
         """Close the pipe to the worker, which then sees the end of its input. Idempotent."""
@@ -53,8 +56,10 @@ class WorkerPipes:
             self.writer = -1
 
     def close(self) -> None:
-        """Close all pipes. Idempotent."""
+        """Close all pipes, and the directories. Idempotent."""
         self.close_writer()
+        if self.directories is not None:
+            self.directories.close()
         for fd in (self.reader, self.captured_stdout, self.captured_stderr, self.stderr, self.exit_fd):
             if fd >= 0:
                 os.close(fd)
@@ -87,14 +92,17 @@ class NewWorkerPipes:
         for fd in self._opened:
             os.close(fd)
 
-    def connect(self, exit_fd: int) -> WorkerPipes:
+    def connect(self, exit_fd: int, directories: WorkerDirectories) -> WorkerPipes:
         """Close the worker's ends, once the worker has its own, and return the client's with its pidfd."""
+        directories.close_workers_end()
         for fd in self.worker_ends:
             os.close(fd)
         for fd in self._client_ends:
             os.set_blocking(fd, False)
         writer, reader, stderr, captured_stdout, captured_stderr = self._client_ends
-        return WorkerPipes(writer, reader, captured_stdout, captured_stderr, stderr, exit_fd)
+        return WorkerPipes(
+            writer, reader, captured_stdout, captured_stderr, stderr, exit_fd, directories=directories
+        )
 
 
 class Worker(Protocol):

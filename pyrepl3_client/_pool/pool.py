@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
@@ -496,8 +497,13 @@ class WorkerPool:
         return shared
 
     def _take_worker(self, change: Adjustments | None) -> Worker:
+        check_directory(change)
         worker = self._workers.take()
         worker.pipes.adjustments = change
+        if change is not None and change.directory and worker.pipes.directories is not None:
+            # When it is gone by now the worker will say so.
+            with suppress(OSError):
+                worker.pipes.directories.start_in(change.directory)
         return worker
 
     def _checked_config(self, config: WorkerConfig | None) -> tuple[WorkerConfig, Adjustments | None]:

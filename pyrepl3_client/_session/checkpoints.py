@@ -24,7 +24,7 @@ from pyrepl3_client.errors import (
     WorkerDied,
     WorkerUnresponsive,
 )
-from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Progress, Restore, Restored
+from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Progress, Restore, Restored, Unsaved
 
 _logger: Final = logging.getLogger("pyrepl3_client")
 AUTOMATIC: Final = "(automatic)"
@@ -47,6 +47,10 @@ _LAST_SILENCE_SECONDS: Final = 5.0
 """The same for the checkpoint of a session that is being closed: somebody waits for that."""
 _ANSWER_SECONDS: Final = 5.0
 """Of a checkpoint's time limit, what is left for its answer to come; a fifth of short limits."""
+_FILE_LOST: Final = (
+    "session.files changed it after the last checkpoint, and its worker died; it is as it was then, or as "
+    "the cells that ran again have made it"
+)
 _FRAME_MARGIN: Final = 1024
 _BLOB_MARGIN: Final = 16
 
@@ -93,6 +97,8 @@ class CheckpointScheduler:
         self._lock = asyncio.Lock()
         self._cells = 0
         self._work_seconds = 0.0
+        self._files: dict[str, None] = {}
+        """Files of the session's own directory that its program has changed since the last checkpoint."""
         self._last_save_seconds = 0.0
         self._most_work_seconds = _MIN_WORK_SECONDS
         """Seconds of work after which a checkpoint is due, idle or not."""
@@ -129,6 +135,16 @@ class CheckpointScheduler:
             or self._work_seconds > self._most_work_seconds
         ):
             self._schedule(urgent=urgent)
+
+    def file_changed(self, path: str) -> None:
+        """Take note of a file of the session's own directory that its program has changed."""
+        self._files[path] = None
+        self.execution_ended(0.0, urgent=True)
+
+    def take_lost_files(self) -> tuple[Unsaved, ...]:
+        """Return what a recovery has not brought back of the files that the program had changed."""
+        files, self._files = self._files, {}
+        return tuple(Unsaved(f"file {path!r}", "file", _FILE_LOST) for path in files)
 
     def note_replay(self) -> None:
         """Take note of a namespace that was brought back by running cells again."""
@@ -268,6 +284,7 @@ class CheckpointScheduler:
                 raise self._unusable_error()
             seq = self._queue.last_number
             cells, work = self._cells, self._work_seconds
+            files, self._files = self._files, {}
             self._cells, self._work_seconds = 0, 0.0
             started = self._task_owner.loop.time()
             try:
@@ -275,6 +292,7 @@ class CheckpointScheduler:
             except BaseException:
                 self._cells += cells
                 self._work_seconds += work
+                self._files = files | self._files
                 raise
             self._last_save_seconds = self._task_owner.loop.time() - started
             self._most_work_seconds = max(_MIN_WORK_SECONDS, _WORK_PER_SAVE * self._last_save_seconds)
@@ -400,6 +418,7 @@ class CheckpointScheduler:
         """Count from zero: the session has a new worker with an empty namespace."""
         self._cells = 0
         self._work_seconds = 0.0
+        self._files.clear()
 
 
 class CheckpointAssembler:

@@ -8,13 +8,15 @@ import os
 import shutil
 import tempfile
 import weakref
-from typing import Self
+from errno import ELOOP, ENOTDIR
+from typing import Final, Self
 from urllib.parse import quote
 
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import StoreError
 
-_NAMES_END = "-work"
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMES_END: Final = "-work"
 """Behind a store's path: the folder that holds the directories of its sessions."""
 
 
@@ -27,6 +29,7 @@ class OwnDirectory:
     def __init__(self, path: str, *, temporary: bool) -> None:
         """Own `path`; a temporary one is removed with the session, or at the end of this program."""
         self.path = path
+        self._fd = -1
         self._remove = weakref.finalize(self, _remove_in, os.getpid(), path) if temporary else None
 
     @classmethod
@@ -65,14 +68,39 @@ class OwnDirectory:
                     os.unlink(entry.path)
 
     def prepare(self) -> str:
-        """Make it again if the code has removed it, and return its path."""
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        """Make it again if the code has removed it, or put something else there, and return its path."""
+        try:
+            fd = os.open(self.path, _DIRECTORY)
+        except OSError as error:
+            if error.errno in (ENOTDIR, ELOOP):
+                os.unlink(self.path)  # a link of the code's: what it leads to is not the session's
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            fd = os.open(self.path, _DIRECTORY)
+        if self._fd >= 0 and os.path.samestat(os.fstat(fd), os.fstat(self._fd)):
+            os.close(fd)
+        else:
+            self._close()
+            self._fd = fd
         return self.path
+
+    def open(self) -> int:
+        """Return a new descriptor (O_PATH) of the directory, as it was when the worker began.
+
+        Raises:
+            OSError: there is no room for another descriptor, or the session is closed.
+        """
+        return os.dup(self._fd)
 
     def remove(self) -> None:
         """Remove it, if it is temporary. Idempotent."""
+        self._close()
         if self._remove is not None:
             self._remove()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _file_name(session_id: str) -> str:
@@ -82,5 +110,8 @@ def _file_name(session_id: str) -> str:
 
 def _remove_in(pid: int, path: str) -> None:
     # A forked child inherits the finalizer, and not the directory.
-    if os.getpid() == pid:
-        shutil.rmtree(path, ignore_errors=True)
+    if os.getpid() != pid:
+        return
+    if os.path.islink(path):
+        os.unlink(path)  # of the code's
+    shutil.rmtree(path, ignore_errors=True)

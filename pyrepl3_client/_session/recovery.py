@@ -196,7 +196,7 @@ class RecoveryRunner:
             incarnation=worker.number,
             restored_from=replay.restored_from,
             replayed=tuple(replay.replayed),
-            lost=tuple(replay.lost.values()),
+            lost=(*replay.lost.values(), *self._checkpoints.take_lost_files()),
             skipped=replay.skipped,
             remade=tuple(replay.remade.items()),
             outdated=tuple(replay.outdated.values()),

@@ -28,6 +28,8 @@ from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import current_served, refuse_own_session
 from pyrepl3_client._journal.protocol import BridgeMetrics, OnError, Spec
+from pyrepl3_client._session.file_access import FileAccess
+from pyrepl3_client._session.files import SessionFiles
 from pyrepl3_client._session.output_reader import OutputReader
 from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
@@ -106,6 +108,9 @@ class Session:
         self._id_prefix = f"{secrets.token_hex(4)}-"
         self._ids_made = 0
         self._variables = SessionVariables(self._queue, self._submit_setting, self._ready_worker)
+        self._file_access = FileAccess(supervisor, config, self._owner)
+        self._files = SessionFiles(self._file_access)
+        self._close_grace = config.close_grace
 
     def __repr__(self) -> str:
         """Show id, state and worker."""
@@ -215,6 +220,11 @@ class Session:
     def bridge(self) -> BridgeMetrics | None:
         """What the bridge to the store has done since the session was opened; None without a store."""
         return self._recorder.metrics
+
+    @property
+    def files(self) -> SessionFiles:
+        """The session's files: read, write, list, remove, download, upload; also while code runs."""
+        return self._files
 
     # --- executing -----------------------------------------------------------------------------------
 
@@ -712,7 +722,10 @@ class Session:
 
     async def _close(self) -> None:
         try:
-            await self._supervisor.close()
+            try:
+                await self._file_access.close(self._close_grace)
+            finally:
+                await self._supervisor.close()
         finally:
             self._guard.release()
             if self._release is not None:

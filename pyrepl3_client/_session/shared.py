@@ -17,6 +17,7 @@ from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._session.checkpoints import AUTOMATIC, SILENCE_SECONDS
+from pyrepl3_client._session.files import SessionFiles
 from pyrepl3_client._session.open import open_supervisor
 from pyrepl3_client._session.options import Durability
 from pyrepl3_client._session.queries import WorkerQueries
@@ -167,6 +168,16 @@ class SessionShare(Session):
         """Give the session back. In a forked child, whose session it is not, do nothing."""
         if self._owner.is_this_process:
             await self.close()
+
+    @property
+    def files(self) -> SessionFiles:
+        """The session's files. See `Session.files`.
+
+        Raises:
+            SessionClosed: it was given back.
+        """
+        self._owner.check()
+        return super().files
 
     async def set(self, /, **values: Any) -> None:
         """Bind variables in the session. See `Session.set`."""

@@ -87,7 +87,7 @@ class SessionSupervisor:
         self._config = config
         self._launch = launch
         self._durability = durability
-        self._own_directory = own_directory
+        self.own_directory = own_directory
         self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
         self._task_owner = TaskOwner(session_id)
@@ -217,7 +217,7 @@ class SessionSupervisor:
             incarnation=self._workers_started,
             # The client keeps the time; see `TimeLimit`.
             config=msgspec.structs.replace(self._config.executor, max_execution_time=None),
-            work_directory="" if self._own_directory is None else self._own_directory.prepare(),
+            work_directory="" if self.own_directory is None else self.own_directory.prepare(),
             report=list(self._config.report),
             max_rest_bytes=self._config.max_spill_bytes,
         )
@@ -276,8 +276,8 @@ class SessionSupervisor:
 
     async def _clear_own_directory(self) -> None:
         """Let a session that begins with an empty namespace begin with an empty directory too."""
-        if self._own_directory is not None:
-            await self._task_owner.run_in_thread("clear", self._own_directory.clear)
+        if self.own_directory is not None:
+            await self._task_owner.run_in_thread("clear", self.own_directory.clear)
 
     def _become_ready(self) -> None:
         self._require_starting()
@@ -497,8 +497,8 @@ class SessionSupervisor:
             await self.worker.stop("the session was closed", self._config.close_grace)
 
     async def _remove_own_directory(self) -> None:
-        if self._own_directory is not None:
-            await self._task_owner.run_in_thread("remove", self._own_directory.remove)
+        if self.own_directory is not None:
+            await self._task_owner.run_in_thread("remove", self.own_directory.remove)
 
     async def _save_last(self) -> None:
         if self.state is not SessionState.READY or self.queue.oldest is not None:

@@ -13,7 +13,7 @@ _STRICT_PREFIX: Final = '{"level":"strict"'
 """The first characters of strict orders from our own client."""
 
 
-def confine(text: str, parent: int | None) -> int | None:
+def confine(text: str, parent: int | None, files: int | None) -> int | None:
     """Confine this process as `--confine` orders. It must have only one thread.
 
     The calling process may become the keeper process of its own child, and this returns in the child.
@@ -21,6 +21,8 @@ def confine(text: str, parent: int | None) -> int | None:
     Args:
         text: the order, as JSON.
         parent: pid of the process that started this one, if known.
+        files: a socket on which the parent expects descriptors of this process's directories, if it has a
+            root of its own; the caller's to close.
 
     Returns:
         The pid of the parent to die with; None if it cannot be seen from the new namespaces.
@@ -42,7 +44,7 @@ def confine(text: str, parent: int | None) -> int | None:
     if order.level == "limits":
         rlimits.drop_privileges()
     else:
-        parent = _confine_strict(order, parent, entry or _enter_namespaces(parent))
+        parent = _confine_strict(order, parent, entry or _enter_namespaces(parent), files)
     rlimits.set_rlimits(order)
     return parent
 
@@ -65,11 +67,13 @@ def _enter_namespaces(parent: int | None) -> _NamespaceEntry:
     return _NamespaceEntry(None)
 
 
-def _confine_strict(order: "Confinement", parent: int | None, entry: _NamespaceEntry) -> int | None:
+def _confine_strict(
+    order: "Confinement", parent: int | None, entry: _NamespaceEntry, files: int | None
+) -> int | None:
     from pyrepl3_worker.confinement import strict
 
     try:
-        strict.confine(order, parent, entry.refusal)
+        strict.confine(order, parent, entry.refusal, files)
     except strict.ConfinementUnavailableError as error:
         _exit_unconfined(str(error))
     # In namespaces the parent can't be seen: the keeper dies with it, and this process with the keeper.

@@ -6,6 +6,7 @@ from typing import Final
 
 from pyrepl3_schemas.confinement import WORK_DIRECTORY, Confinement
 from pyrepl3_worker.confinement import (
+    handover,
     in_force,
     landlock,
     mounts,
@@ -50,13 +51,16 @@ class _FailedSteps:
         return True
 
 
-def confine(order: Confinement, parent: int | None, namespace_error: OSError | None) -> None:
+def confine(
+    order: Confinement, parent: int | None, namespace_error: OSError | None, files: int | None = None
+) -> None:
     """Confine this process, which must have only one thread.
 
     Args:
         order: what stays accessible.
         parent: pid of the process that started the worker, if known.
         namespace_error: why this process is not in namespaces of its own (`namespaces.enter`); None if it is.
+        files: a socket for descriptors of the directories that this process sees then; None for none.
 
     Raises:
         ConfinementUnavailableError: a promised feature is not in force, and the order requires it.
@@ -92,6 +96,8 @@ def confine(order: Confinement, parent: int | None, namespace_error: OSError | N
         os.environ.update(HOME=WORK_DIRECTORY, TMPDIR=WORK_DIRECTORY)
         if not visible_paths.is_below_any(WORK_DIRECTORY, (*view.writable, *view.readable)):
             in_force.add_own_directory(WORK_DIRECTORY)
+        if files is not None:
+            handover.hand_over(files, work_directory, in_force.own_directory())
     rlimits.drop_privileges()
     if order.tcp_ports and not order.network:
         os.environ["RES_OPTIONS"] = "use-vc"  # have names resolved by TCP, at port 53

@@ -92,6 +92,12 @@ BAD: dict[str, tuple[Any, ...]] = {
     "stop": ("1", b"", 1.5, NAN, True, [1]),
     "cursor": ("1", b"", 1.5, NAN, True, [1]),
     "checkpoint_id": ID,
+    # files
+    "path": PATH,
+    "data": (5, "text", ["x"], NAN, None, {}),
+    "recursive": YES_OR_NO,
+    "to": PATH,
+    "from_": PATH,
     # capability
     "function": (5, "f", b"", None, [f], NAN),
     "repeatable": YES_OR_NO,
@@ -167,7 +173,8 @@ FREE = {
 
 MADE_BY_THE_CLIENT = {
     "Execution", "Session", "SessionOpener", "CallContext", "CallRequest", "Capability", "Prompt",
-    "WorkerInfo", "BridgeMetrics", "Completeness", "DeathCertificate", "ErrorInfo", "ExecutionResult",
+    "WorkerInfo", "BridgeMetrics", "FileInfo",
+    "SessionFiles", "Completeness", "DeathCertificate", "ErrorInfo", "ExecutionResult",
     "Recovery", "RecoveryProgress", "Skipped", "KeptSession", "PoolStats",
 }  # fmt: skip
 """Classes that users do not call: handles, reports, and results."""
@@ -330,11 +337,24 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
+FILE_METHODS: dict[str, dict[str, Any]] = {
+    "read": {"path": "p"},
+    "write": {"path": "p", "data": b""},
+    "list": {},
+    "remove": {"path": "p"},
+    "download": {"path": "p", "to": "/t"},
+    "upload": {"from_": "/f", "path": "p"},
+}
+
+
 def test_the_methods_of_sessions_are_all_here() -> None:
-    takers = {
-        what.rpartition(".")[2] for what, _ in arguments() if what.startswith(("Session.", "sync.Session."))
-    }
-    assert takers == {*METHODS, "set", "offer"}
+    def takers(of: str) -> set[str]:
+        return {
+            what.rpartition(".")[2] for what, _ in arguments() if what.startswith((f"{of}.", f"sync.{of}."))
+        }
+
+    assert takers("Session") == {*METHODS, "set", "offer"}
+    assert takers("SessionFiles") == set(FILE_METHODS)
 
 
 def check_methods(
@@ -344,6 +364,8 @@ def check_methods(
     wrong: list[str] = []
     for method, rest in METHODS.items():
         wrong += complaints(f"{what}.{method}", call(getattr(session, method)), rest)
+    for method, rest in FILE_METHODS.items():
+        wrong += complaints(f"{what}Files.{method}", call(getattr(session.files, method)), rest)
     return wrong
 
 

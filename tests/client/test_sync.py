@@ -56,7 +56,7 @@ def interrupted_when(worker: ScriptedWorker, *kinds: type[Any]) -> Generator[Non
     assert not left
 
 
-@pytest.mark.parametrize("name", ["Session", "Execution", "WorkerPool"])
+@pytest.mark.parametrize("name", ["Session", "SessionFiles", "Execution", "WorkerPool"])
 def test_the_mirror_shows_everything(name: str) -> None:
     def face(of: type[Any]) -> dict[str, list[tuple[object, ...]]]:
         return {

@@ -13,7 +13,7 @@ from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.messages import Error, Execute, FromWorker, Hello, Output, Ready, Result, ToWorker
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class RawWorker:

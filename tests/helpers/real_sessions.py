@@ -1,5 +1,6 @@
 """What the suites share: short graces, and small questions about outcomes and processes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -9,7 +10,7 @@ from pyrepl3_schemas.executor_config import ExecutorConfig
 from pyrepl3_schemas.messages import CancelReason, Output
 
 CELL = "<cell "
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds for what takes milliseconds."""
 
 
@@ -18,6 +19,16 @@ def quick(**limits: Any) -> pyrepl3.WorkerConfig:
     return pyrepl3.WorkerConfig(
         cancel_grace=0.4, kill_grace=0.4, close_grace=1.0, executor=ExecutorConfig(**limits)
     )
+
+
+def when_back(handler: Callable[[pyrepl3.Recovery], object]) -> Callable[[pyrepl3.Recovery], None]:
+    """Return an `on_recovery` that calls a handler when the session is back: a slow recovery tells more."""
+
+    def on_recovery(report: pyrepl3.Recovery) -> None:
+        if report.progress is None:
+            handler(report)
+
+    return on_recovery
 
 
 async def run(session: pyrepl3.Session, code: str, **options: Any) -> pyrepl3.ExecutionResult:

@@ -272,6 +272,31 @@ async def test_options_are_the_same_wherever_it_is_asked_for(pool: WorkerPool, s
         assert (await session.execute("os.environ['TENANT']")).value == "a"
 
 
+async def test_the_files_of_a_session_are_where_its_code_begins(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "tenant"
+    folder.mkdir()
+    async with WorkerPool(1, QUICK, fork=False, max_sessions=2) as pool:
+        other = WorkerConfig(close_grace=1.0, cwd=str(folder))
+        for _ in range(2):
+            async with pool.session("a", store=store, config=other) as session:
+                await session.files.write("here.txt", b"here")
+                assert (await session.execute("open('here.txt').read()")).value == "here"
+            with pytest.raises(pyrepl3.SessionClosed, match="given back"):
+                _ = session.files
+            assert (folder / "here.txt").exists()
+            await pool.close_session("a", store=store)
+        gone = WorkerConfig(close_grace=1.0, cwd=str(tmp_path / "gone"))
+        with pytest.raises(pyrepl3.SpawnError, match="gone' as its cwd"):
+            await pool.open_session(config=gone)
+        own = WorkerConfig(close_grace=1.0, cwd="own")
+        async with pool.session("b", store=store, config=own) as session:
+            await session.files.write("mine.txt", b"mine")
+        async with pool.open_session(), pool.open_session():
+            assert pool.stats().passivated == 1
+        async with pool.session("b", store=store, config=own) as session:
+            assert await session.files.read("mine.txt") == b"mine"
+
+
 async def test_the_newest_uses_host_functions_count(pool: WorkerPool, store: str) -> None:
     async with pool.session("a", store=store, capabilities={"who": lambda: "one"}) as one:
         assert (await one.execute("who()")).value == "one"

@@ -46,6 +46,7 @@ SAID = {
     "sessions-that-survive.md 1": ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
     "pools.md 1": ["'USER-7'", "ZeroDivisionError", "3 3 0 True True", "\nTrue\n"],
     "ipython.md 1": ["Wall time", "45", "['a', 'b']", "hello"],
+    "files.md 1": ["['data', 'report.txt']", "2 cities", "'/etc/shadow' is not there for the session's code"],
     "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],
 }
 

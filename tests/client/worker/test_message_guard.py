@@ -6,6 +6,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from tests.helpers.lying_sessions import gone, lying, undisturbed
+from tests.helpers.real_sessions import when_back
 
 pytestmark = pytest.mark.anyio
 
@@ -147,7 +148,9 @@ async def test_an_idle_worker_that_stops_in_the_middle_of_a_frame_is_replaced(
     config = lying(tmp_path, stall_timeout=0.2)
     async with (
         undisturbed(session),
-        pyrepl3.open_session(config=config, recovery="checkpoint", on_recovery=back.append) as lying_session,
+        pyrepl3.open_session(
+            config=config, recovery="checkpoint", on_recovery=when_back(back.append)
+        ) as lying_session,
     ):
         await lying_session.execute("half a frame, idle")
         # Its next message is swallowed by the frame that does not end.

@@ -13,7 +13,7 @@ from pyrepl3_client._launch import shared_fork_server
 from pyrepl3_client._launch.shared_fork_server import SharedForkServer
 from pyrepl3_client._session.open import open_with
 from pyrepl3_client._session.options import Durability
-from tests.helpers.real_sessions import quick, value
+from tests.helpers.real_sessions import quick, value, when_back
 
 pytestmark = pytest.mark.anyio
 SEED = "hash('a word')"
@@ -70,7 +70,7 @@ async def test_what_may_not_be_forked_never_is(
     monkeypatch.setattr(shared_fork_server, "_START_DELAY", 0.0)
     launcher = SharedForkServer()
     back = asyncio.Queue[pyrepl3.Recovery]()
-    durability = Durability(on_recovery=back.put_nowait)
+    durability = Durability(on_recovery=when_back(back.put_nowait))
     async with open_with(launcher.launch, None, config, None, durability=durability) as session:
         for _ in range(2):
             # The pid is that of the outermost process: the one within may answer once more.
@@ -93,7 +93,7 @@ async def test_a_pool_provides_the_next_worker_too(stored: bool, tmp_path: os.Pa
     deaths: list[pyrepl3.Recovery] = []
     async with (
         pyrepl3.WorkerPool(2, quick()) as pool,
-        pool.open_session("kept", store=store, on_recovery=deaths.append) as session,
+        pool.open_session("kept", store=store, on_recovery=when_back(deaths.append)) as session,
     ):
         assert pool.spawn_reason is None
         await value(session, "kept = 5")

@@ -17,7 +17,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client._session import death_policy, replay
 from pyrepl3_client._session.death_policy import Backoff
-from tests.helpers.real_sessions import quick
+from tests.helpers.real_sessions import quick, when_back
 
 pytestmark = pytest.mark.anyio
 
@@ -140,7 +140,7 @@ async def test_a_cell_whose_worker_dies_is_run_again_and_the_world_is_asked_once
 
 async def test_an_idle_worker_that_dies_is_replaced_and_told_of(world: World) -> None:
     reports: asyncio.Queue[pyrepl3.Recovery] = asyncio.Queue()
-    async with opened(world, on_recovery=reports.put_nowait) as session:
+    async with opened(world, on_recovery=when_back(reports.put_nowait)) as session:
         await session.execute("kept = 5")
         os.kill(session.worker.pid, signal.SIGKILL)
         report = await reports.get()
@@ -163,7 +163,7 @@ async def test_workers_that_die_one_after_the_other_while_nothing_runs_are_not_r
             os.kill(session.worker.pid, signal.SIGKILL)
             await reports.get()
 
-    async with opened(world, on_recovery=reports.put_nowait) as session:
+    async with opened(world, on_recovery=when_back(reports.put_nowait)) as session:
         await dies(session, 6)
         await session.execute("x = 1")  # so it is of use, and begins anew
         await dies(session, 9)

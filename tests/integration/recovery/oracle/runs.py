@@ -19,6 +19,7 @@ import msgspec
 import pyrepl3_client as pyrepl3
 from pyrepl3_client._session import checkpoints
 from pyrepl3_schemas.messages import Checkpoint, Restore
+from tests.helpers.real_sessions import when_back
 from tests.integration.recovery.oracle.programs import MODULE, SLOW, Program
 from tests.integration.recovery.oracle.settings import PROVIDED
 from tests.worker.checkpoint.oracle import walker as names_walker
@@ -104,7 +105,7 @@ class Oracle:
                     name,
                     store=self._folder / "state.db",
                     recovery=program.policy,
-                    on_recovery=back.put,
+                    on_recovery=when_back(back.put_nowait),
                 ) as second,
             ):
                 undisturbed = _Run(program, first, self._folder / f"{name}-undisturbed")

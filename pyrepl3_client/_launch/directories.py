@@ -1,0 +1,115 @@
+"""The directories that a worker sees, as descriptors: of where it was started, and what it hands over.
+
+A worker with a root directory of its own (confinement "strict") sends descriptors of that root and of its
+work directory, before any code of the session can run, and closes the way by which it did.
+"""
+
+import fcntl
+import os
+import socket
+from typing import Final, NamedTuple
+
+from pyrepl3_client.config import WorkerConfig
+
+_LOWEST_FD: Final = 3
+"""Lowest fd that is no standard stream."""
+_MAX_PATH_BYTES: Final = 4096
+_MIN_FDS: Final = 2
+_MAX_FDS: Final = 3
+
+
+class HandedOver(NamedTuple):
+    """What a worker with a root of its own has sent."""
+
+    root: int
+    """Its root directory."""
+    work: int
+    """Its work directory."""
+    own: int
+    """The directory that is the session's alone; -1 if there is none."""
+    work_path: bytes
+    """The work directory's path in that root."""
+
+
+class WorkerDirectories:
+    """Descriptors (O_PATH) of a worker's directories, made when it is started; closed with its pipes."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        """Open the directory in which the worker is to start, and the way of what it hands over.
+
+        Raises:
+            OSError: there is no such directory, or no room for another fd.
+        """
+        self.start = os.open(config.start_directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        """The directory in which it starts."""
+        self.start_path = (
+            os.fsencode(os.path.abspath(config.start_directory)) if config.start_directory else b""
+        )
+        """That directory's path, as the configuration has it; empty for this program's own."""
+        self.workers_end = -1
+        """What the worker is to inherit; -1 if it hands nothing over."""
+        self._channel: socket.socket | None = None
+        self._handed: HandedOver | None = None
+        if config.confinement == "strict":
+            try:
+                self._channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with other:
+                    # Past the standard fds, which a program may have closed.
+                    self.workers_end = fcntl.fcntl(other, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD)
+            except OSError:
+                self.close()
+                raise
+
+    def start_in(self, path: str) -> None:
+        """Take another directory for the one in which it starts: it enters that when it is greeted.
+
+        Raises:
+            OSError: there is no such directory, or no room for another fd.
+        """
+        start = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.close(self.start)
+        self.start = start
+        self.start_path = os.fsencode(path)
+
+    def close_workers_end(self) -> None:
+        """Close what the worker has inherited by now. Idempotent."""
+        if self.workers_end >= 0:
+            os.close(self.workers_end)
+            self.workers_end = -1
+
+    def handed_over(self) -> HandedOver | None:
+        """Return what the worker has handed over; None if it has no root of its own. It must be ready."""
+        if self._channel is not None:
+            with self._channel:
+                self._handed = _receive(self._channel)
+            self._channel = None
+        return self._handed
+
+    def close(self) -> None:
+        """Close all descriptors. Idempotent."""
+        self.close_workers_end()
+        if self.start >= 0:
+            os.close(self.start)
+            self.start = -1
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._handed is not None:
+            for fd in self._handed[:_MAX_FDS]:
+                if fd >= 0:
+                    os.close(fd)
+            self._handed = None
+
+
+def _receive(channel: socket.socket) -> HandedOver | None:
+    flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+    try:
+        path, fds, _, _ = socket.recv_fds(channel, _MAX_PATH_BYTES, _MAX_FDS, flags)
+    except OSError:
+        return None
+    if len(fds) < _MIN_FDS:
+        for fd in fds:
+            os.close(fd)
+        return None
+    root, work, *own = fds
+    return HandedOver(root, work, own[0] if own else -1, path)

@@ -1,0 +1,368 @@
+"""The files of a session, as its program uses them: at every level of confinement, and while code runs."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyrepl3_client as pyrepl3
+from pyrepl3_client import SessionFileError, SessionFileNotFound, sync
+from pyrepl3_client.testing import ScriptedWorker
+from pyrepl3_client.testing import open_session as open_scripted
+from tests.helpers.real_sessions import PATIENCE, quick, value
+
+pytestmark = pytest.mark.anyio
+
+LEVELS = [
+    "limits",
+    "strict",
+    pytest.param("none", marks=pytest.mark.long),
+    pytest.param("own", marks=pytest.mark.long),
+]
+EVERY_BYTE = bytes(range(256)) * 5
+MIB = 1024 * 1024
+
+
+def config_of(level: str, folder: Path, **options: Any) -> pyrepl3.WorkerConfig:
+    """Return the configuration of a level; "own" is the default one with a directory of the session's own."""
+    if level == "strict":
+        options["confinement"] = level
+    elif level == "own":
+        options["cwd"] = "own"
+    else:
+        options.update(confinement=level, cwd=str(folder))
+    return pyrepl3.WorkerConfig(cancel_grace=0.4, kill_grace=0.4, close_grace=2.0, **options)
+
+
+@pytest.fixture(scope="module", params=LEVELS)
+async def opened(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[pyrepl3.Session]:
+    """A session of each level, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("work")
+    async with pyrepl3.open_session(config=config_of(request.param, folder)) as session:
+        await session.files.write(".begun", b"")  # its threads and descriptors are no leak of a test
+        await session.execute("import os, shutil, threading")
+        yield session
+
+
+@pytest.fixture
+async def session(opened: pyrepl3.Session) -> pyrepl3.Session:
+    """That session, with an empty work directory."""
+    for entry in await opened.files.list():
+        await opened.files.remove(entry.name, recursive=True)
+    return opened
+
+
+async def test_what_is_written_is_what_the_code_reads_and_the_other_way_round(
+    session: pyrepl3.Session,
+) -> None:
+    await session.files.write("deep/er/bytes.bin", EVERY_BYTE)
+    assert await value(session, "open('deep/er/bytes.bin', 'rb').read()") == EVERY_BYTE
+    await session.execute("open('back.bin', 'wb').write(bytes(range(255, -1, -1)))")
+    assert await session.files.read("back.bin") == bytes(range(255, -1, -1))
+    await session.files.write("back.bin", memoryview(EVERY_BYTE)[::2])
+    assert await value(session, "open('back.bin', 'rb').read()") == EVERY_BYTE[::2]
+    await session.files.write("empty", b"")
+    assert await session.files.read("empty") == b""
+    here = await value(session, "os.getcwd()")
+    assert await session.files.read(f"{here}/back.bin") == EVERY_BYTE[::2]
+    assert await session.files.read("deep/../back.bin") == EVERY_BYTE[::2]
+
+
+async def test_a_folder_is_listed_and_removed(session: pyrepl3.Session) -> None:
+    await session.execute("os.makedirs('a/b'); open('a/f', 'w').write('four'); os.symlink('f', 'a/l')")
+    await session.execute("os.mkfifo('a/p'); os.utime('a/f', (5, 1234567890))")
+    shown = {entry.name: entry for entry in await session.files.list("a")}
+    assert [(name, entry.kind) for name, entry in shown.items()] == [
+        ("b", "folder"), ("f", "file"), ("l", "link"), ("p", "other"),
+    ]  # fmt: skip
+    assert (shown["f"].size, shown["f"].modified) == (4, 1234567890)
+    with pytest.raises(SessionFileError, match="'a' is not empty: recursive=True"):
+        await session.files.remove("a")
+    await session.files.remove("a/l")
+    await session.files.remove("a/p")
+    assert [entry.name for entry in await session.files.list("a")] == ["b", "f"]
+    await session.files.remove("a/b")
+    await session.files.remove("a", recursive=True)
+    assert await session.files.list() == []
+    for place in (".", "a/..", "..", await value(session, "os.getcwd()")):
+        with pytest.raises(SessionFileError):
+            await session.files.remove(place, recursive=True)
+
+
+async def test_files_go_in_and_out_of_any_size(session: pyrepl3.Session, tmp_path: Path) -> None:
+    here = tmp_path / "here.bin"
+    content = os.urandom(9 * MIB + 13)
+    here.write_bytes(content)
+    here.chmod(0o750)
+    await session.files.upload(here, "in/there.bin")
+    found = "import hashlib; hashlib.sha256(open('in/there.bin', 'rb').read()).hexdigest()"
+    assert await value(session, found) == hashlib.sha256(content).hexdigest()
+    assert await value(session, "os.stat('in/there.bin').st_mode & 0o777") == 0o750
+    await session.files.upload(here, "in")
+    await session.files.download("in/here.bin", tmp_path / "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == content
+    (tmp_path / "folder").mkdir()
+    await session.files.download("in/there.bin", tmp_path / "folder")
+    assert (tmp_path / "folder" / "there.bin").read_bytes() == content
+    await session.files.remove("in", recursive=True)
+
+
+async def test_it_works_while_code_runs_that_answers_to_nothing(session: pyrepl3.Session) -> None:
+    started = asyncio.Event()
+    session.offer(started=started.set)
+    running = session.start("started()\nwhile not os.path.exists('go'): pass\nopen('go').read()")
+    async with asyncio.timeout(PATIENCE):
+        await started.wait()
+        assert await session.files.list() == []
+        await session.files.write("go", b"whole")
+        # The file is there when it is whole: the code cannot have seen it empty.
+        assert (await running).value == "whole"
+
+
+async def test_a_host_function_that_the_code_waits_for_may_use_files(session: pyrepl3.Session) -> None:
+    async def fetch(name: str) -> None:
+        await session.files.write(name, b"fetched")
+
+    session.offer(fetch=fetch)
+    assert await value(session, "await fetch('f'); open('f').read()") == "fetched"
+
+
+async def test_what_cannot_be_used_is_refused_by_name(session: pyrepl3.Session, tmp_path: Path) -> None:
+    await session.execute("os.mkfifo('fifo'); os.mkdir('folder'); open('file', 'w').close()")
+    await session.execute(
+        "os.symlink('loop', 'loop'); import socket; s = socket.socket(socket.AF_UNIX); s.bind('sock')"
+    )
+    files = session.files
+    with pytest.raises(FileNotFoundError, match=r"'missing' is not there.*list"):
+        await files.read("missing")
+    for name, kind in (("fifo", "a FIFO"), ("sock", "a socket"), ("/dev/null", "a device")):
+        with pytest.raises(SessionFileError, match=f"{name}' is {kind}"):
+            await files.read(name)
+        with pytest.raises(SessionFileError, match=f"{name}' is"):
+            await files.write(name, b"")
+    for refused in (
+        files.read("folder"),
+        files.write("folder", b""),
+        files.download("folder", tmp_path / "x"),
+    ):
+        with pytest.raises(SessionFileError, match="'folder' is a folder"):
+            await refused
+    with pytest.raises(SessionFileError, match="'file' is no folder"):
+        await files.list("file")
+    with pytest.raises(SessionFileError, match="'file/x' is no folder, or a part of it is none"):
+        await files.write("file/x", b"")
+    with pytest.raises(SessionFileError, match="'loop' leads by links in a circle"):
+        await files.read("loop")
+    with pytest.raises(SessionFileError, match="'/proc/uptime' is made by the kernel"):
+        await files.read("/proc/uptime")
+    with pytest.raises(SessionFileError, match=r"'\.\./x' leaves the work directory"):
+        await files.write("../x", b"")
+    with pytest.raises(SessionFileError, match="x' cannot be used: File name too long"):
+        await files.write("x" * 300, b"")
+    with pytest.raises(SessionFileNotFound, match="nowhere' cannot be used on this program's side"):
+        await files.upload(tmp_path / "nowhere", "x")
+    with pytest.raises(SessionFileNotFound, match="this program's side"):
+        await files.download("file", tmp_path / "no" / "folder")
+    with pytest.raises(SessionFileError, match="is no regular file: upload takes one file"):
+        await files.upload(tmp_path, "x")
+    await files.write("file", b"12345")
+    with pytest.raises(SessionFileError, match="'file' has 5 bytes, more than max_bytes=4"):
+        await files.read("file", max_bytes=4)
+    names = {entry.name for entry in await files.list()}
+    assert names == {"fifo", "folder", "file", "loop", "sock"}
+    await session.execute("s.close(); del s")
+
+
+async def test_names_that_are_no_text_are_listed_and_read(session: pyrepl3.Session) -> None:
+    await session.execute("open(b'\\xff\\xfe \\n', 'w').write('odd')")
+    (entry,) = await session.files.list()
+    assert os.fsencode(entry.name) == b"\xff\xfe \n"
+    assert await session.files.read(entry.name) == b"odd"
+    await session.files.remove(entry.name)
+
+
+async def test_an_earlier_file_keeps_its_mode_and_a_link_is_replaced(session: pyrepl3.Session) -> None:
+    await session.execute(
+        "open('script', 'w').close(); os.chmod('script', 0o711); os.symlink('script', 'link')"
+    )
+    await session.files.write("script", b"new")
+    await session.files.write("link", b"other")
+    assert await value(session, "os.stat('script').st_mode & 0o777, open('script').read()") == [0o711, "new"]
+    assert await value(session, "os.path.islink('link'), open('link').read()") == [False, "other"]
+
+
+async def test_a_cancelled_transfer_leaves_nothing(session: pyrepl3.Session, tmp_path: Path) -> None:
+    endless = tmp_path / "endless"
+    endless.write_bytes(b"x" * (64 * MIB))
+    (tmp_path / "to").write_bytes(b"before")
+    await session.files.write("large", b"before")
+    await session.files.write("source", bytes(64 * MIB))
+    for transfer in (
+        lambda: session.files.upload(endless, "large"),
+        lambda: session.files.download("source", tmp_path / "to"),
+    ):
+        task = asyncio.ensure_future(transfer())
+        await asyncio.sleep(0)  # it has begun
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await session.files.read("large") == b"before"
+    assert (tmp_path / "to").read_bytes() == b"before"
+    assert {entry.name for entry in await session.files.list()} == {"large", "source"}
+    assert sorted(os.listdir(tmp_path)) == ["endless", "to"]
+
+
+async def test_a_session_that_is_closed_has_no_files(tmp_path: Path) -> None:
+    async with pyrepl3.open_session(config=quick()) as session:
+        files = session.files
+        assert repr(files) == f"<files of session {session.session_id!r}>"
+    with pytest.raises(pyrepl3.SessionClosed):
+        await files.list()
+
+
+@pytest.mark.parametrize("level", ["limits", "strict"])
+async def test_a_session_that_is_closed_meanwhile_ends_its_transfers(level: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    with source.open("wb") as file:
+        file.write(b"x" * (128 * MIB))
+    async with pyrepl3.open_session(config=config_of(level, tmp_path)) as session:
+        uploads = [asyncio.ensure_future(session.files.upload(source, f"u{n}")) for n in range(4)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*uploads, return_exceptions=True)
+    assert all(each is None or isinstance(each, pyrepl3.SessionClosed) for each in outcomes), outcomes
+    left = {name for name in os.listdir(tmp_path) if name.startswith((".pyrepl3", "u"))}
+    assert left <= {f"u{n}" for n, each in enumerate(outcomes) if each is None}
+
+
+async def test_a_full_disk_is_said_and_leaves_the_earlier_file() -> None:
+    sandbox = pyrepl3.SandboxPolicy(work_bytes=MIB)
+    async with pyrepl3.open_session(
+        config=pyrepl3.WorkerConfig(confinement="strict", sandbox=sandbox)
+    ) as session:
+        await session.files.write("f", b"before")
+        with pytest.raises(
+            SessionFileError, match=r"'f' does not fit: the work directory is full.*work_bytes"
+        ):
+            await session.files.write("f", bytes(2 * MIB))
+        assert await session.files.read("f") == b"before"
+        assert [entry.name for entry in await session.files.list()] == ["f"]
+        await session.files.write("g", b"x" * (MIB // 2))  # nothing takes up the room
+
+
+# --- deaths -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["strict", "own"])
+async def test_a_file_of_an_own_directory_survives_the_worker(level: str, tmp_path: Path) -> None:
+    back = asyncio.Event()
+    async with pyrepl3.open_session(
+        config=config_of(level, tmp_path), on_recovery=lambda _: back.set()
+    ) as session:
+        await session.files.write("kept", EVERY_BYTE)
+        await session.checkpoint()
+        os.kill(session.worker.pid, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            await back.wait()
+        assert await value(session, "open('kept', 'rb').read()") == EVERY_BYTE
+        assert await session.files.read("kept") == EVERY_BYTE
+        assert not [each for each in session.recoveries[-1].lost if "kept" in each.name]
+
+
+@pytest.mark.parametrize("level", ["strict", "own"])
+async def test_a_file_that_no_checkpoint_holds_is_named_as_lost(level: str, tmp_path: Path) -> None:
+    blocked, back = asyncio.Event(), asyncio.Event()
+    async with pyrepl3.open_session(
+        config=config_of(level, tmp_path),
+        capabilities={"blocked": blocked.set},
+        on_recovery=lambda _: back.set(),
+    ) as session:
+        running = session.start("blocked()\nwhile True: pass", check=False)
+        async with asyncio.timeout(PATIENCE):
+            await blocked.wait()
+        await session.files.write("lost", b"x")  # no checkpoint while the cell runs
+        os.kill(session.worker.pid, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            await back.wait()
+        assert await session.files.list() == []
+        (lost,) = session.recoveries[-1].lost
+        assert lost.name == "file 'lost'"
+        assert "after the last checkpoint" in lost.reason
+        await session.files.write("again", b"x")
+        await running.cancel()
+        await session.restart()
+        assert await session.files.list() == []
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_after_a_death_the_next_workers_files_are_meant(level: str, tmp_path: Path) -> None:
+    async with pyrepl3.open_session(config=config_of(level, tmp_path), recovery="none") as session:
+        await session.files.write("f", b"x")
+        os.kill(session.worker.pid, signal.SIGKILL)
+        with pytest.raises(pyrepl3.WorkerDied):
+            await session.execute("import time; time.sleep(60)")
+        with pytest.raises(pyrepl3.WorkerDied):
+            await session.files.list()
+        await session.restart()
+        expected = [] if level in ("strict", "own") else ["f"]
+        assert [entry.name for entry in await session.files.list()] == expected
+        await session.files.write("g", b"x")
+        assert await value(session, "import os; os.path.exists('g')")
+
+
+# --- pools, forks, sync -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fork", [True, False])
+async def test_sessions_of_a_pool_have_files(tmp_path: Path, *, fork: bool) -> None:
+    config = config_of("limits" if fork else "strict", tmp_path)
+    async with pyrepl3.WorkerPool(1, config=config, fork=fork) as pool, pool.open_session() as session:
+        await session.files.write("f", EVERY_BYTE)
+        assert await value(session, "open('f', 'rb').read()") == EVERY_BYTE
+
+
+def test_sync_sessions_have_the_same_files(tmp_path: Path) -> None:
+    with sync.open_session(config=config_of("strict", tmp_path)) as session:
+        (tmp_path / "f").write_bytes(EVERY_BYTE)
+        session.files.upload(tmp_path / "f", "g")
+        session.files.download("g", tmp_path / "h")
+        assert (tmp_path / "h").read_bytes() == session.files.read("g") == EVERY_BYTE
+        session.files.write("w", b"x")
+        assert [entry.name for entry in session.files.list()] == ["g", "w"]
+        session.files.remove("w")
+        with pytest.raises(FileNotFoundError):
+            session.files.read("w")
+        assert repr(session.files) == f"<files of session {session.session_id!r}>"
+
+
+def test_ctrl_c_ends_a_transfer_of_a_sync_session(tmp_path: Path) -> None:
+    with (tmp_path / "source").open("wb") as file:
+        for place in range(0, 2**30, 2**20):
+            os.pwrite(file.fileno(), b"x" * 4096, place)
+    interrupted = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+    with sync.open_session(config=config_of("limits", tmp_path)) as session:
+
+        def upload_for_ever() -> None:
+            interrupted.start()
+            while True:
+                session.files.upload(tmp_path / "source", "target")
+
+        with pytest.raises(KeyboardInterrupt):
+            upload_for_ever()
+        interrupted.join()
+        assert ".pyrepl3" not in str(os.listdir(tmp_path))
+        assert session.execute("1 + 1").value == 2
+
+
+async def test_a_scripted_worker_has_no_files() -> None:
+    async with open_scripted(ScriptedWorker()) as session:
+        with pytest.raises(SessionFileError, match="'x' cannot be used: a scripted worker has no files"):
+            await session.files.read("x")
