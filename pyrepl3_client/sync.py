@@ -977,7 +977,8 @@ class WorkerPool:
         async def releasing() -> None:
             if not taken:
                 taken.append(self._pool.release(inner))
-            await taken[0]
+            # What is cancelled by a Ctrl-C is this wait alone: the next call waits on.
+            await asyncio.shield(taken[0])
 
         insist(lambda: self._thread.run(releasing))
 
