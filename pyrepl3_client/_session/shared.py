@@ -15,8 +15,12 @@ from pyrepl3_client._concurrency.owner import Owner
 from pyrepl3_client._execution.handlers import NO_HANDLERS
 from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.queue import Capabilities
+from pyrepl3_client._files.actions import Written
+from pyrepl3_client._files.transfer import Stop
+from pyrepl3_client._files.view import FileView
 from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._session.checkpoints import AUTOMATIC, SILENCE_SECONDS
+from pyrepl3_client._session.file_access import FileAccess
 from pyrepl3_client._session.files import SessionFiles
 from pyrepl3_client._session.open import open_supervisor
 from pyrepl3_client._session.options import Durability
@@ -145,6 +149,7 @@ class SessionShare(Session):
         self._loop = asyncio.get_running_loop()
         # Holds nothing of this object: one that is dropped is noticed at once.
         self._queries = WorkerQueries(partial(_ready_worker, self._own, self._supervisor))
+        self._files = SessionFiles(_ShareFileAccess(session._file_access, self._own))
         self._id_prefix = f"{secrets.token_hex(4)}-"
         self._ids_made = 0
 
@@ -168,16 +173,6 @@ class SessionShare(Session):
         """Give the session back. In a forked child, whose session it is not, do nothing."""
         if self._owner.is_this_process:
             await self.close()
-
-    @property
-    def files(self) -> SessionFiles:
-        """The session's files. See `Session.files`.
-
-        Raises:
-            SessionClosed: it was given back.
-        """
-        self._owner.check()
-        return super().files
 
     async def set(self, /, **values: Any) -> None:
         """Bind variables in the session. See `Session.set`."""
@@ -234,6 +229,29 @@ class _ShareOwner(Owner):
                 f"{self._shown} was given back to its pool here: pool.session() with its name gives it again"
             )
         super().check()
+
+
+class _ShareFileAccess(FileAccess):
+    """Acts on the files of a session for one of its users, until that has given it back."""
+
+    def __init__(self, access: FileAccess, owner: Owner) -> None:
+        self.session_id = access.session_id
+        self._access = access
+        self._owner = owner
+
+    async def change(self, action: str, path: str, work: Callable[[FileView, Stop], Written]) -> None:
+        self._owner.check()
+        await self._access.change(action, path, work)
+
+    async def run[T](
+        self,
+        action: str,
+        path: str,
+        work: Callable[[FileView, Stop], T],
+        worker: WorkerHandle | None = None,
+    ) -> T:
+        self._owner.check()
+        return await self._access.run(action, path, work, worker)
 
 
 async def open_shared(

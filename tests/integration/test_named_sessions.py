@@ -282,7 +282,7 @@ async def test_the_files_of_a_session_are_where_its_code_begins(store: str, tmp_
                 await session.files.write("here.txt", b"here")
                 assert (await session.execute("open('here.txt').read()")).value == "here"
             with pytest.raises(pyrepl3.SessionClosed, match="given back"):
-                _ = session.files
+                await session.files.read("here.txt")
             assert (folder / "here.txt").exists()
             await pool.close_session("a", store=store)
         gone = WorkerConfig(close_grace=1.0, cwd=str(tmp_path / "gone"))
