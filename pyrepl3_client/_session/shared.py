@@ -149,7 +149,7 @@ class SessionShare(Session):
         self._loop = asyncio.get_running_loop()
         # Holds nothing of this object: one that is dropped is noticed at once.
         self._queries = WorkerQueries(partial(_ready_worker, self._own, self._supervisor))
-        self._files = SessionFiles(_ShareFileAccess(session._file_access, self._own))
+        self._files = SessionFiles(_ShareFileAccess(session._file_access, self._own))  # noqa: SLF001 - of this same class
         self._id_prefix = f"{secrets.token_hex(4)}-"
         self._ids_made = 0
 
