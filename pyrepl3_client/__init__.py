@@ -11,7 +11,9 @@
 
 What it is opened with: WorkerConfig (interpreter, surroundings, graces) with ExecutorConfig (limits of
 the code), SandboxPolicy and ResourceLimits. What comes back: ExecutionResult with ErrorInfo; the messages
-Output, Display, Input, Call, Result and Error of an Execution; Recovery after a death.
+Output, Display, Input, Call, Result and Error of an Execution; Recovery after a death; and, for `on_event`,
+what a session's operator wants to know: SpawnEvent, ReadyEvent, StopEvent, DeathEvent, RecoveryEvent,
+CheckpointEvent, CallEvent, StoreEvent (any of them: SessionEvent).
 
 Errors, all under PyRepl3Error, say on whose side the fault lies: ExecutionFailed (with ExecutionTimeout,
 ExecutionCancelled) the code's; WorkerDied (with SpawnError), WorkerUnresponsive the worker's; SessionClosed
@@ -56,7 +58,20 @@ from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_bar import RecoveryBar
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy, RecoveryProgress, Skipped
+from pyrepl3_client._session.run_texts import RunOutput
 from pyrepl3_client._session.session import Session, WorkerInfo
+from pyrepl3_client._telemetry.events import (
+    CallEvent,
+    CheckpointEvent,
+    DeathEvent,
+    ReadyEvent,
+    RecoveryEvent,
+    SessionEvent,
+    SpawnEvent,
+    StopEvent,
+    StoreEvent,
+)
+from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client._version import __version__ as __version__
 from pyrepl3_client._wire.connection import Interceptor
 from pyrepl3_client.config import ResourceLimits, SandboxPolicy, WorkerConfig
@@ -115,21 +130,25 @@ __all__ = [
     "BridgeTimeout",
     "Call",
     "CallContext",
+    "CallEvent",
     "CallRequest",
     "Capability",
     "CapabilityError",
     "Change",
     "Changes",
+    "CheckpointEvent",
     "CheckpointTooLarge",
     "Checkpointed",
     "Completeness",
     "Completions",
     "DeathCertificate",
+    "DeathEvent",
     "Display",
     "DisplayHandler",
     "Error",
     "ErrorInfo",
     "Event",
+    "EventHandler",
     "Execution",
     "ExecutionCancelled",
     "ExecutionFailed",
@@ -157,8 +176,10 @@ __all__ = [
     "Prompt",
     "ProtocolError",
     "PyRepl3Error",
+    "ReadyEvent",
     "Recovery",
     "RecoveryBar",
+    "RecoveryEvent",
     "RecoveryHandler",
     "RecoveryPolicy",
     "RecoveryProgress",
@@ -166,10 +187,12 @@ __all__ = [
     "ResourceLimits",
     "Restored",
     "Result",
+    "RunOutput",
     "SandboxPolicy",
     "Session",
     "SessionBusy",
     "SessionClosed",
+    "SessionEvent",
     "SessionFileError",
     "SessionFileNotFound",
     "SessionFiles",
@@ -177,8 +200,11 @@ __all__ = [
     "SessionState",
     "Skipped",
     "SpawnError",
+    "SpawnEvent",
+    "StopEvent",
     "StoreBusy",
     "StoreError",
+    "StoreEvent",
     "TransferError",
     "Unsaved",
     "Variable",

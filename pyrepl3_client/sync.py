@@ -38,7 +38,9 @@ from pyrepl3_client._session import session as _session
 from pyrepl3_client._session.files import DEFAULT_READ_BYTES
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
+from pyrepl3_client._session.run_texts import RunOutput
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS
+from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import PoolClosed, SessionClosed
 from pyrepl3_client.results import Completeness, ExecutionResult
@@ -486,6 +488,8 @@ class Session:
         start: int = 0,
         stop: int | None = None,
         stream: StreamName = "stdout",
+        *,
+        run: str | None = None,
     ) -> str:
         """Read a part of what an execution has written to a stream, also what its result leaves out.
 
@@ -494,6 +498,7 @@ class Session:
             start: the first character, from 0 on; below 0 it is counted from the end.
             stop: the first character that is not wanted; None reads to the end.
             stream: `stdout` or `stderr`.
+            run: which run of it, by its name in `runs`; None is the newest.
 
         Returns:
             The characters from `start` to `stop`, fewer where the text ends before.
@@ -502,7 +507,23 @@ class Session:
             PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.Session.output`.
             KeyboardInterrupt: Ctrl-C came meanwhile.
         """
-        return self._thread.run(lambda: self._session.output(execution_id, start, stop, stream))
+        return self._thread.run(lambda: self._session.output(execution_id, start, stop, stream, run=run))
+
+    def runs(self, execution_id: str) -> tuple[RunOutput, ...]:
+        """Tell how much each run of an execution has written, and can be read by `output`.
+
+        Args:
+            execution_id: as for `output`.
+
+        Returns:
+            The runs, oldest first, of which something is known.
+
+        Raises:
+            OutputNotKept: nothing is known of such an execution.
+            SessionClosed: the session is closed.
+            StoreError: the record cannot be read.
+        """
+        return self._thread.run(lambda: self._session.runs(execution_id))
 
     def stats(self, timeout: float = 10.0) -> Metrics:
         """Ask the worker for the metrics of the session's executions; it answers while code runs.
@@ -715,6 +736,7 @@ def open_session(
     recovery: RecoveryPolicy = "auto",
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
+    on_event: EventHandler | None = None,
 ) -> Session:
     """Start a worker and open a session in it, at once. Close it, or use it as a context.
 
@@ -732,6 +754,7 @@ def open_session(
         recovery: what a worker's death leads to: `auto`, `replay`, `checkpoint` or `none`.
         max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
         on_recovery: gets the report when the session has come back.
+        on_event: gets each `SessionEvent`; a plain function is called in a thread.
 
     Returns:
         The session, which is a context manager too: leaving it closes the session.
@@ -755,6 +778,7 @@ def open_session(
                 recovery=recovery,
                 max_attempts=max_attempts,
                 on_recovery=on_recovery,
+                on_event=on_event,
             ),
             owns_thread=True,
         )
@@ -794,6 +818,7 @@ class WorkerPool:
         acquire_timeout: float | None = _pool.DEFAULT_ACQUIRE_TIMEOUT,
         idle_timeout: float | None = None,
         fork: bool = True,
+        on_event: EventHandler | None = None,
     ) -> None:
         """Describe the pool; entering it starts the workers.
 
@@ -806,6 +831,7 @@ class WorkerPool:
             idle_timeout: seconds after which a session by name that nobody uses is put into its store; None
                 does so only when others wait for room.
             fork: whether workers may be forked from a fork server.
+            on_event: gets each `SessionEvent` of the pool's sessions.
 
         Raises:
             ValueError, TypeError: an argument has the wrong value or type; the text names it.
@@ -818,6 +844,7 @@ class WorkerPool:
             acquire_timeout=acquire_timeout,
             idle_timeout=idle_timeout,
             fork=fork,
+            on_event=on_event,
         )
         self._thread = LoopThread("pyrepl3-pool")
 
@@ -900,6 +927,7 @@ class WorkerPool:
         recovery: RecoveryPolicy = "auto",
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
+        on_event: EventHandler | None = None,
     ) -> Session:
         """Open a session in a worker of the pool, as soon as there is room. Close it, or use it as a context.
 
@@ -914,6 +942,7 @@ class WorkerPool:
             recovery: what a worker's death leads to: `auto`, `replay`, `checkpoint` or `none`.
             max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
             on_recovery: gets the report when the session has come back.
+            on_event: gets each `SessionEvent`, beside the pool's own handler.
 
         Returns:
             The session, which is a context manager too: leaving it closes the session.
@@ -937,6 +966,7 @@ class WorkerPool:
                 recovery=recovery,
                 max_attempts=max_attempts,
                 on_recovery=on_recovery,
+                on_event=on_event,
             ),
         )
 

@@ -1,6 +1,5 @@
 """What the code is told of an exception that a host function has raised, and what the host's log says."""
 
-import logging
 from pathlib import Path
 from types import TracebackType
 from typing import Final, cast
@@ -8,12 +7,12 @@ from typing import Final, cast
 from pyrepl3_client._concurrency.carried_error import CarriedError
 from pyrepl3_client._execution.answering import encodable, text_of
 from pyrepl3_client._execution.offers import ErrorDetail
+from pyrepl3_client._telemetry.announcer import CallWatch
 from pyrepl3_client.errors import CapabilityError, ProtocolError
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError, ValueTooLarge
 from pyrepl3_schemas.messages import Call, CallError
 
-_logger: Final = logging.getLogger("pyrepl3.calls")
 _PACKAGE_FOLDER: Final = f"{Path(__file__).parents[1]}/"
 _MAX_DEPTH: Final = 20
 _MAX_MEMBERS: Final = 50
@@ -28,28 +27,24 @@ class NotApprovedError(PermissionError):
     """A call that is not made: it was not approved."""
 
 
-def call_error(call: Call, error: BaseException, detail: ErrorDetail) -> CallError:
-    """Log what a host function has raised, and return what the code is told of it.
+def call_error(call: Call, error: BaseException, detail: ErrorDetail, watch: CallWatch) -> CallError:
+    """Announce what a host function has raised, and return what the code is told of it.
 
     Args:
         call: the call.
         error: what it has ended with.
         detail: how much the code is told.
+        watch: announces it.
     """
     name = call.capability
     if isinstance(error, RefusedError):
-        _logger.info("call %r was refused: %s", call.call_id, error)
+        watch.ended("refused", "CapabilityError", str(error))
         return CallError("CapabilityError", encodable(str(error)))
     if isinstance(error, NotApprovedError):
-        _logger.info("call %r was not approved", call.call_id)
+        watch.ended("refused", "PermissionError", str(error))
         return CallError("PermissionError", encodable(str(error)))
-    _logger.warning(
-        "host function %r raised %s (call %r)",
-        name,
-        type(error).__name__,
-        call.call_id,
-        exc_info=(type(error), error, _own_traceback(error)),
-    )
+    kind = type(error)
+    watch.ended("error", kind.__name__, text_of(error), (kind, error, _own_traceback(error)))
     if detail == "masked":
         return CallError(type(error).__name__, f"call {encodable(call.call_id)!r} failed on the host")
     if isinstance(error, LocalProtocolError | RemoteProtocolError | ProtocolError):

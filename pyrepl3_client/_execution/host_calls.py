@@ -18,6 +18,7 @@ from pyrepl3_client._execution.offers import (
     make_context,
 )
 from pyrepl3_client._execution.serving import until_served
+from pyrepl3_client._telemetry.announcer import CallWatch, Telemetry
 from pyrepl3_client.errors import CapabilityError
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.executor_config import shown
@@ -29,8 +30,16 @@ type Capabilities = Mapping[str, Capability | Callable[..., Any]]
 class HostCalls:
     """Serves the calls of one session's code, all at once."""
 
-    def __init__(self, capabilities: Mapping[str, Any], task_owner: TaskOwner, tasks: AnsweringTasks) -> None:
+    def __init__(
+        self,
+        capabilities: Mapping[str, Any],
+        task_owner: TaskOwner,
+        tasks: AnsweringTasks,
+        telemetry: Telemetry,
+    ) -> None:
         """Offer `capabilities`; answer in `tasks`, run plain functions in threads of `task_owner`.
+
+        Each call is announced to `telemetry`, once, when it has ended.
 
         Raises:
             CapabilityError: a name or a function cannot be used; the message names it.
@@ -40,6 +49,7 @@ class HostCalls:
         self._own: dict[str, Offered] = {}
         self._task_owner = task_owner
         self._tasks = tasks
+        self._telemetry = telemetry
 
     @property
     def specs(self) -> list[CapabilitySpec]:
@@ -91,11 +101,15 @@ class HostCalls:
         """Call the host function, which is or was offered; answer now or later."""
         offer = self._offers.get(call.capability) or self._own.get(call.capability)
         progress = CallProgress()
+        watch = CallWatch(self._telemetry, call.execution_id, call.call_id, call.capability)
 
         async def answer(call: Call, attempt: int) -> CallResponse:
             if offer is None:
                 raise RefusedError(f"{call.capability}() is not offered any more: the host has withdrawn it")
-            return await self._answer(offer, call, attempt, progress)
+            with watch.calling(attempt):
+                response = await self._answer(offer, call, attempt, progress)
+            watch.ended("ok")
+            return response
 
         async def permit(call: Call) -> None:
             if offer is not None:
@@ -103,10 +117,11 @@ class HostCalls:
 
         def failure(call: Call, error: BaseException) -> CallResponse:
             detail = "shown" if offer is None else offer.options.errors
-            return CallResponse(call_id=call.call_id, error=call_error(call, error, detail))
+            return CallResponse(call_id=call.call_id, error=call_error(call, error, detail, watch))
 
         def abandoned() -> None:
             progress.abandoned = True
+            watch.ended("abandoned")
 
         self._tasks.start(
             call,

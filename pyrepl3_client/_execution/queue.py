@@ -27,6 +27,7 @@ from pyrepl3_client._execution.prompts import Prompts
 from pyrepl3_client._execution.record import ExecutionRecord
 from pyrepl3_client._execution.serving import Served, WaitingNotice
 from pyrepl3_client._journal.protocol import Record
+from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client._wire.connection import Connection, Route
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import ExecutionIdConflict, ProtocolError, StoreError, WorkerDied
@@ -78,6 +79,7 @@ class SessionCallbacks:
     """Takes the execution that asked for something else than its record holds, and a text that says what."""
     cpu_seconds: Callable[[], float | None]
     """Returns the CPU time that the worker's processes have used, None without a worker."""
+    telemetry: Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class ExecutionQueue:
             self._note_pause,
         )
         self._prompts = Prompts(task_owner, self._answering)
-        self.calls = HostCalls(capabilities, task_owner, self._answering)
+        self.calls = HostCalls(capabilities, task_owner, self._answering, callbacks.telemetry)
         self._cancellation = CancellationLadder(
             CancelActions(
                 self._send_cancel,

@@ -7,7 +7,7 @@ ExecutionOwner    what an execution needs of its session
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -22,6 +22,8 @@ from pyrepl3_client._execution.kept_output import KeptOutput
 from pyrepl3_client._execution.serving import Served, current_served
 from pyrepl3_client._journal.outcomes import RecordedOutput, record_output
 from pyrepl3_client._journal.protocol import Spec
+from pyrepl3_client._telemetry.announcer import Telemetry
+from pyrepl3_client._telemetry.spans import ExecutionSpan
 from pyrepl3_client.errors import (
     ExecutionCancelled,
     ExecutionFailed,
@@ -68,7 +70,7 @@ class TextBuffer(list[str]):
 
 
 @dataclass(frozen=True, slots=True)
-class _SentOutput:
+class SentOutput:
     """What a worker had sent of an execution when it died."""
 
     stdout: TextBuffer | None
@@ -185,6 +187,10 @@ class ExecutionRecord(msgspec.Struct, eq=False):
     """All that it has written, if its output was cut."""
     text_on_record: ReadableText | None = None
     """Reads its output from the record, if it is there."""
+    watch: ExecutionSpan | None = None
+    """Is told of its beginning and its end, where spans are made."""
+    on_text: Callable[[], None] | None = None
+    """Called when it has taken text, where that is recorded while it runs."""
     partial: str = ""
     """Why some of its output may be missing here; empty while it is whole, or in `kept`."""
     _stdout: TextBuffer | None = None
@@ -198,7 +204,7 @@ class ExecutionRecord(msgspec.Struct, eq=False):
     _result_waiters: list[asyncio.Future[None]] | None = None
     _end_waiters: list[asyncio.Future[None]] | None = None
     _replay_filter: ReplayFilter | None = None
-    _last_output: _SentOutput | None = None
+    _last_output: SentOutput | None = None
     """What its last worker had sent when it died."""
 
     @property
@@ -230,6 +236,8 @@ class ExecutionRecord(msgspec.Struct, eq=False):
         if self.state is not _QUEUED:
             self.move(_RUNNING)
         self.state = _RUNNING
+        if self.watch is not None:
+            self.watch.begun()
 
     # --- waiting -------------------------------------------------------------------------------------
 
@@ -296,8 +304,15 @@ class ExecutionRecord(msgspec.Struct, eq=False):
                 log.add(self._outcome)
         return log
 
+    @property
+    def interrupted_output(self) -> SentOutput | None:
+        """What its last worker had sent when it died, until it is run again."""
+        return self._last_output
+
     def add_text(self, stream: StreamName, text: str) -> None:
         """Take text that no handler sees."""
+        if self.on_text is not None:
+            self.on_text()
         if stream == "stdout":
             if self._stdout is None:
                 self._stdout = TextBuffer()
@@ -371,10 +386,12 @@ class ExecutionRecord(msgspec.Struct, eq=False):
             self._replay_filter = ReplayFilter(
                 "".join(self._stdout or ()), "".join(self._stderr or ()), self._shown()
             )
-        self._last_output = _SentOutput(self._stdout, self._stderr, self._displays, self.truncated, self.kept)
+        self._last_output = SentOutput(self._stdout, self._stderr, self._displays, self.truncated, self.kept)
         self._stdout = self._stderr = self._displays = self.kept = None
         self.truncated = False
         self.output_bytes = self.rest_bytes = 0
+        if self.watch is not None:
+            self.watch.interrupted()
         if self.state is _RUNNING:
             # One that is being cancelled stays that: it is ended, and no worker runs it again.
             self.move(_QUEUED)
@@ -430,6 +447,8 @@ class ExecutionRecord(msgspec.Struct, eq=False):
             if self._log is not None:
                 self._log.add(outcome)
             self._wake()
+            if self.watch is not None:
+                self._end_watch()
 
     def fail(self, failure: BaseException) -> None:
         """End without an outcome; each wait for the result raises `failure`, each wait for the end ends."""
@@ -440,6 +459,8 @@ class ExecutionRecord(msgspec.Struct, eq=False):
             if self._log is not None:
                 self._log.wake()
             self._wake()
+            if self.watch is not None:
+                self._end_watch()
 
     def set_callback_error(self, error: Exception) -> None:
         """Keep what `on_output` raised: each wait for the result raises it."""
@@ -452,6 +473,30 @@ class ExecutionRecord(msgspec.Struct, eq=False):
                 if not waiter.done():
                     waiter.set_result(None)
             self._result_waiters = None
+
+    def watch_by(self, watch: ExecutionSpan) -> None:
+        """Have it watched; it may have begun, or have its outcome, already."""
+        self.watch = watch
+        if self.settled:
+            self._end_watch()
+        elif self.state is _RUNNING:
+            watch.begun()
+
+    def _end_watch(self) -> None:
+        watch, self.watch = self.watch, None
+        if watch is None:
+            return
+        mode, error_type = "", ""
+        match self._outcome:
+            case Result():
+                outcome, mode = "ok", self._outcome.mode
+            case Error(kind=kind, exception=exception):
+                outcome, error_type = kind, exception if kind == "exception" else kind
+            case None:
+                data = None if self._failure is None else failure_as_data(self._failure)
+                outcome = "failed" if data is None else data.kind
+                error_type = type(self._failure).__name__
+        watch.ended(self.execution_id, outcome, error_type, mode, self.attempts, replayed=self.replayed)
 
     def _conclude(self, *, check: bool) -> ExecutionResult:
         if self._failure is not None:
@@ -508,6 +553,23 @@ class ExecutionRecord(msgspec.Struct, eq=False):
     def failure(self) -> BaseException | None:
         """Why there is no outcome."""
         return self._failure
+
+
+def watch_execution(telemetry: Telemetry, execution: ExecutionRecord, *, is_resumed: bool = False) -> None:
+    """Have an execution that has been submitted watched, where spans are made.
+
+    Args:
+        telemetry: the session's.
+        execution: what was submitted; one that is watched already stays as it is.
+        is_resumed: whether another process has submitted it.
+    """
+    if telemetry.spans is not None and execution.watch is None:
+        spec, key = execution.spec, execution.execution_id
+        execution.watch_by(
+            telemetry.spans.begin_execution(
+                key, spec.filename, is_replay=execution.is_replay, is_resumed=is_resumed
+            )
+        )
 
 
 def _slice_of(pieces: Sequence[str], start: int, stop: int | None) -> str:

@@ -76,6 +76,11 @@ class MemoryJournal:
             raise conflict(execution_id, kept.spec.code, code)
         return kept.outcome
 
+    def outcome(self, execution_id: str) -> bytes | None:
+        """Return the outcome of an execution that can be asked for again, if it has one."""
+        kept = self._kept.get(execution_id) or self._covered.get(execution_id)
+        return None if kept is None else kept.outcome
+
     def end(
         self,
         execution_id: str,

@@ -37,6 +37,8 @@ class EndedOutcome(msgspec.Struct, frozen=True, omit_defaults=True, tag="ended")
     last: Result | Error
     written: RecordedOutput = RecordedOutput()
     attempts: int = 1
+    run: str = ""
+    """The name of its last run."""
 
 
 class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag="rejected"):
@@ -50,6 +52,8 @@ class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag="rejected"):
     """What it had written before."""
     running: tuple[str, ...] = ()
     """The ids of the executions that were lost with it; empty if it was alone."""
+    run: str = ""
+    """The name of its last run; empty if it had none."""
 
     def error(self, execution_id: str) -> Exception:
         """Return it as the error that the caller gets."""

@@ -5,6 +5,7 @@ with every execution a durable function of Resonate's. A journal is opened by th
 and belongs to that owner alone until `close`.
 """
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from typing import Final, Literal, Protocol
@@ -12,6 +13,8 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from pyrepl3_schemas.messages import ResultMode, StreamName, Unsaved
+
+_logger: Final = logging.getLogger("pyrepl3.store")
 
 RESET = "(reset)"
 """The checkpoint that stands for a `restart` or a `restore`: nothing before it counts any more."""
@@ -118,6 +121,29 @@ class TextSize(msgspec.Struct, frozen=True):
     """Why that is not all of it; empty if it is."""
 
 
+class OnTrouble(Protocol):
+    """Takes what could not be done in the store beside what its callers are told."""
+
+    def __call__(
+        self, what: str, error: Exception, *, lost: bool = False, execution_id: str | None = None
+    ) -> None:
+        """Take it.
+
+        Args:
+            what: in words.
+            error: what the store said.
+            lost: whether something is lost by it; else it is tried again, or costs only time.
+            execution_id: the execution that it is about, if it is about one.
+        """
+        ...
+
+
+def log_trouble(what: str, error: Exception, *, lost: bool = False, execution_id: str | None = None) -> None:
+    """Log trouble with a store that no session announces. See `OnTrouble`."""
+    level = logging.ERROR if lost else logging.WARNING
+    _logger.log(level, "%s: %s", what, error, extra={"execution": execution_id})
+
+
 class Record(Protocol):
     """The record of one session. Everything is called on the event loop's thread.
 
@@ -199,6 +225,20 @@ class Journal(Record, Protocol):
         """The file that it is in, on this machine; None if it is not in a file."""
         ...
 
+    @property
+    def opening(self) -> int:
+        """How often the session has been opened, this time included: no two openings have the same number."""
+        ...
+
+    @property
+    def takes_running_text(self) -> bool:
+        """Whether texts may be recorded while they grow, under keys of their own: see `put_text`."""
+        ...
+
+    async def outcome(self, execution_id: str) -> bytes | None:
+        """Return a recorded outcome, None if there is none."""
+        ...
+
     async def execute(
         self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
     ) -> tuple[bytes, bool]:
@@ -228,7 +268,8 @@ class Journal(Record, Protocol):
         """Store part `n`, from 1 on, of what an execution wrote to a stream, in place of one that is there.
 
         Args:
-            execution_id: of a recorded execution.
+            execution_id: of a recorded execution; or where the store `takes_running_text`, that with a colon
+                and anything behind it, for a text of its own.
             stream: which.
             n: the part's number; those before it are there.
             part: a part that is empty is always stored.
@@ -237,6 +278,14 @@ class Journal(Record, Protocol):
         Returns:
             Whether there is room for it; nothing is stored if not.
         """
+        ...
+
+    async def text_keys(self, prefix: str) -> list[str]:
+        """Return under which keys that begin with a prefix there are texts."""
+        ...
+
+    async def drop_text(self, key: str) -> None:
+        """Drop what an execution wrote, both streams."""
         ...
 
     async def text_size(self, execution_id: str, stream: StreamName) -> TextSize | None:

@@ -21,7 +21,7 @@ from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
 from pyrepl3_schemas.fork_server import CanFork, CannotFork, Forked, NotForked
 
-_logger: Final = logging.getLogger("pyrepl3_client")
+_logger: Final = logging.getLogger("pyrepl3.pool")
 _MAX_DEATHS_IN_A_ROW: Final = 3
 """Fork server processes that may die in a row without a worker from them, before no more are started."""
 _NOT_READY_YET: Final = "the fork server is not ready yet"

@@ -34,6 +34,7 @@ from pyrepl3_client._session.open import (
     checked_config,
     checked_session_id,
     durability_of,
+    event_handlers_of,
     start_session,
     where_kept,
 )
@@ -42,6 +43,7 @@ from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_client._session.session import Session
 from pyrepl3_client._session.shared import SharedSession, open_shared
+from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client.config import (
     WorkerConfig,
     checked_bool,
@@ -95,6 +97,7 @@ class WorkerPool:
         idle_timeout: float | None = None,
         fork: bool = True,
         launch: Launch | None = None,
+        on_event: EventHandler | None = None,
     ) -> None:
         """Describe the pool; entering it starts the workers.
 
@@ -108,6 +111,7 @@ class WorkerPool:
                 does so only when others wait for room.
             fork: whether workers may be forked from a fork server.
             launch: starts a worker instead of spawning or forking; for tests.
+            on_event: gets each `SessionEvent` of the pool's sessions; see `pyrepl3_client.open_session`.
 
         Raises:
             ValueError, TypeError: an argument has the wrong value or type; the text names it.
@@ -116,6 +120,7 @@ class WorkerPool:
         checked_config(config)
         checked_bool("fork", fork)
         checked_callable("launch", launch)
+        self._event_handlers = event_handlers_of(on_event)
         warm = checked_modules(warm)
         self.max_sessions = (
             self.size if max_sessions is None else _checked_count("max_sessions", max_sessions)
@@ -271,6 +276,7 @@ class WorkerPool:
         recovery: RecoveryPolicy = "auto",
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
+        on_event: EventHandler | None = None,
     ) -> SessionOpener:
         """Open a session in a worker of the pool: `async with` closes it at the end, `await` leaves it open.
 
@@ -288,6 +294,7 @@ class WorkerPool:
             recovery: what a worker's death leads to.
             max_attempts: how many workers one execution may cost.
             on_recovery: gets the report when the session has come back.
+            on_event: gets each `SessionEvent`, beside the pool's own handler.
 
         Returns:
             What opens the `Session`, once.
@@ -304,6 +311,7 @@ class WorkerPool:
         offered = checked_capabilities(capabilities)
         handlers = make_handlers(on_output, on_input, on_display)
         durability = durability_of(store, recovery, max_attempts, on_recovery)
+        event_handlers = (*self._event_handlers, *event_handlers_of(on_event))
 
         return SessionOpener(
             lambda: self._open(
@@ -316,6 +324,7 @@ class WorkerPool:
                     handlers,
                     durability=durability,
                     release=release,
+                    event_handlers=event_handlers,
                 ),
                 change,
             ),
@@ -358,6 +367,7 @@ class WorkerPool:
                 NO_HANDLERS,
                 durability=IN_MEMORY,
                 release=release,
+                event_handlers=self._event_handlers,
             ),
         )
 
@@ -491,6 +501,7 @@ class WorkerPool:
             options.config,
             options.capabilities,
             options.durability,
+            self._event_handlers,
             release,
         )
         self._opened += 1

@@ -6,7 +6,6 @@ moments, when there are many cells, or much work, that a recovery would have to 
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -15,6 +14,8 @@ import anyio
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._journal.protocol import RESET, Record, SavedCheckpoint
+from pyrepl3_client._telemetry.announcer import Telemetry
+from pyrepl3_client._telemetry.events import CheckpointEvent, EventState
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.errors import (
     CheckpointTooLarge,
@@ -26,7 +27,6 @@ from pyrepl3_client.errors import (
 )
 from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Progress, Restore, Restored, Unsaved
 
-_logger: Final = logging.getLogger("pyrepl3_client")
 AUTOMATIC: Final = "(automatic)"
 
 _IDLE_SECONDS: Final = 0.02
@@ -66,6 +66,7 @@ class CheckpointScheduler:
         worker: Callable[[], WorkerHandle | None],
         *,
         on_trouble: Callable[[str], None],
+        telemetry: Telemetry,
         automatic: bool,
         eager: bool,
         max_bytes: int,
@@ -79,6 +80,7 @@ class CheckpointScheduler:
             queue: the session's executions.
             worker: returns the worker that takes executions now, if there is one.
             on_trouble: called with a text when an automatic checkpoint has cost its worker.
+            telemetry: checkpoints and their failures are announced to it.
             automatic: save automatic checkpoints.
             eager: save one after every cell, without waiting for an idle moment.
             max_bytes: most bytes that one may bring.
@@ -91,6 +93,7 @@ class CheckpointScheduler:
         self._queue = queue
         self._worker = worker
         self._on_trouble = on_trouble
+        self._telemetry = telemetry
         self._automatic = automatic
         self._eager = eager
         self._known_digests: tuple[str, ...] = ()
@@ -100,6 +103,8 @@ class CheckpointScheduler:
         self._files: dict[str, None] = {}
         """Files of the session's own directory that its program has changed since the last checkpoint."""
         self._last_save_seconds = 0.0
+        self._new_bytes = 0
+        """Of the last checkpoint."""
         self._most_work_seconds = _MIN_WORK_SECONDS
         """Seconds of work after which a checkpoint is due, idle or not."""
         self._active_since_timer = False
@@ -203,9 +208,11 @@ class CheckpointScheduler:
         try:
             await self.save(AUTOMATIC, code_seconds=_CODE_SECONDS, silence=SILENCE_SECONDS)
         except WorkerDied as error:
+            self.announce_failure(error)
             self._worker_lost(error)
             return
         except WorkerUnresponsive as error:
+            self.announce_failure(error)
             if worker is not None:
                 worker.connection.kill(f"its checkpoint did not end: {error}")
             self._worker_lost(error)
@@ -213,11 +220,12 @@ class CheckpointScheduler:
         except SessionClosed:
             return
         except CheckpointTooLarge as error:
+            self.announce_failure(error)
             self._postpone(f"no automatic checkpoint was taken ({error})")
             return
         except PyRepl3Error as error:
             # Nothing is lost: a recovery runs the cells again. The next cell leads to another try.
-            _logger.warning("an automatic checkpoint failed: %s", error)
+            self.announce_failure(error)
             if worker is not None and worker is self._misbehaved_worker:
                 self._worker_lost(error)
             return
@@ -289,14 +297,49 @@ class CheckpointScheduler:
             started = self._task_owner.loop.time()
             try:
                 saved = await self._request(worker, checkpoint_id, seq, timeout, code_seconds, silence)
-            except BaseException:
+            except BaseException as error:
                 self._cells += cells
                 self._work_seconds += work
                 self._files = files | self._files
+                if checkpoint_id != AUTOMATIC and isinstance(error, PyRepl3Error):
+                    self.announce_failure(error, checkpoint_id)
                 raise
             self._last_save_seconds = self._task_owner.loop.time() - started
             self._most_work_seconds = max(_MIN_WORK_SECONDS, _WORK_PER_SAVE * self._last_save_seconds)
+            self._announce(
+                checkpoint_id,
+                seconds=self._last_save_seconds,
+                size=self._new_bytes,
+                unsaved=tuple(unsaved.name for unsaved in saved.unsaved),
+            )
             return saved
+
+    def announce_failure(self, error: Exception, checkpoint_id: str = AUTOMATIC) -> None:
+        """Announce that a checkpoint could not be taken."""
+        self._announce(checkpoint_id, "failed", message=str(error))
+
+    def _announce(
+        self,
+        checkpoint_id: str,
+        state: EventState = "done",
+        *,
+        seconds: float = 0.0,
+        size: int = 0,
+        unsaved: tuple[str, ...] = (),
+        message: str = "",
+    ) -> None:
+        self._telemetry.announce(
+            CheckpointEvent(
+                **self._telemetry.whose,
+                checkpoint_id=checkpoint_id,
+                state=state,
+                automatic=checkpoint_id == AUTOMATIC,
+                seconds=seconds,
+                size=size,
+                unsaved=unsaved,
+                message=message,
+            )
+        )
 
     async def _request(
         self,
@@ -335,6 +378,7 @@ class CheckpointScheduler:
             SavedCheckpoint(checkpoint_id, seq, part.data, needs, tuple(part.unsaved)), parts.blobs
         )
         self._known_digests = needs
+        self._new_bytes = len(part.data) + sum(map(len, parts.blobs.values()))
         return part
 
     # --- restoring -----------------------------------------------------------------------------------

@@ -7,15 +7,17 @@ from functools import partial
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._execution.handlers import NO_HANDLERS, Handlers
 from pyrepl3_client._execution.queue import ExecutionQueue
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, watch_execution
 from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, encode_outcome
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Journal, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.recorded_text import RecordedText, UnrecordedText
 from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of, with_output
+from pyrepl3_client._session.run_texts import RunOutput, RunRecorder
+from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import ExecutionIdConflict, StoreError
-from pyrepl3_schemas.messages import Error, Result
+from pyrepl3_client.errors import ExecutionIdConflict, LeaseLost, StoreError
+from pyrepl3_schemas.messages import Error, Result, StreamName
 
 
 class JournalRecorder:
@@ -29,6 +31,7 @@ class JournalRecorder:
         delivery: OutcomeDelivery,
         *,
         task_owner: TaskOwner,
+        telemetry: Telemetry,
         config: WorkerConfig,
         max_attempts: int,
     ) -> None:
@@ -40,6 +43,7 @@ class JournalRecorder:
             checkpoints: told of each execution that has ended.
             delivery: delivers outcomes.
             task_owner: owns the tasks that wait for the journal.
+            telemetry: trouble with the journal is announced to it.
             config: has the time limit of an execution that is taken up and has no timeout, and how much there
                 may be of texts that are recorded beside outcomes.
             max_attempts: how many workers such an execution may cost.
@@ -49,9 +53,11 @@ class JournalRecorder:
         self._checkpoints = checkpoints
         self._delivery = delivery
         self._task_owner = task_owner
+        self._telemetry = telemetry
         self._max_execution_time = config.executor.max_execution_time
         self._max_attempts = max_attempts
         self._max_text_bytes = config.max_spill_bytes
+        self._runs = RunRecorder(journal, queue, task_owner, telemetry, config.max_spill_bytes)
         self._writing: set[asyncio.Task[None]] = set()
         """Write what outcomes do not hold."""
         self._in_flight: dict[str, ExecutionRecord] = {}
@@ -84,6 +90,7 @@ class JournalRecorder:
         if in_flight is not None and not in_flight.settled:
             return join_in_flight(in_flight, spec.code, handlers, check=check)
         execution = ExecutionRecord(self._queue, execution_id, spec, seconds, handlers, check, keep, named)
+        execution.on_text = self._runs.on_text
         self._queue.reserve(execution)
         self._in_flight[execution_id] = execution
         self._start_recording(execution)
@@ -112,6 +119,8 @@ class JournalRecorder:
             if attempts >= self._max_attempts:
                 text = f"execution {execution_id!r} was given up: its process ended {attempts} times"
                 self._held_outcomes[execution_id] = Rejected("worker_died", text, attempts=attempts), True
+            watch_execution(self._telemetry, execution, is_resumed=True)
+            execution.on_text = self._runs.on_text
             self._queue.reserve(execution)
             self._in_flight[execution_id] = execution
             self._start_recording(execution)
@@ -158,7 +167,12 @@ class JournalRecorder:
             data, before = await self._journal.execute(execution_id, execution.spec, submit)
             outcome = decode_outcome(data)
         except (StoreError, ExecutionIdConflict) as error:
+            # That another owner has the session, or that an outcome could not be recorded, is told already.
+            is_news = not isinstance(error, ExecutionIdConflict | LeaseLost) and not execution.done
             if self._release(execution):
+                if is_news:
+                    what = "an execution could not be recorded, and was not run"
+                    self._telemetry.store_trouble(what, error, execution_id=execution_id)
                 execution.fail(error)
         except BaseException as error:
             if self._release(execution):
@@ -197,13 +211,15 @@ class JournalRecorder:
         """Record the last message of an execution, and deliver it when it is on record. See `Recorder`."""
         rejection = self._delivery.rejection(execution)
         final = final or rejection is not None
-        self._record_outcome(execution, rejection or outcome_of(execution, last), final=final)
+        self._record_outcome(
+            execution, rejection or outcome_of(execution, last, self.run_name()), final=final
+        )
         self._checkpoints.execution_ended(last.duration, urgent=final)
 
     def reject(self, execution: ExecutionRecord, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker. See `Recorder`."""
         self._queue.drop(execution)
-        self._record_outcome(execution, with_output(execution, rejection), final=True)
+        self._record_outcome(execution, with_output(execution, rejection, self.run_name()), final=True)
 
     def _record_outcome(self, execution: ExecutionRecord, outcome: Outcome, *, final: bool) -> None:
         execution_id = execution.execution_id
@@ -216,11 +232,12 @@ class JournalRecorder:
         if text is not None:
             execution.text_on_record = self.text_on_record(execution_id)
         self._task_owner.start(
-            self._write_outcome(execution_id, encode_outcome(outcome), text, final=final), "outcome"
+            self._write_outcome(execution_id, encode_outcome(outcome), text, outcome.run, final=final),
+            "outcome",
         )
 
     async def _write_outcome(
-        self, execution_id: str, data: bytes, text: UnrecordedText | None, *, final: bool
+        self, execution_id: str, data: bytes, text: UnrecordedText | None, run: str, *, final: bool
     ) -> None:
         try:
             await self._journal.settle(execution_id, data, rejected=final)
@@ -229,7 +246,11 @@ class JournalRecorder:
             self._delivery.notices.append(
                 f"the outcome of {execution_id!r} could not be recorded at once: {error}"
             )
+            what = "an outcome could not be recorded at once"
+            self._telemetry.store_trouble(what, error, execution_id=execution_id)
             text = None
+        else:
+            self._runs.ended(execution_id, run)
         finally:
             self._queue.ending.pop(execution_id, None)
         if text is not None:
@@ -245,6 +266,35 @@ class JournalRecorder:
             self._delivery.notices.append(
                 f"what {execution_id!r} wrote could not be recorded to its end: {error}"
             )
+            what = "what an execution wrote could not be recorded to its end"
+            self._telemetry.store_trouble(what, error, lost=True, execution_id=execution_id)
+
+    def run_name(self) -> str:
+        """Return the name of runs in the present worker."""
+        return self._runs.run_name()
+
+    def find(self, execution_id: str) -> ExecutionRecord | None:
+        """Return an execution whose outcome is not on record yet."""
+        return self._in_flight.get(execution_id)
+
+    async def outcome(self, execution_id: str) -> Outcome | None:
+        """Return a recorded outcome. See `Recorder`."""
+        data = await self._journal.outcome(execution_id)
+        return None if data is None else decode_outcome(data)
+
+    def keep_run(self, execution: ExecutionRecord) -> None:
+        """Record what an execution has written in the present worker. See `Recorder`."""
+        self._runs.keep(execution)
+
+    async def runs(self, execution_id: str) -> list[RunOutput]:
+        """Return the runs of an execution that are on record. See `Recorder`."""
+        return await self._runs.of(execution_id)
+
+    async def read_run(
+        self, execution_id: str, run: str, stream: StreamName, start: int, stop: int | None
+    ) -> str:
+        """Return a part of what such a run has written. See `Recorder`."""
+        return await self._runs.read(execution_id, run, stream, start, stop)
 
     def text_on_record(self, execution_id: str) -> RecordedText:
         """Return what reads the text of an execution from the store. See `Recorder`."""

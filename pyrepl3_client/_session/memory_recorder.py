@@ -10,7 +10,9 @@ from pyrepl3_client._journal.outcomes import Outcome, Rejected, decode_outcome, 
 from pyrepl3_client._journal.protocol import Entry, Spec
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
 from pyrepl3_client._session.recorder import OutcomeDelivery, join_in_flight, outcome_of, with_output
-from pyrepl3_schemas.messages import Error, Result
+from pyrepl3_client._session.run_texts import RunOutput, RunTexts
+from pyrepl3_client._telemetry.announcer import Telemetry
+from pyrepl3_schemas.messages import Error, Result, StreamName
 
 
 class MemoryRecorder:
@@ -22,12 +24,19 @@ class MemoryRecorder:
         queue: ExecutionQueue,
         checkpoints: CheckpointScheduler,
         delivery: OutcomeDelivery,
+        *,
+        telemetry: Telemetry,
     ) -> None:
-        """Record in `journal`; tell `checkpoints` of each execution that has ended."""
+        """Record in `journal`; tell `checkpoints` of each execution that has ended.
+
+        `telemetry` knows the present worker.
+        """
         self._journal = journal
         self._queue = queue
         self._checkpoints = checkpoints
         self._delivery = delivery
+        self._telemetry = telemetry
+        self._runs = RunTexts()
         self._in_flight: dict[str, ExecutionRecord] = {}
         """Executions that can be asked for again by their ids, and have no recorded outcome yet."""
 
@@ -78,6 +87,34 @@ class MemoryRecorder:
     def text_on_record(self, execution_id: str) -> None:
         """Return None: what was cut is kept, but not here."""
 
+    def run_name(self) -> str:
+        """Return the name of runs in the present worker."""
+        return f"1.{self._telemetry.incarnation}"
+
+    def find(self, execution_id: str) -> ExecutionRecord | None:
+        """Return an execution whose outcome is not on record yet."""
+        return self._in_flight.get(execution_id)
+
+    async def outcome(self, execution_id: str) -> Outcome | None:
+        """Return a recorded outcome."""
+        data = self._journal.outcome(execution_id)
+        return None if data is None else decode_outcome(data)
+
+    def keep_run(self, execution: ExecutionRecord) -> None:
+        """Keep what an execution has written in the present worker. See `Recorder`."""
+        if execution.named and not execution.is_replay:
+            self._runs.keep(execution, self.run_name())
+
+    async def runs(self, execution_id: str) -> list[RunOutput]:
+        """Return the runs of an execution that are kept. See `Recorder`."""
+        return self._runs.of(execution_id)
+
+    async def read_run(
+        self, execution_id: str, run: str, stream: StreamName, start: int, stop: int | None
+    ) -> str:
+        """Return a part of what such a run has written. See `Recorder`."""
+        return self._runs.read(execution_id, run, stream, start, stop)
+
     def execution_ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
         """Record the last message of an execution, and deliver it. See `Recorder`."""
         delivery = self._delivery
@@ -85,7 +122,9 @@ class MemoryRecorder:
         if rejection is None:
             execution_id = execution.execution_id
             # What is not named cannot be asked for again.
-            outcome = encode_outcome(outcome_of(execution, last)) if execution.named else None
+            outcome = (
+                encode_outcome(outcome_of(execution, last, self.run_name())) if execution.named else None
+            )
             self._journal.end(execution_id, outcome, rejected=final, succeeded=isinstance(last, Result))
             if self._queue.ending:
                 self._queue.ending.pop(execution_id, None)
@@ -102,7 +141,7 @@ class MemoryRecorder:
     def reject(self, execution: ExecutionRecord, rejection: Rejected) -> None:
         """Give up an execution that is not at the worker. See `Recorder`."""
         self._queue.drop(execution)
-        self._record_outcome(execution, with_output(execution, rejection))
+        self._record_outcome(execution, with_output(execution, rejection, self.run_name()))
 
     def _record_outcome(self, execution: ExecutionRecord, outcome: Outcome) -> None:
         execution_id = execution.execution_id

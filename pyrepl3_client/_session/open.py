@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, get_args
 
 from pyrepl3_client._execution.handlers import (
@@ -16,7 +16,7 @@ from pyrepl3_client._execution.handlers import (
 )
 from pyrepl3_client._execution.offers import checked_capabilities
 from pyrepl3_client._execution.queue import Capabilities
-from pyrepl3_client._journal.protocol import Journal
+from pyrepl3_client._journal.protocol import Journal, OnTrouble
 from pyrepl3_client._launch.shared_fork_server import SharedForkServer
 from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._session.opener import SessionOpener
@@ -25,6 +25,8 @@ from pyrepl3_client._session.own_directory import OwnDirectory
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
 from pyrepl3_client._session.session import Session
 from pyrepl3_client._session.supervisor import SessionSupervisor
+from pyrepl3_client._telemetry.announcer import Telemetry
+from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client.config import (
     ExecutorConfig,
     ResourceLimits,
@@ -54,6 +56,7 @@ def open_session(
     recovery: RecoveryPolicy = "auto",
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
+    on_event: EventHandler | None = None,
 ) -> SessionOpener:
     """Start a worker and open a session in it: `async with` closes it at the end, `await` leaves it open.
 
@@ -81,6 +84,9 @@ def open_session(
             finished cell again; `none` leaves the session dead, for `restart`.
         max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
         on_recovery: gets the report when the session has come back; an asynchronous one is awaited.
+        on_event: gets a `SessionEvent` for each start, end and death of a worker, recovery, checkpoint, host
+            call and trouble with the store. A plain function is called in a thread. One that is slow or
+            fails is told in the log, and holds up nothing.
 
     Returns:
         What opens the `Session`, once: `await` it, or enter it by `async with`. What is raised below about
@@ -102,6 +108,7 @@ def open_session(
     capabilities = checked_capabilities(capabilities)
     handlers = make_handlers(on_output, on_input, on_display)
     durability = durability_of(store, recovery, max_attempts, on_recovery)
+    event_handlers = event_handlers_of(on_event)
 
     async def start() -> Session:
         fork_server = SharedForkServer()
@@ -114,12 +121,22 @@ def open_session(
                 handlers,
                 durability=durability,
                 release=fork_server.close,
+                event_handlers=event_handlers,
             )
         except BaseException:
             fork_server.close()
             raise
 
     return SessionOpener(start)
+
+
+def event_handlers_of(*handlers: EventHandler | None) -> tuple[EventHandler, ...]:
+    """Return those of the handlers of events that there are.
+
+    Raises:
+        TypeError: one cannot be called.
+    """
+    return tuple(each for each in handlers if checked_callable("on_event", each) is not None and each)
 
 
 def durability_of(
@@ -199,11 +216,13 @@ def _journal_opener(store: str | os.PathLike[str]) -> OpenJournal:
 
     parse_location(store)  # a wrong one is named at once
 
-    async def open_journal(session_id: str, on_lost: Callable[[StoreError], None]) -> Journal:
+    async def open_journal(
+        session_id: str, on_lost: Callable[[StoreError], None], on_trouble: OnTrouble
+    ) -> Journal:
         # Resonate takes a moment to import, and only sessions with a store need it.
         from pyrepl3_client.durable.stores import open_store  # noqa: PLC0415 - see above
 
-        return await open_store(store, session_id, on_lost=on_lost)
+        return await open_store(store, session_id, on_lost=on_lost, on_trouble=on_trouble)
 
     return open_journal
 
@@ -223,6 +242,7 @@ def open_with(
     handlers: Handlers = NO_HANDLERS,
     *,
     durability: Durability = IN_MEMORY,
+    event_handlers: Sequence[EventHandler] = (),
 ) -> SessionOpener:
     """Return what opens a session whose workers `launch` starts.
 
@@ -231,7 +251,9 @@ def open_with(
     """
     name, offered = checked_session_id(session_id), checked_capabilities(capabilities)
     return SessionOpener(
-        lambda: start_session(launch, name, config, offered, handlers, durability=durability)
+        lambda: start_session(
+            launch, name, config, offered, handlers, durability=durability, event_handlers=event_handlers
+        )
     )
 
 
@@ -244,9 +266,12 @@ async def start_session(
     *,
     durability: Durability,
     release: Callable[[], None] = lambda: None,
+    event_handlers: Sequence[EventHandler] = (),
 ) -> Session:
     """Open a session whose workers `launch` starts; `release` is called when it is closed."""
-    supervisor = await open_supervisor(launch, session_id, config, capabilities, handlers, durability)
+    supervisor = await open_supervisor(
+        launch, session_id, config, capabilities, handlers, durability, event_handlers
+    )
     return await Session(supervisor, config, release).__aenter__()
 
 
@@ -257,17 +282,37 @@ async def open_supervisor(
     capabilities: Capabilities,
     handlers: Handlers,
     durability: Durability,
+    event_handlers: Sequence[EventHandler],
 ) -> SessionSupervisor:
     """Open the record, and start the session's supervisor.
 
     Raises:
         SpawnError, StoreError: as `open_session`; nothing is left then.
     """
+    telemetry = Telemetry(session_id, event_handlers)
+    try:
+        return await _open_supervisor(
+            launch, session_id, config, capabilities, handlers, durability, telemetry
+        )
+    except BaseException:
+        await telemetry.close(config.close_grace)
+        raise
+
+
+async def _open_supervisor(
+    launch: Launch,
+    session_id: str,
+    config: WorkerConfig,
+    capabilities: Capabilities,
+    handlers: Handlers,
+    durability: Durability,
+    telemetry: Telemetry,
+) -> SessionSupervisor:
     began = asyncio.get_running_loop().time()
     lease = _LeaseLossRelay()
     journal = None
     if durability.open_journal is not None:
-        journal = await durability.open_journal(session_id, lease.on_lost)
+        journal = await durability.open_journal(session_id, lease.on_lost, telemetry.store_trouble)
     try:
         directory = OwnDirectory.make(config, session_id, None if journal is None else journal.store_path)
     except StoreError:
@@ -275,7 +320,7 @@ async def open_supervisor(
             await journal.close()
         raise
     supervisor = SessionSupervisor(
-        session_id, config, launch, capabilities, handlers, durability, journal, directory
+        session_id, config, launch, capabilities, handlers, durability, journal, directory, telemetry
     )
     lease.relay_to(supervisor.on_lease_lost)
     await supervisor.start(began)

@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from pyrepl3_client._journal.protocol import Journal
+from pyrepl3_client._journal.protocol import Journal, OnTrouble
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
 from pyrepl3_client.errors import StoreError
 
-type OpenJournal = Callable[[str, Callable[[StoreError], None]], Awaitable[Journal]]
-"""Opens a session's journal; calls back when the session is lost to another owner."""
+type OpenJournal = Callable[[str, Callable[[StoreError], None], OnTrouble], Awaitable[Journal]]
+"""Opens a session's journal; calls back when the session is lost to another owner, and for trouble."""
 type RecoveryHandler = Callable[[Recovery], Awaitable[None] | None]
 """Takes the report of a recovery when the session is back."""
 

@@ -94,6 +94,14 @@ class RecordedText:
         self._journal = journal
         self._execution_id = execution_id
 
+    async def size(self, stream: StreamName) -> TextSize | None:
+        """Return how much is on record of a stream; None if nothing is.
+
+        Raises:
+            StoreError: the record cannot be read.
+        """
+        return await self._journal.text_size(self._execution_id, stream)
+
     async def read(self, stream: StreamName, start: int, stop: int | None) -> str:
         """Return a part of it, as `KeptOutput.read` does.
 

@@ -15,7 +15,8 @@ from pyrepl3_client._journal.id_conflict import conflict
 from pyrepl3_client._journal.outcomes import EndedOutcome, Outcome, Rejected, replay_output
 from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec
 from pyrepl3_client._session.recorded_text import RecordedText
-from pyrepl3_schemas.messages import Display, Error, Result
+from pyrepl3_client._session.run_texts import RunOutput
+from pyrepl3_schemas.messages import Display, Error, Result, StreamName
 
 
 class Recorder(Protocol):
@@ -67,6 +68,45 @@ class Recorder(Protocol):
 
     def text_on_record(self, execution_id: str) -> RecordedText | None:
         """Return what reads the text of an execution from the record; None if only outcomes are recorded."""
+        ...
+
+    def run_name(self) -> str:
+        """Return the name of runs in the present worker. See `RunOutput`."""
+        ...
+
+    def find(self, execution_id: str) -> ExecutionRecord | None:
+        """Return an execution whose outcome is not on record yet, if this has it."""
+        ...
+
+    async def outcome(self, execution_id: str) -> Outcome | None:
+        """Return a recorded outcome; None if there is none, or it cannot be asked for again.
+
+        Raises:
+            StoreError: the record cannot be read.
+        """
+        ...
+
+    def keep_run(self, execution: ExecutionRecord) -> None:
+        """Keep what an execution has written in the present worker, which has died."""
+        ...
+
+    async def runs(self, execution_id: str) -> list[RunOutput]:
+        """Return the runs of an execution that are kept beside its outcome, in their order.
+
+        Raises:
+            StoreError: the record cannot be read.
+        """
+        ...
+
+    async def read_run(
+        self, execution_id: str, run: str, stream: StreamName, start: int, stop: int | None
+    ) -> str:
+        """Return a part of what such a run has written.
+
+        Raises:
+            OutputNotKept: it is not kept.
+            StoreError: the record cannot be read.
+        """
         ...
 
     def execution_ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
@@ -180,12 +220,12 @@ def join_in_flight(
     return in_flight
 
 
-def with_output(execution: ExecutionRecord, rejection: Rejected) -> Rejected:
+def with_output(execution: ExecutionRecord, rejection: Rejected, run: str) -> Rejected:
     """Return a rejection with what the execution had written: what came of its last worker is its output."""
     execution.keep_last_output()
-    return msgspec.structs.replace(rejection, written=execution.recorded_output())
+    return msgspec.structs.replace(rejection, written=execution.recorded_output(), run=run)
 
 
-def outcome_of(execution: ExecutionRecord, last: Result | Error) -> EndedOutcome:
+def outcome_of(execution: ExecutionRecord, last: Result | Error, run: str) -> EndedOutcome:
     """Return what is recorded of an execution whose last message has come."""
-    return EndedOutcome(last, execution.recorded_output(), execution.attempts)
+    return EndedOutcome(last, execution.recorded_output(), execution.attempts, run)

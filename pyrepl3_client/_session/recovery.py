@@ -18,6 +18,8 @@ from pyrepl3_client._session.recorder import Recorder
 from pyrepl3_client._session.recovery_progress import ProgressTeller
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryProgress
 from pyrepl3_client._session.replay import Replay
+from pyrepl3_client._telemetry.announcer import Telemetry
+from pyrepl3_client._telemetry.events import RecoveryEvent
 from pyrepl3_client._text import truncated
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.errors import (
@@ -58,6 +60,7 @@ class RecoveryRunner:
         start_worker: Callable[[], Awaitable[WorkerHandle]],
         clear_directory: Callable[[], Awaitable[None]],
         tell: Callable[[Recovery], None],
+        telemetry: Telemetry,
     ) -> None:
         """Bring back what `record` holds.
 
@@ -73,6 +76,7 @@ class RecoveryRunner:
             start_worker: starts a worker with an empty namespace, and waits until it is ready.
             clear_directory: empties the session's own directory.
             tell: gets reports of a recovery that takes long, while it is under way.
+            telemetry: each recovery is announced to it, when it begins and when it has ended.
         """
         self._session_id = session_id
         self._queue = queue
@@ -85,6 +89,7 @@ class RecoveryRunner:
         self._start_worker = start_worker
         self._clear_directory = clear_directory
         self._tell = tell
+        self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff()
 
@@ -95,6 +100,8 @@ class RecoveryRunner:
             StoreError: the death cannot be recorded.
         """
         first, unrecorded = interrupted.first, self._troubles.unrecorded
+        if first is not None:
+            self._recorder.keep_run(first)
         fates = interrupted_fates(
             None if first is None else first.execution_id,
             [execution.execution_id for execution, _ in interrupted.stopped],
@@ -165,6 +172,7 @@ class RecoveryRunner:
             StoreError: the record cannot be read.
         """
         number = 0 if worker is None else worker.number
+        self._announce(certificate)
 
         def tell(progress: RecoveryProgress) -> None:
             self._tell(
@@ -184,6 +192,7 @@ class RecoveryRunner:
             self._troubles.diverged,
             self._clear_directory,
             teller,
+            self._telemetry,
         )
         try:
             worker = await self._fill(worker, replay, teller)
@@ -191,7 +200,7 @@ class RecoveryRunner:
             teller.stop()
         if replay.replayed:
             self._checkpoints.note_replay()
-        return Recovery(
+        report = Recovery(
             cause=certificate,
             incarnation=worker.number,
             restored_from=replay.restored_from,
@@ -201,6 +210,33 @@ class RecoveryRunner:
             remade=tuple(replay.remade.items()),
             outdated=tuple(replay.outdated.values()),
             seconds=self._loop.time() - began,
+        )
+        self._announce(certificate, report)
+        return report
+
+    def _announce(self, certificate: DeathCertificate | None, report: Recovery | None = None) -> None:
+        whose, reopened = self._telemetry.whose, certificate is None
+        if report is None:
+            event = RecoveryEvent(**whose, state="started", reopened=reopened)
+        else:
+            event = RecoveryEvent(
+                **whose,
+                state="done",
+                reopened=reopened,
+                seconds=report.seconds,
+                restored_from=report.restored_from,
+                replayed=report.replayed,
+                lost=tuple(unsaved.name for unsaved in report.lost),
+                skipped=tuple(skipped.execution_id for skipped in report.skipped),
+                summary=str(report),
+            )
+        self._telemetry.announce(event)
+
+    def announce_failure(self, error: Exception, began: float) -> None:
+        """Announce that the session stays dead; `began` is as for `refill`."""
+        seconds = self._loop.time() - began
+        self._telemetry.announce(
+            RecoveryEvent(**self._telemetry.whose, state="failed", seconds=seconds, summary=str(error))
         )
 
     async def _fill(

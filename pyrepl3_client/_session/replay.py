@@ -1,7 +1,6 @@
 """Brings a namespace back in a new worker: from a checkpoint, and by running cells again."""
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -10,18 +9,19 @@ import msgspec
 
 from pyrepl3_client._execution.handlers import NO_HANDLERS
 from pyrepl3_client._execution.queue import ExecutionQueue
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, watch_execution
 from pyrepl3_client._journal.assigned_names import assigned_names
 from pyrepl3_client._journal.protocol import RESET, Entry, Record, SavedCheckpoint
 from pyrepl3_client._session.checkpoints import SILENCE_SECONDS, CheckpointScheduler
 from pyrepl3_client._session.recovery_progress import ProgressTeller
 from pyrepl3_client._session.recovery_report import RecoveryPolicy, Skipped
+from pyrepl3_client._telemetry.announcer import Telemetry
+from pyrepl3_client._telemetry.log import RECOVERY_LOGGER, fields
 from pyrepl3_client._text import truncated
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.messages import Restored, Unsaved
 
-_logger: Final = logging.getLogger("pyrepl3_client")
 NOT_WHOLE: Final = "(not restored whole)"
 """The name of the last checkpoint of which something did not come back that was in it."""
 _RESTORE: Final = "(restore)"
@@ -43,6 +43,7 @@ class Replay:
         diverged: dict[str, str],
         clear_directory: Callable[[], Awaitable[None]],
         teller: ProgressTeller,
+        telemetry: Telemetry,
     ) -> None:
         """Prepare.
 
@@ -55,6 +56,7 @@ class Replay:
             diverged: filled, while cells run again, with those that asked for something else.
             clear_directory: empties the session's own directory, where no checkpoint says what was in it.
             teller: tells what this is at.
+            telemetry: has executions that run again watched.
         """
         self._clear_directory = clear_directory
         self._queue = queue
@@ -68,6 +70,7 @@ class Replay:
         """Executions that have ended a worker by their own doing."""
         self._running_id = ""
         self._teller = teller
+        self._telemetry = telemetry
         self._to_run = 0
         """Executions that are to be run again, as far as known."""
         self._unrestorable = ""
@@ -270,8 +273,9 @@ class Replay:
         )  # fmt: skip
         if worker.connection.exited.done():
             raise worker.died_error()  # while the record was read, when nothing of it could be abandoned
+        watch_execution(self._telemetry, execution)
         self._queue.send(execution)
-        slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, _warn_slow, execution_id)
+        slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._warn_slow, execution_id)
         try:
             result = await execution.result()
         finally:
@@ -287,11 +291,11 @@ class Replay:
             failure = truncated(f"{result.error.type}: {result.error.message}")
             self._skip(entry, f"it failed when run again: {failure}")
 
-
-def _warn_slow(execution_id: str) -> None:
-    _logger.warning(
-        "a session that comes back has been running %r again for %g s; session.cancel() leaves it out, and "
-        "so does opening it with recovery='checkpoint'",
-        execution_id,
-        SLOW_SECONDS,
-    )
+    def _warn_slow(self, execution_id: str) -> None:
+        RECOVERY_LOGGER.warning(
+            "a session that comes back has been running %r again for %g s; session.cancel() leaves it out, "
+            "and so does opening it with recovery='checkpoint'",
+            execution_id,
+            SLOW_SECONDS,
+            extra=fields(self._telemetry.session_id, execution_id, self._telemetry.worker),
+        )

@@ -25,7 +25,7 @@ from pyrepl3_client._execution.handlers import (
 )
 from pyrepl3_client._execution.kept_output import checked_part
 from pyrepl3_client._execution.offers import Capability
-from pyrepl3_client._execution.record import ExecutionRecord
+from pyrepl3_client._execution.record import ExecutionRecord, watch_execution
 from pyrepl3_client._execution.serving import current_served, refuse_own_session
 from pyrepl3_client._journal.protocol import BridgeMetrics, OnError, Spec
 from pyrepl3_client._session.file_access import FileAccess
@@ -33,6 +33,7 @@ from pyrepl3_client._session.files import SessionFiles
 from pyrepl3_client._session.output_reader import OutputReader
 from pyrepl3_client._session.queries import WorkerQueries
 from pyrepl3_client._session.recovery_report import Recovery
+from pyrepl3_client._session.run_texts import RunOutput, checked_run
 from pyrepl3_client._session.submission import checked_spec
 from pyrepl3_client._session.supervisor import SessionSupervisor
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS, SessionVariables
@@ -100,6 +101,8 @@ class Session:
         self._loop_ends = False
         self._watches_loop = False
         self._queue = supervisor.queue
+        self._telemetry = supervisor.telemetry
+        self._close_grace = config.close_grace
         self._recorder = supervisor.recorder
         self._checkpoints = supervisor.checkpoints
         self._queries = WorkerQueries(self._ready_worker)
@@ -345,7 +348,7 @@ class Session:
             checked_id("execution_id", execution_id)
         if current_served() is not None:
             refuse_own_session(self._queue, "execution", execution_id)
-        return self._recorder.submit(
+        execution = self._recorder.submit(
             execution_id,
             spec,
             self._max_execution_time if spec.timeout is None else spec.timeout,
@@ -354,6 +357,9 @@ class Session:
             keep=keep,
             named=named,
         )
+        if self._telemetry.spans is not None:
+            watch_execution(self._telemetry, execution)
+        return execution
 
     def _submit_setting(self, code: str) -> ExecutionRecord:
         spec = Spec(code, result_mode="none", store_history=False)
@@ -385,6 +391,8 @@ class Session:
         start: int = 0,
         stop: int | None = None,
         stream: StreamName = "stdout",
+        *,
+        run: str | None = None,
     ) -> str:
         """Read a part of what an execution has written to a stream, also what its result leaves out.
 
@@ -397,18 +405,21 @@ class Session:
             `await session.output(result.execution_id, -1000)` reads the last thousand characters.
 
         Args:
-            execution_id: of an execution that runs or waits, or whose output was cut: what was not cut is
-                whole in its result.
+            execution_id: of any execution in a session with a store; without one, of one that runs or waits,
+                was started with an `execution_id`, or whose output was cut: what was not cut is whole in its
+                result.
             start: the first character, from 0 on; below 0 it is counted from the end.
             stop: the first character that is not wanted; None reads to the end.
             stream: `stdout` or `stderr`.
+            run: which run of it, by its name in `runs`; None is the newest.
 
         Returns:
             The characters from `start` to `stop`, fewer where the text ends before.
 
         Raises:
             OutputNotKept: something of that part is not kept: there was no room for it
-                (`WorkerConfig.max_spill_bytes`), or all of it is in the result. The text says which part is.
+                (`WorkerConfig.max_spill_bytes`), it was not recorded, or all of it is in the result. The text
+                says which part is.
             SessionClosed: the session is closed.
             StoreError: the record cannot be read.
             ValueError, TypeError: an argument has the wrong value or type.
@@ -417,7 +428,35 @@ class Session:
         part = checked_part(start, stop, stream)
         self._owner.check()
         self._refuse_closed()
-        return await self._output_reader.read(execution_id, *part)
+        return await self._output_reader.read(execution_id, *part, checked_run(run))
+
+    async def runs(self, execution_id: str) -> tuple[RunOutput, ...]:
+        """Tell how much each run of an execution has written, and can be read by `output`.
+
+        An execution is run again when its worker or its program has ended in the middle of it. In a session
+        with an SQLite store what it writes is on record some 0.1 s after it came, so it can be read when the
+        program was killed and the session is opened again.
+
+        Example:
+            for each in await session.runs("step-3"):
+                text = await session.output("step-3", 0, each.stdout, run=each.run)
+
+        Args:
+            execution_id: as for `output`.
+
+        Returns:
+            The runs, oldest first, of which something is known; the newest is last. None of one that waits.
+
+        Raises:
+            OutputNotKept: nothing is known of such an execution.
+            SessionClosed: the session is closed.
+            StoreError: the record cannot be read.
+            ValueError, TypeError: `execution_id` has the wrong value or type.
+        """
+        checked_id("execution_id", execution_id)
+        self._owner.check()
+        self._refuse_closed()
+        return await self._output_reader.runs(execution_id)
 
     # --- variables -----------------------------------------------------------------------------------
 
@@ -726,6 +765,7 @@ class Session:
                 await self._file_access.close(self._close_grace)
             finally:
                 await self._supervisor.close()
+                await self._telemetry.close(self._close_grace)
         finally:
             self._guard.release()
             if self._release is not None:

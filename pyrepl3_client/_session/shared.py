@@ -6,7 +6,7 @@ Whether it can be put into its store and come back as it was is asked here too.
 import asyncio
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import MethodType, TracebackType
 from typing import Any, Final, Self
@@ -29,6 +29,7 @@ from pyrepl3_client._session.session import Session
 from pyrepl3_client._session.supervisor import SessionSupervisor
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES
 from pyrepl3_client._session.variables import SILENCE_SECONDS as VARIABLE_SILENCE
+from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client._text import truncated
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client._worker.transfers import RequestRefused
@@ -260,6 +261,7 @@ async def open_shared(
     config: WorkerConfig,
     capabilities: Capabilities,
     durability: Durability,
+    event_handlers: Sequence[EventHandler],
     release: Callable[[], None],
 ) -> SharedSession:
     """Open a session for several users; `release` is called when it is closed.
@@ -267,7 +269,9 @@ async def open_shared(
     Raises:
         SpawnError, StoreError, CapabilityError: as `open_session`.
     """
-    supervisor = await open_supervisor(launch, session_id, config, capabilities, NO_HANDLERS, durability)
+    supervisor = await open_supervisor(
+        launch, session_id, config, capabilities, NO_HANDLERS, durability, event_handlers
+    )
     session = await Session(supervisor, config, release).__aenter__()
     return SharedSession(supervisor, session, durability, capabilities)
 

@@ -2,11 +2,9 @@
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final
 
 import msgspec
 
@@ -35,6 +33,7 @@ from pyrepl3_client._session.recorder import OutcomeDelivery, Recorder
 from pyrepl3_client._session.recovery import ExecutionTroubles, RecoveryRunner
 from pyrepl3_client._session.recovery_report import Recovery
 from pyrepl3_client._session.variables import set_variables
+from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor
 from pyrepl3_client._worker.handle import WorkerHandle
@@ -50,10 +49,7 @@ from pyrepl3_client.errors import (
 )
 from pyrepl3_schemas.constants import PROTOCOL
 from pyrepl3_schemas.lifecycle import SessionState, move_session
-from pyrepl3_schemas.messages import Error as ErrorMessage
-from pyrepl3_schemas.messages import Hello, Offer, Result, Withdraw
-
-_logger: Final = logging.getLogger("pyrepl3_client")
+from pyrepl3_schemas.messages import Error, Hello, Offer, Result, Withdraw
 
 type _MakeRecorder = Callable[[ExecutionQueue, CheckpointScheduler, OutcomeDelivery], Recorder]
 
@@ -71,6 +67,7 @@ class SessionSupervisor:
         durability: Durability,
         journal: Journal | None,
         own_directory: OwnDirectory | None,
+        telemetry: Telemetry,
     ) -> None:
         """Record in `journal`, or in memory. There is no worker yet: see `open_supervisor`.
 
@@ -88,6 +85,7 @@ class SessionSupervisor:
         self._launch = launch
         self._durability = durability
         self.own_directory = own_directory
+        self.telemetry = telemetry
         self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
         self._task_owner = TaskOwner(session_id)
@@ -112,6 +110,7 @@ class SessionSupervisor:
                 lambda data: set_variables(self.require_worker(), data),
                 self._diverged.__setitem__,
                 lambda: None if self.worker is None else self.worker.cpu_seconds(),
+                telemetry,
             ),
         )
         self.checkpoints = CheckpointScheduler(
@@ -120,6 +119,7 @@ class SessionSupervisor:
             self.queue,
             self._ready_worker_or_none,
             on_trouble=self._notices.append,
+            telemetry=telemetry,
             automatic=durability.recovery in ("auto", "checkpoint"),
             eager=durability.recovery == "checkpoint",
             max_bytes=config.max_checkpoint_bytes,
@@ -143,6 +143,7 @@ class SessionSupervisor:
             self._start_worker,
             self._clear_own_directory,
             self._tell_recovery,
+            telemetry,
         )
         self._why_dead: Exception | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -152,11 +153,12 @@ class SessionSupervisor:
         recovery = self._durability.recovery
         if journal is None:
             memory = MemoryJournal(keep_all=recovery == "replay", keep_none=recovery == "none")
-            return memory, partial(MemoryRecorder, memory)
+            return memory, partial(MemoryRecorder, memory, telemetry=self.telemetry)
         return journal, partial(
             JournalRecorder,
             journal,
             task_owner=self._task_owner,
+            telemetry=self.telemetry,
             config=self._config,
             max_attempts=self._durability.max_attempts,
         )
@@ -261,6 +263,7 @@ class SessionSupervisor:
             self._context,
             self._on_worker_exit,
             self._config.stall_timeout,
+            self.telemetry,
         )
         try:
             await worker.wait_ready(self._config.spawn_timeout)
@@ -335,6 +338,7 @@ class SessionSupervisor:
         if self.queue.find(execution_id) is None or self.worker is None:
             return False
         self._unrecorded[execution_id] = error
+        self.telemetry.store_trouble("a call could not be recorded", error, execution_id=execution_id)
         self.worker.connection.kill(f"what execution {execution_id!r} asked could not be recorded")
         return True
 
@@ -344,6 +348,7 @@ class SessionSupervisor:
             if self.recovery_task is not None:
                 self.recovery_task.cancel()
             self.checkpoints.stop()
+            self.telemetry.store_trouble("the session has another owner", error, lost=True)
             self._mark_dead(error)
             if self.worker is not None:
                 self.worker.connection.kill("its session has another owner now")
@@ -356,9 +361,7 @@ class SessionSupervisor:
             await self._recovery.settle_interrupted(certificate, interrupted)
             await self._refill(certificate, started, None)
         except (SpawnError, StoreError) as error:
-            _logger.error(  # noqa: TRY400 - the error says it all
-                "session %r could not come back: %s", self.session_id, error
-            )
+            self._recovery.announce_failure(error, started)
             if self.state is SessionState.STARTING:
                 self._mark_dead(recovery_failed_error(error))
 
@@ -484,7 +487,7 @@ class SessionSupervisor:
                 try:
                     await self.recorder.exempt_next_death()
                 except StoreError as error:
-                    _logger.warning("session %r: its close counts as a death: %s", self.session_id, error)
+                    self.telemetry.store_trouble("its close counts as a death", error)
 
     def _begin_closing(self) -> None:
         self._move(SessionState.CLOSING)
@@ -506,7 +509,7 @@ class SessionSupervisor:
         try:
             await self.recorder.save_last()
         except PyRepl3Error as error:
-            _logger.warning("session %r has no checkpoint of its end: %s", self.session_id, error)
+            self.checkpoints.announce_failure(error)
 
     def kill_worker(self) -> None:
         """Kill the worker, from any thread and without waiting: the program ends, and nobody closed this."""
@@ -577,12 +580,7 @@ class SessionSupervisor:
     def _connection(self) -> Connection:
         return (self.worker or self.require_worker()).connection
 
-    def _on_execution_ended(
-        self,
-        execution: ExecutionRecord,
-        last: Result | ErrorMessage,
-        final: bool,  # noqa: FBT001
-    ) -> None:
+    def _on_execution_ended(self, execution: ExecutionRecord, last: Result | Error, final: bool) -> None:  # noqa: FBT001
         try:
             self.recorder.execution_ended(execution, last, final)
         except BaseException as error:

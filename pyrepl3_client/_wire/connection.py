@@ -52,7 +52,8 @@ Returns:
     True to keep the message from the session. See `pyrepl3_client.Session.interceptors`.
 """
 
-_logger: Final = logging.getLogger("pyrepl3_client")
+_handlers_logger: Final = logging.getLogger("pyrepl3.handlers")
+_logger: Final = logging.getLogger("pyrepl3.worker")
 _READ_BYTES: Final = 64 * 1024
 """Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
 _BULK_BYTES: Final = 256 * 1024
@@ -355,7 +356,11 @@ class Connection:
 
     def _kill_outermost(self) -> None:
         """End a worker that was killed and lives on: its owner does not wait for its keeper."""
-        _logger.warning("worker %d did not end when it was killed; its keeper is killed too", self.worker.pid)
+        _logger.warning(
+            "worker %d did not end when it was killed; its keeper is killed too",
+            self.worker.pid,
+            extra={"worker": self.worker.pid},
+        )
         self.worker.kill_outermost()
 
     # --- when to read --------------------------------------------------------------------------------
@@ -490,7 +495,7 @@ class Connection:
                 if interceptor(message):
                     taken = True
             except (Exception, asyncio.CancelledError):
-                _logger.exception("an interceptor failed on %s", type(message).__name__.lower())
+                _handlers_logger.exception("an interceptor failed on %s", type(message).__name__.lower())
         return taken
 
     def _on_capture_readable(self) -> None:

@@ -1,7 +1,7 @@
 """One worker of a session: its handshake, the routes of its messages, and its end."""
 
 import asyncio
-import logging
+import time
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
@@ -11,6 +11,9 @@ import msgspec
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._launch.process_tree import ProcessTree
 from pyrepl3_client._launch.worker import Worker
+from pyrepl3_client._telemetry.announcer import Telemetry
+from pyrepl3_client._telemetry.events import DeathEvent, ReadyEvent, SpawnEvent, StopEvent
+from pyrepl3_client._telemetry.log import WORKER_LOGGER, fields
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor, Route, WorkerExit
 from pyrepl3_client._wire.stall import StallError
@@ -44,7 +47,6 @@ from pyrepl3_schemas.messages import (
     Stats,
 )
 
-_logger: Final = logging.getLogger("pyrepl3_client")
 _ANSWERS: Final[tuple[type[FromWorker], ...]] = (
     Pong, Stats, Completions, Inspection, Checkpointed, Restored,
 )  # fmt: skip
@@ -64,6 +66,7 @@ class WorkerHandle:
         context: Context,
         on_end: Callable[["WorkerHandle"], None],
         stall_timeout: float | None,
+        telemetry: Telemetry,
     ) -> None:
         """Send `hello` to `worker`, and own it from now on.
 
@@ -75,6 +78,7 @@ class WorkerHandle:
             context: everything is called in a copy of this context.
             on_end: called after its end, on the loop.
             stall_timeout: seconds for which it may stop inside a frame, None for ever.
+            telemetry: its start and its end are announced to it.
         """
         if worker.pipes.adjustments is not None:
             hello = msgspec.structs.replace(hello, adjust=worker.pipes.adjustments)
@@ -82,6 +86,13 @@ class WorkerHandle:
         self.session_id = hello.session_id
         self.pid = worker.pid
         self.ready: Ready | None = None
+        self._telemetry = telemetry
+        telemetry.worker, telemetry.incarnation = self.pid, self.number
+        self._started = time.perf_counter()
+        telemetry.announce(SpawnEvent(**self._whose, warm=bool(worker.pipes.greeting_sent)))
+        self._queue = queue
+        self._stopped_for = ""
+        """Why the session ends it; empty if it does not."""
         self._error_count = 0
         self.processes: ProcessTree | None = None
         """Its processes, once it is ready."""
@@ -116,6 +127,8 @@ class WorkerHandle:
             context,
             stall_timeout,
         )
+        # While it is known what ran.
+        self.connection.exited.add_done_callback(self._announce_end)
         # Added before any other callback: what the end means is settled first.
         self.connection.exited.add_done_callback(lambda _: on_end(self))
         # Whatever it means, no answer comes after it.
@@ -156,6 +169,7 @@ class WorkerHandle:
         if not self.alive:
             return
         self._guard.shutting_down = True
+        self._stopped_for = reason
         connection.start_forced_reading()
         connection.send(Shutdown(reason=reason, grace=grace))
         connection.writer.close()
@@ -168,6 +182,7 @@ class WorkerHandle:
     async def kill(self, reason: str) -> None:
         """Kill the worker and wait for its end."""
         self._guard.shutting_down = True
+        self._stopped_for = reason
         self.connection.kill(reason)
         await asyncio.wait([self.connection.exited])
 
@@ -208,6 +223,23 @@ class WorkerHandle:
             running=running,
             reason=end.reason,
             own_doing=own_doing,
+        )
+
+    @property
+    def _whose(self) -> dict[str, Any]:
+        """What is said of it in each event."""
+        return {"session_id": self.session_id, "worker": self.pid, "incarnation": self.number}
+
+    def _announce_end(self, _: asyncio.Future[WorkerExit]) -> None:
+        if self._stopped_for:
+            self._telemetry.announce(StopEvent(**self._whose, reason=self._stopped_for))
+            return
+        running = self._queue.running
+        certificate = self.exit_report(running)
+        first = self._queue.first
+        execution_id = None if first is None else first.execution_id
+        self._telemetry.announce(
+            DeathEvent(**self._whose, certificate=certificate, execution_id=execution_id)
         )
 
     def died_error(self, running: tuple[str, ...] = (), reason: str = "") -> WorkerDied:
@@ -257,6 +289,8 @@ class WorkerHandle:
         self.connection.routes = self._routes
         self.ready = message
         self._ready.set_result(message)
+        seconds = time.perf_counter() - self._started
+        self._telemetry.announce(ReadyEvent(**self._whose, seconds=seconds, python=message.python))
 
     def _route_early(self, message: Any) -> None:
         raise ProtocolError(f"it sent {type(message).__name__.lower()} before it was ready")
@@ -276,4 +310,5 @@ class WorkerHandle:
             self._error_count += 1
             if self._error_count > _MAX_SESSION_ERRORS:
                 raise ProtocolError(f"it complains without end, as of {truncated(message.message)}")
-            _logger.warning("%s: %s", self._name("complains"), truncated(message.message))
+            extra = fields(self.session_id, worker=self.pid)
+            WORKER_LOGGER.warning("%s: %s", self._name("complains"), truncated(message.message), extra=extra)

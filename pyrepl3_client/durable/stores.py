@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from pyrepl3_client._journal.protocol import Journal
+from pyrepl3_client._journal.protocol import Journal, OnTrouble, log_trouble
 from pyrepl3_client.durable.location import RemoteLocation, parse_location
 from pyrepl3_client.durable.remote.connect import ANSWER_TIMEOUT, connect_http, connect_postgres
 from pyrepl3_client.durable.remote.journal import RemoteJournal
@@ -22,6 +22,7 @@ async def open_store(
     session_id: str,
     *,
     on_lost: Callable[[StoreError], None] = lambda error: None,
+    on_trouble: OnTrouble = log_trouble,
     ttl: float = LEASE_TTL,
     wait: float = 0.0,
 ) -> Journal:
@@ -32,6 +33,7 @@ async def open_store(
         session_id: the session.
         on_lost: called once, on the loop, when another owner has taken the session over: from then on
             every method raises `StoreError`.
+        on_trouble: gets what could not be done beside what callers are told; by default it is logged.
         ttl: seconds after which another process may have the session if this one stops without a word. A
             process that is dead on this machine is noticed at once.
         wait: seconds to wait while the session is another owner's.
@@ -47,13 +49,19 @@ async def open_store(
     location = parse_location(url)
     if isinstance(location, RemoteLocation):
         return await RemoteJournal.open(
-            connect(location, session_id), session_id, on_lost=on_lost, ttl=ttl, wait=wait
+            connect(location, session_id),
+            session_id,
+            on_lost=on_lost,
+            on_trouble=on_trouble,
+            ttl=ttl,
+            wait=wait,
         )
     connection = await SqliteConnection.open(
         location.path,
         synchronous="FULL" if location.synchronous == "FULL" else "NORMAL",
         group=group,
         busy_timeout=location.busy_timeout,
+        on_trouble=on_trouble,
     )
     return await SqliteJournal.open(connection, session_id, on_lost=on_lost, ttl=ttl, wait=wait)
 

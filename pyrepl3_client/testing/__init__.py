@@ -22,10 +22,11 @@ from collections.abc import Callable
 from pyrepl3_client._execution.handlers import DisplayHandler, Handlers, InputHandler, OutputHandler
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._launch.worker import Worker
-from pyrepl3_client._session.open import DEFAULT_CONFIG, open_with
+from pyrepl3_client._session.open import DEFAULT_CONFIG, event_handlers_of, open_with
 from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import Durability, RecoveryHandler
 from pyrepl3_client._session.recovery_report import RecoveryPolicy
+from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.testing.scripted_process import CallFailed, Run, Script, ScriptedProcess
 from pyrepl3_schemas.constants import PROTOCOL
@@ -135,6 +136,7 @@ def open_session(
     recovery: RecoveryPolicy = "auto",
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
+    on_event: EventHandler | None = None,
 ) -> SessionOpener:
     """Open a session whose worker is a scripted one.
 
@@ -149,6 +151,7 @@ def open_session(
         recovery: what happens when the worker dies.
         max_attempts: how many workers one execution may take.
         on_recovery: called after each recovery.
+        on_event: called with each event.
 
     Raises:
         SpawnError: the scripted worker ended before it was ready, or did not answer `hello` in time.
@@ -157,4 +160,12 @@ def open_session(
     """
     durability = Durability(recovery=recovery, max_attempts=max_attempts, on_recovery=on_recovery)
     handlers = Handlers(on_output, on_input, on_display)
-    return open_with(worker.launch, session_id, config, capabilities, handlers, durability=durability)
+    return open_with(
+        worker.launch,
+        session_id,
+        config,
+        capabilities,
+        handlers,
+        durability=durability,
+        event_handlers=event_handlers_of(on_event),
+    )

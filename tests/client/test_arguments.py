@@ -59,6 +59,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "on_input": CALLABLE,
     "on_display": CALLABLE,
     "on_recovery": CALLABLE,
+    "on_event": CALLABLE,
     "recovery": WORD,
     "max_attempts": COUNT,
     "size": (*COUNT, 10**9),
@@ -90,6 +91,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "stream": WORD,
     "start": ("1", b"", 1.5, NAN, True, [1]),
     "stop": ("1", b"", 1.5, NAN, True, [1]),
+    "run": (*ANY_WRONG, "", "1", "1.", "1.x", "-1.1", "1.1.1", "1.\u0663", NO_TEXT, NAN, "1." + HUGE),
     "cursor": ("1", b"", 1.5, NAN, True, [1]),
     "checkpoint_id": ID,
     # files
@@ -175,7 +177,7 @@ MADE_BY_THE_CLIENT = {
     "Execution", "Session", "SessionOpener", "CallContext", "CallRequest", "Capability", "Prompt",
     "WorkerInfo", "BridgeMetrics", "FileInfo",
     "SessionFiles", "Completeness", "DeathCertificate", "ErrorInfo", "ExecutionResult",
-    "Recovery", "RecoveryProgress", "Skipped", "KeptSession", "PoolStats",
+    "Recovery", "RecoveryProgress", "RunOutput", "Skipped", "KeptSession", "PoolStats",
 }  # fmt: skip
 """Classes that users do not call: handles, reports, and results."""
 
@@ -183,7 +185,8 @@ MADE_BY_THE_CLIENT = {
 def is_data(value: type) -> bool:
     """Whether a class is a message, an error or an enum: its objects are made by the client, or by none."""
     return issubclass(value, (BaseException, Enum)) or (
-        issubclass(value, msgspec.Struct) and value.__module__ == "pyrepl3_schemas.messages"
+        issubclass(value, msgspec.Struct)
+        and value.__module__ in ("pyrepl3_schemas.messages", "pyrepl3_client._telemetry.events")
     )
 
 

@@ -53,22 +53,24 @@ ARROWS = {
         "_launch": set[str](),
         "_files": set[str](),
         "_journal": set[str](),
+        "_telemetry": {"_concurrency"},
         "_wire": {"_launch"},
-        "_execution": {"_concurrency", "_journal", "_wire"},
-        "_worker": {"_execution", "_launch", "_wire"},
+        "_execution": {"_concurrency", "_journal", "_telemetry", "_wire"},
+        "_worker": {"_execution", "_launch", "_telemetry", "_wire"},
         "_session": {
             "_concurrency",
             "_execution",
             "_files",
             "_journal",
             "_launch",
+            "_telemetry",
             "_wire",
             "_worker",
             "durable",
         },
-        "_pool": {"_concurrency", "_execution", "_launch", "_session"},
-        "testing": {"_execution", "_launch", "_session", "_wire"},
-        "sync": {"_concurrency", "_execution", "_files", "_journal", "_pool", "_session"},
+        "_pool": {"_concurrency", "_execution", "_launch", "_session", "_telemetry"},
+        "testing": {"_execution", "_launch", "_session", "_telemetry", "_wire"},
+        "sync": {"_concurrency", "_execution", "_files", "_journal", "_pool", "_session", "_telemetry"},
         "demo": set[str](),  # the public face alone
         "durable": {"_journal", "durable.remote", "durable.resonate", "durable.sqlite"},
         "durable.lease": {"_launch"},
@@ -241,6 +243,13 @@ def test_only_its_room_imports_IPython() -> None:
         if re.search(r"""import_module\(\s*["'](IPython|traitlets)\b""", source.text)
     }
     assert importing == {"ipython"}
+
+
+def test_only_its_room_imports_OpenTelemetry_and_by_name() -> None:
+    """So it is not imported where it is absent, or where the program does not use it."""
+    naming = {source.module for source in PACKAGED if "opentelemetry" in source.text}
+    assert naming == {"pyrepl3_client._telemetry.spans"}
+    assert "opentelemetry" not in {top(module) for module in loaded_by("import pyrepl3_client")}
 
 
 def room_of(module: str) -> str:

@@ -45,6 +45,11 @@ SAID = {
     ],
     "sessions-that-survive.md 1": ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
     "pools.md 1": ["'USER-7'", "ZeroDivisionError", "3 3 0 True True", "\nTrue\n"],
+    "sessions-that-survive.md 2": [
+        "1.1 interrupted True False its end is not on record\n",
+        "2.1 ended True True",
+    ],
+    "telemetry.md 1": ["double ok in first", "died: killed from outside (SIGKILL)", "everything is back"],
     "ipython.md 1": ["Wall time", "45", "['a', 'b']", "hello"],
     "files.md 1": ["['data', 'report.txt']", "2 cities", "'/etc/shadow' is not there for the session's code"],
     "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],

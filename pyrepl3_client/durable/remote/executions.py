@@ -1,7 +1,6 @@
 """A session's executions in promises: what ran, in which order, and what came of it."""
 
 import asyncio
-import logging
 from collections.abc import Collection
 from typing import Final
 
@@ -18,8 +17,6 @@ from pyrepl3_client.durable.resonate.ids import awaited_id, awaited_tags, escape
 from pyrepl3_client.durable.resonate.runner import BegunExecution, RecordedOutcome
 from pyrepl3_client.errors import StoreError
 from pyrepl3_schemas.messages import ResultMode
-
-_log: Final = logging.getLogger(__name__)
 
 # Promises read at one time.
 _CONCURRENT_READS: Final = 16
@@ -327,7 +324,8 @@ class RemoteExecutionStore:
         try:
             await self.record_kept()
         except StoreError as error:
-            _log.error("outcomes of executions %s are lost: %s", sorted(self._unrecorded), error)
+            what = f"outcomes of executions {sorted(self._unrecorded)} are lost"
+            self._store.on_trouble(what, error, lost=True)
         await engine.wait_returned(FINISH_TIMEOUT)
         await self._store.release()
         await engine.stop()

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import binascii
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -15,13 +14,12 @@ from resonate.transport import Transport
 from resonate.types import PromiseCreateReq, PromiseRecord, PromiseSettleReq, Value
 from resonate_base import Network, ResonateError
 
+from pyrepl3_client._journal.protocol import OnTrouble, log_trouble
 from pyrepl3_client.durable.lease.owner import current_owner, is_dead
 from pyrepl3_client.durable.resonate.engine import is_not_found, translate_error
 from pyrepl3_client.durable.resonate.function import FOREVER
 from pyrepl3_client.durable.resonate.ids import key_tags, session_group, session_root
 from pyrepl3_client.errors import LeaseLost, SessionBusy, StoreError, describe_owner
-
-_log: Final = logging.getLogger(__name__)
 
 # Seconds between two tries for a lease that another owner has: no store notifies of a release.
 _RETRY_SECONDS: Final = 0.25
@@ -67,6 +65,7 @@ class FencedStore:
         pid: str,
         ttl: float,
         on_lost: Callable[[LeaseLost], None],
+        on_trouble: OnTrouble = log_trouble,
         clock: Clock = now_ms,
     ) -> None:
         """Hold no lease yet: see `acquire`."""
@@ -78,6 +77,7 @@ class FencedStore:
         self._pid: Final = pid
         self._ttl: Final = ttl
         self._on_lost: Final = on_lost
+        self.on_trouble: Final = on_trouble
         self._clock: Final = clock
         self._owner_name: Final = current_owner()
         self._version = -1
@@ -188,7 +188,12 @@ class FencedStore:
             except LeaseLost:
                 return
             except StoreError as error:
-                _log.warning("cannot renew the lease on session %r: %s", self.session_id, error)
+                self.on_trouble("its lease cannot be renewed", error)
+
+    @property
+    def owner_count(self) -> int:
+        """How many owners the session has had, this one included."""
+        return self._owner_count
 
     async def release(self) -> None:
         """Release the lease: the next owner may have the session at once. Never raises `StoreError`."""
@@ -200,7 +205,7 @@ class FencedStore:
             try:
                 await self._release_task(self._version)
             except StoreError as error:
-                _log.warning("session %r stays locked until its lease lapses: %s", self.session_id, error)
+                self.on_trouble("it stays locked until its lease lapses", error)
 
     # --- promises ------------------------------------------------------------------------------------
 

@@ -8,10 +8,12 @@ from pyrepl3_client._journal.protocol import (
     CallRecord,
     Entry,
     History,
+    OnTrouble,
     SavedCheckpoint,
     Spec,
     TextPart,
     TextSize,
+    log_trouble,
 )
 from pyrepl3_client.durable.remote.calls import RemoteCallStore
 from pyrepl3_client.durable.remote.checkpoints import RemoteCheckpointStore
@@ -37,7 +39,10 @@ class RemoteJournal:
         self._calls: Final = RemoteCallStore(store, data, self._executions)
         self._texts: Final = RemoteTextStore(store, data, self._executions)
         self._checkpoints: Final = RemoteCheckpointStore(store, data)
-        self._runner: Final = ResonateRunner(store.session_id, self._executions, connection, on_lost)
+        self._store: Final = store
+        self._runner: Final = ResonateRunner(
+            store.session_id, self._executions, connection, on_lost, store.on_trouble
+        )
 
     @classmethod
     async def open(
@@ -46,6 +51,7 @@ class RemoteJournal:
         session_id: str,
         *,
         on_lost: Callable[[StoreError], None],
+        on_trouble: OnTrouble = log_trouble,
         ttl: float,
         wait: float,
     ) -> Self:
@@ -56,6 +62,7 @@ class RemoteJournal:
                 fails.
             session_id: the session.
             on_lost: called once when another owner has taken over: nothing can be recorded any more.
+            on_trouble: gets what could not be done beside what callers are told.
             ttl: seconds for which this process keeps the session if it stops.
             wait: seconds to wait while the session has another owner.
 
@@ -75,6 +82,7 @@ class RemoteJournal:
             pid=connection.pid,
             ttl=ttl,
             on_lost=lost,
+            on_trouble=on_trouble,
         )
         # Resonate listens only after this: until then the session's tasks belong to the present owner.
         try:
@@ -113,6 +121,20 @@ class RemoteJournal:
     def metrics(self) -> BridgeMetrics:
         """What the bridge has done."""
         return self._runner.metrics
+
+    @property
+    def opening(self) -> int:
+        """How often the session has been opened."""
+        return self._store.owner_count
+
+    @property
+    def takes_running_text(self) -> bool:
+        """False: nothing that is on record can be replaced, and each addition would stay."""
+        return False
+
+    async def outcome(self, execution_id: str) -> bytes | None:
+        """Return a recorded outcome."""
+        return await self._runner.outcome(execution_id)
 
     async def execute(
         self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
@@ -160,6 +182,13 @@ class RemoteJournal:
     ) -> bool:
         """Store a part of what an execution wrote, if there is room."""
         return await self._texts.put(execution_id, stream, n, part, max_bytes)
+
+    async def text_keys(self, prefix: str) -> list[str]:
+        """Return nothing: there is a text of an execution as a whole alone."""
+        return []
+
+    async def drop_text(self, key: str) -> None:
+        """Do nothing: there is none."""
 
     async def text_size(self, execution_id: str, stream: StreamName) -> TextSize | None:
         """Return how much is kept of what an execution wrote."""

@@ -1,7 +1,6 @@
 """Bytes of any size in promises: small values inline, larger ones in parts of their own."""
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -10,8 +9,6 @@ import msgspec
 
 from pyrepl3_client.durable.remote.fenced_store import FencedStore
 from pyrepl3_client.errors import StoreError
-
-_log: Final = logging.getLogger(__name__)
 
 INLINE_BYTES: Final = 32 * 1024
 PART_BYTES: Final = 512 * 1024
@@ -97,12 +94,12 @@ class LargeValueStore:
         return b"".join(parts)
 
     async def drop(self, ref: LargeValueRef) -> None:
-        """Settle the parts: the store's retention may delete them then. A failure is logged."""
+        """Settle the parts: the store's retention may delete them then. A failure is trouble."""
         try:
             for n in range(_parts(ref) if ref.name else 0):
                 await self._store.resolve(self._part(ref, n), b"")
         except StoreError as error:
-            _log.warning("cannot let go of %r in session %r: %s", ref.name, self._store.session_id, error)
+            self._store.on_trouble(f"what was replaced ({ref.name!r}) cannot be let go", error)
 
     def _part(self, ref: LargeValueRef, n: int) -> str:
         return f"{self._store.root}:data.{ref.name}.{n}"

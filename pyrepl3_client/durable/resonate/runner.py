@@ -5,7 +5,6 @@ settlement, and the close. An `ExecutionStore` holds what differs: where and how
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -13,14 +12,12 @@ import msgspec
 
 from pyrepl3_client._journal.id_conflict import conflict
 from pyrepl3_client._journal.outcomes import EndedOutcome, decode_outcome
-from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, Spec
+from pyrepl3_client._journal.protocol import BridgeMetrics, Entry, OnTrouble, Spec, log_trouble
 from pyrepl3_client.durable.resonate.bridge import PendingExecution, ProtocolBridge
 from pyrepl3_client.durable.resonate.engine import Engine, ResonateConnection
 from pyrepl3_client.durable.resonate.ids import awaited_id, code_digest, root_id, session_group
 from pyrepl3_client.errors import LeaseLost, StoreError
 from pyrepl3_schemas.messages import Result
-
-_log: Final = logging.getLogger(__name__)
 
 # Seconds for which a recorded execution waits for its durable function to come.
 SUBMIT_TIMEOUT: Final = 30.0
@@ -101,11 +98,13 @@ class ResonateRunner:
         store: ExecutionStore,
         connection: ResonateConnection,
         on_lost: Callable[[StoreError], None],
+        on_trouble: OnTrouble = log_trouble,
     ) -> None:
         """Connect Resonate to a new bridge; the loop must be running."""
         self._session_id: Final = session_id
         self._store: Final = store
         self._on_lost: Final = on_lost
+        self._on_trouble: Final = on_trouble
         self._bridge: Final = ProtocolBridge(self._settle_orphan)
         self._engine: Final = Engine(
             connection,
@@ -186,7 +185,7 @@ class ResonateRunner:
         except StoreError as error:
             # It sleeps on, and is found again when the session is next opened. Nothing is lost by that:
             # what counts is the record.
-            _log.warning("cannot look up the outcome of execution %r: %s", execution_id, error)
+            self._on_trouble("an outcome cannot be looked up", error, execution_id=execution_id)
 
     async def follow(self, execution_id: str) -> None:
         """Have the close wait for the function of an execution whose orphaned promise was just resolved.
@@ -201,6 +200,15 @@ class ResonateRunner:
         known = await self._store.find_outcome(execution_id)
         outcome = None if known is None else decode_outcome(known.data)
         return isinstance(outcome.last, Result) if isinstance(outcome, EndedOutcome) else None
+
+    async def outcome(self, execution_id: str) -> bytes | None:
+        """Return a recorded outcome; None if there is none.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        known = await self._store.find_outcome(execution_id)
+        return None if known is None else known.data
 
     async def settle(self, execution_id: str, outcome: bytes, *, rejected: bool) -> None:
         """Record an outcome, resolve its promise, and let its `execute` return."""

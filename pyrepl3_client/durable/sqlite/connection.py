@@ -13,6 +13,7 @@ from msgspec import Raw
 from resonate.timing import Clock, Sleeper, now_ms, sleep
 from resonate_base import ConnectorError
 
+from pyrepl3_client._journal.protocol import OnTrouble, log_trouble
 from pyrepl3_client.durable.sqlite.resonate_server.mailbox import Mailbox, anycast, unicast
 from pyrepl3_client.durable.sqlite.resonate_server.requests import I64_MAX, PromiseSettle, Request
 from pyrepl3_client.durable.sqlite.resonate_server.server import ResonateServer
@@ -25,7 +26,7 @@ from pyrepl3_client.durable.sqlite.resonate_server.wire import (
 )
 from pyrepl3_client.durable.sqlite.tables.busy import RetryOnBusy
 from pyrepl3_client.durable.sqlite.tables.database import Database, Synchronous
-from pyrepl3_client.durable.sqlite.tables.errors import LogOnce
+from pyrepl3_client.durable.sqlite.tables.errors import TellOnce
 from pyrepl3_client.durable.sqlite.tables.leases import Lease
 from pyrepl3_client.durable.sqlite.tables.records import SessionRecords
 from pyrepl3_client.durable.sqlite.tables.retention import Pruned, Pruner
@@ -70,6 +71,7 @@ class SqliteConnection:
         max_request_bytes: int = MAX_REQUEST_BYTES,
         clock: Clock = now_ms,
         sleeper: Sleeper = sleep,
+        on_trouble: OnTrouble = log_trouble,
     ) -> None:
         """Serve an opened and prepared database; `open` is the usual way, and describes the arguments."""
         self.pid: Final = uuid.uuid4().hex if pid is None else pid
@@ -90,7 +92,8 @@ class SqliteConnection:
         self._timer: asyncio.TimerHandle | None = None
         self._due = I64_MAX
         self._seen_version = -1
-        self._log_once: Final = LogOnce()
+        self.on_trouble: Final = on_trouble
+        self._tell_once: Final = TellOnce(on_trouble)
         self._check_lease: Callable[[], None] = lambda: None
 
     @classmethod
@@ -106,6 +109,7 @@ class SqliteConnection:
         max_request_bytes: int = MAX_REQUEST_BYTES,
         clock: Clock = now_ms,
         sleeper: Sleeper = sleep,
+        on_trouble: OnTrouble = log_trouble,
     ) -> Self:
         """Open a store, creating or migrating its file.
 
@@ -121,6 +125,7 @@ class SqliteConnection:
                 one is refused with status 413.
             clock: returns milliseconds since the epoch.
             sleeper: waits for seconds, between two tries of a request that found the file locked.
+            on_trouble: gets what could not be done in the background, each once for as long as it lasts.
 
         Raises:
             StoreError: the file cannot be used; the text says why and what to do.
@@ -344,10 +349,10 @@ class SqliteConnection:
             self._tick()
         except (sqlite3.Error, StoreError) as error:
             # A timer has no caller to raise to. What is due stays due, and requests meet the same error.
-            self._log_once.log(error, self._database.path)
+            self._tell_once.tell(error, self._database.path)
             self._set_timer(self._tick_interval)
         else:
-            self._log_once.reset()
+            self._tell_once.reset()
             self._set_timer()
 
     def _note_deadline(self, due: int) -> None:

@@ -1,6 +1,5 @@
 """Where a session's executions are recorded in an SQLite file, and the transactions that record them."""
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -16,8 +15,6 @@ from pyrepl3_client.durable.sqlite import ExecutionRow, SessionRecords, SqliteCo
 from pyrepl3_client.durable.sqlite.lease_renewal import LeaseRenewal
 from pyrepl3_client.errors import LeaseLost, StoreError
 from pyrepl3_schemas.messages import ResultMode
-
-_log: Final = logging.getLogger(__name__)
 
 
 class SpecOptions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,7 +98,8 @@ class SessionTransactions:
             if self._unrecorded:
                 await self.write(lambda records: None)
         except StoreError as error:
-            _log.error("outcomes of executions %s are lost: %s", sorted(self._unrecorded), error)
+            what = f"outcomes of executions {sorted(self._unrecorded)} are lost"
+            self.connection.on_trouble(what, error, lost=True)
 
     def check_size(self, what: str, data: bytes) -> None:
         """Raise `StoreError` if there are too many bytes of what is described by `what`."""

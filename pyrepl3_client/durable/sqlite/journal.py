@@ -45,6 +45,7 @@ class SqliteJournal:
             SqliteExecutionStore(self._transactions),
             ResonateConnection(connection, (connection,), connection.pid),
             on_lost,
+            connection.on_trouble,
         )
 
     @classmethod
@@ -104,6 +105,20 @@ class SqliteJournal:
         """The file that it is in; None for one in memory."""
         return self._transactions.connection.file_path
 
+    @property
+    def opening(self) -> int:
+        """How often the session has been opened: its lease has been taken so often, and more."""
+        return self._lease.token
+
+    @property
+    def takes_running_text(self) -> bool:
+        """True: a part can be written in place of a shorter one."""
+        return True
+
+    async def outcome(self, execution_id: str) -> bytes | None:
+        """Return a recorded outcome."""
+        return await self._runner.outcome(execution_id)
+
     async def execute(
         self, execution_id: str, spec: Spec, submit: Callable[[Entry], None]
     ) -> tuple[bytes, bool]:
@@ -160,6 +175,14 @@ class SqliteJournal:
         return await self._transactions.write(
             lambda records: records.texts.put(self._lease, execution_id, stream, n, part, max_bytes)
         )
+
+    async def text_keys(self, prefix: str) -> list[str]:
+        """Return under which keys that begin with a prefix there are texts."""
+        return await self._transactions.read(lambda records: records.texts.keys(self._session_id, prefix))
+
+    async def drop_text(self, key: str) -> None:
+        """Drop what an execution wrote."""
+        await self._transactions.write(lambda records: records.texts.drop(self._lease, key))
 
     async def text_size(self, execution_id: str, stream: StreamName) -> TextSize | None:
         """Return how much is kept of what an execution wrote."""

@@ -1,15 +1,12 @@
 """`LeaseRenewal`: acquires a session's lease, renews it, and reports once when another owner has it."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Final, Self
 
 from pyrepl3_client.durable.lease.owner import current_owner, is_dead, mark_ended
 from pyrepl3_client.durable.sqlite import Lease, SqliteConnection
 from pyrepl3_client.errors import LeaseLost, SessionBusy, StoreError, describe_owner
-
-_log: Final = logging.getLogger(__name__)
 
 # Seconds between two tries for a lease that another owner has: it may end or release it at any time, and no
 # process is notified of what others write to a file.
@@ -103,7 +100,7 @@ class LeaseRenewal:
             except StoreError as error:
                 # A full disk or a long lock: should the lease lapse and another owner come, then that
                 # owner is right, and the next renewal raises `LeaseLost`.
-                _log.warning("cannot renew the lease on session %r: %s", self.lease.session_id, error)
+                self._connection.on_trouble("its lease cannot be renewed", error)
 
     async def release(self) -> None:
         """Let the next owner have the session at once. Never raises `StoreError`."""
@@ -115,11 +112,8 @@ class LeaseRenewal:
             return
         except StoreError as error:
             mark_ended(self.lease.owner)
-            _log.warning(
-                "other processes find session %r locked until its lease lapses, or this one ends: %s",
-                self.lease.session_id,
-                error,
-            )
+            what = "other processes find it locked until its lease lapses, or this one ends"
+            self._connection.on_trouble(what, error)
 
 
 def _is_dead(owner: str) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from pyrepl3_client._concurrency.task_owner import TaskOwner
 from pyrepl3_client._journal.memory import MemoryJournal
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
+from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client.testing import ScriptedWorker
 from tests.helpers.scripted_sessions import opened
 
@@ -33,6 +34,7 @@ async def test_a_timer_that_was_set_earlier_begins_no_second_and_no_skipped_one(
             session._queue,
             lambda: None,
             on_trouble=print,
+            telemetry=Telemetry("session"),
             automatic=True,
             eager=False,
             max_bytes=1000,

@@ -64,7 +64,7 @@ async def test_an_interceptor_that_fails_is_logged_and_the_session_goes_on(
 
     async with opened(worker) as session:
         session.interceptors.extend((fails, lambda message: seen.append(type(message).__name__)))
-        with caplog.at_level(logging.ERROR, "pyrepl3_client"):
+        with caplog.at_level(logging.ERROR, "pyrepl3.handlers"):
             assert (await session.execute(ONE)).value == 2
         assert session.worker.incarnation == 1
     assert seen == ["Result"]

@@ -174,7 +174,7 @@ async def test_a_question_that_the_worker_complains_about_fails(worker: Scripted
 
 async def test_another_complaint_is_logged(worker: ScriptedWorker, caplog: pytest.LogCaptureFixture) -> None:
     async with opened(worker) as session:
-        with caplog.at_level(logging.WARNING, "pyrepl3_client"):
+        with caplog.at_level(logging.WARNING, "pyrepl3.worker"):
             worker.process.send(Error(kind="protocol", exception="E", message="something is odd"))
             await session.ping()
     assert "something is odd" in caplog.text

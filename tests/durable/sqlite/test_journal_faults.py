@@ -200,15 +200,21 @@ async def test_a_function_that_fails_with_the_store_is_not_waited_for(path: Path
     assert rows(path, "SELECT DISTINCT state FROM promises") == [("resolved",)]
 
 
-def test_what_the_timer_cannot_do_is_complained_of_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log_once = errors.LogOnce()
+def test_what_the_timer_cannot_do_is_complained_of_once(path: Path) -> None:
+    told: list[str] = []
+
+    def on_trouble(
+        what: str, error: Exception, *, lost: bool = False, execution_id: str | None = None
+    ) -> None:
+        told.append(f"{what}: {error}")
+
+    tell_once = errors.TellOnce(on_trouble)
     full = StoreError("the disk is full")
     for error in (full, full, StoreBusy("locked"), full):
-        log_once.log(error, str(path))
-    log_once.reset()
-    log_once.log(full, str(path))
-    told = [record.message for record in caplog.records if record.name == errors.__name__]
-    assert told == ["the disk is full"] * 2
+        tell_once.tell(error, str(path))
+    tell_once.reset()
+    tell_once.tell(full, str(path))
+    assert told == ["what is due has to wait: the disk is full"] * 2
 
 
 async def test_a_store_whose_file_was_replaced_takes_no_more(path: Path) -> None:

@@ -49,7 +49,7 @@ ROOT = Path(__file__).parents[3]
 async def test_a_module_that_may_not_be_copied_has_workers_spawned(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, source: str, reason: str
 ) -> None:
-    caplog.set_level(logging.INFO, "pyrepl3_client")
+    caplog.set_level(logging.INFO, "pyrepl3.pool")
     orphan = "subprocess" in source
     config = modules(tmp_path, fine="", unsafe=source)
     async with ForkServer(config) as fork_server:
@@ -206,7 +206,7 @@ async def test_a_stopped_fork_server_is_ended_and_the_worker_spawned(monkeypatch
 async def test_a_fork_that_fails_has_the_worker_spawned(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, answer: str, reason: str
 ) -> None:
-    caplog.set_level(logging.INFO, "pyrepl3_client")
+    caplog.set_level(logging.INFO, "pyrepl3.pool")
     config = replace(quick(), python=impostor(tmp_path, answer))
     async with ForkServer(config, spawn=spawn_real) as fork_server:
         await ready(fork_server)

@@ -1,13 +1,10 @@
 """SQLite's error codes as errors whose text names what was wrong, where, and what to do."""
 
-import logging
 import sqlite3
 from typing import Final
 
+from pyrepl3_client._journal.protocol import OnTrouble
 from pyrepl3_client.errors import StoreBusy, StoreError
-
-_log: Final = logging.getLogger(__name__)
-
 
 # Primary codes (https://www.sqlite.org/rescode.html); the extended ones carry more in the high bytes.
 _REMEDIES: Final = {
@@ -54,22 +51,23 @@ def store_error(error: sqlite3.Error, path: str, doing: str) -> StoreError:
     return kind(f"cannot {doing} the store at {path!r}: {error} ({remedy})")
 
 
-class LogOnce:
-    """Logs the errors of background work, which no caller gets: each once, for as long as it lasts."""
+class TellOnce:
+    """Tells of the errors of background work, which no caller gets: each once, for as long as it lasts."""
 
-    def __init__(self) -> None:
-        """Start without an error."""
+    def __init__(self, on_trouble: OnTrouble) -> None:
+        """Start without an error; tell `on_trouble`."""
+        self._on_trouble = on_trouble
         self._last = ""
 
-    def log(self, error: sqlite3.Error | StoreError, path: str) -> None:
-        """Log an error met with the store at `path`; a lock that another process holds just now is none."""
+    def tell(self, error: sqlite3.Error | StoreError, path: str) -> None:
+        """Tell of an error met with the store at `path`; a lock that another process holds is none."""
         if isinstance(error, StoreBusy) or (isinstance(error, sqlite3.Error) and is_busy(error)):
             return
-        text = str(error if isinstance(error, StoreError) else store_error(error, path, "write to"))
-        if text != self._last:
-            self._last = text
-            _log.error("%s", text)
+        told = error if isinstance(error, StoreError) else store_error(error, path, "write to")
+        if str(told) != self._last:
+            self._last = str(told)
+            self._on_trouble("what is due has to wait", told)
 
     def reset(self) -> None:
-        """Log the next error whatever it is: the last one is over."""
+        """Tell of the next error whatever it is: the last one is over."""
         self._last = ""

@@ -49,6 +49,24 @@ class TextTable:
             used -= gone
         return True
 
+    def keys(self, session_id: str, prefix: str) -> list[str]:
+        """Return of which executions there are texts, of those whose ids begin with a prefix."""
+        after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        with self._database.read():
+            rows = self._execute(
+                "SELECT DISTINCT execution FROM texts WHERE session = ? AND execution >= ? AND execution < ?",
+                (session_id, prefix, after),
+            ).fetchall()
+        return [execution for (execution,) in rows]
+
+    def drop(self, lease: Lease, execution_id: str) -> None:
+        """Drop a text."""
+        with self._database.write():
+            self._leases.require(lease)
+            self._execute(
+                "DELETE FROM texts WHERE session = ? AND execution = ?", (lease.session_id, execution_id)
+            )
+
     def count(self, session_id: str, execution_id: str, stream: str) -> int:
         """Return how many parts a text has."""
         with self._database.read():

@@ -1,0 +1,1 @@
+"""What a session tells its operator: logs, events, OpenTelemetry; with real workers."""
