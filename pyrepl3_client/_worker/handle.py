@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from pyrepl3_client._execution.queue import ExecutionQueue
+from pyrepl3_client._launch.interpreter import describe_interpreter
 from pyrepl3_client._launch.process_tree import ProcessTree
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._telemetry.announcer import Telemetry
@@ -26,6 +27,7 @@ from pyrepl3_client._worker.death_cause import (
 )
 from pyrepl3_client._worker.message_guard import MessageGuard
 from pyrepl3_client._worker.requests import Requests, answer_key
+from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import DeathCertificate, ProtocolError, SpawnError, WorkerDied
 from pyrepl3_schemas.constants import MIN_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.messages import (
@@ -147,12 +149,16 @@ class WorkerHandle:
         """Return the CPU time in seconds that its processes have used; None before it is ready."""
         return None if self.processes is None else self.processes.sample(full=False).cpu_seconds
 
-    async def wait_ready(self, seconds: float) -> Ready:
+    async def wait_ready(self, config: WorkerConfig) -> Ready:
         """Wait until the worker takes code.
 
+        Args:
+            config: what it was started with.
+
         Raises:
-            SpawnError: it ended before, or took longer than `seconds`.
+            SpawnError: it ended before, or took longer than `spawn_timeout`.
         """
+        seconds = config.spawn_timeout
         await asyncio.wait(
             [self._ready, self.connection.exited], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
         )
@@ -161,7 +167,7 @@ class WorkerHandle:
         if self.alive:
             self.connection.kill(f"it was not ready within {seconds:g} seconds")
             await asyncio.wait([self.connection.exited])
-        raise self._spawn_error()
+        raise self._spawn_error(config)
 
     async def stop(self, reason: str, grace: float) -> None:
         """Ask the worker to end, and kill it when it takes longer than `grace` seconds."""
@@ -260,14 +266,14 @@ class WorkerHandle:
         error.__cause__ = end.cause
         return error
 
-    def _spawn_error(self) -> SpawnError:
+    def _spawn_error(self, config: WorkerConfig) -> SpawnError:
         end: WorkerExit = self.connection.exited.result()
         error = SpawnError(
             self._name("ended before it was ready"),
             end.exit_code,
             end.signal,
             end.stderr,
-            reason=self._spawn_failure or end.reason,
+            reason=self._spawn_failure or end.reason or describe_interpreter(config, end.stderr),
             incarnation=self.number,
         )
         error.__cause__ = end.cause

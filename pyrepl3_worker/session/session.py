@@ -8,7 +8,6 @@ from asyncio import Task  # by name: the code may replace asyncio's own
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
 from select import poll
 from typing import TYPE_CHECKING, Any, Final
 
@@ -271,7 +270,7 @@ class WorkerSession:
             )
         )
         # It delays no cell now, and later the code may have broken what imports modules.
-        import_module("pyrepl3_schemas.values")
+        import pyrepl3_schemas.values  # noqa: F401 # pyright: ignore[reportUnusedImport] - as it says
 
         self._hang_reader()
 

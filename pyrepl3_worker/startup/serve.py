@@ -17,6 +17,7 @@ from pyrepl3_schemas.messages import Adjustments, Error, Hello, ToWorker
 from pyrepl3_schemas.reserved_names import why_reserved
 from pyrepl3_worker.isolation import own_imports, private_builtins
 from pyrepl3_worker.session.session import WorkerSession
+from pyrepl3_worker.startup.environment import agree_with_interpreter
 from pyrepl3_worker.wire.stdio import Stdio, avoid_low_fds
 from pyrepl3_worker.wire.transport import FrameReader, FrameSender
 
@@ -47,6 +48,7 @@ def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
     die_with_parent(parent)
     faulthandler.enable(stdio.stderr, all_threads=True)
     own_imports.install(private_builtins.builtins_of_worker)
+    agree_with_interpreter(os.environ)
     # Python's own stdin object would read from /dev/null; code gets a better one with `hello`.
     sys.path.insert(0, "")
     # As in interactive Python. The worker's own would be taken for the code's (argparse, unittest.main).

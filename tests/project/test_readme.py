@@ -25,6 +25,7 @@ SAID = {
     ],
     "README.md 2": ["Ada"],
     "README.md 3": ["42"],
+    "interpreters.md 1": ["[True, "],
     "displays.md 2": ["True", "\nline 99999\n"],
     "displays.md 1": [
         "<table><tr><td>1</td></tr></table>",
