@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -351,3 +353,54 @@ async def test_a_pool_that_is_left_ends_what_is_in_use_and_it_goes_on_later(stor
     async with pool, pool.session("a", store=store) as session:  # once more
         await session.cancel()
         assert (await session.execute("x")).value == 1
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_happens_at_random_no_cell_that_was_answered_is_lost(seed: int, store: str) -> None:
+    """Cancels, deaths of workers, sessions ended for all, wrong releases, and idle times of a moment."""
+    chance = random.Random(seed)
+    names = [f"n{number}" for number in range(12)]
+    sent, answered = Counter[str](), defaultdict[str, list[int]](list)
+
+    async def use(pool: WorkerPool, name: str) -> None:
+        kind = chance.random()
+        if kind < 0.1:
+            session = await pool.acquire()
+            await pool.release(session)
+            with pytest.raises(ValueError, match="not released yet"):
+                pool.release(session)
+            return
+        if kind < 0.14:
+            await pool.close_session(name, store=store)
+            return
+        async with pool.session(name, store=store) as session:
+            sent[name] += 1
+            number = sent[name]
+            await session.execute(f"seen = globals().get('seen', []) + [{number}]")
+            answered[name].append(number)
+            if kind < 0.3:
+                os.kill(session.worker.pid, signal.SIGKILL)
+            elif kind < 0.4:
+                session.start("import asyncio; await asyncio.sleep(0.05)")
+
+    async def client(pool: WorkerPool) -> None:
+        for _ in range(40):
+            task = asyncio.ensure_future(use(pool, chance.choice(names)))
+            if chance.random() < 0.25:
+                await asyncio.wait([task], timeout=chance.random() * 0.2)
+                task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled() and (error := task.exception()) is not None:
+                assert "was closed" in str(error), error  # by `close_session`, for all
+
+    async with WorkerPool(2, QUICK, max_sessions=4, acquire_timeout=None, idle_timeout=0.05) as pool:
+        await asyncio.gather(*(client(pool) for _ in range(10)))
+        for name in names:
+            async with pool.session(name, store=store) as session:
+                seen = (await session.execute("globals().get('seen', [])")).value
+            assert set(answered[name]) <= set(seen), name
+            assert len(set(seen)) == len(seen), name
+        assert await pool.drain() is True
+        assert (pool.stats().sessions, pool.stats().waiting, pool.stats().named) == (0, 0, 0)
