@@ -113,6 +113,7 @@ def _adjust(change: Adjustments, stdio: Stdio) -> None:
 
     try:
         adjust(change)
+        agree_with_interpreter(os.environ)
     except (OSError, ValueError) as error:
         _refuse(stdio, f"the worker cannot be adjusted to its session: {error}")
 
