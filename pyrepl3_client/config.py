@@ -144,7 +144,6 @@ OWN_DIRECTORY: Final = "own"
 """The `cwd` of a session that has a work directory to itself."""
 _FIELD_TYPES: Final[dict[str, type]] = {
     "executor": ExecutorConfig,
-    "python": str,
     "sandbox": SandboxPolicy,
     "limits": ResourceLimits,
     "confinement_required": bool,
@@ -166,7 +165,10 @@ class WorkerConfig:
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     """Limits and options of the code's execution."""
     python: str = sys.executable
-    """Path of the interpreter; `pyrepl3_worker` has to be importable there. By default this program's."""
+    """Path of the interpreter, a CPython 3.12 or newer. By default this program's.
+
+    Nothing has to be installed for another one, such as a virtual environment's, if it is of the same minor
+    version; else msgspec has to be. `python`, `pip` and VIRTUAL_ENV in the code's shells are that one's."""
     cwd: str | None = None
     """Directory in which the worker starts; None is the current directory of this program.
 
@@ -226,7 +228,7 @@ class WorkerConfig:
             value: object = getattr(self, name)
             if not isinstance(value, kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, not {shown(value)}")
-        checked_path("python", self.python)
+        object.__setattr__(self, "python", checked_path("python", self.python))
         if self.cwd is not None:
             object.__setattr__(self, "cwd", checked_path("cwd", self.cwd))
         for name in ("spawn_timeout", "cancel_grace", "kill_grace", "close_grace"):

@@ -10,14 +10,15 @@ private_builtins.install()
 
 from typing import NoReturn
 
-_USAGE = """usage: pyrepl3-worker [--parent PID] [--capture OUT,ERR] [--warm MODULE,...] [--confine JSON]
-                      [--files FD]
+_USAGE = """usage: pyrepl3-worker [--parent PID] [--capture OUT,ERR] [--frames IN,OUT] [--warm MODULE,...]
+                      [--confine JSON] [--files FD]
 
 Runs one pyrepl3 session. A program starts this, not a person: it speaks length-prefixed
 MessagePack frames on stdin and stdout (see PROTOCOL.md).
 
   --parent PID        die when this process, which started us, does
   --capture OUT,ERR   inherited fds of pipes for the code's fds 1 and 2, drained by the parent
+  --frames IN,OUT     inherited fds to speak on instead of stdin and stdout
   --warm MODULE,...   import these before saying ready
   --confine JSON      the boundary to go behind before anything else, {"level": "strict"} say
   --files FD          inherited socket to the parent, for descriptors of the directories seen behind that
@@ -31,6 +32,7 @@ class _Arguments:
     def __init__(self, argv: list[str]) -> None:
         self.parent: int | None = None
         self.capture: tuple[int, int] | None = None
+        self.frames: tuple[int, int] | None = None
         self.warm: list[str] = []
         self.confine: str | None = None
         self.files: int | None = None
@@ -45,15 +47,21 @@ class _Arguments:
 
                 print(f"pyrepl3-worker, protocol {PROTOCOL}")
                 raise SystemExit(0)
-            if option not in ("--parent", "--capture", "--warm", "--confine", "--files") or not rest:
+            if (
+                option not in ("--parent", "--capture", "--frames", "--warm", "--confine", "--files")
+                or not rest
+            ):
                 raise SystemExit(f"pyrepl3-worker: bad argument {option!r}\n{_USAGE}")
             value = rest.pop(0)
             try:
                 if option == "--parent":
                     self.parent = int(value)
-                elif option == "--capture":
-                    out, err = value.split(",")
-                    self.capture = int(out), int(err)
+                elif option in ("--capture", "--frames"):
+                    first, second = map(int, value.split(","))
+                    if option == "--capture":
+                        self.capture = first, second
+                    else:
+                        self.frames = first, second
                 elif option == "--confine":
                     self.confine = value
                 elif option == "--files":
@@ -76,6 +84,8 @@ def run(argv: list[str]) -> NoReturn:
         argv: the command line without the program's name.
     """
     arguments = _Arguments(argv)
+    if arguments.frames is not None:
+        _speak_on(*arguments.frames)
     if arguments.capture is None and (sys.stdin is None or sys.stdin.isatty()):
         raise SystemExit(f"pyrepl3-worker: stdin is no pipe; a parent program has to start this\n{_USAGE}")
     if arguments.confine is not None:
@@ -99,6 +109,15 @@ def run(argv: list[str]) -> NoReturn:
 
         os.write(stdio.stderr, traceback.format_exc().encode("utf-8", "backslashreplace"))
         os._exit(1)
+
+
+def _speak_on(frames_in: int, frames_out: int) -> None:
+    """Put fds in the place of stdin and stdout, which were the interpreter's own until now."""
+    if sys.stdout is not None:
+        sys.stdout.flush()  # what `sitecustomize` has printed
+    for fd, target in (frames_in, 0), (frames_out, 1):
+        os.dup2(fd, target)
+        os.close(fd)
 
 
 if __name__ == "__main__":

@@ -270,6 +270,11 @@ class ExecutionRecord(msgspec.Struct, eq=False):
             self._end_waiters.append(waiter)
             await waiter
 
+    async def wait_settled(self) -> None:
+        """Wait until it has an outcome or a failure, whatever that is."""
+        if not self.settled:
+            await self._next_waiter()
+
     async def wait_or_cancel(self, *, check: bool | None = None) -> ExecutionResult:
         """Wait for the outcome; when this wait is cancelled, cancel the execution and see its end.
 

@@ -7,6 +7,7 @@ fork_server_process   that process, and the requests to it
 shared_fork_server    one fork server for all sessions of a loop that have lost a worker
 idle_worker           a worker of a pool that waits for its session
 stderr_tail           the last lines that a process wrote to its stderr
+interpreter           the command line of its interpreter: this program's, or another one
 environment           a worker's environment variables and its confinement argument
 process_tree          reads /proc: children, memory, CPU time, start time
 """

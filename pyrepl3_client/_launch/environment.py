@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+from pyrepl3_client._launch.interpreter import passed_on
 from pyrepl3_client.config import WorkerConfig, max_strict_processes
 from pyrepl3_schemas.confinement import Confinement, pack_confinement
 
@@ -23,13 +24,15 @@ INHERITED_PREFIXES: Final = ("PYTHON", "LC_")
 def worker_environment(config: WorkerConfig, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return a worker's environment: the inherited variables, with those of `config.env` on top.
 
-    An unconfined worker inherits all variables, a confined one those that hold no secret.
+    An unconfined worker inherits all variables, a confined one those that hold no secret; and another
+    interpreter none that say where this one finds its modules.
 
     Args:
         config: the confinement level and the additional variables.
         inherited: this process's environment; None is `os.environ`.
     """
-    ours = os.environ if inherited is None else inherited
+    ours: Mapping[str, str] = os.environ if inherited is None else inherited
+    ours = passed_on(config, ours)
     if config.confinement != "none":
         ours = {
             name: value

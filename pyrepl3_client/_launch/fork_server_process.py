@@ -17,6 +17,7 @@ from typing import Final, Self
 import msgspec
 
 from pyrepl3_client._launch.directories import WorkerDirectories
+from pyrepl3_client._launch.interpreter import interpreter_command
 from pyrepl3_client._launch.spawn import WorkerProcess, interpreter_environment, worker_arguments
 from pyrepl3_client._launch.stderr_tail import StderrTail
 from pyrepl3_client._launch.worker import NewWorkerPipes, open_pipe
@@ -221,6 +222,7 @@ def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
         SpawnError: there is no such interpreter or directory, or no room for another process or fd.
     """
     spawn_environment = SpawnEnvironment.from_config(config)
+    command = interpreter_command(config, "pyrepl3_worker.fork_server")
     control = child_control = process = None
     stderr = stderr_write = -1
     try:
@@ -228,7 +230,7 @@ def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
         stderr, stderr_write = open_pipe()
         os.set_blocking(stderr, False)
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
-            [config.python, "-P", "-m", "pyrepl3_worker.fork_server", str(os.getpid()), *config.warm],
+            [*command, str(os.getpid()), *config.warm],
             stdin=child_control.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=stderr_write,

@@ -9,6 +9,7 @@ from typing import Final
 
 from pyrepl3_client._launch.directories import WorkerDirectories
 from pyrepl3_client._launch.environment import confinement_argument, worker_environment
+from pyrepl3_client._launch.interpreter import describe_failure, interpreter_command
 from pyrepl3_client._launch.process_tree import children_of, kill_all
 from pyrepl3_client._launch.worker import ExitStatus, NewWorkerPipes, WorkerPipes
 from pyrepl3_client.config import WorkerConfig
@@ -140,22 +141,23 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
     pipes: NewWorkerPipes | None = None
     directories: WorkerDirectories | None = None
     process: subprocess.Popen[bytes] | None = None
+    command = [*interpreter_command(config, "pyrepl3_worker"), *worker_arguments(config)]
     try:
         pipes = NewWorkerPipes()
         directories = WorkerDirectories(config)
         stdin, stdout, stderr, *captured = pipes.worker_ends
-        command = [config.python, "-P", "-m", "pyrepl3_worker", *worker_arguments(config)]
-        command += ["--capture", ",".join(map(str, captured))]
+        # What the interpreter runs before the worker (`sitecustomize`, .pth files) may read and print.
+        command += ["--frames", f"{stdin},{stdout}", "--capture", ",".join(map(str, captured))]
         if directories.workers_end >= 0:
             command += ["--files", str(directories.workers_end)]
             captured.append(directories.workers_end)
         # No preexec_fn and no user or group: so the child is made by vfork, however large this process is.
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
             command,
-            stdin=stdin,
-            stdout=stdout,
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
             stderr=stderr,
-            pass_fds=captured,
+            pass_fds=[stdin, stdout, *captured],
             start_new_session=True,
             cwd=config.start_directory,
             env=interpreter_environment(config),
@@ -169,7 +171,7 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
             pipes.close()
         if directories is not None:
             directories.close()
-        raise SpawnError(f"no worker could be started with {config.python!r}: {error}") from error
+        raise SpawnError(describe_failure(config.python, error)) from error
     # With any other configuration the process may be the worker itself, whose code can ignore SIGTERM.
     has_pid_namespace = config.confinement == "strict" and config.confinement_required
     connected = pipes.connect(exit_fd, directories)

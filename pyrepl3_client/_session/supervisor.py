@@ -266,7 +266,7 @@ class SessionSupervisor:
             self.telemetry,
         )
         try:
-            await worker.wait_ready(self._config.spawn_timeout)
+            await worker.wait_ready(self._config)
         except SpawnError:
             if not had_waited:
                 raise

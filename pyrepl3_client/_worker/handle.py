@@ -6,7 +6,10 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
 
+import msgspec
+
 from pyrepl3_client._execution.queue import ExecutionQueue
+from pyrepl3_client._launch.interpreter import describe_interpreter
 from pyrepl3_client._launch.process_tree import ProcessTree
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client._telemetry.announcer import Telemetry
@@ -24,6 +27,7 @@ from pyrepl3_client._worker.death_cause import (
 )
 from pyrepl3_client._worker.message_guard import MessageGuard
 from pyrepl3_client._worker.requests import Requests, answer_key
+from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import DeathCertificate, ProtocolError, SpawnError, WorkerDied
 from pyrepl3_schemas.constants import MIN_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.messages import (
@@ -78,6 +82,8 @@ class WorkerHandle:
             stall_timeout: seconds for which it may stop inside a frame, None for ever.
             telemetry: its start and its end are announced to it.
         """
+        if worker.pipes.adjustments is not None:
+            hello = msgspec.structs.replace(hello, adjust=worker.pipes.adjustments)
         self.number = hello.incarnation
         self.session_id = hello.session_id
         self.pid = worker.pid
@@ -143,12 +149,16 @@ class WorkerHandle:
         """Return the CPU time in seconds that its processes have used; None before it is ready."""
         return None if self.processes is None else self.processes.sample(full=False).cpu_seconds
 
-    async def wait_ready(self, seconds: float) -> Ready:
+    async def wait_ready(self, config: WorkerConfig) -> Ready:
         """Wait until the worker takes code.
 
+        Args:
+            config: what it was started with.
+
         Raises:
-            SpawnError: it ended before, or took longer than `seconds`.
+            SpawnError: it ended before, or took longer than `spawn_timeout`.
         """
+        seconds = config.spawn_timeout
         await asyncio.wait(
             [self._ready, self.connection.exited], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
         )
@@ -157,7 +167,7 @@ class WorkerHandle:
         if self.alive:
             self.connection.kill(f"it was not ready within {seconds:g} seconds")
             await asyncio.wait([self.connection.exited])
-        raise self._spawn_error()
+        raise self._spawn_error(config)
 
     async def stop(self, reason: str, grace: float) -> None:
         """Ask the worker to end, and kill it when it takes longer than `grace` seconds."""
@@ -256,14 +266,14 @@ class WorkerHandle:
         error.__cause__ = end.cause
         return error
 
-    def _spawn_error(self) -> SpawnError:
+    def _spawn_error(self, config: WorkerConfig) -> SpawnError:
         end: WorkerExit = self.connection.exited.result()
         error = SpawnError(
             self._name("ended before it was ready"),
             end.exit_code,
             end.signal,
             end.stderr,
-            reason=self._spawn_failure or end.reason,
+            reason=self._spawn_failure or end.reason or describe_interpreter(config, end.stderr),
             incarnation=self.number,
         )
         error.__cause__ = end.cause

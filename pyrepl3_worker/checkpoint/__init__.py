@@ -9,6 +9,7 @@ history        saves and restores `In`, `Out` and the numbering of cells
 work_directory saves and restores the files of a session that has a directory to itself
 pickler        the pickler and unpickler: the session's definitions by value, libraries' by reference
 by_value       how functions, classes and exceptions of cells are pickled and made again
+struct_classes the same for classes of msgspec's
 reducers       how types of the standard library and NumPy views are pickled, where pickle would fail
 makers         makes locks, queues, weak references, pools and generators again, by kind
 iterators      the same for iterators of `itertools`

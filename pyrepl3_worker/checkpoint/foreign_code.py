@@ -20,6 +20,7 @@ from types import (
 )
 from typing import Any, Final, cast
 
+from pyrepl3_worker.checkpoint.scope import is_worker_module
 from pyrepl3_worker.rendering.static_lookup import UNKNOWN, find_in_mro
 
 _CALLED_BY_PICKLE: Final = (
@@ -42,7 +43,6 @@ _CALLED_BY_LOADING: Final = (
     "__getattribute__", "__getattr__", "__setattr__", "__hash__",
 )  # fmt: skip
 _CALLED_TO_FILL: Final = ("__setitem__", "append", "extend", "add", "update")
-_WORKER: Final = "pyrepl3_worker"
 TRUSTED: Final = frozenset(
     {
         "PIL", "astropy", "attr", "dateutil", "geopandas", "lightgbm", "matplotlib", "networkx",
@@ -96,7 +96,7 @@ def _may_fail(found: object) -> bool:
         return True
     # A named tuple's `__new__` has globals of its own.
     root = module.partition(".")[0]
-    return not (root in TRUSTED or root == _WORKER or root.startswith("namedtuple_"))
+    return not (root in TRUSTED or is_worker_module(module) or root.startswith("namedtuple_"))
 
 
 def _is_foreign(found: object) -> bool:

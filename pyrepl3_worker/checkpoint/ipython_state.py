@@ -8,10 +8,11 @@ import sys
 from types import FunctionType
 from typing import Any, Final
 
+import pyrepl3_worker
 from pyrepl3_worker.checkpoint.initial_state import InitialState
 from pyrepl3_worker.checkpoint.process_state import Report, Saver
 
-_SHELL_MODULE: Final = "pyrepl3_worker.ipython.shell"
+_SHELL_MODULE: Final = f"{pyrepl3_worker.__name__}.ipython.shell"
 _OWN_EXTENSION: Final = "IPython.extensions.storemagic"
 _NAME: Final = "get_ipython()"
 _AUTORELOAD: Final = "AutoreloadMagics"

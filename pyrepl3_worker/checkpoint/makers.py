@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from types import FunctionType, GeneratorType
 from typing import Any, Final, cast
 
+import pyrepl3_worker
 from pyrepl3_worker.checkpoint.by_value import ReduceValue
 from pyrepl3_worker.checkpoint.iterators import MAKERS as ITERATOR_MAKERS
 from pyrepl3_worker.checkpoint.memory_maps import reduce_mmap
@@ -282,7 +283,7 @@ def _reduce_display_handle(handle: Any) -> ReduceValue:
 
 
 _MAKERS: Final[dict[str, Maker]] = {
-    "pyrepl3_worker.rendering.display.DisplayHandle": _reduce_display_handle,
+    f"{pyrepl3_worker.__name__}.rendering.display.DisplayHandle": _reduce_display_handle,
     "_thread.lock": _reduce_lock,
     "_thread.RLock": _reduce_rlock,
     "_queue.SimpleQueue": _reduce_simple_queue,

@@ -49,7 +49,9 @@ from pyrepl3_worker.checkpoint.scope import (
     is_ndarray,
     is_static_type,
     is_worker_module,
+    own_module_name,
 )
+from pyrepl3_worker.checkpoint.struct_classes import is_struct_class, reduce_struct_class
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, WrongThread, unsaveable_reason
 from pyrepl3_worker.code.own_frames import is_cell_file
@@ -193,6 +195,8 @@ class NamespacePickler(Pickler):
         self.saved_by_value.add(id(value))
         if issubclass(type(value), EnumType) and value.__dict__.get("_member_map_"):
             return by_value.reduce_enum(cast(type[Enum], value))
+        if is_struct_class(value):
+            return reduce_struct_class(value)
         return by_value.reduce_class(value)
 
     @staticmethod
@@ -536,9 +540,9 @@ class NamespaceUnpickler(Unpickler):
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         """Return the object that a pickle refers to by module and name; the real one for a sentinel."""
+        module_name = MOVED_MODULES.get(module_name) or own_module_name(module_name)
         if module_name == by_value.__name__ and global_name in self._sentinels:
             return self._sentinels[global_name]
-        module_name = MOVED_MODULES.get(module_name, module_name)
         if module_name not in sys.modules and not module_name.startswith("__"):
             self._budget.run_untimed(import_module, module_name)
         return super().find_class(module_name, global_name)

@@ -5,11 +5,16 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final, cast
 
+import pyrepl3_schemas
+import pyrepl3_worker
 from pyrepl3_worker.checkpoint.by_value import LIVE_NAMESPACE
 from pyrepl3_worker.checkpoint.unsaveable import Unsaveable
 from pyrepl3_worker.rendering.static_lookup import find_in_mro, module_name
 
-_WORKER_PACKAGE: Final = "pyrepl3_worker"
+_WORKER_PACKAGE: Final = pyrepl3_worker.__name__
+_SCHEMAS_PACKAGE: Final = pyrepl3_schemas.__name__
+_LENT: Final = "_pyrepl3_lent."
+"""Before the names of the worker's modules where it is lent (`isolation/lending.py`)."""
 _HEAP_TYPE: Final = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: the type was made at run time."""
 _flags_of: Final[Callable[[type], int]] = type.__dict__["__flags__"].__get__
@@ -24,6 +29,19 @@ def is_static_type(kind: type) -> bool:
 def is_worker_module(module: object) -> bool:
     """Return whether a module's name is that of a part of the worker."""
     return type(module) is str and (module == _WORKER_PACKAGE or module.startswith(_WORKER_PACKAGE + "."))
+
+
+def own_module_name(name: str) -> str:
+    """Return the name that a module has here: a worker's own have other names where it was lent.
+
+    Args:
+        name: the name that it has in the process that has pickled it.
+    """
+    top, dot, rest = name.removeprefix(_LENT).partition(".")
+    for package in _WORKER_PACKAGE, _SCHEMAS_PACKAGE:
+        if top == package.removeprefix(_LENT):
+            return package + dot + rest
+    return name
 
 
 def import_name(module: ModuleType) -> str:

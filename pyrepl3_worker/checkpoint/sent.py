@@ -10,7 +10,9 @@ import os
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import blake2b
+from operator import call, getitem
 from pickle import PicklingError
+from runpy import run_path
 from types import CodeType, FunctionType
 from typing import Any, Final, cast
 
@@ -18,6 +20,7 @@ from pyrepl3_worker.checkpoint.by_value import PickledAs, ReduceValue, class_mem
 from pyrepl3_worker.checkpoint.pickler import NamespacePickler
 from pyrepl3_worker.checkpoint.received import receive, receive_definition, remember
 from pyrepl3_worker.checkpoint.scope import PicklerContext
+from pyrepl3_worker.isolation.lending import lent_folders
 
 _MAX_ROUNDS: Final = 100
 """Each finds globals of what the one before has found."""
@@ -48,7 +51,13 @@ class DefinitionSender:
         for kind, reduce in reducers.items():
             context.reducers_by_type[kind] = _as_reducer(reduce)
         data, buffers = self._pickle(context, value)
-        return receive, (data, buffers)
+        folders = lent_folders()
+        if not folders:
+            return receive, (data, buffers)
+        # Nothing of the worker's is found by name there: a script of its is run by its path.
+        script = PickledAs((run_path, (f"{folders['pyrepl3_worker']}/isolation/lent_start.py",)))
+        found = PickledAs((getitem, (script, "receive")))
+        return call, (found, folders, data, buffers)
 
     def _visible(self) -> dict[str, Any]:
         return {name: value for name, value in list(self._namespace.items()) if name not in self._hidden}

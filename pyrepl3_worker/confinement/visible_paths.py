@@ -7,6 +7,9 @@ from typing import Final
 
 import msgspec
 
+import pyrepl3_schemas
+import pyrepl3_worker
+
 SYSTEM_FOLDERS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/libx32", "/lib64")
 """Programs and libraries."""
 LIBRARY_SETTINGS: Final = (
@@ -57,7 +60,10 @@ def find_visible_paths(readable: Iterable[str], writable: Iterable[str], *, netw
 
 
 def python_paths() -> Iterator[str]:
-    """Yield the paths of this Python, its standard library and its packages."""
+    """Yield the paths of this Python, its standard library, its packages and the worker's own."""
+    # Where they are lent, they are not among this Python's; and their neighbours stay invisible.
+    for package in (pyrepl3_worker, pyrepl3_schemas, msgspec):
+        yield from _with_real_path((os.path.dirname(str(package.__file__)),))
     yield from _with_real_path(
         (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *sys.path)
     )

@@ -83,7 +83,7 @@ def import_modules(modules: list[str]) -> None:
         CannotForkError: a module can't be imported, or left something that must not be copied.
     """
     for name in _PRELOADED:
-        importlib.import_module(name)
+        __import__(name)  # as a statement, which finds what is lent
     before = ProcessResources.now()
     # As in a worker: modules in the working directory come first.
     sys.path.insert(0, "")

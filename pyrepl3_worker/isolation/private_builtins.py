@@ -24,7 +24,10 @@ _FOUNDATIONS = frozenset(
     }
 )  # fmt: skip
 """None of these opens, prints or asks anything for the code, which may replace `open` for a test."""
-builtins_of_worker = dict(vars(builtins))
+builtins_of_worker = globals()["__builtins__"]
+if builtins_of_worker is vars(builtins):
+    # Not lent (see `lending`), whose modules have a copy from the start.
+    builtins_of_worker = dict(vars(builtins))
 
 
 class _Loader(SourceFileLoader):

@@ -8,7 +8,6 @@ from asyncio import Task  # by name: the code may replace asyncio's own
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
 from select import poll
 from typing import TYPE_CHECKING, Any, Final
 
@@ -217,7 +216,15 @@ class WorkerSession:
                 self._variables = Variables(self._namespace, limit)
             return self._variables
 
+        def background_now(_: object) -> list[str]:
+            from pyrepl3_worker.session.background import background  # pools ask for it
+
+            return background(
+                self._loop, self._executor.coroutine_manager.tasks, self._host_caller.pending_count
+            )
+
         self._request_server.register_plain("is_complete", self._queries.is_complete)
+        self._request_server.register_plain("background", background_now)
         self._request_server.register("set", lambda body: variables().set(body))
         self._request_server.register("get", lambda body: variables().get(body))
 
@@ -263,7 +270,7 @@ class WorkerSession:
             )
         )
         # It delays no cell now, and later the code may have broken what imports modules.
-        import_module("pyrepl3_schemas.values")
+        import pyrepl3_schemas.values  # noqa: F401 # pyright: ignore[reportUnusedImport] - as it says
 
         self._hang_reader()
 

@@ -145,10 +145,12 @@ def _attrs_to_dict(value: Any, _room: int) -> dict[str, Any]:
 
 def _struct_to_dict(value: msgspec.Struct, _room: int) -> dict[str, Any] | list[Any]:
     config = value.__struct_config__
+    of_code = getattr(sys.modules.get("msgspec"), "UNSET", None)
     fields = {
         shown: member
         for name, shown in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
         if (member := getattr(value, name)) is not msgspec.UNSET
+        and (member is not of_code or of_code is None)
     }
     if config.tag is not None:
         fields = {cast("str", config.tag_field): config.tag, **fields}
@@ -235,6 +237,7 @@ _BY_CLASS: Final[tuple[tuple[str, str, Opener], ...]] = (
     ("pathlib", "PurePath", _to_str),
     ("array", "array", _to_list),
     ("pydantic", "BaseModel", model_to_dict),
+    ("msgspec", "Struct", _struct_to_dict),  # the code's own, where a worker's is another one
 )
 _BY_BASE: Final[tuple[tuple[type, Opener], ...]] = (
     (str, _to_str),

@@ -56,11 +56,11 @@ async def test_a_plain_worker_is_limited() -> None:
 
 
 async def test_secrets_of_the_environment_stay_with_the_parent(world: OutsideWorld) -> None:
-    code = f"import os\n[os.environ.get({VARIABLE!r}), os.environ['PATH'], os.environ.get('MINE')]"
+    code = f"import os\n[os.environ.get({VARIABLE!r}), os.environ['PATH'][-4:], os.environ.get('MINE')]"
     for level, seen in ("none", SECRET), ("limits", None), ("strict", None):
         config = strict_config(confinement=level, env={"MINE": "given"})
         async with pyrepl3.open_session(config=config) as session:
-            assert await value(session, code) == [seen, os.environ["PATH"], "given"]
+            assert await value(session, code) == [seen, os.environ["PATH"][-4:], "given"]
 
 
 async def test_fds_of_the_parent_stay_with_it(world: OutsideWorld) -> None:

@@ -1,7 +1,7 @@
 """A worker that lies: a real process that speaks the protocol, and does what the code it is given names.
 
-Run as if it were a Python interpreter (`-P -m pyrepl3_worker …`). The environment says how it lies before
-anybody gives it code. What it is not told to lie about, it answers like an honest worker.
+Run as if it were a Python interpreter (`… pyrepl3_worker --frames IN,OUT …`). The environment says how it
+lies before anybody gives it code. What it is not told to lie about, it answers like an honest worker.
 """
 
 import os
@@ -42,6 +42,10 @@ from pyrepl3_schemas.messages import (
 )
 
 HOW = os.environ.get("LIE", "")
+if "--frames" in sys.argv:
+    for frames, target in zip(sys.argv[sys.argv.index("--frames") + 1].split(","), (0, 1), strict=True):
+        os.dup2(int(frames), target)
+        os.close(int(frames))
 READY = Ready(protocol=PROTOCOL, pid=os.getpid(), python="lies", max_frame_bytes=2**26)
 METRICS = Metrics(0, 0, 0, 0.0, [], {}, 0, 0, 0.0, 0, 0, 0, 0)
 NIL = encode_value([])

@@ -207,9 +207,9 @@ async def test_modules_of_the_cwd_do_not_shadow_the_workers_own(tmp_path: Path) 
 async def test_environment_on_top_of_the_parents() -> None:
     config = pyrepl3.WorkerConfig(env={"PYREPL3_TEST": "here"})
     async with pyrepl3.open_session(config=config) as session:
-        assert await value(session, "import os\n[os.environ['PYREPL3_TEST'], os.environ['PATH']]") == [
+        assert await value(session, "import os\n[os.environ['PYREPL3_TEST'], os.environ['PATH'][-4:]]") == [
             "here",
-            os.environ["PATH"],
+            os.environ["PATH"][-4:],
         ]
 
 

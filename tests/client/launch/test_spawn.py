@@ -56,14 +56,20 @@ async def test_an_interpreter_without_our_package(tmp_path: Path) -> None:
     assert "ended before it was ready (exit code 1)" in str(error)
 
 
-async def test_a_program_that_prints(tmp_path: Path) -> None:
-    error = await start(WorkerConfig(python=child(tmp_path, "print('Welcome to my program!')")))
+FRAMES_OUT = "out = int(sys.argv[sys.argv.index('--frames') + 1].split(',')[1])"
+"""Has an "interpreter" know the fd that the worker would speak on."""
+
+
+async def test_a_program_that_writes_what_is_no_frame(tmp_path: Path) -> None:
+    body = f"{FRAMES_OUT}\nos.write(out, b'Welcome to my program!')"
+    error = await start(WorkerConfig(python=child(tmp_path, body)))
     assert "broke the protocol: frame length" in str(error)
     assert isinstance(error.__cause__, pyrepl3.ProtocolError)
 
 
 async def test_a_program_that_ends_inside_a_frame(tmp_path: Path) -> None:
-    error = await start(WorkerConfig(python=child(tmp_path, "os.write(1, b'\\0\\0\\0\\5abc')")))
+    body = f"{FRAMES_OUT}\nos.write(out, b'\\0\\0\\0\\5abc')"
+    error = await start(WorkerConfig(python=child(tmp_path, body)))
     assert (error.exit_code, error.signal) == (0, None)
     assert "ended inside a frame" in str(error.__cause__)
 
@@ -138,11 +144,13 @@ async def test_children_of_the_code_end_with_the_worker(tmp_path: Path) -> None:
 
 
 async def test_reaping_ends_what_is_left_of_the_group(tmp_path: Path) -> None:
-    body = "import subprocess\nprint(subprocess.Popen(['sleep', '600']).pid, flush=True)"
+    body = (
+        "import subprocess\nprint(subprocess.Popen(['sleep', '600']).pid, flush=True)  # both go to one pipe"
+    )
     process = spawn(WorkerConfig(python=child(tmp_path, body)))
     try:
         await anyio.wait_readable(process.pipes.exit_fd)
-        orphan = os.pidfd_open(int(os.read(process.pipes.reader, 100)))
+        orphan = os.pidfd_open(int(os.read(process.pipes.stderr, 100)))
         assert process.reap().exit_code == 0
         with anyio.fail_after(5):
             await anyio.wait_readable(orphan)

@@ -1,0 +1,117 @@
+"""The command of a worker's interpreter: this program's own, or another one, to which the worker is lent.
+
+Nothing of ours has to be installed for another one: it runs a script of the worker's by its path, which finds
+the worker, the schemas and msgspec in this program's folders (`pyrepl3_worker.isolation.lending`).
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from typing import Final
+
+from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client.errors import SpawnError
+
+_LENT: Final = ("pyrepl3_worker", "pyrepl3_schemas", "msgspec")
+_SCRIPT: Final = "isolation/lent_start.py"
+_WORKER_SAYS: Final = "pyrepl3-worker: "
+"""How the worker's own lines on its stderr begin."""
+_NOT_FOR_ANOTHER: Final = ("PYTHONHOME", "PYTHONPATH", "PYTHONEXECUTABLE", "PYTHONPLATLIBDIR")
+"""Variables that tell an interpreter where its modules are: another's are elsewhere."""
+
+
+def is_own(config: WorkerConfig) -> bool:
+    """Return whether a worker runs in the interpreter of this program."""
+    return config.python == sys.executable
+
+
+def interpreter_command(config: WorkerConfig, module: str) -> list[str]:
+    """Return the command that runs a package of the worker's, without its arguments.
+
+    Args:
+        config: names the interpreter.
+        module: a package with a `__main__`.
+
+    Raises:
+        SpawnError: the worker can't be lent.
+    """
+    if is_own(config):
+        return [config.python, "-P", "-m", module]
+    folders = _folders()
+    return [_as_program(config.python), f"{folders[0]}/{_SCRIPT}", *folders, module]
+
+
+def passed_on(config: WorkerConfig, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return those of this program's variables that the interpreter gets.
+
+    Args:
+        config: names the interpreter.
+        environment: the variables of this program.
+    """
+    if is_own(config):
+        return dict(environment)
+    return {name: value for name, value in environment.items() if name not in _NOT_FOR_ANOTHER}
+
+
+def describe_failure(python: str, error: OSError | ValueError) -> str:
+    """Return why no process could be made of an interpreter, and what to do about it.
+
+    Args:
+        python: its path as it was given.
+        error: what the system said.
+    """
+    text = f"no worker could be started with {python!r}: {error}"
+    path = _as_program(python)
+    if os.path.isdir(path):
+        inside = os.path.join(path, "bin", "python")
+        there = f": give {inside!r}" if os.path.exists(inside) else ""
+        return f"{text} (it is a folder, and python= is the path of an interpreter{there})"
+    if not isinstance(error, FileNotFoundError) or error.filename not in (python, path):
+        return text
+    if os.path.islink(path) and not os.path.exists(path):
+        target = os.path.join(os.path.dirname(path), os.readlink(path))
+        return (
+            f"{text} (it is a link to {target!r}, which is not there: a virtual environment whose Python was "
+            "removed has to be made again, by python -m venv --clear FOLDER)"
+        )
+    if os.path.exists(path):
+        return f"{text} (the file is there, but the program that its first line names, or its loader, is not)"
+    return text
+
+
+def describe_interpreter(config: WorkerConfig, stderr: str) -> str:
+    """Return which interpreter has ended before it was ready; empty for our own.
+
+    Args:
+        config: names the interpreter.
+        stderr: the last lines that it wrote; the worker's own say all that there is to say.
+    """
+    if is_own(config) or _WORKER_SAYS in stderr:
+        return ""
+    return f"its interpreter is {config.python!r}: see whether that runs any program (-c 'print(1)')"
+
+
+def _as_program(python: str) -> str:
+    """Return a path as one that holds in any directory; a name alone is looked up in PATH."""
+    return os.path.abspath(python) if "/" in python else python
+
+
+@cache
+def _folders() -> tuple[str, ...]:
+    """Return the folders of what is lent.
+
+    Raises:
+        SpawnError: one is not in a folder.
+    """
+    found: list[str] = []
+    for name in _LENT:
+        spec = find_spec(name)  # which imports nothing
+        folders = None if spec is None else spec.submodule_search_locations
+        if not folders or not os.path.isfile(f"{folders[0]}/__init__.py"):
+            raise SpawnError(
+                f"no worker can be lent to another interpreter: {name} is not in a folder of files here"
+            )
+        found.append(os.path.abspath(folders[0]))
+    return tuple(found)
