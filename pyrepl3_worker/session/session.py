@@ -70,8 +70,7 @@ from pyrepl3_worker.wire.stdio import Stdio
 from pyrepl3_worker.wire.transport import FrameReader, FrameSender
 
 if TYPE_CHECKING:  # loaded where it is asked for
-    from pyrepl3_worker.inspection.changes import NamespaceWatch
-    from pyrepl3_worker.inspection.file_changes import FileWatch
+    from pyrepl3_worker.session.cell_watches import CellWatches
     from pyrepl3_worker.session.variables import Variables
 
 # The words are fixed by the protocol. "doorbell" is the wire's name for the wake-up signal.
@@ -181,8 +180,7 @@ class WorkerSession:
             self._writer, reader.fd, self._read_and_dispatch, config.max_memory_usage
         )
         self._register_requests()
-        self._watch: NamespaceWatch | None = None
-        self._file_watch: FileWatch | None = None
+        self._watches: CellWatches | None = None
         self._requests: deque[Execute | Checkpoint | Restore] = deque()
         self._handlers: dict[type[ToWorker], Callable[[Any], None]] = {
             Execute: self._requests.append,
@@ -257,14 +255,10 @@ class WorkerSession:
             self._timers.start()
             limit_memory(config.max_memory_usage)
             confinement.append("memory")
-        if "changed" in hello.report and hello.protocol >= SECOND_PROTOCOL:
-            from pyrepl3_worker.inspection.changes import NamespaceWatch  # few sessions ask for it
+        if hello.protocol >= SECOND_PROTOCOL and not {"changed", "files"}.isdisjoint(hello.report):
+            from pyrepl3_worker.session.cell_watches import CellWatches  # few sessions ask for it
 
-            self._watch = NamespaceWatch(self._namespace)
-        if "files" in hello.report and hello.protocol >= SECOND_PROTOCOL:
-            from pyrepl3_worker.inspection.file_changes import FileWatch  # the same
-
-            self._file_watch = FileWatch(os.getcwd())
+            self._watches = CellWatches(hello.report, self._namespace)
         self._writer.send(
             Ready(
                 protocol=hello.protocol,
@@ -523,10 +517,8 @@ class WorkerSession:
     def execution_started(self, execution: WorkerExecution) -> None:
         """Attribute output and calls that have no call path to this execution."""
         self._output.start_execution(execution)
-        if self._watch is not None:
-            self._watch.begin(execution.execution_id)
-        if self._file_watch is not None:
-            self._file_watch.begin(execution.execution_id)
+        if self._watches is not None:
+            self._watches.begin(execution.execution_id)
         self._host_caller.running = execution
 
     def encode_value(self, execution: WorkerExecution, value: Any) -> Any:
@@ -572,10 +564,8 @@ class WorkerSession:
     def _send_outcome(self, execution: WorkerExecution, outcome: CellOutcome) -> None:
         """Send the `result` or `error` of an execution, held back if another execution follows at once."""
         message = self._encoder.make_message(execution, outcome)
-        if self._watch is not None:
-            message = msgspec.structs.replace(message, changed=self._watch.end(execution.execution_id))
-        if self._file_watch is not None:
-            message = msgspec.structs.replace(message, files=self._file_watch.end(execution.execution_id))
+        if self._watches is not None:
+            message = self._watches.report(message, execution.execution_id)
         hold = not execution.captured and self._executor.running is None
         hold = hold and bool(self._requests or self._executor.queued)
         try:

@@ -337,6 +337,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "is_complete": {"code": "1"},
     "variables": {},
     "output": {"execution_id": "e"},
+    "runs": {"execution_id": "e"},
 }
 
 
