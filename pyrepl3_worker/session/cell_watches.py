@@ -1,6 +1,7 @@
 """What a cell did to the namespace and to files, for its last message, in sessions that ask for it."""
 
 import os
+from collections.abc import Collection
 
 import msgspec
 
@@ -13,7 +14,7 @@ from pyrepl3_worker.namespace import NamespaceManager
 class CellWatches:
     """Compares before and after each cell what `report` in `hello` names."""
 
-    def __init__(self, report: list[str], namespace: NamespaceManager) -> None:
+    def __init__(self, report: Collection[str], namespace: NamespaceManager) -> None:
         """Watch the namespace, the present directory, or both."""
         self._names = NamespaceWatch(namespace) if "changed" in report else None
         self._files = FileWatch(os.getcwd()) if "files" in report else None

@@ -11,8 +11,6 @@ from contextlib import suppress
 from select import poll
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import (
     CallResponse,
