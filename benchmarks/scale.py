@@ -43,6 +43,12 @@ class Scale:
     """The most seconds between two cells among automatic checkpoints."""
     earlier: tuple[int, int, int]
     """Cells that have ended before a worker is killed: few, some, many."""
+    names: int
+    """Sessions by name of a pool,"""
+    live: int
+    """how many of them may be live at a time,"""
+    returns: int
+    """and samples of their use."""
 
 
 FULL = Scale(
@@ -64,6 +70,9 @@ FULL = Scale(
     shrink=1,
     pause=0.5,
     earlier=(10, 100, 1_000),
+    names=500,
+    live=20,
+    returns=500,
 )
 
 QUICK = Scale(
@@ -85,4 +94,7 @@ QUICK = Scale(
     shrink=20,
     pause=0.2,
     earlier=(2, 5, 20),
+    names=40,
+    live=5,
+    returns=40,
 )

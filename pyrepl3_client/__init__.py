@@ -4,7 +4,7 @@
     Session        what that gives: execute, start, cancel, set, get, inspect, checkpoint, restart, close
     SessionFiles   its `files`: read, write, list, remove, download, upload
     Execution      the handle of submitted code: iterate, await, cancel
-    WorkerPool     sessions from workers that are warm already
+    WorkerPool     sessions from workers that are warm already, a bounded number of them, also by name
     capability     describes how a host function may be called
     sync           the same without async
     testing        ScriptedWorker, a worker whose answers a test decides
@@ -16,10 +16,11 @@ what a session's operator wants to know: SpawnEvent, ReadyEvent, StopEvent, Deat
 CheckpointEvent, CallEvent, StoreEvent (any of them: SessionEvent).
 
 Errors, all under PyRepl3Error, say on whose side the fault lies: ExecutionFailed (with ExecutionTimeout,
-ExecutionCancelled) the code's; WorkerDied (with SpawnError), WorkerUnresponsive the worker's; SessionClosed,
-ExecutionIdConflict, CapabilityError, TransferError, SessionFileError (with SessionFileNotFound) the caller's;
-StoreError (with SessionBusy, LeaseLost, StoreBusy, BridgeTimeout, CheckpointTooLarge) the store's;
-ProtocolError, ReplayDivergence. `help` of each name says more.
+ExecutionCancelled) the code's; WorkerDied (with SpawnError), WorkerUnresponsive the worker's; SessionClosed
+(with PoolClosed), ExecutionIdConflict, CapabilityError, TransferError, SessionFileError (with
+SessionFileNotFound) the caller's; PoolTimeout the pool's; StoreError (with SessionBusy, LeaseLost, StoreBusy,
+BridgeTimeout, CheckpointTooLarge) the store's; ProtocolError, ReplayDivergence. `help` of each name says
+more.
 
 The smallest complete program:
 
@@ -49,7 +50,8 @@ from pyrepl3_client._execution.offers import CallContext, CallRequest, Capabilit
 from pyrepl3_client._execution.prompts import Prompt
 from pyrepl3_client._files.actions import FileInfo
 from pyrepl3_client._journal.protocol import BridgeMetrics
-from pyrepl3_client._pool import WorkerPool
+from pyrepl3_client._pool.pool import WorkerPool
+from pyrepl3_client._pool.stats import KeptSession, PoolStats
 from pyrepl3_client._session.files import SessionFiles
 from pyrepl3_client._session.open import open_session
 from pyrepl3_client._session.opener import SessionOpener
@@ -84,6 +86,8 @@ from pyrepl3_client.errors import (
     ExecutionTimeout,
     LeaseLost,
     OutputNotKept,
+    PoolClosed,
+    PoolTimeout,
     ProtocolError,
     PyRepl3Error,
     ReplayDivergence,
@@ -159,12 +163,16 @@ __all__ = [
     "InputHandler",
     "Inspection",
     "Interceptor",
+    "KeptSession",
     "LeaseLost",
     "Metrics",
     "Output",
     "OutputHandler",
     "OutputNotKept",
     "Pong",
+    "PoolClosed",
+    "PoolStats",
+    "PoolTimeout",
     "Prompt",
     "ProtocolError",
     "PyRepl3Error",

@@ -11,6 +11,8 @@ PyRepl3Error
     WorkerUnresponsive        the worker lives and does not answer (also a TimeoutError)
     ProtocolError             the worker, or the client, broke the protocol
     SessionClosed             the caller used a session that is closed
+        PoolClosed              ... or a pool that gives no sessions, or no more of them
+    PoolTimeout               a pool had no room for a session in time (also a TimeoutError)
     ExecutionIdConflict       the caller used an execution id that stands for another execution
     CapabilityError           a host function cannot be offered, its value cannot be sent, or it would
                               wait for itself
@@ -48,6 +50,8 @@ __all__ = [
     "ExecutionTimeout",
     "LeaseLost",
     "OutputNotKept",
+    "PoolClosed",
+    "PoolTimeout",
     "ProtocolError",
     "PyRepl3Error",
     "ReplayDivergence",
@@ -190,6 +194,14 @@ class ProtocolError(PyRepl3Error, WireError):
 
 class SessionClosed(PyRepl3Error):  # noqa: N818
     """The session is closed, or was closed before the answer came."""
+
+
+class PoolClosed(SessionClosed):
+    """The pool is not open, is drained, or was closed before the session could be had."""
+
+
+class PoolTimeout(PyRepl3Error, TimeoutError):  # noqa: N818 - as ExecutionTimeout
+    """No session could be had within `acquire_timeout`: as many as the pool may have are in use."""
 
 
 class ExecutionIdConflict(PyRepl3Error):  # noqa: N818

@@ -16,12 +16,11 @@ The file is long since it repeats every method with its arguments.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from pyrepl3_client import _pool
 from pyrepl3_client._concurrency.loop_thread import LoopThread, insist
 from pyrepl3_client._concurrency.uncancellable import wait_and_forward_cancel
 from pyrepl3_client._execution import execution as _execution
@@ -31,19 +30,21 @@ from pyrepl3_client._execution.offers import Capability
 from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._files.actions import FileInfo
 from pyrepl3_client._journal.protocol import BridgeMetrics, OnError
+from pyrepl3_client._pool import pool as _pool
+from pyrepl3_client._pool.stats import PoolStats
 from pyrepl3_client._session import files as _files
 from pyrepl3_client._session import open as _open
 from pyrepl3_client._session import session as _session
 from pyrepl3_client._session.files import DEFAULT_READ_BYTES
-from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import RecoveryHandler
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
 from pyrepl3_client._session.run_texts import RunOutput
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS
 from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import SessionClosed
+from pyrepl3_client.errors import PoolClosed, SessionClosed
 from pyrepl3_client.results import Completeness, ExecutionResult
+from pyrepl3_schemas.executor_config import shown
 from pyrepl3_schemas.lifecycle import ExecutionState, SessionState
 from pyrepl3_schemas.messages import (
     CancelReason,
@@ -786,7 +787,9 @@ def open_session(
         raise
 
 
-def _opened(thread: LoopThread, make: Callable[[], SessionOpener], *, owns_thread: bool = False) -> Session:
+def _opened(
+    thread: LoopThread, make: Callable[[], Awaitable[_session.Session]], *, owns_thread: bool = False
+) -> Session:
     """Open a session in a thread's loop; a Ctrl-C leaves none that nobody has."""
     opened: list[_session.Session] = []
 
@@ -811,6 +814,9 @@ class WorkerPool:
         config: WorkerConfig = _open.DEFAULT_CONFIG,
         warm: Sequence[str] = (),
         *,
+        max_sessions: int | None = None,
+        acquire_timeout: float | None = _pool.DEFAULT_ACQUIRE_TIMEOUT,
+        idle_timeout: float | None = None,
         fork: bool = True,
         on_event: EventHandler | None = None,
     ) -> None:
@@ -820,13 +826,26 @@ class WorkerPool:
             size: how many workers to keep waiting.
             config: the configuration of all of them.
             warm: names of modules for them to import, on top of `config.warm`.
+            max_sessions: how many sessions may be open at a time; None is as many as `size`.
+            acquire_timeout: seconds that a request for a session waits for room; None: as long as it takes.
+            idle_timeout: seconds after which a session by name that nobody uses is put into its store; None
+                does so only when others wait for room.
             fork: whether workers may be forked from a fork server.
             on_event: gets each `SessionEvent` of the pool's sessions.
 
         Raises:
-            ValueError: `size` is less than 1, or `warm` holds a text that is no module name.
+            ValueError, TypeError: an argument has the wrong value or type; the text names it.
         """
-        self._pool = _pool.WorkerPool(size, config, warm, fork=fork, on_event=on_event)
+        self._pool = _pool.WorkerPool(
+            size,
+            config,
+            warm,
+            max_sessions=max_sessions,
+            acquire_timeout=acquire_timeout,
+            idle_timeout=idle_timeout,
+            fork=fork,
+            on_event=on_event,
+        )
         self._thread = LoopThread("pyrepl3-pool")
 
     def __repr__(self) -> str:
@@ -837,6 +856,11 @@ class WorkerPool:
     def size(self) -> int:
         """How many workers to keep waiting."""
         return self._pool.size
+
+    @property
+    def max_sessions(self) -> int:
+        """How many sessions may be open at a time."""
+        return self._pool.max_sessions
 
     @property
     def config(self) -> WorkerConfig:
@@ -895,6 +919,7 @@ class WorkerPool:
         session_id: str | None = None,
         *,
         store: str | os.PathLike[str] | None = None,
+        config: WorkerConfig | None = None,
         capabilities: Capabilities | None = None,
         on_output: OutputHandler | None = None,
         on_input: InputHandler | None = None,
@@ -904,11 +929,12 @@ class WorkerPool:
         on_recovery: RecoveryHandler | None = None,
         on_event: EventHandler | None = None,
     ) -> Session:
-        """Open a session in a worker of the pool, at once. Close it, or use it as a context.
+        """Open a session in a worker of the pool, as soon as there is room. Close it, or use it as a context.
 
         Args:
             session_id: names the session; without a colon. One is made up by default.
             store: where the session is recorded; None is this process's memory.
+            config: the session's own, by default the pool's; see `pyrepl3_client.WorkerPool.open_session`.
             capabilities: host functions by the names under which the code may call them.
             on_output: gets every `Output` in order, in the loop's thread.
             on_input: answers prompts; a plain function runs in a thread and may block.
@@ -922,16 +948,17 @@ class WorkerPool:
             The session, which is a context manager too: leaving it closes the session.
 
         Raises:
-            SessionClosed: the pool is not open.
-            SpawnError, CapabilityError, StoreError, ValueError: as `pyrepl3_client.WorkerPool.open_session`.
+            PoolClosed, PoolTimeout, SpawnError, CapabilityError, StoreError, ValueError: as
+                `pyrepl3_client.WorkerPool.open_session`.
+            KeyboardInterrupt: Ctrl-C came meanwhile; nothing is open.
         """
-        if not self._thread.is_running:
-            raise SessionClosed("the pool is not open: use it as `with WorkerPool(…) as pool`")
+        self._require_open()
         return _opened(
             self._thread,
             lambda: self._pool.open_session(
                 session_id,
                 store=store,
+                config=config,
                 capabilities=capabilities,
                 on_output=on_output,
                 on_input=on_input,
@@ -942,3 +969,129 @@ class WorkerPool:
                 on_event=on_event,
             ),
         )
+
+    def acquire(self, timeout: float | None = None) -> Session:
+        """Wait for room, and open a new session in a worker of the pool; `release` is to end it.
+
+        Args:
+            timeout: seconds to wait for room; None for `acquire_timeout`.
+
+        Returns:
+            The session.
+
+        Raises:
+            PoolClosed, PoolTimeout, SpawnError, ValueError, TypeError: as
+                `pyrepl3_client.WorkerPool.acquire`.
+            KeyboardInterrupt: Ctrl-C came meanwhile; nothing is open.
+        """
+        self._require_open()
+        return _opened(self._thread, lambda: self._pool.acquire(timeout))
+
+    def release(self, session: Session) -> None:
+        """End the use of a session of this pool: it is closed, and one by name goes on for all others.
+
+        Args:
+            session: what `acquire`, `open_session` or `session` gave, and was not released since.
+
+        Raises:
+            ValueError: it is not this pool's, or was released already.
+            TypeError: it is no session.
+            KeyboardInterrupt: Ctrl-C came meanwhile; it is released.
+        """
+        if not isinstance(session, Session):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+            raise TypeError(f"session must be a Session of this pool, not {shown(session)}")
+        self._require_open()
+        inner = session._session  # noqa: SLF001 - of this module # pyright: ignore[reportPrivateUsage]
+        taken: list[asyncio.Future[None]] = []
+
+        async def releasing() -> None:
+            if not taken:
+                taken.append(self._pool.release(inner))
+            # What is cancelled by a Ctrl-C is this wait alone: the next call waits on.
+            await asyncio.shield(taken[0])
+
+        insist(lambda: self._thread.run(releasing))
+
+    def session(
+        self,
+        name: str,
+        *,
+        store: str | os.PathLike[str] | None = None,
+        config: WorkerConfig | None = None,
+        capabilities: Capabilities | None = None,
+        recovery: RecoveryPolicy = "auto",
+        max_attempts: int = 3,
+    ) -> Session:
+        """Use the session of a name: the live one if there is one, else from its store, else a new one.
+
+        Give it back by `close`, `release` or leaving its context; it goes on for others and for later.
+        `pyrepl3_client.WorkerPool.session` says when it is put into its store.
+
+        Args:
+            name: the session's, and its id in the store; without a colon.
+            store: where it is recorded.
+            config: its own, as for `open_session`.
+            capabilities: host functions by their names; those of the newest use count, for all.
+            recovery: what a worker's death leads to.
+            max_attempts: how many workers one execution may cost.
+
+        Returns:
+            The session.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.WorkerPool.session`.
+            KeyboardInterrupt: Ctrl-C came meanwhile; it is not in use then.
+        """
+        self._require_open()
+        return _opened(
+            self._thread,
+            lambda: self._pool.session(
+                name,
+                store=store,
+                config=config,
+                capabilities=capabilities,
+                recovery=recovery,
+                max_attempts=max_attempts,
+            ),
+        )
+
+    def close_session(self, name: str, *, store: str | os.PathLike[str] | None = None) -> bool:
+        """End the live session of a name, whoever uses it; what runs in it is cancelled.
+
+        Args:
+            name: the session's.
+            store: as for `session`.
+
+        Returns:
+            Whether it was live.
+
+        Raises:
+            PyRepl3Error, ValueError, TypeError: as `pyrepl3_client.WorkerPool.close_session`.
+            KeyboardInterrupt: Ctrl-C came meanwhile; it may be live still.
+        """
+        self._require_open()
+        return self._thread.run(lambda: self._pool.close_session(name, store=store))
+
+    def stats(self) -> PoolStats:
+        """Return the figures of the pool as they are now."""
+        return self._thread.call(self._pool.stats) if self._thread.is_running else self._pool.stats()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Give no more sessions, and wait until those that there are have ended.
+
+        Args:
+            timeout: seconds to wait; None for as long as it takes.
+
+        Returns:
+            Whether all of them have ended in time.
+
+        Raises:
+            PoolClosed, ValueError, TypeError: as `pyrepl3_client.WorkerPool.drain`.
+            KeyboardInterrupt: Ctrl-C came meanwhile; no more sessions are given.
+        """
+        self._require_open()
+        return self._thread.run(lambda: self._pool.drain(timeout))
+
+    def _require_open(self) -> None:
+        if not self._thread.is_running:
+            raise PoolClosed("the pool is not open: use it as `with WorkerPool(…) as pool`")

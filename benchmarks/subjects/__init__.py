@@ -11,6 +11,7 @@ from benchmarks.subjects import (
     memory,
     output,
     pipelined,
+    pool,
     recovery,
     round_trip,
     startup,
@@ -28,6 +29,7 @@ _MODULES = (
     durable,
     checkpoint,
     recovery,
+    pool,
     transfer,
 )
 

@@ -270,6 +270,11 @@ class ExecutionRecord(msgspec.Struct, eq=False):
             self._end_waiters.append(waiter)
             await waiter
 
+    async def wait_settled(self) -> None:
+        """Wait until it has an outcome or a failure, whatever that is."""
+        if not self.settled:
+            await self._next_waiter()
+
     async def wait_or_cancel(self, *, check: bool | None = None) -> ExecutionResult:
         """Wait for the outcome; when this wait is cancelled, cancel the execution and see its end.
 
@@ -558,7 +563,7 @@ def watch_execution(telemetry: Telemetry, execution: ExecutionRecord, *, is_resu
         execution: what was submitted; one that is watched already stays as it is.
         is_resumed: whether another process has submitted it.
     """
-    if telemetry.spans is not None and execution.watch is None:
+    if telemetry.spans is not None and execution.watch is None and telemetry.spans.are_heard:
         spec, key = execution.spec, execution.execution_id
         execution.watch_by(
             telemetry.spans.begin_execution(

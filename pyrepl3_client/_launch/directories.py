@@ -60,6 +60,17 @@ class WorkerDirectories:
                 self.close()
                 raise
 
+    def start_in(self, path: str) -> None:
+        """Take another directory for the one in which it starts: it enters that when it is greeted.
+
+        Raises:
+            OSError: there is no such directory, or no room for another fd.
+        """
+        start = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.close(self.start)
+        self.start = start
+        self.start_path = os.fsencode(path)
+
     def close_workers_end(self) -> None:
         """Close what the worker has inherited by now. Idempotent."""
         if self.workers_end >= 0:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from pyrepl3_client._launch.directories import WorkerDirectories
 from pyrepl3_client.config import WorkerConfig
+from pyrepl3_schemas.messages import Adjustments
 
 PIPE_BYTES: Final = 1024 * 1024
 """Capacity that is asked for a worker's pipes."""
@@ -43,6 +44,8 @@ class WorkerPipes:
     """Becomes readable when the process has ended; a pidfd for a real process."""
     greeting_sent: bytes = b""
     """The first bytes of the greeting that have been written already."""
+    adjustments: Adjustments | None = None
+    """What the greeting has the worker change, since it was started before its session was known."""
     directories: WorkerDirectories | None = None
     """The directories that it sees; None for a scripted one."""
 

@@ -159,6 +159,24 @@ def durability_of(
     )
 
 
+def where_kept(store: str | os.PathLike[str] | None) -> tuple[object, str]:
+    """Return what tells a store from others, and why a session that is closed there is lost, if it is.
+
+    Raises:
+        StoreError, TypeError: `store` is no place where one can be.
+    """
+    if store is None:
+        return None, "it has no store"
+    from pyrepl3_client.durable import location as stores  # noqa: PLC0415 - few sessions have one
+
+    location = stores.parse_location(store)
+    if isinstance(location, stores.RemoteLocation):
+        return location.url, ""
+    if location.path == stores.IN_MEMORY:
+        return location.path, "its store is in this process's memory, and ends with it"
+    return os.path.realpath(location.path), ""
+
+
 def checked_session_id(session_id: str | None) -> str:
     """Return a session's id, one that is made up for None.
 
@@ -251,15 +269,34 @@ async def start_session(
     event_handlers: Sequence[EventHandler] = (),
 ) -> Session:
     """Open a session whose workers `launch` starts; `release` is called when it is closed."""
+    supervisor = await open_supervisor(
+        launch, session_id, config, capabilities, handlers, durability, event_handlers
+    )
+    return await Session(supervisor, config, release).__aenter__()
+
+
+async def open_supervisor(
+    launch: Launch,
+    session_id: str,
+    config: WorkerConfig,
+    capabilities: Capabilities,
+    handlers: Handlers,
+    durability: Durability,
+    event_handlers: Sequence[EventHandler],
+) -> SessionSupervisor:
+    """Open the record, and start the session's supervisor.
+
+    Raises:
+        SpawnError, StoreError: as `open_session`; nothing is left then.
+    """
     telemetry = Telemetry(session_id, event_handlers)
     try:
-        supervisor = await _open_supervisor(
+        return await _open_supervisor(
             launch, session_id, config, capabilities, handlers, durability, telemetry
         )
     except BaseException:
         await telemetry.close(config.close_grace)
         raise
-    return await Session(supervisor, config, release).__aenter__()
 
 
 async def _open_supervisor(
@@ -271,7 +308,6 @@ async def _open_supervisor(
     durability: Durability,
     telemetry: Telemetry,
 ) -> SessionSupervisor:
-    """Open the record, and start the session's supervisor."""
     began = asyncio.get_running_loop().time()
     lease = _LeaseLossRelay()
     journal = None

@@ -12,7 +12,7 @@ from pyrepl3_client._session.session import Session
 from pyrepl3_client.errors import PyRepl3Error
 
 _HOW: Final = (
-    "write `async with open_session(…) as session:`, or `session = await open_session(…)` with "
+    "write `async with {0}(…) as session:`, or `session = await {0}(…)` with "
     "`await session.close()` at its end; without async, take pyrepl3_client.sync"
 )
 
@@ -23,9 +23,11 @@ class SessionOpener:
     Until then nothing is started.
     """
 
-    def __init__(self, start: Callable[[], Coroutine[Any, Any, Session]]) -> None:
-        """Open the session that `start` gives."""
+    def __init__(self, start: Callable[[], Coroutine[Any, Any, Session]], what: str = "open_session") -> None:
+        """Open the session that `start` gives; `what` names the function that returns this, in errors."""
         self._start = start
+        self._what = what
+        self._how = _HOW.format(what)
         self._used = False
         self._told = False
         """Whether its user has been told how to use it."""
@@ -65,9 +67,9 @@ class SessionOpener:
 
     async def _open(self) -> Session:
         if self._used:
-            raise PyRepl3Error("this has opened its session already: call open_session() for each session")
+            raise PyRepl3Error(f"this has opened its session already: call {self._what}() for each session")
         self._told = True
-        require_asyncio("open_session()")
+        require_asyncio(f"{self._what}()")
         self._used = True
         return await self._start()
 
@@ -75,16 +77,16 @@ class SessionOpener:
 
     def __getattr__(self, name: str) -> NoReturn:
         """Say how to come to the session, whose attribute is asked for."""
-        text = f"what open_session() returns has no attribute {name!r}"
+        text = f"what {self._what}() returns has no attribute {name!r}"
         if not name.startswith("__") and name in dir(Session):
             self._told = True
-            text += f", a session has: {_HOW}"
+            text += f", a session has: {self._how}"
         raise AttributeError(text, name=name, obj=self)
 
     def __enter__(self) -> NoReturn:
         """Say that it is entered by `async with`."""
         self._told = True
-        raise TypeError(f"this session is opened asynchronously, not by `with`: {_HOW}")
+        raise TypeError(f"this session is opened asynchronously, not by `with`: {self._how}")
 
     def __exit__(self, *_: object) -> None:
         """Be there for `with`, which looks for this first."""
@@ -93,8 +95,8 @@ class SessionOpener:
         """Say that it is no sequence of anything."""
         self._told = True
         raise TypeError(
-            f"what open_session() returns cannot be iterated over, and neither can a session: {_HOW}, then "
-            "iterate over `session.start(code)` by `async for`"
+            f"what {self._what}() returns cannot be iterated over, and neither can a session: {self._how}, "
+            "then iterate over `session.start(code)` by `async for`"
         )
 
     def __aiter__(self) -> NoReturn:
@@ -105,7 +107,7 @@ class SessionOpener:
         """Warn of one that was never used, as Python does of a coroutine."""
         if not self._told:
             warnings.warn(
-                f"open_session() was never awaited or entered, so nothing was opened: {_HOW}",
+                f"{self._what}() was never awaited or entered, so nothing was opened: {self._how}",
                 RuntimeWarning,
                 stacklevel=2,
                 source=self,

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
 
+import msgspec
+
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._launch.interpreter import describe_interpreter
 from pyrepl3_client._launch.process_tree import ProcessTree
@@ -80,6 +82,8 @@ class WorkerHandle:
             stall_timeout: seconds for which it may stop inside a frame, None for ever.
             telemetry: its start and its end are announced to it.
         """
+        if worker.pipes.adjustments is not None:
+            hello = msgspec.structs.replace(hello, adjust=worker.pipes.adjustments)
         self.number = hello.incarnation
         self.session_id = hello.session_id
         self.pid = worker.pid

@@ -8,6 +8,7 @@ from pyrepl3_worker.confinement import in_force, syscalls
 
 if TYPE_CHECKING:
     from pyrepl3_schemas.confinement import Confinement
+    from pyrepl3_schemas.messages import Adjustments
 
 _MIN_OPEN_FILES: Final = 64
 """The worker itself needs some."""
@@ -29,7 +30,7 @@ def drop_privileges() -> None:
     in_force.add("no_core_dumps")
 
 
-def set_rlimits(order: "Confinement") -> None:
+def set_rlimits(order: "Confinement | Adjustments") -> None:
     """Set the order's rlimits, soft and hard: the user's code can lower them, but not raise them.
 
     RLIMIT_NPROC counts all processes of the user, or those of the user namespace if there is one.

@@ -88,6 +88,11 @@ class HostCaller:
         self._lock = threading.Lock()
         self.forked = False
 
+    @property
+    def pending_count(self) -> int:
+        """How many calls and prompts have no answer yet."""
+        return len(self._pending)
+
     # --- asking --------------------------------------------------------------------------------------
 
     def request_input(self, prompt: str, *, password: bool, frame: FrameType) -> Any:

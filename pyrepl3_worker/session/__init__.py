@@ -6,6 +6,8 @@ displays              `display`, `clear_output`, figures, the rich forms of valu
 queries               ping, stats, complete, inspect; answered at once, whatever runs
 requests              requests by kind, with bodies of any size; answered at once
 variables             the requests `set` and `get`
+background            the request `background`: tasks, threads and processes that the code has left
+adjustments           what a warm worker changes for its session
 transfer_limit        stops a value's own code that takes too long when it is got
 checkpoint_requests   checkpoint and restore
 patched_functions     `input`, `time.sleep`, `os.write`, … as the code sees them

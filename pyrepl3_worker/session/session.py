@@ -216,7 +216,15 @@ class WorkerSession:
                 self._variables = Variables(self._namespace, limit)
             return self._variables
 
+        def background_now(_: object) -> list[str]:
+            from pyrepl3_worker.session.background import background  # pools ask for it
+
+            return background(
+                self._loop, self._executor.coroutine_manager.tasks, self._host_caller.pending_count
+            )
+
         self._request_server.register_plain("is_complete", self._queries.is_complete)
+        self._request_server.register_plain("background", background_now)
         self._request_server.register("set", lambda body: variables().set(body))
         self._request_server.register("get", lambda body: variables().get(body))
 

@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOLS
 from pyrepl3_schemas.errors import RemoteProtocolError
-from pyrepl3_schemas.messages import Error, Hello, ToWorker
+from pyrepl3_schemas.messages import Adjustments, Error, Hello, ToWorker
 from pyrepl3_schemas.reserved_names import why_reserved
 from pyrepl3_worker.isolation import own_imports, private_builtins
 from pyrepl3_worker.session.session import WorkerSession
@@ -63,6 +63,8 @@ def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
     hello, waiting = _wait_for_hello(reader, stdio)
     if hello.config.max_frame_bytes != DEFAULT_MAX_FRAME_BYTES:
         reader.decoder.frames.max_frame_bytes = hello.config.max_frame_bytes
+    if hello.adjust is not None:
+        _adjust(hello.adjust, stdio)
     if hello.config.syntax == "ipython":
         _import_ipython(stdio)
     session = WorkerSession(hello, loop, stdio, reader, waiting)
@@ -104,6 +106,16 @@ def _wait_for_hello(reader: FrameReader, stdio: Stdio) -> tuple[Hello, list[ToWo
             if reserved:
                 _refuse(stdio, f"capability {spec.name!r} needs another name: {reserved}")
         return first, messages[1:]
+
+
+def _adjust(change: Adjustments, stdio: Stdio) -> None:
+    from pyrepl3_worker.session.adjustments import adjust  # for sessions of a pool, and few of those
+
+    try:
+        adjust(change)
+        agree_with_interpreter(os.environ)
+    except (OSError, ValueError) as error:
+        _refuse(stdio, f"the worker cannot be adjusted to its session: {error}")
 
 
 def _import_ipython(stdio: Stdio) -> None:

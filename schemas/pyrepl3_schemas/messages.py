@@ -169,6 +169,25 @@ class Metrics(Part, frozen=True):
     output_bytes: int
 
 
+class Adjustments(Part, frozen=True):
+    """What a worker changes before any code of its session runs: it was started before that was known.
+
+    Limits are as those that it was started with, and can only be lowered; None leaves one as it is.
+    """
+
+    environment: dict[str, str] = {}
+    """Variables to set."""
+    unset: list[str] = []
+    """Variables to remove."""
+    directory: str = ""
+    """The directory to enter; empty stays where it is."""
+    max_processes: int | None = None
+    max_memory_bytes: int | None = None
+    max_cpu_seconds: int | None = None
+    max_open_files: int | None = None
+    max_file_bytes: int | None = None
+
+
 # --- to the worker ----------------------------------------------------------------------------------
 
 
@@ -186,6 +205,8 @@ class Hello(Message, frozen=True):
     """What a `result` is to hold beyond the value: parts that are made on request. Not in protocol 1."""
     max_rest_bytes: Bytes = 0
     """Bytes of an execution's output past its head that are to come as `output_rest`. Not in protocol 1."""
+    adjust: Adjustments | None = None
+    """What the worker is to change of its start, if anything. Not in protocol 1."""
 
 
 class Execute(Message, frozen=True, gc=False):

@@ -65,6 +65,14 @@ BAD: dict[str, tuple[Any, ...]] = {
     "size": (*COUNT, 10**9),
     "warm": NAMES,
     "fork": YES_OR_NO,
+    "max_sessions": (*COUNT, 10**9),
+    "acquire_timeout": SECONDS,
+    "idle_timeout": SECONDS,
+    "session": (5, "session", b"", [f], NAN, None),
+    "WorkerPool.session.name": ID,
+    "WorkerPool.close_session.name": ID,
+    "sync.WorkerPool.session.name": ID,
+    "sync.WorkerPool.close_session.name": ID,
     "launch": CALLABLE,
     # sessions and executions
     "code": CODE,
@@ -169,7 +177,7 @@ MADE_BY_THE_CLIENT = {
     "Execution", "Session", "SessionOpener", "CallContext", "CallRequest", "Capability", "Prompt",
     "WorkerInfo", "BridgeMetrics", "FileInfo",
     "SessionFiles", "Completeness", "DeathCertificate", "ErrorInfo", "ExecutionResult",
-    "Recovery", "RecoveryProgress", "RunOutput", "Skipped",
+    "Recovery", "RecoveryProgress", "RunOutput", "Skipped", "KeptSession", "PoolStats",
 }  # fmt: skip
 """Classes that users do not call: handles, reports, and results."""
 
@@ -283,6 +291,7 @@ OPENERS: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
     ("WorkerPool", pyrepl3.WorkerPool, {"size": 1}),
     ("sync.WorkerPool", sync.WorkerPool, {"size": 1}),
     ("WorkerPool.open_session", pyrepl3.WorkerPool(1).open_session, {}),
+    ("WorkerPool.session", pyrepl3.WorkerPool(1).session, {"name": "s"}),
     ("WorkerConfig", WorkerConfig, {}),
     ("ExecutorConfig", ExecutorConfig, {}),
     ("SandboxPolicy", SandboxPolicy, {}),
@@ -304,7 +313,11 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
 
 def test_a_synchronous_pool_that_is_open_refuses_what_cannot_be() -> None:
     with sync.WorkerPool(1, fork=False) as pool:
-        assert complaints("sync.WorkerPool.open_session", pool.open_session, {}) == []
+        rest = {"session": {"name": "s"}, "close_session": {"name": "s"}}
+        for method in ("open_session", "acquire", "release", "session", "close_session", "drain"):
+            what = f"sync.WorkerPool.{method}"
+            assert complaints(what, getattr(pool, method), rest.get(method, {})) == []
+        assert pool.stats().opened == 0
     with pytest.raises(pyrepl3.SessionClosed, match="the pool is not open: use it as `with WorkerPool"):
         pool.open_session()
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -217,6 +218,33 @@ def test_a_pool_without_async() -> None:
             assert session.execute("f()").value == "host"
     with pytest.raises(pyrepl3.SessionClosed), pool.open_session():
         pass
+
+
+def test_a_pool_without_async_is_bounded_and_has_sessions_by_name(tmp_path: Path) -> None:
+    store = tmp_path / "sessions.db"
+    with sync.WorkerPool(1, max_sessions=1, acquire_timeout=10, idle_timeout=60, fork=False) as pool:
+        session = pool.acquire()
+        with pytest.raises(pyrepl3.PoolTimeout):
+            pool.acquire(0.01)
+        pool.release(session)
+        with pytest.raises(ValueError, match="not released yet"):
+            pool.release(session)
+        with pool.session("a", store=store) as one, pool.session("a", store=store) as two:
+            one.execute("x = 1")
+            assert two.get("x") == 1
+        with pytest.raises(pyrepl3.SessionClosed, match="given back"):
+            one.execute("x")
+        with pool.session("b", store=store) as other:
+            assert other.execute("'x' in globals()").value is False
+        with pool.session("a", store=store) as back:
+            assert back.execute("x").value == 1
+        assert (pool.stats().passivated, pool.stats().held, pool.max_sessions) == (2, 0, 1)
+        assert pool.close_session("a", store=store) is True
+        assert pool.drain() is True
+        with pytest.raises(pyrepl3.PoolClosed, match="is drained"):
+            pool.acquire()
+    with pytest.raises(pyrepl3.PoolClosed, match="is not open"):
+        pool.session("a")
 
 
 def test_a_pool_that_cannot_start_leaves_no_thread() -> None:

@@ -17,7 +17,7 @@ STRUCK: Final = ("/pyrepl3_client/sync.py", "/_concurrency/", "/asyncio/", "/con
 """Code in which it strikes: what a call runs in the caller's thread. Not `Thread.start`, which Python leaves
 half done then: its thread hangs."""
 
-BEGIN: Final = ("close", "__exit__", "insist")
+BEGIN: Final = ("close", "__exit__", "insist", "__enter__")
 """Methods that it does not strike at their first instruction: no handler of theirs is in force there."""
 
 
@@ -131,6 +131,25 @@ def test_a_pool_that_is_struck_anywhere_leaves_nothing(every: bool) -> None:
         shot.fire(used)
         assert set(child_pids()) == before, shot.point
         assert not threads(), shot.point
+
+
+def test_sessions_by_name_that_are_struck_anywhere_are_given_back(every: bool) -> None:
+    before = set(child_pids())
+
+    def used() -> None:
+        with pool.session("a") as session, pool.acquire() as other:
+            session.ping()
+            pool.release(other)
+
+    with sync.WorkerPool(1, max_sessions=2, fork=False) as pool:
+        for shot in shots(1 if every else 23):
+            shot.fire(used)
+            assert (pool.stats().held, pool.stats().waiting) == (0, 0), shot.point
+            # The one by name stays; whatever was struck, the other place is free.
+            with pool.acquire(10), pool.session("a") as session:
+                assert session.execute("1 + 1").value == 2, shot.point
+    assert set(child_pids()) == before
+    assert not threads()
 
 
 def threads() -> list[threading.Thread]:

@@ -39,6 +39,9 @@ TINY = Scale(
     shrink=1000,
     pause=0.02,
     earlier=(1, 2, 3),
+    names=6,
+    live=2,
+    returns=3,
 )
 
 

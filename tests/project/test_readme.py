@@ -45,6 +45,7 @@ SAID = {
         "'choosen' cannot be got: there is no variable 'choosen' in the session; did you mean 'chosen'?",
     ],
     "sessions-that-survive.md 1": ["receipt for 21 False", "receipt for 21 True", "worker incarnation 2"],
+    "pools.md 1": ["'USER-7'", "ZeroDivisionError", "3 3 0 True True", "\nTrue\n"],
     "sessions-that-survive.md 2": [
         "1.1 interrupted True False its end is not on record\n",
         "2.1 ended True True",

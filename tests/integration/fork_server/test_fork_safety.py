@@ -283,7 +283,7 @@ def test_fork_server_and_workers_die_with_their_program() -> None:
 
 async def test_a_pool_forks_its_workers(tmp_path: Path) -> None:
     config = modules(tmp_path, told="import os\npid = os.getpid()")
-    async with pyrepl3.WorkerPool(2, config) as pool:
+    async with pyrepl3.WorkerPool(2, config, max_sessions=3) as pool:
         assert pool.spawn_reason is None
         async with pool.open_session() as one, pool.open_session() as two, pool.open_session() as three:
             told = {await value(session, "import told\ntold.pid") for session in (one, two, three)}

@@ -149,7 +149,10 @@ class Soak:
         return self.report
 
     async def _serve_all(self) -> None:
-        async with pyrepl3.WorkerPool(2, self._config) as pool, asyncio.TaskGroup() as group:
+        async with (
+            pyrepl3.WorkerPool(2, self._config, max_sessions=self._sessions) as pool,
+            asyncio.TaskGroup() as group,
+        ):
             for number in range(self._sessions):
                 group.create_task(self._serve(number, pool), name=f"hand {number}")
 

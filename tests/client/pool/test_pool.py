@@ -2,16 +2,18 @@
 
 import asyncio
 import os
+import random
 import signal
 from pathlib import Path
 
 import pytest
 
 import pyrepl3_client as pyrepl3
-from pyrepl3_client import SessionState, WorkerConfig, WorkerPool, _pool
+from pyrepl3_client import SessionState, WorkerConfig, WorkerPool
 from pyrepl3_client._launch.idle_worker import IdleWorker
 from pyrepl3_client._launch.worker import Worker
-from pyrepl3_client._pool import choose_idle_worker, seconds_until_refill
+from pyrepl3_client._pool import idle_workers
+from pyrepl3_client._pool.idle_workers import choose_idle_worker, seconds_until_refill
 from pyrepl3_client.testing import ScriptedWorker
 from tests.client.launch.test_spawn import child
 from tests.helpers.scripted_sessions import ONE, script_basics, turns_until
@@ -83,10 +85,10 @@ async def test_all_are_warm_on_entry_and_one_is_taken_for_good() -> None:
 
 
 async def test_without_a_spare_a_session_starts_a_worker_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pool, "_REFILL_DELAY", 60.0)  # however long the second session takes to open
+    monkeypatch.setattr(idle_workers, "_REFILL_DELAY", 60.0)  # however long the second session takes to open
     starter = Starter()
     async with (
-        WorkerPool(1, launch=starter) as pool,
+        WorkerPool(1, max_sessions=2, launch=starter) as pool,
         pool.open_session() as first,
         pool.open_session() as second,
     ):
@@ -206,7 +208,112 @@ async def test_a_cancelled_entry_leaves_nothing(tmp_path: Path) -> None:
 
 async def test_a_real_spare_that_is_killed_is_replaced() -> None:
     async with WorkerPool(1) as pool:
-        os.kill(pool._idle_workers[0].worker.pid, signal.SIGKILL)  # pyright: ignore[reportPrivateUsage]
+        os.kill(pool._workers.idle[0].worker.pid, signal.SIGKILL)  # pyright: ignore[reportPrivateUsage]
         async with pool.open_session() as session:
             assert (await session.execute("1 + 1")).value == 2
             assert session.state is SessionState.READY
+
+
+# --- the bound ----------------------------------------------------------------------------------------
+
+
+async def test_no_more_sessions_than_there_may_be_and_the_next_waits() -> None:
+    async with WorkerPool(1, max_sessions=2, launch=Starter()) as pool:
+        one, two = await pool.acquire(), await pool.acquire()
+        third = asyncio.create_task(pool.acquire())
+        await turns_until(lambda: pool.stats().waiting == 1)
+        assert not third.done()
+        assert (pool.stats().sessions, pool.stats().max_sessions) == (2, 2)
+        await pool.release(one)
+        await pool.release(await third)
+        await pool.release(two)
+        assert (pool.stats().sessions, pool.stats().opened) == (0, 3)
+
+
+async def test_by_default_as_many_as_its_size_and_who_waits_too_long_is_told() -> None:
+    async with WorkerPool(1, acquire_timeout=0.01, launch=Starter()) as pool, pool.open_session():
+        for ask in (pool.open_session, pool.acquire):
+            with pytest.raises(pyrepl3.PoolTimeout, match=r"within 0\.01 s: all 1 .*max_sessions=1"):
+                await ask()
+        with pytest.raises(TimeoutError):
+            await pool.acquire(0.001)
+        assert pool.stats().timeouts == 3
+
+
+async def test_a_session_that_is_closed_or_could_not_be_opened_gives_its_place_back() -> None:
+    starter = Starter()
+    async with WorkerPool(1, launch=starter) as pool:
+        session = await pool.open_session()
+        await session.close()
+        starter.failing = True
+        starter.workers[-1].process.exit(1)
+        with pytest.raises(pyrepl3.SpawnError):
+            await pool.acquire()
+        starter.failing = False
+        async with pool.open_session() as session:
+            session.execute  # noqa: B018 - it is there
+        await pool.release(session)  # it was closed by itself
+        assert pool.stats().sessions == 0
+
+
+async def test_what_is_no_session_of_the_pool_or_was_released_is_refused() -> None:
+    async with (
+        WorkerPool(1, launch=Starter()) as pool,
+        WorkerPool(1, launch=Starter()) as other,
+        other.open_session() as foreign,
+    ):
+        session = await pool.acquire()
+        with pytest.raises(ValueError, match="must be one of this pool's"):
+            pool.release(foreign)
+        pool.release(session)  # not awaited: it happens all the same
+        with pytest.raises(ValueError, match="not released yet"):
+            pool.release(session)
+        assert (await foreign.execute(ONE)).value == 2
+        await pool.release(await pool.acquire())
+
+
+async def test_a_pools_end_is_told_to_who_waits_for_a_session() -> None:
+    async with WorkerPool(1, launch=Starter()) as pool:
+        session = await pool.acquire()
+        waiters = [asyncio.ensure_future(pool.open_session()) for _ in range(3)]
+        await turns_until(lambda: pool.stats().waiting == 3)
+    for waiter in waiters:
+        with pytest.raises(pyrepl3.PoolClosed, match="the pool was closed"):
+            await waiter
+    assert (await session.execute(ONE)).value == 2  # it is its user's
+    await session.close()
+
+
+async def test_a_pool_is_drained() -> None:
+    async with WorkerPool(1, launch=Starter()) as pool:
+        session = await pool.acquire()
+        waiter = asyncio.ensure_future(pool.acquire())
+        await turns_until(lambda: pool.stats().waiting == 1)
+        draining = asyncio.create_task(pool.drain())
+        with pytest.raises(pyrepl3.PoolClosed, match="is drained"):
+            await waiter
+        with pytest.raises(pyrepl3.PoolClosed, match="is drained"):
+            await pool.open_session()
+        assert await pool.drain(0.001) is False
+        await pool.release(session)
+        assert await draining is True
+
+
+async def test_a_herd_that_is_cancelled_at_random_costs_no_place() -> None:
+    chance, starter = random.Random(1), Starter()
+    async with WorkerPool(2, max_sessions=3, launch=starter) as pool:
+
+        async def use() -> None:
+            async with pool.open_session() as session:
+                assert pool.stats().sessions <= 3
+                await session.execute(ONE)
+
+        tasks = [asyncio.ensure_future(use()) for _ in range(200)]
+        while not all(task.done() for task in tasks):
+            for _ in range(5):
+                chance.choice(tasks).cancel()
+            await asyncio.sleep(0.001)
+        assert all(task.cancelled() or task.exception() is None for task in tasks)
+        assert (pool.stats().sessions, pool.stats().waiting) == (0, 0)
+        async with pool.open_session() as one, pool.open_session() as two, pool.open_session():
+            assert (await one.execute(ONE)).value == (await two.execute(ONE)).value == 2

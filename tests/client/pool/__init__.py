@@ -1,0 +1,1 @@
+"""Pools: warm workers, places, and what a warm worker can still change."""
