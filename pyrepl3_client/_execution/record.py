@@ -563,7 +563,7 @@ def watch_execution(telemetry: Telemetry, execution: ExecutionRecord, *, is_resu
         execution: what was submitted; one that is watched already stays as it is.
         is_resumed: whether another process has submitted it.
     """
-    if telemetry.spans is not None and execution.watch is None:
+    if telemetry.spans is not None and execution.watch is None and telemetry.spans.are_heard:
         spec, key = execution.spec, execution.execution_id
         execution.watch_by(
             telemetry.spans.begin_execution(

@@ -325,10 +325,11 @@ class JournalRecorder:
         return kept.values()
 
     async def exempt_next_death(self) -> None:
-        """Let the close cost the execution that runs nothing. See `Recorder`."""
+        """Let the close cost the execution that runs nothing, nor what it has written. See `Recorder`."""
         for execution_id in self._queue.running:
             execution = self._queue.find(execution_id)
             if execution is not None and execution.number and not execution.is_replay:
+                await self._runs.write_now(execution)
                 await self._journal.exempt_next_death(execution_id)
                 return
 

@@ -200,6 +200,11 @@ class RunRecorder:
             run = self.run_name()
             self._task_owner.start(self._write_running(execution, run), "text of a running execution")
 
+    async def write_now(self, execution: ExecutionRecord) -> None:
+        """Record what an execution has written by now: the session is closed, and goes on another time."""
+        if self._max_bytes and self._queue.first is execution:
+            await self._write_running(execution, self.run_name())
+
     async def _write_running(self, execution: ExecutionRecord, run: str) -> None:
         async with self._lock:
             try:

@@ -43,7 +43,8 @@ class Telemetry:
     @property
     def hears_calls(self) -> bool:
         """Whether anything comes of a host call that went well."""
-        return bool(self._deliveries) or self.spans is not None or is_logged(CALLS_LOGGER, DEBUG)
+        heard = self.spans is not None and self.spans.are_heard
+        return heard or bool(self._deliveries) or is_logged(CALLS_LOGGER, DEBUG)
 
     def store_trouble(
         self, what: str, error: Exception, *, lost: bool = False, execution_id: str | None = None
@@ -85,10 +86,11 @@ class CallWatch:
     def calling(self, attempt: int) -> Generator[None]:
         """Have its span be the current one while the host function runs, if spans are made."""
         self._attempt = attempt
-        if self._telemetry.spans is None:
+        made = self._telemetry.spans
+        if made is None or not made.are_heard:
             yield
             return
-        with self._telemetry.spans.calling(self._execution_id, self._call_id, self._name, attempt) as span:
+        with made.calling(self._execution_id, self._call_id, self._name, attempt) as span:
             self._span = span
             yield
 

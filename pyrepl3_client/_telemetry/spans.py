@@ -29,6 +29,8 @@ from pyrepl3_client._telemetry.events import (
 from pyrepl3_client._version import __version__
 
 _MODULE: Final = "opentelemetry.trace"
+_LOOK_SECONDS: Final = 1.0
+"""Between two looks for a provider, each of which reads the environment."""
 _REMEMBERED: Final = 256
 """Executions that have ended, whose calls may still come."""
 
@@ -40,6 +42,7 @@ class _Api:
         self.trace: Any = import_module(_MODULE)
         self.context: Any = import_module("opentelemetry.context")
         metrics: Any = import_module("opentelemetry.metrics")
+        self.metrics = metrics
         self.tracer: Any = self.trace.get_tracer("pyrepl3", __version__)
         meter: Any = metrics.get_meter("pyrepl3", __version__)
         self.executions: Any = meter.create_counter(
@@ -155,12 +158,27 @@ class SessionSpans:
         """Trace the session; OpenTelemetry is in use."""
         self.api = _api()
         self._session_id = session_id
+        self._heard = False
+        self._look_at = 0.0
         self._opened_in: Any = self.api.context.get_current()
         self._executions: dict[str, Span] = {}
         self._ended: deque[str] = deque()
         self._running = ""
         """The execution that the last death interrupted."""
         self._recovery: Span | None = None
+
+    @property
+    def are_heard(self) -> bool:
+        """Whether the program has set up a provider of traces or metrics: until then spans are for nothing.
+
+        It may do so at any time; that is noticed within a second.
+        """
+        if not self._heard and (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            providers = self.api.trace.get_tracer_provider(), self.api.metrics.get_meter_provider()
+            # What stands in for a provider that is not there yet; that of metrics has no public name.
+            self._heard = any("Proxy" not in type(provider).__name__ for provider in providers)
+        return self._heard
 
     def _attributes(self, execution_id: str = "") -> dict[str, Any]:
         attributes: dict[str, Any] = {"pyrepl3.session.id": self._session_id}

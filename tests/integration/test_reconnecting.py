@@ -251,6 +251,21 @@ async def test_output_that_is_cut_is_recorded_while_it_runs(tmp_path: Path) -> N
         await session.cancel()
 
 
+async def test_a_close_records_what_the_running_cell_has_written(tmp_path: Path) -> None:
+    store = tmp_path / "state.db"
+    code = "import time\nprint('x' * 50, flush=True)\ntime.sleep(60)"
+    async with pyrepl3.open_session("s", store=store, config=quick()) as session:
+        execution = session.start(code, execution_id="cell")
+        async for event in execution:
+            if isinstance(event, pyrepl3.Output):
+                break  # and close at once
+    async with pyrepl3.open_session("s", store=store, config=quick()) as session:
+        before = (await session.runs("cell"))[0]
+        assert (before.run, before.state, before.stdout) == ("1.1", "interrupted", 51)
+        assert await session.output("cell", 0, 51, run="1.1") == "x" * 50 + "\n"
+        await session.cancel()
+
+
 def test_a_synchronous_session_has_the_same(tmp_path: Path) -> None:
     with sync.open_session("s", store=tmp_path / "state.db", config=quick()) as session:
         session.execute("print(1)", execution_id="cell")
