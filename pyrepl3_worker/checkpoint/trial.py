@@ -40,11 +40,12 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+import pyrepl3_worker
 from pyrepl3_worker.checkpoint.manifest import BlobCollector, NameGroup
 from pyrepl3_worker.checkpoint.pickler import NamespacePickler, NamespaceUnpickler
 from pyrepl3_worker.checkpoint.process_state import ProcessState
 from pyrepl3_worker.checkpoint.save import CheckpointWriter, PickledGroup
-from pyrepl3_worker.checkpoint.scope import belongs_to_worker, is_worker_module
+from pyrepl3_worker.checkpoint.scope import belongs_to_worker
 from pyrepl3_worker.checkpoint.time_budget import TimeBudget, describe_excess
 from pyrepl3_worker.checkpoint.unsaveable import describe_restore_error
 from pyrepl3_worker.rendering.reprs import type_name
@@ -62,6 +63,7 @@ _HARMLESS_EVENTS: Final = frozenset(
 """Audit events (PEP 578) of what leaves nothing behind when the process is gone."""
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NEVER_FORKED: Final = frozenset({"cupy", "grpc", "jax", "tensorflow"})
+_OUR_THREADS: Final = frozenset({pyrepl3_worker.__name__.partition(".")[0], "threading"})
 _FATAL_SIGNALS: Final = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 )
@@ -168,7 +170,7 @@ def _may_fork() -> bool:
 def _is_ours(frame: FrameType | None) -> bool:
     while frame is not None:
         name: object = frame.f_globals.get("__name__")
-        if not (is_worker_module(name) or name == "threading"):
+        if type(name) is not str or name.partition(".")[0] not in _OUR_THREADS:
             return False
         frame = frame.f_back
     return True

@@ -25,6 +25,8 @@ __path__: "list[str]" = []
 _spec_from_file: "Any" = sys.modules["_frozen_importlib_external"].spec_from_file_location
 """Of importlib.util, which imports too much."""
 _usual_import: "Any" = __import__
+_this: "Any" = None
+"""This module."""
 _folders: "dict[str, str]" = {}
 """By the usual names of the packages that are lent, where they are."""
 _builtins: "dict[str, Any]" = dict(vars(sys.modules["builtins"]))
@@ -37,6 +39,8 @@ def lend(folders: "Mapping[str, str]") -> None:
     Args:
         folders: by the usual name of each package, the folder that it is.
     """
+    global _this  # noqa: PLW0603 - it is the process's
+    _this = sys.modules[PREFIX]
     _folders.update(folders)
     _builtins["__import__"] = import_lent
     if _Finder not in sys.meta_path:
@@ -60,6 +64,8 @@ def import_lent(
     if level == 0 and type(fromlist) is not list:
         top = name.partition(".")[0]
         if top in _folders:
+            if PREFIX not in sys.modules:
+                sys.modules[PREFIX] = _this  # the code has emptied `sys.modules`
             module = _usual_import(f"{PREFIX}.{name}", globals, locals, fromlist)
             return module if fromlist else sys.modules[f"{PREFIX}.{top}"]
         if top == "typing_extensions" and str((globals or {}).get("__name__")).startswith(f"{PREFIX}."):

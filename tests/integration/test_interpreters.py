@@ -287,6 +287,7 @@ async def test_packages_may_come_go_and_change_while_the_session_runs(
         assert (await session.execute("import msgspec; msgspec.decode()")).value == 1
         (packages / "msgspec.py").unlink()
         await session.execute("import sys; del sys.modules['msgspec'], msgspec")
+        await session.execute("del sys.modules['_pyrepl3_lent']")
         gone = await session.execute("import msgspec", check=False)
         assert gone.error is not None
         assert gone.error.type == "ModuleNotFoundError"
