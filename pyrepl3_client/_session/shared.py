@@ -244,15 +244,9 @@ class _ShareFileAccess(FileAccess):
         self._owner.check()
         await self._access.change(action, path, work)
 
-    async def run[T](
-        self,
-        action: str,
-        path: str,
-        work: Callable[[FileView, Stop], T],
-        worker: WorkerHandle | None = None,
-    ) -> T:
+    async def run[T](self, action: str, path: str, work: Callable[[FileView, Stop], T]) -> T:
         self._owner.check()
-        return await self._access.run(action, path, work, worker)
+        return await self._access.run(action, path, work)
 
 
 async def open_shared(
