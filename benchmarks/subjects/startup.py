@@ -28,7 +28,7 @@ async def _fork(_: Scale) -> AsyncGenerator[Sampler]:
     # What a session costs when no idle worker is left: the pool's only one is taken before, and the next
     # is not started while the sample is taken.
     async def sample() -> float:
-        async with pyrepl3.WorkerPool(1) as pool, pool.open_session():
+        async with pyrepl3.WorkerPool(1, max_sessions=2) as pool, pool.open_session():
             if pool.spawn_reason is not None:
                 raise NoFigureError(pool.spawn_reason)
             began = time.perf_counter()
