@@ -37,7 +37,7 @@ def test_one_string_is_not_many_modules() -> None:
 
 
 def test_one_word_is_not_many_parts_of_a_result() -> None:
-    with pytest.raises(TypeError, match="report must be a tuple of 'data', 'changed', not 'data'"):
+    with pytest.raises(TypeError, match="report must be a tuple of 'data', 'changed', 'files', not 'data'"):
         WorkerConfig(report="data")  # pyright: ignore[reportArgumentType]
 
 

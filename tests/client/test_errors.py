@@ -29,6 +29,8 @@ EXAMPLES: dict[type[BaseException], tuple[object, ...]] = {
     errors.SessionBusy: ("s", "host/4711/1/boot/ns/x", 1_700_000_000_000, 3.0),
     errors.LeaseLost: ("s", None, None),
     errors.BridgeTimeout: ("input", "e", "e:input:1", 2.0),
+    errors.SessionFileError: ("a.txt", "is a FIFO", 22),
+    errors.SessionFileNotFound: ("a.txt", "is not there", 2),
 }
 TREE = [
     value
@@ -71,6 +73,8 @@ def every_error() -> set[type[BaseException]]:
 HANDLED_INSIDE = {
     "CarriedError": "unwrapped where what it carries is waited for",
     "ForkServerGoneError": "workers are spawned then",
+    "CutOffError": "a WorkerDied to the caller",
+    "ShrunkError": "a SessionFileError to the caller",
     "NotApprovedError": "raised in the code, as a PermissionError",
     "ConnectorError": "of Resonate's SDK, which tries again",
     "DecodingError": "of Resonate's SDK, told to the caller",

@@ -262,7 +262,7 @@ import asyncio, sys
 import pyrepl3_client as pyrepl3
 async def main():
     async with pyrepl3.WorkerPool(1) as pool, pool.open_session() as session:
-        print(session.worker.pid, pool._fork_server.pid, flush=True)
+        print(session.worker.pid, pool._workers._fork_server.pid, flush=True)
         await session.execute("while True: pass")
 asyncio.run(main())
 """
