@@ -5,7 +5,8 @@ It goes by inode, size and times. A file that is written through a memory map in
 
 import os
 import stat
-from os import scandir  # by name: the code may replace it
+from os import scandir  # by name, as the next: the code may replace it
+from os import stat as os_stat
 from typing import Final
 
 from pyrepl3_schemas.messages import FileChanges
@@ -51,13 +52,22 @@ class FileWatch:
         return FileChanges(*named, truncated=not whole)
 
     def _now(self) -> tuple[dict[bytes, _State], bool]:
-        """Return the state of each file and link by its path, and whether these are all."""
+        """Return the state of each file and link by its path, and whether these are all.
+
+        Other file systems that are mounted there are not looked into: checkpoints do not hold them either.
+        """
         states: dict[bytes, _State] = {}
+        device: int | None = None
         waiting, seen = [b""], 0
         while waiting:
             folder = waiting.pop()
+            full = self._path + b"/" + folder
             try:
-                with scandir(self._path + b"/" + folder) as entries:
+                found_on = os_stat(full).st_dev
+                device = found_on if device is None else device
+                if found_on != device:
+                    continue
+                with scandir(full) as entries:
                     for entry in entries:
                         seen += 1
                         if seen > _MAX_ENTRIES:

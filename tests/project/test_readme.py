@@ -70,6 +70,8 @@ def test_a_program_of_the_documents(name: str, program: str) -> None:
     """It runs, says what it should, and complains of nothing."""
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
+    if name == "files.md 1" and Path(sys.prefix).is_relative_to("/tmp"):
+        pytest.skip("this checkout is below /tmp, and strict sessions see it in theirs")
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,

@@ -379,7 +379,7 @@ async def test_a_cell_that_hangs_when_it_is_run_again_is_told_of_and_can_be_left
     told: asyncio.Queue[logging.LogRecord] = asyncio.Queue()
     handler = QueueHandler(told)  # pyright: ignore[reportArgumentType] - has all that it uses
     monkeypatch.setattr(replay, "SLOW_SECONDS", 0.05)
-    monkeypatch.setattr(logging.getLogger("pyrepl3_client"), "handlers", [handler])
+    monkeypatch.setattr(logging.getLogger("pyrepl3.recovery"), "handlers", [handler])
     async with opened(world, recovery="replay") as session:
         await session.execute("x = 1")
         await session.execute(

@@ -152,7 +152,7 @@ class ClientSessions:
         self._strays: list[str] = []
         self._runner.get_loop().set_exception_handler(self._on_stray)
         # A worker's complaints and a dead session's last words are the user's log, not ours.
-        logging.getLogger("pyrepl3_client").setLevel(logging.CRITICAL)
+        logging.getLogger("pyrepl3").setLevel(logging.CRITICAL)
         self._fds: int | None = None
         self._done = 0
 

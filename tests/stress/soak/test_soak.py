@@ -24,8 +24,8 @@ def test_growth_tells_a_leak_from_a_leap() -> None:
 
 
 async def test_a_short_soak_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    # A captured record of an exception keeps its frames, and what is in them.
-    caplog.set_level(logging.CRITICAL, "pyrepl3.calls")
+    # A captured record keeps what it tells of: an exception with its frames, a death.
+    caplog.set_level(logging.CRITICAL, "pyrepl3")
     report = await soak(seed=5, sessions=4, executions=300)
     assert report.executions >= 300
     assert [end.__name__ for end in ENDS if not report.steps[end.__name__]] == []
@@ -36,7 +36,7 @@ async def test_a_short_soak_leaves_nothing(caplog: pytest.LogCaptureFixture) -> 
 async def test_a_short_soak_with_a_store_leaves_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "pyrepl3.calls")
+    caplog.set_level(logging.CRITICAL, "pyrepl3")
     report = await soak(seed=2, sessions=2, executions=50, store=str(tmp_path / "state.db"))
     assert report.recoveries >= 2
 
