@@ -10,7 +10,7 @@ from tests.helpers.hostile_cells import ANY, LOOPS, MONKEYS, PROCESS, RECURSION,
 from tests.helpers.hostile_values import EXCEPTIONS, VALUES
 from tests.helpers.real_sessions import quick, run, running, seen, stop, type_of, value, works
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 def named(harms: list[Harm]) -> list[object]:

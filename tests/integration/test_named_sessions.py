@@ -17,7 +17,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import WorkerConfig, WorkerPool
 from tests.helpers.scripted_sessions import turns_until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 QUICK = WorkerConfig(close_grace=1.0)
 
 

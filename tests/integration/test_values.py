@@ -12,7 +12,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ExecutorConfig, ResourceLimits, Session, WorkerConfig
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 NO_FORM = "has no form as plain data"
 IMPORTS = """

@@ -13,7 +13,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from tests.helpers.real_sessions import PATIENCE, quick
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 def whose(record: logging.LogRecord) -> tuple[Any, Any, Any]:
