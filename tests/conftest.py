@@ -13,7 +13,7 @@ from tests.helpers.leak_check import Resources, left_behind
 if TYPE_CHECKING:
     import pyrepl3_client as pyrepl3
 
-settings.register_profile("bounded", max_examples=100, deadline=None, print_blob=True)
+settings.register_profile("bounded", max_examples=50, deadline=None, print_blob=True)
 settings.register_profile("long", max_examples=5000, deadline=None, print_blob=True)
 # `pytest --hypothesis-profile=long` overrides this.
 settings.load_profile("bounded")
