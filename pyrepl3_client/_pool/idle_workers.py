@@ -9,6 +9,7 @@ import anyio
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
 from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.idle_worker import IdleWorker
+from pyrepl3_client._launch.interpreter import describe_interpreter
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Launch, Worker
 from pyrepl3_client.config import WorkerConfig
@@ -91,7 +92,11 @@ class IdleWorkers:
                 await self._launch_or_wait()
         if limit.cancelled_caught:
             seconds = self._config.spawn_timeout
-            raise SpawnError(f"the pool's workers were not warm within {seconds:g} seconds")
+            interpreter = describe_interpreter(self._config, "")
+            raise SpawnError(
+                f"the pool's workers were not warm within {seconds:g} seconds (spawn_timeout)"
+                + (f"; {interpreter}" if interpreter else "")
+            )
 
     async def _start_fork_server(self) -> None:
         if not self._fork:
@@ -143,7 +148,9 @@ class IdleWorkers:
         self._schedule()
 
     def _launch_idle(self) -> None:
-        self.idle.append(IdleWorker(self._launch(self._config), self._on_warm, self._on_idle_exit))
+        self.idle.append(
+            IdleWorker(self._launch(self._config), self._config, self._on_warm, self._on_idle_exit)
+        )
 
     def _on_warm(self) -> None:
         self._failures = 0

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -368,3 +369,89 @@ async def test_an_interpreter_without_its_library_is_named(tmp_path: Path) -> No
     assert f"its interpreter is {str(python)!r}: see whether that runs any program" in text
     assert "encodings" in text
     assert plain_environment().get("PYTHONHOME") is None
+
+
+NO_PROGRAMS = {
+    "~/venv/bin/python": "'~' stands for no folder here",
+    "pyrepl3-no-such-python": "no folder of PATH has a program of that name",
+    "{tmp}/gone/bin/python": "that of a virtual environment is FOLDER/bin/python",
+    "{tmp}/text/python": "that of a virtual environment is FOLDER/bin/python",
+    "{tmp}/text": "this user may not execute it",
+    "{tmp}/noise": "no program of this machine, and no script whose first line names one",
+    "{tmp}/venv/bin": "give '{tmp}/venv/bin/python'",
+}
+
+
+async def test_what_the_system_does_not_run_is_said_with_what_to_do(tmp_path: Path) -> None:
+    make_venv(tmp_path / "venv")
+    (tmp_path / "text").write_text("print(1)\n")
+    (tmp_path / "noise").write_bytes(b"\x7fELF" + bytes(100))
+    (tmp_path / "noise").chmod(0o755)
+    for python, remedy in NO_PROGRAMS.items():
+        text = await spawn_error(python.format(tmp=tmp_path))
+        assert text.startswith(f"no worker could be started with {python.format(tmp=tmp_path)!r}: ")
+        assert remedy.format(tmp=tmp_path) in text
+
+
+async def test_an_environment_that_hangs_or_ends_at_its_start_is_named(tmp_path: Path) -> None:
+    python = make_venv(tmp_path / "venv")
+    named = f"its interpreter is {str(python)!r}: see whether that runs any program (-c 'print(1)')"
+    start = site_packages(python) / "sitecustomize.py"
+    start.write_text("import time\nwhile True: time.sleep(1)\n")
+    hung = WorkerConfig(python=str(python), spawn_timeout=0.5)
+    text = await spawn_error(python, spawn_timeout=0.5)
+    assert f"it was not ready within 0.5 seconds; {named}" in text
+    with pytest.raises(pyrepl3.SpawnError, match=r"not warm within 0\.5 seconds") as error:
+        async with pyrepl3.WorkerPool(1, hung):
+            pass
+    assert named in str(error.value)
+    start.write_text("import os\nos._exit(3)\n")
+    for fork in (True, False):
+        with pytest.raises(pyrepl3.SpawnError, match="ended before it had a session") as error:
+            async with pyrepl3.WorkerPool(1, WorkerConfig(python=str(python)), fork=fork):
+                pass
+        assert f"(exit code 3): {named}, and what it runs at every start" in str(error.value)
+
+
+def installation_of_links(folder: Path, *, scattered: bool) -> Path:
+    """Make an installation that is links to this one's files, as conda makes it where it is told to.
+
+    Args:
+        folder: for it.
+        scattered: whether one of the files is elsewhere, under another name.
+    """
+    library = Path(os.__file__).parent
+    links = folder / "links" / library.relative_to(sys.base_prefix)
+    links.mkdir(parents=True)
+    for path in library.iterdir():
+        (links / path.name).symlink_to(path)
+    if scattered:
+        (links / "os.py").unlink()
+        (folder / "files").mkdir()
+        shutil.copy(library / "os.py", folder / "files/1f3e")
+        (links / "os.py").symlink_to(folder / "files/1f3e")
+    (folder / "links/bin").mkdir()
+    return Path(shutil.copy(os.path.realpath(sys.executable), folder / "links/bin/python3"))
+
+
+async def test_strict_shows_the_files_to_which_an_installation_links(tmp_path: Path) -> None:
+    config = WorkerConfig(python=str(installation_of_links(tmp_path, scattered=False)), confinement="strict")
+    async with pyrepl3.open_session(config=config) as session:
+        found = await session.execute(
+            "import decimal, html.parser, subprocess, sys\n"
+            "[sys.prefix, subprocess.check_output([sys.executable, '-c', 'print(1)'], text=True)]"
+        )
+        assert found.value == [str(tmp_path / "links"), "1\n"]
+
+
+async def test_strict_says_which_files_of_an_installation_it_does_not_show(tmp_path: Path) -> None:
+    python = installation_of_links(tmp_path, scattered=True)
+    text = await spawn_error(python, confinement="strict")
+    assert "Traceback" not in text
+    assert f"{tmp_path}/links/lib" in text
+    assert f"is a link to {tmp_path}/files/1f3e" in text
+    assert "SandboxPolicy(readable=…)" in text
+    policy = pyrepl3.SandboxPolicy(readable=(str(tmp_path / "files"), sys.base_prefix))
+    config = WorkerConfig(python=str(python), confinement="strict", sandbox=policy)
+    async with pyrepl3.open_session(config=config) as session:
+        assert (await session.execute("import decimal; 1")).value == 1
