@@ -66,8 +66,10 @@ def describe_failure(what: str, python: str, error: OSError | ValueError) -> str
     """
     text = f"no {what} could be started with {python!r}: {error}"
     path = _as_program(python)
-    if not isinstance(error, OSError) or error.filename not in (python, path):
-        return text  # the working directory, or a limit of this process
+    if not isinstance(error, OSError) or error.filename is None:
+        return text  # a limit of this process
+    if error.filename not in (python, path):
+        return f"{text} (the folder in which it starts: see cwd=)"
     remedy = _remedy(python, path, error.errno)
     return f"{text} ({remedy})" if remedy else text
 

@@ -393,6 +393,13 @@ async def test_what_the_system_does_not_run_is_said_with_what_to_do(tmp_path: Pa
         assert remedy.format(tmp=tmp_path) in text
 
 
+async def test_a_folder_to_start_in_that_is_not_there_is_not_taken_for_the_interpreter(
+    tmp_path: Path,
+) -> None:
+    text = await spawn_error(make_venv(tmp_path / "venv"), cwd=str(tmp_path / "gone"))
+    assert f"{str(tmp_path / 'gone')!r} (the folder in which it starts: see cwd=)" in text
+
+
 async def test_an_environment_that_hangs_or_ends_at_its_start_is_named(tmp_path: Path) -> None:
     python = make_venv(tmp_path / "venv")
     named = f"its interpreter is {str(python)!r}: see whether that runs any program (-c 'print(1)')"
