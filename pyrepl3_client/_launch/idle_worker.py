@@ -13,10 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from pyrepl3_client._launch.interpreter import describe_interpreter
 from pyrepl3_client._launch.stderr_tail import StderrTail
 from pyrepl3_client._launch.worker import PIPE_BYTES, Worker, set_pipe_size
-from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError, WorkerDied
 
 GREETING_FIRST_BYTE: Final = b"\0"
@@ -28,17 +26,12 @@ class IdleWorker:
     """A worker without a session, watched on the running loop until it is detached or ends."""
 
     def __init__(
-        self,
-        worker: Worker,
-        config: WorkerConfig,
-        on_warm: Callable[[], None],
-        on_death: Callable[["IdleWorker"], None],
+        self, worker: Worker, on_warm: Callable[[], None], on_death: Callable[["IdleWorker"], None]
     ) -> None:
         """Watch a worker that has just been started.
 
         Args:
             worker: its pipes are this object's until `detach`.
-            config: what it was started with.
             on_warm: called once, when the worker has done its imports.
             on_death: called when the worker has ended before it was detached.
         """
@@ -46,7 +39,6 @@ class IdleWorker:
         self.warm = False
         self.ended: asyncio.Future[WorkerDied] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
-        self._config = config
         self._on_warm = on_warm
         self._on_death = on_death
         pipes = worker.pipes
@@ -103,6 +95,5 @@ class IdleWorker:
         status = self.worker.reap()
         pipes.close()
         what = f"worker {self.worker.pid} of a pool ended before it had a session"
-        reason = describe_interpreter(self._config, stderr.text)
-        self.ended.set_result(SpawnError(what, status.exit_code, status.signal, stderr.text, reason=reason))
+        self.ended.set_result(SpawnError(what, status.exit_code, status.signal, stderr.text))
         self._on_death(self)

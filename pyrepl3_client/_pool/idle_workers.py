@@ -13,7 +13,7 @@ from pyrepl3_client._launch.interpreter import describe_interpreter
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Launch, Worker
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import SpawnError
+from pyrepl3_client.errors import SpawnError, WorkerDied
 
 _REFILL_DELAY: Final = 0.02
 """Seconds by which a replacement waits: starting one holds the loop for milliseconds, and the session that
@@ -116,7 +116,12 @@ class IdleWorkers:
         await asyncio.wait([self._warmed, *ended], return_when=asyncio.FIRST_COMPLETED)
         for future in ended:
             if future.done():
-                raise future.result()
+                raise self._spawn_error(future.result())
+
+    def _spawn_error(self, end: WorkerDied) -> SpawnError:
+        """Return the error for a worker that ended before it was warm, with the interpreter that it had."""
+        reason = describe_interpreter(self._config, end.stderr)
+        return SpawnError(end.what, end.exit_code, end.signal, end.stderr, reason=reason)
 
     def take(self) -> Worker:
         """Return a worker that waits, or start one.
@@ -148,9 +153,7 @@ class IdleWorkers:
         self._schedule()
 
     def _launch_idle(self) -> None:
-        self.idle.append(
-            IdleWorker(self._launch(self._config), self._config, self._on_warm, self._on_idle_exit)
-        )
+        self.idle.append(IdleWorker(self._launch(self._config), self._on_warm, self._on_idle_exit))
 
     def _on_warm(self) -> None:
         self._failures = 0

@@ -55,10 +55,7 @@ class Starter:
 
 async def test_the_oldest_warm_one_is_chosen_and_a_dead_one_never() -> None:
     starter = Starter()
-    idle = [
-        IdleWorker(starter(WorkerConfig()), WorkerConfig(), lambda: None, lambda spare: None)
-        for _ in range(3)
-    ]
+    idle = [IdleWorker(starter(WorkerConfig()), lambda: None, lambda spare: None) for _ in range(3)]
     assert choose_idle_worker([]) is None
     assert choose_idle_worker(idle) is idle[0]
     idle[1].warm = idle[2].warm = True
@@ -186,7 +183,7 @@ async def test_an_end_is_not_taken_for_warmth() -> None:
     """A pipe that nobody reads from any more counts as writable too."""
     worker = ScriptedWorker()
     deaths: list[IdleWorker] = []
-    spare = IdleWorker(worker.launch(WorkerConfig()), WorkerConfig(), lambda: None, deaths.append)
+    spare = IdleWorker(worker.launch(WorkerConfig()), lambda: None, deaths.append)
     worker.process.exit(1)
     await spare.ended
     assert not spare.warm
