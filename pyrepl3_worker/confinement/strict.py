@@ -1,7 +1,6 @@
 """The level "strict": its steps in the order that the kernel demands, and a check of what is in force."""
 
 import os
-import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -70,7 +69,6 @@ def confine(
     here = os.getcwd()
     outside = os.stat("/"), os.readlink("/proc/self/ns/net")
     networked = order.network or bool(order.tcp_ports)
-    library, real_library = visible_paths.library_file()
     view = visible_paths.find_visible_paths(order.readable, order.writable, network=networked)
     namespaced = failed.try_step(
         "user, mount and PID namespaces",
@@ -84,12 +82,6 @@ def confine(
         "the machine's /proc must be whole: in a container, run it with an unmasked /proc",
         lambda: mounts.build_root(view, order.work_bytes, order.max_processes),
     )
-    if own_root and library and not os.path.exists(library):
-        raise ConfinementUnavailableError(
-            f"confinement 'strict' does not show all of {sys.executable}: {library}, of its standard "
-            f"library, is a link to {real_library}; name the folders of such files in "
-            "SandboxPolicy(readable=…), or take an interpreter that is installed without links"
-        )
     if namespaced and not networked:
         failed.try_step(
             "a network of its own", "allow it by sysctl user.max_net_namespaces", namespaces.leave_network

@@ -67,7 +67,6 @@ def python_paths() -> Iterator[str]:
     yield from _with_real_path(
         (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *sys.path)
     )
-    yield from _linked_installation()
     if sys.executable:
         # A virtual environment's executable is a symbolic link; its target may be one too.
         path = sys.executable
@@ -79,20 +78,6 @@ def python_paths() -> Iterator[str]:
         yield os.path.dirname(os.path.realpath(sys.executable))
     if os.path.realpath(sys.base_prefix).startswith(_NIX_STORE):
         yield _NIX_STORE
-
-
-def library_file() -> tuple[str, str]:
-    """Return the path of a file of the standard library, and where it really is; empty if there is none."""
-    path = getattr(os, "__file__", "")
-    return (path, os.path.realpath(path)) if os.path.isfile(path) else ("", "")
-
-
-def _linked_installation() -> Iterator[str]:
-    """Yield the folder of the real files, where this installation is one of links, as conda can make it."""
-    path, real = library_file()
-    below = "/" + os.path.relpath(path, sys.base_prefix) if path else ""
-    if below and real.endswith(below):
-        yield real.removesuffix(below)
 
 
 def outermost(paths: Iterable[str]) -> tuple[str, ...]:

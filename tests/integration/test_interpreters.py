@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -418,47 +417,3 @@ async def test_an_environment_that_hangs_or_ends_at_its_start_is_named(tmp_path:
             async with pyrepl3.WorkerPool(1, WorkerConfig(python=str(python)), fork=fork):
                 pass
         assert f"(exit code 3): {named}, and what it runs at every start" in str(error.value)
-
-
-def installation_of_links(folder: Path, *, scattered: bool) -> Path:
-    """Make an installation that is links to this one's files, as conda makes it where it is told to.
-
-    Args:
-        folder: for it.
-        scattered: whether one of the files is elsewhere, under another name.
-    """
-    library = Path(os.__file__).parent
-    links = folder / "links" / library.relative_to(sys.base_prefix)
-    links.mkdir(parents=True)
-    for path in library.iterdir():
-        (links / path.name).symlink_to(path)
-    if scattered:
-        (links / "os.py").unlink()
-        (folder / "files").mkdir()
-        shutil.copy(library / "os.py", folder / "files/1f3e")
-        (links / "os.py").symlink_to(folder / "files/1f3e")
-    (folder / "links/bin").mkdir()
-    return Path(shutil.copy(os.path.realpath(sys.executable), folder / "links/bin/python3"))
-
-
-async def test_strict_shows_the_files_to_which_an_installation_links(tmp_path: Path) -> None:
-    config = WorkerConfig(python=str(installation_of_links(tmp_path, scattered=False)), confinement="strict")
-    async with pyrepl3.open_session(config=config) as session:
-        found = await session.execute(
-            "import decimal, html.parser, subprocess, sys\n"
-            "[sys.prefix, subprocess.check_output([sys.executable, '-c', 'print(1)'], text=True)]"
-        )
-        assert found.value == [str(tmp_path / "links"), "1\n"]
-
-
-async def test_strict_says_which_files_of_an_installation_it_does_not_show(tmp_path: Path) -> None:
-    python = installation_of_links(tmp_path, scattered=True)
-    text = await spawn_error(python, confinement="strict")
-    assert "Traceback" not in text
-    assert f"{tmp_path}/links/lib" in text
-    assert f"is a link to {tmp_path}/files/1f3e" in text
-    assert "SandboxPolicy(readable=…)" in text
-    policy = pyrepl3.SandboxPolicy(readable=(str(tmp_path / "files"), sys.base_prefix))
-    config = WorkerConfig(python=str(python), confinement="strict", sandbox=policy)
-    async with pyrepl3.open_session(config=config) as session:
-        assert (await session.execute("import decimal; 1")).value == 1
