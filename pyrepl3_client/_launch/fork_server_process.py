@@ -247,7 +247,7 @@ def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
             os.close(stderr)
         if control is not None:
             control.close()
-        raise SpawnError(describe_failure("fork server", config.python, error)) from error
+        raise SpawnError(describe_failure(config.python, error, "fork server")) from error
     finally:
         if stderr_write >= 0:
             os.close(stderr_write)

@@ -56,13 +56,13 @@ def passed_on(config: WorkerConfig, environment: Mapping[str, str]) -> dict[str,
     return {name: value for name, value in environment.items() if name not in _NOT_FOR_ANOTHER}
 
 
-def describe_failure(what: str, python: str, error: OSError | ValueError) -> str:
+def describe_failure(python: str, error: OSError | ValueError, what: str = "worker") -> str:
     """Return why no process could be made of an interpreter, and what to do about it.
 
     Args:
-        what: what was to be started.
         python: its path as it was given.
         error: what the system said.
+        what: what was to be started.
     """
     text = f"no {what} could be started with {python!r}: {error}"
     path = _as_program(python)

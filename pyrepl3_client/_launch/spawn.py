@@ -171,7 +171,7 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
             pipes.close()
         if directories is not None:
             directories.close()
-        raise SpawnError(describe_failure("worker", config.python, error)) from error
+        raise SpawnError(describe_failure(config.python, error)) from error
     # With any other configuration the process may be the worker itself, whose code can ignore SIGTERM.
     has_pid_namespace = config.confinement == "strict" and config.confinement_required
     connected = pipes.connect(exit_fd, directories)
