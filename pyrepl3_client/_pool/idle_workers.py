@@ -9,10 +9,11 @@ import anyio
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
 from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.idle_worker import IdleWorker
+from pyrepl3_client._launch.interpreter import describe_interpreter
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Launch, Worker
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import SpawnError
+from pyrepl3_client.errors import SpawnError, WorkerDied
 
 _REFILL_DELAY: Final = 0.02
 """Seconds by which a replacement waits: starting one holds the loop for milliseconds, and the session that
@@ -91,7 +92,11 @@ class IdleWorkers:
                 await self._launch_or_wait()
         if limit.cancelled_caught:
             seconds = self._config.spawn_timeout
-            raise SpawnError(f"the pool's workers were not warm within {seconds:g} seconds")
+            interpreter = describe_interpreter(self._config, "")
+            raise SpawnError(
+                f"the pool's workers were not warm within {seconds:g} seconds (spawn_timeout)"
+                + (f"; {interpreter}" if interpreter else "")
+            )
 
     async def _start_fork_server(self) -> None:
         if not self._fork:
@@ -111,7 +116,12 @@ class IdleWorkers:
         await asyncio.wait([self._warmed, *ended], return_when=asyncio.FIRST_COMPLETED)
         for future in ended:
             if future.done():
-                raise future.result()
+                raise self._spawn_error(future.result())
+
+    def _spawn_error(self, end: WorkerDied) -> SpawnError:
+        """Return the error for a worker that ended before it was warm, with the interpreter that it had."""
+        reason = describe_interpreter(self._config, end.stderr)
+        return SpawnError(end.what, end.exit_code, end.signal, end.stderr, reason=reason)
 
     def take(self) -> Worker:
         """Return a worker that waits, or start one.

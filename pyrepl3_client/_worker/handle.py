@@ -268,12 +268,13 @@ class WorkerHandle:
 
     def _spawn_error(self, config: WorkerConfig) -> SpawnError:
         end: WorkerExit = self.connection.exited.result()
+        reasons = (self._spawn_failure or end.reason, describe_interpreter(config, end.stderr))
         error = SpawnError(
             self._name("ended before it was ready"),
             end.exit_code,
             end.signal,
             end.stderr,
-            reason=self._spawn_failure or end.reason or describe_interpreter(config, end.stderr),
+            reason="; ".join(filter(None, reasons)),
             incarnation=self.number,
         )
         error.__cause__ = end.cause
