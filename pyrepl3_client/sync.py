@@ -42,7 +42,7 @@ from pyrepl3_client._session.run_texts import RunOutput
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS
 from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import PoolClosed, SessionClosed
+from pyrepl3_client.errors import PoolClosed, PyRepl3Error, SessionClosed
 from pyrepl3_client.results import Completeness, ExecutionResult
 from pyrepl3_schemas.executor_config import shown
 from pyrepl3_schemas.lifecycle import ExecutionState, SessionState
@@ -790,7 +790,7 @@ def open_session(
 def _opened(
     thread: LoopThread, make: Callable[[], Awaitable[_session.Session]], *, owns_thread: bool = False
 ) -> Session:
-    """Open a session in a thread's loop; a Ctrl-C leaves none that nobody has."""
+    """Open a session in a thread's loop; a Ctrl-C leaves none open without an owner."""
     opened: list[_session.Session] = []
 
     async def opening() -> None:
@@ -828,7 +828,7 @@ class WorkerPool:
             warm: names of modules for them to import, on top of `config.warm`.
             max_sessions: how many sessions may be open at a time; None is as many as `size`.
             acquire_timeout: seconds that a request for a session waits for room; None: as long as it takes.
-            idle_timeout: seconds after which a session by name that nobody uses is put into its store; None
+            idle_timeout: seconds after which an unused session by name is put into its store; None
                 does so only when others wait for room.
             fork: whether workers may be forked from a fork server.
             on_event: gets each `SessionEvent` of the pool's sessions.
@@ -885,8 +885,11 @@ class WorkerPool:
 
         Raises:
             SpawnError: one could not be started, or ended, or took longer than `spawn_timeout`.
+            PyRepl3Error: the pool has been entered and not left.
             KeyboardInterrupt: Ctrl-C came meanwhile; the workers have ended.
         """
+        if self._thread.is_running:
+            raise PyRepl3Error("the pool is open already: enter it once, and use it from many threads")
         try:
             self._thread.start()
             self._thread.run(self._pool.__aenter__)
@@ -1056,7 +1059,7 @@ class WorkerPool:
         )
 
     def close_session(self, name: str, *, store: str | os.PathLike[str] | None = None) -> bool:
-        """End the live session of a name, whoever uses it; what runs in it is cancelled.
+        """End the live session of a name for all its users; what runs in it is cancelled.
 
         Args:
             name: the session's.
