@@ -138,7 +138,7 @@ class ExecutionQueue:
             config.executor.max_frame_bytes,
             callbacks.set_values,
         )
-        self._notice = WaitingNotice(task_owner.loop, self._waits_behind_call)
+        self._notice = WaitingNotice(task_owner.loop, self._waits_behind_call, callbacks.telemetry.session_id)
         self._answering = AnsweringTasks(
             task_owner,
             self.call_log,

@@ -22,7 +22,7 @@ class Telemetry:
         """Announce for a session; belong to the running loop."""
         self.session_id = session_id
         self._deliveries = [EventDelivery(session_id, handler) for handler in handlers]
-        self.spans = spans.SessionSpans(session_id) if spans.in_use() else None
+        self.spans = spans.spans_of(session_id)
         self.worker: int | None = None
         """The process id of the present worker, or of the last one."""
         self.incarnation: int | None = None
