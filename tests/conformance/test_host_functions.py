@@ -21,7 +21,7 @@ from pyrepl3_client import CallContext, CallRequest, capability
 from pyrepl3_schemas.messages import Output
 from tests.helpers.real_sessions import quick, run, value
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 # --- the host -----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from tests.helpers.real_sessions import cell_lines, quick, run, type_of, value, works
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 async def failure(session: pyrepl3.Session, code: str) -> pyrepl3.ErrorInfo:

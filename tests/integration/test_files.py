@@ -20,7 +20,7 @@ from pyrepl3_client.testing import ScriptedWorker
 from pyrepl3_client.testing import open_session as open_scripted
 from tests.helpers.real_sessions import PATIENCE, quick, value
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 LEVELS = [
     "limits",

@@ -23,7 +23,7 @@ from tests.helpers.scripted_sessions import turns_until
 
 # pyright: reportPrivateUsage=false
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 QUICK = WorkerConfig(close_grace=1.0)
 
 

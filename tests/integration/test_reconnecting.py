@@ -17,7 +17,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import sync
 from tests.helpers.real_sessions import quick
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 PATIENCE = 60.0
 LINES = 60

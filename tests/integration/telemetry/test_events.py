@@ -17,7 +17,7 @@ from tests.helpers.real_sessions import PATIENCE, quick
 
 # pyright: reportPrivateUsage=false
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 LIFE = ["spawn", "ready", "call", "call", "death", "recovery", "spawn", "ready", "recovery", "stop"]
 """Of a session as below, but for checkpoints."""

@@ -14,7 +14,7 @@ import pyrepl3_client as pyrepl3
 from tests.helpers.real_sessions import PATIENCE, quick
 from tests.helpers.scripted_sessions import turns_until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 def whose(record: logging.LogRecord) -> tuple[Any, Any, Any]:
