@@ -8,6 +8,8 @@ shared_fork_server    one fork server for all sessions of a loop that have lost 
 idle_worker           a worker of a pool that waits for its session
 stderr_tail           the last lines that a process wrote to its stderr
 interpreter           the command line of its interpreter: this program's, or another one
+python_view           the folders that an interpreter needs, without running it
+writable_paths        what no policy may let code write to
 environment           a worker's environment variables and its confinement argument
 process_tree          reads /proc: children, memory, CPU time, start time
 """
