@@ -117,14 +117,7 @@ def _programs(path: str) -> Iterator[str]:
 
 def _programs_in_script(path: str) -> Iterator[str]:
     """Yield programs that a script in the place of an interpreter names by their paths."""
-    try:
-        with open(path, "rb") as file:
-            if file.read(2) != b"#!":
-                return
-            text = os.fsdecode(file.read(_MAX_SCRIPT_BYTES))
-    except OSError:
-        return
-    for line in text.splitlines():
+    for line in _read_script(path).splitlines():
         try:
             words = shlex.split(line)
         except ValueError:  # quotes that are not closed in this line
@@ -133,6 +126,15 @@ def _programs_in_script(path: str) -> Iterator[str]:
             name = os.path.basename(word)
             if os.path.isabs(word) and name.startswith(("python", "pypy")) and os.access(word, os.X_OK):
                 yield os.path.normpath(word)
+
+
+def _read_script(path: str) -> str:
+    """Return a script without its first two characters; empty if the file is none."""
+    try:
+        with open(path, "rb") as file:
+            return os.fsdecode(file.read(_MAX_SCRIPT_BYTES)) if file.read(2) == b"#!" else ""
+    except OSError:
+        return ""
 
 
 def _add_prefixes(program: str, view: PythonView) -> None:
@@ -154,18 +156,16 @@ def _add_prefixes(program: str, view: PythonView) -> None:
                     break
             _add_base_prefix(home, view)
         return
-    if not os.path.islink(program):
+    if not os.path.islink(program) and not _read_script(program):
         _add_base_prefix(folder, view)
 
 
 def _add_base_prefix(folder: str, view: PythonView) -> None:
     """Add the prefix of a Python whose program is in a folder: the next one above that has its library."""
     above = folder
-    while True:
+    while above != os.path.dirname(above):
         if any(_libraries(above)):
             view.prefixes.append(above)
-            return
-        if os.path.dirname(above) == above:
             return
         above = os.path.dirname(above)
 
