@@ -43,23 +43,26 @@ def worker_environment(config: WorkerConfig, inherited: Mapping[str, str] | None
 
 
 def confinement_argument(config: WorkerConfig) -> str:
-    """Return the value of the worker's command line option `--confine`."""
+    """Return the value of the command line option `--confine` of a worker that confines itself."""
+    return pack_confinement(confinement_of(config))
+
+
+def confinement_of(config: WorkerConfig) -> Confinement:
+    """Return how a worker is to be confined."""
     policy, limits = config.sandbox, config.limits
-    return pack_confinement(
-        Confinement(
-            level=config.confinement,
-            required=config.confinement_required,
-            readable=policy.readable,
-            writable=policy.writable,
-            network=policy.network,
-            tcp_ports=policy.tcp_ports,
-            work_bytes=policy.work_bytes,
-            max_processes=max_strict_processes(limits)
-            if config.confinement == "strict"
-            else limits.max_processes,
-            max_memory_bytes=limits.max_memory_bytes,
-            max_cpu_seconds=limits.max_cpu_seconds,
-            max_open_files=limits.max_open_files,
-            max_file_bytes=limits.max_file_bytes,
-        )
+    return Confinement(
+        level=config.confinement,
+        required=config.confinement_required,
+        readable=policy.readable,
+        writable=policy.writable,
+        network=policy.network,
+        tcp_ports=policy.tcp_ports,
+        work_bytes=policy.work_bytes,
+        max_processes=max_strict_processes(limits)
+        if config.confinement == "strict"
+        else limits.max_processes,
+        max_memory_bytes=limits.max_memory_bytes,
+        max_cpu_seconds=limits.max_cpu_seconds,
+        max_open_files=limits.max_open_files,
+        max_file_bytes=limits.max_file_bytes,
     )
