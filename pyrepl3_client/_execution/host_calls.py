@@ -101,7 +101,13 @@ class HostCalls:
         """Call the host function, which is or was offered; answer now or later."""
         offer = self._offers.get(call.capability) or self._own.get(call.capability)
         progress = CallProgress()
-        watch = CallWatch(self._telemetry, call.execution_id, call.call_id, call.capability)
+        watch = CallWatch(
+            self._telemetry,
+            call.execution_id,
+            call.call_id,
+            call.capability,
+            announced=call.capability not in self._own,
+        )
 
         async def answer(call: Call, attempt: int) -> CallResponse:
             if offer is None:
