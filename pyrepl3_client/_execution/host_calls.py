@@ -19,7 +19,7 @@ from pyrepl3_client._execution.offers import (
 )
 from pyrepl3_client._execution.serving import until_served
 from pyrepl3_client._telemetry.announcer import CallWatch, Telemetry
-from pyrepl3_client.config import ErrorDetail
+from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import CapabilityError
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.executor_config import shown
@@ -33,8 +33,8 @@ class HostCalls:
 
     def __init__(
         self,
+        config: WorkerConfig,
         capabilities: Mapping[str, Any],
-        errors: ErrorDetail,
         task_owner: TaskOwner,
         tasks: AnsweringTasks,
         telemetry: Telemetry,
@@ -42,7 +42,7 @@ class HostCalls:
         """Offer `capabilities`; answer in `tasks`, run plain functions in threads of `task_owner`.
 
         Each call is announced to `telemetry`, once, when it has ended. Of host functions' exceptions the code
-        sees what `errors` says, unless a capability says otherwise.
+        sees what `config.host_errors` says, unless a capability says otherwise.
 
         Raises:
             CapabilityError: a name or a function cannot be used; the message names it.
@@ -50,7 +50,7 @@ class HostCalls:
         self._offers = {name: inspect_capability(name, given) for name, given in capabilities.items()}
         self._withdrawn: set[str] = set()
         self._own: dict[str, Offered] = {}
-        self._errors: ErrorDetail = errors
+        self._errors = config.host_errors
         self._task_owner = task_owner
         self._tasks = tasks
         self._telemetry = telemetry
