@@ -149,7 +149,7 @@ class ExecutionQueue:
             self._note_pause,
         )
         self._prompts = Prompts(task_owner, self._answering)
-        self.calls = HostCalls(capabilities, task_owner, self._answering, callbacks.telemetry)
+        self.calls = HostCalls(config, capabilities, task_owner, self._answering, callbacks.telemetry)
         self._cancellation = CancellationLadder(
             CancelActions(
                 self._send_cancel,

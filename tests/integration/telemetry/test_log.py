@@ -43,9 +43,11 @@ async def test_a_normal_life_is_quiet(caplog: pytest.LogCaptureFixture, tmp_path
             assert (await session.execute("double(21)")).value == 42
             await session.execute("1 / 0", check=False)
             await session.execute("while True: pass", timeout=0.1, check=False)
+            await session.set(word="a value")
             await session.checkpoint("c")
             await session.restart()
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
+    assert "__pyrepl3" not in caplog.text
     names = {record.name for record in caplog.records if record.name.startswith("pyrepl3")}
     assert names == {"pyrepl3.worker", "pyrepl3.calls", "pyrepl3.checkpoint", "pyrepl3.recovery"}
 
