@@ -278,10 +278,8 @@ class WorkerConfig:
             **overrides,
         }
         # What is of another type is left to the class, which says so.
-        limits, executor = (
-            given.setdefault("limits", UNTRUSTED_LIMITS),
-            given.setdefault("executor", UNTRUSTED_EXECUTOR),
-        )
+        limits = given.setdefault("limits", UNTRUSTED_LIMITS)
+        executor = given.setdefault("executor", UNTRUSTED_EXECUTOR)
         if isinstance(limits, ResourceLimits):
             given["limits"] = _bounded(limits, UNTRUSTED_LIMITS, ResourceLimits.__slots__)
         if isinstance(executor, ExecutorConfig):

@@ -19,7 +19,7 @@ from pyrepl3_client._execution.offers import (
 )
 from pyrepl3_client._execution.serving import until_served
 from pyrepl3_client._telemetry.announcer import CallWatch, Telemetry
-from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client.config import ErrorDetail, WorkerConfig
 from pyrepl3_client.errors import CapabilityError
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.executor_config import shown
@@ -50,7 +50,7 @@ class HostCalls:
         self._offers = {name: inspect_capability(name, given) for name, given in capabilities.items()}
         self._withdrawn: set[str] = set()
         self._own: dict[str, Offered] = {}
-        self._errors = config.host_errors
+        self._errors: ErrorDetail = config.host_errors
         self._task_owner = task_owner
         self._tasks = tasks
         self._telemetry = telemetry
