@@ -7,7 +7,7 @@ for another environment or directory, strictly confined, on another loop. `PYREP
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -21,7 +21,7 @@ from pyrepl3_client.config import WorkerConfig
 
 
 @asynccontextmanager
-async def forked() -> AsyncIterator[None]:
+async def forked() -> AsyncGenerator[None]:
     """Fork the workers that sessions of this loop start, as long as it is entered."""
     if os.environ.get("PYREPL3_SPAWN"):
         yield
