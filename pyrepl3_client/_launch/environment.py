@@ -21,16 +21,22 @@ INHERITED_PREFIXES: Final = ("PYTHON", "LC_")
 """Variables whose names begin with one of these are inherited too."""
 
 
+_WITHOUT_OURS: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+"""Variables of a worker that inherits none: programs are found, and texts are UTF-8, on any machine."""
+
+
 def worker_environment(config: WorkerConfig, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return a worker's environment: the inherited variables, with those of `config.env` on top.
 
-    An unconfined worker inherits all variables, a confined one those that hold no secret; and another
-    interpreter none that say where this one finds its modules.
+    An unconfined worker inherits all variables, a confined one those that hold no secret; another
+    interpreter none that say where this one finds its modules; and with `inherit_env=False` none at all.
 
     Args:
         config: the confinement level and the additional variables.
         inherited: this process's environment; None is `os.environ`.
     """
+    if not config.inherit_env:
+        return {**_WITHOUT_OURS, **(config.env or {})}
     ours: Mapping[str, str] = os.environ if inherited is None else inherited
     ours = passed_on(config, ours)
     if config.confinement != "none":
@@ -43,23 +49,26 @@ def worker_environment(config: WorkerConfig, inherited: Mapping[str, str] | None
 
 
 def confinement_argument(config: WorkerConfig) -> str:
-    """Return the value of the worker's command line option `--confine`."""
+    """Return the value of the command line option `--confine` of a worker that confines itself."""
+    return pack_confinement(confinement_of(config))
+
+
+def confinement_of(config: WorkerConfig) -> Confinement:
+    """Return how a worker is to be confined."""
     policy, limits = config.sandbox, config.limits
-    return pack_confinement(
-        Confinement(
-            level=config.confinement,
-            required=config.confinement_required,
-            readable=policy.readable,
-            writable=policy.writable,
-            network=policy.network,
-            tcp_ports=policy.tcp_ports,
-            work_bytes=policy.work_bytes,
-            max_processes=max_strict_processes(limits)
-            if config.confinement == "strict"
-            else limits.max_processes,
-            max_memory_bytes=limits.max_memory_bytes,
-            max_cpu_seconds=limits.max_cpu_seconds,
-            max_open_files=limits.max_open_files,
-            max_file_bytes=limits.max_file_bytes,
-        )
+    return Confinement(
+        level=config.confinement,
+        required=config.confinement_required,
+        readable=policy.readable,
+        writable=policy.writable,
+        network=policy.network,
+        tcp_ports=policy.tcp_ports,
+        work_bytes=policy.work_bytes,
+        max_processes=max_strict_processes(limits)
+        if config.confinement == "strict"
+        else limits.max_processes,
+        max_memory_bytes=limits.max_memory_bytes,
+        max_cpu_seconds=limits.max_cpu_seconds,
+        max_open_files=limits.max_open_files,
+        max_file_bytes=limits.max_file_bytes,
     )

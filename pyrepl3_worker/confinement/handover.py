@@ -19,14 +19,17 @@ def hand_over(channel: int, work: str, own: str | None) -> None:
     Raises:
         OSError: a directory cannot be opened.
     """
-    import socket
+    # Not `socket`, which takes as long to import as all of this room.
+    import _socket
+    from array import array
 
     fds: list[int] = []
-    connection = socket.socket(fileno=channel)
+    connection = _socket.socket(fileno=channel)
     try:
         for path in ("/", work, *(() if own is None else (own,))):
             fds.append(os.open(path, _DIRECTORY))  # noqa: PERF401 - each is closed, whatever fails then
-        socket.send_fds(connection, [os.fsencode(work)], fds, socket.MSG_NOSIGNAL)
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", fds))
+        connection.sendmsg([os.fsencode(work)], [rights], _socket.MSG_NOSIGNAL)
     except BrokenPipeError:
         return  # the parent is gone, and this process with it soon
     finally:

@@ -8,7 +8,7 @@ import os
 import stat
 from typing import Final
 
-from pyrepl3_schemas.confinement import WORK_DIRECTORY
+from pyrepl3_schemas.constants import WORK_DIRECTORY
 from pyrepl3_worker.confinement import in_force, syscalls
 from pyrepl3_worker.confinement.visible_paths import DEVICES, VisiblePaths
 
@@ -118,7 +118,7 @@ def _write_user_database() -> None:
         ("etc/passwd", f"user:x:{uid}:{gid}:user:{WORK_DIRECTORY}:/bin/sh\n"),
         ("etc/group", f"user:x:{gid}:\n"),
     ):
-        with open(path, "w", encoding="ascii") as file:
+        with open(path, "w", encoding="utf-8") as file:
             file.write(text)
 
 

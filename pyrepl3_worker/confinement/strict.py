@@ -1,10 +1,10 @@
 """The level "strict": its steps in the order that the kernel demands, and a check of what is in force."""
 
 import os
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
 
-from pyrepl3_schemas.confinement import WORK_DIRECTORY, Confinement
+from pyrepl3_schemas.constants import WORK_DIRECTORY
 from pyrepl3_worker.confinement import (
     handover,
     in_force,
@@ -16,6 +16,9 @@ from pyrepl3_worker.confinement import (
     syscalls,
     visible_paths,
 )
+
+if TYPE_CHECKING:
+    from pyrepl3_schemas.confinement import Confinement
 
 PROMISED: Final = (
     "files", "processes", "network", "signals", "tracing", "system_calls", "no_capabilities", "no_new_privs",
@@ -52,7 +55,11 @@ class _FailedSteps:
 
 
 def confine(
-    order: Confinement, parent: int | None, namespace_error: OSError | None, files: int | None = None
+    order: "Confinement",
+    parent: int | None,
+    namespace_error: OSError | None,
+    files: int | None = None,
+    python: Iterable[str] | None = None,
 ) -> None:
     """Confine this process, which must have only one thread.
 
@@ -61,6 +68,7 @@ def confine(
         parent: pid of the process that started the worker, if known.
         namespace_error: why this process is not in namespaces of its own (`namespaces.enter`); None if it is.
         files: a socket for descriptors of the directories that this process sees then; None for none.
+        python: the paths that the interpreter needs; None for those of this one.
 
     Raises:
         ConfinementUnavailableError: a promised feature is not in force, and the order requires it.
@@ -69,7 +77,8 @@ def confine(
     here = os.getcwd()
     outside = os.stat("/"), os.readlink("/proc/self/ns/net")
     networked = order.network or bool(order.tcp_ports)
-    view = visible_paths.find_visible_paths(order.readable, order.writable, network=networked)
+    needed = visible_paths.python_paths() if python is None else python
+    view = visible_paths.find_visible_paths(needed, order.readable, order.writable, network=networked)
     namespaced = failed.try_step(
         "user, mount and PID namespaces",
         "allow unprivileged user namespaces: by sysctl user.max_user_namespaces, "
@@ -131,7 +140,7 @@ def _raise_if(error: OSError | None) -> None:
 
 
 def _restrict_by_landlock(
-    order: Confinement, view: visible_paths.VisiblePaths, *, namespaced: bool, own_root: bool
+    order: "Confinement", view: visible_paths.VisiblePaths, *, namespaced: bool, own_root: bool
 ) -> None:
     writable = [*view.writable, *(path for path in visible_paths.DEVICES if os.path.exists(path))]
     if own_root:
@@ -148,7 +157,7 @@ def _restrict_by_landlock(
         in_force.add(f"landlock_{name}")
 
 
-def _install_seccomp_filter(order: Confinement, *, namespaced: bool) -> None:
+def _install_seccomp_filter(order: "Confinement", *, namespaced: bool) -> None:
     if order.network:
         seccomp.install_filter((*seccomp.PRIVATE_FAMILIES, _AF_NETLINK), streams_only=False)
     elif order.tcp_ports:
@@ -160,7 +169,7 @@ def _install_seccomp_filter(order: Confinement, *, namespaced: bool) -> None:
 
 
 def _verify(
-    order: Confinement,
+    order: "Confinement",
     outside: tuple[os.stat_result, str],
     parent: int | None,
     *,

@@ -24,6 +24,9 @@ WAKEUP_SIGNAL: Final = signal.SIGURG
 Its default action is to be ignored, so it does no harm to a process that has no handler for it yet.
 """
 
+WORK_DIRECTORY: Final = "/tmp"  # noqa: S108 - a file system that only this worker has
+"""The writable directory of a strictly confined worker."""
+
 OWN_SIGNAL_MARK: Final = "pyrepl3-worker: its own code sends it signal "
 """The beginning of a line that a worker writes to its stderr before its code sends it a signal that ends it.
 

@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,7 @@ POOLED = ("AnyIO worker thread", "asyncio_")
 class Resources:
     """The child processes, threads, fds and temporary files that this process has at one moment."""
 
-    folder: Path
+    folder: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     """TMPDIR, of the processes that are looked for too."""
     files: frozenset[Path] = field(init=False)
     children: frozenset[int] = field(default_factory=lambda: frozenset(child_pids()))
