@@ -13,7 +13,7 @@ What it is opened with: WorkerConfig (interpreter, surroundings, graces) with Ex
 the code), SandboxPolicy and ResourceLimits. What comes back: ExecutionResult with ErrorInfo; the messages
 Output, Display, Input, Call, Result and Error of an Execution; Recovery after a death; and, for `on_event`,
 what a session's operator wants to know: SpawnEvent, ReadyEvent, StopEvent, DeathEvent, RecoveryEvent,
-CheckpointEvent, CallEvent, StoreEvent (any of them: SessionEvent).
+CheckpointEvent, CallEvent, StoreEvent, NetworkEvent (any of them: SessionEvent).
 
 Errors, all under PyRepl3Error, say on whose side the fault lies: ExecutionFailed (with ExecutionTimeout,
 ExecutionCancelled) the code's; WorkerDied (with SpawnError), WorkerUnresponsive the worker's; SessionClosed
@@ -64,6 +64,7 @@ from pyrepl3_client._telemetry.events import (
     CallEvent,
     CheckpointEvent,
     DeathEvent,
+    NetworkEvent,
     ReadyEvent,
     RecoveryEvent,
     SessionEvent,
@@ -168,6 +169,7 @@ __all__ = [
     "KeptSession",
     "LeaseLost",
     "Metrics",
+    "NetworkEvent",
     "Output",
     "OutputHandler",
     "OutputNotKept",

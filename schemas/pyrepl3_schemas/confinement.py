@@ -12,6 +12,13 @@ WORK_DIRECTORY: Final = "/tmp"  # noqa: S108 - a file system that only this work
 """The writable directory of a strictly confined worker."""
 
 
+PROXY_ADDRESS: Final = ("127.0.0.1", 3128)
+"""Where the parent's proxy is reached in a worker's own network: the same in all workers of a session, since
+variables of the environment come back with it."""
+LISTENER: Final = b"listener"
+"""The message with which that socket comes (`--files`); the one with the directories is an absolute path."""
+
+
 class Confinement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a worker confines itself before it reads `hello`. `None` means no limit."""
 
@@ -24,8 +31,8 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """Absolute paths that the code can read and write."""
     network: bool = False
     """Whether the code may use the network as the worker's user can."""
-    tcp_ports: tuple[int, ...] = ()
-    """Ports to which the code may connect by TCP, on any host; it can use nothing else of the network."""
+    proxied: bool = False
+    """Whether the parent is to get a socket that listens at `PROXY_ADDRESS` in the code's own network."""
     work_bytes: int = DEFAULT_WORK_BYTES
     """Bytes that the work directory `/tmp`, and `/dev/shm`, may each hold."""
     max_processes: int | None = None
