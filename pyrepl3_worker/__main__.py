@@ -11,7 +11,7 @@ private_builtins.install()
 from typing import NoReturn
 
 _USAGE = """usage: pyrepl3-worker [--parent PID] [--capture OUT,ERR] [--frames IN,OUT] [--warm MODULE,...]
-                      [--confine JSON] [--files FD]
+                      [--confine JSON | --confined JSON] [--files FD]
 
 Runs one pyrepl3 session. A program starts this, not a person: it speaks length-prefixed
 MessagePack frames on stdin and stdout (see PROTOCOL.md).
@@ -21,9 +21,13 @@ MessagePack frames on stdin and stdout (see PROTOCOL.md).
   --frames IN,OUT     inherited fds to speak on instead of stdin and stdout
   --warm MODULE,...   import these before saying ready
   --confine JSON      the boundary to go behind before anything else, {"level": "strict"} say
+  --confined JSON     the boundary that this was started behind, and what is in force
   --files FD          inherited socket to the parent, for descriptors of the directories seen behind that
   --version           print the protocol's number and exit
 """
+
+
+_OPTIONS = ("--parent", "--capture", "--frames", "--warm", "--confine", "--confined", "--files")
 
 
 class _Arguments:
@@ -35,6 +39,7 @@ class _Arguments:
         self.frames: tuple[int, int] | None = None
         self.warm: list[str] = []
         self.confine: str | None = None
+        self.confined: str | None = None
         self.files: int | None = None
         rest = list(argv)
         while rest:
@@ -47,10 +52,7 @@ class _Arguments:
 
                 print(f"pyrepl3-worker, protocol {PROTOCOL}")
                 raise SystemExit(0)
-            if (
-                option not in ("--parent", "--capture", "--frames", "--warm", "--confine", "--files")
-                or not rest
-            ):
+            if option not in _OPTIONS or not rest:
                 raise SystemExit(f"pyrepl3-worker: bad argument {option!r}\n{_USAGE}")
             value = rest.pop(0)
             try:
@@ -64,6 +66,8 @@ class _Arguments:
                         self.frames = first, second
                 elif option == "--confine":
                     self.confine = value
+                elif option == "--confined":
+                    self.confined = value
                 elif option == "--files":
                     self.files = int(value)
                 else:
@@ -93,6 +97,10 @@ def run(argv: list[str]) -> NoReturn:
         from pyrepl3_worker.confinement.apply import confine
 
         arguments.parent = confine(arguments.confine, arguments.parent, arguments.files)
+    if arguments.confined is not None:
+        from pyrepl3_worker.confinement.apply import adopt
+
+        adopt(arguments.confined)
     if arguments.files is not None:
         os.close(arguments.files)  # no code of the session may send on it
     from pyrepl3_worker.wire.stdio import claim_standard_fds

@@ -11,7 +11,7 @@ import socket
 from typing import Final, NamedTuple
 
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_schemas.confinement import LISTENER
+from pyrepl3_schemas.constants import LISTENER
 
 _LOWEST_FD: Final = 3
 """Lowest fd that is no standard stream."""

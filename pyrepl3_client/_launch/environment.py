@@ -6,7 +6,8 @@ from typing import Final
 
 from pyrepl3_client._launch.interpreter import passed_on
 from pyrepl3_client.config import WorkerConfig, max_strict_processes
-from pyrepl3_schemas.confinement import PROXY_ADDRESS, Confinement, pack_confinement
+from pyrepl3_schemas.confinement import Confinement, pack_confinement
+from pyrepl3_schemas.constants import PROXY_ADDRESS
 
 INHERITED_NAMES: Final = frozenset(
     {
@@ -52,23 +53,26 @@ def worker_environment(config: WorkerConfig, inherited: Mapping[str, str] | None
 
 
 def confinement_argument(config: WorkerConfig) -> str:
-    """Return the value of the worker's command line option `--confine`."""
+    """Return the value of the command line option `--confine` of a worker that confines itself."""
+    return pack_confinement(confinement_of(config))
+
+
+def confinement_of(config: WorkerConfig) -> Confinement:
+    """Return how a worker is to be confined."""
     policy, limits = config.sandbox, config.limits
-    return pack_confinement(
-        Confinement(
-            level=config.confinement,
-            required=config.confinement_required,
-            readable=policy.readable,
-            writable=policy.writable,
-            network=bool(policy.network),
-            proxied=bool(policy.host_rules),
-            work_bytes=policy.work_bytes,
-            max_processes=max_strict_processes(limits)
-            if config.confinement == "strict"
-            else limits.max_processes,
-            max_memory_bytes=limits.max_memory_bytes,
-            max_cpu_seconds=limits.max_cpu_seconds,
-            max_open_files=limits.max_open_files,
-            max_file_bytes=limits.max_file_bytes,
-        )
+    return Confinement(
+        level=config.confinement,
+        required=config.confinement_required,
+        readable=policy.readable,
+        writable=policy.writable,
+        network=bool(policy.network),
+        proxied=bool(policy.host_rules),
+        work_bytes=policy.work_bytes,
+        max_processes=max_strict_processes(limits)
+        if config.confinement == "strict"
+        else limits.max_processes,
+        max_memory_bytes=limits.max_memory_bytes,
+        max_cpu_seconds=limits.max_cpu_seconds,
+        max_open_files=limits.max_open_files,
+        max_file_bytes=limits.max_file_bytes,
     )

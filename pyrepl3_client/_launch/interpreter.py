@@ -7,14 +7,12 @@ the worker, the schemas and msgspec in this program's folders (`pyrepl3_worker.i
 import os
 import sys
 from collections.abc import Mapping
-from functools import cache
-from importlib.util import find_spec
 from typing import Final
 
+from pyrepl3_client._launch.python_view import our_folders
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
 
-_LENT: Final = ("pyrepl3_worker", "pyrepl3_schemas", "msgspec")
 _SCRIPT: Final = "isolation/lent_start.py"
 _WORKER_SAYS: Final = "pyrepl3-worker: "
 """How the worker's own lines on its stderr begin."""
@@ -25,6 +23,11 @@ _NOT_FOR_ANOTHER: Final = ("PYTHONHOME", "PYTHONPATH", "PYTHONEXECUTABLE", "PYTH
 def is_own(config: WorkerConfig) -> bool:
     """Return whether a worker runs in the interpreter of this program."""
     return config.python == sys.executable
+
+
+def base_python() -> str:
+    """Return the path of the Python from which this program's virtual environment is made; else its own."""
+    return vars(sys).get("_base_executable") or sys.executable
 
 
 def interpreter_command(config: WorkerConfig, module: str) -> list[str]:
@@ -98,20 +101,15 @@ def _as_program(python: str) -> str:
     return os.path.abspath(python) if "/" in python else python
 
 
-@cache
 def _folders() -> tuple[str, ...]:
     """Return the folders of what is lent.
 
     Raises:
         SpawnError: one is not in a folder.
     """
-    found: list[str] = []
-    for name in _LENT:
-        spec = find_spec(name)  # which imports nothing
-        folders = None if spec is None else spec.submodule_search_locations
-        if not folders or not os.path.isfile(f"{folders[0]}/__init__.py"):
-            raise SpawnError(
-                f"no worker can be lent to another interpreter: {name} is not in a folder of files here"
-            )
-        found.append(os.path.abspath(folders[0]))
-    return tuple(found)
+    try:
+        return our_folders()
+    except LookupError as error:
+        raise SpawnError(
+            f"no worker can be lent to another interpreter: {error} is not in a folder of files here"
+        ) from error

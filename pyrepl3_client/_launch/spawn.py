@@ -10,6 +10,7 @@ from typing import Final
 from pyrepl3_client._launch.directories import WorkerDirectories
 from pyrepl3_client._launch.environment import confinement_argument, worker_environment
 from pyrepl3_client._launch.interpreter import describe_failure, interpreter_command
+from pyrepl3_client._launch.launcher import LauncherStart
 from pyrepl3_client._launch.process_tree import children_of, kill_all
 from pyrepl3_client._launch.worker import ExitStatus, NewWorkerPipes, WorkerPipes
 from pyrepl3_client.config import WorkerConfig
@@ -140,30 +141,34 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
     """
     pipes: NewWorkerPipes | None = None
     directories: WorkerDirectories | None = None
+    launcher: LauncherStart | None = None
     process: subprocess.Popen[bytes] | None = None
-    command = [*interpreter_command(config, "pyrepl3_worker"), *worker_arguments(config)]
+    environment = interpreter_environment(config)
     try:
         pipes = NewWorkerPipes()
         directories = WorkerDirectories(config)
         stdin, stdout, stderr, *captured = pipes.worker_ends
-        # What the interpreter runs before the worker (`sitecustomize`, .pth files) may read and print.
-        command += ["--frames", f"{stdin},{stdout}", "--capture", ",".join(map(str, captured))]
-        if directories.workers_end >= 0:
-            command += ["--files", str(directories.workers_end)]
-            captured.append(directories.workers_end)
+        if config.confinement == "strict":
+            launcher = LauncherStart(config, environment, pipes.worker_ends, directories.workers_end)
+            command, environment, inherited = launcher.command, launcher.environment, launcher.fds
+        else:
+            command = [*interpreter_command(config, "pyrepl3_worker"), *worker_arguments(config)]
+            # What the interpreter runs before the worker (`sitecustomize`, .pth files) may read and print.
+            command += ["--frames", f"{stdin},{stdout}", "--capture", ",".join(map(str, captured))]
+            inherited = [stdin, stdout, *captured]
         # No preexec_fn and no user or group: so the child is made by vfork, however large this process is.
         process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
             command,
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
-            pass_fds=[stdin, stdout, *captured],
+            pass_fds=inherited,
             start_new_session=True,
             cwd=config.start_directory,
-            env=interpreter_environment(config),
+            env=environment,
         )
         exit_fd = os.pidfd_open(process.pid)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SpawnError) as error:
         if process is not None:
             process.kill()
             process.wait()
@@ -171,7 +176,12 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
             pipes.close()
         if directories is not None:
             directories.close()
+        if isinstance(error, SpawnError):
+            raise
         raise SpawnError(describe_failure(config.python, error)) from error
+    finally:
+        if launcher is not None:
+            launcher.close()
     # With any other configuration the process may be the worker itself, whose code can ignore SIGTERM.
     has_pid_namespace = config.confinement == "strict" and config.confinement_required
     connected = pipes.connect(exit_fd, directories)

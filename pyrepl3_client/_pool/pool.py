@@ -31,6 +31,7 @@ from pyrepl3_client._pool.stats import PoolStats
 from pyrepl3_client._session.open import (
     DEFAULT_CONFIG,
     IN_MEMORY,
+    check_policy,
     checked_config,
     checked_session_id,
     durability_of,
@@ -118,6 +119,7 @@ class WorkerPool:
         """
         self.size = _checked_count("size", size)
         checked_config(config)
+        check_policy(config)
         checked_bool("fork", fork)
         checked_callable("launch", launch)
         self._event_handlers = event_handlers_of(on_event)
@@ -311,6 +313,7 @@ class WorkerPool:
         offered = checked_capabilities(capabilities)
         handlers = make_handlers(on_output, on_input, on_display)
         durability = durability_of(store, recovery, max_attempts, on_recovery)
+        check_policy(own, store)
         event_handlers = (*self._event_handlers, *event_handlers_of(on_event))
 
         return SessionOpener(
@@ -446,6 +449,7 @@ class WorkerPool:
         """
         checked_id("name", name)
         own, change = self._checked_config(config)
+        check_policy(own, store)
         place, why_kept = where_kept(store)
         if not why_kept and recovery not in ("auto", "checkpoint"):
             why_kept = f"recovery={recovery!r} does not bring it back as it was"

@@ -19,6 +19,7 @@ from pyrepl3_client._execution.queue import Capabilities
 from pyrepl3_client._journal.protocol import Journal, OnTrouble
 from pyrepl3_client._launch.shared_fork_server import SharedForkServer
 from pyrepl3_client._launch.worker import Launch
+from pyrepl3_client._launch.writable_paths import check_writable
 from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import Durability, OpenJournal, RecoveryHandler
 from pyrepl3_client._session.own_directory import OwnDirectory
@@ -108,6 +109,7 @@ def open_session(
     capabilities = checked_capabilities(capabilities)
     handlers = make_handlers(on_output, on_input, on_display)
     durability = durability_of(store, recovery, max_attempts, on_recovery)
+    check_policy(config, store)
     event_handlers = event_handlers_of(on_event)
 
     async def start() -> Session:
@@ -175,6 +177,22 @@ def where_kept(store: str | os.PathLike[str] | None) -> tuple[object, str]:
     if location.path == stores.IN_MEMORY:
         return location.path, "its store is in this process's memory, and ends with it"
     return os.path.realpath(location.path), ""
+
+
+def check_policy(config: WorkerConfig, store: str | os.PathLike[str] | None = None) -> None:
+    """Check that a policy lets code write to nothing that is run outside of its boundary, and to no store.
+
+    Args:
+        config: holds the policy.
+        store: as for `open_session`.
+
+    Raises:
+        ValueError: a path of the policy is, holds or lies in such a thing; names both.
+        StoreError, TypeError: `store` is no place where one can be.
+    """
+    if config.sandbox.writable:
+        place, _ = where_kept(store)
+        check_writable(config, place if isinstance(place, str) and os.path.isabs(place) else None)
 
 
 def checked_session_id(session_id: str | None) -> str:

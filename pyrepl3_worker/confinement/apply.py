@@ -5,6 +5,8 @@ import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pyrepl3_schemas.confinement import Confinement
 
 EXIT_UNCONFINED: Final = 78
@@ -44,9 +46,37 @@ def confine(text: str, parent: int | None, files: int | None) -> int | None:
     if order.level == "limits":
         rlimits.drop_privileges()
     else:
-        parent = _confine_strict(order, parent, entry or _enter_namespaces(parent), files)
+        parent = _confine_strict(order, parent, entry or _enter_namespaces(parent), files, None)
     rlimits.set_rlimits(order)
     return parent
+
+
+def confine_strictly(order: "Confinement", parent: int, files: int, python: "Iterable[str]") -> int | None:
+    """Draw a strict boundary around this process; like `confine`, for an interpreter that starts behind it.
+
+    Args:
+        order: the boundary.
+        parent: pid of the process that started this one.
+        files: as for `confine`.
+        python: the paths that the interpreter needs.
+
+    Returns:
+        The pid of the parent to die with; None if it cannot be seen from the new namespaces.
+    """
+    return _confine_strict(order, parent, _enter_namespaces(parent), files, python)
+
+
+def adopt(text: str) -> None:
+    """Take over what was put in force before this interpreter was started (`--confined`)."""
+    from pyrepl3_schemas.confinement import unpack_in_force
+    from pyrepl3_worker.confinement import in_force
+
+    try:
+        found = unpack_in_force(text)
+    except ValueError as error:
+        _exit_unconfined(f"--confined is not understood: {error}")
+    in_force.adopt(found.features, found.limits, found.own_directory)
+    os.environ.update(found.environment)
 
 
 class _NamespaceEntry:
@@ -68,12 +98,16 @@ def _enter_namespaces(parent: int | None) -> _NamespaceEntry:
 
 
 def _confine_strict(
-    order: "Confinement", parent: int | None, entry: _NamespaceEntry, files: int | None
+    order: "Confinement",
+    parent: int | None,
+    entry: _NamespaceEntry,
+    files: int | None,
+    python: "Iterable[str] | None",
 ) -> int | None:
     from pyrepl3_worker.confinement import strict
 
     try:
-        strict.confine(order, parent, entry.refusal, files)
+        strict.confine(order, parent, entry.refusal, files, python)
     except strict.ConfinementUnavailableError as error:
         _exit_unconfined(str(error))
     # In namespaces the parent can't be seen: the keeper dies with it, and this process with the keeper.

@@ -6,7 +6,7 @@ session can run, so what the parent gets is what the boundary shows.
 
 import os
 
-from pyrepl3_schemas.confinement import LISTENER, PROXY_ADDRESS
+from pyrepl3_schemas.constants import LISTENER, PROXY_ADDRESS
 
 _BACKLOG = 128
 """Connections that wait while the parent's proxy serves as many as it does at a time."""
@@ -43,20 +43,26 @@ def hand_over_listener(channel: int) -> None:
     Raises:
         OSError: there is no such socket to be had.
     """
-    import socket
+    import _socket
 
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
+    listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
         listener.bind(PROXY_ADDRESS)
         listener.listen(_BACKLOG)
         _send(channel, LISTENER, [listener.fileno()])
+    finally:
+        listener.close()
 
 
 def _send(channel: int, message: bytes, fds: list[int]) -> None:
-    import socket
+    # Not `socket`, which takes as long to import as all of this room.
+    import _socket
+    from array import array
 
-    connection = socket.socket(fileno=channel)
+    connection = _socket.socket(fileno=channel)
     try:
-        socket.send_fds(connection, [message], fds, socket.MSG_NOSIGNAL)
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", fds))
+        connection.sendmsg([message], [rights], _socket.MSG_NOSIGNAL)
     except BrokenPipeError:
         return  # the parent is gone, and this process with it soon
     finally:

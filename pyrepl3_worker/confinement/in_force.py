@@ -1,6 +1,7 @@
 """The list of what confines this process, for `ready`: only what has been checked."""
 
 import errno
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 _in_force: Final = ["dies_with_parent", "private_stdio"]
@@ -34,6 +35,19 @@ def add_own_directory(path: str) -> None:
 def own_directory() -> str | None:
     """Return the directory that is this process's alone; None if there is none."""
     return _own_directories[0] if _own_directories else None
+
+
+def limits() -> dict[str, int]:
+    """Return the limits in force, with their values."""
+    return dict(_limits)
+
+
+def adopt(features: Iterable[str], limits: Mapping[str, int], own_directory: str | None) -> None:
+    """Take over what was put in force, and checked, before this interpreter was started."""
+    _in_force[:] = features
+    _limits.update(limits)
+    if own_directory is not None:
+        add_own_directory(own_directory)
 
 
 def active() -> list[str]:

@@ -8,9 +8,7 @@ import ctypes
 import os
 import stat
 from collections.abc import Iterable
-from typing import Final
-
-import msgspec
+from typing import Final, NamedTuple
 
 from pyrepl3_worker.confinement import syscalls
 
@@ -31,7 +29,7 @@ _SCOPE_ABI: Final = 6
 _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 
 
-class LandlockRules(msgspec.Struct, frozen=True):
+class LandlockRules(NamedTuple):
     """What stays accessible."""
 
     readable: Iterable[str]

@@ -8,7 +8,7 @@ import os
 import stat
 from typing import Final
 
-from pyrepl3_schemas.confinement import WORK_DIRECTORY
+from pyrepl3_schemas.constants import WORK_DIRECTORY
 from pyrepl3_worker.confinement import in_force, syscalls
 from pyrepl3_worker.confinement.visible_paths import DEVICES, VisiblePaths
 

@@ -75,15 +75,18 @@ def leave_network() -> None:
     Raises:
         OSError: the kernel or its settings do not allow it.
     """
+    import _socket as socket
     import fcntl
-    import socket
     import struct
 
     os.unshare(os.CLONE_NEWNET)
     # The worker's processes may connect to each other; no others are in this network.
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+    probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
         # SIOCSIFFLAGS, IFF_UP
-        fcntl.ioctl(probe, 0x8914, struct.pack("16sH14x", b"lo", 1))
+        fcntl.ioctl(probe.fileno(), 0x8914, struct.pack("16sH14x", b"lo", 1))
+    finally:
+        probe.close()
 
 
 def _die_with_keeper(keeper: int) -> None:

@@ -1,10 +1,10 @@
 """The level "strict": its steps in the order that the kernel demands, and a check of what is in force."""
 
 import os
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
 
-from pyrepl3_schemas.confinement import WORK_DIRECTORY, Confinement
+from pyrepl3_schemas.constants import WORK_DIRECTORY
 from pyrepl3_worker.confinement import (
     handover,
     in_force,
@@ -16,6 +16,9 @@ from pyrepl3_worker.confinement import (
     syscalls,
     visible_paths,
 )
+
+if TYPE_CHECKING:
+    from pyrepl3_schemas.confinement import Confinement
 
 PROMISED: Final = (
     "files", "processes", "network", "signals", "tracing", "system_calls", "no_capabilities", "no_new_privs",
@@ -52,7 +55,11 @@ class _FailedSteps:
 
 
 def confine(
-    order: Confinement, parent: int | None, namespace_error: OSError | None, files: int | None = None
+    order: "Confinement",
+    parent: int | None,
+    namespace_error: OSError | None,
+    files: int | None = None,
+    python: Iterable[str] | None = None,
 ) -> None:
     """Confine this process, which must have only one thread.
 
@@ -61,6 +68,7 @@ def confine(
         parent: pid of the process that started the worker, if known.
         namespace_error: why this process is not in namespaces of its own (`namespaces.enter`); None if it is.
         files: a socket for descriptors of the directories that this process sees then; None for none.
+        python: the paths that the interpreter needs; None for those of this one.
 
     Raises:
         ConfinementUnavailableError: a promised feature is not in force, and the order requires it.
@@ -68,7 +76,8 @@ def confine(
     failed = _FailedSteps()
     here = os.getcwd()
     outside = os.stat("/"), os.readlink("/proc/self/ns/net")
-    view = visible_paths.find_visible_paths(order.readable, order.writable, network=order.network)
+    needed = visible_paths.python_paths() if python is None else python
+    view = visible_paths.find_visible_paths(needed, order.readable, order.writable, network=order.network)
     namespaced = failed.try_step(
         "user, mount and PID namespaces",
         "allow unprivileged user namespaces: by sysctl user.max_user_namespaces, "
@@ -81,12 +90,15 @@ def confine(
         "the machine's /proc must be whole: in a container, run it with an unmasked /proc",
         lambda: mounts.build_root(view, order.work_bytes, order.max_processes),
     )
-    if namespaced and not order.network:
-        own_network = failed.try_step(
+    own_network = (
+        namespaced
+        and not order.network
+        and failed.try_step(
             "a network of its own", "allow it by sysctl user.max_net_namespaces", namespaces.leave_network
         )
-        if own_network and order.proxied and files is not None:
-            handover.hand_over_listener(files)
+    )
+    if own_network and order.proxied and files is not None:
+        handover.hand_over_listener(files)
     if namespaced or os.geteuid() == 0:
         failed.try_step("giving up capabilities", "CAP_SETPCAP is needed for it", syscalls.drop_capabilities)
     work_directory = (
@@ -103,12 +115,12 @@ def confine(
     failed.try_step(
         "Landlock",
         "boot with lsm=landlock,…, Linux 5.13 or newer",
-        lambda: _restrict_by_landlock(order, view, namespaced=namespaced, own_root=own_root),
+        lambda: _restrict_by_landlock(order, view, own_network=own_network, own_root=own_root),
     )
     failed.try_step(
         "seccomp",
         "a kernel with CONFIG_SECCOMP_FILTER",
-        lambda: _install_seccomp_filter(order, namespaced=namespaced),
+        lambda: _install_seccomp_filter(order, own_network=own_network),
     )
     _verify(order, outside, parent, namespaced=namespaced, own_root=own_root)
     absent = [
@@ -130,7 +142,7 @@ def _raise_if(error: OSError | None) -> None:
 
 
 def _restrict_by_landlock(
-    order: Confinement, view: visible_paths.VisiblePaths, *, namespaced: bool, own_root: bool
+    order: "Confinement", view: visible_paths.VisiblePaths, *, own_network: bool, own_root: bool
 ) -> None:
     writable = [*view.writable, *(path for path in visible_paths.DEVICES if os.path.exists(path))]
     if own_root:
@@ -140,21 +152,21 @@ def _restrict_by_landlock(
     else:
         # Each Landlock domain hides what is secret in /proc (memory, environment, fds) from other domains.
         readable = [*view.readable, *(path for path, _ in view.links), "/proc"]
-    ports_closed = not order.network and not namespaced
+    ports_closed = not order.network and not own_network
     rules = landlock.LandlockRules(readable, writable, ports_closed=ports_closed, scoped=True)
     for name in landlock.restrict(rules):
         in_force.add(f"landlock_{name}")
 
 
-def _install_seccomp_filter(order: Confinement, *, namespaced: bool) -> None:
+def _install_seccomp_filter(order: "Confinement", *, own_network: bool) -> None:
     if order.network:
         seccomp.install_filter((*seccomp.PRIVATE_FAMILIES, _AF_NETLINK))
     else:
-        seccomp.install_filter(seccomp.PRIVATE_FAMILIES if namespaced else ())
+        seccomp.install_filter(seccomp.PRIVATE_FAMILIES if own_network else ())
 
 
 def _verify(
-    order: Confinement,
+    order: "Confinement",
     outside: tuple[os.stat_result, str],
     parent: int | None,
     *,

@@ -3,12 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Final
-
-import msgspec
-
-import pyrepl3_schemas
-import pyrepl3_worker
+from typing import Final, NamedTuple
 
 SYSTEM_FOLDERS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/libx32", "/lib64")
 """Programs and libraries."""
@@ -30,7 +25,7 @@ DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/ur
 _NIX_STORE: Final = "/nix/store"
 
 
-class VisiblePaths(msgspec.Struct, frozen=True):
+class VisiblePaths(NamedTuple):
     """Absolute paths that exist; in each tuple, none is below another."""
 
     readable: tuple[str, ...]
@@ -39,10 +34,13 @@ class VisiblePaths(msgspec.Struct, frozen=True):
     """Symbolic links of the root directory, with their targets."""
 
 
-def find_visible_paths(readable: Iterable[str], writable: Iterable[str], *, network: bool) -> VisiblePaths:
+def find_visible_paths(
+    python: Iterable[str], readable: Iterable[str], writable: Iterable[str], *, network: bool
+) -> VisiblePaths:
     """Return those paths that exist, of the worker's own needs and of `readable` and `writable`.
 
     Args:
+        python: what the interpreter needs.
         readable: more paths to be visible.
         writable: paths to be visible and writable.
         network: whether files for name resolution are visible.
@@ -52,15 +50,23 @@ def find_visible_paths(readable: Iterable[str], writable: Iterable[str], *, netw
     wanted = [path for path in SYSTEM_FOLDERS if path not in linked]
     wanted += [
         *LIBRARY_SETTINGS,
-        *python_paths(),
+        *python,
         *(NAME_RESOLUTION_FILES if network else ()),
         *_with_real_path(readable),
     ]
-    return VisiblePaths(outermost(wanted), outermost(_with_real_path(writable)), links)
+    # What is below such a link is there by its real path; the link itself could not be made beside it.
+    shown = (path for path in wanted if not is_below_any(os.path.normpath(path), linked))
+    written = (path for path in _with_real_path(writable) if not is_below_any(path, linked))
+    return VisiblePaths(outermost(shown), outermost(written), links)
 
 
 def python_paths() -> Iterator[str]:
     """Yield the paths of this Python, its standard library, its packages and the worker's own."""
+    import msgspec
+
+    import pyrepl3_schemas
+    import pyrepl3_worker
+
     # Where they are lent, they are not among this Python's; and their neighbours stay invisible.
     for package in (pyrepl3_worker, pyrepl3_schemas, msgspec):
         yield from _with_real_path((os.path.dirname(str(package.__file__)),))

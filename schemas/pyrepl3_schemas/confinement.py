@@ -8,15 +8,6 @@ type Level = Literal["none", "limits", "strict"]
 
 DEFAULT_WORK_BYTES: Final = 256 * 1024 * 1024
 DEFAULT_MAX_PROCESSES: Final = 512
-WORK_DIRECTORY: Final = "/tmp"  # noqa: S108 - a file system that only this worker has
-"""The writable directory of a strictly confined worker."""
-
-
-PROXY_ADDRESS: Final = ("127.0.0.1", 3128)
-"""Where the parent's proxy is reached in a worker's own network: the same in all workers of a session, since
-variables of the environment come back with it."""
-LISTENER: Final = b"listener"
-"""The message with which that socket comes (`--files`); the one with the directories is an absolute path."""
 
 
 class Confinement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -45,6 +36,31 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """Files that each process may have open."""
     max_file_bytes: int | None = None
     """Bytes that any file may have after a write."""
+
+
+class InForce(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was put in force before a worker's interpreter was started: the value of `--confined`."""
+
+    features: tuple[str, ...]
+    """Features and limits, as checked from inside."""
+    limits: dict[str, int]
+    """The limits among them, and their values."""
+    own_directory: str | None
+    """The directory that is the worker's alone."""
+    environment: dict[str, str]
+    """Variables that it sets for the code."""
+
+
+def unpack_in_force(text: str) -> InForce:
+    """Return what a `--confined` argument says.
+
+    Args:
+        text: the argument.
+
+    Raises:
+        ValueError: the text is not JSON of that form; says where.
+    """
+    return msgspec.json.decode(text, type=InForce)
 
 
 def pack_confinement(confinement: Confinement) -> str:

@@ -256,9 +256,9 @@ def test_a_policy_that_means_nothing_is_refused(make: object, names: str) -> Non
 # --- a machine that can't -----------------------------------------------------------------------------
 
 
-def without_namespaces(folder: Path) -> str:
-    """Return the path of an interpreter that may not create namespaces, as in many containers."""
-    path = folder / "interpreter"
+def forbid_namespaces(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have workers started by a Python that may not create namespaces, as in many containers."""
+    path = folder / "python"
     path.write_text(
         f"#!{sys.executable}\n"
         "import os, sys\n"
@@ -268,12 +268,15 @@ def without_namespaces(folder: Path) -> str:
         f"os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])\n"
     )
     path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    return str(path)
+    monkeypatch.setattr(sys, "_base_executable", str(path))
 
 
-async def test_what_cannot_be_enforced_is_an_error_that_says_what_to_do(work: Path) -> None:
+async def test_what_cannot_be_enforced_is_an_error_that_says_what_to_do(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_namespaces(monkeypatch, work)
     with pytest.raises(pyrepl3.SpawnError) as error:
-        async with pyrepl3.open_session(config=strict_config(python=without_namespaces(work))):
+        async with pyrepl3.open_session(config=strict_config()):
             pass
     assert error.value.exit_code == 78
     for part in (
@@ -285,9 +288,12 @@ async def test_what_cannot_be_enforced_is_an_error_that_says_what_to_do(work: Pa
         assert part in str(error.value)
 
 
-async def test_less_is_had_only_if_asked_for_and_it_is_told(world: OutsideWorld, work: Path) -> None:
+async def test_less_is_had_only_if_asked_for_and_it_is_told(
+    world: OutsideWorld, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Landlock and seccomp alone still keep files, network, signals and tracing."""
-    config = strict_config(python=without_namespaces(work), confinement_required=False)
+    forbid_namespaces(monkeypatch, work)
+    config = strict_config(confinement_required=False)
     async with pyrepl3.open_session(config=config) as session:
         told = set(session.worker.confinement)
         assert "processes" not in told

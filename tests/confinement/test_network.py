@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import SandboxPolicy
 from tests.confinement.sessions import run, strict_config, value
-from tests.confinement.test_levels import without_namespaces
+from tests.confinement.test_levels import forbid_namespaces
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +53,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, folder: Path, certificate: Path | None = None) -> None:
         self.asked: list[str] = []
-        super().__init__((HERE, 0), lambda *a: _Files(*a, directory=str(folder)))
+        super().__init__((HERE, 0), partial(_Files, directory=str(folder)))
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
@@ -60,7 +61,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving(folder: Path, certificate: Path | None = None) -> Iterator[_Server]:
+def serving(folder: Path, certificate: Path | None = None) -> Generator[_Server]:
     """Serve a folder's files on loopback."""
     with _Server(folder, certificate) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -256,12 +257,37 @@ async def test_pools_have_the_policy_of_their_workers(server: _Server) -> None:
             await pool.open_session(config=other)
 
 
-async def test_without_namespaces_nothing_is_reached(
-    server: _Server, work: Path, caplog: pytest.LogCaptureFixture
+def forbid_networks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have workers started by a Python that may create all namespaces but networks, by its sysctl alone."""
+    path = folder / "python"
+    path.write_text(f"""#!{sys.executable}
+import os, sys
+uid, gid = os.getuid(), os.getgid()
+os.unshare(os.CLONE_NEWUSER)
+for name, text in ("setgroups", "deny"), ("uid_map", f"{{uid}} {{uid}} 1"), ("gid_map", f"{{gid}} {{gid}} 1"):
+    with open(f"/proc/self/{{name}}", "w") as file:
+        file.write(text)
+# The settings of the user namespace that was just made: the machine's own stay as they are.
+with open("/proc/sys/user/max_net_namespaces", "w") as file:
+    file.write("0")
+os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])
+""")
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "_base_executable", str(path))
+
+
+@pytest.mark.parametrize("forbid", [forbid_namespaces, forbid_networks])
+async def test_without_a_network_of_its_own_nothing_is_reached(
+    server: _Server,
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    forbid: Callable[[pytest.MonkeyPatch, Path], None],
 ) -> None:
     """A worker that is confined less has no network at all, past the proxy or through it, and it is told."""
     sandbox = SandboxPolicy(hosts=(f"{HERE}:{server.server_port}",))
-    config = strict_config(sandbox=sandbox, python=without_namespaces(work), confinement_required=False)
+    forbid(monkeypatch, work)
+    config = strict_config(sandbox=sandbox, confinement_required=False)
     async with pyrepl3.open_session(config=config) as session:
         assert "network" in session.worker.confinement
         for code in (

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -10,7 +10,6 @@ from ipaddress import ip_address
 import anyio
 
 from pyrepl3_client._host_rules import Address, parse_rules
-from pyrepl3_client._network.addresses import Resolver
 from pyrepl3_client._network.proxy import Clients, Limits, Served, serve_clients
 
 BOUND_SECONDS = 20.0
@@ -58,7 +57,7 @@ class LiveProxy:
 @asynccontextmanager
 async def live_proxy(
     *hosts: str,
-    names: dict[str, Sequence[str]] | None = None,
+    names: Mapping[str, Sequence[str]] | None = None,
     resolve: Callable[[str, int], Awaitable[Sequence[Address]]] | None = None,
     limits: Limits | None = None,
 ) -> AsyncIterator[LiveProxy]:
@@ -81,9 +80,6 @@ async def live_proxy(
             task.cancel()
             await asyncio.wait([task])
             assert task.cancelled()
-
-
-__all__ = ["BOUND_SECONDS", "Host", "LiveProxy", "Resolver", "live_proxy", "recording_host"]
 
 
 @dataclass

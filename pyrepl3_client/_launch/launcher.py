@@ -1,0 +1,114 @@
+"""The start of a strictly confined worker: its boundary stands before its interpreter is started.
+
+The boundary is drawn by a process of this program's own Python, without `site` and with an empty environment,
+so that it reads nothing that code of an earlier worker can have written (`pyrepl3_worker.launcher`). It then
+becomes the worker: the interpreter of the session is executed in it.
+"""
+
+import errno
+import marshal
+import os
+import shutil
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from pyrepl3_client._launch.environment import confinement_of
+from pyrepl3_client._launch.interpreter import base_python, interpreter_command
+from pyrepl3_client._launch.python_view import find_view, our_folders
+from pyrepl3_client.config import WorkerConfig, is_unicode
+from pyrepl3_client.errors import SpawnError
+
+_SCRIPT: Final = "launcher/start.py"
+_LIBRARIES: Final = "LD_LIBRARY_PATH"
+
+
+class LauncherStart:
+    """The command that starts a worker behind its boundary; `close` is to be called once it runs."""
+
+    def __init__(
+        self, config: WorkerConfig, environment: dict[str, str], ends: Sequence[int], files: int
+    ) -> None:
+        """Write the request.
+
+        Args:
+            config: describes worker and boundary.
+            environment: the variables of its interpreter.
+            ends: the worker's ends of its pipes, in the order of `NewWorkerPipes.worker_ends`.
+            files: the worker's end of the way by which it hands directories over.
+
+        Raises:
+            SpawnError: pyrepl3 is in no folders of files.
+            OSError: there is no such interpreter, or no room for another fd.
+        """
+        try:
+            worker, schemas, _ = our_folders()
+        except LookupError as error:
+            raise SpawnError(
+                f"no worker can be confined: {error} is not in a folder of files here"
+            ) from error
+        directory = os.path.abspath(config.start_directory or ".")
+        _check_program(config.python, environment)
+        command = interpreter_command(config, "pyrepl3_worker")
+        if config.warm:
+            command += ["--warm", ",".join(config.warm)]
+        frames_in, frames_out, _, *captured = ends
+        given, later = _absolute_paths(environment, directory)
+        request = {
+            "command": list(map(os.fsencode, command)),
+            "environment": {os.fsencode(name): os.fsencode(text) for name, text in given.items()},
+            "later": later,
+            "order": msgspec.structs.asdict(confinement_of(config)),
+            "python": [*find_view(config.python, environment, directory).all(), *our_folders()],
+            "parent": os.getpid(),
+            "frames": [frames_in, frames_out],
+            "captured": captured,
+            "files": files,
+        }
+        self._request = os.memfd_create("pyrepl3-request")
+        try:
+            with open(self._request, "wb", closefd=False) as file:
+                file.write(marshal.dumps(request))
+            os.lseek(self._request, 0, os.SEEK_SET)
+        except OSError:
+            self.close()
+            raise
+        folders = [os.path.dirname(folder) for folder in (worker, schemas)]
+        self.command = [base_python(), "-I", "-S", f"{worker}/{_SCRIPT}", *folders, str(self._request)]
+        """The command line."""
+        self.environment = {_LIBRARIES: os.environ[_LIBRARIES]} if _LIBRARIES in os.environ else {}
+        """Its variables: what this program's Python may need to be found whole, and nothing else."""
+        self.fds = [frames_in, frames_out, *captured, files, self._request]
+        """What it inherits."""
+
+    def close(self) -> None:
+        """Close the request."""
+        os.close(self._request)
+
+
+def _check_program(python: str, environment: dict[str, str]) -> None:
+    """Find out now what would only fail behind the boundary.
+
+    Raises:
+        OSError: there is no such program.
+    """
+    path = os.path.abspath(python) if "/" in python else shutil.which(python, path=environment.get("PATH"))
+    if path is None or not os.path.exists(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path or python)
+    if os.path.isdir(path) or not os.access(path, os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+def _absolute_paths(environment: dict[str, str], directory: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return variables with those made absolute that hold for another directory, and what they were.
+
+    The interpreter may start in another directory than the one in which the program would have started it.
+    """
+    text = environment.get("PYTHONPATH", "")
+    if not text or not is_unicode(text):
+        return environment, {}
+    absolute = ":".join(os.path.join(directory, part) for part in text.split(":"))
+    if absolute == text:
+        return environment, {}
+    return {**environment, "PYTHONPATH": absolute}, {"PYTHONPATH": text}

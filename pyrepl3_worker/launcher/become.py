@@ -1,0 +1,102 @@
+"""Becomes a strictly confined worker: draws the boundary, then executes the interpreter behind it."""
+
+import marshal
+import os
+import signal
+from _json import encode_basestring_ascii
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pyrepl3_worker.confinement import in_force
+from pyrepl3_worker.confinement.apply import EXIT_UNCONFINED, confine_strictly
+from pyrepl3_worker.confinement.rlimits import set_rlimits, start_own_session
+
+if TYPE_CHECKING:
+    from pyrepl3_schemas.confinement import Confinement
+
+_READ_BYTES = 1 << 20
+
+
+class Request:
+    """What the client asks for: a map that it has marshalled, whose keys are these names."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        """Take the values from a map."""
+        self.command: list[bytes] = fields["command"]
+        """The interpreter and its arguments, without those about fds and confinement."""
+        self.environment: dict[bytes, bytes] = fields["environment"]
+        """The interpreter's variables."""
+        self.later: dict[str, str] = fields["later"]
+        """Variables that the worker sets when its interpreter has started."""
+        self.order: Confinement = SimpleNamespace(**fields["order"])  # pyright: ignore[reportAttributeAccessIssue] - it has its fields
+        """The boundary."""
+        self.python: list[str] = fields["python"]
+        """The paths that the interpreter needs."""
+        self.parent: int = fields["parent"]
+        """Pid of the client."""
+        self.frames: list[int] = fields["frames"]
+        """Fds to read frames from, and to write them to."""
+        self.captured: list[int] = fields["captured"]
+        """Fds for what code writes to its fds 1 and 2."""
+        self.files: int = fields["files"]
+        """A socket for descriptors of the directories that the worker sees."""
+
+
+def read_request(fd: int) -> Request:
+    """Read a request, and close the fd that it comes on."""
+    parts: list[bytes] = []
+    while part := os.read(fd, _READ_BYTES):
+        parts.append(part)
+    os.close(fd)
+    return Request(marshal.loads(b"".join(parts)))  # noqa: S302 - our client has written it
+
+
+def become_worker(request: Request) -> NoReturn:
+    """Draw the boundary around this process, which has one thread, and run the interpreter behind it."""
+    environment = {os.fsdecode(name): os.fsdecode(text) for name, text in request.environment.items()}
+    os.environ.clear()
+    os.environ.update(environment)
+    start_own_session()
+    parent = confine_strictly(request.order, request.parent, request.files, request.python)
+    os.close(request.files)
+    set_rlimits(request.order)
+    # The interpreter looks for the user's packages by the variables that it was given, not by the new ones.
+    later = {name: text for name, text in os.environ.items() if environment.get(name) != text}
+    arguments = ["--confined", _as_json({**request.later, **later})]
+    if parent is not None:
+        arguments += ["--parent", str(parent)]
+    for option, fds in ("--frames", request.frames), ("--capture", request.captured):
+        arguments += [option, ",".join(map(str, fds))]
+        for fd in fds:
+            os.set_inheritable(fd, True)
+    # Python ignores these two, and an interpreter would inherit that.
+    for number in signal.SIGPIPE, signal.SIGXFSZ:
+        signal.signal(number, signal.SIG_DFL)
+    command = [*request.command, *map(os.fsencode, arguments)]
+    try:
+        os.execvpe(command[0], command, environment)  # noqa: S606 - running an interpreter is what this is for
+    except OSError as error:
+        python = os.fsdecode(command[0])
+        text = (
+            f"pyrepl3-worker: {python!r} cannot be run behind the boundary: {error.strerror} (what it needs "
+            "is not visible there; name its folder in the policy's readable, or give python= the interpreter "
+            "itself)\n"
+        )
+        os.write(2, text.encode(errors="backslashreplace"))
+        os._exit(EXIT_UNCONFINED)
+
+
+def _as_json(environment: dict[str, str]) -> str:
+    """Return what the worker has to know: see `pyrepl3_schemas.confinement.InForce`."""
+    features = ",".join(map(encode_basestring_ascii, in_force.active()))
+    limits = ",".join(f"{encode_basestring_ascii(name)}:{n}" for name, n in in_force.limits().items())
+    own = in_force.own_directory()
+    variables = ",".join(
+        f"{encode_basestring_ascii(name)}:{encode_basestring_ascii(text)}"
+        for name, text in environment.items()
+    )
+    return (
+        f'{{"features":[{features}],"limits":{{{limits}}},'
+        f'"own_directory":{"null" if own is None else encode_basestring_ascii(own)},'
+        f'"environment":{{{variables}}}}}'
+    )
