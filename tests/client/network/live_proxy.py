@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -49,7 +49,8 @@ class LiveProxy:
         with anyio.fail_after(BOUND_SECONDS):
             return await self.tellings.get()
 
-    def _tell(self, served: Served) -> None:
+    def tell(self, served: Served) -> None:
+        """Take note of a connection."""
         self.told.append(served)
         self.tellings.put_nowait(served)
 
@@ -60,7 +61,7 @@ async def live_proxy(
     names: Mapping[str, Sequence[str]] | None = None,
     resolve: Callable[[str, int], Awaitable[Sequence[Address]]] | None = None,
     limits: Limits | None = None,
-) -> AsyncIterator[LiveProxy]:
+) -> AsyncGenerator[LiveProxy]:
     """Run a proxy for the rules `hosts`; it knows the names in `names` alone."""
     known = names or {}
 
@@ -72,7 +73,7 @@ async def live_proxy(
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         listener.setblocking(False)
         proxy = LiveProxy(listener.getsockname()[1])
-        clients = Clients(parse_rules("hosts", hosts), resolve or look_up, proxy._tell, limits or Limits())
+        clients = Clients(parse_rules("hosts", hosts), resolve or look_up, proxy.tell, limits or Limits())
         task = asyncio.create_task(serve_clients(listener, clients))
         try:
             yield proxy
@@ -95,7 +96,7 @@ class Host:
 async def recording_host(
     respond: bytes | None = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     address: str = "127.0.0.1",
-) -> AsyncIterator[Host]:
+) -> AsyncGenerator[Host]:
     """Run a host on loopback that answers `respond` to the first bytes, ends, and records the rest.
 
     With None it sends back what comes, and ends when that does.
@@ -105,6 +106,7 @@ async def recording_host(
         arrived = bytearray()
         host.arrived.append(arrived)
         host.open += 1
+        writers.add(writer)
         try:
             with suppress(ConnectionError):
                 answered = False
@@ -119,13 +121,16 @@ async def recording_host(
                     await writer.drain()
         finally:
             host.open -= 1
+            writers.discard(writer)
             writer.close()
 
+    writers: set[asyncio.StreamWriter] = set()
     server = await asyncio.start_server(serve, address, 0)
     host = Host(server.sockets[0].getsockname()[1])
     try:
         yield host
     finally:
         server.close()
-        server.close_clients()
+        for writer in writers:
+            writer.transport.abort()
         await server.wait_closed()

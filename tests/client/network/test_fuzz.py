@@ -10,7 +10,7 @@ import email.parser
 import io
 import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
@@ -141,7 +141,7 @@ def lenient_requests(data: bytes) -> list[tuple[str, list[str]]]:
 
 
 @contextlib.asynccontextmanager
-async def no_complaints() -> AsyncIterator[None]:
+async def no_complaints() -> AsyncGenerator[None]:
     """Fail if a task of the loop ends with an error that nobody handles."""
     complaints: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
