@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal, SupportsFloat, get_args
+from typing import Any, Final, Literal, Self, SupportsFloat, get_args
 
 from pyrepl3_client._host_rules import MAX_PORT, HostRule, parse_rules
 from pyrepl3_schemas.confinement import DEFAULT_MAX_PROCESSES, DEFAULT_WORK_BYTES, Level
@@ -21,6 +21,8 @@ from pyrepl3_schemas.executor_config import MAX_SECONDS, ExecutorConfig, as_floa
 from pyrepl3_schemas.field_types import ReportPart
 
 __all__ = ["ExecutorConfig", "ResourceLimits", "SandboxPolicy", "WorkerConfig"]
+
+type ErrorDetail = Literal["shown", "masked"]
 
 MAX_LIMIT: Final = 2**62
 _MIN_SPILL_BYTES: Final = 1024 * 1024
@@ -152,6 +154,20 @@ def max_strict_processes(limits: ResourceLimits) -> int:
     return DEFAULT_MAX_PROCESSES if limits.max_processes is None else limits.max_processes
 
 
+UNTRUSTED_LIMITS: Final = ResourceLimits(
+    max_processes=64,
+    max_memory_bytes=2 * 1024**3,
+    max_cpu_seconds=3600,
+    max_open_files=1024,
+    max_file_bytes=1024**3,
+)
+"""What code that is not trusted may use: enough for data work, and far below what a machine has."""
+UNTRUSTED_EXECUTOR: Final = ExecutorConfig(
+    max_execution_time=300.0, max_output_bytes=16 * 1024**2, max_display_bytes=32 * 1024**2
+)
+"""What its executions may take, and what is kept of their output."""
+UNTRUSTED_CHECKPOINT_BYTES: Final = 3 * 1024**3
+"""Bytes of one of its checkpoints: all its memory and its work directory fit."""
 _REPORTS: Final[tuple[ReportPart, ...]] = ("data", "changed", "files")
 """The parts of a result that are made on request; of the protocol's words, those that this version knows."""
 OWN_DIRECTORY: Final = "own"
@@ -161,6 +177,7 @@ _FIELD_TYPES: Final[dict[str, type]] = {
     "sandbox": SandboxPolicy,
     "limits": ResourceLimits,
     "confinement_required": bool,
+    "inherit_env": bool,
 }
 
 
@@ -193,6 +210,8 @@ class WorkerConfig:
     """Environment variables, on top of the inherited ones; None adds none.
 
     A worker inherits this program's variables; a confined one only those that hold no secret."""
+    inherit_env: bool = True
+    """Whether it inherits any. False: it has PATH and LANG with the same values everywhere, and `env`."""
     confinement: Level = "limits"
     """How far the operating system confines the worker: "none", "limits" (the default) or "strict".
 
@@ -206,6 +225,9 @@ class WorkerConfig:
     """Whether a machine that can't enforce "strict" gets no worker, but a SpawnError.
 
     False: such a machine gets a worker that is confined less."""
+    host_errors: ErrorDetail = "shown"
+    """What the code sees of a host function's exception: "shown" is type, text, notes, cause and members;
+    "masked" its type and the call's id. `capability(…, errors=…)` says otherwise for one function."""
     report: tuple[ReportPart, ...] = ("data",)
     """What a result holds beyond the value, of what takes time to make: "data" is the value's rich forms
     (HTML, an image); "changed" is what the code added to the namespace, changed and deleted, in place too;
@@ -236,6 +258,47 @@ class WorkerConfig:
     none, the system's for temporary files."""
     close_grace: float = 2.0
     """Seconds that closing a session may take, in the worker and in host functions, before it is forced."""
+
+    @classmethod
+    def untrusted(cls, **overrides: Any) -> Self:
+        """Return a configuration for code that is not trusted, such as a language model's.
+
+        It is confined by "strict", which has to be possible on this machine; inherits no environment
+        variables; has no network; sees no texts of host functions' exceptions; and is bounded in all that it
+        can use: `UNTRUSTED_LIMITS`, `UNTRUSTED_EXECUTOR` and a work directory of 256 MiB.
+
+        Args:
+            **overrides: fields of this class. In `limits` and `executor`, what is given stands, and what has
+                its default keeps the figure for untrusted code; `dataclasses.replace` lifts a bound.
+
+        Raises:
+            ValueError, TypeError: as the class raises, and for `confinement` and `confinement_required`,
+                which would make it another configuration.
+
+        Example:
+            WorkerConfig.untrusted(limits=ResourceLimits(max_memory_bytes=8 * 1024**3), warm=("numpy",))
+        """
+        for name, value in ("confinement", "strict"), ("confinement_required", True):
+            if overrides.get(name, value) != value:
+                raise ValueError(
+                    f"untrusted code needs {name}={value!r}, not {shown(overrides[name])}: a WorkerConfig(…) "
+                    "of your own may have it"
+                )
+        given: dict[str, Any] = {
+            "confinement": "strict",
+            "inherit_env": False,
+            "host_errors": "masked",
+            "max_checkpoint_bytes": UNTRUSTED_CHECKPOINT_BYTES,
+            **overrides,
+        }
+        # What is of another type is left to the class, which says so.
+        limits = given.setdefault("limits", UNTRUSTED_LIMITS)
+        executor = given.setdefault("executor", UNTRUSTED_EXECUTOR)
+        if isinstance(limits, ResourceLimits):
+            given["limits"] = _bounded(limits, UNTRUSTED_LIMITS, ResourceLimits.__slots__)
+        if isinstance(executor, ExecutorConfig):
+            given["executor"] = _bounded(executor, UNTRUSTED_EXECUTOR, ExecutorConfig.__struct_fields__)
+        return cls(**given)
 
     def __post_init__(self) -> None:
         """Validate the values and bring them into their normal form."""
@@ -269,6 +332,7 @@ class WorkerConfig:
         directory: Any = self.spill_directory
         if directory is not None and not os.path.isabs(checked_path("spill_directory", directory)):
             raise ValueError(f"spill_directory must be an absolute path or None, not {shown(directory)}")
+        checked_choice("host_errors", self.host_errors, get_args(ErrorDetail.__value__))
         object.__setattr__(self, "report", _checked_report(self.report))
         object.__setattr__(self, "warm", checked_modules(self.warm))
         self._check_confinement()
@@ -320,6 +384,16 @@ class WorkerConfig:
             raise ValueError(
                 "limits are for confinement 'limits' and 'strict'; 'none' would not keep to them"
             )
+
+
+def _bounded[T: (ResourceLimits, ExecutorConfig)](given: T, bounds: T, names: Iterable[str]) -> T:
+    """Return what is given, with the bounds where it has its defaults."""
+    plain = type(bounds)()
+    values = {
+        name: getattr(bounds if getattr(given, name) == getattr(plain, name) else given, name)
+        for name in names
+    }
+    return type(bounds)(**values)
 
 
 def checked_paths(what: str, paths: tuple[str, ...]) -> tuple[str, ...]:

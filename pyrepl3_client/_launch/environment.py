@@ -30,16 +30,22 @@ PROXY_VARIABLES: Final = {
 """What has programs use the proxy, where a policy allows hosts. Not ALL_PROXY: other protocols have none."""
 
 
+_WITHOUT_OURS: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+"""Variables of a worker that inherits none: programs are found, and texts are UTF-8, on any machine."""
+
+
 def worker_environment(config: WorkerConfig, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return a worker's environment: variables inherited and of the proxy, with those of `config.env` on top.
 
-    An unconfined worker inherits all variables, a confined one those that hold no secret; and another
-    interpreter none that say where this one finds its modules.
+    An unconfined worker inherits all variables, a confined one those that hold no secret; another
+    interpreter none that say where this one finds its modules; and with `inherit_env=False` none at all.
 
     Args:
         config: the confinement level and the additional variables.
         inherited: this process's environment; None is `os.environ`.
     """
+    if not config.inherit_env:
+        return {**_WITHOUT_OURS, **(config.env or {})}
     ours: Mapping[str, str] = os.environ if inherited is None else inherited
     ours = passed_on(config, ours)
     if config.confinement != "none":

@@ -10,12 +10,13 @@ from typing import Any, Final
 import msgspec
 
 from pyrepl3_client._host_rules import HostRule
+from pyrepl3_client._log import fields, write
 from pyrepl3_client._network.addresses import Resolver
 from pyrepl3_client._network.proxy import Clients, Limits, Served, serve_clients
 from pyrepl3_client._network.thread import Running
 from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client._telemetry.events import NetworkEvent
-from pyrepl3_client._telemetry.log import NETWORK_LOGGER, fields
+from pyrepl3_client._telemetry.log import NETWORK_LOGGER, WARNING
 
 MAX_WAITING: Final = 1000
 """Connections that wait to be announced while the session's loop is busy; above it the newest are dropped."""
@@ -91,7 +92,9 @@ class WorkerNetwork:
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             extra = fields(str(self._whose["session_id"]), worker=self._whose["worker"])
-            NETWORK_LOGGER.warning(
+            write(
+                NETWORK_LOGGER,
+                WARNING,
                 "session %r makes more connections than can be told of: %d are in no log",
                 self._whose["session_id"],
                 dropped,

@@ -287,7 +287,7 @@ class SessionSupervisor:
         if worker.alive:
             self.queue.open()
         else:
-            # It died after its last answer, when nobody waited for one.
+            # It died after its last answer, when no request waited for one.
             self._on_worker_exit(worker)
 
     # --- a worker's death ----------------------------------------------------------------------------
@@ -510,7 +510,7 @@ class SessionSupervisor:
             self.checkpoints.announce_failure(error)
 
     def kill_worker(self) -> None:
-        """Kill the worker, from any thread and without waiting: the program ends, and nobody closed this."""
+        """Kill the worker, from any thread and without waiting: the program ends, and this was not closed."""
         if self.worker is not None and not self.worker.connection.exited.done():
             process = self.worker.connection.worker
             process.kill()

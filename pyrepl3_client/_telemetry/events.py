@@ -53,7 +53,7 @@ class StopEvent(_Event, frozen=True, kw_only=True, tag="stop"):
 
 
 class DeathEvent(_Event, frozen=True, kw_only=True, tag="death"):
-    """A worker has ended, and the session had not asked for that."""
+    """A worker has ended, and the session, or the pool that it waited in, had not asked for that."""
 
     certificate: DeathCertificate
     """How and why, as far as it is known, and what ran."""

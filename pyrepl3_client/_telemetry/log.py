@@ -1,9 +1,9 @@
 """Which logger, level and line each event has. Nothing is at WARNING or above while all is well."""
 
 import logging
-from types import TracebackType
 from typing import Final
 
+from pyrepl3_client._log import ExcInfo, fields, write
 from pyrepl3_client._telemetry.events import (
     CallEvent,
     CheckpointEvent,
@@ -16,8 +16,6 @@ from pyrepl3_client._telemetry.events import (
     StopEvent,
     StoreEvent,
 )
-
-type ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 WORKER_LOGGER: Final = logging.getLogger("pyrepl3.worker")
 RECOVERY_LOGGER: Final = logging.getLogger("pyrepl3.recovery")
@@ -38,16 +36,6 @@ WARNING: Final = logging.WARNING
 ERROR: Final = logging.ERROR
 
 
-def fields(
-    session: str = "",
-    execution: str | None = None,
-    worker: int | None = None,
-    event: SessionEvent | None = None,
-) -> dict[str, object]:
-    """Return what every record of ours has as `extra`."""
-    return {"session": session, "execution": execution, "worker": worker, "event": event}
-
-
 def is_logged(logger: logging.Logger, level: int) -> bool:
     """Return whether anything comes of a line of that level."""
     return logger.isEnabledFor(level)
@@ -62,7 +50,8 @@ def log_event(event: SessionEvent, exc_info: ExcInfo | None = None) -> None:
     execution: str | None = None
     if isinstance(event, DeathEvent | CallEvent | StoreEvent):
         execution = event.execution_id
-    logger.log(
+    write(
+        logger,
         level,
         text,
         *args,
@@ -112,6 +101,8 @@ def _line(event: SessionEvent) -> tuple[str, tuple[object, ...]]:
             return "worker %d of session %r is ready after %.3f s", (event.worker, session, event.seconds)
         case StopEvent():
             return "worker %d of session %r has ended: %s", (event.worker, session, event.reason)
+        case DeathEvent(session_id=""):
+            return "%s", (event.certificate,)
         case DeathEvent():
             return "session %r: %s", (session, event.certificate)
         case RecoveryEvent(state="started"):

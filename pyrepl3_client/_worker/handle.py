@@ -11,21 +11,16 @@ import msgspec
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._launch.interpreter import describe_interpreter
 from pyrepl3_client._launch.process_tree import ProcessTree
-from pyrepl3_client._launch.worker import Worker
+from pyrepl3_client._launch.worker import ExitStatus, Worker
+from pyrepl3_client._log import fields, write
 from pyrepl3_client._network.serving import WorkerNetwork
 from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client._telemetry.events import DeathEvent, ReadyEvent, SpawnEvent, StopEvent
-from pyrepl3_client._telemetry.log import NETWORK_LOGGER, WORKER_LOGGER, fields
+from pyrepl3_client._telemetry.log import NETWORK_LOGGER, WARNING, WORKER_LOGGER
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor, Route, WorkerExit
 from pyrepl3_client._wire.stall import StallError
-from pyrepl3_client._worker.death_cause import (
-    ended_by_code,
-    fault_stack,
-    likely_cause,
-    machine_out_of_memory,
-    oom_kills,
-)
+from pyrepl3_client._worker.death_cause import certificate, oom_kills
 from pyrepl3_client._worker.message_guard import MessageGuard
 from pyrepl3_client._worker.requests import Requests, answer_key
 from pyrepl3_client._worker.tree_limits import watch_tree
@@ -186,7 +181,7 @@ class WorkerHandle:
             if self.alive:
                 extra = fields(self.session_id, worker=self.pid)
                 what = "has no network of its own here, and reaches none of the hosts that its policy allows"
-                NETWORK_LOGGER.warning("%s", self._name(what), extra=extra)
+                write(NETWORK_LOGGER, WARNING, "%s", self._name(what), extra=extra)
             return
         try:
             self._network = WorkerNetwork(listener, rules, self._telemetry, self._whose)
@@ -239,33 +234,18 @@ class WorkerHandle:
     def exit_report(self, running: tuple[str, ...]) -> DeathCertificate:
         """Return all that is known of the worker's end, which has come."""
         end: WorkerExit = self.connection.exited.result()
-        peak, most = end.peak_rss, self._max_memory
         if self._kernel_has_killed is None:
             self._kernel_has_killed = oom_kills() > self._oom_kills
-        machine_out = machine_out_of_memory(
-            end.signal, end.reason, peak, kernel_has_killed=self._kernel_has_killed
-        )
-        cause = likely_cause(
-            end.exit_code, end.signal, end.reason, end.stderr,
-            peak_rss=peak, max_memory=most, machine_out=machine_out,
-        )  # fmt: skip
-        own_doing = ended_by_code(
-            end.exit_code, end.signal, end.reason,
-            stderr=end.stderr, peak_rss=peak, max_memory=most, machine_out=machine_out,
-            broke_protocol=isinstance(end.cause, ProtocolError) and not isinstance(end.cause, StallError),
-        )  # fmt: skip
-        return DeathCertificate(
-            cause=cause,
+        return certificate(
+            ExitStatus(end.exit_code, end.signal, end.peak_rss),
+            end.stderr,
             pid=self.pid,
             incarnation=self.number,
-            exit_code=end.exit_code,
-            signal=end.signal,
-            stack=fault_stack(end.stderr),
-            peak_rss=end.peak_rss,
-            stderr=end.stderr,
-            running=running,
             reason=end.reason,
-            own_doing=own_doing,
+            max_memory=self._max_memory,
+            kernel_has_killed=self._kernel_has_killed,
+            broke_protocol=isinstance(end.cause, ProtocolError) and not isinstance(end.cause, StallError),
+            running=running,
         )
 
     @property
@@ -278,12 +258,10 @@ class WorkerHandle:
             self._telemetry.announce(StopEvent(**self._whose, reason=self._stopped_for))
             return
         running = self._queue.running
-        certificate = self.exit_report(running)
+        report = self.exit_report(running)
         first = self._queue.first
         execution_id = None if first is None else first.execution_id
-        self._telemetry.announce(
-            DeathEvent(**self._whose, certificate=certificate, execution_id=execution_id)
-        )
+        self._telemetry.announce(DeathEvent(**self._whose, certificate=report, execution_id=execution_id))
 
     def died_error(self, running: tuple[str, ...] = (), reason: str = "") -> WorkerDied:
         """Return an error that says how the worker ended: a new one for each task that waits."""
@@ -305,12 +283,13 @@ class WorkerHandle:
 
     def _spawn_error(self, config: WorkerConfig) -> SpawnError:
         end: WorkerExit = self.connection.exited.result()
+        reasons = (self._spawn_failure or end.reason, describe_interpreter(config, end.stderr))
         error = SpawnError(
             self._name("ended before it was ready"),
             end.exit_code,
             end.signal,
             end.stderr,
-            reason=self._spawn_failure or end.reason or describe_interpreter(config, end.stderr),
+            reason="; ".join(filter(None, reasons)),
             incarnation=self.number,
         )
         error.__cause__ = end.cause
@@ -354,4 +333,5 @@ class WorkerHandle:
             if self._error_count > _MAX_SESSION_ERRORS:
                 raise ProtocolError(f"it complains without end, as of {truncated(message.message)}")
             extra = fields(self.session_id, worker=self.pid)
-            WORKER_LOGGER.warning("%s: %s", self._name("complains"), truncated(message.message), extra=extra)
+            text = truncated(message.message)
+            write(WORKER_LOGGER, WARNING, "%s: %s", self._name("complains"), text, extra=extra)

@@ -128,6 +128,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "sandbox": (5, "sandbox", {}, None),
     "limits": (5, "limits", {}, None),
     "confinement_required": YES_OR_NO,
+    "inherit_env": YES_OR_NO,
+    "host_errors": WORD,
     "report": (5, "data", ["other"], [5], [["data"]], NAN, None, (NO_TEXT,)),
     "spawn_timeout": (*GRACE, 0),
     "cancel_grace": GRACE,

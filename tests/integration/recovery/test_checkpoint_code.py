@@ -10,7 +10,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Restore, Restored
 from tests.helpers.real_sessions import PATIENCE, quick, value
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 @pytest.fixture
