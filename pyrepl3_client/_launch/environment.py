@@ -44,8 +44,9 @@ def worker_environment(config: WorkerConfig, inherited: Mapping[str, str] | None
         config: the confinement level and the additional variables.
         inherited: this process's environment; None is `os.environ`.
     """
+    proxy = PROXY_VARIABLES if config.sandbox.host_rules else {}
     if not config.inherit_env:
-        return {**_WITHOUT_OURS, **(config.env or {})}
+        return {**_WITHOUT_OURS, **proxy, **(config.env or {})}
     ours: Mapping[str, str] = os.environ if inherited is None else inherited
     ours = passed_on(config, ours)
     if config.confinement != "none":
@@ -54,7 +55,6 @@ def worker_environment(config: WorkerConfig, inherited: Mapping[str, str] | None
             for name, value in ours.items()
             if name in INHERITED_NAMES or name.startswith(INHERITED_PREFIXES)
         }
-    proxy = PROXY_VARIABLES if config.sandbox.host_rules else {}
     return {**ours, **proxy, **(config.env or {})}
 
 

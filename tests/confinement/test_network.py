@@ -178,6 +178,9 @@ async def test_the_environment_names_the_proxy_and_nothing_does_without_hosts(se
             "HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": own,
             "http_proxy": proxy, "https_proxy": proxy, "no_proxy": own,
         }  # fmt: skip
+    untrusted = pyrepl3.WorkerConfig.untrusted(sandbox=policy(server).sandbox)
+    async with pyrepl3.open_session(config=untrusted) as session:
+        assert await value(session, get(server)) == "hello"
     async with pyrepl3.open_session(config=strict_config()) as session:
         assert await value(session, code) == {}
         result = await run(session, "import socket\nsocket.create_connection(('127.0.0.1', 3128), 5)")
