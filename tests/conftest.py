@@ -36,13 +36,13 @@ async def session() -> "AsyncIterator[pyrepl3.Session]":
 
 @pytest.fixture(scope="session")
 def temporary_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where each module's temporary folder stands; made before TMPDIR changes for the first time."""
+    """Where each temporary folder stands; made before TMPDIR changes for the first time."""
     return tmp_path_factory.mktemp("left")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def temporary_folder(temporary_folders: Path) -> Iterator[Path]:
-    """TMPDIR of a module: one for its tests, so that a process which forks their workers has the same."""
+@pytest.fixture(scope="module")
+def module_folder(temporary_folders: Path) -> Iterator[Path]:
+    """TMPDIR of all tests of a module, so that the process which forks their workers has the same."""
     folder = Path(tempfile.mkdtemp(prefix="", dir=temporary_folders))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
@@ -51,7 +51,7 @@ def temporary_folder(temporary_folders: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-async def forked_workers(temporary_folder: Path) -> AsyncIterator[None]:
+async def forked_workers(module_folder: Path) -> AsyncIterator[None]:
     """Fork the workers of a module of tests that start many: see `tests.helpers.forked_workers`."""
     from tests.helpers.forked_workers import forked
 
@@ -60,12 +60,20 @@ async def forked_workers(temporary_folder: Path) -> AsyncIterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def leaves_nothing_behind(temporary_folder: Path) -> Iterator[None]:
+def leaves_nothing_behind(
+    request: pytest.FixtureRequest, temporary_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Fail a test that leaves processes, threads, fds or temporary files behind.
 
     Its own files a test keeps in `tmp_path`; what else is made in TMPDIR was meant to be temporary.
     """
-    before = Resources(temporary_folder)
+    if "forked_workers" in request.fixturenames:
+        folder: Path = request.getfixturevalue("module_folder")
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="", dir=temporary_folders))
+        monkeypatch.setenv("TMPDIR", str(folder))
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    before = Resources(folder)
     yield
     left = left_behind(before)
     if left:

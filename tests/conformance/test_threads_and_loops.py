@@ -28,7 +28,7 @@ from tests.helpers.real_sessions import (
     works,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
+pytestmark = pytest.mark.anyio
 
 
 class Row(NamedTuple):

@@ -188,7 +188,7 @@ async def test_under_a_memory_limit_a_large_value_says_so_and_the_worker_lives(
 ) -> None:
     async with pyrepl3.open_session(config=config, recovery=recovery) as session:
         await session.execute("kept = 1")
-        for code in ("['x' * 100] * 500_000 + ['y']", "[1.5] * 7_000_000", "[[1.5, 2]] * 3_000_000"):
+        for code in ("['x' * 100] * 500_000 + ['y']", "[1.5] * 7_000_000", "[[1.5, 2]] * 1_500_000"):
             result = await session.execute(
                 f"filler = bytearray(250_000_000); value = {code}; value", check=False
             )

@@ -12,7 +12,8 @@ from tests.helpers.sqlite_store import action, suspend
 SameAsServerState.TestCase.settings = settings(
     max_examples=settings().max_examples // 2, stateful_step_count=60
 )
-TestSameAsServerState = SameAsServerState.TestCase
+# A time-out in the middle of an example is told as "FlakyStrategyDefinition": a busy machine takes a minute.
+TestSameAsServerState = pytest.mark.timeout(300)(SameAsServerState.TestCase)
 
 
 # --- the corners that must be seen at every run -------------------------------------------------------
