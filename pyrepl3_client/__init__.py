@@ -28,7 +28,7 @@ For more:
     SessionFiles   `session.files`: read, write, list, remove, download, upload
     Recovery       what came back after a worker's death, and what did not: `session.recoveries`
     SessionEvent   what `on_event` gets: SpawnEvent, ReadyEvent, StopEvent, DeathEvent, RecoveryEvent,
-                   CheckpointEvent, CallEvent, StoreEvent
+                   CheckpointEvent, CallEvent, StoreEvent, NetworkEvent
     testing        ScriptedWorker, a worker whose answers a test decides
 
 What comes back of code: ExecutionResult with ErrorInfo, and the messages Output, Display, Input, Call,
@@ -76,6 +76,7 @@ from pyrepl3_client._telemetry.events import (
     CallEvent,
     CheckpointEvent,
     DeathEvent,
+    NetworkEvent,
     ReadyEvent,
     RecoveryEvent,
     SessionEvent,
@@ -180,6 +181,7 @@ __all__ = [
     "KeptSession",
     "LeaseLost",
     "Metrics",
+    "NetworkEvent",
     "Output",
     "OutputHandler",
     "OutputNotKept",

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, Self, SupportsFloat, get_args
 
+from pyrepl3_client._host_rules import MAX_PORT, HostRule, parse_rules
 from pyrepl3_schemas.confinement import DEFAULT_MAX_PROCESSES, DEFAULT_WORK_BYTES, Level
 from pyrepl3_schemas.constants import MAX_ID_CHARS
 from pyrepl3_schemas.executor_config import MAX_SECONDS, ExecutorConfig, as_float, as_int, shown
@@ -26,7 +27,6 @@ type ErrorDetail = Literal["shown", "masked"]
 MAX_LIMIT: Final = 2**62
 _MIN_SPILL_BYTES: Final = 1024 * 1024
 _MIN_WORK_BYTES: Final = 64 * 1024
-_MAX_PORT: Final = 65535
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,13 +34,13 @@ class SandboxPolicy:
     """What confinement "strict" leaves accessible besides Python, its packages and a work directory.
 
     Raises:
-        ValueError: a path is not absolute, or a number is out of its range.
-        TypeError: a number is not a whole number.
+        ValueError: a path is not absolute, a rule is not of its form, or a number is out of its range.
+        TypeError: a number is not a whole number, or a single text stands where several are wanted.
 
     Example:
         WorkerConfig(
             confinement="strict",
-            sandbox=SandboxPolicy(readable=("/data",), writable=("/results",), tcp_ports=(443, 53)),
+            sandbox=SandboxPolicy(readable=("/data",), writable=("/results",), hosts=("pypi.org:443",)),
         )
     """
 
@@ -48,12 +48,19 @@ class SandboxPolicy:
     """Absolute paths that the code may read and execute, with everything below them."""
     writable: tuple[str, ...] = ()
     """Absolute paths that the code may also write to, with everything below them."""
-    network: bool = False
-    """Whether the code may use the network as the worker's user can. False: it has an empty network."""
-    tcp_ports: tuple[int, ...] = ()
-    """TCP ports (1 to 65535) of any host, also of this machine, that the code may connect to.
+    network: bool | Literal["all"] = False
+    """True, or "all": the code may use this machine's network as the worker's user can, with all it reaches.
 
-    Looking up host names needs port 53 too. Excludes `network=True`."""
+    False: the code has a network of its own, from which it reaches what `hosts` and `tcp_ports` allow."""
+    hosts: tuple[str, ...] = ()
+    """What the code may reach through an HTTP proxy in this program, which its environment names.
+
+    Rules: "pypi.org:443"; "pypi.org" (port 443); "*.example.org:443" for all names below one; "*:443" for
+    any public host. What is at an address that is not public (this machine, its networks) is refused, unless
+    a rule names that address or its range too: "10.1.2.3:8080", "10.0.0.0/8:443", "[fd00::1]:443". With
+    methods, "GET,HEAD example.org:80", a rule allows these by plain HTTP alone. See docs/network.md."""
+    tcp_ports: tuple[int, ...] = ()
+    """Ports (1 to 65535) of any public host, by the proxy: 443 stands for the rule "*:443" in `hosts`."""
     work_bytes: int = DEFAULT_WORK_BYTES
     """Bytes that the work directory may hold, and as many that /dev/shm may hold; 256 MiB by default.
 
@@ -63,20 +70,27 @@ class SandboxPolicy:
         """Validate the values and bring them into their normal form."""
         for name in ("readable", "writable"):
             object.__setattr__(self, name, checked_paths(name, getattr(self, name)))
-        checked_bool("network", self.network)
+        object.__setattr__(self, "network", self.network == "all" or checked_bool("network", self.network))
+        object.__setattr__(self, "hosts", tuple(map(str, parse_rules("hosts", self.hosts))))
         if isinstance(self.tcp_ports, str | bytes) or not isinstance(self.tcp_ports, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - as below
             raise TypeError(f"tcp_ports must be a tuple of ports, not {shown(self.tcp_ports)}")
         object.__setattr__(self, "tcp_ports", tuple(as_int("tcp_ports", port) for port in self.tcp_ports))
         for port in self.tcp_ports:
-            if not 0 < port <= _MAX_PORT:
-                raise ValueError(f"tcp_ports holds {shown(port)}, which is no port (1 to {_MAX_PORT})")
-        if self.network and self.tcp_ports:
-            raise ValueError("tcp_ports narrows the network that network=True opens: give one of them")
+            if not 0 < port <= MAX_PORT:
+                raise ValueError(f"tcp_ports holds {shown(port)}, which is no port (1 to {MAX_PORT})")
+        for name in ("hosts", "tcp_ports"):
+            if self.network and getattr(self, name):
+                raise ValueError(f"{name} narrows the network that network=True opens: give one of them")
         object.__setattr__(self, "work_bytes", as_int("work_bytes", self.work_bytes))
         if not _MIN_WORK_BYTES <= self.work_bytes <= MAX_LIMIT:
             raise ValueError(
                 f"work_bytes must be between {_MIN_WORK_BYTES} and {MAX_LIMIT}, not {shown(self.work_bytes)}"
             )
+
+    @property
+    def host_rules(self) -> tuple[HostRule, ...]:
+        """What `hosts` and `tcp_ports` allow; empty if nothing of the network is reached by a proxy."""
+        return parse_rules("hosts", (*self.hosts, *(f"*:{port}" for port in self.tcp_ports)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

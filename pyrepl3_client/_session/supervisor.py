@@ -37,7 +37,6 @@ from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor
 from pyrepl3_client._worker.handle import WorkerHandle
-from pyrepl3_client._worker.tree_limits import watch_tree
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import (
     DeathCertificate,
@@ -274,7 +273,6 @@ class SessionSupervisor:
         except BaseException:
             await wait_uncancelled(self._loop.create_task(worker.kill("its start was given up")))
             raise
-        worker.processes = watch_tree(worker.connection, self._config, self.queue.busy)
         return True
 
     async def _clear_own_directory(self) -> None:

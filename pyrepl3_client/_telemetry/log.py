@@ -8,6 +8,7 @@ from pyrepl3_client._telemetry.events import (
     CallEvent,
     CheckpointEvent,
     DeathEvent,
+    NetworkEvent,
     ReadyEvent,
     RecoveryEvent,
     SessionEvent,
@@ -21,6 +22,7 @@ RECOVERY_LOGGER: Final = logging.getLogger("pyrepl3.recovery")
 CHECKPOINT_LOGGER: Final = logging.getLogger("pyrepl3.checkpoint")
 CALLS_LOGGER: Final = logging.getLogger("pyrepl3.calls")
 STORE_LOGGER: Final = logging.getLogger("pyrepl3.store")
+NETWORK_LOGGER: Final = logging.getLogger("pyrepl3.network")
 HANDLERS_LOGGER: Final = logging.getLogger("pyrepl3.handlers")
 
 for _logger in (WORKER_LOGGER, RECOVERY_LOGGER):
@@ -85,6 +87,8 @@ def _place(event: SessionEvent) -> tuple[logging.Logger, int]:
             return CALLS_LOGGER, DEBUG
         case StoreEvent():
             return STORE_LOGGER, ERROR if event.lost else WARNING
+        case NetworkEvent():
+            return NETWORK_LOGGER, DEBUG if event.outcome == "ok" else INFO
 
 
 def _line(event: SessionEvent) -> tuple[str, tuple[object, ...]]:
@@ -131,3 +135,16 @@ def _line(event: SessionEvent) -> tuple[str, tuple[object, ...]]:
             )
         case StoreEvent():
             return "session %r: %s: %s", (session, event.what, event.message)
+        case NetworkEvent():
+            why = f": {event.message}" if event.message else ""
+            return "session %r: %s %s:%d: %s after %.3f s, %d bytes sent, %d received%s", (
+                session,
+                event.method or "no request",
+                event.host,
+                event.port,
+                event.outcome,
+                event.seconds,
+                event.sent,
+                event.received,
+                why,
+            )

@@ -26,6 +26,7 @@ from pyrepl3_client._telemetry.events import (
     CallEvent,
     CheckpointEvent,
     DeathEvent,
+    NetworkEvent,
     RecoveryEvent,
     SessionEvent,
     SpawnEvent,
@@ -91,6 +92,12 @@ class _Api:
         )
         self.call_duration: Any = meter.create_histogram(
             "pyrepl3.host_call.duration", "s", "How long a host function took to answer, by outcome."
+        )
+        self.connections: Any = meter.create_counter(
+            "pyrepl3.network.connections", "{connection}", "Connections through the proxy, by outcome."
+        )
+        self.network_bytes: Any = meter.create_counter(
+            "pyrepl3.network.io", "By", "Bytes through the proxy, by direction."
         )
 
 
@@ -301,6 +308,10 @@ class SessionSpans:
             case CallEvent():
                 attributes = {"gen_ai.tool.name": event.name, "pyrepl3.host_call.outcome": event.outcome}
                 _safely(api.call_duration.record, event.seconds, attributes)
+            case NetworkEvent():
+                _safely(api.connections.add, 1, {"pyrepl3.network.outcome": event.outcome})
+                _safely(api.network_bytes.add, event.sent, {"network.io.direction": "transmit"})
+                _safely(api.network_bytes.add, event.received, {"network.io.direction": "receive"})
             case _:
                 pass
 

@@ -143,6 +143,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "readable": PATHS,
     "writable": PATHS,
     "network": YES_OR_NO,
+    "hosts": (443, "pypi.org:443", (443,), (b"x",), ("x:0",), ("127.1",), (NO_TEXT,), NAN, None),
     "tcp_ports": (443, "443", ("443",), (0,), (-1,), (70_000,), (True,), (NAN,), NAN),
     "work_bytes": LIMIT,
     # ResourceLimits
