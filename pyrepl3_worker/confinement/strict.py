@@ -1,5 +1,6 @@
 """The level "strict": its steps in the order that the kernel demands, and a check of what is in force."""
 
+import _socket
 import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
@@ -175,7 +176,8 @@ def _verify(
 ) -> None:
     """Check from inside which features are in force, and add those to `in_force`."""
     root, network = outside
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+    # UTF-8, whose codec is there from the start: no other may be in reach any more.
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
     if status["Seccomp"].strip() == "2":
         in_force.add("system_calls")
@@ -226,9 +228,7 @@ def _is_refused(operation: Callable[[], object]) -> bool:
 
 
 def _open_datagram_socket() -> None:
-    import socket
-
-    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
+    _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM).close()
 
 
 def _read_memory(pid: int) -> None:
