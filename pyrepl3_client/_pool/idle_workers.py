@@ -9,7 +9,7 @@ import anyio
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
 from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.idle_worker import IdleWorker
-from pyrepl3_client._launch.spawn import spawn
+from pyrepl3_client._launch.spawn import Spawner
 from pyrepl3_client._launch.worker import Launch, Worker
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
@@ -56,7 +56,8 @@ class IdleWorkers:
         """
         self._size = size
         self._config = config
-        self._spawn = self._launch = launch or spawn
+        self._spawner = Spawner()
+        self._spawn = self._launch = launch or self._spawner.launch
         self._fork = fork and launch is None
         self._fork_server: ForkServer | None = None
         self.idle: list[IdleWorker] = []
@@ -172,6 +173,7 @@ class IdleWorkers:
             self._fork_server.close()
             self._fork_server = None
             self._launch = self._spawn
+        self._spawner.close()
         idle_workers, self.idle = self.idle, []
         for idle in idle_workers:
             idle.kill()
