@@ -32,8 +32,6 @@ def folders(work: Path, *names: str) -> list[Path]:
     made = [work / name for name in names]
     for folder in made:
         folder.mkdir(parents=True, exist_ok=True)
-    for folder in work.rglob("*"):
-        folder.chmod(0o777)
     return made
 
 
