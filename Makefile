@@ -20,13 +20,15 @@ help: ## Show this list
 	@echo 'PYTHON names the interpreter for .venv:     make test PYTHON=python3.12'
 
 # Workers start from source files each time where Python is told to write no bytecode, and then take half
-# as long again. An installed package has its bytecode; so shall a checkout.
+# as long again; pytest then rewrites each file of the tests anew, in each of its processes. An installed
+# package has its bytecode; so shall a checkout.
+unexport PYTHONDONTWRITEBYTECODE
 COMPILE := -m compileall -q schemas/pyrepl3_schemas pyrepl3_worker pyrepl3_client
 
-# The suites start thousands of processes, and wait for them: one run more than there are cores keeps these
+# The suites start thousands of processes, and wait for them: twice as many runs as there are cores keep these
 # busy. Files stay whole: what they set up for many tests is shared.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-IN_PARALLEL := --numprocesses=$(shell echo $$(($(CORES) + 1))) --maxprocesses=4 --dist=loadfile
+IN_PARALLEL := --numprocesses=$(shell echo $$(($(CORES) * 2))) --maxprocesses=4 --dist=loadfile
 
 demo: ## See it work: a worker, live output, a cancellation
 	@$(BOOTSTRAP)

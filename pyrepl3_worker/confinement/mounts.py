@@ -246,7 +246,7 @@ def _write_user_database() -> None:
         ("etc/passwd", f"user:x:{uid}:{gid}:user:{WORK_DIRECTORY}:/bin/sh\n"),
         ("etc/group", f"user:x:{gid}:\n"),
     ):
-        with open(path, "w", encoding="ascii") as file:
+        with open(path, "w", encoding="utf-8") as file:
             file.write(text)
 
 

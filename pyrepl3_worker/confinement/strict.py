@@ -92,8 +92,9 @@ def _confine(
     failed = _FailedSteps()
     here = os.getcwd()
     outside = os.stat("/"), os.readlink("/proc/self/ns/net")
-    networked = order.network or bool(order.tcp_ports)
-    view = visible_paths.find_visible_paths(shown.python, order.readable, order.writable, network=networked)
+    view = visible_paths.find_visible_paths(
+        shown.python, order.readable, order.writable, network=order.network
+    )
     namespaced = failed.try_step(
         "user, mount and PID namespaces",
         "allow unprivileged user namespaces: by sysctl user.max_user_namespaces, "
@@ -106,10 +107,15 @@ def _confine(
         "the machine's /proc must be whole: in a container, run it with an unmasked /proc",
         lambda: mounts.build_root(view, shown, order.work_bytes, order.max_processes),
     )
-    if namespaced and not networked:
-        failed.try_step(
+    own_network = (
+        namespaced
+        and not order.network
+        and failed.try_step(
             "a network of its own", "allow it by sysctl user.max_net_namespaces", namespaces.leave_network
         )
+    )
+    if own_network and order.proxied and files is not None:
+        handover.hand_over_listener(files)
     if namespaced or os.geteuid() == 0:
         failed.try_step("giving up capabilities", "CAP_SETPCAP is needed for it", syscalls.drop_capabilities)
     work_directory = (
@@ -123,17 +129,15 @@ def _confine(
         if files is not None:
             handover.hand_over(files, work_directory, in_force.own_directory())
     rlimits.drop_privileges()
-    if order.tcp_ports and not order.network:
-        os.environ["RES_OPTIONS"] = "use-vc"  # have names resolved by TCP, at port 53
     failed.try_step(
         "Landlock",
         "boot with lsm=landlock,…, Linux 5.13 or newer",
-        lambda: _restrict_by_landlock(order, view, shown, namespaced=namespaced, own_root=own_root),
+        lambda: _restrict_by_landlock(order, view, shown, own_network=own_network, own_root=own_root),
     )
     failed.try_step(
         "seccomp",
         "a kernel with CONFIG_SECCOMP_FILTER",
-        lambda: _install_seccomp_filter(order, namespaced=namespaced),
+        lambda: _install_seccomp_filter(order, own_network=own_network),
     )
     _verify(order, outside, parent, namespaced=namespaced, own_root=own_root)
     absent = [
@@ -165,7 +169,7 @@ def _restrict_by_landlock(
     view: visible_paths.VisiblePaths,
     shown: Shown,
     *,
-    namespaced: bool,
+    own_network: bool,
     own_root: bool,
 ) -> None:
     writable = [*view.writable, *(path for path in visible_paths.DEVICES if os.path.exists(path))]
@@ -176,29 +180,24 @@ def _restrict_by_landlock(
     else:
         # Each Landlock domain hides what is secret in /proc (memory, environment, fds) from other domains.
         readable = [*view.readable, *(path for path, _ in view.links), "/proc"]
-    private = namespaced and not order.tcp_ports
-    ports = None if order.network or private else order.tcp_ports
+    ports_closed = not order.network and not own_network
     # Outside of a root of its own, what is pinned is what was opened, wherever its path leads by now.
     opened = {} if own_root else {path: pin.fd for path, pin in shown.pins.items()}
     rules = landlock.LandlockRules(
         [opened.get(path, path) for path in readable],
         [opened.get(path, path) for path in writable],
-        ports,
+        ports_closed=ports_closed,
         scoped=True,
     )
     for name in landlock.restrict(rules):
         in_force.add(f"landlock_{name}")
 
 
-def _install_seccomp_filter(order: "Confinement", *, namespaced: bool) -> None:
+def _install_seccomp_filter(order: "Confinement", *, own_network: bool) -> None:
     if order.network:
-        seccomp.install_filter((*seccomp.PRIVATE_FAMILIES, _AF_NETLINK), streams_only=False)
-    elif order.tcp_ports:
-        seccomp.install_filter(seccomp.OUTSIDE_TCP_FAMILIES, streams_only=True)
-    elif namespaced:
-        seccomp.install_filter(seccomp.PRIVATE_FAMILIES, streams_only=False)
+        seccomp.install_filter((*seccomp.PRIVATE_FAMILIES, _AF_NETLINK))
     else:
-        seccomp.install_filter((), streams_only=True)
+        seccomp.install_filter(seccomp.PRIVATE_FAMILIES if own_network else ())
 
 
 def _verify(
@@ -230,12 +229,9 @@ def _verify(
         (
             "network",
             (namespaced and os.readlink("/proc/self/ns/net") != network)
-            or (
-                "system_calls" in active
-                and _is_refused(_open_datagram_socket)
-                and (not order.tcp_ports or "landlock_tcp" in active)
-            ),
+            or ("system_calls" in active and _is_refused(_open_datagram_socket)),
         ),
+        ("host_network", order.network and os.readlink("/proc/self/ns/net") == network),
         (
             "signals",
             only_own_processes
