@@ -25,10 +25,10 @@ help: ## Show this list
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE := -m compileall -q schemas/pyrepl3_schemas pyrepl3_worker pyrepl3_client
 
-# The suites start thousands of processes, and wait for them: one run more than there are cores keeps these
+# The suites start thousands of processes, and wait for them: twice as many runs as there are cores keep these
 # busy. Files stay whole: what they set up for many tests is shared.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-IN_PARALLEL := --numprocesses=$(shell echo $$(($(CORES) + 1))) --maxprocesses=4 --dist=loadfile
+IN_PARALLEL := --numprocesses=$(shell echo $$(($(CORES) * 2))) --maxprocesses=4 --dist=loadfile
 
 demo: ## See it work: a worker, live output, a cancellation
 	@$(BOOTSTRAP)

@@ -1,27 +1,5 @@
 """Run Python code in isolated worker processes: top-level await, live output, always cancellable.
 
-    open_session   a namespace in a worker: `async with open_session() as session`, or `await` it
-    Session        what that gives: execute, start, cancel, set, get, inspect, checkpoint, restart, close
-    SessionFiles   its `files`: read, write, list, remove, download, upload
-    Execution      the handle of submitted code: iterate, await, cancel
-    WorkerPool     sessions from workers that are warm already, a bounded number of them, also by name
-    capability     describes how a host function may be called
-    sync           the same without async
-    testing        ScriptedWorker, a worker whose answers a test decides
-
-What it is opened with: WorkerConfig (interpreter, surroundings, graces) with ExecutorConfig (limits of
-the code), SandboxPolicy and ResourceLimits. What comes back: ExecutionResult with ErrorInfo; the messages
-Output, Display, Input, Call, Result and Error of an Execution; Recovery after a death; and, for `on_event`,
-what a session's operator wants to know: SpawnEvent, ReadyEvent, StopEvent, DeathEvent, RecoveryEvent,
-CheckpointEvent, CallEvent, StoreEvent (any of them: SessionEvent).
-
-Errors, all under PyRepl3Error, say on whose side the fault lies: ExecutionFailed (with ExecutionTimeout,
-ExecutionCancelled) the code's; WorkerDied (with SpawnError), WorkerUnresponsive the worker's; SessionClosed
-(with PoolClosed), ExecutionIdConflict, CapabilityError, TransferError, SessionFileError (with
-SessionFileNotFound) the caller's; PoolTimeout the pool's; StoreError (with SessionBusy, LeaseLost, StoreBusy,
-BridgeTimeout, CheckpointTooLarge) the store's; ProtocolError, ReplayDivergence. `help` of each name says
-more.
-
 The smallest complete program:
 
     import asyncio
@@ -33,6 +11,40 @@ The smallest complete program:
             print(result.value)
 
     asyncio.run(main())
+
+Begin with these; `help(pyrepl3_client.Session)`, and so on, says all of each:
+
+    open_session   a namespace in a worker: `async with open_session() as session`, or `await` it
+    Session        what that gives: execute, start, cancel, set, get, inspect, checkpoint, restart, close
+    Execution      what `session.start` gives: iterate, await, cancel
+    WorkerConfig   the worker's interpreter, surroundings and graces; with ExecutorConfig (limits of the
+                   code), SandboxPolicy and ResourceLimits
+    capability     describes how a host function may be called
+    sync           the same without async: `help("pyrepl3_client.sync")`
+
+For more:
+
+    WorkerPool     sessions from workers that are warm already, a bounded number of them, also by name
+    SessionFiles   `session.files`: read, write, list, remove, download, upload
+    Recovery       what came back after a worker's death, and what did not: `session.recoveries`
+    SessionEvent   what `on_event` gets: SpawnEvent, ReadyEvent, StopEvent, DeathEvent, RecoveryEvent,
+                   CheckpointEvent, CallEvent, StoreEvent, NetworkEvent
+    testing        ScriptedWorker, a worker whose answers a test decides
+
+What comes back of code: ExecutionResult with ErrorInfo, and the messages Output, Display, Input, Call,
+Result and Error of an Execution.
+
+Errors, all under PyRepl3Error, say on whose side the fault lies:
+
+    the code's     ExecutionFailed, with ExecutionTimeout and ExecutionCancelled
+    the worker's   WorkerDied, with SpawnError; WorkerUnresponsive; ProtocolError
+    the caller's   SessionClosed, with PoolClosed; ExecutionIdConflict; CapabilityError; TransferError;
+                   OutputNotKept; SessionFileError, with SessionFileNotFound
+    the pool's     PoolTimeout
+    the store's    StoreError, with SessionBusy, LeaseLost, StoreBusy, BridgeTimeout, CheckpointTooLarge
+    of a replay    ReplayDivergence
+
+The guides are in the folder `docs` of the project. What follows here lists every public name.
 """
 
 import sys
@@ -64,6 +76,7 @@ from pyrepl3_client._telemetry.events import (
     CallEvent,
     CheckpointEvent,
     DeathEvent,
+    NetworkEvent,
     ReadyEvent,
     RecoveryEvent,
     SessionEvent,
@@ -168,6 +181,7 @@ __all__ = [
     "KeptSession",
     "LeaseLost",
     "Metrics",
+    "NetworkEvent",
     "Output",
     "OutputHandler",
     "OutputNotKept",

@@ -12,8 +12,9 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, SupportsFloat, get_args
+from typing import Any, Final, Literal, Self, SupportsFloat, get_args
 
+from pyrepl3_client._host_rules import MAX_PORT, HostRule, parse_rules
 from pyrepl3_schemas.confinement import DEFAULT_MAX_PROCESSES, DEFAULT_WORK_BYTES, Level
 from pyrepl3_schemas.constants import MAX_ID_CHARS
 from pyrepl3_schemas.executor_config import MAX_SECONDS, ExecutorConfig, as_float, as_int, shown
@@ -21,10 +22,11 @@ from pyrepl3_schemas.field_types import ReportPart
 
 __all__ = ["ExecutorConfig", "ResourceLimits", "SandboxPolicy", "WorkerConfig"]
 
+type ErrorDetail = Literal["shown", "masked"]
+
 MAX_LIMIT: Final = 2**62
 _MIN_SPILL_BYTES: Final = 1024 * 1024
 _MIN_WORK_BYTES: Final = 64 * 1024
-_MAX_PORT: Final = 65535
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,13 +34,13 @@ class SandboxPolicy:
     """What confinement "strict" leaves accessible besides Python, its packages and a work directory.
 
     Raises:
-        ValueError: a path is not absolute, or a number is out of its range.
-        TypeError: a number is not a whole number.
+        ValueError: a path is not absolute, a rule is not of its form, or a number is out of its range.
+        TypeError: a number is not a whole number, or a single text stands where several are wanted.
 
     Example:
         WorkerConfig(
             confinement="strict",
-            sandbox=SandboxPolicy(readable=("/data",), writable=("/results",), tcp_ports=(443, 53)),
+            sandbox=SandboxPolicy(readable=("/data",), writable=("/results",), hosts=("pypi.org:443",)),
         )
     """
 
@@ -46,12 +48,19 @@ class SandboxPolicy:
     """Absolute paths that the code may read and execute, with everything below them."""
     writable: tuple[str, ...] = ()
     """Absolute paths that the code may also write to, with everything below them."""
-    network: bool = False
-    """Whether the code may use the network as the worker's user can. False: it has an empty network."""
-    tcp_ports: tuple[int, ...] = ()
-    """TCP ports (1 to 65535) of any host, also of this machine, that the code may connect to.
+    network: bool | Literal["all"] = False
+    """True, or "all": the code may use this machine's network as the worker's user can, with all it reaches.
 
-    Looking up host names needs port 53 too. Excludes `network=True`."""
+    False: the code has a network of its own, from which it reaches what `hosts` and `tcp_ports` allow."""
+    hosts: tuple[str, ...] = ()
+    """What the code may reach through an HTTP proxy in this program, which its environment names.
+
+    Rules: "pypi.org:443"; "pypi.org" (port 443); "*.example.org:443" for all names below one; "*:443" for
+    any public host. What is at an address that is not public (this machine, its networks) is refused, unless
+    a rule names that address or its range too: "10.1.2.3:8080", "10.0.0.0/8:443", "[fd00::1]:443". With
+    methods, "GET,HEAD example.org:80", a rule allows these by plain HTTP alone. See docs/network.md."""
+    tcp_ports: tuple[int, ...] = ()
+    """Ports (1 to 65535) of any public host, by the proxy: 443 stands for the rule "*:443" in `hosts`."""
     work_bytes: int = DEFAULT_WORK_BYTES
     """Bytes that the work directory may hold, and as many that /dev/shm may hold; 256 MiB by default.
 
@@ -61,20 +70,27 @@ class SandboxPolicy:
         """Validate the values and bring them into their normal form."""
         for name in ("readable", "writable"):
             object.__setattr__(self, name, checked_paths(name, getattr(self, name)))
-        checked_bool("network", self.network)
+        object.__setattr__(self, "network", self.network == "all" or checked_bool("network", self.network))
+        object.__setattr__(self, "hosts", tuple(map(str, parse_rules("hosts", self.hosts))))
         if isinstance(self.tcp_ports, str | bytes) or not isinstance(self.tcp_ports, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - as below
             raise TypeError(f"tcp_ports must be a tuple of ports, not {shown(self.tcp_ports)}")
         object.__setattr__(self, "tcp_ports", tuple(as_int("tcp_ports", port) for port in self.tcp_ports))
         for port in self.tcp_ports:
-            if not 0 < port <= _MAX_PORT:
-                raise ValueError(f"tcp_ports holds {shown(port)}, which is no port (1 to {_MAX_PORT})")
-        if self.network and self.tcp_ports:
-            raise ValueError("tcp_ports narrows the network that network=True opens: give one of them")
+            if not 0 < port <= MAX_PORT:
+                raise ValueError(f"tcp_ports holds {shown(port)}, which is no port (1 to {MAX_PORT})")
+        for name in ("hosts", "tcp_ports"):
+            if self.network and getattr(self, name):
+                raise ValueError(f"{name} narrows the network that network=True opens: give one of them")
         object.__setattr__(self, "work_bytes", as_int("work_bytes", self.work_bytes))
         if not _MIN_WORK_BYTES <= self.work_bytes <= MAX_LIMIT:
             raise ValueError(
                 f"work_bytes must be between {_MIN_WORK_BYTES} and {MAX_LIMIT}, not {shown(self.work_bytes)}"
             )
+
+    @property
+    def host_rules(self) -> tuple[HostRule, ...]:
+        """What `hosts` and `tcp_ports` allow; empty if nothing of the network is reached by a proxy."""
+        return parse_rules("hosts", (*self.hosts, *(f"*:{port}" for port in self.tcp_ports)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +154,20 @@ def max_strict_processes(limits: ResourceLimits) -> int:
     return DEFAULT_MAX_PROCESSES if limits.max_processes is None else limits.max_processes
 
 
+UNTRUSTED_LIMITS: Final = ResourceLimits(
+    max_processes=64,
+    max_memory_bytes=2 * 1024**3,
+    max_cpu_seconds=3600,
+    max_open_files=1024,
+    max_file_bytes=1024**3,
+)
+"""What code that is not trusted may use: enough for data work, and far below what a machine has."""
+UNTRUSTED_EXECUTOR: Final = ExecutorConfig(
+    max_execution_time=300.0, max_output_bytes=16 * 1024**2, max_display_bytes=32 * 1024**2
+)
+"""What its executions may take, and what is kept of their output."""
+UNTRUSTED_CHECKPOINT_BYTES: Final = 3 * 1024**3
+"""Bytes of one of its checkpoints: all its memory and its work directory fit."""
 _REPORTS: Final[tuple[ReportPart, ...]] = ("data", "changed", "files")
 """The parts of a result that are made on request; of the protocol's words, those that this version knows."""
 OWN_DIRECTORY: Final = "own"
@@ -147,6 +177,7 @@ _FIELD_TYPES: Final[dict[str, type]] = {
     "sandbox": SandboxPolicy,
     "limits": ResourceLimits,
     "confinement_required": bool,
+    "inherit_env": bool,
 }
 
 
@@ -179,6 +210,8 @@ class WorkerConfig:
     """Environment variables, on top of the inherited ones; None adds none.
 
     A worker inherits this program's variables; a confined one only those that hold no secret."""
+    inherit_env: bool = True
+    """Whether it inherits any. False: it has PATH and LANG with the same values everywhere, and `env`."""
     confinement: Level = "limits"
     """How far the operating system confines the worker: "none", "limits" (the default) or "strict".
 
@@ -192,6 +225,9 @@ class WorkerConfig:
     """Whether a machine that can't enforce "strict" gets no worker, but a SpawnError.
 
     False: such a machine gets a worker that is confined less."""
+    host_errors: ErrorDetail = "shown"
+    """What the code sees of a host function's exception: "shown" is type, text, notes, cause and members;
+    "masked" its type and the call's id. `capability(…, errors=…)` says otherwise for one function."""
     report: tuple[ReportPart, ...] = ("data",)
     """What a result holds beyond the value, of what takes time to make: "data" is the value's rich forms
     (HTML, an image); "changed" is what the code added to the namespace, changed and deleted, in place too;
@@ -222,6 +258,47 @@ class WorkerConfig:
     none, the system's for temporary files."""
     close_grace: float = 2.0
     """Seconds that closing a session may take, in the worker and in host functions, before it is forced."""
+
+    @classmethod
+    def untrusted(cls, **overrides: Any) -> Self:
+        """Return a configuration for code that is not trusted, such as a language model's.
+
+        It is confined by "strict", which has to be possible on this machine; inherits no environment
+        variables; has no network; sees no texts of host functions' exceptions; and is bounded in all that it
+        can use: `UNTRUSTED_LIMITS`, `UNTRUSTED_EXECUTOR` and a work directory of 256 MiB.
+
+        Args:
+            **overrides: fields of this class. In `limits` and `executor`, what is given stands, and what has
+                its default keeps the figure for untrusted code; `dataclasses.replace` lifts a bound.
+
+        Raises:
+            ValueError, TypeError: as the class raises, and for `confinement` and `confinement_required`,
+                which would make it another configuration.
+
+        Example:
+            WorkerConfig.untrusted(limits=ResourceLimits(max_memory_bytes=8 * 1024**3), warm=("numpy",))
+        """
+        for name, value in ("confinement", "strict"), ("confinement_required", True):
+            if overrides.get(name, value) != value:
+                raise ValueError(
+                    f"untrusted code needs {name}={value!r}, not {shown(overrides[name])}: a WorkerConfig(…) "
+                    "of your own may have it"
+                )
+        given: dict[str, Any] = {
+            "confinement": "strict",
+            "inherit_env": False,
+            "host_errors": "masked",
+            "max_checkpoint_bytes": UNTRUSTED_CHECKPOINT_BYTES,
+            **overrides,
+        }
+        # What is of another type is left to the class, which says so.
+        limits = given.setdefault("limits", UNTRUSTED_LIMITS)
+        executor = given.setdefault("executor", UNTRUSTED_EXECUTOR)
+        if isinstance(limits, ResourceLimits):
+            given["limits"] = _bounded(limits, UNTRUSTED_LIMITS, ResourceLimits.__slots__)
+        if isinstance(executor, ExecutorConfig):
+            given["executor"] = _bounded(executor, UNTRUSTED_EXECUTOR, ExecutorConfig.__struct_fields__)
+        return cls(**given)
 
     def __post_init__(self) -> None:
         """Validate the values and bring them into their normal form."""
@@ -255,6 +332,7 @@ class WorkerConfig:
         directory: Any = self.spill_directory
         if directory is not None and not os.path.isabs(checked_path("spill_directory", directory)):
             raise ValueError(f"spill_directory must be an absolute path or None, not {shown(directory)}")
+        checked_choice("host_errors", self.host_errors, get_args(ErrorDetail.__value__))
         object.__setattr__(self, "report", _checked_report(self.report))
         object.__setattr__(self, "warm", checked_modules(self.warm))
         self._check_confinement()
@@ -306,6 +384,16 @@ class WorkerConfig:
             raise ValueError(
                 "limits are for confinement 'limits' and 'strict'; 'none' would not keep to them"
             )
+
+
+def _bounded[T: (ResourceLimits, ExecutorConfig)](given: T, bounds: T, names: Iterable[str]) -> T:
+    """Return what is given, with the bounds where it has its defaults."""
+    plain = type(bounds)()
+    values = {
+        name: getattr(bounds if getattr(given, name) == getattr(plain, name) else given, name)
+        for name in names
+    }
+    return type(bounds)(**values)
 
 
 def checked_paths(what: str, paths: tuple[str, ...]) -> tuple[str, ...]:

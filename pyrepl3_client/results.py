@@ -35,7 +35,7 @@ class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
     pid: int = 0
     """The worker's process id."""
     incarnation: int = 1
-    """Which worker of its session it was, counted from 1."""
+    """Which worker of its session it was, counted from 1; 0 for one that waited in a pool."""
     exit_code: int | None = None
     """Its exit status; None when a signal ended it, or when it is not known."""
     signal: int | None = None
@@ -64,7 +64,8 @@ class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return the death in one line."""
         memory = "" if self.peak_rss is None else f"; peak memory {self.peak_rss / 1e6:,.0f} MB"
         running = f"; running: {self.running[0]}" if self.running else ""
-        return f"worker {self.pid} (incarnation {self.incarnation}) died: {self.cause}{memory}{running}"
+        which = f"(incarnation {self.incarnation})" if self.incarnation else "that waited in a pool"
+        return f"worker {self.pid} {which} died: {self.cause}{memory}{running}"
 
 
 class Completeness(msgspec.Struct, frozen=True):

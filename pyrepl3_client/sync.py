@@ -16,6 +16,7 @@ The file is long since it repeats every method with its arguments.
 
 import asyncio
 import os
+import warnings
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from os import PathLike
 from types import TracebackType
@@ -42,7 +43,7 @@ from pyrepl3_client._session.run_texts import RunOutput
 from pyrepl3_client._session.variables import DEFAULT_MAX_BYTES, SILENCE_SECONDS
 from pyrepl3_client._telemetry.handlers import EventHandler
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import PoolClosed, SessionClosed
+from pyrepl3_client.errors import PoolClosed, PyRepl3Error, SessionClosed
 from pyrepl3_client.results import Completeness, ExecutionResult
 from pyrepl3_schemas.executor_config import shown
 from pyrepl3_schemas.lifecycle import ExecutionState, SessionState
@@ -69,10 +70,11 @@ class Execution:
     Two handles of the same execution are equal.
     """
 
-    def __init__(self, execution: _execution.Execution, thread: LoopThread) -> None:
-        """Wrap an execution that belongs to the loop of `thread`."""
+    def __init__(self, execution: _execution.Execution, thread: LoopThread, session: "Session") -> None:
+        """Wrap an execution that belongs to the loop of `thread`; its session stays open as long as this."""
         self._execution = execution
         self._thread = thread
+        self._session = session
 
     def __repr__(self) -> str:
         """Show id and state."""
@@ -181,10 +183,11 @@ async def _next(events: _execution.Events) -> Event | None:
 class SessionFiles:
     """The files of a session: `session.files`; see `pyrepl3_client.SessionFiles`."""
 
-    def __init__(self, files: _files.SessionFiles, thread: LoopThread) -> None:
-        """Wrap the files of a session that belongs to the loop of `thread`."""
+    def __init__(self, files: _files.SessionFiles, thread: LoopThread, session: "Session") -> None:
+        """Wrap the files of a session of the loop of `thread`, which stays open as long as this."""
         self._files = files
         self._thread = thread
+        self._session = session
 
     def __repr__(self) -> str:
         """Show whose files they are."""
@@ -279,7 +282,8 @@ class Session:
         self._session = session
         self._thread = thread
         self._owns_thread = owns_thread
-        self._files = SessionFiles(session.files, thread)
+        self._is_open = True
+        """Whether its user has neither closed nor released it."""
         if owns_thread:
             thread.serves = f"session {session.session_id!r}"
 
@@ -320,7 +324,7 @@ class Session:
     @property
     def files(self) -> SessionFiles:
         """The session's files: read, write, list, remove, download, upload; also while code runs."""
-        return self._files
+        return SessionFiles(self._session.files, self._thread, self)
 
     def start(
         self,
@@ -373,7 +377,7 @@ class Session:
                 check=check,
             )
         )
-        return Execution(execution, self._thread)
+        return Execution(execution, self._thread, self)
 
     def execute(
         self,
@@ -691,6 +695,7 @@ class Session:
         insist(self._close)
 
     def _close(self) -> None:
+        self._is_open = False
         try:
             insist(lambda: self._thread.run(self._session.close))
         except SessionClosed:
@@ -712,6 +717,21 @@ class Session:
     def _leave(self) -> None:
         if self._thread.is_usable:
             self.close()
+
+    def __del__(self) -> None:
+        """Give back what was dropped to its pool, with a warning; a Ctrl-C before `with` may do that too.
+
+        One that is in no pool is ended when the interpreter exits.
+        """
+        if not vars(self).get("_is_open") or self._owns_thread or not self._thread.is_usable:
+            return
+        if self._thread.start_soon(self._session.close):
+            warnings.warn(
+                f"session {self.session_id!r} of a pool was never given back: use `with`, or close it",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     async def __aenter__(self) -> NoReturn:
         """Say that it is entered by `with`."""
@@ -790,7 +810,7 @@ def open_session(
 def _opened(
     thread: LoopThread, make: Callable[[], Awaitable[_session.Session]], *, owns_thread: bool = False
 ) -> Session:
-    """Open a session in a thread's loop; a Ctrl-C leaves none that nobody has."""
+    """Open a session in a thread's loop; a Ctrl-C leaves none open without an owner."""
     opened: list[_session.Session] = []
 
     async def opening() -> None:
@@ -828,7 +848,7 @@ class WorkerPool:
             warm: names of modules for them to import, on top of `config.warm`.
             max_sessions: how many sessions may be open at a time; None is as many as `size`.
             acquire_timeout: seconds that a request for a session waits for room; None: as long as it takes.
-            idle_timeout: seconds after which a session by name that nobody uses is put into its store; None
+            idle_timeout: seconds after which an unused session by name is put into its store; None
                 does so only when others wait for room.
             fork: whether workers may be forked from a fork server.
             on_event: gets each `SessionEvent` of the pool's sessions.
@@ -885,8 +905,11 @@ class WorkerPool:
 
         Raises:
             SpawnError: one could not be started, or ended, or took longer than `spawn_timeout`.
+            PyRepl3Error: the pool has been entered and not left.
             KeyboardInterrupt: Ctrl-C came meanwhile; the workers have ended.
         """
+        if self._thread.is_running:
+            raise PyRepl3Error("the pool is open already: enter it once, and use it from many threads")
         try:
             self._thread.start()
             self._thread.run(self._pool.__aenter__)
@@ -973,6 +996,9 @@ class WorkerPool:
     def acquire(self, timeout: float | None = None) -> Session:
         """Wait for room, and open a new session in a worker of the pool; `release` is to end it.
 
+        It is a context manager too, and the safest form is `with pool.acquire() as session`. One that is
+        dropped, as by a Ctrl-C before the program has it, gives its place back, with a ResourceWarning.
+
         Args:
             timeout: seconds to wait for room; None for `acquire_timeout`.
 
@@ -1007,6 +1033,7 @@ class WorkerPool:
         async def releasing() -> None:
             if not taken:
                 taken.append(self._pool.release(inner))
+                session._is_open = False  # noqa: SLF001 - of this module # pyright: ignore[reportPrivateUsage]
             # What is cancelled by a Ctrl-C is this wait alone: the next call waits on.
             await asyncio.shield(taken[0])
 
@@ -1056,7 +1083,7 @@ class WorkerPool:
         )
 
     def close_session(self, name: str, *, store: str | os.PathLike[str] | None = None) -> bool:
-        """End the live session of a name, whoever uses it; what runs in it is cancelled.
+        """End the live session of a name for all its users; what runs in it is cancelled.
 
         Args:
             name: the session's.

@@ -13,7 +13,7 @@ from tests.helpers.leak_check import Resources, left_behind
 if TYPE_CHECKING:
     import pyrepl3_client as pyrepl3
 
-settings.register_profile("bounded", max_examples=100, deadline=None, print_blob=True)
+settings.register_profile("bounded", max_examples=50, deadline=None, print_blob=True)
 settings.register_profile("long", max_examples=5000, deadline=None, print_blob=True)
 # `pytest --hypothesis-profile=long` overrides this.
 settings.load_profile("bounded")
@@ -36,22 +36,45 @@ async def session() -> "AsyncIterator[pyrepl3.Session]":
 
 @pytest.fixture(scope="session")
 def temporary_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where each test's temporary folder stands; made before TMPDIR changes for the first time."""
+    """Where each temporary folder stands; made before TMPDIR changes for the first time."""
     return tmp_path_factory.mktemp("left")
 
 
+@pytest.fixture(scope="module")
+def module_folder(temporary_folders: Path) -> Iterator[Path]:
+    """TMPDIR of all tests of a module, so that the process which forks their workers has the same."""
+    folder = Path(tempfile.mkdtemp(prefix="", dir=temporary_folders))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+async def forked_workers(module_folder: Path) -> AsyncIterator[None]:
+    """Fork the workers of a module of tests that start many: see `tests.helpers.forked_workers`."""
+    from tests.helpers.forked_workers import forked
+
+    async with forked():
+        yield
+
+
 @pytest.fixture(autouse=True)
-def leaves_nothing_behind(temporary_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def leaves_nothing_behind(
+    request: pytest.FixtureRequest, temporary_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Fail a test that leaves processes, threads, fds or temporary files behind.
 
     Its own files a test keeps in `tmp_path`; what else is made in TMPDIR was meant to be temporary.
     """
-    folder = Path(tempfile.mkdtemp(prefix="", dir=temporary_folders))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    before = Resources()
+    if "forked_workers" in request.fixturenames:
+        folder: Path = request.getfixturevalue("module_folder")
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="", dir=temporary_folders))
+        monkeypatch.setenv("TMPDIR", str(folder))
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    before = Resources(folder)
     yield
-    left = left_behind(before, folder)
+    left = left_behind(before)
     if left:
         pytest.fail("the test left behind:\n  " + "\n  ".join(left), pytrace=False)
-    folder.rmdir()

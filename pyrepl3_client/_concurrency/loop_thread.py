@@ -49,6 +49,7 @@ class LoopThread:
         self._pending: set[Outcome[Any]] = set()
         self._ready: Outcome[None] | None = None
         self._thread: threading.Thread | None = None
+        self._started: set[asyncio.Task[None]] = set()
         self._pid = os.getpid()
         self._guard: ExitGuard | None = None
 
@@ -128,6 +129,26 @@ class LoopThread:
     def is_running(self) -> bool:
         """Whether calls may enter the loop."""
         return self._loop is not None
+
+    def start_soon(self, start: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Start a coroutine in the loop's thread, and do not wait for it; from a finalizer too.
+
+        Returns:
+            Whether there is a loop to run it.
+        """
+        loop = self._loop  # without the lock, which the code that a finalizer interrupts may hold
+
+        def begin() -> None:
+            assert loop is not None
+            task = loop.create_task(start())
+            self._started.add(task)
+            task.add_done_callback(self._started.discard)
+
+        if loop is not None:
+            with suppress(RuntimeError):  # it was closed meanwhile
+                loop.call_soon_threadsafe(begin)
+                return True
+        return False
 
     def call[T](self, function: Callable[[], T]) -> T:
         """Call a function in the loop's thread; return what it returns."""

@@ -121,7 +121,7 @@ async def _outcome_of[T](
     except BaseException as raised:  # noqa: BLE001 - it is raised where this is waited for
         return None, carried(raised, name)
     finally:
-        # Whoever waits goes on in a later turn of the loop: this task has ended by then.
+        # The waiting task goes on in a later turn of the loop: this task has ended by then.
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -6,8 +6,8 @@ from typing import Final, cast
 
 from pyrepl3_client._concurrency.carried_error import CarriedError
 from pyrepl3_client._execution.answering import encodable, text_of
-from pyrepl3_client._execution.offers import ErrorDetail
 from pyrepl3_client._telemetry.announcer import CallWatch
+from pyrepl3_client.config import ErrorDetail
 from pyrepl3_client.errors import CapabilityError, ProtocolError
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError, ValueTooLarge

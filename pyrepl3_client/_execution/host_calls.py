@@ -19,6 +19,7 @@ from pyrepl3_client._execution.offers import (
 )
 from pyrepl3_client._execution.serving import until_served
 from pyrepl3_client._telemetry.announcer import CallWatch, Telemetry
+from pyrepl3_client.config import ErrorDetail, WorkerConfig
 from pyrepl3_client.errors import CapabilityError
 from pyrepl3_schemas.codec import decode_value, encode_value
 from pyrepl3_schemas.executor_config import shown
@@ -32,6 +33,7 @@ class HostCalls:
 
     def __init__(
         self,
+        config: WorkerConfig,
         capabilities: Mapping[str, Any],
         task_owner: TaskOwner,
         tasks: AnsweringTasks,
@@ -39,7 +41,8 @@ class HostCalls:
     ) -> None:
         """Offer `capabilities`; answer in `tasks`, run plain functions in threads of `task_owner`.
 
-        Each call is announced to `telemetry`, once, when it has ended.
+        Each call is announced to `telemetry`, once, when it has ended. Of host functions' exceptions the code
+        sees what `config.host_errors` says, unless a capability says otherwise.
 
         Raises:
             CapabilityError: a name or a function cannot be used; the message names it.
@@ -47,6 +50,7 @@ class HostCalls:
         self._offers = {name: inspect_capability(name, given) for name, given in capabilities.items()}
         self._withdrawn: set[str] = set()
         self._own: dict[str, Offered] = {}
+        self._errors: ErrorDetail = config.host_errors
         self._task_owner = task_owner
         self._tasks = tasks
         self._telemetry = telemetry
@@ -101,7 +105,13 @@ class HostCalls:
         """Call the host function, which is or was offered; answer now or later."""
         offer = self._offers.get(call.capability) or self._own.get(call.capability)
         progress = CallProgress()
-        watch = CallWatch(self._telemetry, call.execution_id, call.call_id, call.capability)
+        watch = CallWatch(
+            self._telemetry,
+            call.execution_id,
+            call.call_id,
+            call.capability,
+            announced=call.capability not in self._own,
+        )
 
         async def answer(call: Call, attempt: int) -> CallResponse:
             if offer is None:
@@ -116,7 +126,7 @@ class HostCalls:
                 await self._permit(offer, call)
 
         def failure(call: Call, error: BaseException) -> CallResponse:
-            detail = "shown" if offer is None else offer.options.errors
+            detail = "shown" if offer is None else offer.options.errors or self._errors
             return CallResponse(call_id=call.call_id, error=call_error(call, error, detail, watch))
 
         def abandoned() -> None:

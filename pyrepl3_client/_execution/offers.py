@@ -10,16 +10,20 @@ import inspect
 import keyword
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, cast, get_args
 
-from pyrepl3_client.config import checked_bool, checked_callable, checked_choice, checked_seconds
+from pyrepl3_client.config import (
+    ErrorDetail,
+    checked_bool,
+    checked_callable,
+    checked_choice,
+    checked_seconds,
+)
 from pyrepl3_client.errors import CapabilityError
 from pyrepl3_schemas.constants import MAX_ID_CHARS
 from pyrepl3_schemas.executor_config import as_int, shown
 from pyrepl3_schemas.messages import CapabilitySpec
 from pyrepl3_schemas.reserved_names import why_reserved
-
-type ErrorDetail = Literal["shown", "masked"]
 
 _EMPTY: Final = inspect.Parameter.empty
 _MAX_WRAPPERS: Final = 20
@@ -98,8 +102,8 @@ class Capability:
     """Seconds that one call may take, None for as long as it takes."""
     awaitable: bool | None = None
     """Whether a call gives an awaitable; None: as the function itself does."""
-    errors: ErrorDetail = "shown"
-    """What the code sees of an exception."""
+    errors: ErrorDetail | None = None
+    """What the code sees of an exception; None: what the session's configuration says."""
     max_calls: int | None = None
     """How often it may be called, None for any number."""
     approve: Approve | None = None
@@ -114,7 +118,7 @@ def capability(
     repeatable: bool = False,
     timeout: float | None = None,
     awaitable: bool | None = None,
-    errors: ErrorDetail = "shown",
+    errors: ErrorDetail | None = None,
     max_calls: int | None = None,
     approve: Approve | None = None,
     pauses_timeout: bool = False,
@@ -131,7 +135,8 @@ def capability(
         awaitable: whether a call gives the code an awaitable (True), or blocks and gives the value (False);
             None: an `async def` gives an awaitable, anything else blocks.
         errors: `shown`: the code sees an exception's type, text, notes, cause and members; `masked`: its type
-            and the call's id alone. Both are logged on the host (`pyrepl3.calls`).
+            and the call's id alone; None: as `WorkerConfig.host_errors` has it. All are logged on the host
+            (`pyrepl3.calls`).
         max_calls: how often it may be called while the session is open; past that the code gets a
             CapabilityError that names this budget.
         approve: decides about each call before it is made; gets a `CallRequest`, may be `async`, and may take
@@ -156,7 +161,8 @@ def capability(
     checked_bool("pauses_timeout", pauses_timeout)
     if timeout is not None:
         timeout = checked_seconds("timeout", timeout)
-    checked_choice("errors", errors, get_args(ErrorDetail.__value__))
+    if errors is not None:
+        checked_choice("errors", errors, get_args(ErrorDetail.__value__))
     if max_calls is not None:
         max_calls = as_int("max_calls", max_calls)
         if max_calls < 0:

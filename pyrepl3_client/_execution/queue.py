@@ -138,7 +138,7 @@ class ExecutionQueue:
             config.executor.max_frame_bytes,
             callbacks.set_values,
         )
-        self._notice = WaitingNotice(task_owner.loop, self._waits_behind_call)
+        self._notice = WaitingNotice(task_owner.loop, self._waits_behind_call, callbacks.telemetry.session_id)
         self._answering = AnsweringTasks(
             task_owner,
             self.call_log,
@@ -149,7 +149,7 @@ class ExecutionQueue:
             self._note_pause,
         )
         self._prompts = Prompts(task_owner, self._answering)
-        self.calls = HostCalls(capabilities, task_owner, self._answering, callbacks.telemetry)
+        self.calls = HostCalls(config, capabilities, task_owner, self._answering, callbacks.telemetry)
         self._cancellation = CancellationLadder(
             CancelActions(
                 self._send_cancel,

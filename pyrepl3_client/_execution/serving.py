@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from pyrepl3_client._log import fields, write
 from pyrepl3_client.errors import CapabilityError
 
 _logger: Final = logging.getLogger("pyrepl3.calls")
@@ -118,9 +119,13 @@ class WaitingNotice:
     """Logs that an execution waits behind one that waits for a host call: perhaps for each other."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, look: Callable[[], tuple[Served, str] | None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        look: Callable[[], tuple[Served, str] | None],
+        session_id: str,
     ) -> None:
         """Look for such a pair by `look`, which returns the call and the id of the execution that waits."""
+        self._session_id = session_id
         self._loop = loop
         self._look = look
         self._timer: asyncio.TimerHandle | None = None
@@ -139,7 +144,9 @@ class WaitingNotice:
             self.look_later()
             return
         self._told, waiting = pair
-        _logger.warning(
+        write(
+            _logger,
+            logging.WARNING,
             "execution %r has waited for %g s behind execution %r, which waits for %s; if that waits for %r, "
             "neither ends",
             waiting,
@@ -147,6 +154,7 @@ class WaitingNotice:
             self._told.execution_id,
             self._told.what,
             waiting,
+            extra=fields(self._session_id, waiting),
         )
 
     def close(self) -> None:

@@ -15,10 +15,14 @@ class TimeLimit:
     """The seconds that one execution may run, and those that it has.
 
     Time stands still while the execution waits for an answer that pauses it, if its processes compute less
-    than 5 % of a core meanwhile. A wait during which they compute more counts whole.
+    than 5 % of a core meanwhile. A wait during which they compute more counts whole. Short waits are looked
+    at together: each is shorter than the steps in which CPU time is counted.
     """
 
-    __slots__ = ("_began", "_clock", "_cpu_seconds", "_paused_at", "_paused_cpu", "_still", "seconds")
+    __slots__ = (
+        "_began", "_clock", "_cpu_seconds", "_paused_at", "_paused_cpu", "_still", "_waits", "_waits_cpu",
+        "seconds",
+    )  # fmt: skip
 
     def __init__(
         self, seconds: float, clock: Callable[[], float], cpu_seconds: Callable[[], float | None]
@@ -31,6 +35,8 @@ class TimeLimit:
         self._paused_at: float | None = None
         self._paused_cpu: float | None = None
         self._still = 0.0
+        # Of waits that are not long enough yet, together, to tell what was computed meanwhile.
+        self._waits = self._waits_cpu = 0.0
 
     @property
     def began(self) -> bool:
@@ -58,7 +64,8 @@ class TimeLimit:
         if self._paused_at is not None:
             self._close_wait()
             self._open_wait()
-        left = max(0.0, self.seconds - (self._clock() - self._began - self._still))
+        still = self._still + self._still_of_waits()
+        left = max(0.0, self.seconds - (self._clock() - self._began - still))
         # While it waits nothing is lost by looking later, and a little time is not to be looked at often.
         return left if left == 0 or self._paused_at is None else max(left, _CHECK_SECONDS)
 
@@ -70,6 +77,15 @@ class TimeLimit:
         assert self._paused_at is not None
         waited = self._clock() - self._paused_at
         before, now = self._paused_cpu, self._cpu_seconds()
-        if before is not None and now is not None and now - before <= _IDLE_SHARE * waited + _TICK_SECONDS:
-            self._still += waited
         self._paused_at = self._paused_cpu = None
+        if before is None or now is None:
+            return
+        self._waits += waited
+        self._waits_cpu += max(0.0, now - before)
+        if self._waits >= _CHECK_SECONDS:
+            self._still += self._still_of_waits()
+            self._waits = self._waits_cpu = 0.0
+
+    def _still_of_waits(self) -> float:
+        """Return for how long time stood still in those that are looked at together."""
+        return self._waits if self._waits_cpu <= _IDLE_SHARE * self._waits + _TICK_SECONDS else 0.0

@@ -9,6 +9,7 @@ from errno import EFBIG, ENOTEMPTY
 from typing import Final, Literal
 
 from pyrepl3_client._files.problems import local_error
+from pyrepl3_client._files.syscalls import is_made_by_kernel
 from pyrepl3_client._files.transfer import NewFile, ShrunkError, Stop, copy, read_all, write_from
 from pyrepl3_client._files.view import FileView
 from pyrepl3_client.errors import SessionFileError
@@ -51,8 +52,11 @@ class Written:
 
 def read(view: FileView, path: str, max_bytes: int, stop: Stop) -> bytes:
     """Return a file's content. See `SessionFiles.read`."""
-    with _opened(view, path, max_bytes) as source, view.explained(path):
-        return read_all(source, stop)
+    with (
+        _opened(view, path, max_bytes, "raise that, or download() it") as (source, size),
+        view.explained(path),
+    ):
+        return read_all(source, size, stop)
 
 
 def write(view: FileView, path: str, data: memoryview, stop: Stop) -> Written:
@@ -103,7 +107,7 @@ def remove(view: FileView, path: str, *, recursive: bool, stop: Stop) -> Written
 
 def download(view: FileView, path: str, to: str, max_bytes: int | None, stop: Stop) -> None:
     """Copy a file of the session to this program's side. See `SessionFiles.download`."""
-    with _opened(view, path, max_bytes) as source:
+    with _opened(view, path, max_bytes, "raise that, if it is to be here") as (source, size):
         if os.path.isdir(to):
             to = os.path.join(to, os.path.basename(path.rstrip("/")))
         with _local(to):
@@ -113,7 +117,7 @@ def download(view: FileView, path: str, to: str, max_bytes: int | None, stop: St
                 mode = _mode_of_present(to, folder, name, "take another name")
                 file = NewFile(folder, name, _NEW_FILE)
                 try:
-                    _copy(view, path, source, file.fd, stop)
+                    _copy(view, path, source, file.fd, size, stop)
                     stop.check()
                     file.publish(mode)
                 finally:
@@ -132,13 +136,18 @@ def upload(view: FileView, source_path: str, path: str, stop: Stop) -> Written:
             raise SessionFileError(
                 source_path, "is no regular file: upload takes one file, write() takes bytes"
             )
+        if is_made_by_kernel(source):
+            # Its size says nothing: 0, or a page.
+            raise SessionFileError(
+                source_path, "is made by the kernel when it is read: read it, and write() its content"
+            )
         with view.as_code(path):
             if path.endswith("/") or view.is_folder(path):
                 path = os.path.join(path, os.path.basename(source_path))
         with _placed(view, path, found.st_mode) as place:
             with view.explained(path):
                 try:
-                    copy(source, place.file.fd, stop)
+                    copy(source, place.file.fd, found.st_size, stop)
                 except ShrunkError:
                     raise SessionFileError(
                         source_path, "became shorter while it was read: try again when it is whole"
@@ -181,8 +190,8 @@ def _placed(view: FileView, path: str, permissions: int) -> Generator[_Place]:
 
 
 @contextmanager
-def _opened(view: FileView, path: str, max_bytes: int | None) -> Generator[int]:
-    """Open a file of the session for reading."""
+def _opened(view: FileView, path: str, max_bytes: int | None, remedy: str) -> Generator[tuple[int, int]]:
+    """Open a file of the session for reading; give it and the size of it that counts from now on."""
     with view.as_code(path):
         source = view.open_file(path)
     try:
@@ -190,10 +199,10 @@ def _opened(view: FileView, path: str, max_bytes: int | None) -> Generator[int]:
         if max_bytes is not None and size > max_bytes:
             raise SessionFileError(
                 path,
-                f"has {size:,} bytes, more than max_bytes={max_bytes:,}: raise that, or download() it",
+                f"has {size:,} bytes, more than max_bytes={max_bytes:,}: {remedy}",
                 EFBIG,
             )
-        yield source
+        yield source, size
     finally:
         os.close(source)
 
@@ -209,9 +218,9 @@ def _local(path: str) -> Generator[None]:
         raise local_error(error, path) from None
 
 
-def _copy(view: FileView, path: str, source: int, target: int, stop: Stop) -> None:
+def _copy(view: FileView, path: str, source: int, target: int, size: int, stop: Stop) -> None:
     try:
-        copy(source, target, stop)
+        copy(source, target, size, stop)
     except ShrunkError:
         with view.explained(path):
             raise

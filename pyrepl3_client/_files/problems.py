@@ -44,11 +44,15 @@ def local_error(error: OSError, path: str) -> SessionFileError:
     number = error.errno or 0
     why = f"cannot be used on this program's side: {error.strerror or error}"
     if number == errno.ENOENT:
-        home = "; '~' stands for no folder here: take Path(…).expanduser()" if path.startswith("~") else ""
+        home = f"{_home(path)}: take Path(…).expanduser()" if path.startswith("~") else ""
         return SessionFileNotFound(path, f"{why}; the path, or a folder of it, is not there{home}", number)
     if number in _FULL:
         return SessionFileError(path, f"{why}; make room there, or name another place", number)
-    return SessionFileError(path, why, number)
+    return SessionFileError(path, f"{why}; name another file, or see to its folder and rights", number)
+
+
+def _home(path: str) -> str:
+    return "; '~' stands for no folder here" if path.startswith("~") else ""
 
 
 def _why_missing(path: str, work: str, *, confined: bool) -> str:
@@ -56,7 +60,7 @@ def _why_missing(path: str, work: str, *, confined: bool) -> str:
         unseen = " (or leads, by a link, to what the session's code may not see)" if confined else ""
         return (
             f"is not there{unseen}: relative paths begin at the work directory, {shown_path(work)}; "
-            "list() shows what it holds"
+            f"list() shows what it holds{_home(path)}"
         )
     if confined:
         return (
@@ -92,6 +96,8 @@ def _why(number: int, work: str, *, confined: bool) -> str:
             return "does not fit: the disk is full; make room there"
         case errno.EFBIG:
             return "does not fit: the file would be larger than its file system, or a limit, allows"
+        case errno.ENAMETOOLONG:
+            return "is too long: a name has at most 255 bytes, and a path 4,095; take a shorter one"
         case errno.EISDIR:
             return "is a folder: name a file"
         case errno.ENOTDIR:

@@ -97,19 +97,19 @@ class NewFile:
                 os.unlink(self._temporary, dir_fd=self._folder)
 
 
-def copy(source: int, target: int, stop: Stop) -> int:
-    """Copy a file's content as far as it reaches now, with its holes as holes; return its size in bytes.
+def copy(source: int, target: int, size: int, stop: Stop) -> None:
+    """Copy the beginning of a file, with its holes as holes.
 
     Args:
         source: a regular file, whose position is the callee's.
         target: an empty file.
+        size: bytes, as many as the file had when it was judged: its code may make it larger at any time.
         stop: ends the copy early.
 
     Raises:
         ShrunkError: the source became shorter meanwhile.
         OSError: a read or a write failed.
     """
-    size = os.fstat(source).st_size
     at = 0
     while at < size:
         stop.check()
@@ -125,7 +125,6 @@ def copy(source: int, target: int, stop: Stop) -> int:
     if os.fstat(source).st_size < size:
         raise ShrunkError  # its missing end looked like a hole
     os.ftruncate(target, size)
-    return size
 
 
 def _next_data(source: int, at: int, size: int) -> tuple[int, int]:
@@ -166,13 +165,12 @@ def write_from(data: memoryview, target: int, stop: Stop) -> None:
         write_all(target, data[begin : begin + CHUNK])
 
 
-def read_all(source: int, stop: Stop) -> bytes:
-    """Return a file's content as far as it reaches now.
+def read_all(source: int, size: int, stop: Stop) -> bytes:
+    """Return the first `size` bytes of a file; see `copy`.
 
     Raises:
         ShrunkError: it became shorter meanwhile.
     """
-    size = os.fstat(source).st_size
     content = BytesIO()
     while content.tell() < size:
         stop.check()

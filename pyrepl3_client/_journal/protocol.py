@@ -12,6 +12,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from pyrepl3_client._log import fields, write
 from pyrepl3_schemas.messages import ResultMode, StreamName, Unsaved
 
 _logger: Final = logging.getLogger("pyrepl3.store")
@@ -141,7 +142,7 @@ class OnTrouble(Protocol):
 def log_trouble(what: str, error: Exception, *, lost: bool = False, execution_id: str | None = None) -> None:
     """Log trouble with a store that no session announces. See `OnTrouble`."""
     level = logging.ERROR if lost else logging.WARNING
-    _logger.log(level, "%s: %s", what, error, extra={"execution": execution_id})
+    write(_logger, level, "%s: %s", what, error, extra=fields(execution=execution_id))
 
 
 class Record(Protocol):

@@ -1,7 +1,8 @@
 """The directories that a worker sees, as descriptors: of where it was started, and what it hands over.
 
 A worker with a root directory of its own (confinement "strict") sends descriptors of that root and of its
-work directory, before any code of the session can run, and closes the way by which it did.
+work directory, and one with a network of its own a socket that listens in it, if hosts are allowed. It does
+so before any code of the session can run, and closes the way by which it did.
 """
 
 import fcntl
@@ -10,6 +11,7 @@ import socket
 from typing import Final, NamedTuple
 
 from pyrepl3_client.config import WorkerConfig
+from pyrepl3_schemas.constants import LISTENER
 
 _LOWEST_FD: Final = 3
 """Lowest fd that is no standard stream."""
@@ -50,6 +52,7 @@ class WorkerDirectories:
         """What the worker is to inherit; -1 if it hands nothing over."""
         self._channel: socket.socket | None = None
         self._handed: HandedOver | None = None
+        self._listener: socket.socket | None = None
         if config.confinement == "strict":
             try:
                 self._channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -79,11 +82,33 @@ class WorkerDirectories:
 
     def handed_over(self) -> HandedOver | None:
         """Return what the worker has handed over; None if it has no root of its own. It must be ready."""
-        if self._channel is not None:
-            with self._channel:
-                self._handed = _receive(self._channel)
-            self._channel = None
+        self._receive()
         return self._handed
+
+    def take_listener(self) -> socket.socket | None:
+        """Return the socket that listens in the worker's own network, once: it is the caller's to close.
+
+        None if it has handed none over. It must be ready.
+        """
+        self._receive()
+        listener, self._listener = self._listener, None
+        return listener
+
+    def _receive(self) -> None:
+        if self._channel is None:
+            return
+        with self._channel as channel:
+            self._channel = None
+            while (received := _receive(channel)) is not None:
+                message, fds = received
+                if message == LISTENER and len(fds) == 1 and self._listener is None:
+                    self._listener = socket.socket(fileno=fds[0])
+                elif message.startswith(b"/") and len(fds) >= _MIN_FDS and self._handed is None:
+                    root, work, *own = fds
+                    self._handed = HandedOver(root, work, own[0] if own else -1, message)
+                else:
+                    for fd in fds:
+                        os.close(fd)
 
     def close(self) -> None:
         """Close all descriptors. Idempotent."""
@@ -99,17 +124,16 @@ class WorkerDirectories:
                 if fd >= 0:
                     os.close(fd)
             self._handed = None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
 
-def _receive(channel: socket.socket) -> HandedOver | None:
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]] | None:
+    """Return a message with its descriptors; None if there is no more."""
     flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
     try:
-        path, fds, _, _ = socket.recv_fds(channel, _MAX_PATH_BYTES, _MAX_FDS, flags)
+        message, fds, _, _ = socket.recv_fds(channel, _MAX_PATH_BYTES, _MAX_FDS, flags)
     except OSError:
         return None
-    if len(fds) < _MIN_FDS:
-        for fd in fds:
-            os.close(fd)
-        return None
-    root, work, *own = fds
-    return HandedOver(root, work, own[0] if own else -1, path)
+    return (message, fds) if message else None

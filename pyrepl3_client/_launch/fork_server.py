@@ -17,6 +17,7 @@ from pyrepl3_client._launch.fork_server_process import (
 )
 from pyrepl3_client._launch.spawn import spawn
 from pyrepl3_client._launch.worker import Launch, Worker
+from pyrepl3_client._log import write
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import SpawnError
 from pyrepl3_schemas.fork_server import CanFork, CannotFork, Forked, NotForked
@@ -231,4 +232,4 @@ class ForkServer:
         self.reason = reason
         if reason not in self._logged_reasons and self._open:
             self._logged_reasons.add(reason)
-            _logger.info("workers are spawned, not forked: %s", reason)
+            write(_logger, logging.INFO, "workers are spawned, not forked: %s", reason)

@@ -17,7 +17,7 @@ from typing import Final, Self
 import msgspec
 
 from pyrepl3_client._launch.directories import WorkerDirectories
-from pyrepl3_client._launch.interpreter import interpreter_command
+from pyrepl3_client._launch.interpreter import describe_failure, interpreter_command
 from pyrepl3_client._launch.spawn import WorkerProcess, interpreter_environment, worker_arguments
 from pyrepl3_client._launch.stderr_tail import StderrTail
 from pyrepl3_client._launch.worker import NewWorkerPipes, open_pipe
@@ -247,7 +247,7 @@ def start_fork_server(config: WorkerConfig) -> ForkServerProcess:
             os.close(stderr)
         if control is not None:
             control.close()
-        raise SpawnError(f"no fork server could be started with {config.python!r}: {error}") from error
+        raise SpawnError(describe_failure(config.python, error, "fork server")) from error
     finally:
         if stderr_write >= 0:
             os.close(stderr_write)

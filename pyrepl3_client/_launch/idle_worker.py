@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from pyrepl3_client._launch.stderr_tail import StderrTail
-from pyrepl3_client._launch.worker import PIPE_BYTES, Worker, set_pipe_size
+from pyrepl3_client._launch.worker import PIPE_BYTES, ExitStatus, Worker, set_pipe_size
 from pyrepl3_client.errors import SpawnError, WorkerDied
 
 GREETING_FIRST_BYTE: Final = b"\0"
@@ -38,6 +38,10 @@ class IdleWorker:
         self.worker = worker
         self.warm = False
         self.ended: asyncio.Future[WorkerDied] = asyncio.get_running_loop().create_future()
+        self.status: ExitStatus | None = None
+        """How it ended."""
+        self.stderr = ""
+        """The last lines that it wrote to its stderr, once it has ended."""
         self._loop = asyncio.get_running_loop()
         self._on_warm = on_warm
         self._on_death = on_death
@@ -92,7 +96,8 @@ class IdleWorker:
         pipes = self.worker.pipes
         stderr = StderrTail(pipes.stderr)
         stderr.read_rest()
-        status = self.worker.reap()
+        status = self.status = self.worker.reap()
+        self.stderr = stderr.text
         pipes.close()
         what = f"worker {self.worker.pid} of a pool ended before it had a session"
         self.ended.set_result(SpawnError(what, status.exit_code, status.signal, stderr.text))

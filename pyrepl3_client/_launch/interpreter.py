@@ -4,6 +4,7 @@ Nothing of ours has to be installed for another one: it runs a script of the wor
 the worker, the schemas and msgspec in this program's folders (`pyrepl3_worker.isolation.lending`).
 """
 
+import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -58,34 +59,53 @@ def passed_on(config: WorkerConfig, environment: Mapping[str, str]) -> dict[str,
     return {name: value for name, value in environment.items() if name not in _NOT_FOR_ANOTHER}
 
 
-def describe_failure(python: str, error: OSError | ValueError) -> str:
+def describe_failure(python: str, error: OSError | ValueError, what: str = "worker") -> str:
     """Return why no process could be made of an interpreter, and what to do about it.
 
     Args:
         python: its path as it was given.
         error: what the system said.
+        what: what was to be started.
     """
-    text = f"no worker could be started with {python!r}: {error}"
+    text = f"no {what} could be started with {python!r}: {error}"
     path = _as_program(python)
+    if not isinstance(error, OSError) or error.filename is None:
+        return text  # a limit of this process
+    if error.filename not in (python, path):
+        return f"{text} (the folder in which it starts: see cwd=)"
+    remedy = _remedy(python, path, error.errno)
+    return f"{text} ({remedy})" if remedy else text
+
+
+def _remedy(python: str, path: str, number: int | None) -> str:
+    """Return what is wrong with an interpreter that the system does not run, and what to do; else nothing."""
     if os.path.isdir(path):
-        inside = os.path.join(path, "bin", "python")
-        there = f": give {inside!r}" if os.path.exists(inside) else ""
-        return f"{text} (it is a folder, and python= is the path of an interpreter{there})"
-    if not isinstance(error, FileNotFoundError) or error.filename not in (python, path):
-        return text
+        inside = next(filter(os.path.exists, (f"{path}/bin/python", f"{path}/python")), "")
+        there = f": give {inside!r}" if inside else ""
+        return f"it is a folder, and python= is the path of an interpreter{there}"
+    if number == errno.ENOEXEC:
+        return "it is no program of this machine, and no script whose first line names one (#!/…)"
+    if number == errno.EACCES and os.path.isfile(path):
+        return "this user may not execute it: give python= the path of an interpreter, or see to its mode"
+    if number not in (errno.ENOENT, errno.ENOTDIR):
+        return ""
     if os.path.islink(path) and not os.path.exists(path):
         target = os.path.join(os.path.dirname(path), os.readlink(path))
         return (
-            f"{text} (it is a link to {target!r}, which is not there: a virtual environment whose Python was "
-            "removed has to be made again, by python -m venv --clear FOLDER)"
+            f"it is a link to {target!r}, which is not there: a virtual environment whose Python was "
+            "removed has to be made again, by python -m venv --clear FOLDER"
         )
+    if "/" not in python:
+        return "no folder of PATH has a program of that name: give python= the path of an interpreter"
     if os.path.exists(path):
-        return f"{text} (the file is there, but the program that its first line names, or its loader, is not)"
-    return text
+        return "the file is there, but the program that its first line names, or its loader, is not"
+    if python.startswith("~"):
+        return "'~' stands for no folder here: take os.path.expanduser(…)"
+    return "give python= the path of an interpreter; that of a virtual environment is FOLDER/bin/python"
 
 
 def describe_interpreter(config: WorkerConfig, stderr: str) -> str:
-    """Return which interpreter has ended before it was ready; empty for our own.
+    """Return which interpreter has not become ready, and what to look at; empty for our own.
 
     Args:
         config: names the interpreter.
@@ -93,7 +113,10 @@ def describe_interpreter(config: WorkerConfig, stderr: str) -> str:
     """
     if is_own(config) or _WORKER_SAYS in stderr:
         return ""
-    return f"its interpreter is {config.python!r}: see whether that runs any program (-c 'print(1)')"
+    return (
+        f"its interpreter is {config.python!r}: see whether that runs any program (-c 'print(1)'), and what "
+        "it runs at every start (sitecustomize, .pth files)"
+    )
 
 
 def _as_program(python: str) -> str:

@@ -1,6 +1,7 @@
 """Keeps workers warm for sessions to take: starts them in advance, and others in their place."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,11 +10,18 @@ import anyio
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
 from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.idle_worker import IdleWorker
-from pyrepl3_client._launch.spawn import spawn
+from pyrepl3_client._launch.interpreter import describe_interpreter
+from pyrepl3_client._launch.spawn import Spawner
 from pyrepl3_client._launch.worker import Launch, Worker
+from pyrepl3_client._log import write
+from pyrepl3_client._telemetry.announcer import Telemetry
+from pyrepl3_client._telemetry.events import DeathEvent
+from pyrepl3_client._telemetry.handlers import EventHandler
+from pyrepl3_client._worker.death_cause import certificate, oom_kills
 from pyrepl3_client.config import WorkerConfig
-from pyrepl3_client.errors import SpawnError
+from pyrepl3_client.errors import SpawnError, WorkerDied
 
+_logger: Final = logging.getLogger("pyrepl3.pool")
 _REFILL_DELAY: Final = 0.02
 """Seconds by which a replacement waits: starting one holds the loop for milliseconds, and the session that
 has just been opened is to be used first."""
@@ -45,18 +53,31 @@ def choose_idle_worker(idle_workers: Sequence[IdleWorker]) -> IdleWorker | None:
 class IdleWorkers:
     """Keeps `size` workers of one configuration warm while it is open."""
 
-    def __init__(self, size: int, config: WorkerConfig, *, fork: bool, launch: Launch | None) -> None:
+    def __init__(
+        self,
+        size: int,
+        config: WorkerConfig,
+        event_handlers: Sequence[EventHandler] = (),
+        *,
+        fork: bool,
+        launch: Launch | None,
+    ) -> None:
         """Start nothing yet.
 
         Args:
             size: how many workers to keep waiting.
             config: the configuration of all of them.
+            event_handlers: get the deaths of those that wait.
             fork: whether workers may be forked from a fork server.
             launch: starts a worker instead of spawning or forking; for tests.
         """
         self._size = size
         self._config = config
-        self._spawn = self._launch = launch or spawn
+        self._event_handlers = event_handlers
+        self._telemetry: Telemetry | None = None
+        self._oom_kills = 0
+        self._spawner = Spawner()
+        self._spawn = self._launch = launch or self._spawner.launch
         self._fork = fork and launch is None
         self._fork_server: ForkServer | None = None
         self.idle: list[IdleWorker] = []
@@ -85,13 +106,19 @@ class IdleWorkers:
             SpawnError: one could not be started, or ended, or took longer than `spawn_timeout`.
         """
         self._open = True
+        self._telemetry = Telemetry("", self._event_handlers)
+        self._oom_kills = oom_kills()
         with anyio.move_on_after(self._config.spawn_timeout) as limit:
             await self._start_fork_server()
             while self.warm < self._size:
                 await self._launch_or_wait()
         if limit.cancelled_caught:
             seconds = self._config.spawn_timeout
-            raise SpawnError(f"the pool's workers were not warm within {seconds:g} seconds")
+            interpreter = describe_interpreter(self._config, "")
+            raise SpawnError(
+                f"the pool's workers were not warm within {seconds:g} seconds (spawn_timeout)"
+                + (f"; {interpreter}" if interpreter else "")
+            )
 
     async def _start_fork_server(self) -> None:
         if not self._fork:
@@ -111,7 +138,12 @@ class IdleWorkers:
         await asyncio.wait([self._warmed, *ended], return_when=asyncio.FIRST_COMPLETED)
         for future in ended:
             if future.done():
-                raise future.result()
+                raise self._spawn_error(future.result())
+
+    def _spawn_error(self, end: WorkerDied) -> SpawnError:
+        """Return the error for a worker that ended before it was warm, with the interpreter that it had."""
+        reason = describe_interpreter(self._config, end.stderr)
+        return SpawnError(end.what, end.exit_code, end.signal, end.stderr, reason=reason)
 
     def take(self) -> Worker:
         """Return a worker that waits, or start one.
@@ -137,9 +169,11 @@ class IdleWorkers:
         self._refill_timer = None
         try:
             self._launch_idle()
-        except SpawnError:
+        except SpawnError as error:
             # A session that is opened meanwhile raises it: its own start fails the same way.
             self._failures += 1
+            if self._failures == 1:
+                write(_logger, logging.WARNING, "a worker cannot be started, and is tried again: %s", error)
         self._schedule()
 
     def _launch_idle(self) -> None:
@@ -154,7 +188,22 @@ class IdleWorkers:
         if idle in self.idle:
             self.idle.remove(idle)
             self._failures += 1
+            self._announce_death(idle)
             self._schedule()
+
+    def _announce_death(self, idle: IdleWorker) -> None:
+        assert idle.status is not None
+        assert self._telemetry is not None
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        death = certificate(
+            idle.status,
+            idle.stderr,
+            pid=idle.worker.pid,
+            incarnation=0,
+            max_memory=self._config.executor.max_memory_usage,
+            kernel_has_killed=self._oom_kills > before,
+        )
+        self._telemetry.announce(DeathEvent(session_id="", worker=idle.worker.pid, certificate=death))
 
     def kill(self) -> None:
         """Kill the workers that wait, from any thread and without waiting for their end."""
@@ -172,12 +221,17 @@ class IdleWorkers:
             self._fork_server.close()
             self._fork_server = None
             self._launch = self._spawn
+        self._spawner.close()
         idle_workers, self.idle = self.idle, []
         for idle in idle_workers:
             idle.kill()
-        if idle_workers:
-            await wait_uncancelled(asyncio.get_running_loop().create_task(_all_ended(idle_workers)))
+        telemetry, self._telemetry = self._telemetry, None
+        ending = _all_ended(idle_workers, telemetry, self._config.close_grace)
+        await wait_uncancelled(asyncio.get_running_loop().create_task(ending))
 
 
-async def _all_ended(idle_workers: list[IdleWorker]) -> None:
-    await asyncio.wait([idle.ended for idle in idle_workers])
+async def _all_ended(idle_workers: list[IdleWorker], telemetry: Telemetry | None, grace: float) -> None:
+    if idle_workers:
+        await asyncio.wait([idle.ended for idle in idle_workers])
+    if telemetry is not None:
+        await telemetry.close(grace)

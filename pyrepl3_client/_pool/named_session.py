@@ -56,12 +56,14 @@ class NamedSession:
     """The session of one name, while it is live, being opened or being closed."""
 
     def __init__(self, options: NamedOptions) -> None:
-        """Be wanted by nobody yet."""
+        """Be not wanted yet."""
         self.options = options
         self.wanted = 0
         """How many hold it, or wait for it."""
         self.held = 0
         """How many hold it."""
+        self.uses = 0
+        """How many have held it so far."""
         self.shared: SharedSession | None = None
         """The live session."""
         self.opening: asyncio.Task[SharedSession] | None = None
@@ -70,7 +72,7 @@ class NamedSession:
         self.saving: asyncio.Task[None] | None = None
         """Looks whether it can be passivated. It may be used meanwhile."""
         self.watching: asyncio.Task[None] | None = None
-        """Waits until nothing of it runs; nobody holds it."""
+        """Waits until nothing of it runs; it is not held."""
         self.closing: asyncio.Task[None] | None = None
         self.idle_timer: asyncio.TimerHandle | None = None
         self.used_at = 0.0
@@ -81,7 +83,7 @@ class NamedSession:
         """When that is worth another try, on the loop's clock."""
 
     def is_idle(self, now: float) -> bool:
-        """Return whether it is live, nobody wants it, nothing runs, and passivating it is worth a try."""
+        """Return whether it is live and not wanted, nothing runs, and passivating it is worth a try."""
         shared = self.shared
         return (
             shared is not None

@@ -1,6 +1,6 @@
 """The sessions by name of a pool: the live one if there is one, else from its store, else new.
 
-Each is opened and ended by the pool, and held by whoever uses it. One that nobody holds and in which nothing
+Each is opened and ended by the pool, and held by all that use it. One that is not held and in which nothing
 runs is passivated: saved in its store, and its worker freed. That is done when it has been idle for
 `idle_timeout`, and before that when others wait for room, the least recently used first. What would be lost
 by it (tasks, threads, processes, values that no checkpoint can hold) keeps a session live, and is told.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
+from pyrepl3_client._log import fields, write
 from pyrepl3_client._pool.named_session import Key, NamedOptions, NamedSession, StartNamed
 from pyrepl3_client._pool.places import Places
 from pyrepl3_client._pool.stats import KeptSession
@@ -62,7 +63,7 @@ class NamedSessions:
 
     @property
     def held(self) -> int:
-        """How many are held by somebody."""
+        """How many are held."""
         return sum(each.held > 0 for each in self._sessions.values())
 
     @property
@@ -109,6 +110,7 @@ class NamedSessions:
             self._unwant(named)
             raise
         named.held += 1
+        named.uses += 1
         named.kept = ""
         named.look_again_at = 0.0
         return shared.share(lambda: self._give_back(named))
@@ -207,7 +209,7 @@ class NamedSessions:
     # --- passivation ---------------------------------------------------------------------------------
 
     def _became_idle(self, named: NamedSession) -> None:
-        """Nobody wants it any more: have it passivated when it is time for that."""
+        """It is not wanted any more: have it passivated when it is time for that."""
         shared = named.shared
         assert shared is not None
         named.used_at = asyncio.get_running_loop().time()
@@ -226,7 +228,7 @@ class NamedSessions:
         self.make_room()
 
     async def _watch(self, named: NamedSession, shared: SharedSession) -> None:
-        """Wait for what runs in a session that nobody holds."""
+        """Wait for what runs in a session that is not held."""
         try:
             await shared.wait_idle()
         finally:
@@ -236,9 +238,10 @@ class NamedSessions:
 
     def _start_timer(self, named: NamedSession) -> None:
         named.stop_timer()
-        if self._idle_timeout is not None and self._refusal is None:
+        if self._idle_timeout is not None and self._refusal is None and not named.options.why_kept:
             loop = asyncio.get_running_loop()
-            named.idle_timer = loop.call_later(self._idle_timeout, self._on_idle, named)
+            at = max(loop.time() + self._idle_timeout, named.look_again_at)
+            named.idle_timer = loop.call_at(at, self._on_idle, named)
 
     def _on_idle(self, named: NamedSession) -> None:
         named.idle_timer = None
@@ -279,18 +282,19 @@ class NamedSessions:
 
     async def _save(self, named: NamedSession) -> None:
         """Save an idle session, and close it if all of it is in its store then."""
-        shared = named.shared
+        shared, uses = named.shared, named.uses
         assert shared is not None
         why = ""
         try:
             why = await shared.why_not_passive()
         finally:
             named.saving = None
-        # From here to the close nothing is awaited: nobody can come to use it in between.
+        # From here to the close nothing is awaited: no task can come to use it in between.
         if named.shared is not shared or named.closing is not None or named.wanted:
             self.make_room()
             return
-        if shared.busy:
+        if shared.busy or named.uses != uses:
+            # What was found is about the time before it was used again.
             self._became_idle(named)
             self.make_room()
             return
@@ -304,7 +308,7 @@ class NamedSessions:
             self.passivated += 1
             return
         if why != named.kept:
-            _logger.info("session %r stays live though it is idle: %s", named.options.name, why)
+            _log(logging.INFO, "session %r stays live though it is idle: %s", named, why)
         named.kept = why
         named.look_again_at = asyncio.get_running_loop().time() + _LOOK_AGAIN_SECONDS
         self._start_timer(named)
@@ -313,13 +317,13 @@ class NamedSessions:
     # --- ending --------------------------------------------------------------------------------------
 
     def _close(self, named: NamedSession) -> asyncio.Task[None]:
-        """Begin to close a session, whoever holds it."""
+        """Begin to close a session, held or not."""
         if named.closing is None:
             named.stop_timer()
             shared = named.shared
             assert shared is not None
             if named.kept:
-                _logger.warning("session %r is closed, and would lose: %s", named.options.name, named.kept)
+                _log(logging.WARNING, "session %r is closed, and would lose: %s", named, named.kept)
             named.closing = self._run(self._end(named, shared))
         return named.closing
 
@@ -327,7 +331,7 @@ class NamedSessions:
         try:
             await shared.close()
         except PyRepl3Error as error:
-            _logger.warning("session %r was not closed well: %s", named.options.name, error)
+            _log(logging.WARNING, "session %r was not closed well: %s", named, error)
         finally:
             named.shared = None
             named.closing = None
@@ -337,7 +341,7 @@ class NamedSessions:
             self.make_room()
 
     async def close_one(self, key: Key) -> bool:
-        """End the live session of a name, whoever holds it; return whether there was one."""
+        """End the live session of a name, held or not; return whether there was one."""
         named = self._sessions.get(key)
         if named is None or (named.opening is not None and not named.has_place.done()):
             return False
@@ -353,7 +357,7 @@ class NamedSessions:
             self._unwant(named)
 
     def refuse(self, error: Callable[[], Exception] | None) -> None:
-        """Give nobody a session any more, and close those that are idle, and each that becomes it.
+        """Give no more sessions, and close those that are idle, and each that becomes it.
 
         None gives them again.
         """
@@ -368,7 +372,7 @@ class NamedSessions:
                 self._became_idle(named)
 
     async def close(self) -> None:
-        """End all of them, whoever holds them. To be called after `refuse`."""
+        """End all of them, held or not. To be called after `refuse`."""
         if self._look_timer is not None:
             self._look_timer.cancel()
             self._look_timer = None
@@ -391,6 +395,11 @@ class NamedSessions:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _log(level: int, text: str, named: NamedSession, what: object) -> None:
+    name = named.options.name
+    write(_logger, level, text, name, what, extra=fields(name))
 
 
 def _copy_of(error: BaseException) -> BaseException:

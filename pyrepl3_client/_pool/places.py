@@ -29,7 +29,7 @@ class Places:
     """
 
     def __init__(self, number: int, on_wait: Callable[[], None] = lambda: None) -> None:
-        """Have that many; `on_wait` is called when somebody has to wait."""
+        """Have that many; `on_wait` is called when a request has to wait."""
         self.number = number
         self.taken = 0
         self.longest_wait = 0.0
@@ -86,7 +86,7 @@ class Places:
                     each.set_result(None)
 
     def refuse(self, error: Callable[[], Exception] | None) -> None:
-        """Give nobody a place any more, those that wait included; None gives them again."""
+        """Give no more places, also to those that wait; None gives them again."""
         self._refusal = error
         if error is None:
             return

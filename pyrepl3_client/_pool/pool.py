@@ -53,7 +53,7 @@ from pyrepl3_client.config import (
     checked_modules,
     checked_seconds,
 )
-from pyrepl3_client.errors import PoolClosed, PoolTimeout
+from pyrepl3_client.errors import PoolClosed, PoolTimeout, PyRepl3Error
 from pyrepl3_schemas.executor_config import as_int, shown
 from pyrepl3_schemas.messages import Adjustments
 
@@ -68,13 +68,13 @@ class WorkerPool:
     """Keeps `size` workers warm, and lets at most `max_sessions` sessions be open at a time.
 
     A session takes a warm worker and keeps it, and another is started in its place; so there are at most
-    `size + max_sessions` workers. Who asks for a session when there are as many as there may be waits for
+    `size + max_sessions` workers. A request for a session when there are as many as there may be waits for
     one to end, in the order of asking, and gets a `PoolTimeout` after `acquire_timeout`.
 
     `open_session` and `acquire` give a new session, in a worker that no other has had. `session` gives the
-    one of a name, which several may use: the live one, else from its store, else new. Nobody's use ends it:
-    one that nobody uses is put into its store when it has been idle for `idle_timeout`, or when others
-    wait for room, and its worker is freed; the next use brings it back.
+    one of a name, which several may use: the live one, else from its store, else new. The end of one use
+    ends no other. One that is not in use is put into its store when it has been idle for `idle_timeout`, or
+    when others wait for room, and its worker is freed; the next use brings it back.
 
     Workers are forked from one process that has imported everything, in milliseconds and sharing its
     memory, where that is safe; else they are spawned, and `spawn_reason` says why. See `ForkServer` for
@@ -108,11 +108,12 @@ class WorkerPool:
             warm: names of modules for them to import, on top of `config.warm`.
             max_sessions: how many sessions may be open at a time; None is as many as `size`.
             acquire_timeout: seconds that a request for a session waits for room; None: as long as it takes.
-            idle_timeout: seconds after which a session by name that nobody uses is put into its store; None
+            idle_timeout: seconds after which an unused session by name is put into its store; None
                 does so only when others wait for room.
             fork: whether workers may be forked from a fork server.
             launch: starts a worker instead of spawning or forking; for tests.
-            on_event: gets each `SessionEvent` of the pool's sessions; see `pyrepl3_client.open_session`.
+            on_event: gets each `SessionEvent` of the pool's sessions, and a `DeathEvent` of each worker that
+                dies while it waits; see `pyrepl3_client.open_session`.
 
         Raises:
             ValueError, TypeError: an argument has the wrong value or type; the text names it.
@@ -132,7 +133,7 @@ class WorkerPool:
         )
         self._idle_timeout = None if idle_timeout is None else checked_seconds("idle_timeout", idle_timeout)
         self.config = replace(config, warm=config.warm + warm)
-        self._workers = IdleWorkers(self.size, self.config, fork=fork, launch=launch)
+        self._workers = IdleWorkers(self.size, self.config, self._event_handlers, fork=fork, launch=launch)
         self._places = Places(self.max_sessions, self._make_room)
         self._named = self._new_named()
         self._handed_out: WeakSet[Session] = WeakSet()
@@ -140,6 +141,7 @@ class WorkerPool:
         self._releases: set[asyncio.Task[None]] = set()
         self._closed = _NOT_OPEN
         """Why there are no sessions; empty while there are."""
+        self._entered = False
         self._owner: Owner | None = None
         self._guard: ExitGuard | None = None
         self._opened = 0
@@ -191,9 +193,12 @@ class WorkerPool:
 
         Raises:
             SpawnError: one could not be started, or ended, or took longer than `spawn_timeout`.
-            PyRepl3Error: no asyncio event loop runs here.
+            PyRepl3Error: no asyncio event loop runs here, or the pool has been entered and not left.
         """
         require_asyncio("a WorkerPool")
+        if self._entered:
+            raise PyRepl3Error("the pool is open already: enter it once, and use it from many tasks")
+        self._entered = True
         self._owner = Owner("a WorkerPool")
         self._named = self._new_named()
         self._places.refuse(None)
@@ -210,18 +215,18 @@ class WorkerPool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the workers that wait and the sessions by name, and let who waits for a session know.
+        """End the workers that wait and the sessions by name, and tell the requests that wait for a session.
 
         A session by name stays in its store, with what runs in it, as one that is closed. Other sessions
-        go on until they are left themselves.
+        go on until they are left themselves; those that were released have ended.
         """
         await self._close()
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Give no more sessions, and wait until those that there are have ended.
 
-        Who waits for a session gets a `PoolClosed` at once. A session by name ends when nobody uses it any
-        more and what runs in it has ended; in its store it stays. To be called before the pool is left.
+        Requests that wait get a `PoolClosed` at once. A session by name ends when it is not in use any more
+        and what runs in it has ended; in its store it stays. To be called before the pool is left.
 
         Example:
             `await pool.drain(20)` when the service gets SIGTERM, then leave the pool.
@@ -257,11 +262,19 @@ class WorkerPool:
         self._closed = _NOT_OPEN
         if self._guard is not None:
             self._guard.release()
-        closing = asyncio.get_running_loop().create_task(self._named.close())
+        closing = asyncio.get_running_loop().create_task(self._end_sessions())
         try:
             await wait_uncancelled(closing)
         finally:
-            await self._workers.close()
+            try:
+                await self._workers.close()
+            finally:
+                self._entered = False
+
+    async def _end_sessions(self) -> None:
+        await self._named.close()
+        if self._releases:
+            await asyncio.wait(self._releases)
 
     # --- sessions ------------------------------------------------------------------------------------
 
@@ -419,9 +432,9 @@ class WorkerPool:
 
         `async with` gives it back at the end, as `close` and `release` do; it goes on then, for others that
         use it and for later. What several run in it runs in the order in which they submitted it. Use it for
-        a request, not for a user's whole visit: while somebody has it, it is not idle.
+        a request, not for a user's whole visit: while it is in use, it is not idle.
 
-        One that nobody uses and in which nothing runs is put into its store and closed after
+        One that is not in use and in which nothing runs is put into its store and closed after
         `idle_timeout`, or when others wait for room, the least recently used first. It stays live instead if
         something of it would be lost: without a store; while tasks, threads or processes of its code go
         on; or if it has values that no checkpoint can hold. `stats().kept` says which, and why.
@@ -457,7 +470,7 @@ class WorkerPool:
             (place, name),
             own,
             change,
-            durability_of(store, recovery, max_attempts, None),
+            replace(durability_of(store, recovery, max_attempts, None), opened_by="pool.session()"),
             checked_capabilities(capabilities),
             why_kept,
         )
@@ -469,7 +482,7 @@ class WorkerPool:
         return SessionOpener(start, "pool.session")
 
     async def close_session(self, name: str, *, store: str | os.PathLike[str] | None = None) -> bool:
-        """End the live session of a name, whoever uses it; what runs in it is cancelled.
+        """End the live session of a name for all its users; what runs in it is cancelled.
 
         In a store it stays, and `session` brings it back; without one it is gone.
 

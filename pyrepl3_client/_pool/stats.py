@@ -24,7 +24,7 @@ class PoolStats(msgspec.Struct, frozen=True):
     named: int
     """Those of them that are sessions by name."""
     held: int
-    """Those by name that somebody uses now."""
+    """Those by name that are in use now."""
     waiting: int
     """Requests for a session that wait for room."""
     opened: int

@@ -44,7 +44,7 @@ SILENCE_SECONDS: Final = 60.0
 
 It tells once a second what it is at, unless a call in C holds Python's lock."""
 _LAST_SILENCE_SECONDS: Final = 5.0
-"""The same for the checkpoint of a session that is being closed: somebody waits for that."""
+"""The same for the checkpoint of a session that is being closed: the caller of `close` waits for that."""
 _ANSWER_SECONDS: Final = 5.0
 """Of a checkpoint's time limit, what is left for its answer to come; a fifth of short limits."""
 _FILE_LOST: Final = (

@@ -60,6 +60,8 @@ class JournalRecorder:
         self._runs = RunRecorder(journal, queue, task_owner, telemetry, config.max_spill_bytes)
         self._writing: set[asyncio.Task[None]] = set()
         """Write what outcomes do not hold."""
+        self._unrecorded: dict[str, UnrecordedText] = {}
+        """That, by the ids of executions, until it is on record."""
         self._in_flight: dict[str, ExecutionRecord] = {}
         """Executions that have no recorded outcome yet, and are this recorder's to settle."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -230,6 +232,7 @@ class JournalRecorder:
         self._queue.ending[execution_id] = final
         text = UnrecordedText.of(execution, outcome.written) if self._max_text_bytes else None
         if text is not None:
+            self._unrecorded[execution_id] = text
             execution.text_on_record = self.text_on_record(execution_id)
         self._task_owner.start(
             self._write_outcome(execution_id, encode_outcome(outcome), text, outcome.run, final=final),
@@ -248,6 +251,7 @@ class JournalRecorder:
             )
             what = "an outcome could not be recorded at once"
             self._telemetry.store_trouble(what, error, execution_id=execution_id)
+            self._let_go_of_text(execution_id, text)
             text = None
         else:
             self._runs.ended(execution_id, run)
@@ -259,6 +263,10 @@ class JournalRecorder:
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
 
+    def _let_go_of_text(self, execution_id: str, text: UnrecordedText | None) -> None:
+        if self._unrecorded.get(execution_id) is text:
+            self._unrecorded.pop(execution_id, None)
+
     async def _write_text(self, execution_id: str, text: UnrecordedText) -> None:
         try:
             await text.write(self._journal, self._max_text_bytes)
@@ -268,6 +276,8 @@ class JournalRecorder:
             )
             what = "what an execution wrote could not be recorded to its end"
             self._telemetry.store_trouble(what, error, lost=True, execution_id=execution_id)
+        finally:
+            self._let_go_of_text(execution_id, text)
 
     def run_name(self) -> str:
         """Return the name of runs in the present worker."""
@@ -298,7 +308,7 @@ class JournalRecorder:
 
     def text_on_record(self, execution_id: str) -> RecordedText:
         """Return what reads the text of an execution from the store. See `Recorder`."""
-        return RecordedText(self._journal, execution_id)
+        return RecordedText(self._journal, execution_id, repr(execution_id), self._unrecorded)
 
     def abandon(self, execution: ExecutionRecord, error: Exception) -> None:
         """End an execution for its caller. See `Recorder`."""

@@ -24,9 +24,12 @@ class Durability:
     """How many workers an execution may cost before it is given up."""
     on_recovery: RecoveryHandler | None = None
 
+    opened_by: str = "open_session()"
+    """What gives such a session, in words."""
+
     @property
     def how_to_go_on(self) -> str:
         """What to do when the session is closed, in words."""
         if self.open_journal is None:
-            return "open_session() opens another one"
-        return "open_session() with its id and its store opens it again"
+            return f"{self.opened_by} opens another one"
+        return f"{self.opened_by} with its id and its store opens it again"

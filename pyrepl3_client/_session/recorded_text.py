@@ -4,9 +4,10 @@ An outcome on record holds the head and the tail. Where that is not all, the who
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from pyrepl3_client._execution.record import ExecutionRecord
@@ -38,6 +39,23 @@ class UnrecordedText:
             and all(sum(map(len, execution.pieces(stream))) == lengths[stream] for stream in STREAMS)
         )
         return None if whole else cls(execution)
+
+    async def size(self, stream: StreamName) -> TextSize:
+        """Return how much of a stream there is."""
+        if self._kept is None:
+            return TextSize(sum(map(len, self._pieces[stream])))
+        await self._kept.settle()
+        return self._kept.size(stream)
+
+    async def read(self, stream: StreamName, start: int, stop: int | None) -> str:
+        """Return a part of it, as `KeptOutput.read` does.
+
+        Raises:
+            OutputNotKept: something of that part is not kept.
+        """
+        if self._kept is None:
+            return "".join(self._pieces[stream])[start:stop]
+        return await self._kept.read(stream, start, stop)
 
     async def write(self, journal: Journal, max_bytes: int) -> None:
         """Write it, as far as there is room.
@@ -79,6 +97,9 @@ class UnrecordedText:
             await asyncio.sleep(0)
 
 
+NOTHING: Final[Mapping[str, UnrecordedText]] = MappingProxyType({})
+
+
 def _slices_of(text: str) -> _ReadText:
     async def read(start: int, stop: int) -> str:
         return text[start:stop]
@@ -87,12 +108,23 @@ def _slices_of(text: str) -> _ReadText:
 
 
 class RecordedText:
-    """Reads what an execution wrote from the record of a store."""
+    """Reads what an execution wrote from the record of a store, and what is on its way there from memory."""
 
-    def __init__(self, journal: Journal, execution_id: str) -> None:
-        """Read from `journal`."""
+    def __init__(
+        self, journal: Journal, key: str, whose: str, unrecorded: Mapping[str, UnrecordedText] = NOTHING
+    ) -> None:
+        """Read from `journal`.
+
+        Args:
+            journal: the session's record.
+            key: of the text there: the execution's id, and the run's name if it is that of a run.
+            whose: that in words.
+            unrecorded: by their keys, texts that are not all there yet, at each time.
+        """
         self._journal = journal
-        self._execution_id = execution_id
+        self._key = key
+        self._whose = whose
+        self._unrecorded = unrecorded
 
     async def size(self, stream: StreamName) -> TextSize | None:
         """Return how much is on record of a stream; None if nothing is.
@@ -100,7 +132,10 @@ class RecordedText:
         Raises:
             StoreError: the record cannot be read.
         """
-        return await self._journal.text_size(self._execution_id, stream)
+        on_its_way = self._unrecorded.get(self._key)
+        if on_its_way is not None:
+            return await on_its_way.size(stream)
+        return await self._journal.text_size(self._key, stream)
 
     async def read(self, stream: StreamName, start: int, stop: int | None) -> str:
         """Return a part of it, as `KeptOutput.read` does.
@@ -109,7 +144,10 @@ class RecordedText:
             OutputNotKept: something of that part is not on record.
             StoreError: the record cannot be read.
         """
-        size = await self._journal.text_size(self._execution_id, stream)
+        on_its_way = self._unrecorded.get(self._key)
+        if on_its_way is not None:
+            return await on_its_way.read(stream, start, stop)
+        size = await self._journal.text_size(self._key, stream)
         if size is None:
             raise self._not_on_record(
                 "nothing of it is there beside its outcome (it was not cut, or not kept, or has made room "
@@ -118,14 +156,14 @@ class RecordedText:
         there = size.characters
         if size.missing and (start < 0 or stop is None or max(start, stop, 0) > there or stop < 0):
             raise self._not_on_record(
-                f"of {stream} the first {there:,} characters are ({size.missing}): ask for what is between 0 "
+                f"of {stream} the first {there:,} characters are ({size.missing}); ask for a part between 0 "
                 f"and {there}"
             )
         first, end, _ = slice(start, stop).indices(there)
         pieces: list[str] = []
         while first < end:
             n = first // TEXT_PART_CHARACTERS
-            part = await self._journal.text_part(self._execution_id, stream, n + 1)
+            part = await self._journal.text_part(self._key, stream, n + 1)
             if part is None:
                 raise self._not_on_record("it has made room for later output")
             begin = n * TEXT_PART_CHARACTERS
@@ -136,4 +174,4 @@ class RecordedText:
         return "".join(pieces)
 
     def _not_on_record(self, why: str) -> OutputNotKept:
-        return OutputNotKept(f"all of the output of {self._execution_id!r} is not on record: {why}")
+        return OutputNotKept(f"not all of the output of {self._whose} is on record: {why}")

@@ -31,7 +31,7 @@ from pyrepl3_client.errors import (
     WorkerUnresponsive,
 )
 
-_STOP_KILLED: Final = "it did not stop, so its worker was ended; the namespace is as it was before it began"
+_STOP_KILLED: Final = "did not stop, so its worker was ended; the namespace is as it was before it began"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._execution.record import ExecutionRecord, watch_execution
 from pyrepl3_client._journal.assigned_names import assigned_names
 from pyrepl3_client._journal.protocol import RESET, Entry, Record, SavedCheckpoint
+from pyrepl3_client._log import fields, write
 from pyrepl3_client._session.checkpoints import SILENCE_SECONDS, CheckpointScheduler
 from pyrepl3_client._session.recovery_progress import ProgressTeller
 from pyrepl3_client._session.recovery_report import RecoveryPolicy, Skipped
 from pyrepl3_client._telemetry.announcer import Telemetry
-from pyrepl3_client._telemetry.log import RECOVERY_LOGGER, fields
+from pyrepl3_client._telemetry.log import RECOVERY_LOGGER, WARNING
 from pyrepl3_client._text import truncated
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.errors import ProtocolError
@@ -292,7 +293,9 @@ class Replay:
             self._skip(entry, f"it failed when run again: {failure}")
 
     def _warn_slow(self, execution_id: str) -> None:
-        RECOVERY_LOGGER.warning(
+        write(
+            RECOVERY_LOGGER,
+            WARNING,
             "a session that comes back has been running %r again for %g s; session.cancel() leaves it out, "
             "and so does opening it with recovery='checkpoint'",
             execution_id,

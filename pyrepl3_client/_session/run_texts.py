@@ -310,5 +310,7 @@ class RunRecorder:
         if await self._journal.text_size(key, stream) is None:
             if stop == 0 and key in await self._journal.text_keys(f"{execution_id}:"):
                 return ""
-            raise not_kept(execution_id, run, f"nothing of its {stream} is on record")
-        return await RecordedText(self._journal, key).read(stream, start, stop)
+            why = f"nothing of its {stream} is on record; session.runs() names the runs of which something is"
+            raise not_kept(execution_id, run, why)
+        whose = f"run {run} of {execution_id!r}"
+        return await RecordedText(self._journal, key, whose).read(stream, start, stop)

@@ -146,7 +146,7 @@ class Session:
     async def __aenter__(self) -> Self:
         """Return the session, which leaving the context closes.
 
-        The event loop closes it at its end (`asyncio.run` has one), if nobody has until then.
+        The event loop closes it at its end (`asyncio.run` has one), if it was not closed until then.
 
         Raises:
             SessionClosed: it is closed already.

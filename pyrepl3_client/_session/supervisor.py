@@ -37,7 +37,6 @@ from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor
 from pyrepl3_client._worker.handle import WorkerHandle
-from pyrepl3_client._worker.tree_limits import watch_tree
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import (
     DeathCertificate,
@@ -274,7 +273,6 @@ class SessionSupervisor:
         except BaseException:
             await wait_uncancelled(self._loop.create_task(worker.kill("its start was given up")))
             raise
-        worker.processes = watch_tree(worker.connection, self._config, self.queue.busy)
         return True
 
     async def _clear_own_directory(self) -> None:
@@ -289,7 +287,7 @@ class SessionSupervisor:
         if worker.alive:
             self.queue.open()
         else:
-            # It died after its last answer, when nobody waited for one.
+            # It died after its last answer, when no request waited for one.
             self._on_worker_exit(worker)
 
     # --- a worker's death ----------------------------------------------------------------------------
@@ -512,7 +510,7 @@ class SessionSupervisor:
             self.checkpoints.announce_failure(error)
 
     def kill_worker(self) -> None:
-        """Kill the worker, from any thread and without waiting: the program ends, and nobody closed this."""
+        """Kill the worker, from any thread and without waiting: the program ends, and this was not closed."""
         if self.worker is not None and not self.worker.connection.exited.done():
             process = self.worker.connection.worker
             process.kill()

@@ -22,7 +22,7 @@ class Telemetry:
         """Announce for a session; belong to the running loop."""
         self.session_id = session_id
         self._deliveries = [EventDelivery(session_id, handler) for handler in handlers]
-        self.spans = spans.SessionSpans(session_id) if spans.in_use() else None
+        self.spans = spans.spans_of(session_id)
         self.worker: int | None = None
         """The process id of the present worker, or of the last one."""
         self.incarnation: int | None = None
@@ -71,15 +71,17 @@ class CallWatch:
 
     __slots__ = ("_attempt", "_began", "_call_id", "_ended", "_execution_id", "_name", "_span", "_telemetry")
 
-    def __init__(self, telemetry: Telemetry, execution_id: str, call_id: str, name: str) -> None:
-        """It has arrived."""
+    def __init__(
+        self, telemetry: Telemetry, execution_id: str, call_id: str, name: str, *, announced: bool = True
+    ) -> None:
+        """It has arrived; nothing is told of one that is not to be `announced`."""
         self._telemetry = telemetry
         self._execution_id = execution_id
         self._call_id = call_id
         self._name = name
         self._began = time.perf_counter()
         self._attempt = 1
-        self._ended = False
+        self._ended = not announced
         self._span: spans.Span | None = None
 
     @contextmanager
@@ -87,7 +89,7 @@ class CallWatch:
         """Have its span be the current one while the host function runs, if spans are made."""
         self._attempt = attempt
         made = self._telemetry.spans
-        if made is None or not made.are_heard:
+        if made is None or not made.are_heard or self._ended:
             yield
             return
         with made.calling(self._execution_id, self._call_id, self._name, attempt) as span:

@@ -10,6 +10,9 @@ from pyrepl3_client.errors import DeathCertificate
 type CallOutcome = Literal["ok", "error", "refused", "abandoned"]
 """How a host call ended: with a value, with an exception, without having been made, or given up."""
 
+type ConnectionOutcome = Literal["ok", "refused", "failed"]
+"""How a connection ended: in order; refused, by a rule or since it asked for nothing sensible; otherwise."""
+
 type EventState = Literal["started", "done", "failed"]
 
 
@@ -50,7 +53,7 @@ class StopEvent(_Event, frozen=True, kw_only=True, tag="stop"):
 
 
 class DeathEvent(_Event, frozen=True, kw_only=True, tag="death"):
-    """A worker has ended, and the session had not asked for that."""
+    """A worker has ended, and the session, or the pool that it waited in, had not asked for that."""
 
     certificate: DeathCertificate
     """How and why, as far as it is known, and what ran."""
@@ -132,6 +135,25 @@ class StoreEvent(_Event, frozen=True, kw_only=True, tag="store"):
     execution_id: str | None = None
 
 
+class NetworkEvent(_Event, frozen=True, kw_only=True, tag="network"):
+    """A connection has ended that the code made through the proxy of its policy (`SandboxPolicy.hosts`)."""
+
+    host: str
+    """A name or an address; empty if what came was no request."""
+    port: int
+    method: str
+    """CONNECT (a tunnel, as for https), or the method of plain HTTP."""
+    outcome: ConnectionOutcome
+    message: str = ""
+    """Why it was refused, or failed."""
+    sent: int = 0
+    """Bytes to the host."""
+    received: int = 0
+    """Bytes from the host."""
+    seconds: float = 0.0
+    """How long it took."""
+
+
 type SessionEvent = (
     SpawnEvent
     | ReadyEvent
@@ -141,5 +163,6 @@ type SessionEvent = (
     | CheckpointEvent
     | CallEvent
     | StoreEvent
+    | NetworkEvent
 )
 """What `on_event` gets."""

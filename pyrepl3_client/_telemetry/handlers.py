@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pyrepl3_client._concurrency.thread_pool import ThreadPool
+from pyrepl3_client._log import fields, write
 from pyrepl3_client._telemetry.events import SessionEvent
-from pyrepl3_client._telemetry.log import HANDLERS_LOGGER, fields
+from pyrepl3_client._telemetry.log import HANDLERS_LOGGER, WARNING
 
 type EventHandler = Callable[[SessionEvent], Awaitable[None] | None]
 """Takes an event. A plain function is called in a thread, one event after the other, and may block; an
@@ -22,11 +23,12 @@ SLOW_SECONDS: Final = 10.0
 
 
 class EventDelivery:
-    """Delivers the events of one session to one handler."""
+    """Delivers the events of one session, or of a pool's waiting workers, to one handler."""
 
     def __init__(self, session_id: str, handler: EventHandler) -> None:
-        """Deliver to `handler`; belong to the running loop."""
+        """Deliver to `handler`; belong to the running loop. A pool has no session's id."""
         self._session_id = session_id
+        self._whose = f"session {session_id!r}" if session_id else "a pool"
         self._handler = handler
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[SessionEvent] = deque()
@@ -48,7 +50,7 @@ class EventDelivery:
             self._waiting.popleft()
             self._dropped += 1
         if self._task is None:
-            self._task = self._loop.create_task(self._deliver(), name=f"on_event of {self._session_id}")
+            self._task = self._loop.create_task(self._deliver(), name=f"on_event of {self._whose}")
 
     async def _deliver(self) -> None:
         try:
@@ -73,16 +75,18 @@ class EventDelivery:
                 await self._handler(event)
                 return
             if self._threads is None:
-                self._threads = ThreadPool(f"pyrepl3-{self._session_id}-on_event")
+                self._threads = ThreadPool(f"pyrepl3-{self._session_id or 'pool'}-on_event")
             awaitable = await self._threads.run("on_event", lambda: self._handler(event))
             if awaitable is not None:
                 await awaitable  # a plain callable that returns a coroutine
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self._closed:
                 raise
-            HANDLERS_LOGGER.warning(
-                "on_event of session %r raised %s at %s",
-                self._session_id,
+            write(
+                HANDLERS_LOGGER,
+                WARNING,
+                "on_event of %s raised %s at %s",
+                self._whose,
                 type(error).__name__,
                 type(event).__name__,
                 exc_info=error,
@@ -92,9 +96,8 @@ class EventDelivery:
             slow.cancel()
 
     def _warn(self, text: str, *args: object) -> None:
-        HANDLERS_LOGGER.warning(
-            "on_event of session %r " + text, self._session_id, *args, extra=fields(self._session_id)
-        )
+        extra = fields(self._session_id)
+        write(HANDLERS_LOGGER, WARNING, "on_event of %s " + text, self._whose, *args, extra=extra)
 
     async def close(self, grace: float) -> None:
         """Wait until all events are delivered, at most `grace` seconds; those that wait then are dropped."""

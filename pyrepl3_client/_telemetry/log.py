@@ -1,13 +1,14 @@
 """Which logger, level and line each event has. Nothing is at WARNING or above while all is well."""
 
 import logging
-from types import TracebackType
 from typing import Final
 
+from pyrepl3_client._log import ExcInfo, fields, write
 from pyrepl3_client._telemetry.events import (
     CallEvent,
     CheckpointEvent,
     DeathEvent,
+    NetworkEvent,
     ReadyEvent,
     RecoveryEvent,
     SessionEvent,
@@ -16,13 +17,12 @@ from pyrepl3_client._telemetry.events import (
     StoreEvent,
 )
 
-type ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
-
 WORKER_LOGGER: Final = logging.getLogger("pyrepl3.worker")
 RECOVERY_LOGGER: Final = logging.getLogger("pyrepl3.recovery")
 CHECKPOINT_LOGGER: Final = logging.getLogger("pyrepl3.checkpoint")
 CALLS_LOGGER: Final = logging.getLogger("pyrepl3.calls")
 STORE_LOGGER: Final = logging.getLogger("pyrepl3.store")
+NETWORK_LOGGER: Final = logging.getLogger("pyrepl3.network")
 HANDLERS_LOGGER: Final = logging.getLogger("pyrepl3.handlers")
 
 for _logger in (WORKER_LOGGER, RECOVERY_LOGGER):
@@ -34,16 +34,6 @@ DEBUG: Final = logging.DEBUG
 INFO: Final = logging.INFO
 WARNING: Final = logging.WARNING
 ERROR: Final = logging.ERROR
-
-
-def fields(
-    session: str = "",
-    execution: str | None = None,
-    worker: int | None = None,
-    event: SessionEvent | None = None,
-) -> dict[str, object]:
-    """Return what every record of ours has as `extra`."""
-    return {"session": session, "execution": execution, "worker": worker, "event": event}
 
 
 def is_logged(logger: logging.Logger, level: int) -> bool:
@@ -60,7 +50,8 @@ def log_event(event: SessionEvent, exc_info: ExcInfo | None = None) -> None:
     execution: str | None = None
     if isinstance(event, DeathEvent | CallEvent | StoreEvent):
         execution = event.execution_id
-    logger.log(
+    write(
+        logger,
         level,
         text,
         *args,
@@ -96,6 +87,8 @@ def _place(event: SessionEvent) -> tuple[logging.Logger, int]:
             return CALLS_LOGGER, DEBUG
         case StoreEvent():
             return STORE_LOGGER, ERROR if event.lost else WARNING
+        case NetworkEvent():
+            return NETWORK_LOGGER, DEBUG if event.outcome == "ok" else INFO
 
 
 def _line(event: SessionEvent) -> tuple[str, tuple[object, ...]]:
@@ -108,6 +101,8 @@ def _line(event: SessionEvent) -> tuple[str, tuple[object, ...]]:
             return "worker %d of session %r is ready after %.3f s", (event.worker, session, event.seconds)
         case StopEvent():
             return "worker %d of session %r has ended: %s", (event.worker, session, event.reason)
+        case DeathEvent(session_id=""):
+            return "%s", (event.certificate,)
         case DeathEvent():
             return "session %r: %s", (session, event.certificate)
         case RecoveryEvent(state="started"):
@@ -140,3 +135,16 @@ def _line(event: SessionEvent) -> tuple[str, tuple[object, ...]]:
             )
         case StoreEvent():
             return "session %r: %s: %s", (session, event.what, event.message)
+        case NetworkEvent():
+            why = f": {event.message}" if event.message else ""
+            return "session %r: %s %s:%d: %s after %.3f s, %d bytes sent, %d received%s", (
+                session,
+                event.method or "no request",
+                event.host,
+                event.port,
+                event.outcome,
+                event.seconds,
+                event.sent,
+                event.received,
+                why,
+            )

@@ -4,28 +4,34 @@ Nothing is imported for it: where the program uses OpenTelemetry (`opentelemetry
 session is opened), its modules are there. What is written stays clear of what may be secret: no code, no
 value, no argument, no text of an exception.
 
+What the program's providers, processors and samplers raise ends no execution; it is logged, each kind once.
+
 Names of the semantic conventions are used where there are any: `gen_ai.*` of a tool's execution
 (https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-ai/execute-tool.md, in
 development), `error.type`, `code.file.path`. All others begin with `pyrepl3.`.
 """
 
+import asyncio
 import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
+from pyrepl3_client._log import write
 from pyrepl3_client._telemetry.events import (
     CallEvent,
     CheckpointEvent,
     DeathEvent,
+    NetworkEvent,
     RecoveryEvent,
     SessionEvent,
     SpawnEvent,
 )
+from pyrepl3_client._telemetry.log import HANDLERS_LOGGER, WARNING
 from pyrepl3_client._version import __version__
 
 _MODULE: Final = "opentelemetry.trace"
@@ -33,6 +39,21 @@ _LOOK_SECONDS: Final = 1.0
 """Between two looks for a provider, each of which reads the environment."""
 _REMEMBERED: Final = 256
 """Executions that have ended, whose calls may still come."""
+_told: Final[set[tuple[str, type[BaseException]]]] = set()
+"""What was logged of failures of OpenTelemetry: where, and of which type."""
+
+
+def _safely[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Call a function of OpenTelemetry; None if that raises, which is logged once."""
+    try:
+        return function(*args, **kwargs)
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever the program's raise
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        if (name, type(error)) not in _told:
+            _told.add((name, type(error)))
+            text = "OpenTelemetry's %s raised %s; spans or figures of sessions may be missing"
+            write(HANDLERS_LOGGER, WARNING, text, name, type(error).__name__, exc_info=error)
+        return None
 
 
 class _Api:
@@ -72,6 +93,12 @@ class _Api:
         self.call_duration: Any = meter.create_histogram(
             "pyrepl3.host_call.duration", "s", "How long a host function took to answer, by outcome."
         )
+        self.connections: Any = meter.create_counter(
+            "pyrepl3.network.connections", "{connection}", "Connections through the proxy, by outcome."
+        )
+        self.network_bytes: Any = meter.create_counter(
+            "pyrepl3.network.io", "By", "Bytes through the proxy, by direction."
+        )
 
 
 @cache
@@ -79,31 +106,47 @@ def _api() -> _Api:
     return _Api()
 
 
-def in_use() -> bool:
-    """Return whether the program uses OpenTelemetry."""
-    return _MODULE in sys.modules
+def spans_of(session_id: str) -> "SessionSpans | None":
+    """Return what makes the spans of a session where the program uses OpenTelemetry; empty for a pool."""
+    return _safely(SessionSpans, session_id) if _MODULE in sys.modules else None
 
 
 class Span:
     """A span that is open."""
 
-    __slots__ = ("_api", "context", "span")
+    __slots__ = ("_api", "_span", "context")
 
     def __init__(self, api: _Api, name: str, parent: Any, attributes: dict[str, Any]) -> None:
         """Start it below the span of the context `parent`, or without a parent if there is none there."""
         self._api = api
-        self.span: Any = api.tracer.start_span(name, context=parent, attributes=attributes)
-        self.context: Any = api.trace.set_span_in_context(self.span, parent)
+        self.context: Any = parent
         """A context in which it is the current span."""
+        self._span: Any = _safely(api.tracer.start_span, name, context=parent, attributes=attributes)
+        if self._span is not None:
+            self.context = api.trace.set_span_in_context(self._span, parent)
+
+    def set(self, attribute: str, value: Any) -> None:
+        """Give it an attribute."""
+        if self._span is not None and self._span.is_recording():
+            _safely(self._span.set_attribute, attribute, value)
+
+    def add_event(self, name: str) -> None:
+        """Note in it what has happened now."""
+        if self._span is not None:
+            _safely(self._span.add_event, name)
 
     def end(self, error_type: str = "", **attributes: Any) -> None:
         """End it; with an error if there is a type of one."""
-        if self.span.is_recording():
-            self.span.set_attributes({f"pyrepl3.{name}": value for name, value in attributes.items()})
+        if self._span is None:
+            return
+        if self._span.is_recording():
+            for name, value in attributes.items():
+                self.set(f"pyrepl3.{name}", value)
             if error_type:
-                self.span.set_attribute("error.type", error_type)
-                self.span.set_status(self._api.trace.Status(self._api.trace.StatusCode.ERROR, error_type))
-        self.span.end()
+                self.set("error.type", error_type)
+                trace = self._api.trace
+                _safely(self._span.set_status, trace.Status(trace.StatusCode.ERROR, error_type))
+        _safely(self._span.end)
 
 
 class ExecutionSpan:
@@ -122,13 +165,12 @@ class ExecutionSpan:
         """Note that it runs now."""
         self._began = time.perf_counter()
         wait = self._began - self._submitted
-        self._session.api.queue_wait.record(wait)
-        if self.span.span.is_recording():
-            self.span.span.set_attribute("pyrepl3.execution.queue_wait", wait)
+        _safely(self._session.api.queue_wait.record, wait)
+        self.span.set("pyrepl3.execution.queue_wait", wait)
 
     def interrupted(self) -> None:
         """Note that its worker is gone, and that it waits again."""
-        self.span.span.add_event("pyrepl3.interrupted")
+        self.span.add_event("pyrepl3.interrupted")
 
     def ended(
         self, execution_id: str, outcome: str, error_type: str, mode: str, attempts: int, *, replayed: bool
@@ -136,9 +178,9 @@ class ExecutionSpan:
         """Note its outcome."""
         api = self._session.api
         attributes = {"pyrepl3.execution.outcome": outcome, "pyrepl3.execution.replayed": replayed}
-        api.executions.add(1, attributes)
+        _safely(api.executions.add, 1, attributes)
         if self._began:
-            api.duration.record(time.perf_counter() - self._began, attributes)
+            _safely(api.duration.record, time.perf_counter() - self._began, attributes)
         self.span.end(
             error_type,
             **{
@@ -175,7 +217,8 @@ class SessionSpans:
         """
         if not self._heard and (now := time.monotonic()) >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
-            providers = self.api.trace.get_tracer_provider(), self.api.metrics.get_meter_provider()
+            looked = self.api.trace.get_tracer_provider, self.api.metrics.get_meter_provider
+            providers = [provider for look in looked if (provider := _safely(look)) is not None]
             # What stands in for a provider that is not there yet; that of metrics has no public name.
             self._heard = any("Proxy" not in type(provider).__name__ for provider in providers)
         return self._heard
@@ -234,10 +277,11 @@ class SessionSpans:
         api = self.api
         match event:
             case SpawnEvent(warm=warm):
-                api.spawns.add(1, {"pyrepl3.worker.warm": warm})
+                _safely(api.spawns.add, 1, {"pyrepl3.worker.warm": warm})
             case DeathEvent(certificate=certificate):
                 self._running = event.execution_id or ""
-                api.deaths.add(1, {"pyrepl3.death.own_doing": certificate.own_doing, **_exit_of(event)})
+                attributes = {"pyrepl3.death.own_doing": certificate.own_doing, **_exit_of(event)}
+                _safely(api.deaths.add, 1, attributes)
             case RecoveryEvent(state="started"):
                 of = None if event.reopened else self._executions.get(self._running)
                 parent = self._opened_in if event.reopened else api.context.Context()
@@ -245,8 +289,8 @@ class SessionSpans:
                 attributes["pyrepl3.recovery.reopened"] = event.reopened
                 self._recovery = Span(api, "recover", parent if of is None else of.context, attributes)
             case RecoveryEvent():
-                api.recoveries.add(1, {"pyrepl3.recovery.state": event.state})
-                api.recovery_duration.record(event.seconds)
+                _safely(api.recoveries.add, 1, {"pyrepl3.recovery.state": event.state})
+                _safely(api.recovery_duration.record, event.seconds)
                 if self._recovery is not None:
                     self._recovery.end(
                         "recovery_failed" if event.state == "failed" else "",
@@ -259,12 +303,15 @@ class SessionSpans:
                     )
                     self._recovery = None
             case CheckpointEvent():
-                api.checkpoint_duration.record(event.seconds, {"pyrepl3.checkpoint.state": event.state})
+                attributes = {"pyrepl3.checkpoint.state": event.state}
+                _safely(api.checkpoint_duration.record, event.seconds, attributes)
             case CallEvent():
-                api.call_duration.record(
-                    event.seconds,
-                    {"gen_ai.tool.name": event.name, "pyrepl3.host_call.outcome": event.outcome},
-                )
+                attributes = {"gen_ai.tool.name": event.name, "pyrepl3.host_call.outcome": event.outcome}
+                _safely(api.call_duration.record, event.seconds, attributes)
+            case NetworkEvent():
+                _safely(api.connections.add, 1, {"pyrepl3.network.outcome": event.outcome})
+                _safely(api.network_bytes.add, event.sent, {"network.io.direction": "transmit"})
+                _safely(api.network_bytes.add, event.received, {"network.io.direction": "receive"})
             case _:
                 pass
 

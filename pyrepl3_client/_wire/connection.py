@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from pyrepl3_client._launch.stderr_tail import StderrTail
 from pyrepl3_client._launch.worker import PIPE_BYTES, Worker, WorkerPipes
+from pyrepl3_client._log import fields, write
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.captured_output import CapturePipes, Chunk
 from pyrepl3_client._wire.stall import StallDetector
@@ -277,6 +278,7 @@ class Connection:
         self._force_count = 0
         self._stderr = StderrTail(self._pipes.stderr)
         self._eof_timer: asyncio.TimerHandle | None = None
+        self._session_id = ""
         self._kill_timer: asyncio.TimerHandle | None = None
         self._reason = ""
         self.killed = False
@@ -309,6 +311,7 @@ class Connection:
         Raises:
             ProtocolError: as `encode`.
         """
+        self._session_id = hello.session_id
         frame = self.encode(hello)
         sent = self._pipes.greeting_sent
         if not frame.startswith(sent):
@@ -356,10 +359,12 @@ class Connection:
 
     def _kill_outermost(self) -> None:
         """End a worker that was killed and lives on: its owner does not wait for its keeper."""
-        _logger.warning(
+        write(
+            _logger,
+            logging.WARNING,
             "worker %d did not end when it was killed; its keeper is killed too",
             self.worker.pid,
-            extra={"worker": self.worker.pid},
+            extra=fields(self._session_id, worker=self.worker.pid),
         )
         self.worker.kill_outermost()
 
@@ -494,8 +499,10 @@ class Connection:
             try:
                 if interceptor(message):
                     taken = True
-            except (Exception, asyncio.CancelledError):
-                _handlers_logger.exception("an interceptor failed on %s", type(message).__name__.lower())
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is logged
+                text, kind = "an interceptor failed on %s", type(message).__name__.lower()
+                extra = fields(self._session_id, worker=self.worker.pid)
+                write(_handlers_logger, logging.ERROR, text, kind, exc_info=error, extra=extra)
         return taken
 
     def _on_capture_readable(self) -> None:

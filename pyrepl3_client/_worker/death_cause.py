@@ -11,8 +11,9 @@ import re
 import signal as signals
 from typing import Final
 
+from pyrepl3_client._launch.worker import ExitStatus
 from pyrepl3_client.errors import describe_exit
-from pyrepl3_client.results import LIMIT_PREFIX
+from pyrepl3_client.results import LIMIT_PREFIX, DeathCertificate
 from pyrepl3_schemas.constants import OWN_SIGNAL_MARK
 
 _NEAR_LIMIT: Final = 0.9
@@ -154,7 +155,7 @@ def ended_by_code(
 
 
 def oom_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory, or 0 if nobody counts them.
+    """Return how many processes the kernel has killed for want of memory, or 0 if they are not counted.
 
     Those in our control group, where it counts them, else all on this machine.
     """
@@ -207,6 +208,54 @@ def _cause_of_signal(number: int) -> str:
             return "illegal instruction in C code (SIGILL)"
         case _:
             return describe_exit(None, number)
+
+
+def certificate(
+    status: ExitStatus,
+    stderr: str,
+    *,
+    pid: int,
+    incarnation: int,
+    reason: str = "",
+    max_memory: int | None = None,
+    kernel_has_killed: bool = False,
+    broke_protocol: bool = False,
+    running: tuple[str, ...] = (),
+) -> DeathCertificate:
+    """Return all that is known of a worker's end.
+
+    Args:
+        status: how its process ended.
+        stderr: the end of what it wrote to its stderr.
+        pid: its process id.
+        incarnation: its number in its session; 0 for one that waited in a pool.
+        reason: why the client killed it, or empty.
+        max_memory: its memory limit in bytes, if it has one.
+        kernel_has_killed: whether the kernel has killed processes for want of memory, since the worker began.
+        broke_protocol: whether the client killed it for what it had sent, or had not read.
+        running: ids of the executions that were under way.
+    """
+    exit_code, signal, peak = status.exit_code, status.signal, status.peak_rss
+    machine_out = machine_out_of_memory(signal, reason, peak, kernel_has_killed=kernel_has_killed)
+    return DeathCertificate(
+        cause=likely_cause(
+            exit_code, signal, reason, stderr, peak_rss=peak, max_memory=max_memory, machine_out=machine_out
+        ),
+        pid=pid,
+        incarnation=incarnation,
+        exit_code=exit_code,
+        signal=signal,
+        stack=fault_stack(stderr),
+        peak_rss=peak,
+        stderr=stderr,
+        running=running,
+        reason=reason,
+        own_doing=ended_by_code(
+            exit_code, signal, reason,
+            stderr=stderr, peak_rss=peak, max_memory=max_memory, machine_out=machine_out,
+            broke_protocol=broke_protocol,
+        ),
+    )  # fmt: skip
 
 
 def fault_stack(stderr: str) -> str:

@@ -11,22 +11,19 @@ import msgspec
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._launch.interpreter import describe_interpreter
 from pyrepl3_client._launch.process_tree import ProcessTree
-from pyrepl3_client._launch.worker import Worker
+from pyrepl3_client._launch.worker import ExitStatus, Worker
+from pyrepl3_client._log import fields, write
+from pyrepl3_client._network.serving import WorkerNetwork
 from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client._telemetry.events import DeathEvent, ReadyEvent, SpawnEvent, StopEvent
-from pyrepl3_client._telemetry.log import WORKER_LOGGER, fields
+from pyrepl3_client._telemetry.log import NETWORK_LOGGER, WARNING, WORKER_LOGGER
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.connection import Connection, Interceptor, Route, WorkerExit
 from pyrepl3_client._wire.stall import StallError
-from pyrepl3_client._worker.death_cause import (
-    ended_by_code,
-    fault_stack,
-    likely_cause,
-    machine_out_of_memory,
-    oom_kills,
-)
+from pyrepl3_client._worker.death_cause import certificate, oom_kills
 from pyrepl3_client._worker.message_guard import MessageGuard
 from pyrepl3_client._worker.requests import Requests, answer_key
+from pyrepl3_client._worker.tree_limits import watch_tree
 from pyrepl3_client.config import WorkerConfig
 from pyrepl3_client.errors import DeathCertificate, ProtocolError, SpawnError, WorkerDied
 from pyrepl3_schemas.constants import MIN_MAX_FRAME_BYTES, PROTOCOL
@@ -98,6 +95,8 @@ class WorkerHandle:
         self._error_count = 0
         self.processes: ProcessTree | None = None
         """Its processes, once it is ready."""
+        self._network: WorkerNetwork | None = None
+        """What answers its code's connections, where its policy allows hosts."""
         self._max_memory = hello.config.max_memory_usage
         self._oom_kills = oom_kills()
         self._kernel_has_killed: bool | None = None
@@ -156,23 +155,54 @@ class WorkerHandle:
             config: what it was started with.
 
         Raises:
-            SpawnError: it ended before, or took longer than `spawn_timeout`.
+            SpawnError: it ended before, or took longer than `spawn_timeout`; or there is no room for what
+                answers its code's connections.
         """
         seconds = config.spawn_timeout
         await asyncio.wait(
             [self._ready, self.connection.exited], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
         )
         if self._ready.done():
+            self.processes = watch_tree(self.connection, config, self._queue.busy)
+            await self._open_network(config)
             return self._ready.result()
         if self.alive:
             self.connection.kill(f"it was not ready within {seconds:g} seconds")
             await asyncio.wait([self.connection.exited])
         raise self._spawn_error(config)
 
+    async def _open_network(self, config: WorkerConfig) -> None:
+        directories = self.connection.worker.pipes.directories
+        rules = config.sandbox.host_rules
+        if not rules or directories is None:
+            return
+        listener = directories.take_listener()
+        if listener is None:
+            if self.alive:
+                extra = fields(self.session_id, worker=self.pid)
+                what = "has no network of its own here, and reaches none of the hosts that its policy allows"
+                write(NETWORK_LOGGER, WARNING, "%s", self._name(what), extra=extra)
+            return
+        try:
+            self._network = WorkerNetwork(listener, rules, self._telemetry, self._whose)
+        except (OSError, RuntimeError) as error:
+            await self.kill("nothing can answer its connections")
+            raise SpawnError(f"there is no room for the proxy of {self._name('')}: {error}") from error
+        self.connection.exited.add_done_callback(lambda _: self._stop_network())
+
+    def _stop_network(self) -> None:
+        if self._network is not None:
+            self._network.stop()
+
+    async def _network_ended(self) -> None:
+        if self._network is not None:
+            await self._network.wait_ended()
+
     async def stop(self, reason: str, grace: float) -> None:
         """Ask the worker to end, and kill it when it takes longer than `grace` seconds."""
         connection = self.connection
         if not self.alive:
+            await self._network_ended()
             return
         self._guard.shutting_down = True
         self._stopped_for = reason
@@ -184,6 +214,7 @@ class WorkerHandle:
         if self.alive:
             connection.kill(f"it did not end within {grace:g} seconds ({reason})")
             await asyncio.wait([connection.exited])
+        await self._network_ended()
 
     async def kill(self, reason: str) -> None:
         """Kill the worker and wait for its end."""
@@ -191,6 +222,7 @@ class WorkerHandle:
         self._stopped_for = reason
         self.connection.kill(reason)
         await asyncio.wait([self.connection.exited])
+        await self._network_ended()
 
     async def names(self) -> frozenset[str]:
         """Ask the worker for the names of the namespace, and return them."""
@@ -202,33 +234,18 @@ class WorkerHandle:
     def exit_report(self, running: tuple[str, ...]) -> DeathCertificate:
         """Return all that is known of the worker's end, which has come."""
         end: WorkerExit = self.connection.exited.result()
-        peak, most = end.peak_rss, self._max_memory
         if self._kernel_has_killed is None:
             self._kernel_has_killed = oom_kills() > self._oom_kills
-        machine_out = machine_out_of_memory(
-            end.signal, end.reason, peak, kernel_has_killed=self._kernel_has_killed
-        )
-        cause = likely_cause(
-            end.exit_code, end.signal, end.reason, end.stderr,
-            peak_rss=peak, max_memory=most, machine_out=machine_out,
-        )  # fmt: skip
-        own_doing = ended_by_code(
-            end.exit_code, end.signal, end.reason,
-            stderr=end.stderr, peak_rss=peak, max_memory=most, machine_out=machine_out,
-            broke_protocol=isinstance(end.cause, ProtocolError) and not isinstance(end.cause, StallError),
-        )  # fmt: skip
-        return DeathCertificate(
-            cause=cause,
+        return certificate(
+            ExitStatus(end.exit_code, end.signal, end.peak_rss),
+            end.stderr,
             pid=self.pid,
             incarnation=self.number,
-            exit_code=end.exit_code,
-            signal=end.signal,
-            stack=fault_stack(end.stderr),
-            peak_rss=end.peak_rss,
-            stderr=end.stderr,
-            running=running,
             reason=end.reason,
-            own_doing=own_doing,
+            max_memory=self._max_memory,
+            kernel_has_killed=self._kernel_has_killed,
+            broke_protocol=isinstance(end.cause, ProtocolError) and not isinstance(end.cause, StallError),
+            running=running,
         )
 
     @property
@@ -241,12 +258,10 @@ class WorkerHandle:
             self._telemetry.announce(StopEvent(**self._whose, reason=self._stopped_for))
             return
         running = self._queue.running
-        certificate = self.exit_report(running)
+        report = self.exit_report(running)
         first = self._queue.first
         execution_id = None if first is None else first.execution_id
-        self._telemetry.announce(
-            DeathEvent(**self._whose, certificate=certificate, execution_id=execution_id)
-        )
+        self._telemetry.announce(DeathEvent(**self._whose, certificate=report, execution_id=execution_id))
 
     def died_error(self, running: tuple[str, ...] = (), reason: str = "") -> WorkerDied:
         """Return an error that says how the worker ended: a new one for each task that waits."""
@@ -268,12 +283,13 @@ class WorkerHandle:
 
     def _spawn_error(self, config: WorkerConfig) -> SpawnError:
         end: WorkerExit = self.connection.exited.result()
+        reasons = (self._spawn_failure or end.reason, describe_interpreter(config, end.stderr))
         error = SpawnError(
             self._name("ended before it was ready"),
             end.exit_code,
             end.signal,
             end.stderr,
-            reason=self._spawn_failure or end.reason or describe_interpreter(config, end.stderr),
+            reason="; ".join(filter(None, reasons)),
             incarnation=self.number,
         )
         error.__cause__ = end.cause
@@ -317,4 +333,5 @@ class WorkerHandle:
             if self._error_count > _MAX_SESSION_ERRORS:
                 raise ProtocolError(f"it complains without end, as of {truncated(message.message)}")
             extra = fields(self.session_id, worker=self.pid)
-            WORKER_LOGGER.warning("%s: %s", self._name("complains"), truncated(message.message), extra=extra)
+            text = truncated(message.message)
+            write(WORKER_LOGGER, WARNING, "%s: %s", self._name("complains"), text, extra=extra)

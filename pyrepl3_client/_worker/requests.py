@@ -174,7 +174,7 @@ class Requests:
                 del self._watchers[key]
 
     def note_progress(self, message: Progress) -> None:
-        """Hand on what the worker tells of a checkpoint; it is dropped when nobody waits for that."""
+        """Hand on what the worker tells of a checkpoint; it is dropped when no request waits for that."""
         watcher = self._watchers.get(message.checkpoint_id)
         if watcher is not None:
             watcher(message)

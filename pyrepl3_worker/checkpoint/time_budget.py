@@ -74,6 +74,10 @@ class TimeBudget:
         self._end_reason = ""
         self._share = 0.0
         self._interrupts_raised = 0
+        self._entered: float | None = None
+        """When the running code began (`time.monotonic`); None while none runs."""
+        self._code_wall = 0.0
+        """Seconds since the last check in which objects' code ran, before what runs now."""
         self._last_check = 0.0
         self._last_progress = 0.0
 
@@ -85,6 +89,7 @@ class TimeBudget:
             seconds: seconds for everything; None for as long as it takes.
         """
         now = self._last_check = monotonic()
+        self._code_wall = 0.0
         self._thread_id = threading.get_ident()
         self._code_left = DEFAULT_SECONDS if code_seconds is None else code_seconds
         self._end = None if seconds is None else now + seconds
@@ -137,6 +142,7 @@ class TimeBudget:
         self._interrupts_raised = 0
         self._running = True
         self._deadline = now + share if timed else None
+        self._entered = now if timed else None
         self._last_progress = now
         try:
             result = call_user_code(function, *arguments)
@@ -152,7 +158,7 @@ class TimeBudget:
         finally:
             if timed:
                 self._code_left -= monotonic() - now
-            self._deadline = None
+            self._deadline = self._entered = None
             self._running = False
             discard_user_hooks()
             if self._line_interrupter.active:
@@ -173,14 +179,16 @@ class TimeBudget:
         if self._share_left <= 0:
             self._interrupts_raised += 1
             raise BudgetInterrupt
-        started = monotonic()
+        started = self._entered = monotonic()
         self._deadline = started + self._share_left
         try:
             return call_user_code(function, *arguments)
         finally:
-            self._deadline = None
+            self._deadline = self._entered = None
+            ended = monotonic()
+            self._code_wall += ended - max(started, self._last_check)
             # Also what takes no time is not called without end.
-            taken = max(monotonic() - started, _MIN_CALL_SECONDS)
+            taken = max(ended - started, _MIN_CALL_SECONDS)
             self._share_left -= taken
             self._code_left -= taken
 
@@ -264,7 +272,13 @@ class TimeBudget:
         free = self._clock.waited()
         if self._deadline is not None and is_importing(sys._current_frames().get(self._thread_id)):  # pyright: ignore[reportPrivateUsage] - the code's stack, seen from here
             free = now - self._last_check
-        self._last_check = now
+        # Only what the code was charged: of the time that its thread has waited, the part in which it ran.
+        # The rest would be a gift, and code that is called without end would get more than it uses up.
+        entered, charged = self._entered, self._code_wall
+        if entered is not None:
+            charged += now - max(entered, self._last_check)
+        free *= min(charged / max(now - self._last_check, _MIN_CALL_SECONDS), 1.0)
+        self._code_wall, self._last_check = 0.0, now
         if free > 0:
             self._code_left += free
             self._share_left += free

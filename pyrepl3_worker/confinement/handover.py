@@ -1,10 +1,15 @@
-"""Hands descriptors of the worker's root and work directory to its parent, which works on files for it.
+"""Hands descriptors to the worker's parent: of its directories, and of a socket in its own network.
 
-It happens before any code of the session can run, so what the parent gets is what the boundary shows.
+The parent works on files for it, and answers what connects to that socket. It happens before any code of the
+session can run, so what the parent gets is what the boundary shows.
 """
 
 import os
 
+from pyrepl3_schemas.constants import LISTENER, PROXY_ADDRESS
+
+_BACKLOG = 128
+"""Connections that wait while the parent's proxy serves as many as it does at a time."""
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -19,20 +24,46 @@ def hand_over(channel: int, work: str, own: str | None) -> None:
     Raises:
         OSError: a directory cannot be opened.
     """
+    fds: list[int] = []
+    try:
+        for path in ("/", work, *(() if own is None else (own,))):
+            fds.append(os.open(path, _DIRECTORY))  # noqa: PERF401 - each is closed, whatever fails then
+        _send(channel, os.fsencode(work), fds)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def hand_over_listener(channel: int) -> None:
+    """Send a socket that listens at `PROXY_ADDRESS` in this process's network, which is its own.
+
+    Args:
+        channel: a socket to the parent; it stays open.
+
+    Raises:
+        OSError: there is no such socket to be had.
+    """
+    import _socket
+
+    listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        listener.bind(PROXY_ADDRESS)
+        listener.listen(_BACKLOG)
+        _send(channel, LISTENER, [listener.fileno()])
+    finally:
+        listener.close()
+
+
+def _send(channel: int, message: bytes, fds: list[int]) -> None:
     # Not `socket`, which takes as long to import as all of this room.
     import _socket
     from array import array
 
-    fds: list[int] = []
     connection = _socket.socket(fileno=channel)
     try:
-        for path in ("/", work, *(() if own is None else (own,))):
-            fds.append(os.open(path, _DIRECTORY))  # noqa: PERF401 - each is closed, whatever fails then
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", fds))
-        connection.sendmsg([os.fsencode(work)], [rights], _socket.MSG_NOSIGNAL)
+        connection.sendmsg([message], [rights], _socket.MSG_NOSIGNAL)
     except BrokenPipeError:
         return  # the parent is gone, and this process with it soon
     finally:
         connection.detach()
-        for fd in fds:
-            os.close(fd)

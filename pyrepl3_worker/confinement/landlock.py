@@ -16,7 +16,6 @@ _CREATE_RULESET: Final = 444
 _ADD_RULE: Final = 445
 _RESTRICT_SELF: Final = 446
 _RULE_PATH: Final = 1
-_RULE_PORT: Final = 2
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
@@ -33,10 +32,11 @@ _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 class LandlockRules(NamedTuple):
     """What stays accessible."""
 
-    readable: Iterable[str]
-    writable: Iterable[str]
-    tcp_ports: Iterable[int] | None
-    """Ports that may be connected to, while none may be listened at; None for no restriction."""
+    readable: Iterable[str | int]
+    """Paths, or fds of what is there."""
+    writable: Iterable[str | int]
+    ports_closed: bool
+    """Whether no TCP port may be connected to or listened at."""
     scoped: bool
     """Whether abstract sockets of other processes are refused; signals to them always are."""
 
@@ -48,10 +48,6 @@ class _Ruleset(ctypes.Structure):
 class _PathRule(ctypes.Structure):
     _pack_ = 1
     _fields_ = (("rights", ctypes.c_uint64), ("parent", ctypes.c_int32))
-
-
-class _PortRule(ctypes.Structure):
-    _fields_ = (("rights", ctypes.c_uint64), ("port", ctypes.c_uint64))
 
 
 def abi_version() -> int:
@@ -77,8 +73,7 @@ def restrict(rules: LandlockRules) -> list[str]:
     if abi == 0:
         raise OSError("the kernel has no Landlock (Linux 5.13 and lsm=landlock)")
     all_rights = (1 << max(count for known, count in _FILE_RIGHTS_BY_ABI if abi >= known)) - 1
-    ports = rules.tcp_ports if abi >= _NETWORK_ABI else None
-    network = 0 if ports is None else _BIND_TCP | _CONNECT_TCP
+    network = _BIND_TCP | _CONNECT_TCP if rules.ports_closed and abi >= _NETWORK_ABI else 0
     scope = 0
     if abi >= _SCOPE_ABI:
         scope = _SIGNALS | (_ABSTRACT_SOCKETS if rules.scoped else 0)
@@ -89,8 +84,6 @@ def restrict(rules: LandlockRules) -> list[str]:
             _add_path_rule(ruleset, path, _RIGHTS_TO_READ)
         for path in rules.writable:
             _add_path_rule(ruleset, path, all_rights)
-        for port in ports or ():
-            syscalls.call(_ADD_RULE, ruleset, _RULE_PORT, _PortRule(_CONNECT_TCP, port), 0)
         syscalls.call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
@@ -98,9 +91,9 @@ def restrict(rules: LandlockRules) -> list[str]:
     return [name for name, there in names if there]
 
 
-def _add_path_rule(ruleset: int, path: str, rights: int) -> None:
+def _add_path_rule(ruleset: int, path: str | int, rights: int) -> None:
     try:
-        parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        parent = os.dup(path) if isinstance(path, int) else os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:

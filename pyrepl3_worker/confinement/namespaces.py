@@ -149,7 +149,7 @@ def _run_keeper(init: int, worker: int) -> NoReturn:
 def _end_namespace(init: int) -> None:
     """Kill init, and wait until the kernel has ended the whole namespace with it.
 
-    Init ends only when all others of the namespace have been waited for, by whoever is their parent. So all
+    Init ends only when all others of the namespace have been waited for, each by its parent. So all
     children are waited for here, not init alone: one that is not expected would hold it up for ever.
     """
     os.kill(init, signal.SIGKILL)

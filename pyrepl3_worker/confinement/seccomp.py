@@ -7,7 +7,7 @@ Calls newer than this list fail with ENOSYS, so that a new kernel adds no unknow
 import ctypes
 import errno
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from pyrepl3_worker.confinement import syscalls
@@ -114,14 +114,13 @@ def fail_with(number: int = errno.EPERM) -> int:
     return _ERRNO | number
 
 
-def build_filter(column: int, families: Iterable[int], *, streams_only: bool) -> bytes:
+def build_filter(column: int, families: Sequence[int]) -> bytes:
     """Return the filter's program.
 
     Args:
         column: 0 for x86-64, 1 for aarch64.
-        families: socket families that may be opened.
-        streams_only: whether only TCP is allowed for sockets, and only streams for pairs of unix sockets
-            (a datagram socket of a pair can send to any other).
+        families: socket families that may be opened. If there are none, only pairs of streams may be (a
+            datagram socket of a pair can send to any other).
     """
     program = FilterProgram()
     program.load(_ARCHITECTURE)
@@ -137,8 +136,8 @@ def build_filter(column: int, families: Iterable[int], *, streams_only: bool) ->
     program.return_if(_JUMP_IF_EQUAL, _CLONE3[column], fail_with(errno.ENOSYS))
     program.block_for_call(_CLONE[column], _clone_block())
     program.block_for_call(_IOCTL[column], _ioctl_block())
-    program.block_for_call(_SOCKET[column], _socket_block(families, streams_only=streams_only))
-    if streams_only:
+    program.block_for_call(_SOCKET[column], _socket_block(families))
+    if not families:
         program.block_for_call(_SOCKETPAIR[column], _socketpair_block())
     program.return_action(_ALLOW)
     return program.assemble()
@@ -162,24 +161,12 @@ def _ioctl_block() -> FilterProgram:
     return block
 
 
-def _socket_block(families: Iterable[int], *, streams_only: bool) -> FilterProgram:
+def _socket_block(families: Iterable[int]) -> FilterProgram:
     block = FilterProgram()
     block.load(_ARGUMENTS + 8)
     block.mask(_SOCK_TYPE)
-    # SOCK_RAW and others; with `streams_only`, also SOCK_DGRAM.
-    block.return_if(_JUMP_IF_GREATER, _SOCK_STREAM if streams_only else _SOCK_DGRAM, fail_with(errno.EACCES))
-    if streams_only:
-        # 0 is the type's default protocol, 6 TCP; others make streams that Landlock ignores (MPTCP, SCTP).
-        block.load(_ARGUMENTS + 16)
-        for harmless in (0, 6):
-            inner = FilterProgram()
-            inner.load(_ARGUMENTS)
-            for family in families:
-                inner.return_if(_JUMP_IF_EQUAL, family, _ALLOW)
-            inner.return_action(fail_with(errno.EACCES))
-            block.block_for_call(harmless, inner)
-        block.return_action(fail_with(errno.EACCES))
-        return block
+    # SOCK_RAW and others.
+    block.return_if(_JUMP_IF_GREATER, _SOCK_DGRAM, fail_with(errno.EACCES))
     block.load(_ARGUMENTS)
     for family in families:
         block.return_if(_JUMP_IF_EQUAL, family, _ALLOW)
@@ -200,21 +187,18 @@ class _SockFprog(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 
 
-def install_filter(families: Iterable[int], *, streams_only: bool) -> None:
+def install_filter(families: Sequence[int]) -> None:
     """Filter the system calls of this process and of everything that it starts.
 
     Args:
-        families: socket families that may be opened.
-        streams_only: as for `build_filter`.
+        families: as for `build_filter`.
 
     Raises:
         OSError: the kernel has no seccomp, or this machine's call numbers are not known.
     """
-    code = build_filter(syscalls.table_column(), families, streams_only=streams_only)
+    code = build_filter(syscalls.table_column(), families)
     syscalls.prctl(_PR_SET_SECCOMP, _MODE_FILTER, _SockFprog(len(code) // 8, code))
 
 
 PRIVATE_FAMILIES: Final = (_AF_UNIX, _AF_INET, _AF_INET6)
 """Families that reach nothing outside, from a network namespace and a root directory of its own."""
-OUTSIDE_TCP_FAMILIES: Final = (_AF_INET, _AF_INET6)
-"""The families of TCP. Unix sockets are left out: Landlock does not restrict them."""

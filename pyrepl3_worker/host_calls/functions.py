@@ -4,8 +4,12 @@ import ast
 import builtins
 import inspect
 from collections.abc import Callable
+from os.path import dirname
+from types import FunctionType
 from typing import Any, Final
 
+_HOST_FILE: Final = f"{dirname(__file__)}/<host function>"
+"""Where their code is said to stand: no source is there to be shown, and the frames are the worker's."""
 _UNKNOWN: Final = inspect.Signature(
     [
         inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
@@ -28,6 +32,8 @@ def describe(function: Callable[..., Any], name: str, signature: str, doc: str, 
     function.__doc__ = doc or None
     function.__module__ = "builtins"  # where it stands, so that it pickles by name
     function.__dict__["__signature__"] = parse_signature(signature)
+    assert isinstance(function, FunctionType)
+    function.__code__ = function.__code__.replace(co_filename=_HOST_FILE)
     if awaitable:
         inspect.markcoroutinefunction(function)
 

@@ -15,7 +15,8 @@ import os
 import re
 import sys
 from asyncio import CancelledError  # by name: the code may replace asyncio's own
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from importlib import import_module
 from shutil import which
@@ -29,6 +30,7 @@ from pyrepl3_worker.rendering.exceptions import describe_exception
 
 _interactiveshell: Final[Any] = import_module("IPython.core.interactiveshell")
 _Shell: Any = _interactiveshell.InteractiveShell
+_get_nested_loop: Any = import_module("IPython.core.async_helpers").get_asyncio_loop
 _DisplayHook: Any = import_module("IPython.core.displayhook").DisplayHook
 _DisplayPublisher: Any = import_module("IPython.core.displaypub").DisplayPublisher
 _HistoryManager: Any = import_module("IPython.core.history").HistoryManager
@@ -226,6 +228,7 @@ class SessionShell(_Shell):
         for kind in (SessionShell, _Shell):
             kind._instance = self
         self.display_trap.hook = self.displayhook
+        self.loop_runner = _run_nested
         self.builtin_trap.auto_builtins = {}
         self.set_hook("show_in_pager", _print_page, priority=0)
         self.set_hook("editor", _refuse_editor, priority=0)
@@ -474,6 +477,23 @@ def _print_page(shell: object, data: Any, start: int = 0, screen_lines: int = 0)
     text = data.get(_OUTSIDE_PAGER_MIME, "") if isinstance(data, Mapping) else data
     text = re.sub(_CELL_AS_FILE, r"\1\2", str(text), flags=re.MULTILINE)
     print("\n".join(text.splitlines()[start:]))
+
+
+def _run_nested(coroutine: Coroutine[Any, Any, object]) -> object:
+    """Run a nested cell that awaits; an interrupt ends it before the cell around it goes on.
+
+    IPython's own runner leaves it where it stands, with what it has put in place (`sys.displayhook`).
+    """
+    loop = _get_nested_loop()
+    task = loop.create_task(coroutine)
+    try:
+        return loop.run_until_complete(task)
+    except BaseException:
+        if not task.done():
+            task.cancel()
+            with suppress(CancelledError):
+                loop.run_until_complete(task)
+        raise
 
 
 def make_info(code: str, execution_id: str, store_history: bool) -> Any:  # noqa: FBT001 - as IPython has it

@@ -35,6 +35,14 @@ _MAX_SHOWN_FRAMES: Final = (500, 600)
 """The same for a traceback's text, in which Python counts lines that repeat: over its recursion limit."""
 _MAX_MEMBERS: Final = 50
 _MAX_CHAIN: Final = 20
+_HEAP_TYPE: Final = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE of CPython's object.h: a class that a `class` statement has made has it."""
+_PLAIN_TYPES: Final = (str, bytes, int, float, bool, type(None))
+_TYPES_WITH_PARTS: Final = (OSError, SyntaxError, ImportError, UnicodeError)
+"""Builtin exceptions whose texts hold attributes beside `args`."""
+_PART_NAMES: Final = (
+    "errno", "strerror", "filename", "filename2", "msg", "lineno", "encoding", "object", "reason",
+)  # fmt: skip
 _MIN_CHARS: Final = 64
 """Characters of an error's texts; if not even these fit into a frame, nothing does."""
 _CANCEL_EXCEPTIONS: Final[dict[type, str]] = {
@@ -256,11 +264,14 @@ def describe_without_user_code(
         kind: what kind of failure the message says it is.
         execution_id: the execution that failed; None for a complaint about the session.
         why: why a full description is not possible.
-        message: the exception's text, where it is known.
+        message: the exception's text, where it is known; that of one of Python's own types always is.
     """
     name = type_name(error)
-    text = message or f"the exception could not be described ({why})"
+    known = message or _plain_message(error)
+    text = known or f"the exception could not be described ({why})"
     shown = f"{name}: {text}\n"
+    if known:
+        shown += f"[no traceback: {why}]\n"
     return Error(
         execution_id=execution_id,
         kind=kind,
@@ -359,6 +370,22 @@ def exception_message(error: BaseException) -> str:
     except Exception as broken:
         return f"<{type_name(error)}.__str__ raised {type_name(broken)}>"
     return bounded_text(text, _MESSAGE_CHARS)
+
+
+def _plain_message(error: BaseException) -> str:
+    """Return the text of an exception of Python's own types that holds plain values only; else none.
+
+    No code of the user's can run: neither a `__str__` of a class, nor one of a value inside of the exception.
+    """
+    kind = type(error)
+    if type.__dict__["__flags__"].__get__(kind) & _HEAP_TYPE:
+        return ""
+    parts: list[object] = [*error.args]
+    if issubclass(kind, _TYPES_WITH_PARTS):
+        parts += [getattr(error, name, None) for name in _PART_NAMES]
+    if not all(any(type(part) is plain for plain in _PLAIN_TYPES) for part in parts):
+        return ""
+    return exception_message(error)
 
 
 def _notes(error: BaseException) -> list[str]:

@@ -22,8 +22,8 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """Absolute paths that the code can read and write."""
     network: bool = False
     """Whether the code may use the network as the worker's user can."""
-    tcp_ports: tuple[int, ...] = ()
-    """Ports to which the code may connect by TCP, on any host; it can use nothing else of the network."""
+    proxied: bool = False
+    """Whether the parent is to get a socket that listens at `PROXY_ADDRESS` in the code's own network."""
     work_bytes: int = DEFAULT_WORK_BYTES
     """Bytes that the work directory `/tmp`, and `/dev/shm`, may each hold."""
     max_processes: int | None = None

@@ -34,3 +34,8 @@ The signal's number follows."""
 
 MAX_FIRST_LINE: Final = 1_000_000
 """The largest number that the first line of a cell can have: those before it are compiled as empty lines."""
+PROXY_ADDRESS: Final = ("127.0.0.1", 3128)
+"""Where the parent's proxy is reached in a worker's own network: the same in all workers of a session, since
+variables of the environment come back with it."""
+LISTENER: Final = b"listener"
+"""The message with which that socket comes (`--files`); the one with the directories is an absolute path."""

@@ -128,6 +128,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "sandbox": (5, "sandbox", {}, None),
     "limits": (5, "limits", {}, None),
     "confinement_required": YES_OR_NO,
+    "inherit_env": YES_OR_NO,
+    "host_errors": WORD,
     "report": (5, "data", ["other"], [5], [["data"]], NAN, None, (NO_TEXT,)),
     "spawn_timeout": (*GRACE, 0),
     "cancel_grace": GRACE,
@@ -141,6 +143,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "readable": PATHS,
     "writable": PATHS,
     "network": YES_OR_NO,
+    "hosts": (443, "pypi.org:443", (443,), (b"x",), ("x:0",), ("127.1",), (NO_TEXT,), NAN, None),
     "tcp_ports": (443, "443", ("443",), (0,), (-1,), (70_000,), (True,), (NAN,), NAN),
     "work_bytes": LIMIT,
     # ResourceLimits

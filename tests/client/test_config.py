@@ -1,8 +1,11 @@
 """`WorkerConfig`: what is refused where it is given, and by which name."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from pyrepl3_client import ExecutorConfig, WorkerConfig
+from pyrepl3_client import ExecutorConfig, ResourceLimits, WorkerConfig
 
 
 @pytest.mark.parametrize("name", ["spawn_timeout", "cancel_grace", "kill_grace", "close_grace"])
@@ -49,3 +52,45 @@ def test_a_configuration_cannot_be_changed() -> None:
 def test_no_grace_at_all_is_allowed() -> None:
     config = WorkerConfig(cancel_grace=0, kill_grace=0, close_grace=0, executor=ExecutorConfig(cache_size=0))
     assert config.executor.cache_size == 0
+
+
+def test_untrusted_code_is_bounded_in_all_that_it_can_use() -> None:
+    config = WorkerConfig.untrusted()
+    assert (config.confinement, config.confinement_required) == ("strict", True)
+    assert (config.inherit_env, config.host_errors) == (False, "masked")
+    assert not config.sandbox.network
+    assert all(getattr(config.limits, name) is not None for name in ResourceLimits.__slots__)
+    assert config.executor.max_execution_time is not None
+
+
+def test_what_is_given_for_untrusted_code_stands_and_the_rest_is_bounded() -> None:
+    config = WorkerConfig.untrusted(
+        limits=ResourceLimits(max_memory_bytes=10**9),
+        executor=ExecutorConfig(max_execution_time=1.5),
+        env={"NAME": "value"},
+        host_errors="shown",
+    )
+    bounded = WorkerConfig.untrusted()
+    assert config.limits == replace(bounded.limits, max_memory_bytes=10**9)
+    assert config.executor.max_execution_time == 1.5
+    assert config.executor.max_output_bytes == bounded.executor.max_output_bytes
+    assert (config.env, config.host_errors) == ({"NAME": "value"}, "shown")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "named"),
+    [
+        ({"confinement": "limits"}, ValueError, "confinement='strict'"),
+        ({"confinement_required": False}, ValueError, "confinement_required=True"),
+        ({"limits": None}, TypeError, "limits must be a ResourceLimits"),
+        ({"executor": {}}, TypeError, "executor must be a ExecutorConfig"),
+        ({"host_errors": "hidden"}, ValueError, "host_errors must be one of"),
+        ({"inherit_env": 0}, TypeError, "inherit_env must be a bool"),
+        ({"memory": 1}, TypeError, "memory"),
+    ],
+)
+def test_what_makes_no_configuration_for_untrusted_code_is_refused(
+    overrides: dict[str, Any], error: type[Exception], named: str
+) -> None:
+    with pytest.raises(error, match=named):
+        WorkerConfig.untrusted(**overrides)

@@ -79,6 +79,9 @@ HANDLED_INSIDE = {
     "ConnectorError": "of Resonate's SDK, which tries again",
     "DecodingError": "of Resonate's SDK, told to the caller",
     "ServerError": "of Resonate's SDK, told to the caller",
+    "BadRequestError": "answered with a status 400 or 502",
+    "PeerGoneError": "told to the log; answered with a status 502 where that is possible",
+    "TooLongError": "answered with a status 400, 431 or 502",
     "CallFailed": "of testing: a script's word for a call's error",
 }
 """Other exceptions that the client raises, and who gets them."""

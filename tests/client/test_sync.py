@@ -247,6 +247,23 @@ def test_a_pool_without_async_is_bounded_and_has_sessions_by_name(tmp_path: Path
         pool.session("a")
 
 
+def test_a_session_of_a_pool_that_is_dropped_gives_its_place_back() -> None:
+    with sync.WorkerPool(1, max_sessions=1, acquire_timeout=20, fork=False) as pool:
+        with pytest.warns(ResourceWarning, match="of a pool was never given back: use `with`"):
+            pool.acquire()
+        execution = pool.open_session().start("import asyncio; await asyncio.sleep(0.01); 42")
+        assert execution.result().value == 42  # it keeps its session
+        with pytest.warns(ResourceWarning, match="of a pool was never given back"):
+            del execution
+        with pool.acquire() as session:
+            files = session.files
+            files.write("x", b"1")
+            assert files.read("x") == b"1"
+            files.remove("x")
+        pool.release(pool.acquire())
+        assert pool.stats().sessions == 0
+
+
 def test_a_pool_that_cannot_start_leaves_no_thread() -> None:
     with pytest.raises(pyrepl3.SpawnError), sync.WorkerPool(1, warm=("no_such_module",)):
         pass

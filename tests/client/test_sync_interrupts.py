@@ -17,8 +17,11 @@ STRUCK: Final = ("/pyrepl3_client/sync.py", "/_concurrency/", "/asyncio/", "/con
 """Code in which it strikes: what a call runs in the caller's thread. Not `Thread.start`, which Python leaves
 half done then: its thread hangs."""
 
-BEGIN: Final = ("close", "__exit__", "insist", "__enter__")
+BEGIN: Final = ("close", "__exit__", "insist")
 """Methods that it does not strike at their first instruction: no handler of theirs is in force there."""
+
+DROPPED: Final = pytest.mark.filterwarnings("ignore:session .* was never given back:ResourceWarning")
+"""What a Ctrl-C keeps from its `with`."""
 
 
 class Shot:
@@ -58,6 +61,8 @@ class Shot:
             return  # a jump forward
         if not more and code.co_name in BEGIN:
             return
+        if code.co_name == "__del__":
+            return  # Python drops what is raised there
         self._left -= 1
         if self._left == 0:
             self.point = code.co_qualname, offset
@@ -120,6 +125,7 @@ def test_closing_that_is_struck_anywhere_closes(every: bool) -> None:
         assert not threads(), shot.point
 
 
+@DROPPED
 def test_a_pool_that_is_struck_anywhere_leaves_nothing(every: bool) -> None:
     before = set(child_pids())
 
@@ -133,6 +139,7 @@ def test_a_pool_that_is_struck_anywhere_leaves_nothing(every: bool) -> None:
         assert not threads(), shot.point
 
 
+@DROPPED
 def test_sessions_by_name_that_are_struck_anywhere_are_given_back(every: bool) -> None:
     before = set(child_pids())
 

@@ -20,7 +20,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import Display
 from tests.helpers.real_sessions import PATIENCE, quick, run, stop
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 CLASSES: Final = """
 class Html:

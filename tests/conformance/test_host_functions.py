@@ -21,7 +21,7 @@ from pyrepl3_client import CallContext, CallRequest, capability
 from pyrepl3_schemas.messages import Output
 from tests.helpers.real_sessions import quick, run, value
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 # --- the host -----------------------------------------------------------------------------------------
@@ -228,6 +228,7 @@ TABLE: list[tuple[str, str, object]] = [
     ("a private default", "import inspect\nlist(inspect.signature(keyed_by_default).parameters)", ["word", "rest"]),
     ("a context parameter", "import inspect\nlist(inspect.signature(with_context).parameters)", ["word", "rest"]),
     ("annotations are types where they are built in", "import inspect\ninspect.signature(add).parameters['a'].annotation is int", True),
+    ("no source of ours is shown as its own", "import inspect\ntry:\n    shown = inspect.getsource(add)\nexcept OSError as error:\n    shown = str(error)\nshown", "could not get source code"),
     ("a signature binds", "import inspect\ninspect.signature(add).bind(1, b=2).arguments", {"a": 1, "b": 2}),
     ("the docstring", "fetch.__doc__.splitlines()", ["Fetch a page.", "", "It may take a while."]),
     ("the docstring of a partial", "partial.__doc__", "Look a word up with a key."),

@@ -19,7 +19,17 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import CancelReason
 from tests.helpers.processes import ended
-from tests.helpers.real_sessions import PATIENCE, cleanly_stopped, quick, run, seen, stop, type_of, value
+from tests.helpers.real_sessions import (
+    PATIENCE,
+    cleanly_stopped,
+    outcome,
+    quick,
+    run,
+    seen,
+    stop,
+    type_of,
+    value,
+)
 
 pytestmark = [
     pytest.mark.anyio,
@@ -320,6 +330,25 @@ async def test_a_cancel_ends_code_that_a_magic_runs(
     assert result.error is not None
     assert result.error.kind == "cancelled"
     assert await value(ipython, "1 + 1") == 2
+
+
+@pytest.mark.parametrize("magic", ["%%capture", "%%time"])
+@pytest.mark.parametrize("kind", ["cancelled", "timeout"])
+async def test_the_end_of_code_that_awaits_in_a_magic_is_its_end(
+    ipython: pyrepl3.Session, magic: str, kind: str
+) -> None:
+    before = await value(ipython, "import sys\nending = []\nrepr(sys.displayhook)")
+    code = (
+        f"{magic}\nimport asyncio, sys\ntry:\n    print('ready', file=sys.__stdout__)\n"
+        "    await asyncio.sleep(600)\nfinally:\n    await asyncio.sleep(0)\n    ending.append('ended')"
+    )
+    execution = ipython.start(code, timeout=1 if kind == "timeout" else None)
+    await seen(execution)
+    result = await (stop(execution) if kind == "cancelled" else outcome(execution))
+    assert result.error is not None
+    assert result.error.kind == kind
+    assert await value(ipython, "ending") == ["ended"]
+    assert await value(ipython, "repr(sys.displayhook)") == before
 
 
 async def read_line(fifo: Path) -> str:

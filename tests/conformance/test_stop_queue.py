@@ -13,7 +13,7 @@ import pyrepl3_client as pyrepl3
 from tests.helpers.real_sessions import quick, run, seen
 from tests.helpers.tables import check_rows
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 @pytest.fixture(scope="module")

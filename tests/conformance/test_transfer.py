@@ -22,7 +22,7 @@ from pyrepl3_client import sync
 from tests.helpers.real_sessions import quick, running
 
 numpy = pytest.importorskip("numpy", reason="NumPy is an optional library, of the group 'notebooks'")
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 PATIENCE = 20.0
 

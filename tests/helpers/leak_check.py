@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,13 +20,20 @@ POOLED = ("AnyIO worker thread", "asyncio_")
 
 @dataclass(frozen=True)
 class Resources:
-    """The child processes, threads and fds that this process has at one moment."""
+    """The child processes, threads, fds and temporary files that this process has at one moment."""
 
+    folder: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+    """TMPDIR, of the processes that are looked for too."""
+    files: frozenset[Path] = field(init=False)
     children: frozenset[int] = field(default_factory=lambda: frozenset(child_pids()))
     threads: frozenset[threading.Thread] = field(default_factory=lambda: frozenset(own_threads()))
     fds: frozenset[int] = field(default_factory=lambda: frozenset(open_fds()))
     last_pid: int = field(default_factory=lambda: int(Path("/proc/loadavg").read_text().split()[-1]))
     """The newest pid of this machine. Pids are given in order; after the largest, from the smallest again."""
+
+    def __post_init__(self) -> None:
+        """List the temporary files."""
+        object.__setattr__(self, "files", frozenset(self.folder.iterdir()))
 
 
 def child_pids() -> Iterator[int]:
@@ -122,7 +130,7 @@ def target_of(fd: int) -> str:
         return f"{fd}, closed since"  # with the process that it was a part of
 
 
-def left_behind(before: Resources, folder: Path) -> list[str]:
+def left_behind(before: Resources) -> list[str]:
     """Return what there is now that was not there before, in words. One thing may have replaced another.
 
     Processes that are found are ended, so that the next test starts clean.
@@ -131,7 +139,7 @@ def left_behind(before: Resources, folder: Path) -> list[str]:
     left: list[str] = []
     for thread in set(own_threads()) - before.threads:
         thread.join(max(0.0, until - time.monotonic()))
-    after = Resources()
+    after = Resources(before.folder)
     threads = after.threads - before.threads
     if len(after.threads) > len(before.threads):
         left += [f"thread: {thread.name}" for thread in threads]
@@ -143,11 +151,11 @@ def left_behind(before: Resources, folder: Path) -> list[str]:
             os.waitpid(pid, 0)
     # Only these: to read the environment of every process takes 10 ms, after each of thousands of tests.
     started = started_since(before.last_pid, after.last_pid)
-    for pid in set(processes_with(b"TMPDIR=" + os.fsencode(folder), started)) - after.children:
+    for pid in set(processes_with(b"TMPDIR=" + os.fsencode(before.folder), started)) - after.children:
         if survives(pid, until):
             left.append(f"orphaned process: {name_of(pid)}")
             os.kill(pid, signal.SIGKILL)
     if len(after.fds) > len(before.fds):
         left += [f"fd: {target_of(fd)}" for fd in sorted(after.fds - before.fds)]
-    left += [f"temporary file: {path.name}" for path in folder.iterdir()]
+    left += [f"temporary file: {path.name}" for path in set(before.folder.iterdir()) - before.files]
     return left

@@ -7,7 +7,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from tests.helpers.real_sessions import cell_lines, quick, run, type_of, value, works
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 async def failure(session: pyrepl3.Session, code: str) -> pyrepl3.ErrorInfo:
@@ -314,3 +314,52 @@ async def test_deep_code_is_shown_where_it_stands(shared: pyrepl3.Session, befor
     lines = f"{before}1/0".splitlines()
     assert (frame.lineno, frame.colno, frame.end_colno) == (len(lines), column, column + 3)
     assert frame.line.startswith(lines[-1])
+
+
+SLOW_CAUSE = """
+class Slow(Exception):
+    def __str__(self):
+        print("describing", flush=True)
+        while True:
+            pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        ("missing", "name 'missing' is not defined"),
+        ("{}['key']", "'key'"),
+        ("open('/there/is/none')", "[Errno 2] No such file or directory: '/there/is/none'"),
+        ("b'\\xff'.decode()", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        ("import there_is_none", "No module named 'there_is_none'"),
+    ],
+)
+async def test_a_cancel_while_an_error_is_described_leaves_its_text(
+    shared: pyrepl3.Session, raised: str, message: str
+) -> None:
+    code = f"{SLOW_CAUSE}\ntry:\n    raise Slow\nexcept Slow:\n    {raised}"
+    execution = shared.start(code)
+    async for event in execution:
+        if isinstance(event, pyrepl3.Output) and "describing" in event.data:
+            await execution.cancel()
+    with pytest.raises(pyrepl3.ExecutionFailed) as failed:
+        await execution
+    error = failed.value.error
+    assert error.message == message
+    assert error.traceback.endswith("[no traceback: it was stopped while being described]\n")
+
+
+async def test_a_cancel_while_an_error_is_described_runs_none_of_its_code(shared: pyrepl3.Session) -> None:
+    code = f"{SLOW_CAUSE}\nraise KeyError(Slow())"
+    code = code.replace("__str__", "__repr__")
+    execution = shared.start(code)
+    async for event in execution:
+        if isinstance(event, pyrepl3.Output) and "describing" in event.data:
+            await execution.cancel()
+    with pytest.raises(pyrepl3.ExecutionFailed) as failed:
+        await execution
+    assert (failed.value.error.type, failed.value.error.message) == (
+        "KeyError",
+        "the exception could not be described (it was stopped while being described)",
+    )

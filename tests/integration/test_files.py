@@ -20,7 +20,7 @@ from pyrepl3_client.testing import ScriptedWorker
 from pyrepl3_client.testing import open_session as open_scripted
 from tests.helpers.real_sessions import PATIENCE, quick, value
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 LEVELS = [
     "limits",
@@ -175,8 +175,17 @@ async def test_what_cannot_be_used_is_refused_by_name(session: pyrepl3.Session, 
         await files.read("/proc/uptime")
     with pytest.raises(SessionFileError, match=r"'\.\./x' leaves the work directory"):
         await files.write("../x", b"")
-    with pytest.raises(SessionFileError, match="x' cannot be used: File name too long"):
+    with pytest.raises(SessionFileError, match="x' is too long: a name has at most 255 bytes"):
         await files.write("x" * 300, b"")
+    with pytest.raises(SessionFileNotFound, match="'~' stands for no folder here"):
+        await files.read("~/x")
+    for made in ("/proc/cpuinfo", "/sys/kernel/mm/transparent_hugepage/enabled"):
+        with pytest.raises(
+            SessionFileError, match=f"'{made}' is made by the kernel when it is read: read it"
+        ):
+            await files.upload(made, "made")
+    with pytest.raises(SessionFileError, match="program's side: Not a directory; name another file"):
+        await files.download("file", __file__ + "/x")
     with pytest.raises(SessionFileNotFound, match="nowhere' cannot be used on this program's side"):
         await files.upload(tmp_path / "nowhere", "x")
     with pytest.raises(SessionFileNotFound, match="this program's side"):
@@ -186,6 +195,8 @@ async def test_what_cannot_be_used_is_refused_by_name(session: pyrepl3.Session, 
     await files.write("file", b"12345")
     with pytest.raises(SessionFileError, match="'file' has 5 bytes, more than max_bytes=4"):
         await files.read("file", max_bytes=4)
+    with pytest.raises(SessionFileError, match="max_bytes=4: raise that, if it is to be here"):
+        await files.download("file", tmp_path / "x", max_bytes=4)
     names = {entry.name for entry in await files.list()}
     assert names == {"fifo", "folder", "file", "loop", "sock"}
     await session.execute("s.close(); del s")

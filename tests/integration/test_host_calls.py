@@ -15,7 +15,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import Call, Input
 from tests.helpers.real_sessions import outcome, quick, run, running, stop, type_of, value, works
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 class NotFoundHere(Exception):  # noqa: N818 - its name is what is tested

@@ -1,6 +1,7 @@
 """Code that does harm: the client survives all of it, the session all but the end of its process."""
 
 import math
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
@@ -10,11 +11,18 @@ from tests.helpers.hostile_cells import ANY, LOOPS, MONKEYS, PROCESS, RECURSION,
 from tests.helpers.hostile_values import EXCEPTIONS, VALUES
 from tests.helpers.real_sessions import quick, run, running, seen, stop, type_of, value, works
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 def named(harms: list[Harm]) -> list[object]:
     return [pytest.param(harm, id=harm.name) for harm in harms]
+
+
+@pytest.fixture(scope="module")
+async def looked_at() -> AsyncIterator[pyrepl3.Session]:
+    """A session without checkpoints: these would look at each of the values again, after every later cell."""
+    async with pyrepl3.open_session(config=quick(), recovery="none") as session:
+        yield session
 
 
 async def suffer(session: pyrepl3.Session, harm: Harm) -> None:
@@ -43,9 +51,10 @@ async def test_session_survives_what_harms_the_process(session: pyrepl3.Session,
 
 
 @pytest.mark.parametrize("harm", named(VALUES + EXCEPTIONS))
-async def test_session_survives_what_harms_those_who_look(shared: pyrepl3.Session, harm: Harm) -> None:
-    await suffer(shared, harm)
-    assert await works(shared)
+async def test_session_survives_what_harms_those_who_look(looked_at: pyrepl3.Session, harm: Harm) -> None:
+    await suffer(looked_at, harm)
+    assert await works(looked_at)
+    assert looked_at.worker.incarnation == 1
 
 
 async def test_a_signal_handler_that_raises_while_nothing_runs() -> None:

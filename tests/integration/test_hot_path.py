@@ -5,7 +5,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from tests.helpers.real_sessions import outcome, run
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 BURST = "for i in range(3000): print('x', end='')\n"
 """Enough prints in a row to take the fast path."""

@@ -9,7 +9,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import Input
 from tests.helpers.real_sessions import quick, run, stop, type_of, value, works
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 class Asked:

@@ -6,7 +6,6 @@ import select
 import signal
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -156,8 +155,9 @@ class End:
         return [int(line.split()[1]) for line in self.out.splitlines() if line.startswith("pid ")]
 
 
-def run(name: str) -> End:
-    """Run a program to its end, or fail when it does not come."""
+@cache
+def end_of(name: str) -> End:
+    """Run a program to its end, or fail when it does not come. For two tests of one program, run it once."""
     program = PROGRAMS[name]
     command, text = [sys.executable, "-W", "default", "-c", program.source], None
     if name == "the REPL":
@@ -181,20 +181,13 @@ def has_ended(pid: int) -> bool:
         os.close(process)
 
 
-@cache
-def ends() -> dict[str, Future[End]]:
-    """Run all programs, some at a time."""
-    with ThreadPoolExecutor(4) as pool:
-        return {name: pool.submit(run, name) for name in PROGRAMS}
-
-
 def test_there_are_enough_programs() -> None:
     assert len(PROGRAMS) >= 25
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_ends(name: str) -> None:
-    end = ends()[name].result()
+    end = end_of(name)
     assert end.code == PROGRAMS[name].code, end.err
     assert end.workers, end.err
     for pid in end.workers:
@@ -205,7 +198,7 @@ def test_a_program_ends(name: str) -> None:
 
 
 def test_a_forked_child_is_told_whose_session_it_is() -> None:
-    end = ends()["a forked child that exits"].result()
+    end = end_of("a forked child that exits")
     assert "belongs to process" in end.out
     assert "forked child" in end.out
 

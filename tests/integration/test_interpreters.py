@@ -368,3 +368,52 @@ async def test_an_interpreter_without_its_library_is_named(tmp_path: Path) -> No
     assert f"its interpreter is {str(python)!r}: see whether that runs any program" in text
     assert "encodings" in text
     assert plain_environment().get("PYTHONHOME") is None
+
+
+NO_PROGRAMS = {
+    "~/venv/bin/python": "'~' stands for no folder here",
+    "pyrepl3-no-such-python": "no folder of PATH has a program of that name",
+    "{tmp}/gone/bin/python": "that of a virtual environment is FOLDER/bin/python",
+    "{tmp}/text/python": "that of a virtual environment is FOLDER/bin/python",
+    "{tmp}/text": "this user may not execute it",
+    "{tmp}/noise": "no program of this machine, and no script whose first line names one",
+    "{tmp}/venv/bin": "give '{tmp}/venv/bin/python'",
+}
+
+
+async def test_what_the_system_does_not_run_is_said_with_what_to_do(tmp_path: Path) -> None:
+    make_venv(tmp_path / "venv")
+    (tmp_path / "text").write_text("print(1)\n")
+    (tmp_path / "noise").write_bytes(b"\x7fELF" + bytes(100))
+    (tmp_path / "noise").chmod(0o755)
+    for python, remedy in NO_PROGRAMS.items():
+        text = await spawn_error(python.format(tmp=tmp_path))
+        assert text.startswith(f"no worker could be started with {python.format(tmp=tmp_path)!r}: ")
+        assert remedy.format(tmp=tmp_path) in text
+
+
+async def test_a_folder_to_start_in_that_is_not_there_is_not_taken_for_the_interpreter(
+    tmp_path: Path,
+) -> None:
+    text = await spawn_error(make_venv(tmp_path / "venv"), cwd=str(tmp_path / "gone"))
+    assert f"{str(tmp_path / 'gone')!r} (the folder in which it starts: see cwd=)" in text
+
+
+async def test_an_environment_that_hangs_or_ends_at_its_start_is_named(tmp_path: Path) -> None:
+    python = make_venv(tmp_path / "venv")
+    named = f"its interpreter is {str(python)!r}: see whether that runs any program (-c 'print(1)')"
+    start = site_packages(python) / "sitecustomize.py"
+    start.write_text("import time\nwhile True: time.sleep(1)\n")
+    hung = WorkerConfig(python=str(python), spawn_timeout=0.5)
+    text = await spawn_error(python, spawn_timeout=0.5)
+    assert f"it was not ready within 0.5 seconds; {named}" in text
+    with pytest.raises(pyrepl3.SpawnError, match=r"not warm within 0\.5 seconds") as error:
+        async with pyrepl3.WorkerPool(1, hung):
+            pass
+    assert named in str(error.value)
+    start.write_text("import os\nos._exit(3)\n")
+    for fork in (True, False):
+        with pytest.raises(pyrepl3.SpawnError, match="ended before it had a session") as error:
+            async with pyrepl3.WorkerPool(1, WorkerConfig(python=str(python)), fork=fork):
+                pass
+        assert f"(exit code 3): {named}, and what it runs at every start" in str(error.value)

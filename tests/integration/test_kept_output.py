@@ -20,7 +20,7 @@ from tests.helpers.lying_sessions import lying
 from tests.helpers.raw_worker import RawWorker
 from tests.helpers.real_sessions import quick, run, stop
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 LIMIT = 2000
 MIB = 1024 * 1024

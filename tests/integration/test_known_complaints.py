@@ -30,7 +30,7 @@ from tests.helpers.real_sessions import (
     works,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 PROMPT = 1.0
 """Seconds that people accept; it takes a millisecond, but the machine may be busy."""

@@ -19,7 +19,7 @@ import pyrepl3_client.sync
 from tests.helpers.processes import ended
 from tests.helpers.real_sessions import PATIENCE, lives, quick, seen, value
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 STATES = {
     "idle": "",

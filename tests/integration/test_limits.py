@@ -6,7 +6,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.constants import MIN_MAX_FRAME_BYTES
 from tests.helpers.real_sessions import quick, run, type_of, value, works
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 async def test_memory_over_the_limit_is_a_memory_error_and_the_session_lives() -> None:

@@ -7,7 +7,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import Output
 from tests.helpers.real_sessions import outcome, quick, run, running, seen, stop, value, works
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from tests.helpers.real_sessions import quick, run, type_of, value
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 def search(word: str) -> str:

@@ -17,7 +17,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import sync
 from tests.helpers.real_sessions import quick
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 PATIENCE = 60.0
 LINES = 60
@@ -213,7 +213,7 @@ async def wait(prompt: str) -> str:
 async def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     async with pyrepl3.open_session("s", store=tmp_path / "state.db", config=quick()) as session:
         await session.execute("print(1)", execution_id="cell")
-        with pytest.raises(pyrepl3.OutputNotKept, match=r"run 7\.1 of 'cell' is not kept"):
+        with pytest.raises(pyrepl3.OutputNotKept, match=r"run 7\.1 of 'cell' is not kept: .*session\.runs"):
             await session.output("cell", run="7.1")
         with pytest.raises(pyrepl3.OutputNotKept, match="'unheard-of'"):
             await session.runs("unheard-of")
@@ -272,6 +272,25 @@ def test_a_synchronous_session_has_the_same(tmp_path: Path) -> None:
         (run,) = session.runs("cell")
         assert (run.run, run.stdout) == ("1.1", 2)
         assert session.output("cell", run=run.run) == "1\n"
+
+
+async def test_text_on_its_way_to_the_record_is_read_whole(tmp_path: Path) -> None:
+    """An outcome is told before what it leaves out has been recorded, in parts."""
+    store = tmp_path / "state.db"
+    code = "import sys\nfor n in range(200_000): print('line', n)\nprint('end', file=sys.stderr)"
+    async with pyrepl3.open_session("s", store=store, config=quick()) as session:
+        result = await session.execute(code, execution_id="cell")
+        (run,) = await session.runs("cell")
+        assert (run.stdout, run.stderr, run.missing) == (len(result.stdout), 4, "")
+        assert await session.output("cell", -10) == result.stdout[-10:]
+        assert await session.output("cell", run=run.run) == result.stdout
+        again = session.start(code, execution_id="cell")
+        await again
+        assert await again.output() == result.stdout
+    async with pyrepl3.open_session("s", store=store, config=quick()) as session:
+        (run,) = await session.runs("cell")
+        assert (run.stdout, run.stderr, run.missing) == (len(result.stdout), 4, "")
+        assert await session.output("cell", run=run.run) == result.stdout
 
 
 async def test_nothing_is_left_in_the_store_of_a_run_that_has_ended(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pyrepl3_client._worker.transfers import RequestRefused
 from pyrepl3_schemas.messages import Ping, Pong
 from tests.helpers.real_sessions import PATIENCE, quick
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 async def test_a_kind_that_the_worker_does_not_know_is_named(shared: pyrepl3.Session) -> None:

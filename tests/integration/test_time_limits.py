@@ -12,7 +12,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import CallRequest, capability
 from tests.helpers.real_sessions import quick
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 LIMIT = 0.25
 LONGER = 3 * LIMIT

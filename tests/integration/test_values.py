@@ -12,7 +12,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ExecutorConfig, ResourceLimits, Session, WorkerConfig
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 NO_FORM = "has no form as plain data"
 IMPORTS = """
@@ -175,19 +175,20 @@ async def test_numpy_and_pandas_give_pythons_own(session: Session) -> None:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "recovery"),
     [
-        WorkerConfig(limits=ResourceLimits(max_memory_bytes=400_000_000)),
-        WorkerConfig(executor=ExecutorConfig(max_memory_usage=400_000_000)),
+        (WorkerConfig(limits=ResourceLimits(max_memory_bytes=400_000_000)), "auto"),
+        # Without checkpoints, which would save each of these values too: a quarter of a gigabyte at a time.
+        (WorkerConfig(executor=ExecutorConfig(max_memory_usage=400_000_000)), "none"),
     ],
     ids=["max_memory_bytes", "max_memory_usage"],
 )
 async def test_under_a_memory_limit_a_large_value_says_so_and_the_worker_lives(
-    config: WorkerConfig, request: pytest.FixtureRequest
+    config: WorkerConfig, recovery: pyrepl3.RecoveryPolicy, request: pytest.FixtureRequest
 ) -> None:
-    async with pyrepl3.open_session(config=config) as session:
+    async with pyrepl3.open_session(config=config, recovery=recovery) as session:
         await session.execute("kept = 1")
-        for code in ("['x' * 100] * 500_000 + ['y']", "[1.5] * 7_000_000", "[[1.5, 2]] * 3_000_000"):
+        for code in ("['x' * 100] * 500_000 + ['y']", "[1.5] * 7_000_000", "[[1.5, 2]] * 1_500_000"):
             result = await session.execute(
                 f"filler = bytearray(250_000_000); value = {code}; value", check=False
             )

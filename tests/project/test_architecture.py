@@ -42,7 +42,7 @@ MAY_IMPORT = {
 """What a package may import beside the standard library and itself, at any time of its life."""
 
 GROUND = {
-    "pyrepl3_client": {"errors", "config", "results", "_text", "_version"},
+    "pyrepl3_client": {"errors", "config", "results", "_host_rules", "_log", "_text", "_version"},
     "pyrepl3_worker": {"errors", "config"},
 }
 """Files that every room of a package may import."""
@@ -56,7 +56,8 @@ ARROWS = {
         "_telemetry": {"_concurrency"},
         "_wire": {"_launch"},
         "_execution": {"_concurrency", "_journal", "_telemetry", "_wire"},
-        "_worker": {"_execution", "_launch", "_telemetry", "_wire"},
+        "_network": {"_telemetry"},
+        "_worker": {"_execution", "_launch", "_network", "_telemetry", "_wire"},
         "_session": {
             "_concurrency",
             "_execution",
@@ -68,7 +69,7 @@ ARROWS = {
             "_worker",
             "durable",
         },
-        "_pool": {"_concurrency", "_execution", "_launch", "_session", "_telemetry"},
+        "_pool": {"_concurrency", "_execution", "_launch", "_session", "_telemetry", "_worker"},
         "testing": {"_execution", "_launch", "_session", "_telemetry", "_wire"},
         "sync": {"_concurrency", "_execution", "_files", "_journal", "_pool", "_session", "_telemetry"},
         "demo": set[str](),  # the public face alone

@@ -88,7 +88,13 @@ def test_each_of_our_own_figures_can_be_taken(name: str) -> None:
     assert SUBJECTS[name].title.format(scale=TINY) in table(rows)
 
 
-@pytest.mark.parametrize("name", ["durable-sqlite", "checkpoint-1mb", "recovery-idle", "recovery-running"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("durable-sqlite", "recovery-idle"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("checkpoint-1mb", "recovery-running")),
+    ],
+)
 def test_durable_figures_stand_beside_others_and_leave_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

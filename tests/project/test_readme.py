@@ -53,6 +53,7 @@ SAID = {
     "telemetry.md 1": ["double ok in first", "died: killed from outside (SIGKILL)", "everything is back"],
     "ipython.md 1": ["Wall time", "45", "['a', 'b']", "hello"],
     "files.md 1": ["['data', 'report.txt']", "2 cities", "'/etc/shadow' is not there for the session's code"],
+    "network.md 1": ["Tunnel connection failed: 403 Forbidden"],
     "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],
 }
 

@@ -51,6 +51,31 @@ def test_a_wait_that_computes_counts_whole() -> None:
     assert limit.remaining() == 6
 
 
+def test_short_waits_are_looked_at_together() -> None:
+    """A thread of the code computes all the time, beside a cell that asks on and on."""
+    machine, limit = begun(10)
+    ticks = 0.0
+    for step in range(4000):
+        limit.note(paused=True)
+        machine.run(0.005)
+        if step % 2:  # as the kernel counts it, in steps
+            assert machine.cpu is not None
+            machine.cpu += 0.01
+            ticks += 0.01
+        limit.note(paused=False)
+    assert ticks > 10
+    assert limit.remaining() == 0
+
+
+def test_short_waits_that_compute_nothing_do_not_count() -> None:
+    machine, limit = begun(10)
+    for _ in range(4000):
+        limit.note(paused=True)
+        machine.run(0.005)
+        limit.note(paused=False)
+    assert limit.remaining() > 9.9
+
+
 def test_what_computes_after_a_long_rest_is_seen_at_the_next_look() -> None:
     machine, limit = begun(10, paused=True)
     machine.run(1000)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pyrepl3_client._files import transfer
+from pyrepl3_client._files import actions, transfer
 from pyrepl3_client._files.transfer import CHUNK, NewFile, ShrunkError, Stop, copy, read_all
+from pyrepl3_client._files.view import FileView, Folders
 
 PATTERN = bytes(range(256)) * 64
 
@@ -28,7 +29,7 @@ def copied(path: Path, stop: Stop | None = None) -> Path:
     source = os.open(path, os.O_RDONLY)
     out = os.open(target, os.O_CREAT | os.O_WRONLY)
     try:
-        copy(source, out, stop or Stop())
+        copy(source, out, os.fstat(source).st_size, stop or Stop())
     finally:
         os.close(source)
         os.close(out)
@@ -98,7 +99,35 @@ def test_a_file_that_shrinks_meanwhile_is_an_error_and_no_zeros(tmp_path: Path, 
         copied(path, Shrinking(path, size))
     path.write_bytes(PATTERN)
     with path.open("rb") as file, pytest.raises(ShrunkError):
-        read_all(file.fileno(), Shrinking(path, size))
+        read_all(file.fileno(), len(PATTERN), Shrinking(path, size))
+
+
+def test_a_file_that_grows_after_it_was_measured_gives_no_more_than_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(PATTERN)
+    number = path.stat().st_ino
+    measure = os.fstat
+
+    def measure_and_grow(fd: int) -> os.stat_result:
+        found = measure(fd)
+        if found.st_ino == number:
+            with path.open("ab") as file:
+                file.write(PATTERN)
+        return found
+
+    fds = [os.open(tmp_path, os.O_PATH | os.O_DIRECTORY) for _ in range(2)]
+    work_paths = (os.fsencode(tmp_path),)
+    view = FileView(Folders(root=fds[0], work=fds[1], own=-1, work_paths=work_paths, confined=False))
+    most = 2 * len(PATTERN)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", measure_and_grow)
+        content = actions.read(view, "file", most, Stop())
+        path.write_bytes(PATTERN)
+        actions.download(view, "file", str(tmp_path / "copy"), most, Stop())
+    view.close()
+    assert content == (tmp_path / "copy").read_bytes() == PATTERN * 2
 
 
 def names(folder: int) -> list[str]:

@@ -169,9 +169,10 @@ async def test_a_child_that_holds_every_pipe_open_does_not_hold_up_the_end() -> 
     os.kill(daemon, signal.SIGKILL)
 
 
-async def test_fifty_workers_at_once() -> None:
+@pytest.mark.parametrize("count", [16, pytest.param(50, marks=pytest.mark.long)])
+async def test_many_workers_at_once(count: int) -> None:
     async def one(number: int) -> int:
         async with pyrepl3.open_session() as session:
             return (await session.execute(f"{number} + 1")).value
 
-    assert await asyncio.gather(*(one(number) for number in range(50))) == list(range(1, 51))
+    assert await asyncio.gather(*(one(number) for number in range(count))) == list(range(1, count + 1))

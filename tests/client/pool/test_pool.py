@@ -317,3 +317,21 @@ async def test_a_herd_that_is_cancelled_at_random_costs_no_place() -> None:
         assert (pool.stats().sessions, pool.stats().waiting) == (0, 0)
         async with pool.open_session() as one, pool.open_session() as two, pool.open_session():
             assert (await one.execute(ONE)).value == (await two.execute(ONE)).value == 2
+
+
+async def test_a_pool_that_is_open_is_not_entered_again() -> None:
+    starter = Starter()
+    async with WorkerPool(1, launch=starter) as pool:
+        with pytest.raises(pyrepl3.PyRepl3Error, match="the pool is open already"):
+            await pool.__aenter__()
+        assert len(starter.workers) == 1
+        async with pool.open_session() as session:
+            assert (await session.execute(ONE)).value == 2
+
+
+async def test_what_was_released_has_ended_when_the_pool_was_left() -> None:
+    async with WorkerPool(1, launch=Starter()) as pool:
+        session = await pool.acquire()
+        pool.release(session)
+        assert session.state is not SessionState.CLOSED
+    assert session.state is SessionState.CLOSED

@@ -272,7 +272,7 @@ class Records(RuleBasedStateMachine):
 
 
 Records.TestCase.settings = settings(stateful_step_count=40)
-TestRecords = Records.TestCase
+TestRecords = pytest.mark.timeout(300)(Records.TestCase)  # as TestSameAsServerState
 
 
 # --- one by one ---------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from tests.helpers.real_sessions import (
     works,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 KINDS = {"cancelled": "cancelled", "interrupt": "cancelled", "timeout": "timeout"}
 SEEN: dict[CancelReason, str] = {

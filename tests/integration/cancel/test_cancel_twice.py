@@ -10,7 +10,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from tests.helpers.real_sessions import PATIENCE, outcome, quick, seen, stop, type_of, value, works
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 async def test_two_cancels_at_once_leave_the_worker_alive(session: pyrepl3.Session) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.recovery.await_points import ENDINGS, STORE_STATES, StoreState, check
 from tests.integration.recovery.opening_points import OPENING_ENDS, check_opening, make_record
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 _SEED = 10
 _RUNS = 8

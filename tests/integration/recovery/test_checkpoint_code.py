@@ -10,7 +10,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_schemas.messages import Checkpoint, Checkpointed, Restore, Restored
 from tests.helpers.real_sessions import PATIENCE, quick, value
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 @pytest.fixture
@@ -214,16 +214,21 @@ None
 """
 
 
+SLEEPS = ("time.sleep(600)", "it took longer than")
+SLEEPS_AND_SAYS = ("raise type('E', (Exception,), {'__str__': lambda self: time.sleep(600)})", "E")
+EXITS = ("raise SystemExit(1)", "SystemExit: 1")
+FORKS = ("os.fork()", None)
+
+
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    ("store", "body", "reason"),
     [
-        ("time.sleep(600)", "it took longer than"),
-        ("raise SystemExit(1)", "SystemExit: 1"),
-        ("raise type('E', (Exception,), {'__str__': lambda self: time.sleep(600)})", "E"),
-        ("os.fork()", None),
+        *(("none", *late) for late in (SLEEPS, SLEEPS_AND_SAYS, EXITS, FORKS)),
+        *(("sqlite", *late) for late in (EXITS, FORKS)),
+        # It sleeps for five seconds each time that a checkpoint is tried out.
+        *(pytest.param("sqlite", *late, marks=pytest.mark.long) for late in (SLEEPS, SLEEPS_AND_SAYS)),
     ],
 )
-@pytest.mark.parametrize("store", ["none", "sqlite"])
 async def test_an_object_that_misbehaves_on_its_way_back_costs_itself_alone(
     tmp_path: Path, store: str, body: str, reason: str | None
 ) -> None:

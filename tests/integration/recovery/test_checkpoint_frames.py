@@ -9,7 +9,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from tests.helpers.real_sessions import quick, value
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 @pytest.mark.parametrize("store", ["none", "sqlite"])

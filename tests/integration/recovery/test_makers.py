@@ -11,7 +11,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 IMPORTS = """
 import asyncio, collections, contextlib, contextvars, csv, dataclasses, functools, io, itertools, logging, mmap, os, queue, re, sqlite3, struct

@@ -19,7 +19,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from pyrepl3_client._journal.assigned_names import assigned_names
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 HERE: Final = Path(__file__).parent
 PROBE: Final = HERE / "namespace_probe.py"

@@ -9,7 +9,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client import WorkerConfig
 from pyrepl3_client._launch.process_tree import kill_all
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 OWN = WorkerConfig(cwd="own")
 STRICT = WorkerConfig(confinement="strict", close_grace=2.0)

@@ -8,7 +8,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from tests.helpers.real_sessions import quick, run, value
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 SET = {
     "os.getcwd()": "import os; os.chdir({folder!r})",

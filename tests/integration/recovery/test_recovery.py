@@ -19,7 +19,7 @@ from pyrepl3_client._session import death_policy, replay
 from pyrepl3_client._session.death_policy import Backoff
 from tests.helpers.real_sessions import quick, when_back
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 FROM_OUTSIDE = "import os; os.system(f'kill -9 {os.getpid()}')"
 """Ends the worker by another process's signal."""

@@ -14,7 +14,7 @@ from pyrepl3_client._session import death_policy
 from pyrepl3_schemas.lifecycle import SessionState
 from tests.helpers.real_sessions import PATIENCE, quick, running
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 STUBBORN = """
 import threading

@@ -14,7 +14,7 @@ import pyrepl3_client as pyrepl3
 from pyrepl3_client._session.replay import Replay
 from tests.helpers.real_sessions import PATIENCE, quick
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 type Stores = Callable[[str], Path | None]
 

@@ -11,7 +11,7 @@ from tests.helpers.hanging_code import HANG
 from tests.helpers.processes import ended
 from tests.helpers.real_sessions import quick, seen, type_of, value, works
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 DEATHS = [
     pytest.param("import os; os._exit(7)", 7, None, id="os._exit"),

@@ -17,7 +17,7 @@ from tests.helpers.real_sessions import PATIENCE, quick
 
 # pyright: reportPrivateUsage=false
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 LIFE = ["spawn", "ready", "call", "call", "death", "recovery", "spawn", "ready", "recovery", "stop"]
 """Of a session as below, but for checkpoints."""
@@ -191,6 +191,27 @@ async def test_pools_and_their_sessions_both_hear() -> None:
     spawn = of_session[0]
     assert isinstance(spawn, pyrepl3.SpawnEvent)
     assert spawn.warm
+
+
+async def test_the_death_of_a_worker_that_waits_in_a_pool_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events: list[pyrepl3.SessionEvent] = []
+    async with pyrepl3.WorkerPool(1, quick(), fork=False, on_event=events.append) as pool:
+        (idle,) = pool._workers.idle
+        os.kill(idle.worker.pid, 9)
+        await idle.ended
+        async with pool.open_session("s") as session:
+            await session.execute("1")
+    (death,) = (event for event in events if event.session_id != "s")
+    assert isinstance(death, pyrepl3.DeathEvent)
+    assert (death.session_id, death.worker, death.incarnation) == ("", idle.worker.pid, None)
+    assert (death.certificate.pid, death.certificate.signal) == (idle.worker.pid, 9)
+    assert msgspec.json.decode(msgspec.json.encode(death), type=pyrepl3.SessionEvent) == death
+    (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
+    assert record.name == "pyrepl3.worker"
+    assert (vars(record)["session"], vars(record)["worker"]) == (None, idle.worker.pid)
+    assert f"worker {idle.worker.pid} that waited in a pool died: killed from outside" in record.getMessage()
 
 
 def test_synchronous_sessions_and_pools_hear_too() -> None:

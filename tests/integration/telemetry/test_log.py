@@ -12,8 +12,9 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from tests.helpers.real_sessions import PATIENCE, quick
+from tests.helpers.scripted_sessions import turns_until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 def whose(record: logging.LogRecord) -> tuple[Any, Any, Any]:
@@ -42,9 +43,11 @@ async def test_a_normal_life_is_quiet(caplog: pytest.LogCaptureFixture, tmp_path
             assert (await session.execute("double(21)")).value == 42
             await session.execute("1 / 0", check=False)
             await session.execute("while True: pass", timeout=0.1, check=False)
+            await session.set(word="a value")
             await session.checkpoint("c")
             await session.restart()
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
+    assert "__pyrepl3" not in caplog.text
     names = {record.name for record in caplog.records if record.name.startswith("pyrepl3")}
     assert names == {"pyrepl3.worker", "pyrepl3.calls", "pyrepl3.checkpoint", "pyrepl3.recovery"}
 
@@ -164,3 +167,55 @@ async def test_an_execution_that_the_store_does_not_take_is_logged_once_and_rais
     (record,) = of(caplog, "pyrepl3.store")
     assert whose(record)[:2] == ("s", "e")
     assert "was not run" in record.getMessage()
+
+
+class Broken(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError("the disk of the log is full")
+
+
+async def test_a_handler_of_the_log_that_raises_reaches_no_session(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger, handler, level = logging.getLogger("pyrepl3"), Broken(), logging.getLogger("pyrepl3").level
+    store = tmp_path / "state.db"
+
+    def on_event(event: pyrepl3.SessionEvent) -> None:
+        raise ValueError("mine")
+
+    def interceptor(message: object) -> None:
+        raise ValueError("mine too")
+
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        async with pyrepl3.WorkerPool(1, quick(), max_sessions=1, on_event=on_event) as pool:
+            (idle,) = pool._workers.idle  # pyright: ignore[reportPrivateUsage]
+            os.kill(idle.worker.pid, 9)
+            async with pool.session("s", store=store, capabilities={"double": double}) as session:
+                session.interceptors.append(interceptor)
+                assert (await session.execute("double(21)")).value == 42
+                assert (await session.execute("double(None)", check=False)).error is not None
+                os.kill(session.worker.pid, 9)
+                assert (await session.execute("import socket; s = socket.socket(); 1")).value == 1
+            # It is looked at whether it can make room, which it cannot: a line of the pool's.
+            with pytest.raises(pyrepl3.PoolTimeout, match="'s': a checkpoint cannot hold s"):
+                await pool.acquire(2)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert "the disk of the log is full" in capsys.readouterr().err
+
+
+async def test_records_of_pools_say_of_which_session_they_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pyrepl3.pool")
+    async with pyrepl3.WorkerPool(1, quick(), fork=False, idle_timeout=0.01) as pool:
+        async with pool.session("s", store=tmp_path / "state.db") as session:
+            await session.execute("import socket; s = socket.socket()")
+        await turns_until(lambda: bool(pool.stats().kept))
+    kept, lost = of(caplog, "pyrepl3.pool", logging.INFO)
+    assert whose(kept) == whose(lost) == ("s", None, None)
+    assert "stays live though it is idle" in kept.getMessage()
+    assert "would lose" in lost.getMessage()

@@ -11,16 +11,20 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import sync
+from pyrepl3_client._telemetry import spans as telemetry_spans
 from tests.helpers.real_sessions import quick
 
 pytest.importorskip("opentelemetry.sdk", reason="OpenTelemetry's SDK is not installed (group `libraries`)")
 
 from opentelemetry import metrics, trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+# pyright: reportPrivateUsage=false
 
 pytestmark = pytest.mark.anyio
 
@@ -204,6 +208,47 @@ async def test_no_span_is_left_open_when_a_session_is_closed(tracer: trace.Trace
             await execution
     assert len(spans("execute")) == 3
     assert {span.status.status_code for span in spans("execute")} == {trace.StatusCode.ERROR}
+
+
+class Broken(SpanProcessor):
+    """Raises at each span, while it is told to."""
+
+    raises = False
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if self.raises:
+            raise RuntimeError("no room for this")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self.raises:
+            raise RuntimeError("no room for this")
+
+
+@pytest.mark.parametrize("begins_well", [False, True])
+async def test_a_processor_that_raises_reaches_no_session(
+    tracer: trace.Tracer, begins_well: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider, broken = trace.get_tracer_provider(), Broken()
+    assert isinstance(provider, TracerProvider)
+    provider.add_span_processor(broken)
+    telemetry_spans._told.clear()
+
+    def call() -> int:
+        broken.raises = True
+        return 42
+
+    try:
+        broken.raises = not begins_well
+        async with pyrepl3.open_session("s", config=quick(), capabilities={"call": call}) as session:
+            assert (await session.execute("call()")).value == 42
+            os.kill(session.worker.pid, 9)
+            assert (await session.execute("6 * 7")).value == 42
+    finally:
+        broken.raises = False
+    told = [record for record in caplog.records if record.name == "pyrepl3.handlers"]
+    assert told
+    assert all("OpenTelemetry's" in record.getMessage() for record in told)
+    assert len(told) <= 2  # a span's start and its end
 
 
 def test_the_span_of_a_synchronous_call_is_below_the_callers(tracer: trace.Tracer) -> None:

@@ -16,9 +16,7 @@ _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_to
 def test_what_comes_back_is_what_was_there(tmp_path: Path) -> None:
     with Oracle(tmp_path) as oracle:
 
-        @settings(
-            max_examples=12, deadline=None, derandomize=True, suppress_health_check=_SLOW, database=None
-        )
+        @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=_SLOW, database=None)
         @given(programs())
         def check(program: Program) -> None:
             assert oracle.difference(program) == ""

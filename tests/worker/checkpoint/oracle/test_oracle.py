@@ -11,7 +11,7 @@ from tests.worker.checkpoint.oracle.runs import difference
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=_SLOW, database=None)
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=_SLOW, database=None)
 @given(programs())
 def test_what_comes_back_is_what_was_there(program: Program) -> None:
     assert difference(program) == ""
