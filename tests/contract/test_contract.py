@@ -10,7 +10,7 @@ from pyrepl3_client import Call, Input, Output, Result, SessionState
 from tests.contract import cells
 from tests.contract.conftest import Opener
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 def add(a: int, b: int) -> int:

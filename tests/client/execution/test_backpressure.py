@@ -9,7 +9,7 @@ import pytest
 import pyrepl3_client as pyrepl3
 from tests.helpers.lying_sessions import gone, lying, undisturbed
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("forked_workers")]
 
 
 async def test_late_calls_of_an_execution_that_has_just_ended_call_no_host_function(
