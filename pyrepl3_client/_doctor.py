@@ -10,6 +10,7 @@ from pyrepl3_client._launch.interpreter import interpreter_command
 from pyrepl3_client.config import SandboxPolicy, WorkerConfig
 from pyrepl3_client.errors import PyRepl3Error, SpawnError
 from pyrepl3_schemas.confinement import Level
+from pyrepl3_schemas.executor_config import shown
 
 _PROBES: Final = "pyrepl3_worker.confinement.probes"
 _PROBE_TIMEOUT: Final = 60.0
@@ -87,9 +88,12 @@ def doctor(config: WorkerConfig | None = None) -> Diagnosis:
         A `Diagnosis`; `print(doctor())` shows it to a person.
 
     Raises:
+        TypeError: `config` is none.
         SpawnError: pyrepl3 or its interpreter cannot be run at all.
     """
     config = WorkerConfig() if config is None else config
+    if not isinstance(config, WorkerConfig):  # pyright: ignore[reportUnnecessaryIsInstance] - of an untyped program
+        raise TypeError(f"config must be a WorkerConfig, not {shown(config)}")
     checks = [
         MachineCheck(probe.name, probe.ok, probe.detail, probe.remedy, needed=probe.name not in _NOT_NEEDED)
         for probe in _run_probes()

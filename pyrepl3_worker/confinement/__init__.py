@@ -5,6 +5,7 @@
     strict           the level "strict": its steps in the only possible order, and a check of the result
       namespaces       user, mount, PID and network namespaces; a keeper process outside, an init inside
       mounts           a root directory that shows only the visible paths
+        trees          what is attached there: overlays, or copies of mounts
       landlock         a second boundary around files, and one around signals and TCP ports
       seccomp          a filter that refuses system calls which no session needs
       visible_paths    the paths that Python and programs need

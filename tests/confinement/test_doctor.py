@@ -39,6 +39,11 @@ def test_an_interpreter_that_runs_nothing_is_no_level_at_all() -> None:
     assert all("/bin/false" in check.detail for check in found.missing)
 
 
+def test_what_is_no_configuration_is_refused() -> None:
+    with pytest.raises(TypeError, match="config must be a WorkerConfig, not 'strict'"):
+        pyrepl3.doctor("strict")  # pyright: ignore[reportArgumentType]
+
+
 def _forbid_user_namespaces() -> None:
     """Have a user namespace of one's own in which there may be no further ones."""
     uid, gid = os.getuid(), os.getgid()
