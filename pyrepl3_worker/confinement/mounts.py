@@ -16,6 +16,8 @@ BUILD_DIRECTORY: Final = WORK_DIRECTORY
 """The new root is mounted here: every machine has this directory, and only this process sees the mount."""
 _NO_PRIVILEGES: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV
 _PID_MAX: Final = "/proc/sys/kernel/pid_max"
+_MAX_TERMINALS: Final = 64
+"""The machine has 4,096."""
 _MIN_PID_MAX: Final = 301
 """The kernel reserves the first 300 pids."""
 
@@ -79,7 +81,7 @@ def _populate_root(
         "dev/pts",
         "devpts",
         syscalls.MS_NOSUID | syscalls.MS_NOEXEC,
-        "newinstance,ptmxmode=666,mode=620",
+        f"newinstance,ptmxmode=666,mode=620,max={_MAX_TERMINALS}",
     )
     os.symlink("pts/ptmx", "dev/ptmx")
     _write_user_database()
