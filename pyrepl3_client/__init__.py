@@ -29,6 +29,7 @@ For more:
     Recovery       what came back after a worker's death, and what did not: `session.recoveries`
     SessionEvent   what `on_event` gets: SpawnEvent, ReadyEvent, StopEvent, DeathEvent, RecoveryEvent,
                    CheckpointEvent, CallEvent, StoreEvent, NetworkEvent
+    doctor         which confinement this machine can keep, and what to do for more: `print(doctor())`
     testing        ScriptedWorker, a worker whose answers a test decides
 
 What comes back of code: ExecutionResult with ErrorInfo, and the messages Output, Display, Input, Call,
@@ -55,6 +56,7 @@ if sys.platform != "linux":  # before anything is imported that needs it
         "and /proc. Use WSL2 on Windows, or a Linux container or virtual machine."
     )
 
+from pyrepl3_client._doctor import Diagnosis, MachineCheck, doctor
 from pyrepl3_client._execution.event_log import Event
 from pyrepl3_client._execution.execution import Execution
 from pyrepl3_client._execution.handlers import DisplayHandler, InputHandler, OutputHandler
@@ -157,6 +159,7 @@ __all__ = [
     "Completions",
     "DeathCertificate",
     "DeathEvent",
+    "Diagnosis",
     "Display",
     "DisplayHandler",
     "Error",
@@ -180,6 +183,7 @@ __all__ = [
     "Interceptor",
     "KeptSession",
     "LeaseLost",
+    "MachineCheck",
     "Metrics",
     "NetworkEvent",
     "Output",
@@ -230,5 +234,6 @@ __all__ = [
     "WorkerPool",
     "WorkerUnresponsive",
     "capability",
+    "doctor",
     "open_session",
 ]

@@ -10,6 +10,7 @@ idle_worker           a worker of a pool that waits for its session
 stderr_tail           the last lines that a process wrote to its stderr
 interpreter           the command line of its interpreter: this program's, or another one
 python_view           the folders that an interpreter needs, without running it
+policy_paths          the paths of a policy, resolved once for a session
 writable_paths        what no policy may let code write to
 environment           a worker's environment variables and its confinement argument
 process_tree          reads /proc: children, memory, CPU time, start time

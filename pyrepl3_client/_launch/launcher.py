@@ -16,6 +16,7 @@ import msgspec
 
 from pyrepl3_client._launch.environment import confinement_of
 from pyrepl3_client._launch.interpreter import base_python, interpreter_command
+from pyrepl3_client._launch.policy_paths import HeldPath, as_request
 from pyrepl3_client._launch.python_view import find_view, our_folders
 from pyrepl3_client.config import WorkerConfig, is_unicode
 from pyrepl3_client.errors import SpawnError
@@ -28,13 +29,19 @@ class LauncherStart:
     """The command that starts a worker behind its boundary; `close` is to be called once it runs."""
 
     def __init__(
-        self, config: WorkerConfig, environment: dict[str, str], ends: Sequence[int], files: int
+        self,
+        config: WorkerConfig,
+        environment: dict[str, str],
+        paths: Sequence[HeldPath],
+        ends: Sequence[int],
+        files: int,
     ) -> None:
         """Write the request.
 
         Args:
             config: describes worker and boundary.
             environment: the variables of its interpreter.
+            paths: those of the policy.
             ends: the worker's ends of its pipes, in the order of `NewWorkerPipes.worker_ends`.
             files: the worker's end of the way by which it hands directories over.
 
@@ -54,14 +61,17 @@ class LauncherStart:
         if config.warm:
             command += ["--warm", ",".join(config.warm)]
         frames_in, frames_out, _, *captured = ends
+        view = find_view(config.python, environment, directory)
         given, later = _absolute_paths(environment, directory)
         request = {
             "command": list(map(os.fsencode, command)),
             "environment": {os.fsencode(name): os.fsencode(text) for name, text in given.items()},
             "later": later,
             "order": msgspec.structs.asdict(confinement_of(config)),
-            "python": [*find_view(config.python, environment, directory).all(), *our_folders()],
+            "python": [*view.all(), *our_folders()],
+            "live": [each for path in view.added for each in (path, os.path.realpath(path))],
             "parent": os.getpid(),
+            "pins": as_request(paths),
             "frames": [frames_in, frames_out],
             "captured": captured,
             "files": files,
@@ -79,7 +89,7 @@ class LauncherStart:
         """The command line."""
         self.environment = {_LIBRARIES: os.environ[_LIBRARIES]} if _LIBRARIES in os.environ else {}
         """Its variables: what this program's Python may need to be found whole, and nothing else."""
-        self.fds = [frames_in, frames_out, *captured, files, self._request]
+        self.fds = [frames_in, frames_out, *captured, files, self._request, *(held.fd for held in paths)]
         """What it inherits."""
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from pyrepl3_client._launch.fork_server import ForkServer
-from pyrepl3_client._launch.spawn import spawn
+from pyrepl3_client._launch.spawn import Spawner
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client.config import WorkerConfig
 
@@ -25,6 +25,7 @@ class SharedForkServer:
 
     def __init__(self) -> None:
         """Create it without a fork server; `launch` acquires one when it is needed."""
+        self._spawner = Spawner()
         self._launched = 0
         self._counted: _CountedForkServer | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -46,7 +47,11 @@ class SharedForkServer:
             if self._counted is None and self._timer is None:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(_START_DELAY, self._acquire_fork_server, config)
-        return spawn(config) if self._counted is None else self._counted.fork_server.launch(config)
+        return (
+            self._spawner.launch(config)
+            if self._counted is None
+            else self._counted.fork_server.launch(config)
+        )
 
     def _acquire_fork_server(self, config: WorkerConfig) -> None:
         self._timer = None
@@ -56,6 +61,7 @@ class SharedForkServer:
 
     def close(self) -> None:
         """Release the fork server, which ends when its last session releases it. Idempotent."""
+        self._spawner.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

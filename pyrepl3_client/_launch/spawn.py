@@ -11,9 +11,11 @@ from pyrepl3_client._launch.directories import WorkerDirectories
 from pyrepl3_client._launch.environment import confinement_argument, worker_environment
 from pyrepl3_client._launch.interpreter import describe_failure, interpreter_command
 from pyrepl3_client._launch.launcher import LauncherStart
+from pyrepl3_client._launch.policy_paths import HeldPath, PolicyPaths, close_held
 from pyrepl3_client._launch.process_tree import children_of, kill_all
 from pyrepl3_client._launch.worker import ExitStatus, NewWorkerPipes, WorkerPipes
-from pyrepl3_client.config import WorkerConfig
+from pyrepl3_client._launch.writable_paths import check_writable
+from pyrepl3_client.config import SandboxPolicy, WorkerConfig
 from pyrepl3_client.errors import SpawnError
 from pyrepl3_schemas.constants import WAKEUP_SIGNAL
 
@@ -131,14 +133,79 @@ def interpreter_environment(config: WorkerConfig) -> dict[str, str]:
     }
 
 
+class Spawner:
+    """Starts the workers of one session or pool: paths of their policy are resolved once, for all of them."""
+
+    def __init__(self) -> None:
+        """Resolve nothing yet."""
+        self._policy: SandboxPolicy | None = None
+        self._paths: PolicyPaths | None = None
+        self._closed = False
+
+    def launch(self, config: WorkerConfig) -> WorkerProcess:
+        """Start a worker, as `spawn` does. Has the type `Launch`.
+
+        Raises:
+            SpawnError: as `spawn`; or a path of the policy is not what it was for the first worker.
+        """
+        if config.confinement != "strict":
+            return spawn(config)
+        if self._paths is None or config.sandbox != self._policy:
+            self._resolve(config)
+        assert self._paths is not None
+        if not self._closed:
+            return _spawn(config, self._paths.held)
+        held = self._paths.again()
+        try:
+            return _spawn(config, held)
+        finally:
+            close_held(held)
+
+    def _resolve(self, config: WorkerConfig) -> None:
+        paths = resolve(config)
+        if self._paths is not None and not self._closed:
+            self._paths.close()
+        self._policy, self._paths, self._closed = config.sandbox, paths, False
+
+    def close(self) -> None:
+        """Let go of the paths. Idempotent; who launches another worker gets the same ones, or an error."""
+        if self._paths is not None and not self._closed:
+            self._paths.close()
+        self._closed = True
+
+
+def resolve(config: WorkerConfig) -> PolicyPaths:
+    """Resolve the paths of a policy.
+
+    Raises:
+        SpawnError: one cannot be, or must not be what it is.
+    """
+    try:
+        check_writable(config)
+        return PolicyPaths(config.sandbox)
+    except (OSError, ValueError) as error:
+        raise SpawnError(f"no worker could be confined: {error}") from error
+
+
 def spawn(config: WorkerConfig) -> WorkerProcess:
     """Start a worker. Blocks the calling thread for a few milliseconds.
 
     The calling thread must live as long as the worker: the kernel kills the worker when that thread ends.
 
     Raises:
-        SpawnError: there is no such interpreter or directory, or no room for another process or fd.
+        SpawnError: there is no such interpreter or directory, or no room for another process or fd; or a
+            path of the policy is no path for it.
     """
+    if config.confinement != "strict":
+        return _spawn(config, [])
+    paths = resolve(config)
+    try:
+        return _spawn(config, paths.held)
+    finally:
+        paths.close()
+
+
+def _spawn(config: WorkerConfig, paths: list[HeldPath]) -> WorkerProcess:
     pipes: NewWorkerPipes | None = None
     directories: WorkerDirectories | None = None
     launcher: LauncherStart | None = None
@@ -149,7 +216,7 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
         directories = WorkerDirectories(config)
         stdin, stdout, stderr, *captured = pipes.worker_ends
         if config.confinement == "strict":
-            launcher = LauncherStart(config, environment, pipes.worker_ends, directories.workers_end)
+            launcher = LauncherStart(config, environment, paths, pipes.worker_ends, directories.workers_end)
             command, environment, inherited = launcher.command, launcher.environment, launcher.fds
         else:
             command = [*interpreter_command(config, "pyrepl3_worker"), *worker_arguments(config)]

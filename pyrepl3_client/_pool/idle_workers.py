@@ -11,7 +11,7 @@ from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
 from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.idle_worker import IdleWorker
 from pyrepl3_client._launch.interpreter import describe_interpreter
-from pyrepl3_client._launch.spawn import spawn
+from pyrepl3_client._launch.spawn import Spawner
 from pyrepl3_client._launch.worker import Launch, Worker
 from pyrepl3_client._log import write
 from pyrepl3_client._telemetry.announcer import Telemetry
@@ -76,7 +76,8 @@ class IdleWorkers:
         self._event_handlers = event_handlers
         self._telemetry: Telemetry | None = None
         self._oom_kills = 0
-        self._spawn = self._launch = launch or spawn
+        self._spawner = Spawner()
+        self._spawn = self._launch = launch or self._spawner.launch
         self._fork = fork and launch is None
         self._fork_server: ForkServer | None = None
         self.idle: list[IdleWorker] = []
@@ -220,6 +221,7 @@ class IdleWorkers:
             self._fork_server.close()
             self._fork_server = None
             self._launch = self._spawn
+        self._spawner.close()
         idle_workers, self.idle = self.idle, []
         for idle in idle_workers:
             idle.kill()

@@ -5,9 +5,8 @@ import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pyrepl3_schemas.confinement import Confinement
+    from pyrepl3_worker.confinement.trees import Shown
 
 EXIT_UNCONFINED: Final = 78
 """The exit code if the machine can't do what is required (EX_CONFIG of sysexits.h)."""
@@ -51,19 +50,24 @@ def confine(text: str, parent: int | None, files: int | None) -> int | None:
     return parent
 
 
-def confine_strictly(order: "Confinement", parent: int, files: int, python: "Iterable[str]") -> int | None:
+def confine_strictly(
+    order: "Confinement",
+    parent: int,
+    files: int,
+    shown: "Shown",
+) -> int | None:
     """Draw a strict boundary around this process; like `confine`, for an interpreter that starts behind it.
 
     Args:
         order: the boundary.
         parent: pid of the process that started this one.
         files: as for `confine`.
-        python: the paths that the interpreter needs.
+        shown: what the interpreter needs, and how it is shown.
 
     Returns:
         The pid of the parent to die with; None if it cannot be seen from the new namespaces.
     """
-    return _confine_strict(order, parent, _enter_namespaces(parent), files, python)
+    return _confine_strict(order, parent, _enter_namespaces(parent), files, shown)
 
 
 def adopt(text: str) -> None:
@@ -102,12 +106,12 @@ def _confine_strict(
     parent: int | None,
     entry: _NamespaceEntry,
     files: int | None,
-    python: "Iterable[str] | None",
+    shown: "Shown | None",
 ) -> int | None:
     from pyrepl3_worker.confinement import strict
 
     try:
-        strict.confine(order, parent, entry.refusal, files, python)
+        strict.confine(order, parent, entry.refusal, files, shown)
     except strict.ConfinementUnavailableError as error:
         _exit_unconfined(str(error))
     # In namespaces the parent can't be seen: the keeper dies with it, and this process with the keeper.

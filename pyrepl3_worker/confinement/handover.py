@@ -4,7 +4,9 @@ The parent works on files for it, and answers what connects to that socket. It h
 session can run, so what the parent gets is what the boundary shows.
 """
 
+import _socket  # at once: behind a root of its own, a process may not find modules of its Python
 import os
+from array import array
 
 from pyrepl3_schemas.constants import LISTENER, PROXY_ADDRESS
 
@@ -43,8 +45,6 @@ def hand_over_listener(channel: int) -> None:
     Raises:
         OSError: there is no such socket to be had.
     """
-    import _socket
-
     listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         listener.bind(PROXY_ADDRESS)
@@ -55,10 +55,6 @@ def hand_over_listener(channel: int) -> None:
 
 
 def _send(channel: int, message: bytes, fds: list[int]) -> None:
-    # Not `socket`, which takes as long to import as all of this room.
-    import _socket
-    from array import array
-
     connection = _socket.socket(fileno=channel)
     try:
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", fds))

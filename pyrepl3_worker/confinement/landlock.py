@@ -32,8 +32,9 @@ _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 class LandlockRules(NamedTuple):
     """What stays accessible."""
 
-    readable: Iterable[str]
-    writable: Iterable[str]
+    readable: Iterable[str | int]
+    """Paths, or fds of what is there."""
+    writable: Iterable[str | int]
     ports_closed: bool
     """Whether no TCP port may be connected to or listened at."""
     scoped: bool
@@ -90,9 +91,9 @@ def restrict(rules: LandlockRules) -> list[str]:
     return [name for name, there in names if there]
 
 
-def _add_path_rule(ruleset: int, path: str, rights: int) -> None:
+def _add_path_rule(ruleset: int, path: str | int, rights: int) -> None:
     try:
-        parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        parent = os.dup(path) if isinstance(path, int) else os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:

@@ -6,15 +6,28 @@ read-only and ignore set-user-id bits; code inside can't undo that, because it h
 
 import os
 import stat
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from pyrepl3_schemas.constants import WORK_DIRECTORY
 from pyrepl3_worker.confinement import in_force, syscalls
-from pyrepl3_worker.confinement.visible_paths import DEVICES, VisiblePaths
+from pyrepl3_worker.confinement.trees import (
+    Shown,
+    Source,
+    content_to_copy,
+    make_tree,
+    mount_points,
+    open_source,
+)
+from pyrepl3_worker.confinement.visible_paths import DEVICES, SETTINGS, VisiblePaths, is_below_any
 
 BUILD_DIRECTORY: Final = WORK_DIRECTORY
 """The new root is mounted here: every machine has this directory, and only this process sees the mount."""
 _NO_PRIVILEGES: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ROOT_BYTES: Final = 64 * 1024 * 1024
+"""The root itself holds copies of the system's settings."""
 _PID_MAX: Final = "/proc/sys/kernel/pid_max"
 _MAX_TERMINALS: Final = 64
 """The machine has 4,096."""
@@ -22,34 +35,51 @@ _MIN_PID_MAX: Final = 301
 """The kernel reserves the first 300 pids."""
 
 
-def build_root(view: VisiblePaths, work_bytes: int, max_processes: int | None) -> None:
+def build_root(
+    view: VisiblePaths,
+    shown: Shown,
+    work_bytes: int,
+    max_processes: int | None,
+) -> None:
     """Replace the root by one that shows `view`, a work directory, devices, and the own processes.
 
     The process must be in mount, PID and user namespaces of its own.
 
     Args:
         view: the visible paths.
+        shown: says how the paths are shown.
         work_bytes: the size of the work directory, and of `/dev/shm`.
         max_processes: the limit of processes in the PID namespace; None for none.
 
     Raises:
         OSError: the kernel refused; the old root is still there.
+        PathChangedError: a path of the policy is not what it was.
     """
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
-    trees = [(path, _clone_tree(path, syscalls.ATTR_RDONLY | syscalls.ATTR_NODEV)) for path in view.readable]
-    trees += [(path, _clone_tree(path, syscalls.ATTR_NODEV)) for path in view.writable]
-    trees += [(path, _clone_tree(path, 0)) for path in DEVICES if os.path.exists(path)]
-    syscalls.mount("root", BUILD_DIRECTORY, "tmpfs", _NO_PRIVILEGES, "mode=755,size=1m")
+    sources: list[Source] = []
     try:
-        _populate_root(trees, view, work_bytes, max_processes)
-        syscalls.pivot_root()
-    except OSError:
-        os.chdir("/")
-        syscalls.detach_mount(BUILD_DIRECTORY)
-        raise
+        # Before the new root covers one of them.
+        for path in (*view.readable, *view.writable):
+            sources.append(  # noqa: PERF401 - each is closed, whatever fails then
+                open_source(path, shown, writable=path in view.writable, copied=path in SETTINGS)
+            )
+        devices = [(path, syscalls.open_tree(path)) for path in DEVICES if os.path.exists(path)]
+        syscalls.mount("root", BUILD_DIRECTORY, "tmpfs", _NO_PRIVILEGES, f"mode=755,size={_ROOT_BYTES}")
+        try:
+            apart = _populate_root(sources, devices, view, work_bytes, max_processes)
+            syscalls.pivot_root()
+        except OSError:
+            os.chdir("/")
+            syscalls.detach_mount(BUILD_DIRECTORY)
+            raise
+        finally:
+            for _, tree in devices:
+                os.close(tree)
     finally:
-        for _, tree in trees:
-            os.close(tree)
+        for source in sources:
+            os.close(source.fd)
+    if apart:
+        in_force.add("detached_files")
     in_force.add_limit("work_bytes", work_bytes)
     # A new /proc belongs to uid 0, which this process may be, so it is made read-only too.
     for path in ("/proc", "/"):
@@ -57,19 +87,53 @@ def build_root(view: VisiblePaths, work_bytes: int, max_processes: int | None) -
 
 
 def _populate_root(
-    trees: list[tuple[str, int]], view: VisiblePaths, work_bytes: int, max_processes: int | None
-) -> None:
-    """Fill the new root, which becomes the current directory."""
+    sources: list[Source],
+    devices: list[tuple[str, int]],
+    view: VisiblePaths,
+    work_bytes: int,
+    max_processes: int | None,
+) -> bool:
+    """Fill the new root, which becomes the current directory.
+
+    Returns:
+        Whether all that can only be read is apart from the machine's own inodes.
+    """
+    mounted = mount_points()
     os.chdir(BUILD_DIRECTORY)
     for name in ("proc", "dev", "etc"):
         os.mkdir(name)
-    # Before the root changes: the kernel mounts a /proc only while the process sees a complete one.
-    syscalls.mount("proc", "proc", "proc", _NO_PRIVILEGES | syscalls.MS_NOEXEC)
+    empty = os.open("proc", os.O_PATH | os.O_CLOEXEC)  # and empty it stays, below what is mounted there
+    apart = True
     _make_work_directory("." + WORK_DIRECTORY, work_bytes)
     _make_work_directory("dev/shm", work_bytes)
+    for path, tree in devices:
+        syscalls.set_mount_attributes(tree, syscalls.ATTR_NOSUID)
+        _attach(tree, path, is_folder=False)
     # Outer paths first: a mount below another must come after it.
-    for path, tree in sorted(trees):
-        _attach_tree(tree, path)
+    try:
+        # And what is seen by another path too after what it is: the same files are to be the same by both.
+        for source in sorted(sources, key=lambda each: (each.path != each.real, each.path)):
+            _pin_parents(source.path, view.writable)
+            content = content_to_copy(source)
+            if content is not None:
+                _write_copy(source.path, content)
+                continue
+            if source.path != source.real and is_below_any(source.real, (*view.readable, *view.writable)):
+                with suppress(
+                    NotADirectoryError
+                ):  # the way there is a link in what is shown, and leads there
+                    _attach_again(source)
+                continue
+            tree, is_apart = make_tree(source, empty, mounted)
+            try:
+                _attach(tree, source.path, is_folder=stat.S_ISDIR(os.fstat(tree).st_mode))
+            finally:
+                os.close(tree)
+            apart = apart and is_apart
+    finally:
+        os.close(empty)
+    # Before the root changes: the kernel mounts a /proc only while the process sees a complete one.
+    syscalls.mount("proc", "proc", "proc", _NO_PRIVILEGES | syscalls.MS_NOEXEC)
     for path, target in view.links:
         os.symlink(target, "." + path)
     for name in ("fd", "stdin", "stdout", "stderr"):
@@ -87,23 +151,87 @@ def _populate_root(
     _write_user_database()
     if max_processes is not None:
         _limit_pids(max_processes)
+    return apart
 
 
-def _clone_tree(path: str, attributes: int) -> int:
-    tree = syscalls.open_tree(path)
-    syscalls.set_mount_attributes(tree, attributes | syscalls.ATTR_NOSUID)
-    return tree
+def _attach(tree: int, path: str, *, is_folder: bool) -> None:
+    """Attach a tree in the new root, whatever links other processes make in its writable folders."""
+    target = _open_below(path, is_folder=is_folder)
+    try:
+        syscalls.attach_tree_at(tree, target)
+    finally:
+        os.close(target)
 
 
-def _attach_tree(tree: int, path: str) -> None:
+def _attach_again(source: Source) -> None:
+    """Attach what is in the new root already at a second path."""
+    seen = _open_below(source.real, is_folder=stat.S_ISDIR(os.fstat(source.fd).st_mode))
+    try:
+        tree = syscalls.open_tree_at(seen)
+        try:
+            if not source.writable:
+                syscalls.set_mount_attributes(tree, syscalls.ATTR_RDONLY)
+            _attach(tree, source.path, is_folder=stat.S_ISDIR(os.fstat(tree).st_mode))
+        finally:
+            os.close(tree)
+    finally:
+        os.close(seen)
+
+
+def _pin_parents(path: str, writable: Iterable[str]) -> None:
+    """Make a mount of each folder between a writable one and what is mounted below it.
+
+    Code cannot rename what something is mounted on. So it cannot move the mount away, and put another thing
+    in its place for the next worker.
+    """
+    for top in writable:
+        if not path.startswith(f"{top}/"):
+            continue
+        below = path[len(top) + 1 :].split("/")[:-1]
+        for depth in range(len(below)):
+            folder = "/".join((top, *below[: depth + 1]))
+            target = _open_below(folder, is_folder=True)
+            try:
+                tree = syscalls.open_tree_at(target)
+                try:
+                    syscalls.attach_tree_at(tree, target)
+                finally:
+                    os.close(tree)
+            finally:
+                os.close(target)
+
+
+def _open_below(path: str, *, is_folder: bool) -> int:
+    """Open a path in the new root (O_PATH), which is made if it is not there; no link is followed."""
+    *folders, name = path.strip("/").split("/")
+    at = os.open(".", _FOLDER)
+    try:
+        for folder in folders:
+            inner = _enter(at, folder)
+            os.close(at)
+            at = inner
+        if is_folder:
+            return _enter(at, name)
+        with suppress(FileExistsError):  # in a folder that is shown
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=at))
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+    finally:
+        os.close(at)
+
+
+def _enter(at: int, name: str) -> int:
+    try:
+        return os.open(name, _FOLDER, dir_fd=at)
+    except FileNotFoundError:
+        os.mkdir(name, 0o755, dir_fd=at)
+        return os.open(name, _FOLDER, dir_fd=at)
+
+
+def _write_copy(path: str, content: bytes) -> None:
     target = "." + path
-    if stat.S_ISDIR(os.fstat(tree).st_mode):
-        os.makedirs(target, exist_ok=True)
-    else:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if not os.path.exists(target):
-            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-    syscalls.attach_tree(tree, target)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(target, "wb") as file:
+        file.write(content)
 
 
 def _make_work_directory(path: str, size: int) -> None:

@@ -9,10 +9,13 @@ ends, the kernel kills every process in the namespace, also those that left the 
 process tree. The user's code can neither see nor signal the keeper.
 """
 
+import _socket  # not `socket`, which takes as long to import as all of this room
+import fcntl
 import os
 import resource
 import select
 import signal
+import struct
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -79,13 +82,9 @@ def leave_network() -> None:
     Raises:
         OSError: the kernel or its settings do not allow it.
     """
-    import _socket as socket
-    import fcntl
-    import struct
-
     os.unshare(os.CLONE_NEWNET)
     # The worker's processes may connect to each other; no others are in this network.
-    probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
         # SIOCSIFFLAGS, IFF_UP
         fcntl.ioctl(probe.fileno(), 0x8914, struct.pack("16sH14x", b"lo", 1))

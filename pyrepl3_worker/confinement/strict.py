@@ -1,7 +1,8 @@
 """The level "strict": its steps in the order that the kernel demands, and a check of what is in force."""
 
+import _socket
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from pyrepl3_schemas.constants import WORK_DIRECTORY
@@ -16,6 +17,7 @@ from pyrepl3_worker.confinement import (
     syscalls,
     visible_paths,
 )
+from pyrepl3_worker.confinement.trees import PathChangedError, Shown, open_pinned
 
 if TYPE_CHECKING:
     from pyrepl3_schemas.confinement import Confinement
@@ -59,7 +61,7 @@ def confine(
     parent: int | None,
     namespace_error: OSError | None,
     files: int | None = None,
-    python: Iterable[str] | None = None,
+    shown: Shown | None = None,
 ) -> None:
     """Confine this process, which must have only one thread.
 
@@ -68,16 +70,32 @@ def confine(
         parent: pid of the process that started the worker, if known.
         namespace_error: why this process is not in namespaces of its own (`namespaces.enter`); None if it is.
         files: a socket for descriptors of the directories that this process sees then; None for none.
-        python: the paths that the interpreter needs; None for those of this one.
+        shown: what the interpreter needs, and how it is shown; None for this interpreter.
 
     Raises:
         ConfinementUnavailableError: a promised feature is not in force, and the order requires it.
     """
+    try:
+        _confine(order, parent, namespace_error, files, shown or _shown_to_this_one(order))
+    except PathChangedError as error:
+        raise ConfinementUnavailableError(str(error)) from error
+
+
+def _confine(
+    order: "Confinement",
+    parent: int | None,
+    namespace_error: OSError | None,
+    files: int | None,
+    shown: Shown,
+) -> None:
+    for pin in shown.pins.values():
+        os.close(open_pinned(pin))
     failed = _FailedSteps()
     here = os.getcwd()
     outside = os.stat("/"), os.readlink("/proc/self/ns/net")
-    needed = visible_paths.python_paths() if python is None else python
-    view = visible_paths.find_visible_paths(needed, order.readable, order.writable, network=order.network)
+    view = visible_paths.find_visible_paths(
+        shown.python, order.readable, order.writable, network=order.network
+    )
     namespaced = failed.try_step(
         "user, mount and PID namespaces",
         "allow unprivileged user namespaces: by sysctl user.max_user_namespaces, "
@@ -90,7 +108,7 @@ def confine(
     own_root = namespaced and failed.try_step(
         "a tree of files of its own",
         "the machine's /proc must be whole: in a container, run it with an unmasked /proc",
-        lambda: mounts.build_root(view, order.work_bytes, order.max_processes),
+        lambda: mounts.build_root(view, shown, order.work_bytes, order.max_processes),
     )
     own_network = (
         namespaced
@@ -117,7 +135,7 @@ def confine(
     failed.try_step(
         "Landlock",
         "boot with lsm=landlock,…, Linux 5.13 or newer",
-        lambda: _restrict_by_landlock(order, view, own_network=own_network, own_root=own_root),
+        lambda: _restrict_by_landlock(order, view, shown, own_network=own_network, own_root=own_root),
     )
     failed.try_step(
         "seccomp",
@@ -138,13 +156,24 @@ def confine(
         )
 
 
+def _shown_to_this_one(order: "Confinement") -> Shown:
+    """Return what is shown to a worker that confines itself, when its interpreter has started."""
+    live = frozenset(path for given in order.readable for path in (given, os.path.realpath(given)))
+    return Shown(tuple(visible_paths.python_paths()), live, {})
+
+
 def _raise_if(error: OSError | None) -> None:
     if error is not None:
         raise error
 
 
 def _restrict_by_landlock(
-    order: "Confinement", view: visible_paths.VisiblePaths, *, own_network: bool, own_root: bool
+    order: "Confinement",
+    view: visible_paths.VisiblePaths,
+    shown: Shown,
+    *,
+    own_network: bool,
+    own_root: bool,
 ) -> None:
     # Shared mappings of /dev/zero are memory that counts as no process's, if they are writable.
     devices = [path for path in visible_paths.DEVICES if os.path.exists(path)]
@@ -157,7 +186,14 @@ def _restrict_by_landlock(
         # Each Landlock domain hides what is secret in /proc (memory, environment, fds) from other domains.
         readable = [*view.readable, *(path for path, _ in view.links), *devices, "/proc"]
     ports_closed = not order.network and not own_network
-    rules = landlock.LandlockRules(readable, writable, ports_closed=ports_closed, scoped=True)
+    # Outside of a root of its own, what is pinned is what was opened, wherever its path leads by now.
+    opened = {} if own_root else {path: pin.fd for path, pin in shown.pins.items()}
+    rules = landlock.LandlockRules(
+        [opened.get(path, path) for path in readable],
+        [opened.get(path, path) for path in writable],
+        ports_closed=ports_closed,
+        scoped=True,
+    )
     for name in landlock.restrict(rules):
         in_force.add(f"landlock_{name}")
 
@@ -182,7 +218,8 @@ def _verify(
 ) -> None:
     """Check from inside which features are in force, and add those to `in_force`."""
     root, network = outside
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+    # UTF-8, whose codec is there from the start: no other may be in reach any more.
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
     if status["Seccomp"].strip() == "2":
         in_force.add("system_calls")
@@ -233,9 +270,7 @@ def _is_refused(operation: Callable[[], object]) -> bool:
 
 
 def _open_datagram_socket() -> None:
-    import socket
-
-    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
+    _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM).close()
 
 
 def _read_memory(pid: int) -> None:

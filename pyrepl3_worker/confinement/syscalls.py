@@ -24,7 +24,15 @@ _MAX_CAPABILITIES: Final = 64
 _PIVOT_ROOT: Final = (155, 41)
 _OPEN_TREE: Final = 428
 _MOVE_MOUNT: Final = 429
+_FSOPEN: Final = 430
+_FSCONFIG: Final = 431
+_FSMOUNT: Final = 432
 _MOUNT_SETATTR: Final = 442
+
+_FSOPEN_CLOEXEC: Final = 1
+_FSMOUNT_CLOEXEC: Final = 1
+_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
+_MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 
 OPEN_TREE_CLONE: Final = 1
 MOVE_MOUNT_F_EMPTY_PATH: Final = 4
@@ -113,6 +121,36 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
             source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), options.encode()
         )
     )
+
+
+def make_overlay(shown: int, empty: int) -> int:
+    """Return an fd of a detached, read-only overlay that shows one folder.
+
+    Args:
+        shown: an fd of the folder.
+        empty: an fd of an empty one: the kernel wants two.
+    """
+    context = call(_FSOPEN, b"overlay", _FSOPEN_CLOEXEC)
+    try:
+        # By their fds, for a path may hold commas and colons.
+        lower = f"/proc/self/fd/{shown}:/proc/self/fd/{empty}"
+        call(_FSCONFIG, context, _SET_STRING, b"lowerdir", lower.encode(), 0)
+        call(_FSCONFIG, context, _SET_FLAG, b"userxattr", None, 0)
+        call(_FSCONFIG, context, _CREATE, None, None, 0)
+        return call(_FSMOUNT, context, _FSMOUNT_CLOEXEC, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
+    finally:
+        os.close(context)
+
+
+def open_tree_at(fd: int) -> int:
+    """Return an fd of a detached copy of the mounts at and below what another fd is open on."""
+    flags = OPEN_TREE_CLONE | AT_RECURSIVE | AT_EMPTY_PATH | os.O_CLOEXEC
+    return call(_OPEN_TREE, fd, b"", flags)
+
+
+def attach_tree_at(tree: int, fd: int) -> None:
+    """Mount a detached mount at what another fd is open on."""
+    call(_MOVE_MOUNT, tree, b"", fd, b"", MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
 
 
 def open_tree(path: str) -> int:

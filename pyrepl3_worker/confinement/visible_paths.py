@@ -21,6 +21,8 @@ NAME_RESOLUTION_FILES: Final = (
     "/etc/gai.conf",
 )
 """Visible if the network is allowed."""
+SETTINGS: Final = frozenset((*LIBRARY_SETTINGS, *NAME_RESOLUTION_FILES))
+"""Of these, files are copied, and folders shown."""
 DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _NIX_STORE: Final = "/nix/store"
 

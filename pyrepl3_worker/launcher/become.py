@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pyrepl3_worker.confinement import in_force
 from pyrepl3_worker.confinement.apply import EXIT_UNCONFINED, confine_strictly
 from pyrepl3_worker.confinement.rlimits import set_rlimits, start_own_session
+from pyrepl3_worker.confinement.trees import PinnedPath, Shown
 
 if TYPE_CHECKING:
     from pyrepl3_schemas.confinement import Confinement
@@ -34,6 +35,10 @@ class Request:
         """The paths that the interpreter needs."""
         self.parent: int = fields["parent"]
         """Pid of the client."""
+        self.live: list[str] = fields["live"]
+        """Those among them whose files may be replaced while the worker lives."""
+        self.pins: list[tuple[str, str, int, bool]] = fields["pins"]
+        """The paths of the policy: as it has them, without links, an fd of each, and is it writable?"""
         self.frames: list[int] = fields["frames"]
         """Fds to read frames from, and to write them to."""
         self.captured: list[int] = fields["captured"]
@@ -57,7 +62,16 @@ def become_worker(request: Request) -> NoReturn:
     os.environ.clear()
     os.environ.update(environment)
     start_own_session()
-    parent = confine_strictly(request.order, request.parent, request.files, request.python)
+    order = request.order
+    # With their real paths, which are pinned too.
+    for field, writable in ("readable", False), ("writable", True):
+        paths = [path for *both, _, is_writable in request.pins if is_writable is writable for path in both]
+        setattr(order, field, tuple(dict.fromkeys(paths)))
+    pins = {path: PinnedPath(real, fd) for shown, real, fd, _ in request.pins for path in (shown, real)}
+    shown = Shown(tuple(request.python), frozenset((*request.live, *order.readable)), pins)
+    parent = confine_strictly(order, request.parent, request.files, shown)
+    for _, _, fd, _ in request.pins:
+        os.close(fd)
     os.close(request.files)
     set_rlimits(request.order)
     # The interpreter looks for the user's packages by the variables that it was given, not by the new ones.

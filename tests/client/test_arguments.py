@@ -181,6 +181,7 @@ MADE_BY_THE_CLIENT = {
     "WorkerInfo", "BridgeMetrics", "FileInfo",
     "SessionFiles", "Completeness", "DeathCertificate", "ErrorInfo", "ExecutionResult",
     "Recovery", "RecoveryProgress", "RunOutput", "Skipped", "KeptSession", "PoolStats",
+    "Diagnosis", "MachineCheck",
 }  # fmt: skip
 """Classes that users do not call: handles, reports, and results."""
 

@@ -305,7 +305,7 @@ async def test_without_a_network_of_its_own_nothing_is_reached(
     assert server.asked == []
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("scheme", ["https", pytest.param("http", marks=pytest.mark.long)])
 async def test_pip_installs_through_the_proxy(tmp_path: Path, scheme: str) -> None:
     site, work = tmp_path / "site", tmp_path / "work"
     _make_index(site / "simple" / "tiny-package", work)

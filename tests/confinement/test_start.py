@@ -135,3 +135,13 @@ async def test_what_starts_the_interpreter_leaves_nothing_in_it(confined: pyrepl
     assert (
         await run(confined, "import multiprocessing\nmultiprocessing.get_context('spawn').Process")
     ).error is None
+
+
+async def test_an_interpreter_that_is_none_is_named_behind_the_boundary_too() -> None:
+    with pytest.raises(pyrepl3.SpawnError) as error:
+        async with pyrepl3.open_session(config=strict_config(python="/bin/false")):
+            pass
+    # The process that draws the boundary sees no Python any more by then.
+    assert error.value.exit_code == 1
+    assert error.value.stderr == ""
+    assert "its interpreter is '/bin/false'" in str(error.value)

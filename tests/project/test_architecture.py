@@ -70,6 +70,7 @@ ARROWS = {
             "durable",
         },
         "_pool": {"_concurrency", "_execution", "_launch", "_session", "_telemetry", "_worker"},
+        "_doctor": {"_launch", "sync"},
         "testing": {"_execution", "_launch", "_session", "_telemetry", "_wire"},
         "sync": {"_concurrency", "_execution", "_files", "_journal", "_pool", "_session", "_telemetry"},
         "demo": set[str](),  # the public face alone
