@@ -199,7 +199,7 @@ def _restrict_by_landlock(
 
 
 def _install_seccomp_filter(order: "Confinement", *, own_network: bool) -> None:
-    families = set(seccomp.PRIVATE_FAMILIES if order.network or own_network else ())
+    families: set[int] = set(seccomp.PRIVATE_FAMILIES if order.network or own_network else ())
     if order.network:
         families.add(_AF_NETLINK)
     if order.writable:
