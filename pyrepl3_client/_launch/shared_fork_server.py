@@ -12,7 +12,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from pyrepl3_client._launch.fork_server import ForkServer
-from pyrepl3_client._launch.spawn import Spawner
+from pyrepl3_client._launch.spawn import Spawner, spawn
 from pyrepl3_client._launch.worker import Worker
 from pyrepl3_client.config import WorkerConfig
 
@@ -41,17 +41,15 @@ class SharedForkServer:
         Raises:
             SpawnError: as `spawn` does.
         """
+        if config.confinement == "strict":
+            return self._spawner.launch(config)
         self._launched += 1
         if self._launched > 1 and self._counted is None and _is_forkable(config):
             self._counted = _find(config)
             if self._counted is None and self._timer is None:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(_START_DELAY, self._acquire_fork_server, config)
-        return (
-            self._spawner.launch(config)
-            if self._counted is None
-            else self._counted.fork_server.launch(config)
-        )
+        return spawn(config) if self._counted is None else self._counted.fork_server.launch(config)
 
     def _acquire_fork_server(self, config: WorkerConfig) -> None:
         self._timer = None
@@ -92,7 +90,7 @@ class _CountedForkServer:
 
 
 def _is_forkable(config: WorkerConfig) -> bool:
-    return config.confinement != "strict" and not config.warm
+    return not config.warm
 
 
 _servers_of_loop: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[_CountedForkServer]]] = (

@@ -157,7 +157,7 @@ def make_closed_mmap() -> "mmap":
     """Make mapped memory that is closed."""
     import mmap
 
-    mapped = mmap.mmap(-1, 1)
+    mapped = mmap.mmap(-1, 1, flags=mmap.MAP_PRIVATE)
     mapped.close()
     return mapped
 

@@ -7,7 +7,8 @@
       mounts           a root directory that shows only the visible paths
         trees          what is attached there: overlays, or copies of mounts
       landlock         a second boundary around files, and one around signals and TCP ports
-      seccomp          a filter that refuses system calls which no session needs
+      seccomp          a filter that allows the system calls of a list, and judges arguments of some
+        syscall_table    the list
       visible_paths    the paths that Python and programs need
     in_force         what is really in force in this process, for the message `ready`
     syscalls         system calls by number, with errors as exceptions

@@ -10,6 +10,7 @@ _LIMIT_BY_ERRNO: Final = {
     errno.EMFILE: "max_open_files",
     errno.EFBIG: "max_file_bytes",
     errno.ENOSPC: "work_bytes",
+    errno.ENOMEM: "max_memory_bytes",
 }
 _own_directories: Final[list[str]] = []
 _THREAD_ERROR: Final = "can't start new thread"

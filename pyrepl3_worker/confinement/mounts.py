@@ -29,6 +29,8 @@ _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ROOT_BYTES: Final = 64 * 1024 * 1024
 """The root itself holds copies of the system's settings."""
 _PID_MAX: Final = "/proc/sys/kernel/pid_max"
+_MAX_TERMINALS: Final = 64
+"""The machine has 4,096."""
 _MIN_PID_MAX: Final = 301
 """The kernel reserves the first 300 pids."""
 
@@ -143,7 +145,7 @@ def _populate_root(
         "dev/pts",
         "devpts",
         syscalls.MS_NOSUID | syscalls.MS_NOEXEC,
-        "newinstance,ptmxmode=666,mode=620",
+        f"newinstance,ptmxmode=666,mode=620,max={_MAX_TERMINALS}",
     )
     os.symlink("pts/ptmx", "dev/ptmx")
     _write_user_database()

@@ -16,6 +16,7 @@ import resource
 import select
 import signal
 import struct
+from contextlib import suppress
 from typing import Final, NoReturn
 
 from pyrepl3_schemas.constants import WAKEUP_SIGNAL
@@ -23,6 +24,9 @@ from pyrepl3_worker.confinement import syscalls
 
 _KEEPER_SIGNALS: Final = (signal.SIGCHLD, WAKEUP_SIGNAL, signal.SIGTERM)
 _MAX_FDS: Final = 1 << 20
+_QUOTAS: Final = (("max_inotify_instances", 16), ("max_inotify_watches", 4096))
+_MAX_TIMERS: Final = 1024
+"""Timers and signals that wait, at a time."""
 _NAMESPACE_FLAGS: Final = (
     os.CLONE_NEWUSER
     | os.CLONE_NEWNS
@@ -86,6 +90,23 @@ def leave_network() -> None:
         fcntl.ioctl(probe.fileno(), 0x8914, struct.pack("16sH14x", b"lo", 1))
     finally:
         probe.close()
+
+
+def limit_quotas() -> None:
+    """Leave most of what the kernel grants to a user as a whole to the user's other processes.
+
+    It needs the capabilities of `enter`. What the kernel does not let be lowered stays as it is.
+    """
+    for name, value in _QUOTAS:
+        with suppress(OSError):
+            fd = os.open(f"/proc/sys/user/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, str(value).encode())
+            finally:
+                os.close(fd)
+    hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)[1]
+    most = _MAX_TIMERS if hard == resource.RLIM_INFINITY else min(hard, _MAX_TIMERS)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (most, most))
 
 
 def _die_with_keeper(keeper: int) -> None:

@@ -1,5 +1,6 @@
 """Confinement that every kernel has: rlimits, no new privileges, no core dumps, a session of its own."""
 
+import errno
 import os
 import resource
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 _MIN_OPEN_FILES: Final = 64
 """The worker itself needs some."""
+_COUNTABLE_MEMORY: Final = "countable_memory"
 
 
 def start_own_session() -> None:
@@ -44,9 +46,25 @@ def set_rlimits(order: "Confinement | Adjustments") -> None:
     for name, number, value in wanted:
         if value is not None:
             _set_rlimit(name, number, value, value)
+    if order.max_memory_bytes is not None and "system_calls" in in_force.active():
+        _have_memory_counted()
     if order.max_cpu_seconds is not None:
         # SIGXCPU, which tells the cause; and SIGKILL a second later, for a process that ignores it.
         _set_rlimit("max_cpu_seconds", resource.RLIMIT_CPU, order.max_cpu_seconds, order.max_cpu_seconds + 1)
+
+
+def _have_memory_counted() -> None:
+    """Refuse memory that the client, which adds up what a worker's processes hold, cannot see."""
+    if _COUNTABLE_MEMORY in in_force.active():
+        return
+    from pyrepl3_worker.confinement import seccomp
+
+    seccomp.refuse_uncountable_memory()
+    try:
+        os.close(os.memfd_create("probe"))
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            in_force.add(_COUNTABLE_MEMORY)
 
 
 def _set_rlimit(name: str, number: int, soft: int, hard: int) -> None:

@@ -1,7 +1,9 @@
-"""The seccomp filter: system calls that no session needs, and that were used for escapes, fail with EPERM.
+"""The seccomp filter: a list of the system calls that are allowed, and rules about arguments of some.
 
-It lists the calls that are refused, not those that are allowed: the code may be anything that Python runs.
-Calls newer than this list fail with ENOSYS, so that a new kernel adds no unknown risk. See seccomp(2).
+What is refused by name fails with EPERM; everything else with ENOSYS, so that a new kernel adds no unknown
+risk. `syscall_table` lists the calls. The filter is a binary search over ranges of numbers: what a call costs
+hardly depends on how many are listed, and the kernel does not run it for calls that are allowed with any
+arguments. See seccomp(2).
 """
 
 import ctypes
@@ -11,59 +13,37 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from pyrepl3_worker.confinement import syscalls
+from pyrepl3_worker.confinement.syscall_table import ALLOWED, JUDGED, REFUSED, CallNumbers
 
 _PR_SET_SECCOMP: Final = 22
 _MODE_FILTER: Final = 2
+_SET_MODE_FILTER, _FOR_ALL_THREADS = 1, 1
 _ALLOW: Final = 0x7FFF0000
 _KILL: Final = 0x80000000
 _ERRNO: Final = 0x00050000
 _ARCHITECTURES: Final = (0xC000003E, 0xC00000B7)
-_X32: Final = 0x40000000
-_NEWEST_KNOWN_CALL: Final = 470
-"""The highest number that was considered for the list (Linux 6.18)."""
 
-REFUSED: Final = {
-    # other processes
-    "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
-    "pidfd_getfd": (438, 438), "process_madvise": (440, 440), "process_mrelease": (448, 448),
-    "move_pages": (279, 239), "migrate_pages": (256, 238),
-    # the tree of files, and namespaces
-    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
-    "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430), "fsconfig": (431, 431),
-    "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442), "open_tree_attr": (467, 467),
-    "unshare": (272, 97), "setns": (308, 268), "name_to_handle_at": (303, 264),
-    "open_by_handle_at": (304, 265), "fanotify_init": (300, 262),
-    # large and often broken parts of the kernel
-    "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282),
-    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
-    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
-    "lookup_dcookie": (212, 18), "nfsservctl": (180, 42), "modify_ldt": (154, None),
-    # the machine
-    "kexec_load": (246, 104), "kexec_file_load": (320, 294), "reboot": (169, 142),
-    "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106),
-    "swapon": (167, 224), "swapoff": (168, 225), "acct": (163, 89), "quotactl": (179, 60),
-    "quotactl_fd": (443, 443), "settimeofday": (164, 170), "clock_settime": (227, 112),
-    "clock_adjtime": (305, 266), "adjtimex": (159, 171), "sethostname": (170, 161),
-    "setdomainname": (171, 162), "syslog": (103, 116), "vhangup": (153, 58),
-    "iopl": (172, None), "ioperm": (173, None),
-}  # fmt: skip
-"""Calls that are refused with any arguments: their numbers on x86-64 and on aarch64."""
-
-_CLONE: Final = (56, 220)
-_CLONE3: Final = (435, 435)
-_SOCKET: Final = (41, 198)
-_SOCKETPAIR: Final = (53, 199)
-_IOCTL: Final = (16, 29)
 _NEW_NAMESPACES: Final = 0x7E020000
 _CLONE_PARENT: Final = 0x8000
 """Makes a sibling of the caller: the keeper's child, where it could hold up the end of the worker."""
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
-_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+"""Both put characters into a terminal's input, as if its user had typed them."""
+_F_SETLEASE, _F_NOTIFY = 1024, 1026
+"""Both make others who open a file, or change a folder, wait or tell: also files that can only be read."""
+_SET_ID_BITS: Final = 0o6000
+"""S_ISUID and S_ISGID: a file in a writable path would keep them outside. mkdir(2) ignores them."""
+_O_CREAT, _O_TMPFILE = 0x40, 0x400000
+_MSG_FASTOPEN: Final = 0x20000000
+"""Connects without a call that Landlock judges."""
+_MAP_TYPE, _MAP_SHARED, _MAP_SHARED_VALIDATE, _MAP_ANONYMOUS = 0xF, 1, 3, 0x20
+_PERSONALITY_QUERY: Final = 0xFFFFFFFF
+AF_UNIX: Final = 1
+_AF_INET, _AF_INET6 = 2, 10
 _SOCK_TYPE: Final = 0xF
 _SOCK_STREAM, _SOCK_DGRAM = 1, 2
 
 _LOAD, _AND, _JUMP, _RETURN = 0x20, 0x54, 0x05, 0x06
-_JUMP_IF_EQUAL, _JUMP_IF_GREATER, _JUMP_IF_ANY_BIT = 0x15, 0x25, 0x45
+_JUMP_IF_EQUAL, _JUMP_IF_GREATER, _JUMP_IF_AT_LEAST, _JUMP_IF_ANY_BIT = 0x15, 0x25, 0x35, 0x45
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _MAX_JUMP: Final = 255
 
@@ -78,6 +58,10 @@ class FilterProgram:
     def load(self, offset: int) -> None:
         """Load a field of the call (`struct seccomp_data`) for the next tests."""
         self._code.append((_LOAD, 0, 0, offset))
+
+    def load_argument(self, position: int) -> None:
+        """Load the low half of an argument, counted from 0, for the next tests."""
+        self.load(_ARGUMENTS + 8 * position)
 
     def mask(self, bits: int) -> None:
         """Keep only some bits of the loaded field."""
@@ -97,12 +81,25 @@ class FilterProgram:
         self._code.append((test, 1, 0, value))
         self.return_action(action)
 
-    def block_for_call(self, number: int, block: "FilterProgram") -> None:
-        """Run a block if the loaded value is `number`; the block must end with `return_action`."""
-        if len(block._code) > _MAX_JUMP:
-            raise ValueError("a block is too long to be jumped over")
-        self._code.append((_JUMP_IF_EQUAL, 0, len(block._code), number))
-        self._code += block._code
+    def search(self, ranges: "Sequence[tuple[int, FilterProgram]]") -> None:
+        """Run one of several blocks, which must end with `return_action`, by the loaded value.
+
+        Args:
+            ranges: the first value for which each runs, ascending; the first block runs for all below too.
+        """
+        if len(ranges) == 1:
+            self._code += ranges[0][1]._code
+            return
+        middle = len(ranges) // 2
+        below, above = FilterProgram(), FilterProgram()
+        below.search(ranges[:middle])
+        above.search(ranges[middle:])
+        distance, start = len(below._code), ranges[middle][0]
+        if distance <= _MAX_JUMP:
+            self._code.append((_JUMP_IF_AT_LEAST, distance, 0, start))
+        else:
+            self._code += [(_JUMP_IF_AT_LEAST, 0, 1, start), (_JUMP, 0, 0, distance)]
+        self._code += below._code + above._code
 
     def assemble(self) -> bytes:
         """Return the program's bytes: an array of `struct sock_filter`."""
@@ -122,63 +119,144 @@ def build_filter(column: int, families: Sequence[int]) -> bytes:
         families: socket families that may be opened. If there are none, only pairs of streams may be (a
             datagram socket of a pair can send to any other).
     """
+    actions = dict.fromkeys(_numbers(ALLOWED, column).values(), _block(_ALLOW))
+    actions |= dict.fromkeys(_numbers(REFUSED, column).values(), _block(fail_with()))
+    judged = _judged_calls(families)
+    actions |= {number: judged[name] for name, number in _numbers(JUDGED, column).items()}
+    return _assemble(column, actions, _block(fail_with(errno.ENOSYS)))
+
+
+def build_memory_filter(column: int) -> bytes:
+    """Return the program of a second filter: it refuses memory that counts as no process's (ENOMEM).
+
+    Args:
+        column: 0 for x86-64, 1 for aarch64.
+    """
+    judged = {"mmap": _mmap_block(), "memfd_create": _block(fail_with(errno.ENOMEM))}
+    actions = {number: judged[name] for name, number in _numbers(JUDGED, column).items() if name in judged}
+    return _assemble(column, actions, _block(_ALLOW))
+
+
+def _assemble(column: int, actions: dict[int, FilterProgram], otherwise: FilterProgram) -> bytes:
     program = FilterProgram()
     program.load(_ARCHITECTURE)
     program.return_unless(_JUMP_IF_EQUAL, _ARCHITECTURES[column], _KILL)
     program.load(_NUMBER)
-    # This includes x32's calls, whose numbers have a high bit set.
-    program.return_if(_JUMP_IF_GREATER, _NEWEST_KNOWN_CALL, fail_with(errno.ENOSYS))
-    for numbers in REFUSED.values():
-        number = numbers[column]
-        if number is not None:
-            program.return_if(_JUMP_IF_EQUAL, number, fail_with())
-    # The flags of clone3 are in memory, which a filter can't read; the C library falls back to clone.
-    program.return_if(_JUMP_IF_EQUAL, _CLONE3[column], fail_with(errno.ENOSYS))
-    program.block_for_call(_CLONE[column], _clone_block())
-    program.block_for_call(_IOCTL[column], _ioctl_block())
-    program.block_for_call(_SOCKET[column], _socket_block(families))
-    if not families:
-        program.block_for_call(_SOCKETPAIR[column], _socketpair_block())
-    program.return_action(_ALLOW)
+    program.search(_ranges(actions, otherwise))
     return program.assemble()
 
 
-def _clone_block() -> FilterProgram:
+def _numbers(table: CallNumbers, column: int) -> dict[str, int]:
+    return {name: number for name, numbers in table.items() if (number := numbers[column]) is not None}
+
+
+def _ranges(actions: dict[int, FilterProgram], otherwise: FilterProgram) -> list[tuple[int, FilterProgram]]:
+    """Return where each block begins to hold: `otherwise` between those with one, and for x32's above."""
+    ranges = [(0, otherwise)]
+    for number in range(max(actions) + 2):
+        block = actions.get(number, otherwise)
+        if block is not ranges[-1][1]:
+            ranges.append((number, block))
+    return ranges
+
+
+def _judged_calls(families: Sequence[int]) -> dict[str, FilterProgram]:
+    blocks = {
+        "clone": _bits_block(0, _NEW_NAMESPACES | _CLONE_PARENT),
+        "ioctl": _values_block(1, (_TIOCSTI, _TIOCLINUX)),
+        "fcntl": _values_block(1, (_F_SETLEASE, _F_NOTIFY)),
+        "personality": _personality_block(),
+        "socket": _socket_block(families),
+        "socketpair": _socketpair_block(streams_only=not families),
+        "mmap": _block(_ALLOW),
+        "memfd_create": _block(_ALLOW),
+        "open": _open_block(1),
+        "openat": _open_block(2),
+    }
+    blocks |= {name: _bits_block(1, _SET_ID_BITS) for name in ("creat", "chmod", "fchmod", "mknod")}
+    blocks |= {name: _bits_block(2, _SET_ID_BITS) for name in ("fchmodat", "fchmodat2", "mknodat")}
+    sends = (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3))
+    return blocks | {name: _bits_block(at, _MSG_FASTOPEN, errno.EOPNOTSUPP) for name, at in sends}
+
+
+def _block(action: int) -> FilterProgram:
     block = FilterProgram()
-    block.load(_ARGUMENTS)
-    block.return_if(_JUMP_IF_ANY_BIT, _NEW_NAMESPACES | _CLONE_PARENT, fail_with())
+    block.return_action(action)
+    return block
+
+
+def _bits_block(position: int, bits: int, number: int = errno.EPERM) -> FilterProgram:
+    """Return a block that fails with an errno if an argument has any of some bits."""
+    block = FilterProgram()
+    block.load_argument(position)
+    block.return_if(_JUMP_IF_ANY_BIT, bits, fail_with(number))
     block.return_action(_ALLOW)
     return block
 
 
-def _ioctl_block() -> FilterProgram:
+def _values_block(position: int, values: Iterable[int]) -> FilterProgram:
+    """Return a block that refuses some values of an argument."""
     block = FilterProgram()
-    block.load(_ARGUMENTS + 8)
-    # Both put characters into a terminal's input, as if its user had typed them.
-    block.return_if(_JUMP_IF_EQUAL, _TIOCSTI, fail_with())
-    block.return_if(_JUMP_IF_EQUAL, _TIOCLINUX, fail_with())
+    block.load_argument(position)
+    for value in values:
+        block.return_if(_JUMP_IF_EQUAL, value, fail_with())
     block.return_action(_ALLOW)
+    return block
+
+
+def _open_block(flags: int) -> FilterProgram:
+    """Return a block for calls whose mode, which follows the flags, counts only where a file is made."""
+    block = FilterProgram()
+    block.load_argument(flags)
+    block.return_unless(_JUMP_IF_ANY_BIT, _O_CREAT | _O_TMPFILE, _ALLOW)
+    block.load_argument(flags + 1)
+    block.return_if(_JUMP_IF_ANY_BIT, _SET_ID_BITS, fail_with())
+    block.return_action(_ALLOW)
+    return block
+
+
+def _mmap_block() -> FilterProgram:
+    """Return a block that refuses shared memory without a file: no process has what is not mapped of it."""
+    block = FilterProgram()
+    block.load_argument(3)
+    block.mask(_MAP_TYPE | _MAP_ANONYMOUS)
+    for kind in (_MAP_SHARED, _MAP_SHARED_VALIDATE):
+        block.return_if(_JUMP_IF_EQUAL, kind | _MAP_ANONYMOUS, fail_with(errno.ENOMEM))
+    block.return_action(_ALLOW)
+    return block
+
+
+def _personality_block() -> FilterProgram:
+    """Return a block that allows to ask for the personality, and to have the usual one."""
+    block = FilterProgram()
+    block.load_argument(0)
+    for value in (0, _PERSONALITY_QUERY):
+        block.return_if(_JUMP_IF_EQUAL, value, _ALLOW)
+    block.return_action(fail_with())
     return block
 
 
 def _socket_block(families: Iterable[int]) -> FilterProgram:
     block = FilterProgram()
-    block.load(_ARGUMENTS + 8)
+    block.load_argument(1)
     block.mask(_SOCK_TYPE)
     # SOCK_RAW and others.
     block.return_if(_JUMP_IF_GREATER, _SOCK_DGRAM, fail_with(errno.EACCES))
-    block.load(_ARGUMENTS)
+    block.load_argument(0)
     for family in families:
         block.return_if(_JUMP_IF_EQUAL, family, _ALLOW)
     block.return_action(fail_with(errno.EACCES))
     return block
 
 
-def _socketpair_block() -> FilterProgram:
+def _socketpair_block(*, streams_only: bool) -> FilterProgram:
     block = FilterProgram()
-    block.load(_ARGUMENTS + 8)
-    block.mask(_SOCK_TYPE)
-    block.return_unless(_JUMP_IF_EQUAL, _SOCK_STREAM, fail_with(errno.EACCES))
+    block.load_argument(0)
+    block.return_unless(_JUMP_IF_EQUAL, AF_UNIX, fail_with(errno.EACCES))
+    if streams_only:
+        block.load_argument(1)
+        block.mask(_SOCK_TYPE)
+        block.return_unless(_JUMP_IF_EQUAL, _SOCK_STREAM, fail_with(errno.EACCES))
     block.return_action(_ALLOW)
     return block
 
@@ -200,5 +278,18 @@ def install_filter(families: Sequence[int]) -> None:
     syscalls.prctl(_PR_SET_SECCOMP, _MODE_FILTER, _SockFprog(len(code) // 8, code))
 
 
-PRIVATE_FAMILIES: Final = (_AF_UNIX, _AF_INET, _AF_INET6)
+def refuse_uncountable_memory() -> None:
+    """Have all threads of this process, and all that they start, use no memory that counts as no process's.
+
+    Raises:
+        OSError: the kernel refused, or this machine's call numbers are not known.
+    """
+    column = syscalls.table_column()
+    code = build_memory_filter(column)
+    number = ALLOWED["seccomp"][column]
+    assert number is not None
+    syscalls.call(number, _SET_MODE_FILTER, _FOR_ALL_THREADS, _SockFprog(len(code) // 8, code))
+
+
+PRIVATE_FAMILIES: Final = (AF_UNIX, _AF_INET, _AF_INET6)
 """Families that reach nothing outside, from a network namespace and a root directory of its own."""

@@ -103,6 +103,8 @@ def _confine(
         "in a container, by its seccomp profile",
         lambda: _raise_if(namespace_error),
     )
+    if namespaced:
+        namespaces.limit_quotas()
     own_root = namespaced and failed.try_step(
         "a tree of files of its own",
         "the machine's /proc must be whole: in a container, run it with an unmasked /proc",
@@ -173,14 +175,16 @@ def _restrict_by_landlock(
     own_network: bool,
     own_root: bool,
 ) -> None:
-    writable = [*view.writable, *(path for path in visible_paths.DEVICES if os.path.exists(path))]
+    # Shared mappings of /dev/zero are memory that counts as no process's, if they are writable.
+    devices = [path for path in visible_paths.DEVICES if os.path.exists(path)]
+    writable = [*view.writable, *(path for path in devices if path != "/dev/zero")]
     if own_root:
         # Everything in the new root may be seen; paths that a kernel bug might reveal are refused.
         readable = ["/"]
         writable += [WORK_DIRECTORY, "/dev/shm", "/dev/pts"]  # noqa: S108 - in its own root
     else:
         # Each Landlock domain hides what is secret in /proc (memory, environment, fds) from other domains.
-        readable = [*view.readable, *(path for path, _ in view.links), "/proc"]
+        readable = [*view.readable, *(path for path, _ in view.links), *devices, "/proc"]
     ports_closed = not order.network and not own_network
     # Outside of a root of its own, what is pinned is what was opened, wherever its path leads by now.
     opened = {} if own_root else {path: pin.fd for path, pin in shown.pins.items()}
@@ -195,10 +199,13 @@ def _restrict_by_landlock(
 
 
 def _install_seccomp_filter(order: "Confinement", *, own_network: bool) -> None:
+    families: set[int] = set(seccomp.PRIVATE_FAMILIES if order.network or own_network else ())
     if order.network:
-        seccomp.install_filter((*seccomp.PRIVATE_FAMILIES, _AF_NETLINK))
-    else:
-        seccomp.install_filter(seccomp.PRIVATE_FAMILIES if own_network else ())
+        families.add(_AF_NETLINK)
+    if order.writable:
+        # A path that others write to may hold their sockets, which nothing else refuses. Pairs are allowed.
+        families.discard(seccomp.AF_UNIX)
+    seccomp.install_filter(sorted(families))
 
 
 def _verify(

@@ -32,6 +32,9 @@ OFFLINE = ("ConnectionRefusedError", "OSError", "PermissionError")
 ANY = ("OSError", *GONE, *DENIED)
 
 
+IN_A_FOLDER = "import tempfile\nwith tempfile.TemporaryDirectory() as d:\n"
+
+
 @dataclass(frozen=True)
 class Escape:
     """An attempt to reach something outside the worker."""
@@ -189,4 +192,32 @@ PRIVILEGES = [
     Escape("secrets in the environment", "contained(not [v for v in os.environ.values() if 'secret of the parent' in v] and b'secret of the parent' not in open('/proc/self/environ', 'rb').read())"),
 ]  # fmt: skip
 
-ESCAPES = [*FILES, *MOUNTS, *PROCESSES, *NETWORK, *PRIVILEGES]
+CALLS = [
+    Escape("a set-user-id bit", IN_A_FOLDER + "    open(d + '/x', 'w').close()\n    os.chmod(d + '/x', 0o4755)", control=True),
+    Escape("a set-group-id bit", IN_A_FOLDER + "    open(d + '/x', 'w').close()\n    os.chmod(d + '/x', 0o2755)", control=True),
+    Escape("a set-user-id bit by its fd", IN_A_FOLDER + "    os.fchmod(os.open(d + '/x', os.O_CREAT | os.O_WRONLY), 0o4755)", control=True),
+    Escape("a set-user-id bit by a newer call", IN_A_FOLDER + "    open(d + '/x', 'w').close()\n    call(452, 452, -100, d.encode() + b'/x', 0o4755, 0)"),
+    Escape("a file that begins with one", IN_A_FOLDER + "    os.close(os.open(d + '/x', os.O_CREAT | os.O_WRONLY, 0o4755))", control=True),
+    Escape("a file without a name that begins with one", IN_A_FOLDER + "    os.close(os.open(d, os.O_TMPFILE | os.O_WRONLY, 0o4755))"),
+    Escape("a node that begins with one", IN_A_FOLDER + "    os.mknod(d + '/x', 0o104755)", control=True),
+    Escape("a folder that begins with one", IN_A_FOLDER + "    os.mkdir(d + '/x', 0o6755)\n    mode = os.stat(d + '/x').st_mode\ncontained(not mode & 0o6000)"),
+    Escape("a lease", IN_A_FOLDER + "    f = os.open(d + '/x', os.O_CREAT | os.O_RDONLY)\n    fcntl.fcntl(f, 1024, fcntl.F_RDLCK)\n    os.close(f)", control=True),
+    Escape("news of a folder", IN_A_FOLDER + "    f = os.open(d, os.O_RDONLY)\n    fcntl.fcntl(f, 1026, 2)\n    os.close(f)", control=True),
+    Escape("connect by sending", "with socket.socket() as s: s.sendto(b'x', 0x20000000, ('127.0.0.1', W['tcp']))", ("OSError",), control=True),
+    Escape("connect by sending a message", "with socket.socket() as s: s.sendmsg([b'x'], [], 0x20000000, ('127.0.0.1', W['tcp']))", ("OSError",), control=True),
+    Escape("shared memory that stays (SysV)", "i = call(29, 194, 0, 4096, 0o1600)\ncall(31, 195, i, 0, 0)", ("OSError",), control=True),
+    Escape("semaphores that stay (SysV)", "i = call(64, 190, 0, 1, 0o1600)\ncall(66, 191, i, 0, 0, 0)", ("OSError",), control=True),
+    Escape("messages that stay (SysV)", "i = call(68, 186, 0, 0o1600)\ncall(71, 187, i, 0, 0)", ("OSError",), control=True),
+    Escape("messages that stay (POSIX)", "os.close(call(240, 180, b'pyrepl3-escape', 0o102, 0o600, None))\ncall(241, 181, b'pyrepl3-escape')", ("OSError",), control=True),
+    Escape("flags that no filter sees", "os.close(call(437, 437, -100, b'/tmp', bytes(24), 24))", ("OSError",), control=True),
+    Escape("memory that not even the kernel sees", "os.close(call(447, 447, 0))", ("OSError",)),
+    Escape("another personality", "call(135, 92, 0x40000)\ncall(135, 92, 0)", control=True),
+    Escape("asynchronous input and output", "c = ctypes.c_ulong()\ncall(206, 0, 1, ctypes.byref(c))\ncall(207, 1, c.value)", ("OSError",), control=True),
+    Escape("pages given away", "r, w = os.pipe()\nb = ctypes.create_string_buffer(9)\nv = (ctypes.c_ulong * 2)(ctypes.addressof(b), 9)\ncall(278, 75, w, ctypes.byref(v), 1, 0)", ("OSError",), control=True),
+    Escape("memory of a device", "os.close(os.open('/dev/zero', os.O_RDWR))", control=True),
+    Escape("the user's watches of files", "f = [libc.inotify_init1(0) for _ in range(20)]\n[os.close(n) for n in f if n >= 0]\nif -1 in f: raise OSError(24, 'refused')", ("OSError",), control=True),
+    Escape("the machine's terminals", "t = []\ntry:\n    for _ in range(70): t += os.openpty()\nfinally:\n    for fd in t: os.close(fd)", ("OSError",), control=True),
+    Escape("the user's timers", "contained(resource.getrlimit(resource.RLIMIT_SIGPENDING)[1] <= 1024)"),
+]  # fmt: skip
+
+ESCAPES = [*FILES, *MOUNTS, *PROCESSES, *NETWORK, *PRIVILEGES, *CALLS]

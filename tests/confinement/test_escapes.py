@@ -1,11 +1,15 @@
 """Attempts to get out of a strictly confined worker, each checked from inside and from outside."""
 
+import os
+import socket
+import tempfile
+
 import pytest
 
 import pyrepl3_client as pyrepl3
 from tests.confinement.escapes import ESCAPES, Escape
 from tests.confinement.outside_world import OutsideWorld
-from tests.confinement.sessions import is_working, run
+from tests.confinement.sessions import is_working, run, strict_config
 
 pytestmark = pytest.mark.anyio
 
@@ -42,3 +46,22 @@ async def test_the_same_attempt_succeeds_unconfined(
 
 async def test_the_worker_is_whole_after_all_of_them(confined: pyrepl3.Session) -> None:
     assert await is_working(confined)
+
+
+async def test_sockets_in_a_writable_path_are_out_of_reach() -> None:
+    """Nothing else refuses them: they are where others may put theirs."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as outside:
+        os.chmod(folder, 0o777)
+        outside.bind(f"{folder}/socket")
+        os.chmod(f"{folder}/socket", 0o777)
+        outside.listen()
+        code = f"import socket\nwith socket.socket(socket.AF_UNIX) as s: s.connect({folder + '/socket'!r})"
+        async with pyrepl3.open_session(config=strict_config(confinement="none")) as session:
+            assert (await run(session, code)).error is None
+        policy = pyrepl3.SandboxPolicy(writable=(folder,))
+        async with pyrepl3.open_session(config=strict_config(sandbox=policy)) as session:
+            result = await run(session, code)
+            assert result.error is not None
+            assert result.error.type == "PermissionError"
+            pair = "a, b = socket.socketpair()\na.send(b'x')\nb.recv(1) == b'x'"
+            assert (await run(session, pair)).value is True

@@ -119,17 +119,9 @@ async def test_a_recursive_remove_follows_no_link_that_is_swapped_in(
 async def test_what_blocks_an_opening_is_refused_and_not_waited_for() -> None:
     async with pyrepl3.open_session(config=strict_config()) as session:
         with anyio.fail_after(TIMEOUT_SECONDS):
-            await value(
-                session,
-                "import os, fcntl\nos.mkfifo('fifo')\nleased = open('leased', 'w+b'); leased.write(b'x')\n"
-                "leased.flush()\n"
-                "fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
-                "import signal; signal.signal(signal.SIGIO, signal.SIG_IGN)",
-            )
+            await value(session, "import os\nos.mkfifo('fifo')")
             with pytest.raises(SessionFileError, match="'fifo' is a FIFO"):
                 await session.files.read("fifo")
-            with pytest.raises(SessionFileError, match="'leased' is held by the code"):
-                await session.files.read("leased")
             for name in (
                 "/dev/null",
                 "/dev/ptmx",
@@ -140,6 +132,23 @@ async def test_what_blocks_an_opening_is_refused_and_not_waited_for() -> None:
             ):
                 with pytest.raises(SessionFileError):
                     await session.files.read(name)
+        assert await is_working(session)
+
+
+async def test_a_file_with_a_lease_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """A strict session can have none."""
+    config = strict_config(confinement="limits", cwd=str(tmp_path))
+    async with pyrepl3.open_session(config=config) as session:
+        with anyio.fail_after(TIMEOUT_SECONDS):
+            await value(
+                session,
+                "import fcntl\nleased = open('leased', 'w+b'); leased.write(b'x')\n"
+                "leased.flush()\n"
+                "fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
+                "import signal; signal.signal(signal.SIGIO, signal.SIG_IGN)",
+            )
+            with pytest.raises(SessionFileError, match="'leased' is held by the code"):
+                await session.files.read("leased")
         assert await is_working(session)
 
 

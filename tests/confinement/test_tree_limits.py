@@ -57,7 +57,7 @@ OVER_MEMORY = [
     pytest.param("family(1, lambda: family(6, hoard))", id="grandchildren"),
     pytest.param("orphans(hoard)", id="orphans"),
     pytest.param(
-        "shared = mmap.mmap(-1, 300 << 20)\nfor at in range(0, len(shared), 4096): shared[at] = 1\nsignal.pause()",
+        "file = open('/dev/shm/' + str(os.getpid()), 'w+b')\nos.unlink(file.name)\nfile.truncate(240 << 20)\nshared = mmap.mmap(file.fileno(), 240 << 20)\nfor at in range(0, len(shared), 4096): shared[at] = 1\nsignal.pause()",
         id="shared memory, which the kernel's limit does not count",
     ),
 ]

@@ -11,6 +11,7 @@ from pyrepl3_worker.confinement import syscalls
 NOBODY = 65534
 QUICK_TESTS = (
     "test_escapes.py", "test_levels.py", "test_start.py", "test_policy_paths.py", "test_argument_encoding.py",
+    "test_memory.py",
 )  # fmt: skip
 ALL_TESTS = (*QUICK_TESTS, "test_damage.py", "test_network.py", "test_tree_limits.py")
 HERE = Path(__file__).parent
