@@ -164,10 +164,20 @@ def _add_base_prefix(folder: str, view: PythonView) -> None:
     """Add the prefix of a Python whose program is in a folder: the next one above that has its library."""
     above = folder
     while above != os.path.dirname(above):
-        if any(_libraries(above)):
-            view.prefixes.append(above)
+        libraries = list(_libraries(above))
+        if libraries:
+            view.prefixes += [above, *_linked_prefixes(libraries)]
             return
         above = os.path.dirname(above)
+
+
+def _linked_prefixes(libraries: Iterable[str]) -> Iterator[str]:
+    """Yield the prefixes of the Pythons to whose files libraries link, file by file, as conda can have it."""
+    for library in libraries:
+        real = os.path.dirname(os.path.realpath(os.path.join(library, "os.py")))
+        parent, name = os.path.split(real)
+        if name == os.path.basename(library) and os.path.basename(parent) in _LIBRARY_FOLDERS:
+            yield os.path.dirname(parent)
 
 
 def _libraries(prefix: str) -> Iterator[str]:

@@ -3,10 +3,12 @@
 import encodings
 import os
 import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
 import pyrepl3_client as pyrepl3
@@ -135,6 +137,26 @@ async def test_what_starts_the_interpreter_leaves_nothing_in_it(confined: pyrepl
     assert (
         await run(confined, "import multiprocessing\nmultiprocessing.get_context('spawn').Process")
     ).error is None
+
+
+def installation_of_links(folder: Path) -> Path:
+    """Make an installation whose library is links to this one's, as conda can; return its interpreter."""
+    library = Path(os.__file__).parent
+    links = folder / library.relative_to(sys.base_prefix)
+    links.mkdir(parents=True)
+    for path in library.iterdir():
+        (links / path.name).symlink_to(path)
+    (folder / "bin").mkdir()
+    return Path(shutil.copy(os.path.realpath(sys.executable), folder / "bin/python3"))
+
+
+async def test_an_installation_that_is_links_to_another_one_is_shown_with_that(tmp_path: Path) -> None:
+    python = await anyio.to_thread.run_sync(installation_of_links, tmp_path / "links")
+    # The library by which it is linked stands in the other one, too.
+    env = {"LD_LIBRARY_PATH": f"{sys.base_prefix}/lib"}
+    async with pyrepl3.open_session(config=strict_config(python=str(python), env=env)) as session:
+        code = "import decimal, html.parser, sys\n[sys.prefix, decimal.Decimal(1) + 1 == 2]"
+        assert await value(session, code) == [str(tmp_path / "links"), True]
 
 
 async def test_an_interpreter_that_is_none_is_named_behind_the_boundary_too() -> None:
