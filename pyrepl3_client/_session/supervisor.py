@@ -261,11 +261,11 @@ class SessionSupervisor:
             self.interceptors,
             self._context,
             self._on_worker_exit,
-            self._config.stall_timeout,
+            self._config,
             self.telemetry,
         )
         try:
-            await worker.wait_ready(self._config)
+            await worker.wait_ready()
         except SpawnError:
             if not had_waited:
                 raise

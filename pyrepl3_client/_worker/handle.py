@@ -10,6 +10,7 @@ import msgspec
 
 from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._launch.interpreter import describe_interpreter
+from pyrepl3_client._launch.outside_view import unseen
 from pyrepl3_client._launch.process_tree import ProcessTree
 from pyrepl3_client._launch.worker import ExitStatus, Worker
 from pyrepl3_client._log import fields, write
@@ -64,7 +65,7 @@ class WorkerHandle:
         interceptors: list[Interceptor],
         context: Context,
         on_end: Callable[["WorkerHandle"], None],
-        stall_timeout: float | None,
+        config: WorkerConfig,
         telemetry: Telemetry,
     ) -> None:
         """Send `hello` to `worker`, and own it from now on.
@@ -76,7 +77,7 @@ class WorkerHandle:
             interceptors: see each of its messages first.
             context: everything is called in a copy of this context.
             on_end: called after its end, on the loop.
-            stall_timeout: seconds for which it may stop inside a frame, None for ever.
+            config: what it was started with.
             telemetry: its start and its end are announced to it.
         """
         if worker.pipes.adjustments is not None:
@@ -85,6 +86,7 @@ class WorkerHandle:
         self.session_id = hello.session_id
         self.pid = worker.pid
         self.ready: Ready | None = None
+        self._config = config
         self._telemetry = telemetry
         telemetry.worker, telemetry.incarnation = self.pid, self.number
         self._started = time.perf_counter()
@@ -126,7 +128,7 @@ class WorkerHandle:
             interceptors,
             hello.config.max_frame_bytes,
             context,
-            stall_timeout,
+            config.stall_timeout,
         )
         # While it is known what ran.
         self.connection.exited.add_done_callback(self._announce_end)
@@ -148,32 +150,29 @@ class WorkerHandle:
         """Return the CPU time in seconds that its processes have used; None before it is ready."""
         return None if self.processes is None else self.processes.sample(full=False).cpu_seconds
 
-    async def wait_ready(self, config: WorkerConfig) -> Ready:
+    async def wait_ready(self) -> Ready:
         """Wait until the worker takes code.
-
-        Args:
-            config: what it was started with.
 
         Raises:
             SpawnError: it ended before, or took longer than `spawn_timeout`; or there is no room for what
                 answers its code's connections.
         """
-        seconds = config.spawn_timeout
+        seconds = self._config.spawn_timeout
         await asyncio.wait(
             [self._ready, self.connection.exited], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
         )
         if self._ready.done():
-            self.processes = watch_tree(self.connection, config, self._queue.busy)
-            await self._open_network(config)
+            self.processes = watch_tree(self.connection, self._config, self._queue.busy)
+            await self._open_network()
             return self._ready.result()
         if self.alive:
             self.connection.kill(f"it was not ready within {seconds:g} seconds")
             await asyncio.wait([self.connection.exited])
-        raise self._spawn_error(config)
+        raise self._spawn_error()
 
-    async def _open_network(self, config: WorkerConfig) -> None:
+    async def _open_network(self) -> None:
         directories = self.connection.worker.pipes.directories
-        rules = config.sandbox.host_rules
+        rules = self._config.sandbox.host_rules
         if not rules or directories is None:
             return
         listener = directories.take_listener()
@@ -281,9 +280,9 @@ class WorkerHandle:
         error.__cause__ = end.cause
         return error
 
-    def _spawn_error(self, config: WorkerConfig) -> SpawnError:
+    def _spawn_error(self) -> SpawnError:
         end: WorkerExit = self.connection.exited.result()
-        reasons = (self._spawn_failure or end.reason, describe_interpreter(config, end.stderr))
+        reasons = (self._spawn_failure or end.reason, describe_interpreter(self._config, end.stderr))
         error = SpawnError(
             self._name("ended before it was ready"),
             end.exit_code,
@@ -307,6 +306,12 @@ class WorkerHandle:
             raise ProtocolError("it said ready twice")
         if message.max_frame_bytes < MIN_MAX_FRAME_BYTES:
             raise ProtocolError(f"it agrees to frames of {message.max_frame_bytes} bytes only")
+        untrue = unseen(message.confinement, self.pid, self._config)
+        if untrue:
+            raise ProtocolError(
+                f"it says that {', '.join(untrue)} of its confinement are in force, which is not to be seen "
+                "of its process"
+            )
         self.connection.max_frame_bytes = min(self.connection.max_frame_bytes, message.max_frame_bytes)
         self.connection.routes = self._routes
         self.ready = message

@@ -214,6 +214,9 @@ def greet() -> None:
             send(replace(READY, protocol=PROTOCOL + 1))
         case "tiny frames":
             send(replace(READY, max_frame_bytes=100))
+        case "confined":
+            names = ("no_new_privs", "system_calls", "no_capabilities", "files", "processes", "network")
+            send(replace(READY, confinement=list(names)))
         case "talks early":
             send(Pong(), READY)
         case "refuses":

@@ -100,6 +100,7 @@ STARTS = {
     "half ready": r"not ready within 0\.5 seconds",
     "another protocol": r"it speaks protocol 3, and we speak 2",
     "tiny frames": r"agrees to frames of 100 bytes only",
+    "confined": r"system_calls, .*files, processes, network of its confinement are in force, which",
     "talks early": r"sent pong before it was ready",
     "refuses": r"no no no .*… \(3,000,000 characters\)",
 }
