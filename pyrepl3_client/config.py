@@ -107,8 +107,12 @@ class ResourceLimits:
     it is started by a thread of an idle worker; longer where a measurement takes over 10 ms, as for 100
     processes, and while the parent's event loop is blocked). Under "limits", a process that left the
     worker's session and lost its parent between two measurements is not counted any more; under "strict"
-    none is missed. Files in memory (memfd, /dev/shm) count as far as they are mapped;
-    with a limit of memory, strict sessions have none but those of /tmp and /dev/shm.
+    none is missed. Files in memory (memfd, /dev/shm) count as far as they are mapped; with a limit of memory,
+    strict sessions have none but those of /tmp and /dev/shm.
+
+    Raises:
+        ValueError: a limit is not above 0; names it.
+        TypeError: a limit is not a whole number.
     """
 
     max_processes: int | None = None
