@@ -29,6 +29,9 @@ _CLONE_PARENT: Final = 0x8000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 """Both put characters into a terminal's input, as if its user had typed them."""
 _F_SETLEASE, _F_NOTIFY = 1024, 1026
+_F_SETOWN, _F_SETOWN_EX = 8, 15
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+_PRIO_USER, _IOPRIO_USER = 2, 3
 """Both make others who open a file, or change a folder, wait or tell: also files that can only be read."""
 _SET_ID_BITS: Final = 0o6000
 """S_ISUID and S_ISGID: a file in a writable path would keep them outside. mkdir(2) ignores them."""
@@ -137,6 +140,28 @@ def build_memory_filter(column: int) -> bytes:
     return _assemble(column, actions, _block(_ALLOW))
 
 
+def build_process_filter(column: int) -> bytes:
+    """Return the program of a further filter, which refuses what changes other processes and is no signal.
+
+    It is for where they are in reach. Landlock keeps signals from them; a limit of CPU time can kill too.
+
+    Args:
+        column: 0 for x86-64, 1 for aarch64.
+    """
+    own = ("prlimit64", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr")
+    judged = {name: _zero_block(0) for name in own}
+    judged |= {
+        "setpriority": _zero_block(1, never=_PRIO_USER),
+        "ioprio_set": _zero_block(1, never=_IOPRIO_USER),
+    }
+    judged |= {
+        "fcntl": _values_block(1, (_F_SETOWN, _F_SETOWN_EX)),
+        "ioctl": _values_block(1, (_FIOSETOWN, _SIOCSPGRP)),
+    }
+    numbers = _numbers(ALLOWED, column) | _numbers(JUDGED, column)
+    return _assemble(column, {numbers[name]: block for name, block in judged.items()}, _block(_ALLOW))
+
+
 def _assemble(column: int, actions: dict[int, FilterProgram], otherwise: FilterProgram) -> bytes:
     program = FilterProgram()
     program.load(_ARCHITECTURE)
@@ -190,6 +215,23 @@ def _bits_block(position: int, bits: int, number: int = errno.EPERM) -> FilterPr
     block = FilterProgram()
     block.load_argument(position)
     block.return_if(_JUMP_IF_ANY_BIT, bits, fail_with(number))
+    block.return_action(_ALLOW)
+    return block
+
+
+def _zero_block(position: int, *, never: int | None = None) -> FilterProgram:
+    """Return a block that refuses all values of an argument but 0, which is the caller itself.
+
+    Args:
+        position: of the argument.
+        never: a value of the first argument with which even 0 means others.
+    """
+    block = FilterProgram()
+    block.load_argument(position)
+    block.return_unless(_JUMP_IF_EQUAL, 0, fail_with())
+    if never is not None:
+        block.load_argument(0)
+        block.return_if(_JUMP_IF_EQUAL, never, fail_with())
     block.return_action(_ALLOW)
     return block
 
@@ -275,6 +317,16 @@ def install_filter(families: Sequence[int]) -> None:
         OSError: the kernel has no seccomp, or this machine's call numbers are not known.
     """
     code = build_filter(syscalls.table_column(), families)
+    syscalls.prctl(_PR_SET_SECCOMP, _MODE_FILTER, _SockFprog(len(code) // 8, code))
+
+
+def leave_other_processes_alone() -> None:
+    """Refuse to this process, and to all that it starts, what changes other processes without a signal.
+
+    Raises:
+        OSError: the kernel has no seccomp, or this machine's call numbers are not known.
+    """
+    code = build_process_filter(syscalls.table_column())
     syscalls.prctl(_PR_SET_SECCOMP, _MODE_FILTER, _SockFprog(len(code) // 8, code))
 
 

@@ -2,6 +2,7 @@
 
 import _socket
 import os
+import resource
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -140,7 +141,7 @@ def _confine(
     failed.try_step(
         "seccomp",
         "a kernel with CONFIG_SECCOMP_FILTER",
-        lambda: _install_seccomp_filter(order, own_network=own_network),
+        lambda: _install_seccomp_filter(order, own_network=own_network, namespaced=namespaced),
     )
     _verify(order, outside, parent, namespaced=namespaced, own_root=own_root)
     absent = [
@@ -198,7 +199,7 @@ def _restrict_by_landlock(
         in_force.add(f"landlock_{name}")
 
 
-def _install_seccomp_filter(order: "Confinement", *, own_network: bool) -> None:
+def _install_seccomp_filter(order: "Confinement", *, own_network: bool, namespaced: bool) -> None:
     families: set[int] = set(seccomp.PRIVATE_FAMILIES if order.network or own_network else ())
     if order.network:
         families.add(_AF_NETLINK)
@@ -206,6 +207,8 @@ def _install_seccomp_filter(order: "Confinement", *, own_network: bool) -> None:
         # A path that others write to may hold their sockets, which nothing else refuses. Pairs are allowed.
         families.discard(seccomp.AF_UNIX)
     seccomp.install_filter(sorted(families))
+    if not namespaced:
+        seccomp.leave_other_processes_alone()
 
 
 def _verify(
@@ -244,7 +247,11 @@ def _verify(
         (
             "signals",
             only_own_processes
-            or ("landlock_signals" in active and _is_refused(lambda: os.kill(outside_pid, 0))),
+            or (
+                "landlock_signals" in active
+                and _is_refused(lambda: os.kill(outside_pid, 0))
+                and _is_refused(lambda: resource.prlimit(outside_pid, resource.RLIMIT_CPU))
+            ),
         ),
         (
             "tracing",
