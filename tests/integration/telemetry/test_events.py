@@ -171,7 +171,7 @@ async def test_a_handler_may_use_its_session() -> None:
 
 async def test_an_opening_that_fails_tells_of_its_worker() -> None:
     events: list[pyrepl3.SessionEvent] = []
-    config = pyrepl3.WorkerConfig(spawn_timeout=0.001)
+    config = pyrepl3.WorkerConfig(python="/bin/false")
     with pytest.raises(pyrepl3.SpawnError):
         async with pyrepl3.open_session(config=config, on_event=events.append):
             pass
