@@ -9,11 +9,11 @@ from pathlib import Path
 from pyrepl3_worker.confinement import syscalls
 
 NOBODY = 65534
-QUICK_TESTS = (
-    "test_escapes.py", "test_levels.py", "test_start.py", "test_policy_paths.py", "test_argument_encoding.py",
-    "test_memory.py",
+QUICK_TESTS = ("test_escapes.py", "test_levels.py", "test_memory.py")
+ALL_TESTS = (
+    *QUICK_TESTS, "test_start.py", "test_policy_paths.py", "test_argument_encoding.py", "test_damage.py",
+    "test_network.py", "test_tree_limits.py",
 )  # fmt: skip
-ALL_TESTS = (*QUICK_TESTS, "test_damage.py", "test_network.py", "test_tree_limits.py")
 HERE = Path(__file__).parent
 ROOT = str(HERE.parent.parent)
 PROGRAM = (
