@@ -203,9 +203,9 @@ def _install_seccomp_filter(order: "Confinement", *, own_network: bool, namespac
     families: set[int] = set(seccomp.PRIVATE_FAMILIES if order.network or own_network else ())
     if order.network:
         families.add(_AF_NETLINK)
-    if order.writable:
-        # A path that others write to may hold their sockets, which nothing else refuses. Pairs are allowed.
-        families.discard(seccomp.AF_UNIX)
+    if order.writable or order.readable:
+        # These are the machine's folders: sockets of its programs may lie there, which nothing else refuses.
+        families.discard(seccomp.AF_UNIX)  # pairs are allowed
     seccomp.install_filter(sorted(families))
     if not namespaced:
         seccomp.leave_other_processes_alone()

@@ -145,6 +145,23 @@ async def test_data_is_seen_as_it_is_now(work: Path) -> None:
         assert await value(session, look) == ["new", True]
 
 
+@pytest.mark.parametrize("how", ["readable", "writable"])
+async def test_a_socket_of_the_machine_in_a_path_of_the_policy_is_not_reached(work: Path, how: str) -> None:
+    (data,) = folders(work, "data")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(data / "socket"))
+        listener.listen()
+        async with pyrepl3.open_session(config=policy(**{how: (data,)})) as session:
+            code = f"import socket\nsocket.socket(socket.AF_UNIX).connect({str(data / 'socket')!r})"
+            refused = await run(session, code)
+            assert refused.error is not None
+            assert refused.error.type == "PermissionError"
+            assert await value(session, "a, b = socket.socketpair(); a.send(b'x'), b.recv(1)") == [1, b"x"]
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
 ENDPOINTS = """
 import errno, fcntl, os, signal, socket
 def outcome(deed):
