@@ -81,7 +81,7 @@ class Resolver:
         found: asyncio.Future[Sequence[Address]] = self._loop.create_future()
 
         def settle(addresses: Sequence[Address] | None, error: OSError | None) -> None:
-            # Only now: a look-up that nobody waits for any more still has its thread.
+            # Only now: a look-up that is not waited for any more still has its thread.
             self._free.release()
             if found.done():
                 return
@@ -95,7 +95,7 @@ class Resolver:
                 outcome = partial(settle, _addresses(name, port), None)
             except (OSError, ValueError) as error:
                 outcome = partial(settle, None, error if isinstance(error, OSError) else OSError(str(error)))
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            with suppress(RuntimeError):  # the loop is closed, and nothing waits
                 self._loop.call_soon_threadsafe(outcome)
 
         try:
