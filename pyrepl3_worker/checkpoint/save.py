@@ -6,11 +6,12 @@ The groups of the last checkpoint are tried first: if they still hold, nothing i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from time import monotonic  # by name: the code may replace it
 from types import ModuleType
 from typing import Final, cast
+
+import msgspec
 
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.checkpoint.earlier import describe_earlier
@@ -26,8 +27,7 @@ from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, describe_save_error
 from pyrepl3_worker.rendering.reprs import encodable, type_name
 
 
-@dataclass(frozen=True, slots=True)
-class PickledGroup:
+class PickledGroup(msgspec.Struct, frozen=True, eq=False):
     """A group of names, pickled."""
 
     names: Names
@@ -46,8 +46,7 @@ class PickledGroup:
     """Whether another version of Python can load it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlowObject:
+class SlowObject(msgspec.Struct, frozen=True, eq=False):
     """An object whose pickling took too long and was stopped."""
 
     value: object
