@@ -359,7 +359,7 @@ def _store_group(pickled: PickledGroup, writer: CheckpointWriter, collector: Blo
         names=pickled.names,
         type_names=tuple(type_name(writer.values[name]) for name in pickled.names),
         pickle=collector.add(pickled.data),
-        buffers=tuple(collector.add(buffer) for buffer in pickled.buffers),
+        buffers=tuple(map(collector.add, pickled.buffers)),
         sources=tuple(sorted(pickled.sources)),
         portable=pickled.portable,
         needs=tuple(sorted(set[str]().union(*pickled.dependencies.values()) - set(pickled.names))),
