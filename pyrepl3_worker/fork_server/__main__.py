@@ -41,6 +41,7 @@ _MIN_CONTROL_FD: Final = 512
 _PRELOADED: Final = (
     "pyrepl3_worker.checkpoint.checkpointer",
     "pyrepl3_worker.confinement.rlimits",
+    "pyrepl3_worker.confinement.siblings",
     "pyrepl3_worker.confinement.apply",
 )
 """Modules that only some workers need; imported here, they cost once."""
