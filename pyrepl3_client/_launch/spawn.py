@@ -252,18 +252,20 @@ def _spawn(
             )
             pid = process.pid
         exit_fd = os.pidfd_open(pid)
-    except (OSError, ValueError, SpawnError) as error:
+    except BaseException as error:
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
         if process is not None:
-            process.kill()
-            process.wait()
-        # A clone ends when its input does: it has no other end of its pipes.
+            process.returncode = 0
         if pipes is not None:
             pipes.close()
         if directories is not None:
             directories.close()
-        if isinstance(error, SpawnError):
-            raise
-        raise SpawnError(describe_failure(config.python, error)) from error
+        if isinstance(error, OSError | ValueError):
+            raise SpawnError(describe_failure(config.python, error)) from error
+        raise
     finally:
         if request is not None:
             request.close()

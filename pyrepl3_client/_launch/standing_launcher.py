@@ -30,7 +30,7 @@ from pyrepl3_client.errors import SpawnError
 _logger: Final = logging.getLogger("pyrepl3.worker")
 _START_DELAY: Final = 0.5
 """Seconds from the start of a worker to that of the launcher for the next: this one's start comes first."""
-_IDLE_SECONDS: Final = 60
+_IDLE_SECONDS: Final = 20
 """Seconds without a request after which it ends."""
 _ANSWER_SECONDS: Final = 5.0
 """Seconds that a clone may take before the launcher is killed as stuck. It takes a millisecond."""
@@ -138,14 +138,20 @@ class StandingLauncher:
         if not os.access(f"/proc/self/fd/{directory}", os.X_OK):
             return None  # and the error is that of a start there
         self._number += 1
+        sent = False
         try:
-            return self._clone(process, [request.file, directory, stderr, *request.fds])
+            self._send(process.control, [request.file, directory, stderr, *request.fds])
+            sent = True
+            return self._wait_for_clone(process)
         except LauncherGoneError:
             self._end()
             self._start_later()
             return None
         except BaseException:
-            self._given_up.add(self._number)
+            if sent:
+                self._given_up.add(self._number)
+            else:
+                self._end()  # it would take the next request's fds for the rest of this one's
             raise
 
     def forget(self) -> None:
@@ -158,22 +164,28 @@ class StandingLauncher:
 
     # --- requests ------------------------------------------------------------------------------------
 
-    def _clone(self, process: _Process, fds: list[int]) -> int | None:
-        """Return the pid of a clone; None if the kernel refused one.
+    def _send(self, control: socket.socket, fds: list[int]) -> None:
+        """Send a request.
 
         Raises:
-            LauncherGoneError: the launcher has ended, and has made no clone of this request.
-            SpawnError: it is not known whether it has.
+            LauncherGoneError: the launcher has ended, or cannot be told: without all fds no clone is made.
         """
         while fds:
             packet, fds = fds[:_FDS_OF_PACKET], fds[_FDS_OF_PACKET:]
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", packet))
             text = f"{self._number}{'+' if fds else ''}".encode()
             try:
-                process.control.sendmsg([text], [rights], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                control.sendmsg([text], [rights], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             except OSError as error:
-                # Without the rest of its fds the request never begins.
                 raise LauncherGoneError from error
+
+    def _wait_for_clone(self, process: _Process) -> int | None:
+        """Return the pid of the clone; None if the kernel refused one.
+
+        Raises:
+            LauncherGoneError: the launcher has ended, and has made no clone of this request.
+            SpawnError: it is not known whether it has.
+        """
         for _ in range(2):
             answer = self._wait_for_answer(process.control)
             if answer is not None:
@@ -273,6 +285,10 @@ class StandingLauncher:
         self._ready = False
         if process is None:
             return ""
+        if self._given_up:
+            with suppress(OSError):
+                while answer := process.control.recv(_PACKET_BYTES, socket.MSG_DONTWAIT):
+                    self._take_late_answer(answer)
         with suppress(RuntimeError):  # the loop has ended, or runs no more
             loop = asyncio.get_running_loop()
             loop.remove_reader(process.control)
@@ -352,7 +368,12 @@ def _start_process() -> _Process:
 
 
 def _inherited_state() -> tuple[object, ...]:
-    """Return what a process has from the thread and the process that start it."""
+    """Return what a launcher has from the thread and the process that start it.
+
+    Raises:
+        OSError: there is no room for another fd.
+        SpawnError: pyrepl3 is in no folders of files.
+    """
     with open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:
         status = [line for line in file if line.startswith(_STATUS_LINES)]
     with open("/proc/self/cgroup", "rb") as file:
@@ -370,5 +391,6 @@ def _inherited_state() -> tuple[object, ...]:
         tuple(resource.getrlimit(number) for number in _RLIMITS),
         os.getpriority(os.PRIO_PROCESS, 0),
         os.sched_getscheduler(0),
-        launcher_environment().get("LD_LIBRARY_PATH"),
+        tuple(launcher_command()),
+        tuple(launcher_environment().items()),
     )
