@@ -35,15 +35,17 @@ from pyrepl3_schemas.fork_server import (
 from pyrepl3_worker.fork_server.clone import CannotCloneError, Cloner
 from pyrepl3_worker.fork_server.fork_safety import ProcessResources, stop_native_threads, thread_count
 from pyrepl3_worker.fork_server.forked_worker import WorkerLaunch, become_worker
+from pyrepl3_worker.isolation import own_imports
 from pyrepl3_worker.startup.serve import die_with_parent
 
 _MIN_CONTROL_FD: Final = 512
 _PRELOADED: Final = (
     "pyrepl3_worker.checkpoint.checkpointer",
     "pyrepl3_worker.confinement.rlimits",
+    "pyrepl3_worker.confinement.siblings",
     "pyrepl3_worker.confinement.apply",
 )
-"""Modules that only some workers need; imported here, they cost once."""
+"""Modules that workers need late, or only some of them; imported here, they cost once."""
 _INT_BYTES: Final = 4
 
 
@@ -82,8 +84,10 @@ def import_modules(modules: list[str]) -> None:
     Raises:
         CannotForkError: a module can't be imported, or left something that must not be copied.
     """
+    loaded = set(sys.modules)
     for name in _PRELOADED:
         __import__(name)  # as a statement, which finds what is lent
+    own_imports.set_aside(set(sys.modules) - loaded)
     before = ProcessResources.now()
     # As in a worker: modules in the working directory come first.
     sys.path.insert(0, "")

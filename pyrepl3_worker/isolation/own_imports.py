@@ -31,6 +31,8 @@ _PREFIX: Final = "_pyrepl3_standard"
 """Stands in `sys.modules` before the names of modules for the worker alone; some look themselves up there."""
 _own: Final[dict[str, ModuleType]] = {}
 """What was loaded for the worker alone, by its usual name."""
+_aside: Final[dict[str, ModuleType]] = {}
+"""What the worker has and nothing has imported yet (see `set_aside`)."""
 _lock: Final = RLock()
 _names_in_the_way: Final[dict[str, tuple[int, frozenset[str]]]] = {}
 """By a folder: when it was changed last, and the standard modules' names that it has files of."""
@@ -78,6 +80,21 @@ def import_for_worker(
     return _usual_import(name, globals, locals, fromlist, level)
 
 
+def set_aside(names: set[str]) -> None:
+    """Take the library's modules among `names` out of `sys.modules` until something imports them.
+
+    A fork server has imported them for the worker, which goes on to have them. The code's `import` finds them
+    too, where it would load them from their files; so it gets a file of its own that comes before.
+    """
+    for name in names & sys.modules.keys():
+        module = sys.modules[name]
+        if name.partition(".")[0] in _STANDARD and _is_file_of_library(module):
+            _own[name] = _aside[name] = sys.modules.pop(name)
+    if _aside and _AsideFinder not in sys.meta_path:
+        # Before the finder of files, after that of what is part of the interpreter's program.
+        sys.meta_path.insert(sys.meta_path.index(PathFinder), _AsideFinder)
+
+
 def is_loaded(name: str) -> bool:
     """Return whether a module was imported; one of the code's that has a standard one's name was not."""
     module = sys.modules.get(name)
@@ -94,6 +111,10 @@ def _is_standard(module: object) -> bool:
         origin in ("built-in", "frozen")
         or (any(origin.startswith(f"{folder}/") for folder in _folders) and "/site-packages/" not in origin)
     )
+
+
+def _is_file_of_library(module: ModuleType) -> bool:
+    return _is_standard(module) and getattr(module, "__file__", None) is not None
 
 
 def _find_in_the_way() -> set[str]:
@@ -243,3 +264,34 @@ class _Finder:
         if not _state.active or name.partition(".")[0] not in _STANDARD:
             return None
         return _find_standard(name, path)
+
+
+class _AsideFinder:
+    """Finds a module that was set aside, where the file that it was loaded from would be found."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        module = _aside.get(name)
+        if module is None or module.__spec__ is None:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.origin != module.__spec__.origin:
+            return spec
+        # Once only: what takes it out of `sys.modules` wants another one.
+        del _aside[name]
+        spec.loader = _AsideLoader(module, module.__spec__)  # pyright: ignore[reportAttributeAccessIssue] - it has what a loader needs
+        return spec
+
+
+class _AsideLoader:
+    def __init__(self, module: ModuleType, spec: ModuleSpec) -> None:
+        self._module = module
+        self._spec = spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec

@@ -104,6 +104,13 @@ MOUNTS = [
     Escape("the core pattern", "open('/proc/sys/kernel/core_pattern', 'w').write('|/tmp/x')", READ_ONLY),
     Escape("the magic key", "open('/proc/sysrq-trigger', 'w').write('h')", (*READ_ONLY, *GONE)),
     Escape("the number of processes", "open('/proc/sys/kernel/pid_max', 'w').write('4000000')", READ_ONLY),
+    Escape("the machine's timers", "contained(not os.path.exists('/proc/timer_list') or open('/proc/timer_list').read() == '')"),
+    Escape("the kernel's caches", "contained(open('/proc/slabinfo').read() == '')"),
+    Escape("the kernel's addresses", "contained(open('/proc/kallsyms').read() == '' and open('/proc/vmallocinfo').read() == '')"),
+    Escape("the user's keys by their names", "contained(open('/proc/keys').read() == '')"),
+    Escape("when keys are typed", "contained(open('/proc/interrupts').read() == '')"),
+    Escape("the kernel's messages by /proc", "contained(open('/proc/kmsg').read() == '')"),
+    Escape("the machine's devices", "contained(not os.path.exists('/proc/acpi') or os.listdir('/proc/acpi') == [])"),
     Escape("fresh /proc by symbolic link", "os.symlink('/proc/1/environ', '/tmp/e')\nopen('/tmp/e').read()", (*DENIED, *GONE)),
 ]  # fmt: skip
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import pytest
@@ -61,6 +62,38 @@ async def test_the_next_workers_are_forked_and_sessions_share_a_fork_server(
     finally:
         first.close()
         second.close()
+
+
+LOADED = "import sys; sorted((sys.modules.keys() & sys.stdlib_module_names) - set(sys.builtin_module_names))"
+OWN = (
+    "import os, pickle, platform, shutil; [pickle.mine, platform.mine, shutil.copy is not None, os.getpid()]"
+)
+
+
+@pytest.mark.parametrize("confinement", ["none", "limits"])
+async def test_code_imports_the_same_in_a_forked_worker(
+    confinement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a fork server has imported for the worker stands in the way of no file of the code's."""
+    monkeypatch.setattr(shared_fork_server, "_START_DELAY", 0.0)
+    launcher = SharedForkServer()
+    config = replace(quick(), confinement=confinement, cwd=str(tmp_path))
+    try:
+        async with open_with(launcher.launch, None, config, None) as session:
+            spawned = await value(session, LOADED)
+            await session.restart()
+            assert launcher.fork_server is not None
+            with anyio.fail_after(20):
+                await launcher.fork_server.wait_started()
+            for name in ("pickle", "platform"):
+                (tmp_path / f"{name}.py").write_text("mine = 1")
+            await session.restart()
+            assert await value(session, LOADED) == spawned
+            assert (await value(session, OWN))[:3] == [1, 1, True]
+            assert (await session.checkpoint()).unsaved == []
+            assert (await value(session, OWN))[:3] == [1, 1, True]
+    finally:
+        launcher.close()
 
 
 @pytest.mark.parametrize("config", [replace(quick(), warm=("json",)), replace(quick(), confinement="strict")])
