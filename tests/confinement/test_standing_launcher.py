@@ -318,8 +318,10 @@ if child: sys.exit(os.waitpid(child, 0)[1])
 """
     status, printed = await run_program(body)
     assert status == 0, printed
-    # One for each of the two programs; the child of the second begins with none.
-    assert sorted(line.split()[1] == "None" for line in printed.splitlines()) == [False, False, True, True]
+    # One for each of the two programs; their children have none, or another by then.
+    pids = [line.split()[1] for line in printed.splitlines()]
+    assert len(pids) == 4
+    assert len(set(pids) - {"None"}) == 4 - pids.count("None")
 
 
 async def test_a_start_that_was_interrupted_leaves_no_clone() -> None:
