@@ -96,7 +96,8 @@ class StandingLauncher:
     def __init__(self) -> None:
         """Start nothing yet."""
         self._process: _Process | None = None
-        self._ready = False
+        self.is_ready = False
+        """Whether it clones itself for the next worker."""
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._given_up = set[int]()
@@ -132,7 +133,7 @@ class StandingLauncher:
         if process is not None and process.state != _inherited_state():
             process = None
             self._end()
-        if process is None or not self._ready:
+        if process is None or not self.is_ready:
             self._start_later()
             return None
         if not os.access(f"/proc/self/fd/{directory}", os.X_OK):
@@ -157,7 +158,7 @@ class StandingLauncher:
     def forget(self) -> None:
         """Know of no launcher: a forked child has none of its parent's."""
         process, self._process = self._process, None
-        self._ready, self._timer = False, None
+        self.is_ready, self._timer = False, None
         if process is not None:
             process.popen.returncode = 0  # it is not this process's child
             process.close()
@@ -257,7 +258,7 @@ class StandingLauncher:
         except OSError:
             answer = b""
         if answer == _READY:
-            self._ready = True
+            self.is_ready = True
             self._settled.set()
         elif not answer:
             # `_on_exited` handles its end.
@@ -268,7 +269,7 @@ class StandingLauncher:
             self._take_late_answer(answer)
 
     def _on_exited(self) -> None:
-        was_ready, text = self._ready, self._end()
+        was_ready, text = self.is_ready, self._end()
         if not was_ready:
             self._give_up(f"it has ended: {text or 'without a word'}")
 
@@ -282,7 +283,7 @@ class StandingLauncher:
     def _end(self) -> str:
         """End the process, if there is one; return the last lines of its stderr."""
         process, self._process = self._process, None
-        self._ready = False
+        self.is_ready = False
         if process is None:
             return ""
         if self._given_up:

@@ -50,7 +50,7 @@ async def ready_launcher() -> StandingLauncher:
     """Have a launcher stand by for this loop."""
     launcher = launcher_of_loop()
     assert launcher is not None
-    while launcher.pid is None:
+    while not launcher.is_ready:
         async with pyrepl3.open_session(config=strict_config()):
             with anyio.fail_after(TIMEOUT_SECONDS):
                 await launcher.wait_settled()
