@@ -37,6 +37,7 @@ import signal as signals
 from datetime import UTC, datetime
 from typing import Final, Self
 
+from pyrepl3_client._text import printable
 from pyrepl3_client.results import DeathCertificate, ErrorInfo, ExecutionResult
 from pyrepl3_schemas.errors import ProtocolError as WireError
 
@@ -77,7 +78,14 @@ _SHOWN_CHARS: Final = 200
 
 
 class PyRepl3Error(Exception):
-    """The root of all errors that this library raises on purpose."""
+    """The root of all errors that this library raises on purpose.
+
+    Their texts hold no control characters but line ends and tabs, wherever a part of them comes from.
+    """
+
+    def __str__(self) -> str:
+        """Return what happened."""
+        return printable(super().__str__())
 
 
 class ExecutionFailed(PyRepl3Error):  # noqa: N818 - the contract fixes these names
@@ -175,7 +183,7 @@ class WorkerDied(PyRepl3Error):  # noqa: N818
             )
         if self.stderr:
             text += f"\nlast lines of its stderr:\n{self.stderr}"
-        return text
+        return printable(text)
 
 
 class SpawnError(WorkerDied):
