@@ -62,15 +62,18 @@ class HostRule(msgspec.Struct, frozen=True):
             port: the port.
             method: of plain HTTP; "CONNECT" for a tunnel.
         """
-        if port != self.port or (self.methods and method not in self.methods):
+        if not self._is_for(port, method):
             return False
         if isinstance(host, str):
             return self.name in (host, "*") or (self.name[:2] == "*." and host.endswith(self.name[1:]))
-        return self.name == "*" or self.names(host, port)
+        return self.name == "*" or self.names(host, port, method)
 
-    def names(self, address: Address, port: int) -> bool:
+    def names(self, address: Address, port: int, method: str) -> bool:
         """Return whether it names an address literally, alone or in a range: also one that is not public."""
-        return self.network is not None and port == self.port and address in self.network
+        return self.network is not None and self._is_for(port, method) and address in self.network
+
+    def _is_for(self, port: int, method: str) -> bool:
+        return port == self.port and (not self.methods or method in self.methods)
 
 
 _IPV6: Final = 6

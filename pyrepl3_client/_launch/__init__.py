@@ -3,6 +3,7 @@
 worker                what every worker process offers: its pipes, wake, kill, reap, exit status
 spawn                 starts a worker with a command line of its own
 launcher              has the boundary of a strictly confined worker stand before its interpreter starts
+standing_launcher     a process that clones itself for each of those, once there has been one
 fork_server           forks workers from a process that has imported everything, where that is safe
 fork_server_process   that process, and the requests to it
 shared_fork_server    one fork server for all sessions of a loop that have lost a worker

@@ -2,7 +2,8 @@
 
 The boundary is drawn by a process of this program's own Python, without `site` and with an empty environment,
 so that it reads nothing that code of an earlier worker can have written (`pyrepl3_worker.launcher`). It then
-becomes the worker: the interpreter of the session is executed in it.
+becomes the worker: the interpreter of the session is executed in it. That process is started for the one
+worker, or it is a clone of one that stands by (`standing_launcher`).
 """
 
 import errno
@@ -25,8 +26,8 @@ _SCRIPT: Final = "launcher/start.py"
 _LIBRARIES: Final = "LD_LIBRARY_PATH"
 
 
-class LauncherStart:
-    """The command that starts a worker behind its boundary; `close` is to be called once it runs."""
+class LaunchRequest:
+    """What a launcher is asked for; `close` is to be called once it has it."""
 
     def __init__(
         self,
@@ -49,12 +50,7 @@ class LauncherStart:
             SpawnError: pyrepl3 is in no folders of files.
             OSError: there is no such interpreter, or no room for another fd.
         """
-        try:
-            worker, schemas, _ = our_folders()
-        except LookupError as error:
-            raise SpawnError(
-                f"no worker can be confined: {error} is not in a folder of files here"
-            ) from error
+        ours = _our_folders()
         directory = os.path.abspath(config.start_directory or ".")
         _check_program(config.python, environment)
         command = interpreter_command(config, "pyrepl3_worker")
@@ -68,33 +64,53 @@ class LauncherStart:
             "environment": {os.fsencode(name): os.fsencode(text) for name, text in given.items()},
             "later": later,
             "order": msgspec.structs.asdict(confinement_of(config)),
-            "python": [*view.all(), *our_folders()],
+            "python": [*view.all(), *ours],
             "live": [each for path in view.added for each in (path, os.path.realpath(path))],
             "parent": os.getpid(),
             "pins": as_request(paths),
-            "frames": [frames_in, frames_out],
-            "captured": captured,
-            "files": files,
         }
-        self._request = os.memfd_create("pyrepl3-request")
+        self.file = os.memfd_create("pyrepl3-request")
+        """Holds the request."""
+        self.fds = [frames_in, frames_out, *captured, files, *(held.fd for held in paths)]
+        """What belongs to it, in the order of `pyrepl3_worker.launcher.become.read_request`."""
         try:
-            with open(self._request, "wb", closefd=False) as file:
+            with open(self.file, "wb", closefd=False) as file:
                 file.write(marshal.dumps(request))
-            os.lseek(self._request, 0, os.SEEK_SET)
+            os.lseek(self.file, 0, os.SEEK_SET)
         except OSError:
             self.close()
             raise
-        folders = [os.path.dirname(folder) for folder in (worker, schemas)]
-        self.command = [base_python(), "-I", "-S", f"{worker}/{_SCRIPT}", *folders, str(self._request)]
-        """The command line."""
-        self.environment = {_LIBRARIES: os.environ[_LIBRARIES]} if _LIBRARIES in os.environ else {}
-        """Its variables: what this program's Python may need to be found whole, and nothing else."""
-        self.fds = [frames_in, frames_out, *captured, files, self._request, *(held.fd for held in paths)]
-        """What it inherits."""
+
+    def command(self) -> list[str]:
+        """Return the command of a launcher for this request alone, which inherits its file and its fds."""
+        return [*launcher_command(), str(self.file), ",".join(map(str, self.fds))]
 
     def close(self) -> None:
-        """Close the request."""
-        os.close(self._request)
+        """Close the file."""
+        os.close(self.file)
+
+
+def launcher_command() -> list[str]:
+    """Return the command that runs a launcher, without its last arguments.
+
+    Raises:
+        SpawnError: pyrepl3 is in no folders of files.
+    """
+    worker, schemas, _ = _our_folders()
+    folders = [os.path.dirname(folder) for folder in (worker, schemas)]
+    return [base_python(), "-I", "-S", f"{worker}/{_SCRIPT}", *folders]
+
+
+def launcher_environment() -> dict[str, str]:
+    """Return a launcher's variables: what this program's Python may need to be found, and nothing else."""
+    return {_LIBRARIES: os.environ[_LIBRARIES]} if _LIBRARIES in os.environ else {}
+
+
+def _our_folders() -> tuple[str, ...]:
+    try:
+        return our_folders()
+    except LookupError as error:
+        raise SpawnError(f"no worker can be confined: {error} is not in a folder of files here") from error
 
 
 def _check_program(python: str, environment: dict[str, str]) -> None:

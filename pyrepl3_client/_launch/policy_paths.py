@@ -107,9 +107,9 @@ def close_held(held: Iterable[HeldPath]) -> None:
         os.close(each.fd)
 
 
-def as_request(held: Iterable[HeldPath]) -> list[tuple[str, str, int, bool]]:
-    """Return paths as the launcher is told of them."""
-    return [(each.shown, each.real, each.fd, each.writable) for each in held]
+def as_request(held: Iterable[HeldPath]) -> list[tuple[str, str, bool]]:
+    """Return paths as the launcher is told of them: it gets their descriptors too, in this order."""
+    return [(each.shown, each.real, each.writable) for each in held]
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -10,9 +10,10 @@ from typing import Final
 from pyrepl3_client._launch.directories import WorkerDirectories
 from pyrepl3_client._launch.environment import confinement_argument, worker_environment
 from pyrepl3_client._launch.interpreter import describe_failure, interpreter_command
-from pyrepl3_client._launch.launcher import LauncherStart
+from pyrepl3_client._launch.launcher import LaunchRequest, launcher_environment
 from pyrepl3_client._launch.policy_paths import HeldPath, PolicyPaths, close_held
 from pyrepl3_client._launch.process_tree import children_of, kill_all
+from pyrepl3_client._launch.standing_launcher import StandingLauncher, launcher_of_loop
 from pyrepl3_client._launch.worker import ExitStatus, NewWorkerPipes, WorkerPipes
 from pyrepl3_client._launch.writable_paths import check_writable
 from pyrepl3_client.config import SandboxPolicy, WorkerConfig
@@ -154,10 +155,10 @@ class Spawner:
             self._resolve(config)
         assert self._paths is not None
         if not self._closed:
-            return _spawn(config, self._paths.held)
+            return _spawn(config, self._paths.held, launcher_of_loop())
         held = self._paths.again()
         try:
-            return _spawn(config, held)
+            return _spawn(config, held, launcher_of_loop())
         finally:
             close_held(held)
 
@@ -205,51 +206,70 @@ def spawn(config: WorkerConfig) -> WorkerProcess:
         paths.close()
 
 
-def _spawn(config: WorkerConfig, paths: list[HeldPath]) -> WorkerProcess:
+def _spawn(
+    config: WorkerConfig, paths: list[HeldPath], standing: StandingLauncher | None = None
+) -> WorkerProcess:
+    """Start a worker.
+
+    Args:
+        config: describes it.
+        paths: those of its policy.
+        standing: clones itself for a strict one, if it can.
+    """
     pipes: NewWorkerPipes | None = None
     directories: WorkerDirectories | None = None
-    launcher: LauncherStart | None = None
+    request: LaunchRequest | None = None
     process: subprocess.Popen[bytes] | None = None
+    pid: int | None = None
     environment = interpreter_environment(config)
     try:
         pipes = NewWorkerPipes()
         directories = WorkerDirectories(config)
         stdin, stdout, stderr, *captured = pipes.worker_ends
         if config.confinement == "strict":
-            launcher = LauncherStart(config, environment, paths, pipes.worker_ends, directories.workers_end)
-            command, environment, inherited = launcher.command, launcher.environment, launcher.fds
+            request = LaunchRequest(config, environment, paths, pipes.worker_ends, directories.workers_end)
+            command, environment = request.command(), launcher_environment()
+            inherited = [request.file, *request.fds]
+            if standing is not None:
+                pid = standing.launch(request, directories.start, stderr)
         else:
             command = [*interpreter_command(config, "pyrepl3_worker"), *worker_arguments(config)]
             # What the interpreter runs before the worker (`sitecustomize`, .pth files) may read and print.
             command += ["--frames", f"{stdin},{stdout}", "--capture", ",".join(map(str, captured))]
             inherited = [stdin, stdout, *captured]
-        # No preexec_fn and no user or group: so the child is made by vfork, however large this process is.
-        process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stderr,
-            stderr=stderr,
-            pass_fds=inherited,
-            start_new_session=True,
-            cwd=config.start_directory,
-            env=environment,
-        )
-        exit_fd = os.pidfd_open(process.pid)
-    except (OSError, ValueError, SpawnError) as error:
+        if pid is None:
+            # No preexec_fn and no user or group: so the child is made by vfork, however large this process
+            # is.
+            process = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                pass_fds=inherited,
+                start_new_session=True,
+                cwd=config.start_directory,
+                env=environment,
+            )
+            pid = process.pid
+        exit_fd = os.pidfd_open(pid)
+    except BaseException as error:
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
         if process is not None:
-            process.kill()
-            process.wait()
+            process.returncode = 0
         if pipes is not None:
             pipes.close()
         if directories is not None:
             directories.close()
-        if isinstance(error, SpawnError):
-            raise
-        raise SpawnError(describe_failure(config.python, error)) from error
+        if isinstance(error, OSError | ValueError):
+            raise SpawnError(describe_failure(config.python, error)) from error
+        raise
     finally:
-        if launcher is not None:
-            launcher.close()
+        if request is not None:
+            request.close()
     # With any other configuration the process may be the worker itself, whose code can ignore SIGTERM.
     has_pid_namespace = config.confinement == "strict" and config.confinement_required
     connected = pipes.connect(exit_fd, directories)
-    return WorkerProcess(process.pid, connected, process, has_pid_namespace=has_pid_namespace)
+    return WorkerProcess(pid, connected, process, has_pid_namespace=has_pid_namespace)

@@ -54,11 +54,11 @@ def is_this_machine(address: Address) -> bool:
     return False  # no way leads there
 
 
-def may_be_reached(address: Address, port: int, rules: Sequence[HostRule]) -> bool:
+def may_be_reached(address: Address, port: int, method: str, rules: Sequence[HostRule]) -> bool:
     """Return whether a session may be connected to an address whose name its rules allow."""
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return False  # of one network interface: no rule names it
-    if any(rule.names(address, port) for rule in rules):
+    if any(rule.names(address, port, method) for rule in rules):
         return True
     return is_public(address) and not is_this_machine(address)
 

@@ -242,7 +242,11 @@ class _Connection:
         else:
             addresses = (request.host,)
         # What is connected to below is what was checked here: the name is not looked up again.
-        allowed = [address for address in addresses if may_be_reached(address, port, self._clients.rules)]
+        allowed = [
+            address
+            for address in addresses
+            if may_be_reached(address, port, request.method, self._clients.rules)
+        ]
         if addresses and not allowed:
             told = (
                 f"{where} is not at a public address; a rule in SandboxPolicy(hosts=…) that names its address"
@@ -309,6 +313,8 @@ class _Connection:
                 head = await upstream.receive_until(response_head_end, MAX_RESPONSE_HEAD_BYTES)
                 head, is_last = rewrite_response(head)
                 await self._client.send(head)
+                # A host may send informational ones without end, and faster than they are taken.
+                await asyncio.sleep(0)
         except (BadRequestError, TooLongError) as error:
             raise _AnswerError("failed", 502, f"the host's response cannot be passed on: {error}") from None
         await carry(upstream, self._client)

@@ -22,7 +22,7 @@ CHUNKED: Final = -1
 """The length of a body that comes in chunks."""
 
 _METHOD: Final = re.compile(r"[A-Za-z!#$%&'*+.^_`|~-]{1,32}")
-_FIELD: Final = re.compile(r"([0-9A-Za-z!#$%&'*+.^_`|~-]+):[ \t]*(.*?)[ \t]*")
+_FIELD_NAME: Final = re.compile(r"[0-9A-Za-z!#$%&'*+.^_`|~-]+")
 _TARGET: Final = re.compile(r"[!-~]+")
 _NO_TEXT: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """Bytes that no line of a head may have: control characters other than tabs, line ends among them."""
@@ -111,10 +111,10 @@ def _request_line(line: str) -> tuple[str, str, str]:
 
 
 def _field(line: str) -> tuple[str, str]:
-    match = _FIELD.fullmatch(line)
-    if match is None:
+    name, colon, value = line.partition(":")
+    if not colon or not _FIELD_NAME.fullmatch(name):
         raise BadRequestError(f"{quoted(line)} is no field")
-    return match[1], match[2]
+    return name, value.strip(" \t")
 
 
 def _where(text: str, default: int | None) -> tuple[str | Address, int]:

@@ -43,7 +43,10 @@ def confine(text: str, parent: int | None, files: int | None) -> int | None:
 
     rlimits.start_own_session()
     if order.level == "limits":
+        from pyrepl3_worker.confinement import siblings
+
         rlimits.drop_privileges()
+        siblings.refuse_siblings()
     else:
         parent = _confine_strict(order, parent, entry or _enter_namespaces(parent), files, None)
     rlimits.set_rlimits(order)

@@ -31,6 +31,11 @@ _ROOT_BYTES: Final = 64 * 1024 * 1024
 _PID_MAX: Final = "/proc/sys/kernel/pid_max"
 _MAX_TERMINALS: Final = 64
 """The machine has 4,096."""
+_HIDDEN_IN_PROC: Final = (
+    "acpi", "asound", "interrupts", "kallsyms", "kcore", "key-users", "keys", "latency_stats", "sched_debug",
+    "scsi", "softirqs", "timer_list", "sys/net/ipv4/tcp_fastopen_key",
+)  # fmt: skip
+"""What tells of the machine's other users, devices and their timing, whoever may read it."""
 _MIN_PID_MAX: Final = 301
 """The kernel reserves the first 300 pids."""
 
@@ -134,6 +139,7 @@ def _populate_root(
         os.close(empty)
     # Before the root changes: the kernel mounts a /proc only while the process sees a complete one.
     syscalls.mount("proc", "proc", "proc", _NO_PRIVILEGES | syscalls.MS_NOEXEC)
+    _hide_in_proc()
     for path, target in view.links:
         os.symlink(target, "." + path)
     for name in ("fd", "stdin", "stdout", "stderr"):
@@ -152,6 +158,32 @@ def _populate_root(
     if max_processes is not None:
         _limit_pids(max_processes)
     return apart
+
+
+def _hide_in_proc() -> None:
+    """Cover what a new /proc tells of the machine: for uid 0, also what uid 0 alone can read there."""
+    names: set[str] = set(_HIDDEN_IN_PROC)
+    if os.getuid() == 0:
+        with os.scandir("proc") as entries:
+            names.update(
+                entry.name
+                for entry in entries
+                if entry.is_file(follow_symlinks=False) and not entry.stat().st_mode & stat.S_IROTH
+            )
+    for name in sorted(names):
+        path = f"proc/{name}"
+        try:
+            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+        except OSError:
+            continue  # this kernel has none
+        if is_folder:
+            syscalls.mount("none", path, "tmpfs", _NO_PRIVILEGES | syscalls.MS_RDONLY, "mode=555,size=0")
+            continue
+        nothing = syscalls.open_tree("dev/null")
+        try:
+            syscalls.attach_tree(nothing, path)
+        finally:
+            os.close(nothing)
 
 
 def _attach(tree: int, path: str, *, is_folder: bool) -> None:

@@ -141,7 +141,9 @@ def _confine(
     failed.try_step(
         "seccomp",
         "a kernel with CONFIG_SECCOMP_FILTER",
-        lambda: _install_seccomp_filter(order, own_network=own_network, namespaced=namespaced),
+        lambda: _install_seccomp_filter(
+            order, own_network=own_network, own_root=own_root, namespaced=namespaced
+        ),
     )
     _verify(order, outside, parent, namespaced=namespaced, own_root=own_root)
     absent = [
@@ -199,16 +201,20 @@ def _restrict_by_landlock(
         in_force.add(f"landlock_{name}")
 
 
-def _install_seccomp_filter(order: "Confinement", *, own_network: bool, namespaced: bool) -> None:
+def _install_seccomp_filter(
+    order: "Confinement", *, own_network: bool, own_root: bool, namespaced: bool
+) -> None:
     families: set[int] = set(seccomp.PRIVATE_FAMILIES if order.network or own_network else ())
     if order.network:
         families.add(_AF_NETLINK)
-    if order.writable or order.readable:
+    if order.writable or order.readable or not own_root:
         # These are the machine's folders: sockets of its programs may lie there, which nothing else refuses.
         families.discard(seccomp.AF_UNIX)  # pairs are allowed
     seccomp.install_filter(sorted(families))
     if not namespaced:
         seccomp.leave_other_processes_alone()
+    if not own_root:
+        seccomp.leave_files_as_they_are()
 
 
 def _verify(
@@ -234,7 +240,12 @@ def _verify(
     if own_root:
         files = not os.path.samestat(root, os.stat("/"))
     else:
-        files = "landlock_files" in active and _is_refused(lambda: os.listdir("/"))
+        # No such file: only a filter answers that it is not permitted.
+        files = (
+            "landlock_files" in active
+            and _is_refused(lambda: os.listdir("/"))
+            and _is_refused(lambda: os.chmod("", 0))
+        )
     facts = (
         ("files", files),
         ("processes", only_own_processes),

@@ -42,6 +42,7 @@ _MIN_CONTROL_FD: Final = 512
 _PRELOADED: Final = (
     "pyrepl3_worker.checkpoint.checkpointer",
     "pyrepl3_worker.confinement.rlimits",
+    "pyrepl3_worker.confinement.siblings",
     "pyrepl3_worker.confinement.apply",
 )
 """Modules that workers need late, or only some of them; imported here, they cost once."""

@@ -19,10 +19,10 @@ _READ_BYTES = 1 << 20
 
 
 class Request:
-    """What the client asks for: a map that it has marshalled, whose keys are these names."""
+    """What the client asks for: a map that it has marshalled, whose keys are most of these names."""
 
-    def __init__(self, fields: dict[str, Any]) -> None:
-        """Take the values from a map."""
+    def __init__(self, fields: dict[str, Any], fds: list[int]) -> None:
+        """Take the values from a map, and the fds in their order."""
         self.command: list[bytes] = fields["command"]
         """The interpreter and its arguments, without those about fds and confinement."""
         self.environment: dict[bytes, bytes] = fields["environment"]
@@ -37,23 +37,32 @@ class Request:
         """Pid of the client."""
         self.live: list[str] = fields["live"]
         """Those among them whose files may be replaced while the worker lives."""
-        self.pins: list[tuple[str, str, int, bool]] = fields["pins"]
+        paths: list[tuple[str, str, bool]] = fields["pins"]
+        frames_in, frames_out, captured_out, captured_err, self.files, *pins = fds
+        self.pins = [
+            (shown, real, fd, writable) for (shown, real, writable), fd in zip(paths, pins, strict=True)
+        ]
         """The paths of the policy: as it has them, without links, an fd of each, and is it writable?"""
-        self.frames: list[int] = fields["frames"]
+        self.frames = [frames_in, frames_out]
         """Fds to read frames from, and to write them to."""
-        self.captured: list[int] = fields["captured"]
-        """Fds for what code writes to its fds 1 and 2."""
-        self.files: int = fields["files"]
-        """A socket for descriptors of the directories that the worker sees."""
+        self.captured = [captured_out, captured_err]
+        """Fds for what code writes to its fds 1 and 2. `files` is a socket for descriptors of the
+        directories that the worker sees."""
 
 
-def read_request(fd: int) -> Request:
-    """Read a request, and close the fd that it comes on."""
+def read_request(fd: int, fds: list[int]) -> Request:
+    """Read a request, and close the fd that it comes on.
+
+    Args:
+        fd: a file that holds it.
+        fds: those of its worker: for frames in and out, for captured output and errors, for files, and one
+            for each path of the policy.
+    """
     parts: list[bytes] = []
     while part := os.read(fd, _READ_BYTES):
         parts.append(part)
     os.close(fd)
-    return Request(marshal.loads(b"".join(parts)))  # noqa: S302 - our client has written it
+    return Request(marshal.loads(b"".join(parts)), fds)  # noqa: S302 - our client has written it
 
 
 def become_worker(request: Request) -> NoReturn:

@@ -5,6 +5,7 @@ import asyncio
 import os
 import stat
 import sys
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import anyio
@@ -13,9 +14,11 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ResourceLimits, SandboxPolicy, WorkerConfig
+from pyrepl3_client._launch.process_tree import children_of, start_time
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
 from pyrepl3_schemas.messages import Hello, Ready
+from tests.confinement.escapes import PRELUDE
 from tests.confinement.outside_world import SECRET, VARIABLE, OutsideWorld
 from tests.confinement.sessions import TIMEOUT_SECONDS, is_working, run, strict_config, value
 from tests.helpers.processes import ended
@@ -33,6 +36,8 @@ PROMISED = {
     "no_capabilities",
 }
 
+LIMITS = {"own_session", "no_new_privs", "no_core_dumps", "no_siblings"}
+
 
 # --- what is in force ---------------------------------------------------------------------------------
 
@@ -43,8 +48,58 @@ async def test_each_level_tells_what_is_in_force() -> None:
         async with pyrepl3.open_session(config=strict_config(confinement=level)) as session:
             levels[level] = set(session.worker.confinement)
     assert levels["none"] == {"dies_with_parent", "private_stdio"}
-    assert levels["limits"] == levels["none"] | {"own_session", "no_new_privs", "no_core_dumps"}
-    assert levels["strict"] >= levels["limits"] | PROMISED | {"landlock_files", "landlock_signals"}
+    assert levels["limits"] == levels["none"] | LIMITS
+    assert levels["strict"] >= levels["none"] | (LIMITS - {"no_siblings"}) | PROMISED | {
+        "landlock_files",
+        "landlock_signals",
+    }
+
+
+# Each makes a child of the calling process's parent, which ends at once.
+SIBLINGS = {
+    "clone": "call(56, 220, 0x8000 | signal.SIGCHLD, 0, 0, 0, 0) or os._exit(0)",
+    "clone3": "call(435, 435, struct.pack('8Q', 0x8000, 0, 0, 0, signal.SIGCHLD, 0, 0, 0), 64) or os._exit(0)",
+    "clone of x32": "call(0x40000038, 220, 0x8000 | signal.SIGCHLD, 0, 0, 0, 0) or os._exit(0)",
+    "clone of i386": """
+code = mmap.mmap(-1, 4096, prot=7)
+code.write(bytes.fromhex('53bb1180000031c931d231f631ffb878000000cd8085c0750931dbb801000000cd805bc3'))
+result = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()
+if result < 0: raise OSError(-result, os.strerror(-result))
+""",
+}
+
+
+@pytest.mark.parametrize("forked", [False, True])
+async def test_code_makes_no_children_of_the_program(forked: bool) -> None:
+    """It would not know of them, nor wait for them."""
+    async with AsyncExitStack() as stack:
+        if forked:
+            pool = await stack.enter_async_context(
+                pyrepl3.WorkerPool(1, config=strict_config(confinement="limits"))
+            )
+            session = await stack.enter_async_context(pool.open_session())
+        else:
+            session = await stack.enter_async_context(
+                pyrepl3.open_session(config=strict_config(confinement="limits"))
+            )
+        assert "no_siblings" in session.worker.confinement
+        await session.execute(PRELUDE)
+        for name, attempt in SIBLINGS.items():
+            if os.uname().machine != "x86_64" and " of " in name:
+                continue
+            result = await run(session, attempt)
+            assert result.error is not None, name
+            assert result.error.type in ("PermissionError", "OSError"), (name, result.error)
+        assert [pid for pid in children_of(os.getpid()) if start_time(pid) is None] == []  # no zombies
+        code = "import threading, subprocess\nt = threading.Thread(target=print)\nt.start()\nt.join()\n"
+        assert (
+            await value(
+                session,
+                code
+                + "subprocess.run(['true']).returncode + os.waitpid(os.spawnlp(os.P_NOWAIT, 'true', 'true'), 0)[1]",
+            )
+            == 0
+        )
 
 
 async def test_a_plain_worker_is_limited() -> None:
@@ -336,4 +391,59 @@ async def test_less_is_had_only_if_asked_for_and_it_is_told(
         result = await run(session, "import subprocess\nsubprocess.run(['sleep', '600'])", timeout=0.3)
         assert result.error is not None
         assert result.error.kind == "timeout"
+    assert world.traces() == []
+
+
+# What no fd of a file is needed for, or one that reads nothing.
+BY_NAME = {
+    "mode": "os.chmod(F, 0o600)",
+    "mode by an fd": "os.fchmod(os.open('/usr/bin/env', os.O_RDONLY), 0o755)",
+    "mode by an fd that reads nothing": "call(452, 452, os.open(F, os.O_PATH), b'', 0o600, 0x1000)",
+    "owner": "os.chown(F, os.getuid(), os.getgid())",
+    "owner by an fd that reads nothing": "call(260, 54, os.open(F, os.O_PATH), b'', os.getuid(), os.getgid(), 0x1000)",
+    "times": "os.utime(F, (0, 0))",
+    "attribute": "os.setxattr(F, 'user.a', b'1')",
+    "attribute that is read": "os.getxattr(F, 'user.of_the_test')",
+    "watch": "assert (n := libc.inotify_add_watch(libc.inotify_init(), os.path.dirname(F).encode(), 0xFFF)) >= 0 or (_ for _ in ()).throw(PermissionError())",
+}
+
+
+async def test_files_outside_keep_their_modes_owners_and_times_where_nothing_but_landlock_hides_them(
+    world: OutsideWorld, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Landlock judges what opens a file, and not what works by its name."""
+    file = work / "file"
+    file.write_text("x")
+    with suppress(OSError):  # a file system may have none
+        os.setxattr(file, "user.of_the_test", b"1")
+    code = f"{PRELUDE}\nF = {str(file)!r}"
+    async with pyrepl3.open_session(config=strict_config(confinement="none")) as session:
+        await session.execute(code)
+        for name, attempt in BY_NAME.items():
+            if os.getuid() == 0 or not name.endswith("by an fd"):
+                assert (await run(session, attempt)).error is None, name
+    before = file.stat()
+    forbid_namespaces(monkeypatch, work)
+    async with pyrepl3.open_session(config=strict_config(confinement_required=False)) as session:
+        await session.execute(code)
+        for name, attempt in BY_NAME.items():
+            result = await run(session, attempt)
+            assert result.error is not None, name
+            assert result.error.type in ("PermissionError", "OSError"), (name, result.error)
+        assert "files" in session.worker.confinement
+    assert file.stat() == before
+    assert world.traces() == []
+
+
+async def test_the_machines_network_opens_no_socket_files_where_its_files_are_in_reach(
+    world: OutsideWorld, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_namespaces(monkeypatch, work)
+    sandbox = pyrepl3.SandboxPolicy(network=True)
+    config = strict_config(confinement_required=False, sandbox=sandbox)
+    async with pyrepl3.open_session(config=config) as session:
+        assert (await run(session, "import socket\nsocket.socket().close()")).error is None
+        result = await run(session, f"socket.socket(socket.AF_UNIX).connect({world.facts['unix']!r})")
+        assert result.error is not None
+        assert result.error.type == "PermissionError"
     assert world.traces() == []

@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -36,8 +37,22 @@ class Resources:
         object.__setattr__(self, "files", frozenset(self.folder.iterdir()))
 
 
+def launchers_of_open_loops() -> Iterator[tuple[int, set[int]]]:
+    """Yield the pid and the fds of each launcher that stands by for a loop of a wider scope.
+
+    A loop keeps it for a while after its last strictly confined session, as it does idle threads.
+    """
+    room = sys.modules.get("pyrepl3_client._launch.standing_launcher")
+    for known in [] if room is None else list(room._launchers.values()):
+        launcher = known()
+        if launcher is not None and launcher._process is not None:
+            process = launcher._process
+            yield process.popen.pid, {process.control.fileno(), process.stderr, process.exit_fd}
+
+
 def child_pids() -> Iterator[int]:
     """Yield the pids of this process's children, zombies too."""
+    launchers = {pid for pid, _ in launchers_of_open_loops()}
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -48,13 +63,16 @@ def child_pids() -> Iterator[int]:
             parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if parent == os.getpid():
+        if parent == os.getpid() and int(stat.parent.name) not in launchers:
             yield int(stat.parent.name)
 
 
 def open_fds() -> Iterator[int]:
     """Yield this process's open fds, without the one that the list was read from."""
+    launchers = {fd for _, fds in launchers_of_open_loops() for fd in fds}
     for fd in list(Path("/proc/self/fd").iterdir()):
+        if int(fd.name) in launchers:
+            continue
         with suppress(OSError):
             os.fstat(int(fd.name))
             yield int(fd.name)

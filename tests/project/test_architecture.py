@@ -122,7 +122,7 @@ ARROWS = {
         "startup": {"ipython", "isolation", "session", "wire"},
         "__main__": {"confinement", "isolation", "startup", "wire"},
         "fork_server": {"__main__", "isolation", "startup"},
-        "launcher": {"confinement"},
+        "launcher": {"confinement", "fork_server"},
     },
 }
 """Which room imports which. A package's own `__init__` may import all of it, the ground itself alone."""

@@ -3,7 +3,9 @@
 import asyncio
 import socket
 import struct
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 
 import anyio
@@ -12,6 +14,7 @@ import pytest
 from pyrepl3_client._host_rules import Address
 from pyrepl3_client._network.addresses import Resolver
 from pyrepl3_client._network.proxy import Limits
+from pyrepl3_client._network.requests import parse_request
 from tests.client.network.live_proxy import BOUND_SECONDS, live_proxy, recording_host
 
 pytestmark = pytest.mark.anyio
@@ -275,6 +278,13 @@ async def test_a_head_that_is_too_long_or_too_slow() -> None:
         assert (await proxy.ask(b"")).startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_line_of_blanks_is_read_in_one_pass() -> None:
+    """All proxies have one thread: what takes the square of a head's length holds all of them up."""
+    blanks = b" " * 1_000_000
+    head = b"GET http://a.example/ HTTP/1.1\r\nname:" + blanks + b"a" + blanks + b"b" + blanks + b"\r\n\r\n"
+    assert parse_request(head).head.count(b"name: a" + blanks + b"b\r\n") == 1
+
+
 async def test_hosts_that_answer_nothing_and_tunnels_that_stand_still() -> None:
     limits = Limits(idle_seconds=0.05)
     async with recording_host(b"") as host, live_proxy(f"127.0.0.1:{host.port}", limits=limits) as proxy:
@@ -321,6 +331,43 @@ async def test_responses_in_parts_pass_and_the_connection_is_for_one() -> None:
     assert got == (
         b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\n\r\nrest"
     )
+
+
+async def test_a_host_that_never_comes_to_its_response_holds_up_no_other_connection() -> None:
+    """It sends informational ones, and as fast as they are read there is always another."""
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000
+
+    def flood(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            while True:
+                connection.sendall(interim)
+
+    def drain(client: socket.socket) -> None:
+        with suppress(OSError):
+            while client.recv(1 << 20):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        flooding = listener.getsockname()[1]
+        hosts = (f"127.0.0.1:{flooding}",)
+        async with recording_host() as host, live_proxy(*hosts, f"127.0.0.1:{host.port}") as proxy:
+            client = socket.create_connection(("127.0.0.1", proxy.port))
+            client.sendall(f"GET http://127.0.0.1:{flooding}/ HTTP/1.1\r\n\r\n".encode())
+            threads = [
+                threading.Thread(target=flood, args=(listener,)),
+                threading.Thread(target=drain, args=(client,)),
+            ]
+            for thread in threads:
+                thread.start()
+            for _ in range(20):
+                got = await proxy.ask(f"GET http://127.0.0.1:{host.port}/ HTTP/1.1\r\n\r\n".encode())
+                assert got.endswith(b"ok")
+        with suppress(OSError):  # the proxy has reset it
+            client.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+        client.close()
 
 
 async def test_a_response_that_breaks_off_does_not_look_whole() -> None:

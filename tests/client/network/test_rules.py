@@ -81,7 +81,16 @@ def test_addresses_in_rules() -> None:
     assert not one.allows("ten.example", 80, "GET")
     # A name for all hosts lets an address pass, which must be public then.
     assert everything.allows(ip_address("10.1.2.3"), 80, "GET")
-    assert not everything.names(ip_address("10.1.2.3"), 80)
+    assert not everything.names(ip_address("10.1.2.3"), 80, "GET")
+
+
+def test_an_address_is_named_for_the_methods_of_its_rule_alone() -> None:
+    """Whatever another rule allows at all names, one of which may be that address's."""
+    rules = parse_rules("hosts", ("GET 10.0.0.0/8:80", "*:80"))
+    address = ip_address("10.1.2.3")
+    assert may_be_reached(address, 80, "GET", rules)
+    for method in "POST", "CONNECT":
+        assert not may_be_reached(address, 80, method, rules)
 
 
 def test_ports_are_rules_for_any_public_host() -> None:
@@ -104,16 +113,16 @@ def test_what_is_not_public_is_not_reached_unless_it_is_named() -> None:
     for text in NOT_PUBLIC:
         address = ip_address(text)
         assert not is_public(address), text
-        assert not may_be_reached(address, 443, parse_rules("hosts", ("*:443",))), text
+        assert not may_be_reached(address, 443, "CONNECT", parse_rules("hosts", ("*:443",))), text
         shown = f"[{text}]" if ":" in text else text
-        assert may_be_reached(address, 443, parse_rules("hosts", (f"{shown}:443",))), text
-        assert not may_be_reached(address, 80, parse_rules("hosts", (f"{shown}:443",))), text
+        assert may_be_reached(address, 443, "CONNECT", parse_rules("hosts", (f"{shown}:443",))), text
+        assert not may_be_reached(address, 80, "CONNECT", parse_rules("hosts", (f"{shown}:443",))), text
 
 
 def test_what_is_public_is_reached() -> None:
     for text in "8.8.8.8", "1.1.1.1", "172.32.0.1", "2606:4700::1111", "2a00:1450::1", "2001:4860::8888":
         assert is_public(ip_address(text)), text
-        assert may_be_reached(ip_address(text), 443, ()), text
+        assert may_be_reached(ip_address(text), 443, "CONNECT", ()), text
 
 
 def test_this_machine_is_known_by_its_addresses() -> None:
@@ -122,7 +131,9 @@ def test_this_machine_is_known_by_its_addresses() -> None:
 
 
 def test_an_address_of_one_interface_is_named_by_no_rule() -> None:
-    assert not may_be_reached(ip_address("fe80::1%2"), 80, parse_rules("hosts", ("[fe80::/10]:80",)))
+    assert not may_be_reached(
+        ip_address("fe80::1%2"), 80, "CONNECT", parse_rules("hosts", ("[fe80::/10]:80",))
+    )
 
 
 @given(st.text(alphabet="0123456789abcdefx.xX-_:[]%/@ \0\n*", max_size=30))
