@@ -6,7 +6,7 @@ done nothing yet (1.3 of 11.7 MB after `import asyncio, msgspec`; CPython 3.13, 
 
 import sys
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 _SSL: Final = "ssl"
 _TLS_PROTOCOL: Final = "asyncio.sslproto"
@@ -37,7 +37,7 @@ class _Late(ModuleType):
 def import_asyncio_and_msgspec() -> None:
     """Import both, without OpenSSL and `typing_extensions`.
 
-    The code's `import ssl` is the usual one. What of asyncio needs TLS gets the modules when it first uses them.
+    The code's `import ssl` is the usual one. What of asyncio needs TLS gets the modules in its first use.
     """
     stand_ins: dict[str, Any] = {}
     if "asyncio" not in sys.modules and _has_openssl():
@@ -49,12 +49,12 @@ def import_asyncio_and_msgspec() -> None:
     try:
         import asyncio
 
-        import msgspec  # noqa: F401 - for all that import it later
+        import msgspec  # noqa: F401  # pyright: ignore[reportUnusedImport] - for all that import it later
     finally:
         for name in stand_ins:
             del sys.modules[name]
     if _TLS_PROTOCOL in stand_ins:
-        vars(asyncio).update(sslproto=stand_ins[_TLS_PROTOCOL])  # as the import of a submodule does
+        cast(Any, asyncio).sslproto = stand_ins[_TLS_PROTOCOL]  # as the import of a submodule does
 
 
 def _has_openssl() -> bool:
