@@ -1,9 +1,35 @@
-"""Texts of errors and logs at a length that a person can read."""
+"""Texts of errors and logs: of a length that can be read, and without what a terminal or a log obeys."""
 
+import re
 from typing import Final
 
 _QUOTED_CHARS: Final = 100
 _TRUNCATED_CHARS: Final = 1000
+
+_OBEYED: Final = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+"""Control characters other than tabs and line ends; those that separate lines or change the direction of
+writing; and surrogates, which no stream takes."""
+
+
+def printable(text: str) -> str:
+    """Return a text as a terminal may show it: what code has put there to be obeyed, not read, is escaped."""
+    return _OBEYED.sub(_escape, text)
+
+
+def on_one_line(text: str) -> str:
+    """Return a text as part of a line: like `printable`, with line ends escaped too."""
+    return printable(text).replace("\n", "\\n")
+
+
+def as_log_line(text: str) -> str:
+    """Return a text as the log has it: like `printable`, and all its lines but the first indented."""
+    return printable(text).replace("\n", "\n    ")
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
 
 
 def quoted(text: str) -> str:

@@ -24,6 +24,7 @@ PyRepl3Error
     StoreError                the store failed, or cannot be used
         SessionBusy             ... the session has another owner
         LeaseLost               ... it has another owner by now, and had this one
+        WeakerConfinement       ... the session has run more confined than it is opened
         StoreBusy               ... another process holds the file's lock
         BridgeTimeout           ... an answer did not come in time (also a TimeoutError)
         CheckpointTooLarge      ... the namespace takes more than one checkpoint may
@@ -36,6 +37,7 @@ import signal as signals
 from datetime import UTC, datetime
 from typing import Final, Self
 
+from pyrepl3_client._text import printable
 from pyrepl3_client.results import DeathCertificate, ErrorInfo, ExecutionResult
 from pyrepl3_schemas.errors import ProtocolError as WireError
 
@@ -63,6 +65,7 @@ __all__ = [
     "StoreBusy",
     "StoreError",
     "TransferError",
+    "WeakerConfinement",
     "WorkerDied",
     "WorkerUnresponsive",
 ]
@@ -75,7 +78,14 @@ _SHOWN_CHARS: Final = 200
 
 
 class PyRepl3Error(Exception):
-    """The root of all errors that this library raises on purpose."""
+    """The root of all errors that this library raises on purpose.
+
+    Their texts hold no control characters but line ends and tabs, wherever a part of them comes from.
+    """
+
+    def __str__(self) -> str:
+        """Return what happened."""
+        return printable(super().__str__())
 
 
 class ExecutionFailed(PyRepl3Error):  # noqa: N818 - the contract fixes these names
@@ -173,7 +183,7 @@ class WorkerDied(PyRepl3Error):  # noqa: N818
             )
         if self.stderr:
             text += f"\nlast lines of its stderr:\n{self.stderr}"
-        return text
+        return printable(text)
 
 
 class SpawnError(WorkerDied):
@@ -281,6 +291,33 @@ class SessionBusy(StoreError):  # noqa: N818 - a state of the session
         return (
             f"session {self.session_id!r} is owned by {describe_owner(self.owner)}, whose lease lapses in "
             f"{self.remaining:.1f} s unless renewed; close it there, wait, or use another session id"
+        )
+
+
+class WeakerConfinement(StoreError):  # noqa: N818 - names what happened, like SessionClosed
+    """The session's code ran under a stronger confinement than it is to be opened with now.
+
+    Attributes:
+        session_id: the session.
+        recorded: the level on record.
+        level: the level that it would have now.
+    """
+
+    def __init__(self, session_id: str, recorded: str, level: str, what: str) -> None:
+        """Describe the refusal; `what` says in words where the weaker level comes from."""
+        super().__init__(session_id, recorded, level, what)
+        self.session_id = session_id
+        self.recorded = recorded
+        self.level = level
+        self._what = what
+
+    def __str__(self) -> str:
+        """Name the session, both levels, and what to do."""
+        return (
+            f"session {self.session_id!r} has run with confinement={self.recorded!r}, and {self._what}: what "
+            f"its code has saved would run at level {self.level!r}. Open it with {self.recorded!r}, or with "
+            "allow_weaker_confinement=True if you trust what has run in it; none of it has been run now, and "
+            "its record is as it was"
         )
 
 

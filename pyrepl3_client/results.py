@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from pyrepl3_client._text import on_one_line, printable
 from pyrepl3_schemas.codec import decode_value
 from pyrepl3_schemas.display_budget import PLAIN_TEXT
 from pyrepl3_schemas.errors import RemoteProtocolError
@@ -65,7 +66,7 @@ class DeathCertificate(msgspec.Struct, frozen=True, omit_defaults=True):
         memory = "" if self.peak_rss is None else f"; peak memory {self.peak_rss / 1e6:,.0f} MB"
         running = f"; running: {self.running[0]}" if self.running else ""
         which = f"(incarnation {self.incarnation})" if self.incarnation else "that waited in a pool"
-        return f"worker {self.pid} {which} died: {self.cause}{memory}{running}"
+        return on_one_line(f"worker {self.pid} {which} died: {self.cause}{memory}{running}")
 
 
 class Completeness(msgspec.Struct, frozen=True):
@@ -107,8 +108,8 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """Return the traceback, or the exception's own line where there is none."""
         if self.traceback:
-            return self.traceback
-        return f"{self.type}: {self.message}" if self.message else self.type
+            return printable(self.traceback)
+        return printable(f"{self.type}: {self.message}" if self.message else self.type)
 
 
 class LazyText:

@@ -16,6 +16,7 @@ from pyrepl3_client._execution.queue import ExecutionQueue
 from pyrepl3_client._journal.protocol import RESET, Record, SavedCheckpoint
 from pyrepl3_client._telemetry.announcer import Telemetry
 from pyrepl3_client._telemetry.events import CheckpointEvent, EventState
+from pyrepl3_client._text import printable
 from pyrepl3_client._worker.handle import WorkerHandle
 from pyrepl3_client.errors import (
     CheckpointTooLarge,
@@ -342,7 +343,7 @@ class CheckpointScheduler:
                 seconds=seconds,
                 size=size,
                 unsaved=unsaved,
-                message=message,
+                message=printable(message),
             )
         )
 

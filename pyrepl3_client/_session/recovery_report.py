@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from pyrepl3_client._text import on_one_line
 from pyrepl3_client.errors import DeathCertificate
 from pyrepl3_schemas.messages import Unsaved
 
@@ -31,7 +32,7 @@ class Skipped(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """Return it in a line."""
         names = f" (it binds {_some(self.names)})" if self.names else ""
-        return f"without {self.execution_id}: {self.reason}{names}"
+        return on_one_line(f"without {self.execution_id}: {self.reason}{names}")
 
 
 class RecoveryProgress(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ class RecoveryProgress(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """Return it in a few words."""
         count = f" ({self.done} of {self.total})" if self.total else ""
-        return f"{self.stage} {self.name}".strip() + count
+        return on_one_line(f"{self.stage} {self.name}".strip() + count)
 
 
 class Recovery(msgspec.Struct, frozen=True):
@@ -104,7 +105,7 @@ class Recovery(msgspec.Struct, frozen=True):
         lines.extend(map(str, self.skipped[:_SHOWN]))
         if len(self.skipped) > _SHOWN:
             lines.append(f"without {len(self.skipped) - _SHOWN} more")
-        return "\n".join(lines)
+        return "\n".join(map(on_one_line, lines))
 
 
 def _some(items: Sequence[str], separator: str = ", ") -> str:

@@ -9,6 +9,7 @@ from pyrepl3_client._telemetry import spans
 from pyrepl3_client._telemetry.events import CallEvent, CallOutcome, SessionEvent, StoreEvent
 from pyrepl3_client._telemetry.handlers import EventDelivery, EventHandler
 from pyrepl3_client._telemetry.log import CALLS_LOGGER, DEBUG, ExcInfo, is_logged, log_event
+from pyrepl3_client._text import printable
 
 
 class Telemetry:
@@ -118,7 +119,7 @@ class CallWatch:
                 seconds=time.perf_counter() - self._began,
                 attempt=self._attempt,
                 error_type=error_type,
-                message=message,
+                message=printable(message),
             ),
             exc_info,
         )

@@ -3,7 +3,8 @@
 
 `W` holds facts about the world outside; `call` makes a system call by its number on x86-64 or
 aarch64. An escape is stopped by one of these errors, or returns "contained" after a check of its own.
-Those marked `control` do succeed in an unconfined worker, which is checked too.
+Those marked `control` do succeed in an unconfined worker, which is checked too; `controls` has that of the
+others, or says why there is none.
 """
 
 from dataclasses import dataclass
@@ -84,10 +85,10 @@ FILES = [
 
 MOUNTS = [
     Escape("mount a file system", "call(165, 40, b'x', b'/tmp', b'tmpfs', 0, None)"),
-    Escape("bind the root", "call(165, 40, b'/', b'/tmp', None, 4096, None)"),
+    Escape("bind the root", "call(165, 40, b'/', b'/tmp', None, 4096 | 16384, None)"),
     Escape("remount writable", "call(165, 40, None, b'/', None, 32 | 4096, None)"),
     Escape("unmount what covers", "call(166, 39, b'/tmp', 2)"),
-    Escape("the new calls for mounts", "call(428, 428, -100, b'/', 1)"),
+    Escape("the new calls for mounts", "os.close(call(428, 428, -100, b'/', 0x8001))"),
     Escape("a new file system, the new way", "call(430, 430, b'proc', 0)"),
     Escape("clear read-only", "call(442, 442, -100, b'/', 0, struct.pack('QQQQ', 0, 1, 0, 0), 32)"),
     Escape("pivot_root", "call(155, 41, b'/tmp', b'/tmp')"),
@@ -95,8 +96,8 @@ MOUNTS = [
     Escape("a user namespace", "os.unshare(os.CLONE_NEWUSER)", ANY),
     Escape("a network namespace", "os.unshare(os.CLONE_NEWNET)"),
     Escape("a mount namespace, in a child", "p = run_python('import os; os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNS)')\ncontained('PermissionError' in p.stderr)"),
-    Escape("clone with new namespaces", "call(56, 220, 0x10000000 | 17, 0, 0, 0, 0)"),
-    Escape("clone3, whose flags no filter sees", "call(435, 435, struct.pack('Q' * 11, 0x10000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0), 88)", ("OSError",)),
+    Escape("clone with new namespaces", "call(56, 220, 0x10000000 | 17, 0, 0, 0, 0) or os._exit(0)"),
+    Escape("clone3, whose flags no filter sees", "call(435, 435, struct.pack('Q' * 11, 0x10000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0), 88) or os._exit(0)", ("OSError",)),
     Escape("the namespace of init", "os.setns(os.open('/proc/1/ns/mnt', os.O_RDONLY))", ANY),
     Escape("a file handle", "call(303, 264, -100, b'/usr', ctypes.create_string_buffer(struct.pack('Ii', 128, 0) + bytes(128)), ctypes.byref(ctypes.c_int()), 0)"),
     Escape("open by handle", "call(304, 265, 3, struct.pack('Iiqq', 8, 1, 2, 0), 0)"),
@@ -117,7 +118,7 @@ MOUNTS = [
 PROCESSES = [
     Escape("a child of the keeper", "call(56, 220, 0x8000 | signal.SIGCHLD, 0, 0, 0, 0) or os._exit(0)"),
     Escape("the parent's environment", "open(f'/proc/{W[\"parent\"]}/environ').read()", GONE, control=True),
-    Escape("the parent's memory", "open(f'/proc/{W[\"parent\"]}/mem', 'rb').read(1)", GONE),
+    Escape("the parent's memory", "open(f'/proc/{W[\"parent\"]}/mem', 'rb').close()", GONE),
     Escape("the parent's fds", "os.listdir(f'/proc/{W[\"parent\"]}/fd')", GONE, control=True),
     Escape("the parent's root", "os.listdir(f'/proc/{W[\"parent\"]}/root')", GONE, control=True),
     Escape("the parent's folder", "os.readlink(f'/proc/{W[\"parent\"]}/cwd')", GONE, control=True),
@@ -142,11 +143,11 @@ PROCESSES = [
     Escape("a handle of a sibling", "os.pidfd_open(W['victim'])", GONE, control=True),
     Escape("a handle's fds", "call(438, 438, os.pidfd_open(1), 0, 0)", DENIED),
     Escape("slow a sibling down", "os.setpriority(os.PRIO_PROCESS, W['victim'], 19)", GONE),
-    Escape("slow all of the user down", "os.setpriority(os.PRIO_USER, os.getuid(), 0)\n'contained'"),
+    Escape("slow all of the user down", "os.setpriority(os.PRIO_USER, os.getuid(), os.getpriority(os.PRIO_PROCESS, 0) + 1)\nos.getpriority(os.PRIO_PROCESS, W['victim'])", (*DENIED, *GONE)),
     Escape("pin a sibling", "os.sched_setaffinity(W['victim'], {0})", GONE, control=True),
     Escape("limits of a sibling", "resource.prlimit(W['victim'], resource.RLIMIT_NOFILE, (3, 3))", GONE),
     Escape("compare processes", "call(312, 272, 1, os.getpid(), 0, 0, 0)"),
-    Escape("performance counters", "call(298, 241, bytes(128), 0, -1, -1, 0)"),
+    Escape("performance counters", "os.close(call(298, 241, struct.pack('II', 1, 112) + bytes(104), 0, -1, -1, 0))"),
 ]  # fmt: skip
 
 NETWORK = [

@@ -1,13 +1,20 @@
 """Attempts to get out of a strictly confined worker, each checked from inside and from outside."""
 
+import json
 import os
 import socket
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
 import pyrepl3_client as pyrepl3
-from tests.confinement.escapes import ESCAPES, Escape
+import pyrepl3_schemas
+import pyrepl3_worker
+from tests.confinement.controls import CONTROLS, WITHOUT_CONTROL, has_worked, programs
+from tests.confinement.escapes import ESCAPES, PRELUDE, Escape
 from tests.confinement.outside_world import OutsideWorld
 from tests.confinement.sessions import is_working, run, strict_config
 
@@ -42,6 +49,50 @@ async def test_the_same_attempt_succeeds_unconfined(
     result = await run(unconfined, escape.code)
     assert result.error is None, result.error
     world.traces()  # what it left is taken away
+
+
+def test_every_attempt_has_a_control_or_a_reason_why_not() -> None:
+    assert set(CONTROLS) == {escape.name for escape in ESCAPES if not escape.control}
+    assert all(len(reason) > 20 for reason in WITHOUT_CONTROL.values())
+
+
+@pytest.fixture(scope="module")
+def outcomes(world: OutsideWorld) -> dict[str, str]:
+    """What came of the controls, by the escapes' names."""
+    packages = (pyrepl3_worker, pyrepl3_schemas)
+    folders = ["/usr", "/etc", sys.base_prefix, os.path.realpath(sys.prefix), str(world.folder.parent)]
+    folders += [os.path.dirname(str(package.__file__)) for package in packages]
+    found: dict[str, str] = {}
+    for where in "apart", "forked":
+        given = {
+            "prelude": PRELUDE,
+            "facts": world.facts,
+            "programs": programs(where, as_root=os.getuid() == 0),
+            "folders": ["/tmp", *(each for each in folders if not each.startswith("/tmp/"))],
+            "uid": os.getuid(),
+            "gid": os.getgid(),
+        }
+        command = [sys.executable, str(Path(__file__).with_name("unbounded_world.py")), where]
+        done = subprocess.run(command, input=repr(given), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found |= json.loads(done.stdout)
+    world.traces()
+    return found
+
+
+@pytest.mark.parametrize("escape", [each for each in ESCAPES if not each.control], ids=lambda each: each.name)
+def test_the_same_attempt_succeeds_where_there_is_no_boundary(
+    outcomes: dict[str, str], escape: Escape
+) -> None:
+    control = CONTROLS[escape.name]
+    if isinstance(control, str):
+        return
+    if control.root and os.getuid() != 0:
+        pytest.skip("for root alone")
+    outcome = outcomes[escape.name]
+    if not has_worked(escape, control, outcome) and control.optional:
+        pytest.skip(f"this machine has nothing of the kind: {outcome}")
+    assert has_worked(escape, control, outcome), outcome
 
 
 async def test_the_worker_is_whole_after_all_of_them(confined: pyrepl3.Session) -> None:

@@ -208,10 +208,10 @@ async def test_each_worker_of_a_session_has_the_proxy(server: _Server) -> None:
     told = [event for event in events if isinstance(event, pyrepl3.NetworkEvent)]
     assert [event.outcome for event in told].count("ok") >= 5
     assert {event.incarnation for event in told} == {1, 2, 3}
-    # The connection that was left open ended with its worker, whichever was noticed first.
+    # Connections that were left open ended with their workers, whichever was noticed first.
     left = {event.message for event in told if event.outcome == "failed" and not event.method}
     assert left <= {"the worker has ended", "the client's connection broke: it ended before it began"}
-    assert len(left) == 1
+    assert left
     assert THREAD not in {thread.name for thread in threading.enumerate()}
 
 

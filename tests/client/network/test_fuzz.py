@@ -208,6 +208,7 @@ async def test_only_what_is_allowed_arrives() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(4))
 async def test_only_what_is_allowed_arrives_for_long(seed: int) -> None:
     await fuzz(1000 + seed, LONG_CASES)

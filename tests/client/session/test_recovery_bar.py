@@ -27,7 +27,7 @@ def test_a_recovery_is_one_line_that_fits() -> None:
     assert recovery_line(half, 79) == "[##########..........] 3 s: restoring table (5 of 10)"
     assert recovery_line(report("importing", "numpy"), 79) == "3 s: importing numpy"
     assert recovery_line(report("restoring", "x", 12, 10), 25) == "[####################] 3 "
-    assert recovery_line(report("restoring", "a\nb\x1b[2Jc"), 79) == "3 s: restoring a?b?[2Jc"
+    assert recovery_line(report("restoring", "a\nb\x1b[2Jc"), 79) == r"3 s: restoring a\nb\x1b[2Jc"
     assert recovery_line(report(), 79) == ""
 
 
