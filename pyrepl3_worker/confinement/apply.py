@@ -1,10 +1,14 @@
 """Carries out the client's order to confine this process, or prints why it cannot and exits."""
 
+from __future__ import annotations
+
 import os
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
 
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
 if TYPE_CHECKING:
+    from typing import Final, NoReturn
+
     from pyrepl3_schemas.confinement import Confinement
     from pyrepl3_worker.confinement.trees import Shown
 
@@ -54,10 +58,10 @@ def confine(text: str, parent: int | None, files: int | None) -> int | None:
 
 
 def confine_strictly(
-    order: "Confinement",
+    order: Confinement,
     parent: int,
     files: int,
-    shown: "Shown",
+    shown: Shown,
 ) -> int | None:
     """Draw a strict boundary around this process; like `confine`, for an interpreter that starts behind it.
 
@@ -105,11 +109,11 @@ def _enter_namespaces(parent: int | None) -> _NamespaceEntry:
 
 
 def _confine_strict(
-    order: "Confinement",
+    order: Confinement,
     parent: int | None,
     entry: _NamespaceEntry,
     files: int | None,
-    shown: "Shown | None",
+    shown: Shown | None,
 ) -> int | None:
     from pyrepl3_worker.confinement import strict
 

@@ -1,18 +1,22 @@
 """Becomes a strictly confined worker: draws the boundary, then executes the interpreter behind it."""
 
+from __future__ import annotations
+
 import marshal
 import os
 import signal
 from _json import encode_basestring_ascii
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyrepl3_worker.confinement import in_force
 from pyrepl3_worker.confinement.apply import EXIT_UNCONFINED, confine_strictly
 from pyrepl3_worker.confinement.rlimits import set_rlimits, start_own_session
 from pyrepl3_worker.confinement.trees import PinnedPath, Shown
 
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from pyrepl3_schemas.confinement import Confinement
 
 _READ_BYTES = 1 << 20

@@ -15,7 +15,7 @@ import os
 import select
 import signal
 
-from pyrepl3_worker.confinement import syscalls
+from pyrepl3_worker.confinement import seccomp, syscalls
 from pyrepl3_worker.fork_server.clone import CannotCloneError, Cloner
 
 _PRELOADED = ("pyrepl3_worker.confinement.strict", "pyrepl3_worker.launcher.become")
@@ -54,7 +54,8 @@ def stand_by(parent: int, idle_seconds: int) -> tuple[int, list[int]]:
         __import__(name)
     try:
         cloner = Cloner()
-    except CannotCloneError as error:
+        seccomp.build_ahead()
+    except (CannotCloneError, OSError) as error:
         _send(control, f"!{error}")
         os._exit(0)
     # What is there now stays: no collection is to touch, and so to copy, the pages of all clones.
