@@ -47,6 +47,7 @@ def stand_by(parent: int, idle_seconds: int) -> tuple[int, list[int]]:
     if os.getppid() != parent:
         os._exit(0)
     control = _socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD))
+    control.setblocking(True)  # a program's default timeout makes it another kind
     os.dup2(1, 0)  # /dev/null
     # No process of the same user is to trace it, or to take its fds.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
