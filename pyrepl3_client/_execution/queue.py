@@ -16,8 +16,8 @@ from pyrepl3_client._execution.cancellation import (
     CancelActions,
     CancellationLadder,
     cancelled_before_start,
-    cancelled_error,
     must_not_rerun,
+    stopped_behind,
 )
 from pyrepl3_client._execution.event_log import Event, size_of
 from pyrepl3_client._execution.handlers import Handlers
@@ -451,7 +451,7 @@ class ExecutionQueue:
 
     def _stop(self, behind: Iterable[ExecutionRecord], failed: ExecutionRecord, how: str) -> None:
         for execution in behind:
-            self.end(execution, _stopped(execution, failed, how))
+            self.end(execution, stopped_behind(execution, failed, how))
 
     # --- stopping ------------------------------------------------------------------------------------
 
@@ -577,16 +577,6 @@ class ExecutionQueue:
             self._delivery.add(partial(self._on_outcome, execution, message, final), MESSAGE_BYTES)
         else:
             self._on_outcome(execution, message, final)
-
-
-def _stopped(execution: ExecutionRecord, failed: ExecutionRecord, how: str) -> Error:
-    """Return the outcome of an execution that is not run, since another one has failed."""
-    return cancelled_error(
-        execution.execution_id,
-        "cancelled",
-        f"was not run: {failed.execution_id!r}, which it was queued behind with "
-        f'on_error="stop_queue", has failed ({how})',
-    )
 
 
 def _message(execution: ExecutionRecord) -> Execute:
