@@ -36,6 +36,7 @@ _ENVELOPE_BYTES: Final = 256
 _ENVELOPE_OBJECTS: Final = 256
 """Room in a frame for the fields of a `result` other than its value and texts."""
 _MAX_NOTE_CHARS: Final = 500
+_HOW_TO_GET_IT: Final = "; session.get gives a variable of any size"
 
 
 _NO_RICH_FORM: Final = frozenset(
@@ -123,8 +124,12 @@ class ResultEncoder:
         try:
             raw = encode_value(value, room, max_objects(frame) - _ENVELOPE_OBJECTS)
         except LocalProtocolError as error:
+            from pyrepl3_schemas.plain_types import NO_SHORT_FORM, TOO_LARGE
+
             truncated = truncated or isinstance(error, ValueTooLarge)
             note = bounded_text(error.reason, _MAX_NOTE_CHARS)
+            if error.reason.endswith((TOO_LARGE, NO_SHORT_FORM)):
+                note += _HOW_TO_GET_IT
         except MemoryError:
             return EncodedValue(msgspec.UNSET, text, name, True, self._no_memory_note())
         # IPython's shell knows what the code has registered for builtin types, too.

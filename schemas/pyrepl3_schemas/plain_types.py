@@ -23,10 +23,13 @@ from pyrepl3_schemas.extensions import (
     timedelta_text,
 )
 
+TOO_LARGE: Final = "is larger than max_frame_bytes allows"
+NO_SHORT_FORM: Final = "has no short form"
+"""Why an array is not opened: in a transfer of its own it is sent as what it is."""
 MAX_ARRAY_ELEMENTS: Final = 10_000
+"""Elements of a NumPy array that still has a form."""
 _MAX_RANGE: Final = 64 * 1024 * 1024
 """Numbers of a range that become a list."""
-"""Elements of a NumPy array that still has a form."""
 _MAX_STEPS: Final = 12
 """Steps of the path to a value without a form that are named."""
 
@@ -98,7 +101,7 @@ def _range_to_list(value: range, room: int) -> list[int]:
     # `len` fails above 2^63. A list takes some forty times as much as what is sent.
     count = value.index(value[-1]) + 1 if value else 0
     if count > room:
-        raise NoPlainForm(WHOLE, "is larger than max_frame_bytes allows")
+        raise NoPlainForm(WHOLE, TOO_LARGE)
     if count > _MAX_RANGE:
         raise NoPlainForm("range", f"of {count:,} numbers is too long to become a list")
     return list(value)
@@ -111,7 +114,7 @@ def _to_dict(value: Any, _room: int) -> dict[Any, Any]:
 def _to_bytes(value: Any, room: int) -> bytes:
     size: int = value.nbytes if type(value) is memoryview else len(value)
     if size > room:
-        raise NoPlainForm(WHOLE, "is larger than max_frame_bytes allows")
+        raise NoPlainForm(WHOLE, TOO_LARGE)
     return bytes(value)
 
 
@@ -204,7 +207,7 @@ def _from_scalar(value: Any, _room: int) -> Any:
 def _from_array(value: Any, _room: int) -> Any:
     """Open an array of NumPy's, by one dimension where its scalars are more than `tolist` would give."""
     if value.size > MAX_ARRAY_ELEMENTS:
-        raise NoPlainForm(f"{type_name(value)} of {value.nbytes:,} bytes", "has no short form")
+        raise NoPlainForm(f"{type_name(value)} of {value.nbytes:,} bytes", NO_SHORT_FORM)
     if value.ndim == 0:
         return value[()]
     return list(value) if value.dtype.kind in "mMV" or value.dtype.char in "gG" else value.tolist()

@@ -32,7 +32,7 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from pyrepl3_schemas.extensions import BIG_INT
-from pyrepl3_schemas.plain_types import WHOLE, NoPlainForm, model_to_dict, opener_of, type_name
+from pyrepl3_schemas.plain_types import TOO_LARGE, WHOLE, NoPlainForm, model_to_dict, opener_of, type_name
 
 _INT_LOW, _INT_HIGH = -(2**63), 2**64
 _NUMBER_BYTES: Final = 9
@@ -92,7 +92,7 @@ def _encode(form: object, most: int, max_bytes: int) -> bytes:
         data = bytearray(min(most, max_bytes))
         _encoder.encode_into(form, data)
     if len(data) > max_bytes:
-        raise NoPlainForm(WHOLE, "is larger than max_frame_bytes allows")
+        raise NoPlainForm(WHOLE, TOO_LARGE)
     return bytes(data)
 
 
@@ -325,7 +325,7 @@ class _Shaper:
     def _too_large(self) -> NoPlainForm:
         if self.objects > self._max_objects:
             return NoPlainForm(WHOLE, f"holds more than {self._max_objects:,} arrays, maps and texts")
-        return NoPlainForm(WHOLE, "is larger than max_frame_bytes allows")
+        return NoPlainForm(WHOLE, TOO_LARGE)
 
 
 _NUMBERS: Final = frozenset({int, float, bool, type(None)})

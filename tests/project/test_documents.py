@@ -1,9 +1,13 @@
 """What the documents name exists: files, folders, links, targets of make."""
 
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import pyrepl3_client
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "schemas/PROTOCOL.md"]
@@ -68,3 +72,37 @@ def test_every_room_is_on_the_map() -> None:
         for path in (ROOT / package).iterdir():
             if path.is_dir() and path.name != "__pycache__":
                 assert (package, path.name) in named or f"{path.name}/" in files_row, path.name
+
+
+CALLS = re.findall(
+    r"^\| (`(?:await )?\w+\(.*?) \| `(.+?)` \| (.*?) ?\|$",
+    (ROOT / "docs/contract.md").read_text().partition("## What the calls of a session give")[2],
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("calls", "gives", "fields"), CALLS, ids=[row[0] for row in CALLS])
+def test_what_the_calls_of_a_session_give_is_what_the_contract_says(
+    calls: str, gives: str, fields: str
+) -> None:
+    for call in in_backticks(calls):
+        method: Any = getattr(pyrepl3_client.Session, call.removeprefix("await ").partition("(")[0])
+        assert inspect.iscoroutinefunction(method) == call.startswith("await ")
+        returned = inspect.signature(method).return_annotation
+        name = returned.__name__ if isinstance(returned, type) and "[" not in str(returned) else str(returned)
+        assert re.sub(r"\w+\.(?=\w)", "", name) == gives
+        named = re.findall(r"\w+", gives)
+        kind: Any = getattr(pyrepl3_client, named[2 if named[0] == "dict" else -1], None)
+        if kind is not None:
+            own = in_backticks(fields.partition("(each")[0])
+            assert [field for field in own if not hasattr(kind, field)] == []
+
+
+def test_the_contract_says_what_each_call_of_a_session_gives() -> None:
+    said = {call.removeprefix("await ").partition("(")[0] for row in CALLS for call in in_backticks(row[0])}
+    methods = {
+        name
+        for name, value in vars(pyrepl3_client.Session).items()
+        if not name.startswith("_") and inspect.isfunction(value)
+    }
+    assert said == methods
