@@ -9,6 +9,8 @@ ends, the kernel kills every process in the namespace, also those that left the 
 process tree. The user's code can neither see nor signal the keeper.
 """
 
+from __future__ import annotations
+
 import _socket  # not `socket`, which takes as long to import as all of this room
 import fcntl
 import os
@@ -16,15 +18,19 @@ import resource
 import select
 import signal
 import struct
-from contextlib import suppress
-from typing import Final, NoReturn
 
 from pyrepl3_schemas.constants import WAKEUP_SIGNAL
 from pyrepl3_worker.confinement import syscalls
 
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from typing import Final, NoReturn
+
 _KEEPER_SIGNALS: Final = (signal.SIGCHLD, WAKEUP_SIGNAL, signal.SIGTERM)
 _MAX_FDS: Final = 1 << 20
 _QUOTAS: Final = (("max_inotify_instances", 16), ("max_inotify_watches", 4096))
+_MAX_TCP_BUFFER: Final = 425_984
+"""Bytes: what a socket can ask for where the machine's settings are the kernel's own."""
 _MAX_TIMERS: Final = 1024
 """Timers and signals that wait, at a time."""
 _NAMESPACE_FLAGS: Final = (
@@ -90,6 +96,23 @@ def leave_network() -> None:
         fcntl.ioctl(probe.fileno(), 0x8914, struct.pack("16sH14x", b"lo", 1))
     finally:
         probe.close()
+    for name in ("tcp_rmem", "tcp_wmem"):
+        _lower_largest(f"/proc/sys/net/ipv4/{name}")
+
+
+def _lower_largest(path: str) -> None:
+    """Lower the size to which the kernel itself lets a TCP buffer grow: what it holds counts as no memory."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return  # this kernel does not let it be lowered
+    try:
+        sizes = [min(int(word), _MAX_TCP_BUFFER) for word in os.read(fd, 100).split()]
+        os.pwrite(fd, " ".join(map(str, sizes)).encode(), 0)
+    except OSError:
+        return  # as above
+    finally:
+        os.close(fd)
 
 
 def limit_quotas() -> None:
@@ -98,12 +121,14 @@ def limit_quotas() -> None:
     It needs the capabilities of `enter`. What the kernel does not let be lowered stays as it is.
     """
     for name, value in _QUOTAS:
-        with suppress(OSError):
+        try:
             fd = os.open(f"/proc/sys/user/{name}", os.O_WRONLY | os.O_CLOEXEC)
             try:
                 os.write(fd, str(value).encode())
             finally:
                 os.close(fd)
+        except OSError:
+            continue
     hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)[1]
     most = _MAX_TIMERS if hard == resource.RLIM_INFINITY else min(hard, _MAX_TIMERS)
     resource.setrlimit(resource.RLIMIT_SIGPENDING, (most, most))

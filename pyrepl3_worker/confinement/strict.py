@@ -1,10 +1,10 @@
 """The level "strict": its steps in the order that the kernel demands, and a check of what is in force."""
 
+from __future__ import annotations
+
 import _socket
 import os
 import resource
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
 
 from pyrepl3_schemas.constants import WORK_DIRECTORY
 from pyrepl3_worker.confinement import (
@@ -20,7 +20,11 @@ from pyrepl3_worker.confinement import (
 )
 from pyrepl3_worker.confinement.trees import PathChangedError, Shown, open_pinned
 
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
     from pyrepl3_schemas.confinement import Confinement
 
 PROMISED: Final = (
@@ -58,7 +62,7 @@ class _FailedSteps:
 
 
 def confine(
-    order: "Confinement",
+    order: Confinement,
     parent: int | None,
     namespace_error: OSError | None,
     files: int | None = None,
@@ -83,7 +87,7 @@ def confine(
 
 
 def _confine(
-    order: "Confinement",
+    order: Confinement,
     parent: int | None,
     namespace_error: OSError | None,
     files: int | None,
@@ -106,17 +110,18 @@ def _confine(
     )
     if namespaced:
         namespaces.limit_quotas()
-    own_root = namespaced and failed.try_step(
-        "a tree of files of its own",
-        "the machine's /proc must be whole: in a container, run it with an unmasked /proc",
-        lambda: mounts.build_root(view, shown, order.work_bytes, order.max_processes),
-    )
+    # Before /proc can only be read: settings of the network are below it.
     own_network = (
         namespaced
         and not order.network
         and failed.try_step(
             "a network of its own", "allow it by sysctl user.max_net_namespaces", namespaces.leave_network
         )
+    )
+    own_root = namespaced and failed.try_step(
+        "a tree of files of its own",
+        "the machine's /proc must be whole: in a container, run it with an unmasked /proc",
+        lambda: mounts.build_root(view, shown, order.work_bytes, order.max_processes),
     )
     if own_network and order.proxied and files is not None:
         handover.hand_over_listener(files)
@@ -159,7 +164,7 @@ def _confine(
         )
 
 
-def _shown_to_this_one(order: "Confinement") -> Shown:
+def _shown_to_this_one(order: Confinement) -> Shown:
     """Return what is shown to a worker that confines itself, when its interpreter has started."""
     live = frozenset(path for given in order.readable for path in (given, os.path.realpath(given)))
     return Shown(tuple(visible_paths.python_paths()), live, {})
@@ -171,7 +176,7 @@ def _raise_if(error: OSError | None) -> None:
 
 
 def _restrict_by_landlock(
-    order: "Confinement",
+    order: Confinement,
     view: visible_paths.VisiblePaths,
     shown: Shown,
     *,
@@ -202,7 +207,7 @@ def _restrict_by_landlock(
 
 
 def _install_seccomp_filter(
-    order: "Confinement", *, own_network: bool, own_root: bool, namespaced: bool
+    order: Confinement, *, own_network: bool, own_root: bool, namespaced: bool
 ) -> None:
     families: set[int] = set(seccomp.PRIVATE_FAMILIES if order.network or own_network else ())
     if order.network:
@@ -218,7 +223,7 @@ def _install_seccomp_filter(
 
 
 def _verify(
-    order: "Confinement",
+    order: Confinement,
     outside: tuple[os.stat_result, str],
     parent: int | None,
     *,
