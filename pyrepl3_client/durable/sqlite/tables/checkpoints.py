@@ -218,10 +218,10 @@ class CheckpointTable:
                 " SELECT ?, value FROM json_each(?) ORDER BY value",
                 (n, names),
             )
-            self._drop(set(replaced).difference(digests))
+            self.drop(set(replaced).difference(digests))
         return CheckpointRow(lease.session_id, checkpoint_id, after_seq, now, manifest, unsaved)
 
-    def _drop(self, digests: Iterable[str]) -> None:
+    def drop(self, digests: Iterable[str]) -> None:
         """Delete those of the blobs that no checkpoint of any session names.
 
         One that another session has put and not named yet may be among them: that session finds it `missing`

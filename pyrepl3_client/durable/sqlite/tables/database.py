@@ -119,6 +119,11 @@ class Database:
         except sqlite3.Error as error:
             raise store_error(error, self.path, "open") from error
 
+    def fold_log(self) -> None:
+        """Fold the write-ahead log into the file now."""
+        if self._guard is not None:
+            self._guard.fold()
+
     def note_bytes(self, count: int) -> None:
         """Take note of so many bytes that are to be written: the log is to be folded after so many."""
         if self._guard is not None:

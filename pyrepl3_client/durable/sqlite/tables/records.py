@@ -11,6 +11,7 @@ from pyrepl3_client.durable.sqlite.tables.checkpoints import CheckpointTable
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.executions import ExecutionTable
 from pyrepl3_client.durable.sqlite.tables.leases import LeaseTable
+from pyrepl3_client.durable.sqlite.tables.overview import Overview
 from pyrepl3_client.durable.sqlite.tables.texts import TextTable
 from pyrepl3_client.durable.sqlite.tables.usage import Usage
 
@@ -46,6 +47,7 @@ class SessionRecords:
         self.texts: Final = TextTable(database, self.leases)
         self.usage: Final = Usage(database)
         self.checkpoints: Final = CheckpointTable(database, clock, self.leases)
+        self.overview: Final = Overview(database, self.leases, self.checkpoints)
 
     @contextlib.contextmanager
     def transaction(self, *, durable: bool = False) -> Generator[None]:
