@@ -227,7 +227,7 @@ def _spawn(
         directories = WorkerDirectories(config)
         stdin, stdout, stderr, *captured = pipes.worker_ends
         if config.confinement == "strict":
-            request = LaunchRequest(config, environment, paths, pipes.worker_ends, directories.workers_end)
+            request = LaunchRequest(config, environment, paths, pipes.worker_ends, directories)
             command, environment = request.command(), launcher_environment()
             inherited = [request.file, *request.fds]
             if standing is not None:
@@ -253,7 +253,6 @@ def _spawn(
             pid = process.pid
         if request is not None:
             request.write()
-            directories.say_written()
         exit_fd = os.pidfd_open(pid)
     except BaseException as error:
         if pid is not None:
