@@ -2,7 +2,9 @@
 """The three levels, what a policy opens, and machines that can't keep what is asked of them."""
 
 import asyncio
+import ctypes
 import os
+import signal
 import stat
 import sys
 from contextlib import AsyncExitStack, suppress
@@ -100,6 +102,35 @@ async def test_code_makes_no_children_of_the_program(forked: bool) -> None:
             )
             == 0
         )
+
+
+@pytest.mark.parametrize("ending", ["close", "os._exit", "kill"])
+async def test_segments_of_shared_memory_end_with_their_session(ending: str) -> None:
+    """They count as no process's, so nothing else would end them before the machine does."""
+
+    def makers() -> list[int]:
+        return [int(line.split()[4]) for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+
+    kept = ctypes.CDLL(None).shmget(0, 4096, 0o1600)
+    try:
+        async with pyrepl3.open_session(config=strict_config(confinement="limits")) as session:
+            await session.execute(PRELUDE)
+            code = "made = os.pipe()\npid = os.fork()\nif pid == 0:\n    "
+            code += "libc.shmget(0, 1 << 20, 0o1600); os.write(made[1], b'x'); signal.pause()\n"
+            code += "libc.shmget(0, 1 << 20, 0o1600); os.read(made[0], 1); pid"
+            own = {session.worker.pid, await value(session, code)}
+            assert own <= set(makers())
+            if ending == "os._exit":
+                with pytest.raises(pyrepl3.WorkerDied):
+                    await session.execute("os.kill(pid, 9)\nos.wait()\nos._exit(0)")
+                own = {min(own)}
+            elif ending == "kill":
+                os.kill(session.worker.pid, signal.SIGKILL)
+                own = {session.worker.pid}
+        assert not own & set(makers())
+        assert os.getpid() in makers()
+    finally:
+        ctypes.CDLL(None).shmctl(kept, 0, None)
 
 
 async def test_a_plain_worker_is_limited() -> None:
