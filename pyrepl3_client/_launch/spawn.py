@@ -37,8 +37,8 @@ class WorkerProcess:
     """
 
     __slots__ = (
-        "_has_pid_namespace", "_inherited_peak", "_leaves_segments", "_makers", "_process", "_reaped", "_started",
-        "pid", "pipes",
+        "_has_pid_namespace", "_inherited_peak", "_leaves_segments", "_makers", "_process", "_reaped",
+        "_started", "pid", "pipes",
     )  # fmt: skip
 
     def __init__(
