@@ -27,6 +27,7 @@ from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.codec import ClientDecoder, encode, encode_chunk
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import (
+    Call,
     CallResponse,
     Display,
     Error,
@@ -61,6 +62,10 @@ _BULK_BYTES: Final = 256 * 1024
 """Measured: more is no faster, since the memory is not in the caches then."""
 _FEW_FRAMES: Final = 64
 """A full read of more frames than this is many small ones: more of those at once would hold the loop long."""
+_SMALL_BYTES: Final = 8 * 1024
+_MANY_FRAMES: Final = 256
+"""With as many, the next read is small: frames may be host calls, and other sessions have their turn between
+two reads."""
 _MAX_FORCED_BYTES: Final = 512 * 1024 * 1024
 """Bytes that are read in a row while consumers have paused reading: they would have to keep them."""
 _MAX_UNREAD_BYTES: Final = 1024 * 1024 * 1024
@@ -71,6 +76,15 @@ _EXIT_AFTER_EOF_SECONDS: Final = 2.0
 _END_SECONDS: Final = 1.0
 """Seconds that a killed worker has for its end, before its outermost process is killed itself."""
 _AFTER_CAPTURED: Final = frozenset({Input, Display})
+_QUESTIONS: Final = frozenset({Call, Input})
+"""Those of a worker that has ended are not asked: thousands may be in its pipe, and none waits for them."""
+
+
+def _read_size(frames: int, *, full: bool) -> int:
+    """Return how much is to be read next, by how many frames the last read had, and whether it was full."""
+    if frames < _FEW_FRAMES:
+        return _BULK_BYTES if full else _READ_BYTES
+    return _READ_BYTES if frames < _MANY_FRAMES else _SMALL_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +290,7 @@ class Connection:
         self._reader_open = True
         self._paused_by: set[object] = set()
         self._force_count = 0
+        self._draining = False
         self._stderr = StderrTail(self._pipes.stderr)
         self._eof_timer: asyncio.TimerHandle | None = None
         self._session_id = ""
@@ -446,7 +461,7 @@ class Connection:
             watch.start()
         if self._paused_by and self._exceeds_forced_limit(len(data)):
             return 0
-        self._read_bytes = _BULK_BYTES if full and len(messages) < _FEW_FRAMES else _READ_BYTES
+        self._read_bytes = _read_size(len(messages), full=full)
         try:
             self._dispatch(messages)
         except BaseException as error:
@@ -489,6 +504,8 @@ class Connection:
             if last is not None and self._capture.partial:
                 self._deliver_captured(self._capture.flush())
             if self.interceptors and self._intercepted(message):
+                continue
+            if self._draining and kind in _QUESTIONS:
                 continue
             routes[kind](message)
 
@@ -581,6 +598,7 @@ class Connection:
 
     def _drain_rest(self) -> None:
         rest = _LAST_BYTES
+        self._draining = True
         while self._reader_open and rest > 0:
             size = self._read()
             if size == 0:
