@@ -42,7 +42,8 @@ Errors, all under PyRepl3Error, say on whose side the fault lies:
     the caller's   SessionClosed, with PoolClosed; ExecutionIdConflict; CapabilityError; TransferError;
                    OutputNotKept; SessionFileError, with SessionFileNotFound
     the pool's     PoolTimeout
-    the store's    StoreError, with SessionBusy, LeaseLost, StoreBusy, BridgeTimeout, CheckpointTooLarge
+    the store's    StoreError, with SessionBusy, LeaseLost, StoreBusy, BridgeTimeout, CheckpointTooLarge,
+                   WeakerConfinement
     of a replay    ReplayDivergence
 
 The guides are in the folder `docs` of the project. What follows here lists every public name.
@@ -114,6 +115,7 @@ from pyrepl3_client.errors import (
     StoreBusy,
     StoreError,
     TransferError,
+    WeakerConfinement,
     WorkerDied,
     WorkerUnresponsive,
 )
@@ -228,6 +230,7 @@ __all__ = [
     "TransferError",
     "Unsaved",
     "Variable",
+    "WeakerConfinement",
     "WorkerConfig",
     "WorkerDied",
     "WorkerInfo",

@@ -24,6 +24,7 @@ PyRepl3Error
     StoreError                the store failed, or cannot be used
         SessionBusy             ... the session has another owner
         LeaseLost               ... it has another owner by now, and had this one
+        WeakerConfinement       ... the session has run more confined than it is opened
         StoreBusy               ... another process holds the file's lock
         BridgeTimeout           ... an answer did not come in time (also a TimeoutError)
         CheckpointTooLarge      ... the namespace takes more than one checkpoint may
@@ -64,6 +65,7 @@ __all__ = [
     "StoreBusy",
     "StoreError",
     "TransferError",
+    "WeakerConfinement",
     "WorkerDied",
     "WorkerUnresponsive",
 ]
@@ -289,6 +291,33 @@ class SessionBusy(StoreError):  # noqa: N818 - a state of the session
         return (
             f"session {self.session_id!r} is owned by {describe_owner(self.owner)}, whose lease lapses in "
             f"{self.remaining:.1f} s unless renewed; close it there, wait, or use another session id"
+        )
+
+
+class WeakerConfinement(StoreError):  # noqa: N818 - names what happened, like SessionClosed
+    """The session's code ran under a stronger confinement than it is to be opened with now.
+
+    Attributes:
+        session_id: the session.
+        recorded: the level on record.
+        level: the level that it would have now.
+    """
+
+    def __init__(self, session_id: str, recorded: str, level: str, what: str) -> None:
+        """Describe the refusal; `what` says in words where the weaker level comes from."""
+        super().__init__(session_id, recorded, level, what)
+        self.session_id = session_id
+        self.recorded = recorded
+        self.level = level
+        self._what = what
+
+    def __str__(self) -> str:
+        """Name the session, both levels, and what to do."""
+        return (
+            f"session {self.session_id!r} has run with confinement={self.recorded!r}, and {self._what}: what "
+            f"its code has saved would run at level {self.level!r}. Open it with {self.recorded!r}, or with "
+            "allow_weaker_confinement=True if you trust what has run in it; none of it has been run now, and "
+            "its record is as it was"
         )
 
 

@@ -757,6 +757,8 @@ def open_session(
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
     on_event: EventHandler | None = None,
+    wait: float = 0.0,
+    allow_weaker_confinement: bool = False,
 ) -> Session:
     """Start a worker and open a session in it, at once. Close it, or use it as a context.
 
@@ -775,6 +777,8 @@ def open_session(
         max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
         on_recovery: gets the report when the session has come back.
         on_event: gets each `SessionEvent`; a plain function is called in a thread.
+        wait: seconds to wait while the session is another owner's.
+        allow_weaker_confinement: open a session at a weaker level than it has run with.
 
     Returns:
         The session, which is a context manager too: leaving it closes the session.
@@ -799,6 +803,8 @@ def open_session(
                 max_attempts=max_attempts,
                 on_recovery=on_recovery,
                 on_event=on_event,
+                wait=wait,
+                allow_weaker_confinement=allow_weaker_confinement,
             ),
             owns_thread=True,
         )
@@ -951,6 +957,8 @@ class WorkerPool:
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
         on_event: EventHandler | None = None,
+        wait: float = 0.0,
+        allow_weaker_confinement: bool = False,
     ) -> Session:
         """Open a session in a worker of the pool, as soon as there is room. Close it, or use it as a context.
 
@@ -966,6 +974,8 @@ class WorkerPool:
             max_attempts: how many workers one execution may cost before it ends with WorkerDied; at least 1.
             on_recovery: gets the report when the session has come back.
             on_event: gets each `SessionEvent`, beside the pool's own handler.
+            wait: seconds to wait while the session is another owner's.
+            allow_weaker_confinement: open a session at a weaker level than it has run with.
 
         Returns:
             The session, which is a context manager too: leaving it closes the session.
@@ -990,6 +1000,8 @@ class WorkerPool:
                 max_attempts=max_attempts,
                 on_recovery=on_recovery,
                 on_event=on_event,
+                wait=wait,
+                allow_weaker_confinement=allow_weaker_confinement,
             ),
         )
 
@@ -1048,6 +1060,8 @@ class WorkerPool:
         capabilities: Capabilities | None = None,
         recovery: RecoveryPolicy = "auto",
         max_attempts: int = 3,
+        wait: float = 0.0,
+        allow_weaker_confinement: bool = False,
     ) -> Session:
         """Use the session of a name: the live one if there is one, else from its store, else a new one.
 
@@ -1061,6 +1075,8 @@ class WorkerPool:
             capabilities: host functions by their names; those of the newest use count, for all.
             recovery: what a worker's death leads to.
             max_attempts: how many workers one execution may cost.
+            wait: seconds to wait while the session is another owner's.
+            allow_weaker_confinement: open a session at a weaker level than it has run with.
 
         Returns:
             The session.
@@ -1079,6 +1095,8 @@ class WorkerPool:
                 capabilities=capabilities,
                 recovery=recovery,
                 max_attempts=max_attempts,
+                wait=wait,
+                allow_weaker_confinement=allow_weaker_confinement,
             ),
         )
 

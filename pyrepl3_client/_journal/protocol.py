@@ -8,11 +8,13 @@ and belongs to that owner alone until `close`.
 import logging
 from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 import msgspec
 
 from pyrepl3_client._log import fields, write
+from pyrepl3_client.errors import StoreError
+from pyrepl3_schemas.confinement import Level
 from pyrepl3_schemas.messages import ResultMode, StreamName, Unsaved
 
 _logger: Final = logging.getLogger("pyrepl3.store")
@@ -236,6 +238,14 @@ class Journal(Record, Protocol):
         """Whether texts may be recorded while they grow, under keys of their own: see `put_text`."""
         ...
 
+    async def level(self) -> Level | None:
+        """Return the confinement level at which the session's code ran last; None if none is on record."""
+        ...
+
+    async def record_level(self, level: Level) -> None:
+        """Record the confinement level at which the session's code runs from now on."""
+        ...
+
     async def outcome(self, execution_id: str) -> bytes | None:
         """Return a recorded outcome, None if there is none."""
         ...
@@ -314,6 +324,21 @@ def text_size(parts: int, last: TextPart) -> TextSize:
     characters = (parts - 1) * TEXT_PART_CHARACTERS + len(last.data.decode())
     missing = "its end is not on record" if last.end is None else last.end
     return TextSize(characters, missing)
+
+
+def recorded_level(text: str) -> Level:
+    """Return a confinement level as it is on record.
+
+    Raises:
+        StoreError: it is none.
+    """
+    for level in get_args(Level.__value__):
+        if text == level:
+            return level
+    raise StoreError(
+        f"the record names a confinement level {text!r}, which this version does not know: open it with a "
+        "newer one"
+    )
 
 
 def blob_digest(data: bytes | memoryview) -> str:

@@ -8,6 +8,7 @@ so before any code of the session can run, and closes the way by which it did.
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from pyrepl3_client.config import WorkerConfig
@@ -73,6 +74,12 @@ class WorkerDirectories:
         os.close(self.start)
         self.start = start
         self.start_path = os.fsencode(path)
+
+    def say_written(self) -> None:
+        """Tell the worker that the request is written which says what it is to be."""
+        assert self._channel is not None
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, as its exit status will tell
+            self._channel.send(b".", socket.MSG_NOSIGNAL)
 
     def close_workers_end(self) -> None:
         """Close what the worker has inherited by now. Idempotent."""

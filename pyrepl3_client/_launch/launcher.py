@@ -37,7 +37,7 @@ class LaunchRequest:
         ends: Sequence[int],
         files: int,
     ) -> None:
-        """Write the request.
+        """Make a file for the request.
 
         Args:
             config: describes worker and boundary.
@@ -50,40 +50,44 @@ class LaunchRequest:
             SpawnError: pyrepl3 is in no folders of files.
             OSError: there is no such interpreter, or no room for another fd.
         """
-        ours = _our_folders()
-        directory = os.path.abspath(config.start_directory or ".")
+        self._config = config
+        self._environment = environment
+        self._paths = paths
+        self._folders = _our_folders()
         _check_program(config.python, environment)
-        command = interpreter_command(config, "pyrepl3_worker")
+        self._command = interpreter_command(config, "pyrepl3_worker")
         if config.warm:
-            command += ["--warm", ",".join(config.warm)]
+            self._command += ["--warm", ",".join(config.warm)]
         frames_in, frames_out, _, *captured = ends
-        view = find_view(config.python, environment, directory)
-        given, later = _absolute_paths(environment, directory)
-        request = {
-            "command": list(map(os.fsencode, command)),
-            "environment": {os.fsencode(name): os.fsencode(text) for name, text in given.items()},
-            "later": later,
-            "order": msgspec.structs.asdict(confinement_of(config)),
-            "python": [*view.all(), *ours],
-            "live": [each for path in view.added for each in (path, os.path.realpath(path))],
-            "parent": os.getpid(),
-            "pins": as_request(paths),
-        }
-        self.file = os.memfd_create("pyrepl3-request")
-        """Holds the request."""
         self.fds = [frames_in, frames_out, *captured, files, *(held.fd for held in paths)]
         """What belongs to it, in the order of `pyrepl3_worker.launcher.become.read_request`."""
-        try:
-            with open(self.file, "wb", closefd=False) as file:
-                file.write(marshal.dumps(request))
-            os.lseek(self.file, 0, os.SEEK_SET)
-        except OSError:
-            self.close()
-            raise
+        self.file = os.memfd_create("pyrepl3-request")
+        """Holds the request, when it is written."""
+
+    def write(self) -> None:
+        """Write the request. Its launcher waits for that, and may be started before.
+
+        Raises:
+            OSError: there is no room for it, or for an fd.
+        """
+        directory = os.path.abspath(self._config.start_directory or ".")
+        view = find_view(self._config.python, self._environment, directory)
+        given, later = _absolute_paths(self._environment, directory)
+        request = {
+            "command": list(map(os.fsencode, self._command)),
+            "environment": {os.fsencode(name): os.fsencode(text) for name, text in given.items()},
+            "later": later,
+            "order": msgspec.structs.asdict(confinement_of(self._config)),
+            "python": [*view.all(), *self._folders],
+            "live": [each for path in view.added for each in (path, os.path.realpath(path))],
+            "pins": as_request(self._paths),
+        }
+        with open(self.file, "wb", closefd=False) as file:
+            file.write(marshal.dumps(request))
 
     def command(self) -> list[str]:
         """Return the command of a launcher for this request alone, which inherits its file and its fds."""
-        return [*launcher_command(), str(self.file), ",".join(map(str, self.fds))]
+        return [*launcher_command(), str(os.getpid()), str(self.file), ",".join(map(str, self.fds))]
 
     def close(self) -> None:
         """Close the file."""

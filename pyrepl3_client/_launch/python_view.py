@@ -10,11 +10,12 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, cast
 
 OURS: Final = ("pyrepl3_worker", "pyrepl3_schemas", "msgspec")
 """The packages that a worker needs, whatever interpreter it runs in."""
@@ -25,6 +26,11 @@ _MAX_PROGRAMS: Final = 16
 _SITE_FOLDERS: Final = ("site-packages", "dist-packages")
 _LIBRARY_FOLDERS: Final = ("lib", "lib64")
 _NIX_STORE: Final = "/nix/store"
+_SETTLED_NS: Final = 2_000_000_000
+"""Nanoseconds: more than what any file system's times are apart."""
+_MAX_REMEMBERED: Final = 1000
+_memory: Final[dict[tuple[str, Callable[[str], object]], tuple[tuple[int, ...], object]]] = {}
+"""What was read of files and folders, with what these were then."""
 
 
 @dataclass(slots=True)
@@ -131,10 +137,14 @@ def _programs_in_script(path: str) -> Iterator[str]:
 def _read_script(path: str) -> str:
     """Return a script without its first two characters; empty if the file is none."""
     try:
-        with open(path, "rb") as file:
-            return os.fsdecode(file.read(_MAX_SCRIPT_BYTES)) if file.read(2) == b"#!" else ""
+        return _remembered(path, _content_of_script)
     except OSError:
         return ""
+
+
+def _content_of_script(path: str) -> str:
+    with open(path, "rb") as file:
+        return os.fsdecode(file.read(_MAX_SCRIPT_BYTES)) if file.read(2) == b"#!" else ""
 
 
 def _add_prefixes(program: str, view: PythonView) -> None:
@@ -219,8 +229,7 @@ def _lines_of_pth_files(folder: str) -> Iterator[str]:
         if not name.endswith(".pth") or name.startswith("."):
             continue
         try:
-            with open(os.path.join(folder, name), "rb") as file:
-                lines = os.fsdecode(file.read().removeprefix(b"\xef\xbb\xbf")).splitlines()
+            lines = _remembered(os.path.join(folder, name), _lines)
         except OSError:
             continue
         for line in lines:
@@ -233,15 +242,46 @@ def _lines_of_pth_files(folder: str) -> Iterator[str]:
 def _read_settings(path: str) -> dict[str, str] | None:
     """Return what stands in a `pyvenv.cfg`; None if there is none."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            pairs = [line.partition("=") for line in file]
+        return _remembered(path, _pairs)
     except OSError:
         return None
+
+
+def _pairs(path: str) -> dict[str, str]:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        pairs = [line.partition("=") for line in file]
     return {name.strip().lower(): value.strip() for name, equals, value in pairs if equals}
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, "rb") as file:
+        return os.fsdecode(file.read().removeprefix(b"\xef\xbb\xbf")).splitlines()
 
 
 def _names(folder: str) -> list[str]:
     try:
-        return os.listdir(folder)
+        return _remembered(folder, os.listdir)
     except OSError:
         return []
+
+
+def _remembered[T](path: str, read: Callable[[str], T]) -> T:
+    """Return what is read of a file or folder: from memory, if that has not changed since.
+
+    Two changes may have the same time in a file system. So what was changed just before it was read is not
+    remembered.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = os.stat(path)
+    identity = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    known = _memory.get((path, read))
+    if known is not None and known[0] == identity:
+        return cast("T", known[1])
+    content = read(path)
+    if time.time_ns() - status.st_ctime_ns > _SETTLED_NS:
+        if len(_memory) >= _MAX_REMEMBERED:
+            _memory.clear()
+        _memory[path, read] = identity, content
+    return content

@@ -268,6 +268,9 @@ def _spawn(
                 env=environment,
             )
             pid = process.pid
+        if request is not None:
+            request.write()
+            directories.say_written()
         exit_fd = os.pidfd_open(pid)
     except BaseException as error:
         if pid is not None:

@@ -102,6 +102,8 @@ class StandingLauncher:
         self._number = 0
         self._given_up = set[int]()
         self._settled = asyncio.Event()
+        if _reasons:
+            self._settled.set()
 
     @property
     def pid(self) -> int | None:
@@ -345,7 +347,7 @@ def _start_process() -> _Process:
         stderr, stderr_write = open_pipe()
         os.set_blocking(stderr, False)
         popen = subprocess.Popen(  # noqa: S603 - running an interpreter is what this is for
-            [*launcher_command(), "--stand", str(os.getpid()), str(_IDLE_SECONDS)],
+            [*launcher_command(), str(os.getpid()), "--stand", str(_IDLE_SECONDS)],
             stdin=child_control.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=stderr_write,

@@ -3,6 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Final
+
+from pyrepl3_schemas.executor_config import as_int, shown
+
+_MAX_SIZE: Final = 10_000
+"""Above it stands a mistake: each worker is a process, and takes megabytes."""
 
 
 class Place:
@@ -101,3 +107,20 @@ class Places:
             emptied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._emptied.append(emptied)
             await emptied
+
+
+def checked_count(what: str, value: int) -> int:
+    """Return a number of workers or sessions.
+
+    Args:
+        what: name of the argument, for the error.
+        value: the number.
+
+    Raises:
+        ValueError: it is below 1, or too large.
+        TypeError: it is no whole number.
+    """
+    number = as_int(what, value)
+    if not 1 <= number <= _MAX_SIZE:
+        raise ValueError(f"{what} must be between 1 and {_MAX_SIZE:,}, not {shown(value)}")
+    return number

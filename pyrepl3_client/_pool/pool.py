@@ -26,7 +26,7 @@ from pyrepl3_client._pool.adjustments import adjustments, check_directory
 from pyrepl3_client._pool.idle_workers import IdleWorkers
 from pyrepl3_client._pool.named_session import NamedOptions
 from pyrepl3_client._pool.named_sessions import NamedSessions
-from pyrepl3_client._pool.places import Place, Places
+from pyrepl3_client._pool.places import Place, Places, checked_count
 from pyrepl3_client._pool.stats import PoolStats
 from pyrepl3_client._session.open import (
     DEFAULT_CONFIG,
@@ -54,11 +54,9 @@ from pyrepl3_client.config import (
     checked_seconds,
 )
 from pyrepl3_client.errors import PoolClosed, PoolTimeout, PyRepl3Error
-from pyrepl3_schemas.executor_config import as_int, shown
+from pyrepl3_schemas.executor_config import shown
 from pyrepl3_schemas.messages import Adjustments
 
-_MAX_SIZE: Final = 10_000
-"""Above it stands a mistake: each worker is a process, and takes megabytes."""
 DEFAULT_ACQUIRE_TIMEOUT: Final = 30.0
 _NOT_OPEN: Final = "the pool is not open: use it as `async with WorkerPool(…) as pool`"
 _KEPT_SHOWN: Final = 3
@@ -118,16 +116,14 @@ class WorkerPool:
         Raises:
             ValueError, TypeError: an argument has the wrong value or type; the text names it.
         """
-        self.size = _checked_count("size", size)
+        self.size = checked_count("size", size)
         checked_config(config)
         check_policy(config)
         checked_bool("fork", fork)
         checked_callable("launch", launch)
         self._event_handlers = event_handlers_of(on_event)
         warm = checked_modules(warm)
-        self.max_sessions = (
-            self.size if max_sessions is None else _checked_count("max_sessions", max_sessions)
-        )
+        self.max_sessions = self.size if max_sessions is None else checked_count("max_sessions", max_sessions)
         self._acquire_timeout = (
             None if acquire_timeout is None else checked_seconds("acquire_timeout", acquire_timeout)
         )
@@ -292,6 +288,8 @@ class WorkerPool:
         max_attempts: int = 3,
         on_recovery: RecoveryHandler | None = None,
         on_event: EventHandler | None = None,
+        wait: float = 0.0,
+        allow_weaker_confinement: bool = False,
     ) -> SessionOpener:
         """Open a session in a worker of the pool: `async with` closes it at the end, `await` leaves it open.
 
@@ -310,6 +308,8 @@ class WorkerPool:
             max_attempts: how many workers one execution may cost.
             on_recovery: gets the report when the session has come back.
             on_event: gets each `SessionEvent`, beside the pool's own handler.
+            wait: seconds to wait while the session is another owner's.
+            allow_weaker_confinement: open a session at a weaker level than it has run with.
 
         Returns:
             What opens the `Session`, once.
@@ -325,7 +325,10 @@ class WorkerPool:
         own, change = self._checked_config(config)
         offered = checked_capabilities(capabilities)
         handlers = make_handlers(on_output, on_input, on_display)
-        durability = durability_of(store, recovery, max_attempts, on_recovery)
+        weaker = allow_weaker_confinement
+        durability = durability_of(
+            store, recovery, max_attempts, on_recovery, wait=wait, allow_weaker_confinement=weaker
+        )
         check_policy(own, store)
         event_handlers = (*self._event_handlers, *event_handlers_of(on_event))
 
@@ -427,6 +430,8 @@ class WorkerPool:
         capabilities: Capabilities | None = None,
         recovery: RecoveryPolicy = "auto",
         max_attempts: int = 3,
+        wait: float = 0.0,
+        allow_weaker_confinement: bool = False,
     ) -> SessionOpener:
         """Use the session of a name: the live one if there is one, else from its store, else a new one.
 
@@ -447,6 +452,8 @@ class WorkerPool:
             capabilities: host functions by their names; those of the newest use count, for all.
             recovery: what a worker's death leads to.
             max_attempts: how many workers one execution may cost.
+            wait: seconds to wait while the session is another owner's.
+            allow_weaker_confinement: open a session at a weaker level than it has run with.
 
         Returns:
             What gives the `Session`, once.
@@ -466,11 +473,15 @@ class WorkerPool:
         place, why_kept = where_kept(store)
         if not why_kept and recovery not in ("auto", "checkpoint"):
             why_kept = f"recovery={recovery!r} does not bring it back as it was"
+        weaker = allow_weaker_confinement
+        durability = durability_of(
+            store, recovery, max_attempts, None, wait=wait, allow_weaker_confinement=weaker
+        )
         options = NamedOptions(
             (place, name),
             own,
             change,
-            replace(durability_of(store, recovery, max_attempts, None), opened_by="pool.session()"),
+            replace(durability, opened_by="pool.session()"),
             checked_capabilities(capabilities),
             why_kept,
         )
@@ -586,10 +597,3 @@ class WorkerPool:
             f"in use (max_sessions={self.max_sessions}){idle}; release some, or raise max_sessions or "
             "acquire_timeout"
         )
-
-
-def _checked_count(what: str, value: int) -> int:
-    number = as_int(what, value)
-    if not 1 <= number <= _MAX_SIZE:
-        raise ValueError(f"{what} must be between 1 and {_MAX_SIZE:,}, not {shown(value)}")
-    return number

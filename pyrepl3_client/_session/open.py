@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Final, get_args
 
+from pyrepl3_client._concurrency.uncancellable import wait_uncancelled
 from pyrepl3_client._execution.handlers import (
     NO_HANDLERS,
     DisplayHandler,
@@ -20,6 +21,7 @@ from pyrepl3_client._journal.protocol import Journal, OnTrouble
 from pyrepl3_client._launch.shared_fork_server import SharedForkServer
 from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._launch.writable_paths import check_writable
+from pyrepl3_client._session.confinement_level import RecordedLevel
 from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.options import Durability, OpenJournal, RecoveryHandler
 from pyrepl3_client._session.own_directory import OwnDirectory
@@ -33,12 +35,13 @@ from pyrepl3_client.config import (
     ResourceLimits,
     SandboxPolicy,
     WorkerConfig,
+    checked_bool,
     checked_callable,
     checked_choice,
     checked_id,
 )
 from pyrepl3_client.errors import StoreError
-from pyrepl3_schemas.executor_config import as_int, shown
+from pyrepl3_schemas.executor_config import MAX_SECONDS, as_float, as_int, shown
 
 DEFAULT_CONFIG: Final = WorkerConfig()
 IN_MEMORY: Final = Durability()
@@ -58,6 +61,8 @@ def open_session(
     max_attempts: int = 3,
     on_recovery: RecoveryHandler | None = None,
     on_event: EventHandler | None = None,
+    wait: float = 0.0,
+    allow_weaker_confinement: bool = False,
 ) -> SessionOpener:
     """Start a worker and open a session in it: `async with` closes it at the end, `await` leaves it open.
 
@@ -88,6 +93,9 @@ def open_session(
         on_event: gets a `SessionEvent` for each start, end and death of a worker, recovery, checkpoint, host
             call and trouble with the store. A plain function is called in a thread. One that is slow or
             fails is told in the log, and holds up nothing.
+        wait: seconds to wait while the session is another owner's, which may close it, end or be dead.
+        allow_weaker_confinement: open a session that has run strictly confined at a weaker level; by default
+            that is a WeakerConfinement. What its code has saved is loaded, and may do what that level allows.
 
     Returns:
         What opens the `Session`, once: `await` it, or enter it by `async with`. What is raised below about
@@ -96,6 +104,8 @@ def open_session(
     Raises:
         SpawnError: no worker can be started; says why, with the last lines it wrote.
         CapabilityError: a capability cannot be offered.
+        SessionBusy: the session is another owner's, still after `wait`; the text says whose.
+        WeakerConfinement: the session has run more confined than it is opened.
         StoreError: the store cannot be used.
         ValueError, TypeError: an argument has the wrong value or type; the text names it.
 
@@ -108,7 +118,14 @@ def open_session(
     session_id = checked_session_id(session_id)
     capabilities = checked_capabilities(capabilities)
     handlers = make_handlers(on_output, on_input, on_display)
-    durability = durability_of(store, recovery, max_attempts, on_recovery)
+    durability = durability_of(
+        store,
+        recovery,
+        max_attempts,
+        on_recovery,
+        wait=wait,
+        allow_weaker_confinement=allow_weaker_confinement,
+    )
     check_policy(config, store)
     event_handlers = event_handlers_of(on_event)
 
@@ -146,6 +163,9 @@ def durability_of(
     recovery: RecoveryPolicy,
     max_attempts: int,
     on_recovery: RecoveryHandler | None,
+    *,
+    wait: float = 0.0,
+    allow_weaker_confinement: bool = False,
 ) -> Durability:
     """Check the options of `open_session` for how a session survives.
 
@@ -153,11 +173,13 @@ def durability_of(
         ValueError, TypeError: an argument has the wrong value or type.
         StoreError: `store` is no place where one can be.
     """
+    wait = _checked_wait(wait)
     return Durability(
-        open_journal=None if store is None else _journal_opener(store),
+        open_journal=None if store is None else _journal_opener(store, wait),
         recovery=checked_choice("recovery", recovery, _POLICIES),
         max_attempts=_checked_attempts(max_attempts),
         on_recovery=checked_callable("on_recovery", on_recovery),
+        allow_weaker_confinement=checked_bool("allow_weaker_confinement", allow_weaker_confinement),
     )
 
 
@@ -229,7 +251,7 @@ def _where_it_goes(config: object) -> str:
     return f"; write config=WorkerConfig({field}=…)"
 
 
-def _journal_opener(store: str | os.PathLike[str]) -> OpenJournal:
+def _journal_opener(store: str | os.PathLike[str], wait: float) -> OpenJournal:
     from pyrepl3_client.durable.location import parse_location  # noqa: PLC0415 - few sessions have one
 
     parse_location(store)  # a wrong one is named at once
@@ -240,9 +262,16 @@ def _journal_opener(store: str | os.PathLike[str]) -> OpenJournal:
         # Resonate takes a moment to import, and only sessions with a store need it.
         from pyrepl3_client.durable.stores import open_store  # noqa: PLC0415 - see above
 
-        return await open_store(store, session_id, on_lost=on_lost, on_trouble=on_trouble)
+        return await open_store(store, session_id, on_lost=on_lost, on_trouble=on_trouble, wait=wait)
 
     return open_journal
+
+
+def _checked_wait(wait: float) -> float:
+    seconds = as_float("wait", wait)
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise ValueError(f"wait must be a number of seconds, 0 or more, not {shown(wait)}")
+    return seconds
 
 
 def _checked_attempts(attempts: int) -> int:
@@ -331,17 +360,22 @@ async def _open_supervisor(
     journal = None
     if durability.open_journal is not None:
         journal = await durability.open_journal(session_id, lease.on_lost, telemetry.store_trouble)
+    level = None
     try:
-        directory = OwnDirectory.make(config, session_id, None if journal is None else journal.store_path)
-    except StoreError:
         if journal is not None:
-            await journal.close()
+            level = await RecordedLevel.read(
+                journal, session_id, config, may_weaken=durability.allow_weaker_confinement
+            )
+        directory = OwnDirectory.make(config, session_id, None if journal is None else journal.store_path)
+    except BaseException:
+        if journal is not None:
+            await wait_uncancelled(asyncio.get_running_loop().create_task(journal.close()))
         raise
     supervisor = SessionSupervisor(
         session_id, config, launch, capabilities, handlers, durability, journal, directory, telemetry
     )
     lease.relay_to(supervisor.on_lease_lost)
-    await supervisor.start(began)
+    await supervisor.start(began, level)
     return supervisor
 
 

@@ -23,6 +23,8 @@ class Durability:
     max_attempts: int = 3
     """How many workers an execution may cost before it is given up."""
     on_recovery: RecoveryHandler | None = None
+    allow_weaker_confinement: bool = False
+    """Whether the session may be opened with a weaker confinement than it has run with."""
 
     opened_by: str = "open_session()"
     """What gives such a session, in words."""

@@ -18,6 +18,7 @@ from pyrepl3_client._journal.outcomes import Rejected
 from pyrepl3_client._journal.protocol import RESET, Journal, Record, SavedCheckpoint
 from pyrepl3_client._launch.worker import Launch
 from pyrepl3_client._session.checkpoints import CheckpointScheduler
+from pyrepl3_client._session.confinement_level import RecordedLevel
 from pyrepl3_client._session.death_policy import (
     MAX_SPAWN_FAILURES,
     DeathPolicy,
@@ -164,11 +165,12 @@ class SessionSupervisor:
 
     # --- opening -------------------------------------------------------------------------------------
 
-    async def start(self, opening_began: float) -> None:
+    async def start(self, opening_began: float, level: RecordedLevel | None) -> None:
         """Start a worker and bring back what is on record; on failure leave nothing behind.
 
         Args:
             opening_began: when the opening of the session began, in seconds of the loop's clock.
+            level: the confinement level on record, if the session has a store.
 
         Raises:
             SpawnError: no worker can be started.
@@ -176,6 +178,8 @@ class SessionSupervisor:
         """
         try:
             await self._start_first_worker()
+            if level is not None:
+                await level.put_in_force(self._config, self.require_worker().ready)
             await self._resume_from_record(opening_began)
         except BaseException:
             await self.close()

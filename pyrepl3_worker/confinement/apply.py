@@ -1,10 +1,14 @@
 """Carries out the client's order to confine this process, or prints why it cannot and exits."""
 
+from __future__ import annotations
+
 import os
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
 
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
 if TYPE_CHECKING:
+    from typing import Final, NoReturn
+
     from pyrepl3_schemas.confinement import Confinement
     from pyrepl3_worker.confinement.trees import Shown
 
@@ -30,7 +34,7 @@ def confine(text: str, parent: int | None, files: int | None) -> int | None:
     """
     # The keeper and init are forked before anything is imported: forking a small process is fast, and
     # the worker is a fork too, so every page that it writes to has to be copied.
-    entry = _enter_namespaces(parent) if text.startswith(_STRICT_PREFIX) else None
+    entry = enter_namespaces(parent) if text.startswith(_STRICT_PREFIX) else None
     from pyrepl3_schemas.confinement import unpack_confinement
 
     try:
@@ -48,16 +52,17 @@ def confine(text: str, parent: int | None, files: int | None) -> int | None:
         rlimits.drop_privileges()
         siblings.refuse_siblings()
     else:
-        parent = _confine_strict(order, parent, entry or _enter_namespaces(parent), files, None)
+        parent = _confine_strict(order, parent, entry or enter_namespaces(parent), files, None)
     rlimits.set_rlimits(order)
     return parent
 
 
 def confine_strictly(
-    order: "Confinement",
+    order: Confinement,
     parent: int,
     files: int,
-    shown: "Shown",
+    shown: Shown,
+    entry: NamespaceEntry,
 ) -> int | None:
     """Draw a strict boundary around this process; like `confine`, for an interpreter that starts behind it.
 
@@ -66,11 +71,12 @@ def confine_strictly(
         parent: pid of the process that started this one.
         files: as for `confine`.
         shown: what the interpreter needs, and how it is shown.
+        entry: what came of `enter_namespaces`, in this process.
 
     Returns:
         The pid of the parent to die with; None if it cannot be seen from the new namespaces.
     """
-    return _confine_strict(order, parent, _enter_namespaces(parent), files, shown)
+    return _confine_strict(order, parent, entry, files, shown)
 
 
 def adopt(text: str) -> None:
@@ -86,7 +92,7 @@ def adopt(text: str) -> None:
     os.environ.update(found.environment)
 
 
-class _NamespaceEntry:
+class NamespaceEntry:
     """The outcome of entering namespaces."""
 
     def __init__(self, refusal: OSError | None) -> None:
@@ -94,22 +100,27 @@ class _NamespaceEntry:
         self.refusal = refusal
 
 
-def _enter_namespaces(parent: int | None) -> _NamespaceEntry:
+def enter_namespaces(parent: int | None) -> NamespaceEntry:
+    """Enter new namespaces, if the kernel allows it: the calling process becomes the keeper of its child.
+
+    Args:
+        parent: pid of the process that started this one, if known.
+    """
     from pyrepl3_worker.confinement import namespaces
 
     try:
         namespaces.enter(parent)
     except OSError as error:
-        return _NamespaceEntry(error)
-    return _NamespaceEntry(None)
+        return NamespaceEntry(error)
+    return NamespaceEntry(None)
 
 
 def _confine_strict(
-    order: "Confinement",
+    order: Confinement,
     parent: int | None,
-    entry: _NamespaceEntry,
+    entry: NamespaceEntry,
     files: int | None,
-    shown: "Shown | None",
+    shown: Shown | None,
 ) -> int | None:
     from pyrepl3_worker.confinement import strict
 

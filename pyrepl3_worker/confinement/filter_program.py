@@ -1,10 +1,15 @@
 """Builds programs for seccomp(2) filters, instruction by instruction."""
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import struct
-from collections.abc import Sequence
-from typing import Final
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
 
 ALLOW: Final = 0x7FFF0000
 KILL: Final = 0x80000000
@@ -50,12 +55,12 @@ class FilterProgram:
         self._code.append((test, 1, 0, value))
         self.return_action(action)
 
-    def run_if_equal(self, value: int, block: "FilterProgram") -> None:
+    def run_if_equal(self, value: int, block: FilterProgram) -> None:
         """Run a block, which must end with `return_action`, if the loaded value is equal to another."""
         self._code.append((JUMP_IF_EQUAL, 0, len(block._code), value))
         self._code += block._code
 
-    def search(self, ranges: "Sequence[tuple[int, FilterProgram]]") -> None:
+    def search(self, ranges: Sequence[tuple[int, FilterProgram]]) -> None:
         """Run one of several blocks, which must end with `return_action`, by the loaded value.
 
         Args:

@@ -6,7 +6,7 @@ session can run, so what the parent gets is what the boundary shows.
 
 import _socket  # at once: behind a root of its own, a process may not find modules of its Python
 import os
-from array import array
+import struct
 
 from pyrepl3_schemas.constants import LISTENER, PROXY_ADDRESS
 
@@ -57,7 +57,7 @@ def hand_over_listener(channel: int) -> None:
 def _send(channel: int, message: bytes, fds: list[int]) -> None:
     connection = _socket.socket(fileno=channel)
     try:
-        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", fds))
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))
         connection.sendmsg([message], [rights], _socket.MSG_NOSIGNAL)
     except BrokenPipeError:
         return  # the parent is gone, and this process with it soon

@@ -1,8 +1,13 @@
 """The list of what confines this process, for `ready`: only what has been checked."""
 
+from __future__ import annotations
+
 import errno
-from collections.abc import Iterable, Mapping
-from typing import Final
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Final
 
 _in_force: Final = ["dies_with_parent", "private_stdio"]
 _limits: Final[dict[str, int]] = {}

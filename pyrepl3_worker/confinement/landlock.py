@@ -4,13 +4,18 @@ It needs no privilege and no namespace. With namespaces, it is a second boundary
 See landlock(7); rights that a kernel does not know are left out, and not reported as in force.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import stat
-from collections.abc import Iterable
-from typing import Final, NamedTuple
 
 from pyrepl3_worker.confinement import syscalls
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
 
 _CREATE_RULESET: Final = 444
 _ADD_RULE: Final = 445
@@ -29,16 +34,29 @@ _SCOPE_ABI: Final = 6
 _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 
 
-class LandlockRules(NamedTuple):
+class LandlockRules:
     """What stays accessible."""
 
-    readable: Iterable[str | int]
-    """Paths, or fds of what is there."""
-    writable: Iterable[str | int]
-    ports_closed: bool
-    """Whether no TCP port may be connected to or listened at."""
-    scoped: bool
-    """Whether abstract sockets of other processes are refused; signals to them always are."""
+    def __init__(
+        self,
+        readable: Iterable[str | int],
+        writable: Iterable[str | int],
+        *,
+        ports_closed: bool,
+        scoped: bool,
+    ) -> None:
+        """Keep the rules.
+
+        Args:
+            readable: paths, or fds of what is there.
+            writable: as `readable`.
+            ports_closed: whether no TCP port may be connected to or listened at.
+            scoped: whether abstract sockets of other processes are refused; signals to them always are.
+        """
+        self.readable = readable
+        self.writable = writable
+        self.ports_closed = ports_closed
+        self.scoped = scoped
 
 
 class _Ruleset(ctypes.Structure):

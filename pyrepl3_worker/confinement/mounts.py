@@ -4,11 +4,10 @@ It is made of copies of mounts in an empty root (mount_namespaces(7), pivot_root
 read-only and ignore set-user-id bits; code inside can't undo that, because it has no capabilities.
 """
 
+from __future__ import annotations
+
 import os
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
-from typing import Final
 
 from pyrepl3_schemas.constants import WORK_DIRECTORY
 from pyrepl3_worker.confinement import in_force, syscalls
@@ -21,6 +20,11 @@ from pyrepl3_worker.confinement.trees import (
     open_source,
 )
 from pyrepl3_worker.confinement.visible_paths import DEVICES, SETTINGS, VisiblePaths, is_below_any
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
 
 BUILD_DIRECTORY: Final = WORK_DIRECTORY
 """The new root is mounted here: every machine has this directory, and only this process sees the mount."""
@@ -124,10 +128,10 @@ def _populate_root(
                 _write_copy(source.path, content)
                 continue
             if source.path != source.real and is_below_any(source.real, (*view.readable, *view.writable)):
-                with suppress(
-                    NotADirectoryError
-                ):  # the way there is a link in what is shown, and leads there
+                try:
                     _attach_again(source)
+                except NotADirectoryError:
+                    pass  # the way there is a link in what is shown, and leads there
                 continue
             tree, is_apart = make_tree(source, empty, mounted)
             try:
@@ -244,8 +248,10 @@ def _open_below(path: str, *, is_folder: bool) -> int:
             at = inner
         if is_folder:
             return _enter(at, name)
-        with suppress(FileExistsError):  # in a folder that is shown
+        try:
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=at))
+        except FileExistsError:
+            pass  # in a folder that is shown
         return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
     finally:
         os.close(at)

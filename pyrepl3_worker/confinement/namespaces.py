@@ -9,6 +9,8 @@ ends, the kernel kills every process in the namespace, also those that left the 
 process tree. The user's code can neither see nor signal the keeper.
 """
 
+from __future__ import annotations
+
 import _socket  # not `socket`, which takes as long to import as all of this room
 import fcntl
 import os
@@ -16,11 +18,13 @@ import resource
 import select
 import signal
 import struct
-from contextlib import suppress
-from typing import Final, NoReturn
 
 from pyrepl3_schemas.constants import WAKEUP_SIGNAL
 from pyrepl3_worker.confinement import syscalls
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from typing import Final, NoReturn
 
 _KEEPER_SIGNALS: Final = (signal.SIGCHLD, WAKEUP_SIGNAL, signal.SIGTERM)
 _MAX_FDS: Final = 1 << 20
@@ -98,12 +102,14 @@ def limit_quotas() -> None:
     It needs the capabilities of `enter`. What the kernel does not let be lowered stays as it is.
     """
     for name, value in _QUOTAS:
-        with suppress(OSError):
+        try:
             fd = os.open(f"/proc/sys/user/{name}", os.O_WRONLY | os.O_CLOEXEC)
             try:
                 os.write(fd, str(value).encode())
             finally:
                 os.close(fd)
+        except OSError:
+            continue
     hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)[1]
     most = _MAX_TIMERS if hard == resource.RLIM_INFINITY else min(hard, _MAX_TIMERS)
     resource.setrlimit(resource.RLIMIT_SIGPENDING, (most, most))

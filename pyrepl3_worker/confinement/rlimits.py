@@ -1,13 +1,17 @@
 """Confinement that every kernel has: rlimits, no new privileges, no core dumps, a session of its own."""
 
+from __future__ import annotations
+
 import errno
 import os
 import resource
-from typing import TYPE_CHECKING, Final
 
 from pyrepl3_worker.confinement import in_force, syscalls
 
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
 if TYPE_CHECKING:
+    from typing import Final
+
     from pyrepl3_schemas.confinement import Confinement
     from pyrepl3_schemas.messages import Adjustments
 
@@ -32,7 +36,7 @@ def drop_privileges() -> None:
     in_force.add("no_core_dumps")
 
 
-def set_rlimits(order: "Confinement | Adjustments") -> None:
+def set_rlimits(order: Confinement | Adjustments) -> None:
     """Set the order's rlimits, soft and hard: the user's code can lower them, but not raise them.
 
     RLIMIT_NPROC counts all processes of the user, or those of the user namespace if there is one.

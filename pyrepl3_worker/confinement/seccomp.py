@@ -6,9 +6,9 @@ hardly depends on how many are listed, and the kernel does not run it for calls 
 arguments. See seccomp(2).
 """
 
+from __future__ import annotations
+
 import errno
-from collections.abc import Iterable, Sequence
-from typing import Final
 
 from pyrepl3_worker.confinement import syscalls
 from pyrepl3_worker.confinement.filter_program import (
@@ -24,6 +24,11 @@ from pyrepl3_worker.confinement.filter_program import (
     program_of,
 )
 from pyrepl3_worker.confinement.syscall_table import ALLOWED, JUDGED, REFUSED, CallNumbers
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
 
 _PR_SET_SECCOMP: Final = 22
 _MODE_FILTER: Final = 2
@@ -272,7 +277,7 @@ def install_filter(families: Sequence[int]) -> None:
     Raises:
         OSError: the kernel has no seccomp, or this machine's call numbers are not known.
     """
-    code = build_filter(syscalls.table_column(), families)
+    code = _filter(tuple(families))
     syscalls.prctl(_PR_SET_SECCOMP, _MODE_FILTER, program_of(code))
 
 
@@ -302,11 +307,36 @@ def refuse_uncountable_memory() -> None:
     Raises:
         OSError: the kernel refused, or this machine's call numbers are not known.
     """
-    column = syscalls.table_column()
-    code = build_memory_filter(column)
-    number = ALLOWED["seccomp"][column]
+    number = ALLOWED["seccomp"][syscalls.table_column()]
     assert number is not None
-    syscalls.call(number, _SET_MODE_FILTER, _FOR_ALL_THREADS, program_of(code))
+    syscalls.call(number, _SET_MODE_FILTER, _FOR_ALL_THREADS, program_of(_memory_filter()))
+
+
+def build_ahead() -> None:
+    """Build the filters that most workers have, so that clones of this process need not.
+
+    Raises:
+        OSError: this machine's call numbers are not known.
+    """
+    for families in (PRIVATE_FAMILIES, (_AF_INET, _AF_INET6)):
+        _filter(families)
+    _memory_filter()
+
+
+_built: Final[dict[tuple[int, ...] | None, bytes]] = {}
+"""Filters that were built, by their families; by None the one for memory."""
+
+
+def _filter(families: tuple[int, ...]) -> bytes:
+    if families not in _built:
+        _built[families] = build_filter(syscalls.table_column(), families)
+    return _built[families]
+
+
+def _memory_filter() -> bytes:
+    if None not in _built:
+        _built[None] = build_memory_filter(syscalls.table_column())
+    return _built[None]
 
 
 PRIVATE_FAMILIES: Final = (AF_UNIX, _AF_INET, _AF_INET6)

@@ -1,10 +1,10 @@
 """The level "strict": its steps in the order that the kernel demands, and a check of what is in force."""
 
+from __future__ import annotations
+
 import _socket
 import os
 import resource
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
 
 from pyrepl3_schemas.constants import WORK_DIRECTORY
 from pyrepl3_worker.confinement import (
@@ -20,7 +20,11 @@ from pyrepl3_worker.confinement import (
 )
 from pyrepl3_worker.confinement.trees import PathChangedError, Shown, open_pinned
 
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
     from pyrepl3_schemas.confinement import Confinement
 
 PROMISED: Final = (
@@ -58,7 +62,7 @@ class _FailedSteps:
 
 
 def confine(
-    order: "Confinement",
+    order: Confinement,
     parent: int | None,
     namespace_error: OSError | None,
     files: int | None = None,
@@ -83,7 +87,7 @@ def confine(
 
 
 def _confine(
-    order: "Confinement",
+    order: Confinement,
     parent: int | None,
     namespace_error: OSError | None,
     files: int | None,
@@ -159,7 +163,7 @@ def _confine(
         )
 
 
-def _shown_to_this_one(order: "Confinement") -> Shown:
+def _shown_to_this_one(order: Confinement) -> Shown:
     """Return what is shown to a worker that confines itself, when its interpreter has started."""
     live = frozenset(path for given in order.readable for path in (given, os.path.realpath(given)))
     return Shown(tuple(visible_paths.python_paths()), live, {})
@@ -171,7 +175,7 @@ def _raise_if(error: OSError | None) -> None:
 
 
 def _restrict_by_landlock(
-    order: "Confinement",
+    order: Confinement,
     view: visible_paths.VisiblePaths,
     shown: Shown,
     *,
@@ -202,7 +206,7 @@ def _restrict_by_landlock(
 
 
 def _install_seccomp_filter(
-    order: "Confinement", *, own_network: bool, own_root: bool, namespaced: bool
+    order: Confinement, *, own_network: bool, own_root: bool, namespaced: bool
 ) -> None:
     families: set[int] = set(seccomp.PRIVATE_FAMILIES if order.network or own_network else ())
     if order.network:
@@ -218,7 +222,7 @@ def _install_seccomp_filter(
 
 
 def _verify(
-    order: "Confinement",
+    order: Confinement,
     outside: tuple[os.stat_result, str],
     parent: int | None,
     *,

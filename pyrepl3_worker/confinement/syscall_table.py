@@ -10,7 +10,12 @@ for the calls of kernels to come, and for these:
 - memfd_secret, vmsplice, remap_file_pages, io_setup and its family: nothing that is counted, or rarely used
 """
 
-from typing import Final
+from __future__ import annotations
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from typing import Final
+
 
 type CallNumbers = dict[str, tuple[int | None, int | None]]
 

@@ -1,8 +1,13 @@
 """System calls that Python has no functions for, with the kernel's errors as exceptions."""
 
+from __future__ import annotations
+
 import ctypes
 import os
-from typing import Final
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from typing import Final
 
 TABLE_COLUMNS: Final = {"x86_64": 0, "aarch64": 1}
 """The machines whose call numbers are known here, with their columns in tables of numbers."""

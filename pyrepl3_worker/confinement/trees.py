@@ -7,36 +7,43 @@ there. So folders of data are read-only copies of the mounts; and others too, wh
 overlay for them, or other file systems are mounted below.
 """
 
+from __future__ import annotations
+
 import os
 import stat
-from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
 
 from pyrepl3_worker.confinement import syscalls
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Final
 
 _MAX_COPIED: Final = 4 * 1024 * 1024
 """Bytes of a file that is copied; a longer one is mounted."""
 _OPEN: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class PinnedPath(NamedTuple):
+class PinnedPath:
     """A path of the policy, as the client found it when the session began."""
 
-    real: str
-    """The path, without links."""
-    fd: int
-    """What was there (O_PATH)."""
+    def __init__(self, real: str, fd: int) -> None:
+        """Keep the path without links, and what was there (O_PATH)."""
+        self.real = real
+        self.fd = fd
 
 
-class Shown(NamedTuple):
+class Shown:
     """What is shown besides the system's folders."""
 
-    python: tuple[str, ...]
-    """The paths that the interpreter needs."""
-    live: frozenset[str]
-    """Paths whose files the machine may replace while the worker lives: an overlay would not show that."""
-    pins: Mapping[str, PinnedPath]
-    """Paths of the policy that have to be what they were, by where they are seen."""
+    def __init__(self, python: tuple[str, ...], live: frozenset[str], pins: Mapping[str, PinnedPath]) -> None:
+        """Keep what is shown."""
+        self.python = python
+        """The paths that the interpreter needs."""
+        self.live = live
+        """Those whose files may be replaced while the worker lives: an overlay would not show that."""
+        self.pins = pins
+        """Paths of the policy that have to be what they were, by where they are seen."""
 
 
 class PathChangedError(Exception):
@@ -50,19 +57,21 @@ class PathChangedError(Exception):
         )
 
 
-class Source(NamedTuple):
+class Source:
     """A path that is to be shown, opened."""
 
-    path: str
-    """Where it is to be seen."""
-    real: str
-    """Where it is."""
-    fd: int
-    writable: bool
-    live: bool
-    """Whether what the machine replaces below it has to be seen."""
-    copied: bool
-    """Whether it is a setting of the system: a regular file among them is copied."""
+    def __init__(self, path: str, real: str, fd: int, *, writable: bool, live: bool, copied: bool) -> None:
+        """Keep what it is."""
+        self.path = path
+        """Where it is to be seen."""
+        self.real = real
+        """Where it is."""
+        self.fd = fd
+        self.writable = writable
+        self.live = live
+        """Whether what the machine replaces below it has to be seen."""
+        self.copied = copied
+        """Whether it is a setting of the system: a regular file among them is copied."""
 
 
 def open_source(path: str, shown: Shown, *, writable: bool, copied: bool) -> Source:
@@ -81,8 +90,10 @@ def open_source(path: str, shown: Shown, *, writable: bool, copied: bool) -> Sou
     pin, live = shown.pins.get(path), writable or path in shown.live
     if pin is None:
         real = os.path.realpath(path)
-        return Source(path, real, os.open(path, os.O_PATH | os.O_CLOEXEC), writable, live, copied)
-    return Source(path, pin.real, open_pinned(pin), writable, live, copied)
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    else:
+        real, fd = pin.real, open_pinned(pin)
+    return Source(path, real, fd, writable=writable, live=live, copied=copied)
 
 
 def open_pinned(pin: PinnedPath) -> int:

@@ -1,9 +1,14 @@
 """The paths of the machine that a strictly confined worker sees: what Python and programs need."""
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Final
 
 SYSTEM_FOLDERS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/libx32", "/lib64")
 """Programs and libraries."""
@@ -27,13 +32,17 @@ DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/ur
 _NIX_STORE: Final = "/nix/store"
 
 
-class VisiblePaths(NamedTuple):
+class VisiblePaths:
     """Absolute paths that exist; in each tuple, none is below another."""
 
-    readable: tuple[str, ...]
-    writable: tuple[str, ...]
-    links: tuple[tuple[str, str], ...]
-    """Symbolic links of the root directory, with their targets."""
+    def __init__(
+        self, readable: tuple[str, ...], writable: tuple[str, ...], links: tuple[tuple[str, str], ...]
+    ) -> None:
+        """Keep the paths."""
+        self.readable = readable
+        self.writable = writable
+        self.links = links
+        """Symbolic links of the root directory, with their targets."""
 
 
 def find_visible_paths(

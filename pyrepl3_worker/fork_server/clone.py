@@ -12,10 +12,15 @@ Python's own half (its locks, its ids, os.register_at_fork) is called by its pub
 for "fork() or any similar function that clones the current process".
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import signal
-from typing import Final, NamedTuple
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from typing import Final
 
 _CLONE_PARENT: Final = 0x00008000
 _CLONE_CHILD_CLEARTID: Final = 0x00200000
@@ -23,12 +28,14 @@ _CLONE_CHILD_SETTID: Final = 0x01000000
 _PR_GET_TID_ADDRESS: Final = 40
 
 
-class _SyscallNumbers(NamedTuple):
+class _SyscallNumbers:
     """Numbers of system calls."""
 
-    clone: int
-    get_robust_list: int
-    set_robust_list: int
+    def __init__(self, clone: int, get_robust_list: int, set_robust_list: int) -> None:
+        """Keep the numbers."""
+        self.clone = clone
+        self.get_robust_list = get_robust_list
+        self.set_robust_list = set_robust_list
 
 
 _SYSCALL_NUMBERS: Final = {
@@ -57,6 +64,7 @@ class Cloner:
         if calls is None:
             raise CannotCloneError(f"forking workers is not known to work on {machine}")
         self._numbers = calls
+        self._signals = signal.valid_signals()
         # Holding the GIL: between the calls that surround the fork no Python code may run.
         self._libc = ctypes.PyDLL(None, use_errno=True)
         self._libc.syscall.restype = ctypes.c_long
@@ -85,7 +93,7 @@ class Cloner:
         arguments = tuple(ctypes.c_long(number) for number in (self._numbers.clone, flags, 0, 0))
         api = ctypes.pythonapi
         # A handler in Python must not run between the halves.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
             api.PyOS_BeforeFork()
             pid = self._libc.syscall(*arguments, self._tid, self._tid)

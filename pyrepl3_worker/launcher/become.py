@@ -1,18 +1,23 @@
 """Becomes a strictly confined worker: draws the boundary, then executes the interpreter behind it."""
 
+from __future__ import annotations
+
 import marshal
 import os
+import select
 import signal
 from _json import encode_basestring_ascii
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyrepl3_worker.confinement import in_force
-from pyrepl3_worker.confinement.apply import EXIT_UNCONFINED, confine_strictly
+from pyrepl3_worker.confinement.apply import EXIT_UNCONFINED, confine_strictly, enter_namespaces
 from pyrepl3_worker.confinement.rlimits import set_rlimits, start_own_session
 from pyrepl3_worker.confinement.trees import PinnedPath, Shown
 
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from pyrepl3_schemas.confinement import Confinement
 
 _READ_BYTES = 1 << 20
@@ -33,8 +38,6 @@ class Request:
         """The boundary."""
         self.python: list[str] = fields["python"]
         """The paths that the interpreter needs."""
-        self.parent: int = fields["parent"]
-        """Pid of the client."""
         self.live: list[str] = fields["live"]
         """Those among them whose files may be replaced while the worker lives."""
         paths: list[tuple[str, str, bool]] = fields["pins"]
@@ -51,22 +54,39 @@ class Request:
 
 
 def read_request(fd: int, fds: list[int]) -> Request:
-    """Read a request, and close the fd that it comes on.
+    """Wait until a request is written, read it, and close the file that it is in.
 
     Args:
-        fd: a file that holds it.
+        fd: the file. The client says on the socket for files that it is whole.
         fds: those of its worker: for frames in and out, for captured output and errors, for files, and one
             for each path of the policy.
     """
+    files = fds[4]
+    poller = select.poll()
+    poller.register(files, select.POLLIN)
+    poller.poll()
+    if not os.read(files, 1):
+        os._exit(0)  # the client has given it up
     parts: list[bytes] = []
-    while part := os.read(fd, _READ_BYTES):
+    size = 0
+    while part := os.pread(fd, _READ_BYTES, size):
         parts.append(part)
+        size += len(part)
     os.close(fd)
     return Request(marshal.loads(b"".join(parts)), fds)  # noqa: S302 - our client has written it
 
 
-def become_worker(request: Request) -> NoReturn:
-    """Draw the boundary around this process, which has one thread, and run the interpreter behind it."""
+def become_worker(parent: int, file: int, fds: list[int]) -> NoReturn:
+    """Draw the boundary around this process, which has one thread, and run the interpreter behind it.
+
+    Args:
+        parent: pid of the client.
+        file: as for `read_request`.
+        fds: as for `read_request`.
+    """
+    # Before the request is read: so the client can write it meanwhile, and the keeper has nothing of it.
+    entry = enter_namespaces(parent)
+    request = read_request(file, fds)
     environment = {os.fsdecode(name): os.fsdecode(text) for name, text in request.environment.items()}
     os.environ.clear()
     os.environ.update(environment)
@@ -78,7 +98,7 @@ def become_worker(request: Request) -> NoReturn:
         setattr(order, field, tuple(dict.fromkeys(paths)))
     pins = {path: PinnedPath(real, fd) for shown, real, fd, _ in request.pins for path in (shown, real)}
     shown = Shown(tuple(request.python), frozenset((*request.live, *order.readable)), pins)
-    parent = confine_strictly(order, request.parent, request.files, shown)
+    seen = confine_strictly(order, parent, request.files, shown, entry)
     for _, _, fd, _ in request.pins:
         os.close(fd)
     os.close(request.files)
@@ -86,11 +106,11 @@ def become_worker(request: Request) -> NoReturn:
     # The interpreter looks for the user's packages by the variables that it was given, not by the new ones.
     later = {name: text for name, text in os.environ.items() if environment.get(name) != text}
     arguments = ["--confined", _as_json({**request.later, **later})]
-    if parent is not None:
-        arguments += ["--parent", str(parent)]
-    for option, fds in ("--frames", request.frames), ("--capture", request.captured):
-        arguments += [option, ",".join(map(str, fds))]
-        for fd in fds:
+    if seen is not None:
+        arguments += ["--parent", str(seen)]
+    for option, ends in ("--frames", request.frames), ("--capture", request.captured):
+        arguments += [option, ",".join(map(str, ends))]
+        for fd in ends:
             os.set_inheritable(fd, True)
     # Python ignores these two, and an interpreter would inherit that.
     for number in signal.SIGPIPE, signal.SIGXFSZ:

@@ -15,7 +15,7 @@ import os
 import select
 import signal
 
-from pyrepl3_worker.confinement import syscalls
+from pyrepl3_worker.confinement import seccomp, syscalls
 from pyrepl3_worker.fork_server.clone import CannotCloneError, Cloner
 
 _PRELOADED = ("pyrepl3_worker.confinement.strict", "pyrepl3_worker.launcher.become")
@@ -47,6 +47,7 @@ def stand_by(parent: int, idle_seconds: int) -> tuple[int, list[int]]:
     if os.getppid() != parent:
         os._exit(0)
     control = _socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD))
+    control.setblocking(True)  # a program's default timeout makes it another kind
     os.dup2(1, 0)  # /dev/null
     # No process of the same user is to trace it, or to take its fds.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
@@ -54,7 +55,8 @@ def stand_by(parent: int, idle_seconds: int) -> tuple[int, list[int]]:
         __import__(name)
     try:
         cloner = Cloner()
-    except CannotCloneError as error:
+        seccomp.build_ahead()
+    except (CannotCloneError, OSError) as error:
         _send(control, f"!{error}")
         os._exit(0)
     # What is there now stays: no collection is to touch, and so to copy, the pages of all clones.

@@ -1,7 +1,12 @@
 """The protocol's numbers: its version, its limits, and the signal that wakes a worker."""
 
+from __future__ import annotations
+
 import signal
-from typing import Final
+
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the boundary
+if TYPE_CHECKING:
+    from typing import Final
 
 PROTOCOL: Final = 2
 """The protocol's version. It is raised when an old peer could misread a new one."""

@@ -62,6 +62,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "on_event": CALLABLE,
     "recovery": WORD,
     "max_attempts": COUNT,
+    "allow_weaker_confinement": YES_OR_NO,
+    "wait": GRACE,
     "size": (*COUNT, 10**9),
     "warm": NAMES,
     "fork": YES_OR_NO,

@@ -28,6 +28,7 @@ EXAMPLES: dict[type[BaseException], tuple[object, ...]] = {
     errors.ProtocolError: ("bad length", 17),
     errors.SessionBusy: ("s", "host/4711/1/boot/ns/x", 1_700_000_000_000, 3.0),
     errors.LeaseLost: ("s", None, None),
+    errors.WeakerConfinement: ("s", "strict", "limits", "it is opened so"),
     errors.BridgeTimeout: ("input", "e", "e:input:1", 2.0),
     errors.SessionFileError: ("a.txt", "is a FIFO", 22),
     errors.SessionFileNotFound: ("a.txt", "is not there", 2),

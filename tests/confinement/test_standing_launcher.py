@@ -220,10 +220,11 @@ async def test_where_no_launcher_can_stand_by_each_worker_has_its_own(
     monkeypatch.setattr(standing_launcher, "launcher_command", lambda: ["/bin/sh", "-c", "echo no; exit 3"])
     monkeypatch.setattr(standing_launcher, "_reasons", [])
     with caplog.at_level("INFO", "pyrepl3.worker"):
+        launcher = launcher_of_loop()
+        assert launcher is not None
         async with pyrepl3.open_session(config=strict_config()) as session:
-            launcher = launcher_of_loop()
-            assert launcher is not None
-            await launcher.wait_settled()
+            with anyio.fail_after(TIMEOUT_SECONDS):
+                await launcher.wait_settled()
             assert await is_working(session)
         async with pyrepl3.open_session(config=strict_config()) as session:
             assert not is_clone(session)

@@ -84,6 +84,7 @@ class FencedStore:
         self._entry = b""
         self._owner_count = 0
         """How many owners there have been, this one included."""
+        self._level_count = 0
         self._lost: LeaseLost | None = None
         self._closed = False
         self._reacquiring: Final = asyncio.Lock()
@@ -189,6 +190,23 @@ class FencedStore:
                 return
             except StoreError as error:
                 self.on_trouble("its lease cannot be renewed", error)
+
+    async def level(self) -> str | None:
+        """Return the newest confinement level on record; None if there is none."""
+        self._level_count = await find_newest(self._has_level)
+        found = await self.get(self._level_id(self._level_count)) if self._level_count else None
+        return None if found is None else found.param.decode(errors="replace")
+
+    async def record_level(self, level: str) -> None:
+        """Record a confinement level, after those that `level` has found."""
+        self._level_count += 1
+        await self.create(self._level_id(self._level_count), level.encode())
+
+    def _level_id(self, n: int) -> str:
+        return f"{self.root}:confinement.{n}"
+
+    async def _has_level(self, n: int) -> bool:
+        return await self.get(self._level_id(n)) is not None
 
     @property
     def owner_count(self) -> int:

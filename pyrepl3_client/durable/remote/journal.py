@@ -14,6 +14,7 @@ from pyrepl3_client._journal.protocol import (
     TextPart,
     TextSize,
     log_trouble,
+    recorded_level,
 )
 from pyrepl3_client.durable.remote.calls import RemoteCallStore
 from pyrepl3_client.durable.remote.checkpoints import RemoteCheckpointStore
@@ -24,6 +25,7 @@ from pyrepl3_client.durable.remote.texts import RemoteTextStore
 from pyrepl3_client.durable.resonate.engine import ResonateConnection
 from pyrepl3_client.durable.resonate.runner import ResonateRunner
 from pyrepl3_client.errors import LeaseLost, StoreError
+from pyrepl3_schemas.confinement import Level
 from pyrepl3_schemas.messages import StreamName
 
 
@@ -131,6 +133,15 @@ class RemoteJournal:
     def takes_running_text(self) -> bool:
         """False: nothing that is on record can be replaced, and each addition would stay."""
         return False
+
+    async def level(self) -> Level | None:
+        """Return the confinement level on record."""
+        found = await self._store.level()
+        return None if found is None else recorded_level(found)
+
+    async def record_level(self, level: Level) -> None:
+        """Record the confinement level."""
+        await self._store.record_level(level)
 
     async def outcome(self, execution_id: str) -> bytes | None:
         """Return a recorded outcome."""

@@ -14,6 +14,7 @@ from pyrepl3_client._journal.protocol import (
     Spec,
     TextPart,
     TextSize,
+    recorded_level,
     text_size,
 )
 from pyrepl3_client.durable.resonate.engine import ResonateConnection
@@ -24,6 +25,7 @@ from pyrepl3_client.durable.sqlite.blob_transfer import put_blobs, read_blobs
 from pyrepl3_client.durable.sqlite.executions import SessionTransactions, SqliteExecutionStore, entry_of
 from pyrepl3_client.durable.sqlite.lease_renewal import LeaseRenewal
 from pyrepl3_client.errors import LeaseLost, StoreError
+from pyrepl3_schemas.confinement import Level
 from pyrepl3_schemas.messages import StreamName, Unsaved
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -114,6 +116,15 @@ class SqliteJournal:
     def takes_running_text(self) -> bool:
         """True: a part can be written in place of a shorter one."""
         return True
+
+    async def level(self) -> Level | None:
+        """Return the confinement level on record."""
+        found = await self._transactions.read(lambda records: records.leases.level(self._session_id))
+        return None if found is None else recorded_level(found)
+
+    async def record_level(self, level: Level) -> None:
+        """Record the confinement level."""
+        await self._transactions.write(lambda records: records.leases.set_level(self._lease, level))
 
     async def outcome(self, execution_id: str) -> bytes | None:
         """Return a recorded outcome."""

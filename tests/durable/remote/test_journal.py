@@ -101,6 +101,18 @@ async def test_an_id_resolves_once_and_over_a_restart(store: Opened) -> None:
         assert journal.metrics.submissions == 0
 
 
+async def test_the_confinement_level_is_the_one_recorded_last(store: Opened) -> None:
+    async with store() as journal:
+        assert await journal.level() is None
+        await journal.record_level("strict")
+    async with store() as journal:
+        assert await journal.level() == "strict"
+        await journal.record_level("limits")
+        assert await journal.level() == "limits"
+    async with store() as journal:
+        assert await journal.level() == "limits"
+
+
 async def test_executions_keep_their_order_and_what_they_are_run_with(store: Opened) -> None:
     submitted = Submitted()
     specs = [Spec("x" * n, timeout=n / 2, result_mode="none", store_history=False) for n in range(1, 6)]

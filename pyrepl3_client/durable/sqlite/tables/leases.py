@@ -60,8 +60,9 @@ class LeaseTable:
                 token = last + 1
             lease = Lease(session_id, owner, token, now, now + int(ttl * 1000))
             self._execute(
-                "INSERT OR REPLACE INTO sessions (id, owner, token, acquired_at, expires_at)"
-                " VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO sessions (id, owner, token, acquired_at, expires_at) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, token = excluded.token,"
+                " acquired_at = excluded.acquired_at, expires_at = excluded.expires_at",
                 (session_id, owner, token, now, lease.expires_at),
             )
         return lease
@@ -82,6 +83,18 @@ class LeaseTable:
                 "UPDATE sessions SET owner = '', expires_at = 0 WHERE id = ? AND token = ?",
                 (lease.session_id, lease.token),
             )
+
+    def level(self, session_id: str) -> str | None:
+        """Return the confinement level of a session's code; None if none is on record."""
+        with self._database.read():
+            row = self._execute("SELECT confinement FROM sessions WHERE id = ?", (session_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def set_level(self, lease: Lease, level: str) -> None:
+        """Record the confinement level of the session's code."""
+        with self._database.write():
+            self.require(lease)
+            self._execute("UPDATE sessions SET confinement = ? WHERE id = ?", (level, lease.session_id))
 
     def check(self, lease: Lease) -> None:
         """Raise `LeaseLost` unless the lease still counts."""

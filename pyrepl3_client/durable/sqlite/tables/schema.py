@@ -86,7 +86,11 @@ _TEXTS: Final[Migration] = (
         size INTEGER NOT NULL, ending TEXT, data BLOB NOT NULL,
         PRIMARY KEY (session, execution, stream, n))""",
 )
-MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST, _TEXTS)
+_LEVEL: Final[Migration] = (
+    # The confinement level at which the session's code ran last.
+    "ALTER TABLE sessions ADD COLUMN confinement TEXT",
+)
+MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST, _TEXTS, _LEVEL)
 
 # Each key has an index of its own, so both of its ends are one descent away.
 _PROBES: Final = (
