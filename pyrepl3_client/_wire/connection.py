@@ -22,6 +22,7 @@ from pyrepl3_client._launch.worker import PIPE_BYTES, Worker, WorkerPipes
 from pyrepl3_client._log import fields, write
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.captured_output import CapturePipes, Chunk
+from pyrepl3_client._wire.read_size import READ_BYTES, next_read_bytes
 from pyrepl3_client._wire.stall import StallDetector
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.codec import ClientDecoder, encode, encode_chunk
@@ -56,16 +57,6 @@ Returns:
 
 _handlers_logger: Final = logging.getLogger("pyrepl3.handlers")
 _logger: Final = logging.getLogger("pyrepl3.worker")
-_READ_BYTES: Final = 64 * 1024
-"""Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
-_BULK_BYTES: Final = 256 * 1024
-"""Measured: more is no faster, since the memory is not in the caches then."""
-_FEW_FRAMES: Final = 64
-"""A full read of more frames than this is many small ones: more of those at once would hold the loop long."""
-_SMALL_BYTES: Final = 8 * 1024
-_MANY_FRAMES: Final = 256
-"""With as many, the next read is small: frames may be host calls, and other sessions have their turn between
-two reads."""
 _MAX_FORCED_BYTES: Final = 512 * 1024 * 1024
 """Bytes that are read in a row while consumers have paused reading: they would have to keep them."""
 _MAX_UNREAD_BYTES: Final = 1024 * 1024 * 1024
@@ -78,13 +69,6 @@ _END_SECONDS: Final = 1.0
 _AFTER_CAPTURED: Final = frozenset({Input, Display})
 _QUESTIONS: Final = frozenset({Call, Input})
 """Those of a worker that has ended are not asked: thousands may be in its pipe, and none waits for them."""
-
-
-def _read_size(frames: int, *, full: bool) -> int:
-    """Return how much is to be read next, by how many frames the last read had, and whether it was full."""
-    if frames < _FEW_FRAMES:
-        return _BULK_BYTES if full else _READ_BYTES
-    return _READ_BYTES if frames < _MANY_FRAMES else _SMALL_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +268,7 @@ class Connection:
         self._on_captured = on_captured
         self._decoder = ClientDecoder(max_frame_bytes)
         self._stall_detector = StallDetector(self._decoder.frames, stall_timeout, self._on_error)
-        self._read_bytes = _READ_BYTES
+        self._read_bytes = READ_BYTES
         self._capture = CapturePipes(self._pipes.captured_stdout, self._pipes.captured_stderr)
         self._reading = False
         self._reader_open = True
@@ -461,7 +445,7 @@ class Connection:
             watch.start()
         if self._paused_by and self._exceeds_forced_limit(len(data)):
             return 0
-        self._read_bytes = _read_size(len(messages), full=full)
+        self._read_bytes = next_read_bytes(len(messages), full=full)
         try:
             self._dispatch(messages)
         except BaseException as error:
