@@ -1,5 +1,6 @@
 """From nothing to a worker that takes code; and from a pool."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -12,12 +13,29 @@ from benchmarks.peers.floor import open_floor, run_and_exit
 from benchmarks.peers.ipykernel import open_kernel
 from benchmarks.scale import Scale
 
+_UNTIL_LAUNCHER_STANDS_BY = 1.5
+
 
 @asynccontextmanager
 async def _ours(_: Scale) -> AsyncGenerator[Sampler]:
     async def sample() -> float:
         began = time.perf_counter()
         async with pyrepl3.open_session():
+            return time.perf_counter() - began
+
+    yield sample
+
+
+@asynccontextmanager
+async def _strict(_: Scale) -> AsyncGenerator[Sampler]:
+    config = pyrepl3.WorkerConfig(confinement="strict")
+    # What stands by for the next is started half a second after the first.
+    async with pyrepl3.open_session(config=config):
+        await asyncio.sleep(_UNTIL_LAUNCHER_STANDS_BY)
+
+    async def sample() -> float:
+        began = time.perf_counter()
+        async with pyrepl3.open_session(config=config):
             return time.perf_counter() - began
 
     yield sample
@@ -134,6 +152,14 @@ SUBJECTS = (
             Peer("pydantic-monty", _monty),
             Peer("ipykernel", _ipykernel),
         ),
+    ),
+    Subject(
+        "spawn-strict",
+        "start with confinement='strict' until ready",
+        "s",
+        lambda scale: scale.spawns,
+        _strict,
+        (Peer("our own cold start ('limits')", _ours, Goal(within=0.020)),),
     ),
     Subject(
         "spawn-fork",

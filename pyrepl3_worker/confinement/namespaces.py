@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _KEEPER_SIGNALS: Final = (signal.SIGCHLD, WAKEUP_SIGNAL, signal.SIGTERM)
 _MAX_FDS: Final = 1 << 20
 _QUOTAS: Final = (("max_inotify_instances", 16), ("max_inotify_watches", 4096))
+_MAX_TCP_BUFFER: Final = 425_984
+"""Bytes: what a socket can ask for where the machine's settings are the kernel's own."""
 _MAX_TIMERS: Final = 1024
 """Timers and signals that wait, at a time."""
 _NAMESPACE_FLAGS: Final = (
@@ -94,6 +96,23 @@ def leave_network() -> None:
         fcntl.ioctl(probe.fileno(), 0x8914, struct.pack("16sH14x", b"lo", 1))
     finally:
         probe.close()
+    for name in ("tcp_rmem", "tcp_wmem"):
+        _lower_largest(f"/proc/sys/net/ipv4/{name}")
+
+
+def _lower_largest(path: str) -> None:
+    """Lower the size to which the kernel itself lets a TCP buffer grow: what it holds counts as no memory."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return  # this kernel does not let it be lowered
+    try:
+        sizes = [min(int(word), _MAX_TCP_BUFFER) for word in os.read(fd, 100).split()]
+        os.pwrite(fd, " ".join(map(str, sizes)).encode(), 0)
+    except OSError:
+        return  # as above
+    finally:
+        os.close(fd)
 
 
 def limit_quotas() -> None:

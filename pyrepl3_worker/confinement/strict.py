@@ -110,17 +110,18 @@ def _confine(
     )
     if namespaced:
         namespaces.limit_quotas()
-    own_root = namespaced and failed.try_step(
-        "a tree of files of its own",
-        "the machine's /proc must be whole: in a container, run it with an unmasked /proc",
-        lambda: mounts.build_root(view, shown, order.work_bytes, order.max_processes),
-    )
+    # Before /proc can only be read: settings of the network are below it.
     own_network = (
         namespaced
         and not order.network
         and failed.try_step(
             "a network of its own", "allow it by sysctl user.max_net_namespaces", namespaces.leave_network
         )
+    )
+    own_root = namespaced and failed.try_step(
+        "a tree of files of its own",
+        "the machine's /proc must be whole: in a container, run it with an unmasked /proc",
+        lambda: mounts.build_root(view, shown, order.work_bytes, order.max_processes),
     )
     if own_network and order.proxied and files is not None:
         handover.hand_over_listener(files)

@@ -16,6 +16,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ResourceLimits, SandboxPolicy, WorkerConfig
+from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.process_tree import children_of, start_time
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
@@ -23,6 +24,7 @@ from pyrepl3_schemas.messages import Hello, Ready
 from tests.confinement.escapes import PRELUDE
 from tests.confinement.outside_world import SECRET, VARIABLE, OutsideWorld
 from tests.confinement.sessions import TIMEOUT_SECONDS, is_working, run, strict_config, value
+from tests.helpers.fork_servers import opened
 from tests.helpers.processes import ended
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +133,22 @@ async def test_segments_of_shared_memory_end_with_their_session(ending: str) -> 
         assert os.getpid() in makers()
     finally:
         ctypes.CDLL(None).shmctl(kept, 0, None)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root traces everything")
+async def test_code_does_not_reach_what_later_workers_are_forked_from() -> None:
+    config = strict_config(confinement="limits")
+    async with ForkServer(config) as fork_server:
+        await fork_server.wait_started()
+        async with opened(fork_server, config) as session:
+            assert fork_server.reason is None
+            for name in "mem", "environ", "maps":
+                code = f"open('/proc/{fork_server.pid}/{name}', 'rb').close()"
+                result = await run(session, code)
+                assert result.error is not None, name
+                assert result.error.type == "PermissionError"
+            # Its own are in reach.
+            assert await value(session, "len(open('/proc/self/environ', 'rb').read()) > 0") is True
 
 
 async def test_a_plain_worker_is_limited() -> None:

@@ -91,3 +91,24 @@ signal.pause()
         await session.execute(PRELUDE)
         with pytest.raises(pyrepl3.WorkerDied, match="max_memory_bytes"):
             await session.execute(code, timeout=40)
+
+
+HELD_BY_TCP = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+writer = socket.create_connection(server.getsockname())
+reader, _ = server.accept()
+writer.setblocking(False)
+held = 0
+try:
+    while True: held += writer.send(bytes(65536))
+except BlockingIOError: pass
+reader.close(); writer.close(); server.close()
+held
+"""
+
+
+async def test_a_connection_that_nothing_reads_from_holds_little() -> None:
+    """What sockets hold counts as no memory, and the kernel lets TCP's buffers grow to megabytes each."""
+    async with pyrepl3.open_session(config=strict_config()) as session:
+        assert await value(session, HELD_BY_TCP) < 1_500_000
