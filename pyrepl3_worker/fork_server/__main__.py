@@ -11,6 +11,10 @@ from pyrepl3_worker.isolation import private_builtins
 # As in a worker, and before `contextlib`.
 private_builtins.install()
 
+from pyrepl3_worker.isolation import late_imports
+
+late_imports.import_asyncio_and_msgspec()
+
 import contextlib
 import fcntl
 import gc

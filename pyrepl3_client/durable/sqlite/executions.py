@@ -9,7 +9,7 @@ from resonate.codec import Codec, NoopEncryptor
 from pyrepl3_client._journal.protocol import Entry, OnError, Spec
 from pyrepl3_client.durable.resonate.engine import Engine, create_awaited
 from pyrepl3_client.durable.resonate.function import OutcomeRef
-from pyrepl3_client.durable.resonate.ids import awaited_id, root_id
+from pyrepl3_client.durable.resonate.ids import awaited_id, code_digest, root_id
 from pyrepl3_client.durable.resonate.runner import BegunExecution, RecordedOutcome
 from pyrepl3_client.durable.sqlite import ExecutionRow, SessionRecords, SqliteConnection
 from pyrepl3_client.durable.sqlite.lease_renewal import LeaseRenewal
@@ -188,7 +188,16 @@ def spec_options(spec: Spec) -> bytes:
 
 
 def entry_of(execution: ExecutionRow) -> Entry:
-    """Return a row of the log as a history's entry."""
+    """Return a row of the log as a history's entry.
+
+    Raises:
+        StoreError: its code is not what was recorded.
+    """
+    if code_digest(execution.code) != execution.code_digest:
+        raise StoreError(
+            f"the code of execution {execution.execution_id!r} of session {execution.session_id!r} is "
+            "damaged in the store: it is not what was recorded (check the disk, and restore a backup)"
+        )
     options = _options.decode(execution.options)
     return Entry(
         execution.seq,
