@@ -47,8 +47,10 @@ _RLIMITS: Final = sorted({number for name, number in vars(resource).items() if n
 _NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts")
 
 
-_reasons: Final[list[str]] = []
-"""Why none can stand by on this machine."""
+_MAX_FAILURES: Final = 3
+"""Launchers in a row that may end before they are ready, before no more are started in this program."""
+_failures: Final[list[str]] = []
+"""Why the last ones did not become ready."""
 
 
 class LauncherGoneError(Exception):
@@ -102,7 +104,7 @@ class StandingLauncher:
         self._number = 0
         self._given_up = set[int]()
         self._settled = asyncio.Event()
-        if _reasons:
+        if len(_failures) >= _MAX_FAILURES:
             self._settled.set()
 
     @property
@@ -234,7 +236,7 @@ class StandingLauncher:
     # --- the process ---------------------------------------------------------------------------------
 
     def _start_later(self) -> None:
-        if _reasons:
+        if len(_failures) >= _MAX_FAILURES:
             self._settled.set()
         elif self._process is None and self._timer is None:
             self._settled.clear()
@@ -245,7 +247,7 @@ class StandingLauncher:
         try:
             process = self._process = _start_process()
         except (OSError, SpawnError) as error:
-            self._give_up(str(error))
+            self._note_failure(str(error))
             return
         loop = asyncio.get_running_loop()
         loop.add_reader(process.control, self._on_message)
@@ -261,23 +263,25 @@ class StandingLauncher:
             answer = b""
         if answer == _READY:
             self.is_ready = True
+            _failures.clear()
             self._settled.set()
         elif not answer:
             # `_on_exited` handles its end.
             asyncio.get_running_loop().remove_reader(self._process.control)
         elif answer.startswith(b"!"):
-            self._give_up(answer[1:].decode())
+            _failures.extend([answer[1:].decode()] * _MAX_FAILURES)  # another one cannot do it either
+            self._note_failure(answer[1:].decode())
         else:
             self._take_late_answer(answer)
 
     def _on_exited(self) -> None:
         was_ready, text = self.is_ready, self._end()
         if not was_ready:
-            self._give_up(f"it has ended: {text or 'without a word'}")
+            self._note_failure(f"it has ended: {text or 'without a word'}")
 
-    def _give_up(self, reason: str) -> None:
-        """Have each worker of this program started by a launcher of its own from now on."""
-        _reasons.append(reason)
+    def _note_failure(self, reason: str) -> None:
+        """Have the next worker started by a launcher of its own; after several failures, all of them."""
+        _failures.append(reason)
         self._end()
         self._settled.set()
         write(_logger, logging.INFO, "no launcher stands by for strictly confined workers: %s", reason)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import pyrepl3_client as pyrepl3
@@ -218,17 +219,42 @@ async def test_where_no_launcher_can_stand_by_each_worker_has_its_own(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(standing_launcher, "launcher_command", lambda: ["/bin/sh", "-c", "echo no; exit 3"])
-    monkeypatch.setattr(standing_launcher, "_reasons", [])
+    monkeypatch.setattr(standing_launcher, "_failures", [])
     with caplog.at_level("INFO", "pyrepl3.worker"):
         launcher = launcher_of_loop()
         assert launcher is not None
-        async with pyrepl3.open_session(config=strict_config()) as session:
-            with anyio.fail_after(TIMEOUT_SECONDS):
-                await launcher.wait_settled()
-            assert await is_working(session)
+        for _ in range(3):
+            async with pyrepl3.open_session(config=strict_config()) as session:
+                assert not is_clone(session)
+                with anyio.fail_after(TIMEOUT_SECONDS):
+                    await launcher.wait_settled()
+                assert await is_working(session)
+        assert caplog.text.count("no launcher stands by") == 3
         async with pyrepl3.open_session(config=strict_config()) as session:
             assert not is_clone(session)
-    assert "no launcher stands by" in caplog.text
+            await launcher.wait_settled()
+    assert caplog.text.count("no launcher stands by") == 3
+
+
+async def test_a_launcher_that_is_killed_before_it_is_ready_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures = ["before"]
+    monkeypatch.setattr(standing_launcher, "_failures", failures)
+    launcher = launcher_of_loop()
+    assert launcher is not None
+    if launcher.pid is not None:
+        os.kill(launcher.pid, signal.SIGKILL)
+    async with pyrepl3.open_session(config=strict_config()):
+        pass
+    with anyio.fail_after(TIMEOUT_SECONDS):
+        while launcher.pid is None:
+            await anyio.lowlevel.checkpoint()
+        os.kill(launcher.pid, signal.SIGKILL)
+        await launcher.wait_settled()
+    assert not launcher.is_ready
+    await ready_launcher()
+    assert failures == []
 
 
 # --- programs ---------------------------------------------------------------------------------------------

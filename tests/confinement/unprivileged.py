@@ -12,7 +12,7 @@ NOBODY = 65534
 QUICK_TESTS = ("test_escapes.py", "test_levels.py", "test_memory.py")
 ALL_TESTS = (
     *QUICK_TESTS, "test_start.py", "test_policy_paths.py", "test_argument_encoding.py", "test_damage.py",
-    "test_network.py", "test_tree_limits.py",
+    "test_network.py", "test_tree_limits.py", "test_standing_launcher.py",
 )  # fmt: skip
 HERE = Path(__file__).parent
 ROOT = str(HERE.parent.parent)
