@@ -43,7 +43,7 @@ Errors, all under PyRepl3Error, say on whose side the fault lies:
                    OutputNotKept; SessionFileError, with SessionFileNotFound
     the pool's     PoolTimeout
     the store's    StoreError, with SessionBusy, LeaseLost, StoreBusy, BridgeTimeout, CheckpointTooLarge,
-                   WeakerConfinement
+                   WeakerConfinement, StoreFull
     of a replay    ReplayDivergence
 
 The guides are in the folder `docs` of the project. What follows here lists every public name.
@@ -114,6 +114,7 @@ from pyrepl3_client.errors import (
     SpawnError,
     StoreBusy,
     StoreError,
+    StoreFull,
     TransferError,
     WeakerConfinement,
     WorkerDied,
@@ -227,6 +228,7 @@ __all__ = [
     "StoreBusy",
     "StoreError",
     "StoreEvent",
+    "StoreFull",
     "TransferError",
     "Unsaved",
     "Variable",

@@ -77,7 +77,7 @@ class Completeness(msgspec.Struct, frozen=True):
     """Blanks that the next line of incomplete code begins with."""
 
 
-class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An exception that the user's code raised, as data. `str()` of it is the traceback's text."""
 
     kind: ErrorKind | Literal["died", "diverged"]
@@ -147,7 +147,7 @@ EMPTY_TEXT: Final = LazyText()
 """The text of a stream that nothing was written to."""
 
 
-class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
+class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of one execution."""
 
     execution_id: str

@@ -1,12 +1,20 @@
 """The worker's command line: claim the fds first, then serve one session."""
 
+import gc
 import os
 import sys
+
+# Objects are only added until the session begins: collections would find next to nothing.
+gc.disable()
 
 from pyrepl3_worker.isolation import private_builtins
 
 # Before asyncio, and every module that it and the worker use, is imported.
 private_builtins.install()
+
+from pyrepl3_worker.isolation import late_imports
+
+late_imports.import_asyncio_and_msgspec()
 
 from typing import NoReturn
 

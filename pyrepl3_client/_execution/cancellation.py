@@ -204,6 +204,16 @@ def cancelled_error(execution_id: str, reason: CancelReason, what: str) -> Error
     )
 
 
+def stopped_behind(execution: ExecutionRecord, failed: ExecutionRecord, how: str) -> Error:
+    """Return the outcome of an execution that is not run, since another one has failed."""
+    return cancelled_error(
+        execution.execution_id,
+        "cancelled",
+        f"was not run: {failed.execution_id!r}, which it was queued behind with "
+        f'on_error="stop_queue", has failed ({how})',
+    )
+
+
 def cancelled_before_start(execution: ExecutionRecord, reason: CancelReason) -> Error:
     """Return the outcome of an execution that was cancelled before it began."""
     again = "" if execution.attempts == 1 else " again: its worker had died"

@@ -1,5 +1,6 @@
 """The executions of a session that are under way, and where each message about them goes."""
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from pyrepl3_client._execution.cancellation import (
     CancelActions,
     CancellationLadder,
     cancelled_before_start,
-    cancelled_error,
     must_not_rerun,
+    stopped_behind,
 )
 from pyrepl3_client._execution.event_log import Event, size_of
 from pyrepl3_client._execution.handlers import Handlers
@@ -118,9 +119,10 @@ class ExecutionQueue:
         self._max_frame_bytes = config.executor.max_frame_bytes
         self.unsettled: dict[ExecutionRecord, None] = {}
         """See `ExecutionOwner`: wherever they are, here, at the recorder or in a replay."""
-        self._executions: dict[str, ExecutionRecord] = {}
+        # A plain dict looks for its first item past all that were taken out before it.
+        self._executions = OrderedDict[str, ExecutionRecord]()
         """Sent to the present worker, in order."""
-        self._waiting: dict[str, ExecutionRecord] = {}
+        self._waiting = OrderedDict[str, ExecutionRecord]()
         self._open = False
         self._refusal: Callable[[], BaseException] | None = None
         """What to fail with until there is another worker: the executions have been failed, or abandoned."""
@@ -289,7 +291,7 @@ class ExecutionQueue:
             if not execution.done and (reason := self._cancellation.reason(execution)) is not None
         ]
         self._lose_worker()
-        again: dict[str, ExecutionRecord] = {}
+        again = OrderedDict[str, ExecutionRecord]()
         for key, execution in self._executions.items():
             if execution.is_replay:
                 # The recovery that ran it was given up; the next one asks the record what to run.
@@ -297,7 +299,7 @@ class ExecutionQueue:
             elif not execution.done:  # one that was given up while it was queued has its outcome already
                 execution.reset()
                 again[key] = execution
-        self._waiting = {**again, **self._waiting}
+        self._waiting = again | self._waiting
         self._executions.clear()
         return Interrupted(first, stopped)
 
@@ -449,7 +451,7 @@ class ExecutionQueue:
 
     def _stop(self, behind: Iterable[ExecutionRecord], failed: ExecutionRecord, how: str) -> None:
         for execution in behind:
-            self.end(execution, _stopped(execution, failed, how))
+            self.end(execution, stopped_behind(execution, failed, how))
 
     # --- stopping ------------------------------------------------------------------------------------
 
@@ -575,16 +577,6 @@ class ExecutionQueue:
             self._delivery.add(partial(self._on_outcome, execution, message, final), MESSAGE_BYTES)
         else:
             self._on_outcome(execution, message, final)
-
-
-def _stopped(execution: ExecutionRecord, failed: ExecutionRecord, how: str) -> Error:
-    """Return the outcome of an execution that is not run, since another one has failed."""
-    return cancelled_error(
-        execution.execution_id,
-        "cancelled",
-        f"was not run: {failed.execution_id!r}, which it was queued behind with "
-        f'on_error="stop_queue", has failed ({how})',
-    )
 
 
 def _message(execution: ExecutionRecord) -> Execute:

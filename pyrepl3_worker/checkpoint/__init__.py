@@ -4,6 +4,7 @@ checkpointer   answers checkpoint and restore requests; splits large checkpoints
 save           `CheckpointWriter`: pickles a namespace, in groups of names that share objects
 restore        `CheckpointReader`: loads the groups back into a namespace
 manifest       what a checkpoint consists of: the manifest, its version, and blobs by their digests
+digests        SHA-256, without OpenSSL as long as there is little to digest
 earlier        keeps the last saved values of names that could not be saved in time
 history        saves and restores `In`, `Out` and the numbering of cells
 work_directory saves and restores the files of a session that has a directory to itself

@@ -15,7 +15,6 @@ import linecache
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -54,8 +53,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Manifest).decode
 
 
-@dataclass(frozen=True, slots=True)
-class _SavedConstant:
+class _SavedConstant(msgspec.Struct, frozen=True, eq=False):
     """A value that cannot have changed while its fingerprint is the same, and how it was saved."""
 
     value: object
@@ -358,13 +356,13 @@ class Checkpointer:
 
 def _store_group(pickled: PickledGroup, writer: CheckpointWriter, collector: BlobCollector) -> NameGroup:
     return NameGroup(
-        names=list(pickled.names),
-        type_names=[type_name(writer.values[name]) for name in pickled.names],
+        names=pickled.names,
+        type_names=tuple(type_name(writer.values[name]) for name in pickled.names),
         pickle=collector.add(pickled.data),
-        buffers=[collector.add(buffer) for buffer in pickled.buffers],
-        sources=sorted(pickled.sources),
+        buffers=tuple(map(collector.add, pickled.buffers)),
+        sources=tuple(sorted(pickled.sources)),
         portable=pickled.portable,
-        needs=sorted(set[str]().union(*pickled.dependencies.values()) - set(pickled.names)),
+        needs=tuple(sorted(set[str]().union(*pickled.dependencies.values()) - set(pickled.names))),
     )
 
 

@@ -85,7 +85,7 @@ class EarlierValues:
         return [
             replace(
                 saved.group,
-                only=[name for name in bound_names(saved.group) if name in names],
+                only=tuple(name for name in bound_names(saved.group) if name in names),
                 as_of=saved.cell,
             )
             for saved, names in found.values()

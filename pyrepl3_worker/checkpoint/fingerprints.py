@@ -18,7 +18,7 @@ def fingerprint(value: object) -> object:
     if kind is tuple or kind is frozenset:
         return _is_constant(cast("tuple[object, ...]", value), _MAX_DEPTH) or None
     if kind in _ATOMIC_TYPES:
-        return not _is_long(value) or None
+        return not is_long(value, _MAX_LENGTH) or None
     if kind is BuiltinFunctionType:
         # Bound to an object (`[].append`), it is as changeable as that is.
         bound_to = cast(BuiltinFunctionType, value).__self__
@@ -39,8 +39,9 @@ def _function_fingerprint(function: FunctionType) -> object:
     return id(function.__code__), function.__defaults__, function.__qualname__, function.__doc__
 
 
-def _is_long(value: object) -> bool:
-    return type(value) in (str, bytes) and len(cast(str, value)) > _MAX_LENGTH
+def is_long(value: object, most: int) -> bool:
+    """Return whether a value is a text or bytes, and longer than `most`."""
+    return type(value) in (str, bytes) and len(cast(str, value)) > most
 
 
 def _is_constant(items: Collection[object], depth: int) -> bool:
@@ -51,6 +52,6 @@ def _is_constant(items: Collection[object], depth: int) -> bool:
         if kind is tuple or kind is frozenset:
             if not _is_constant(cast("tuple[object, ...]", item), depth - 1):
                 return False
-        elif kind not in _ATOMIC_TYPES or _is_long(item):
+        elif kind not in _ATOMIC_TYPES or is_long(item, _MAX_LENGTH):
             return False
     return True

@@ -11,11 +11,14 @@ import time
 import warnings
 from _locale import setlocale
 from importlib import import_module
-from pathlib import PurePath
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyrepl3_worker.checkpoint.initial_state import LOCALE_CATEGORIES, InitialState, read_umask
 from pyrepl3_worker.checkpoint.process_state import Report, Saver
+from pyrepl3_worker.isolation.own_imports import is_loaded
+
+if TYPE_CHECKING:
+    from pathlib import PurePath
 
 _getcwd: Final = os.getcwd
 _chdir: Final = os.chdir
@@ -79,7 +82,12 @@ type _Entry = str | bytes | PurePath | int
 
 def _save_path(start: InitialState, report: Report) -> tuple[int, list[_Entry]] | None:
     """Return the length of the path at the start, and the path now, with numbers for entries of that one."""
-    now = [each for each in cast("list[object]", sys.path) if isinstance(each, str | bytes | PurePath)]
+    kinds: tuple[type, ...] = (str, bytes)
+    if is_loaded("pathlib"):
+        from pathlib import PurePath
+
+        kinds += (PurePath,)
+    now = [each for each in cast("list[object]", sys.path) if isinstance(each, kinds)]
     if len(now) != len(sys.path):
         report("sys.path", "an entry that is neither a text nor a path is not kept")
     if now == start.path:

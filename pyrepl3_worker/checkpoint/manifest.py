@@ -4,14 +4,14 @@ The client stores both as bytes and reads neither. Data is split into chunks: of
 one part has changed, only the changed chunks are sent, and no blob is too long for a store.
 """
 
-import platform
+import sys
 from collections.abc import Collection, Mapping
-from hashlib import sha256
 from typing import BinaryIO, Final
 
 import msgspec
 
 from pyrepl3_schemas.messages import Unsaved
+from pyrepl3_worker.checkpoint.digests import sha256
 
 VERSION: Final = 3
 """Raised whenever a pickle could name a place in this package that has moved."""
@@ -26,31 +26,34 @@ class BlobRefs(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True)
     """Some data: the bytes themselves, or the digests (SHA-256, hexadecimal) of its chunks."""
 
     inline: bytes = b""
-    chunks: list[str] = []
+    chunks: tuple[str, ...] = ()
 
 
 class NameGroup(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """Names that are pickled together, because they share objects."""
+    """Names that are pickled together, because they share objects.
 
-    names: list[str]
+    One is kept for each name. Tuples take less room than lists, and empty ones none.
+    """
+
+    names: tuple[str, ...]
     """In the order in which they were pickled."""
-    type_names: list[str]
+    type_names: tuple[str, ...]
     pickle: BlobRefs
-    buffers: list[BlobRefs] = []
+    buffers: tuple[BlobRefs, ...] = ()
     """The pickle's out-of-band buffers: the memory of large arrays."""
-    sources: list[str] = []
+    sources: tuple[str, ...] = ()
     """Filenames of the cells that define its functions."""
     portable: bool = False
     """Whether another version of Python can load it."""
-    needs: list[str] = []
+    needs: tuple[str, ...] = ()
     """The definitions of other groups that it refers to."""
-    only: list[str] = []
+    only: tuple[str, ...] = ()
     """Of an earlier checkpoint's group, the names that still have the values in it; empty for all."""
     as_of: int | None = None
     """The number of the last cell before it was saved, if that was in an earlier checkpoint."""
 
 
-def bound_names(group: NameGroup) -> list[str]:
+def bound_names(group: NameGroup) -> tuple[str, ...]:
     """Return the names that a group gives values."""
     return group.only or group.names
 
@@ -130,7 +133,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def python_version() -> str:
     """Return the implementation and version of Python, on which bytecode and pickles depend."""
-    return f"{platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
+    return f"CPython {sys.version_info.major}.{sys.version_info.minor}"
 
 
 def why_not_portable(saved_by: str) -> str:
@@ -165,7 +168,7 @@ class BlobCollector:
         if len(view) <= MAX_INLINE_BYTES:
             return BlobRefs(inline=bytes(view))
         starts = range(0, len(view), self._chunk)
-        return BlobRefs(chunks=[self._add_chunk(view[start : start + self._chunk]) for start in starts])
+        return BlobRefs(chunks=tuple(self._add_chunk(view[start : start + self._chunk]) for start in starts))
 
     def add_file(self, file: BinaryIO) -> BlobRefs:
         """Add what is left of a file, read chunk by chunk; return what stands for it in the manifest.
@@ -180,7 +183,7 @@ class BlobCollector:
         while chunk:
             chunks.append(self._add_chunk(chunk))
             chunk = _read_fully(file, self._chunk)
-        return BlobRefs(chunks=chunks)
+        return BlobRefs(chunks=tuple(chunks))
 
     def _add_chunk(self, chunk: Buffer) -> str:
         digest = sha256(chunk).hexdigest()

@@ -6,11 +6,12 @@ is not saved, and a restore puts it back to that.
 """
 
 import sys
+from _pickle import dumps, loads  # `pickle`, which the code may patch, imports much more
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import import_module
-from pickle import dumps, loads  # by name: the code may replace the module's own
 from typing import Any, Final
+
+import msgspec
 
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.checkpoint.initial_state import InitialState
@@ -39,8 +40,7 @@ type Report = Callable[[str, str], None]
 """Takes the name of a part of the state that can't be kept, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Saver:
+class Saver(msgspec.Struct, frozen=True, eq=False):
     """Saves and restores one part of the process's state."""
 
     name: str
@@ -55,8 +55,7 @@ class Saver:
     """Whether the data may hold the session's own functions and objects, and is pickled as its names are."""
 
 
-@dataclass(frozen=True, slots=True)
-class _RegisteredSaver:
+class _RegisteredSaver(msgspec.Struct, frozen=True, eq=False):
     save: Callable[[], Any]
     restore: Callable[[Any], None]
 
@@ -288,7 +287,7 @@ class ProcessState:
         ignored: dict[str, str] = {}
         present = self.in_context(saver.save, self._start, ignored.__setitem__)
         if present is None or dumps(present, PROTOCOL) != data:
-            self.in_context(saver.restore, loads(data), self._start)  # noqa: S301 - our own bytes, in a worker
+            self.in_context(saver.restore, loads(data), self._start)
 
     def _restore_objects(
         self,

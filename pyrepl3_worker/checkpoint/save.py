@@ -5,19 +5,22 @@ share objects are found by the objects that their pickles have met, and are pick
 The groups of the last checkpoint are tried first: if they still hold, nothing is pickled twice.
 """
 
+from _pickle import dumps
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from time import monotonic  # by name: the code may replace it
 from types import ModuleType
 from typing import Final, cast
 
+import msgspec
+
 from pyrepl3_schemas.messages import Unsaved
 from pyrepl3_worker.checkpoint.earlier import describe_earlier
+from pyrepl3_worker.checkpoint.fingerprints import is_long
 from pyrepl3_worker.checkpoint.foreign_code import loads_by_foreign_code
 from pyrepl3_worker.checkpoint.grouping import Names, groups_sharing_objects
 from pyrepl3_worker.checkpoint.manifest import NameGroup, bound_names
-from pyrepl3_worker.checkpoint.pickler import NamespacePickler, identity_matters, is_shareable
+from pyrepl3_worker.checkpoint.pickler import PROTOCOL, NamespacePickler, identity_matters, is_shareable
 from pyrepl3_worker.checkpoint.position import Position
 from pyrepl3_worker.checkpoint.reducers import needs_plain_instances, overrides_item_methods
 from pyrepl3_worker.checkpoint.scope import PicklerContext, import_name
@@ -26,28 +29,26 @@ from pyrepl3_worker.checkpoint.unsaveable import Unsaveable, describe_save_error
 from pyrepl3_worker.rendering.reprs import encodable, type_name
 
 
-@dataclass(frozen=True, slots=True)
-class PickledGroup:
+class PickledGroup(msgspec.Struct, frozen=True, eq=False):
     """A group of names, pickled."""
 
     names: Names
     """In the order in which they were pickled."""
     data: bytes
-    buffers: list[memoryview]
-    sources: set[str]
+    buffers: list[memoryview] = []
+    sources: set[str] = set()
     """Filenames of the cells whose functions are in it."""
-    objects: dict[str, set[int]]
+    objects: dict[str, set[int]] = {}
     """By name, the ids of the objects it holds whose identity matters."""
-    dependencies: dict[str, set[str]]
+    dependencies: dict[str, set[str]] = {}
     """By name, the definitions of other groups that it refers to."""
-    runs_code: bool
+    runs_code: bool = False
     """Whether loading it may run code of the session, or of a library that is not known to load well."""
-    portable: bool
+    portable: bool = True
     """Whether another version of Python can load it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlowObject:
+class SlowObject(msgspec.Struct, frozen=True, eq=False):
     """An object whose pickling took too long and was stopped."""
 
     value: object
@@ -83,6 +84,10 @@ class _LoadsByForeignCode(dict[type, bool]):
 
 
 _matters: Final = _IdentityMatters()
+_PLAIN_TYPES: Final = frozenset({int, float, bool, type(None), str, bytes})
+"""What pickle saves without asking anybody: most results of cells, and many variables."""
+_MAX_PLAIN_LENGTH: Final = 64 * 1024
+"""Characters or bytes of a text that need no time limit."""
 _MAX_REASON_CHARS: Final = 1000
 
 
@@ -213,8 +218,14 @@ class CheckpointWriter:
                 for name in block:
                     del single[name]
                 self._pickle_group_or_names(block)
+        plain: list[PickledGroup] = []
         for name in single:
-            self._pickle_group_or_names((name,))
+            value = self.values[name]
+            if type(value) in _PLAIN_TYPES and not is_long(value, _MAX_PLAIN_LENGTH):
+                self._position.next(name)
+                plain.append(PickledGroup((name,), dumps(value, PROTOCOL)))
+            else:
+                self._pickle_group_or_names((name,))
         objects: dict[str, set[int]] = {}
         dependencies: dict[str, set[str]] = {}
         for pickled in self._pickled.values():
@@ -230,7 +241,7 @@ class CheckpointWriter:
             # If a group fails, but its names do not, they are saved alone and share no objects any more.
             parts = [self._pickled.get((name,)) for name in group] if whole is None else [whole]
             found += [part for part in parts if part is not None]
-        return self._drop_missing_dependencies(found)
+        return plain + self._drop_missing_dependencies(found)
 
     def _pickle_group_or_names(self, names: Names) -> None:
         """Pickle a group; if that fails, pickle each of its names alone."""

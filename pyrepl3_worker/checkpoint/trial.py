@@ -30,8 +30,6 @@ import signal
 import sys
 from asyncio import events
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
 from io import BytesIO
 from threading import get_ident
 from time import monotonic  # by name: the code may replace it
@@ -41,6 +39,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 import pyrepl3_worker
+from pyrepl3_worker.checkpoint.digests import sha256
 from pyrepl3_worker.checkpoint.manifest import BlobCollector, NameGroup
 from pyrepl3_worker.checkpoint.pickler import NamespacePickler, NamespaceUnpickler
 from pyrepl3_worker.checkpoint.process_state import ProcessState
@@ -73,8 +72,7 @@ _ORPHAN_SECONDS: Final = 60
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What a trial has found out about a group."""
 
     reason: str = ""
@@ -147,12 +145,12 @@ def trial_keys(
         if any(context.is_definition(writer.values[name]) for name in group.names):
             definitions |= dict.fromkeys(group.names, collector.add(group.data))
     found = {name: refs for name, refs in definitions.items() if context.is_definition(writer.values[name])}
-    common = sha256(_encode((sorted(found.items()), sorted(writer.modules))))
+    common = sha256(_encode((sorted(found.items()), sorted(writer.modules)))).digest()
     keys: list[bytes] = []
     for group in groups:
-        digest = common.copy()
+        digest = sha256(group.data)
+        digest.update(common)
         digest.update(_encode(group.names))
-        digest.update(group.data)
         keys.append(digest.digest())
     return keys
 

@@ -11,13 +11,13 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from hashlib import sha256
-from shutil import rmtree
 from time import time_ns  # by name: the code may replace it
 from typing import Final
 
+import msgspec
+
 from pyrepl3_schemas.messages import Unsaved
+from pyrepl3_worker.checkpoint.digests import sha256
 from pyrepl3_worker.checkpoint.manifest import BlobCollector, BlobRefs, SavedFile, SavedFiles, join_blobs
 from pyrepl3_worker.rendering.reprs import encodable
 
@@ -38,8 +38,7 @@ _KINDS: Final = {
 type _State = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(msgspec.Struct, frozen=True, eq=False):
     """A file's content as it was saved last."""
 
     state: _State
@@ -196,6 +195,8 @@ class WorkDirectory:
             full = self._full(path)
             try:
                 if stat.S_ISDIR(found.st_mode):
+                    from shutil import rmtree
+
                     rmtree(full)
                 else:
                     os.unlink(full)

@@ -2,6 +2,7 @@
 
 private_builtins   the worker's modules and asyncio look builtins up in a copy
 own_imports        the worker finds the standard library, whatever files the code's folder holds
+late_imports       OpenSSL, which asyncio imports, is loaded when something uses it
 builtins_guard     puts back what the code has replaced, between cells
 lending            lends the worker to an interpreter that has it not, under private names
 lent_start         the script that such an interpreter runs first

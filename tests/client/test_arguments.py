@@ -139,6 +139,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "close_grace": GRACE,
     "stall_timeout": SECONDS,
     "max_checkpoint_bytes": COUNT,
+    "max_store_bytes": COUNT,
     "max_spill_bytes": ("1", b"", [1], 1.5, -1, NAN, True, 5, 2**80),
     "spill_directory": (5, b"bytes", "", "relative", "/a\0b", f"/{NO_TEXT}", NAN, ["/x"]),
     # SandboxPolicy

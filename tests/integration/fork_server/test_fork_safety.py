@@ -124,6 +124,12 @@ async def test_another_configuration_is_spawned_and_says_what_differs(tmp_path: 
             assert fork_server.reason is None
 
 
+SURROUNDINGS = """
+import os, sys
+[os.environ["GREETING"], os.getcwd(), any(name.endswith(".forked_worker") for name in sys.modules)]
+"""
+
+
 async def test_surroundings_that_change_are_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = replace(quick(), confinement="none")
     async with ForkServer(config) as fork_server:
@@ -133,9 +139,7 @@ async def test_surroundings_that_change_are_followed(monkeypatch: pytest.MonkeyP
         monkeypatch.chdir(tmp_path)
         for forked in (False, True):
             async with opened(fork_server) as session:
-                assert await value(
-                    session, "import gc, os\n[os.environ['GREETING'], os.getcwd(), gc.get_freeze_count() > 10_000]"
-                ) == ["hello", str(tmp_path), forked]  # fmt: skip
+                assert await value(session, SURROUNDINGS) == ["hello", str(tmp_path), forked]
             await ready(fork_server)
         assert fork_server.pid != first
 
