@@ -25,6 +25,7 @@ Begin with these; `help(pyrepl3_client.Session)`, and so on, says all of each:
 For more:
 
     WorkerPool     sessions from workers that are warm already, a bounded number of them, also by name
+    open_store     a store as a whole: its sessions, what they hold; delete, prune, compact, back up
     SessionFiles   `session.files`: read, write, list, remove, download, upload
     Recovery       what came back after a worker's death, and what did not: `session.recoveries`
     SessionEvent   what `on_event` gets: SpawnEvent, ReadyEvent, StopEvent, DeathEvent, RecoveryEvent,
@@ -43,7 +44,7 @@ Errors, all under PyRepl3Error, say on whose side the fault lies:
                    OutputNotKept; SessionFileError, with SessionFileNotFound
     the pool's     PoolTimeout
     the store's    StoreError, with SessionBusy, LeaseLost, StoreBusy, BridgeTimeout, CheckpointTooLarge,
-                   WeakerConfinement
+                   WeakerConfinement, StoreFull
     of a replay    ReplayDivergence
 
 The guides are in the folder `docs` of the project. What follows here lists every public name.
@@ -75,6 +76,14 @@ from pyrepl3_client._session.recovery_bar import RecoveryBar
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy, RecoveryProgress, Skipped
 from pyrepl3_client._session.run_texts import RunOutput
 from pyrepl3_client._session.session import Session, WorkerInfo
+from pyrepl3_client._store import (
+    PrunedStore,
+    Store,
+    StoredCheckpoint,
+    StoredExecution,
+    StoredSession,
+    open_store,
+)
 from pyrepl3_client._telemetry.events import (
     CallEvent,
     CheckpointEvent,
@@ -114,6 +123,7 @@ from pyrepl3_client.errors import (
     SpawnError,
     StoreBusy,
     StoreError,
+    StoreFull,
     TransferError,
     WeakerConfinement,
     WorkerDied,
@@ -197,6 +207,7 @@ __all__ = [
     "PoolTimeout",
     "Prompt",
     "ProtocolError",
+    "PrunedStore",
     "PyRepl3Error",
     "ReadyEvent",
     "Recovery",
@@ -224,9 +235,14 @@ __all__ = [
     "SpawnError",
     "SpawnEvent",
     "StopEvent",
+    "Store",
     "StoreBusy",
     "StoreError",
     "StoreEvent",
+    "StoreFull",
+    "StoredCheckpoint",
+    "StoredExecution",
+    "StoredSession",
     "TransferError",
     "Unsaved",
     "Variable",
@@ -239,4 +255,5 @@ __all__ = [
     "capability",
     "doctor",
     "open_session",
+    "open_store",
 ]

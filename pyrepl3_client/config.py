@@ -26,6 +26,7 @@ type ErrorDetail = Literal["shown", "masked"]
 
 MAX_LIMIT: Final = 2**62
 _MIN_SPILL_BYTES: Final = 1024 * 1024
+_MIN_STORE_BYTES: Final = 64 * 1024
 _MIN_WORK_BYTES: Final = 64 * 1024
 
 
@@ -169,6 +170,8 @@ UNTRUSTED_EXECUTOR: Final = ExecutorConfig(
 """What its executions may take, and what is kept of their output."""
 UNTRUSTED_CHECKPOINT_BYTES: Final = 3 * 1024**3
 """Bytes of one of its checkpoints: all its memory and its work directory fit."""
+UNTRUSTED_STORE_BYTES: Final = 6 * 1024**3
+"""Bytes that it may have on record: two such checkpoints, of which one takes the other's place."""
 _REPORTS: Final[tuple[ReportPart, ...]] = ("data", "changed", "files")
 """The parts of a result that are made on request; of the protocol's words, those that this version knows."""
 OWN_DIRECTORY: Final = "own"
@@ -250,6 +253,12 @@ class WorkerConfig:
     moment (SIGSTOP, a debugger) is killed too: why it stopped cannot be known."""
     max_checkpoint_bytes: int = 8 * 1024**3
     """Bytes that one checkpoint may have, in all its parts, before the worker is killed; 8 GiB by default."""
+    max_store_bytes: int | None = None
+    """Bytes that the session may have on record in its store, all in all; None is no bound.
+
+    What counts: 2 KiB for each execution, and what it holds (code, outcome, host functions' answers, texts);
+    checkpoints, where each part counts once. What has no room is a `StoreFull`. It bounds SQLite files and
+    `memory:`, no store over the network."""
     max_spill_bytes: int = 1024**3
     """Bytes of a file without a name that holds all that executions wrote whose output was cut, for
     `Execution.output` and `Session.output`; 1 MiB or more, 1 GiB by default. It is made when it is needed.
@@ -290,6 +299,7 @@ class WorkerConfig:
             "inherit_env": False,
             "host_errors": "masked",
             "max_checkpoint_bytes": UNTRUSTED_CHECKPOINT_BYTES,
+            "max_store_bytes": UNTRUSTED_STORE_BYTES,
             **overrides,
         }
         # What is of another type is left to the class, which says so.
@@ -324,6 +334,13 @@ class WorkerConfig:
             raise ValueError(
                 f"max_checkpoint_bytes must be at least 1, not {shown(self.max_checkpoint_bytes)}"
             )
+        if self.max_store_bytes is not None:
+            object.__setattr__(self, "max_store_bytes", as_int("max_store_bytes", self.max_store_bytes))
+            if self.max_store_bytes < _MIN_STORE_BYTES:
+                raise ValueError(
+                    f"max_store_bytes must be None, or at least {_MIN_STORE_BYTES}, not "
+                    f"{shown(self.max_store_bytes)}"
+                )
         object.__setattr__(self, "max_spill_bytes", as_int("max_spill_bytes", self.max_spill_bytes))
         if self.max_spill_bytes and not _MIN_SPILL_BYTES <= self.max_spill_bytes <= MAX_LIMIT:
             raise ValueError(

@@ -28,6 +28,7 @@ PyRepl3Error
         StoreBusy               ... another process holds the file's lock
         BridgeTimeout           ... an answer did not come in time (also a TimeoutError)
         CheckpointTooLarge      ... the namespace takes more than one checkpoint may
+        StoreFull               ... the session has on record what it may have
 
 A `WorkerDied` carries a `DeathCertificate`: exit status, likely cause, peak memory, last stderr and the
 executions that were running. The functions below it make a certificate's texts from the evidence.
@@ -64,6 +65,7 @@ __all__ = [
     "SpawnError",
     "StoreBusy",
     "StoreError",
+    "StoreFull",
     "TransferError",
     "WeakerConfinement",
     "WorkerDied",
@@ -395,6 +397,10 @@ class CheckpointTooLarge(StoreError):  # noqa: N818 - names what happened, like 
 
 
 # --- deaths ----------------------------------------------------------------------------
+
+
+class StoreFull(StoreError):  # noqa: N818 - names what happened, like SessionClosed
+    """The session has on record what it may have (`max_store_bytes`). All of that stays, and it goes on."""
 
 
 def make_worker_died(

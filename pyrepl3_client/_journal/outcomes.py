@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from pyrepl3_client.errors import DeathCertificate, ReplayDivergence, StoreError, make_worker_died
+from pyrepl3_client.errors import DeathCertificate, ReplayDivergence, StoreError, StoreFull, make_worker_died
 from pyrepl3_schemas.display_budget import DisplayBudget
 from pyrepl3_schemas.head_tail import shorten_to_bytes
 from pyrepl3_schemas.messages import Display, Error, Output, Result
@@ -42,9 +42,9 @@ class EndedOutcome(msgspec.Struct, frozen=True, omit_defaults=True, tag="ended")
 
 
 class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag="rejected"):
-    """The client gave it up, and says why. It left no mark on the namespace."""
+    """The client gave it up, and says why. It left no mark on the namespace, unless its record was full."""
 
-    kind: Literal["worker_died", "replay_divergence"]
+    kind: Literal["worker_died", "replay_divergence", "store_full"]
     what: str
     certificate: DeathCertificate | None = None
     attempts: int = 1
@@ -59,6 +59,8 @@ class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag="rejected"):
         """Return it as the error that the caller gets."""
         if self.kind == "replay_divergence":
             return ReplayDivergence(self.what)
+        if self.kind == "store_full":
+            return StoreFull(self.what)
         return make_worker_died(self.what, self.certificate, self.running or (execution_id,), self.attempts)
 
 

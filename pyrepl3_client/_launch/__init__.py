@@ -14,5 +14,6 @@ python_view           the folders that an interpreter needs, without running it
 policy_paths          the paths of a policy, resolved once for a session
 writable_paths        what no policy may let code write to
 environment           a worker's environment variables and its confinement argument
+shared_segments       what code leaves in the kernel at the level "limits"
 process_tree          reads /proc: children, memory, CPU time, start time
 """

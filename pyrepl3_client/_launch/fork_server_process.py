@@ -129,7 +129,8 @@ class ForkServerProcess:
             if isinstance(error, ForkServerGoneError):
                 raise
             raise SpawnError(f"no worker could be forked: {error}") from error
-        return WorkerProcess(pid, pipes.connect(exit_fd, directories))
+        connected = pipes.connect(exit_fd, directories)
+        return WorkerProcess(pid, connected, leaves_segments=config.confinement == "limits")
 
     def receive(self) -> FromForkServer | None:
         """Return the next message that has come, or None.

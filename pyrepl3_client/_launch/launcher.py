@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from pyrepl3_client._launch.directories import WorkerDirectories
 from pyrepl3_client._launch.environment import confinement_of
 from pyrepl3_client._launch.interpreter import base_python, interpreter_command
 from pyrepl3_client._launch.policy_paths import HeldPath, as_request
@@ -35,7 +36,7 @@ class LaunchRequest:
         environment: dict[str, str],
         paths: Sequence[HeldPath],
         ends: Sequence[int],
-        files: int,
+        directories: WorkerDirectories,
     ) -> None:
         """Make a file for the request.
 
@@ -44,13 +45,15 @@ class LaunchRequest:
             environment: the variables of its interpreter.
             paths: those of the policy.
             ends: the worker's ends of its pipes, in the order of `NewWorkerPipes.worker_ends`.
-            files: the worker's end of the way by which it hands directories over.
+            directories: have the way by which the worker hands directories over.
 
         Raises:
             SpawnError: pyrepl3 is in no folders of files.
             OSError: there is no such interpreter, or no room for another fd.
         """
         self._config = config
+        self._directories = directories
+        self._written = False
         self._environment = environment
         self._paths = paths
         self._folders = _our_folders()
@@ -59,17 +62,19 @@ class LaunchRequest:
         if config.warm:
             self._command += ["--warm", ",".join(config.warm)]
         frames_in, frames_out, _, *captured = ends
-        self.fds = [frames_in, frames_out, *captured, files, *(held.fd for held in paths)]
+        self.fds = [frames_in, frames_out, *captured, directories.workers_end, *(held.fd for held in paths)]
         """What belongs to it, in the order of `pyrepl3_worker.launcher.become.read_request`."""
         self.file = os.memfd_create("pyrepl3-request")
         """Holds the request, when it is written."""
 
     def write(self) -> None:
-        """Write the request. Its launcher waits for that, and may be started before.
+        """Write the request. Its launcher waits for that, and may be started before. Idempotent.
 
         Raises:
             OSError: there is no room for it, or for an fd.
         """
+        if self._written:
+            return
         directory = os.path.abspath(self._config.start_directory or ".")
         view = find_view(self._config.python, self._environment, directory)
         given, later = _absolute_paths(self._environment, directory)
@@ -84,6 +89,8 @@ class LaunchRequest:
         }
         with open(self.file, "wb", closefd=False) as file:
             file.write(marshal.dumps(request))
+        self._directories.say_written()
+        self._written = True
 
     def command(self) -> list[str]:
         """Return the command of a launcher for this request alone, which inherits its file and its fds."""

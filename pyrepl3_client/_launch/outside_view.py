@@ -12,6 +12,8 @@ from pyrepl3_client._launch.process_tree import children_of
 from pyrepl3_client.config import WorkerConfig
 
 _CAPABILITY_SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+type _Sign = Callable[[int, dict[str, str]], bool]
+"""Whether something is to be seen of a process, given its pid and what its `status` says."""
 _BY_LANDLOCK: Final = ("files", "network")
 
 
@@ -27,14 +29,18 @@ def unseen(claimed: Iterable[str], outermost: int, config: WorkerConfig) -> tupl
     worker = _worker_of(outermost) if strict else outermost
     # Without namespaces Landlock keeps these two, of which /proc shows nothing.
     hidden = _BY_LANDLOCK if strict and not config.confinement_required else ()
+    try:
+        status = _status(worker)
+    except OSError:
+        status = dict[str, str]()
     return tuple(
-        name for name in claimed if name in _SIGNS and name not in hidden and not _seen(name, worker)
+        name for name in claimed if name in _SIGNS and name not in hidden and not _seen(name, worker, status)
     )
 
 
-def _seen(name: str, pid: int) -> bool:
+def _seen(name: str, pid: int, status: dict[str, str]) -> bool:
     try:
-        return _SIGNS[name](pid)
+        return _SIGNS[name](pid, status)
     except (OSError, KeyError, ValueError):
         return False  # it has ended, or hides itself, which none of our workers does
 
@@ -51,31 +57,30 @@ def _worker_of(outermost: int) -> int:
     return outermost
 
 
-def _has_filter(pid: int) -> bool:
-    return _status(pid)["Seccomp"] == "2"
+def _has_filter(_: int, status: dict[str, str]) -> bool:
+    return status["Seccomp"] == "2"
 
 
-def _cannot_gain_privileges(pid: int) -> bool:
-    return _status(pid)["NoNewPrivs"] == "1"
+def _cannot_gain_privileges(_: int, status: dict[str, str]) -> bool:
+    return status["NoNewPrivs"] == "1"
 
 
-def _has_no_capability(pid: int) -> bool:
-    status = _status(pid)
+def _has_no_capability(_: int, status: dict[str, str]) -> bool:
     return all(int(status[name], 16) == 0 for name in _CAPABILITY_SETS)
 
 
-def _has_own_root(pid: int) -> bool:
+def _has_own_root(pid: int, _: dict[str, str]) -> bool:
     return not os.path.samestat(os.stat("/"), os.stat(f"/proc/{pid}/root/"))
 
 
-def _has_own(kind: str) -> Callable[[int], bool]:
-    def differs(pid: int) -> bool:
+def _has_own(kind: str) -> _Sign:
+    def differs(pid: int, _: dict[str, str]) -> bool:
         return os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
 
     return differs
 
 
-_SIGNS: Final[dict[str, Callable[[int], bool]]] = {
+_SIGNS: Final[dict[str, _Sign]] = {
     "system_calls": _has_filter,
     "no_new_privs": _cannot_gain_privileges,
     "no_capabilities": _has_no_capability,

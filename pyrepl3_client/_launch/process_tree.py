@@ -78,7 +78,7 @@ class ProcessTree:
         """
         before = self._members
         self._members = {}
-        orphans = self._session_pids() if full and not self._has_pid_namespace else ()
+        orphans = session_pids(self._root) if full and not self._has_pid_namespace else ()
         self._add_members([self._root, *before, *orphans], before)
         self._add_ended_ticks(before)
         ticks = sum(member.own_ticks + member.reaped_ticks for member in self._members.values())
@@ -145,12 +145,16 @@ class ProcessTree:
             )
             self._ended_ticks += max(0, gone - inherited)
 
-    def _session_pids(self) -> Iterable[int]:
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                with suppress(ProcessLookupError, PermissionError):
-                    if os.getsid(int(entry)) == self._root:
-                        yield int(entry)
+
+def session_pids(session: int) -> list[int]:
+    """Return the pids of a session's processes (setsid(2)). Looks at all processes of the machine."""
+    found: list[int] = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with suppress(ProcessLookupError, PermissionError):
+                if os.getsid(int(entry)) == session:
+                    found.append(int(entry))
+    return found
 
 
 def children_of(pid: int) -> list[int]:
@@ -175,8 +179,8 @@ def start_time(pid: int, *, or_zombie: bool = False) -> int | None:
     return int(fields[19])
 
 
-def kill_all(pids: Iterable[int]) -> None:
-    """Kill processes and their descendants, in whichever session or process group they are."""
+def kill_all(pids: Iterable[int]) -> list[int]:
+    """Kill processes and their descendants, in whichever session or process group they are; return them."""
     held: dict[int, int] = {}
     try:
         todo = list(pids)
@@ -198,6 +202,7 @@ def kill_all(pids: Iterable[int]) -> None:
             # It may have ended, or run a set-user-id program, which may not be signalled.
             with suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
+        return list(held)
     finally:
         for fd in held.values():
             os.close(fd)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from contextlib import suppress
 from resource import RUSAGE_SELF, getrusage
+from time import time
 from typing import Final
 
 from pyrepl3_client._launch.directories import WorkerDirectories
@@ -12,7 +13,8 @@ from pyrepl3_client._launch.environment import confinement_argument, worker_envi
 from pyrepl3_client._launch.interpreter import describe_failure, interpreter_command
 from pyrepl3_client._launch.launcher import LaunchRequest, launcher_environment
 from pyrepl3_client._launch.policy_paths import HeldPath, PolicyPaths, close_held
-from pyrepl3_client._launch.process_tree import children_of, kill_all
+from pyrepl3_client._launch.process_tree import children_of, kill_all, session_pids
+from pyrepl3_client._launch.shared_segments import remove_segments, segments_since
 from pyrepl3_client._launch.standing_launcher import StandingLauncher, launcher_of_loop
 from pyrepl3_client._launch.worker import ExitStatus, NewWorkerPipes, WorkerPipes
 from pyrepl3_client._launch.writable_paths import check_writable
@@ -34,7 +36,10 @@ class WorkerProcess:
     It leads its own session and process group.
     """
 
-    __slots__ = ("_has_pid_namespace", "_inherited_peak", "_process", "_reaped", "pid", "pipes")
+    __slots__ = (
+        "_has_pid_namespace", "_inherited_peak", "_leaves_segments", "_makers", "_process", "_reaped",
+        "_started", "pid", "pipes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class WorkerProcess:
         process: subprocess.Popen[bytes] | None = None,
         *,
         has_pid_namespace: bool = False,
+        leaves_segments: bool = False,
     ) -> None:
         """Own the process and the client's ends of its pipes.
 
@@ -52,7 +58,11 @@ class WorkerProcess:
             process: the `Popen` object of a spawned worker; None for a forked one.
             has_pid_namespace: the process is the outermost one of a worker in a PID namespace of its own. On
                 SIGTERM it ends all processes of that namespace.
+            leaves_segments: code can leave shared memory behind, which is to be removed.
         """
+        self._started = time()
+        self._leaves_segments = leaves_segments
+        self._makers = {pid}
         self._process = process
         self._has_pid_namespace = has_pid_namespace
         self._inherited_peak = getrusage(RUSAGE_SELF).ru_maxrss
@@ -75,7 +85,7 @@ class WorkerProcess:
         if children_of(self.pid):
             # Children in sessions of their own are not in the worker's group, and once it is dead they are
             # not its children either.
-            kill_all([self.pid])
+            self._makers.update(kill_all([self.pid]))
         # The worker first, by pidfd: it leads the group, and its number stays taken until it is reaped,
         # so neither signal can reach an unrelated process.
         self._send_signal(signal.SIGKILL)
@@ -89,6 +99,10 @@ class WorkerProcess:
 
     def reap(self) -> ExitStatus:
         """Collect the exit status. Kills what is left of the group first, while its number is still taken."""
+        has_left_some = self._leaves_segments and bool(segments_since(self._started))
+        if has_left_some:
+            # They are in the group that is killed now, and may be no descendants any more.
+            self._makers.update(session_pids(self.pid))
         self.kill()
         code = peak = None
         try:
@@ -100,6 +114,9 @@ class WorkerProcess:
             code = os.waitstatus_to_exitcode(status)
             # The kernel counts what this process had in memory when it started the worker as the worker's.
             peak = usage.ru_maxrss * _KIB if usage.ru_maxrss > self._inherited_peak else None
+        if has_left_some:
+            left = segments_since(self._started)
+            remove_segments(each for each, maker in left.items() if maker in self._makers)
         if self._process is not None:
             # Popen must not wait for it again, nor warn that it still runs.
             self._process.returncode = code or 0
@@ -227,7 +244,7 @@ def _spawn(
         directories = WorkerDirectories(config)
         stdin, stdout, stderr, *captured = pipes.worker_ends
         if config.confinement == "strict":
-            request = LaunchRequest(config, environment, paths, pipes.worker_ends, directories.workers_end)
+            request = LaunchRequest(config, environment, paths, pipes.worker_ends, directories)
             command, environment = request.command(), launcher_environment()
             inherited = [request.file, *request.fds]
             if standing is not None:
@@ -253,7 +270,6 @@ def _spawn(
             pid = process.pid
         if request is not None:
             request.write()
-            directories.say_written()
         exit_fd = os.pidfd_open(pid)
     except BaseException as error:
         if pid is not None:
@@ -275,4 +291,10 @@ def _spawn(
     # With any other configuration the process may be the worker itself, whose code can ignore SIGTERM.
     has_pid_namespace = config.confinement == "strict" and config.confinement_required
     connected = pipes.connect(exit_fd, directories)
-    return WorkerProcess(pid, connected, process, has_pid_namespace=has_pid_namespace)
+    return WorkerProcess(
+        pid,
+        connected,
+        process,
+        has_pid_namespace=has_pid_namespace,
+        leaves_segments=config.confinement == "limits",
+    )

@@ -147,6 +147,7 @@ class StandingLauncher:
         try:
             self._send(process.control, [request.file, directory, stderr, *request.fds])
             sent = True
+            request.write()  # while the launcher clones itself
             return self._wait_for_clone(process)
         except LauncherGoneError:
             self._end()

@@ -257,12 +257,17 @@ def _journal_opener(store: str | os.PathLike[str], wait: float) -> OpenJournal:
     parse_location(store)  # a wrong one is named at once
 
     async def open_journal(
-        session_id: str, on_lost: Callable[[StoreError], None], on_trouble: OnTrouble
+        session_id: str,
+        on_lost: Callable[[StoreError], None],
+        on_trouble: OnTrouble,
+        max_bytes: int | None,
     ) -> Journal:
         # Resonate takes a moment to import, and only sessions with a store need it.
         from pyrepl3_client.durable.stores import open_store  # noqa: PLC0415 - see above
 
-        return await open_store(store, session_id, on_lost=on_lost, on_trouble=on_trouble, wait=wait)
+        return await open_store(
+            store, session_id, on_lost=on_lost, on_trouble=on_trouble, wait=wait, max_bytes=max_bytes
+        )
 
     return open_journal
 
@@ -359,7 +364,9 @@ async def _open_supervisor(
     lease = _LeaseLossRelay()
     journal = None
     if durability.open_journal is not None:
-        journal = await durability.open_journal(session_id, lease.on_lost, telemetry.store_trouble)
+        journal = await durability.open_journal(
+            session_id, lease.on_lost, telemetry.store_trouble, config.max_store_bytes
+        )
     level = None
     try:
         if journal is not None:

@@ -7,8 +7,8 @@ from pyrepl3_client._journal.protocol import Journal, OnTrouble
 from pyrepl3_client._session.recovery_report import Recovery, RecoveryPolicy
 from pyrepl3_client.errors import StoreError
 
-type OpenJournal = Callable[[str, Callable[[StoreError], None], OnTrouble], Awaitable[Journal]]
-"""Opens a session's journal; calls back when the session is lost to another owner, and for trouble."""
+type OpenJournal = Callable[[str, Callable[[StoreError], None], OnTrouble, int | None], Awaitable[Journal]]
+"""Opens a session's journal, for so many bytes; calls back when it is lost to another, and for trouble."""
 type RecoveryHandler = Callable[[Recovery], Awaitable[None] | None]
 """Takes the report of a recovery when the session is back."""
 

@@ -49,7 +49,7 @@ class OwnDirectory:
         try:
             if store_path is None:
                 return cls(tempfile.mkdtemp(prefix="pyrepl3-work-"), temporary=True)
-            path = os.path.join(os.path.abspath(store_path) + _NAMES_END, _file_name(session_id))
+            path = directory_beside(store_path, session_id)
             os.makedirs(path, mode=0o700, exist_ok=True)
         except OSError as error:
             raise StoreError(
@@ -101,6 +101,11 @@ class OwnDirectory:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def directory_beside(store_path: str, session_id: str) -> str:
+    """Return the path of the directory of a session's own that is beside its store."""
+    return os.path.join(os.path.abspath(store_path) + _NAMES_END, _file_name(session_id))
 
 
 def _file_name(session_id: str) -> str:

@@ -91,7 +91,7 @@ class UnrecordedText:
             text = await read(start, stop)
             part = TextPart(text.encode("utf-8", "backslashreplace"), end)
             if not await journal.put_text(self._execution_id, stream, n, part, max_bytes):
-                end = "the record had no room for more (max_spill_bytes)"
+                end = "the record had no room for more (max_spill_bytes, max_store_bytes)"
                 await journal.put_text(self._execution_id, stream, n, TextPart(b"", end), max_bytes)
             start = stop
             await asyncio.sleep(0)

@@ -22,11 +22,13 @@ from pyrepl3_client._launch.worker import PIPE_BYTES, Worker, WorkerPipes
 from pyrepl3_client._log import fields, write
 from pyrepl3_client._text import truncated
 from pyrepl3_client._wire.captured_output import CapturePipes, Chunk
+from pyrepl3_client._wire.read_size import READ_BYTES, next_read_bytes
 from pyrepl3_client._wire.stall import StallDetector
 from pyrepl3_client.errors import ProtocolError
 from pyrepl3_schemas.codec import ClientDecoder, encode, encode_chunk
 from pyrepl3_schemas.errors import LocalProtocolError, RemoteProtocolError
 from pyrepl3_schemas.messages import (
+    Call,
     CallResponse,
     Display,
     Error,
@@ -55,12 +57,6 @@ Returns:
 
 _handlers_logger: Final = logging.getLogger("pyrepl3.handlers")
 _logger: Final = logging.getLogger("pyrepl3.worker")
-_READ_BYTES: Final = 64 * 1024
-"""Below malloc's mmap threshold, so that a read of a few bytes costs no page fault."""
-_BULK_BYTES: Final = 256 * 1024
-"""Measured: more is no faster, since the memory is not in the caches then."""
-_FEW_FRAMES: Final = 64
-"""A full read of more frames than this is many small ones: more of those at once would hold the loop long."""
 _MAX_FORCED_BYTES: Final = 512 * 1024 * 1024
 """Bytes that are read in a row while consumers have paused reading: they would have to keep them."""
 _MAX_UNREAD_BYTES: Final = 1024 * 1024 * 1024
@@ -71,6 +67,8 @@ _EXIT_AFTER_EOF_SECONDS: Final = 2.0
 _END_SECONDS: Final = 1.0
 """Seconds that a killed worker has for its end, before its outermost process is killed itself."""
 _AFTER_CAPTURED: Final = frozenset({Input, Display})
+_QUESTIONS: Final = frozenset({Call, Input})
+"""Those of a worker that has ended are not asked: thousands may be in its pipe, and none waits for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,12 +268,13 @@ class Connection:
         self._on_captured = on_captured
         self._decoder = ClientDecoder(max_frame_bytes)
         self._stall_detector = StallDetector(self._decoder.frames, stall_timeout, self._on_error)
-        self._read_bytes = _READ_BYTES
+        self._read_bytes = READ_BYTES
         self._capture = CapturePipes(self._pipes.captured_stdout, self._pipes.captured_stderr)
         self._reading = False
         self._reader_open = True
         self._paused_by: set[object] = set()
         self._force_count = 0
+        self._draining = False
         self._stderr = StderrTail(self._pipes.stderr)
         self._eof_timer: asyncio.TimerHandle | None = None
         self._session_id = ""
@@ -446,7 +445,7 @@ class Connection:
             watch.start()
         if self._paused_by and self._exceeds_forced_limit(len(data)):
             return 0
-        self._read_bytes = _BULK_BYTES if full and len(messages) < _FEW_FRAMES else _READ_BYTES
+        self._read_bytes = next_read_bytes(len(messages), full=full)
         try:
             self._dispatch(messages)
         except BaseException as error:
@@ -489,6 +488,8 @@ class Connection:
             if last is not None and self._capture.partial:
                 self._deliver_captured(self._capture.flush())
             if self.interceptors and self._intercepted(message):
+                continue
+            if self._draining and kind in _QUESTIONS:
                 continue
             routes[kind](message)
 
@@ -581,6 +582,7 @@ class Connection:
 
     def _drain_rest(self) -> None:
         rest = _LAST_BYTES
+        self._draining = True
         while self._reader_open and rest > 0:
             size = self._read()
             if size == 0:

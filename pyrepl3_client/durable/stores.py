@@ -25,6 +25,7 @@ async def open_store(
     on_trouble: OnTrouble = log_trouble,
     ttl: float = LEASE_TTL,
     wait: float = 0.0,
+    max_bytes: int | None = None,
 ) -> Journal:
     """Open a session's record, and take the session over from an owner that is gone.
 
@@ -37,6 +38,7 @@ async def open_store(
         ttl: seconds after which another process may have the session if this one stops without a word. A
             process that is dead on this machine is noticed at once.
         wait: seconds to wait while the session is another owner's.
+        max_bytes: that the session may have on record, in an SQLite file or in memory; None is no bound.
 
     Raises:
         SessionBusy: the session is another owner's; the text names it.
@@ -48,6 +50,9 @@ async def open_store(
         raise StoreError(f"the session's id {session_id!r} is no Unicode text: {error}") from error
     location = parse_location(url)
     if isinstance(location, RemoteLocation):
+        if max_bytes is not None:
+            unbounded = StoreError("a store over the network does not keep max_store_bytes: bound it there")
+            on_trouble("what the session records is not bounded", unbounded)
         return await RemoteJournal.open(
             connect(location, session_id),
             session_id,
@@ -63,7 +68,9 @@ async def open_store(
         busy_timeout=location.busy_timeout,
         on_trouble=on_trouble,
     )
-    return await SqliteJournal.open(connection, session_id, on_lost=on_lost, ttl=ttl, wait=wait)
+    return await SqliteJournal.open(
+        connection, session_id, on_lost=on_lost, ttl=ttl, wait=wait, max_bytes=max_bytes
+    )
 
 
 def connect(location: RemoteLocation, session_id: str, timeout: float = ANSWER_TIMEOUT) -> ResonateConnection:

@@ -36,7 +36,7 @@ from pyrepl3_schemas.fork_server import (
     decode_request,
     encode_packet,
 )
-from pyrepl3_worker.fork_server.clone import CannotCloneError, Cloner
+from pyrepl3_worker.fork_server.clone import CannotCloneError, Cloner, set_traceable
 from pyrepl3_worker.fork_server.fork_safety import ProcessResources, stop_native_threads, thread_count
 from pyrepl3_worker.fork_server.forked_worker import WorkerLaunch, become_worker
 from pyrepl3_worker.isolation import own_imports
@@ -75,6 +75,8 @@ def main() -> NoReturn:
     # What is there now stays: no collection is to touch, and so to copy, the pages of all workers.
     gc.collect()
     gc.freeze()
+    # What code of a worker changed here, all later workers would have.
+    set_traceable(traceable=False)
     _send(control, CanFork())
     launch = serve_requests(control, cloner)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

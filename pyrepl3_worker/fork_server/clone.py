@@ -26,6 +26,7 @@ _CLONE_PARENT: Final = 0x00008000
 _CLONE_CHILD_CLEARTID: Final = 0x00200000
 _CLONE_CHILD_SETTID: Final = 0x01000000
 _PR_GET_TID_ADDRESS: Final = 40
+_PR_SET_DUMPABLE: Final = 4
 
 
 class _SyscallNumbers:
@@ -48,6 +49,11 @@ _SYSCALL_NUMBERS: Final = {
 
 class CannotCloneError(Exception):
     """The kernel or the C library lacks something that cloning needs; the message names it."""
+
+
+def set_traceable(*, traceable: bool) -> None:
+    """Let other processes of the same user trace this one and write its memory, or only root."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, int(traceable), 0, 0, 0)
 
 
 class Cloner:

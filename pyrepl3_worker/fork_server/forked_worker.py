@@ -5,6 +5,7 @@ import sys
 from typing import NamedTuple, NoReturn
 
 from pyrepl3_worker import __main__ as worker
+from pyrepl3_worker.fork_server.clone import set_traceable
 
 
 class WorkerLaunch(NamedTuple):
@@ -16,6 +17,7 @@ class WorkerLaunch(NamedTuple):
 
 def become_worker(launch: WorkerLaunch) -> NoReturn:
     """Run the worker in this process, as if it had been started as one."""
+    set_traceable(traceable=True)
     os.setsid()
     reseed_random()
     *standard, out, err = launch.fds

@@ -62,6 +62,7 @@ def stand_by(parent: int, idle_seconds: int) -> tuple[int, list[int]]:
     # What is there now stays: no collection is to touch, and so to copy, the pages of all clones.
     gc.collect()
     gc.freeze()
+    gc.disable()  # a clone lives for milliseconds before it is another program, or does next to nothing
     _send(control, "ready")
     poller = select.poll()
     poller.register(control.fileno(), select.POLLIN)

@@ -61,6 +61,9 @@ BAD: dict[str, tuple[Any, ...]] = {
     "on_recovery": CALLABLE,
     "on_event": CALLABLE,
     "recovery": WORD,
+    "url": (*PATH, "ftp://host", "http://", "sqlite://host/path", "memory:", "http://host", True),
+    "create": YES_OR_NO,
+    "older_than": GRACE,
     "max_attempts": COUNT,
     "allow_weaker_confinement": YES_OR_NO,
     "wait": GRACE,
@@ -139,6 +142,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "close_grace": GRACE,
     "stall_timeout": SECONDS,
     "max_checkpoint_bytes": COUNT,
+    "max_store_bytes": COUNT,
     "max_spill_bytes": ("1", b"", [1], 1.5, -1, NAN, True, 5, 2**80),
     "spill_directory": (5, b"bytes", "", "relative", "/a\0b", f"/{NO_TEXT}", NAN, ["/x"]),
     # SandboxPolicy
@@ -184,6 +188,7 @@ MADE_BY_THE_CLIENT = {
     "SessionFiles", "Completeness", "DeathCertificate", "ErrorInfo", "ExecutionResult",
     "Recovery", "RecoveryProgress", "RunOutput", "Skipped", "KeptSession", "PoolStats",
     "Diagnosis", "MachineCheck",
+    "Store", "StoredSession", "StoredExecution", "StoredCheckpoint", "PrunedStore",
 }  # fmt: skip
 """Classes that users do not call: handles, reports, and results."""
 

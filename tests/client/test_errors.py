@@ -73,6 +73,7 @@ def every_error() -> set[type[BaseException]]:
 
 HANDLED_INSIDE = {
     "CarriedError": "unwrapped where what it carries is waited for",
+    "LauncherGoneError": "the worker is started without the launcher then",
     "ForkServerGoneError": "workers are spawned then",
     "CutOffError": "a WorkerDied to the caller",
     "ShrunkError": "a SessionFileError to the caller",

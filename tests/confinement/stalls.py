@@ -92,6 +92,7 @@ STALLS = [
     # what it asks of the program
     Stall("waits for a host function", "never()"),
     Stall("waits for many host functions", "await asyncio.gather(*(never() for _ in range(200)))"),
+    Stall("floods with host calls", "await asyncio.gather(*(never() for _ in range(20000)))"),
     Stall("waits for input", "input('? ')"),
     # output, values and frames
     Stall("prints without end", "while True: print('x' * 10000)", quick=True),

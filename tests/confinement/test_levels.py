@@ -2,7 +2,9 @@
 """The three levels, what a policy opens, and machines that can't keep what is asked of them."""
 
 import asyncio
+import ctypes
 import os
+import signal
 import stat
 import sys
 from contextlib import AsyncExitStack, suppress
@@ -14,6 +16,7 @@ import pytest
 
 import pyrepl3_client as pyrepl3
 from pyrepl3_client import ResourceLimits, SandboxPolicy, WorkerConfig
+from pyrepl3_client._launch.fork_server import ForkServer
 from pyrepl3_client._launch.process_tree import children_of, start_time
 from pyrepl3_schemas.codec import encode
 from pyrepl3_schemas.constants import DEFAULT_MAX_FRAME_BYTES, PROTOCOL
@@ -21,6 +24,7 @@ from pyrepl3_schemas.messages import Hello, Ready
 from tests.confinement.escapes import PRELUDE
 from tests.confinement.outside_world import SECRET, VARIABLE, OutsideWorld
 from tests.confinement.sessions import TIMEOUT_SECONDS, is_working, run, strict_config, value
+from tests.helpers.fork_servers import opened
 from tests.helpers.processes import ended
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +104,57 @@ async def test_code_makes_no_children_of_the_program(forked: bool) -> None:
             )
             == 0
         )
+
+
+@pytest.mark.parametrize("ending", ["close", "os._exit", "kill"])
+async def test_segments_of_shared_memory_end_with_their_session(ending: str) -> None:
+    """They count as no process's, so nothing else would end them before the machine does."""
+
+    def made() -> dict[int, int]:
+        rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+        return {int(row[4]): int(row[1]) for row in rows}
+
+    kept = ctypes.CDLL(None).shmget(0, 4096, 0o1600)
+    try:
+        async with pyrepl3.open_session(config=strict_config(confinement="limits")) as session:
+            await session.execute(PRELUDE)
+            code = "made = os.pipe()\npid = os.fork()\nif pid == 0:\n    "
+            code += "libc.shmget(0, 1 << 20, 0o1600); os.write(made[1], b'x'); signal.pause()\n"
+            code += "libc.shmget(0, 1 << 20, 0o1600); os.read(made[0], 1); pid"
+            worker = session.worker.pid
+            child = await value(session, code)
+            own = {worker, child}
+            assert own <= set(made())
+            if ending == "os._exit":
+                with pytest.raises(pyrepl3.WorkerDied):
+                    await session.execute("os.kill(pid, 9)\nos.wait()\nos._exit(0)")
+                # What a process has made that had ended before its worker stays.
+                own = {worker}
+            elif ending == "kill":
+                os.kill(worker, signal.SIGKILL)
+                own = {worker}
+        left = made()
+        assert not own & set(left)
+        assert os.getpid() in left
+        ctypes.CDLL(None).shmctl(left.get(child, kept), 0, None)
+    finally:
+        ctypes.CDLL(None).shmctl(kept, 0, None)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root traces everything")
+async def test_code_does_not_reach_what_later_workers_are_forked_from() -> None:
+    config = strict_config(confinement="limits")
+    async with ForkServer(config) as fork_server:
+        await fork_server.wait_started()
+        async with opened(fork_server, config) as session:
+            assert fork_server.reason is None
+            for name in "mem", "environ", "maps":
+                code = f"open('/proc/{fork_server.pid}/{name}', 'rb').close()"
+                result = await run(session, code)
+                assert result.error is not None, name
+                assert result.error.type == "PermissionError"
+            # Its own are in reach.
+            assert await value(session, "len(open('/proc/self/environ', 'rb').read()) > 0") is True
 
 
 async def test_a_plain_worker_is_limited() -> None:

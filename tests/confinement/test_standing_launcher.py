@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import pytest
 
 import pyrepl3_client as pyrepl3
@@ -240,19 +239,28 @@ async def test_a_launcher_that_is_killed_before_it_is_ready_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     failures = ["before"]
+    killed: list[int] = []
+    start = standing_launcher._start_process  # pyright: ignore[reportPrivateUsage] - what starts it
+
+    def start_and_kill_the_first() -> object:
+        process = start()
+        if not killed:
+            killed.append(process.popen.pid)
+            os.kill(process.popen.pid, signal.SIGKILL)
+        return process
+
     monkeypatch.setattr(standing_launcher, "_failures", failures)
+    monkeypatch.setattr(standing_launcher, "_start_process", start_and_kill_the_first)
     launcher = launcher_of_loop()
     assert launcher is not None
     if launcher.pid is not None:
         os.kill(launcher.pid, signal.SIGKILL)
-    async with pyrepl3.open_session(config=strict_config()):
-        pass
+        assert await ended(launcher.pid)
     with anyio.fail_after(TIMEOUT_SECONDS):
-        while launcher.pid is None:
-            await anyio.lowlevel.checkpoint()
-        os.kill(launcher.pid, signal.SIGKILL)
-        await launcher.wait_settled()
-    assert not launcher.is_ready
+        while len(failures) < 2:
+            async with pyrepl3.open_session(config=strict_config()):
+                await launcher.wait_settled()
+    assert killed
     await ready_launcher()
     assert failures == []
 
@@ -270,7 +278,8 @@ async def clone():
         await launcher_of_loop().wait_settled()
     return await pyrepl3.open_session(config=CONFIG).__aenter__()
 def told(session):
-    print(session.worker.pid, launcher_of_loop().pid, flush=True)
+    # In one piece: a forked program writes to the same pipe.
+    os.write(1, f"{session.worker.pid} {launcher_of_loop().pid}\\n".encode())
 async def opened():
     session = await pyrepl3.open_session(config=CONFIG).__aenter__()
     told(session)

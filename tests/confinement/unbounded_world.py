@@ -106,9 +106,13 @@ def run_one(code: str, given: dict[str, Any], facts: dict[str, Any]) -> str:
     pid = os.fork()
     if pid == 0:
         os.close(read)
-        if sys.argv[1] == "apart":
-            keep_in_memory(given["folders"])
-        os.write(write, outcome(code, given["prelude"], facts).encode())
+        try:
+            if sys.argv[1] == "apart":
+                keep_in_memory(given["folders"])
+            text = outcome(code, given["prelude"], facts)
+        except OSError as error:
+            text = f"it could not be run: {error}"
+        os.write(write, text.encode())
         os._exit(0)
     os.close(write)
     with open(read, "rb") as file:

@@ -4,7 +4,9 @@ A long file, for its tables of cells.
 """
 
 import argparse
+import os
 import threading
+import time
 from collections.abc import AsyncIterator
 
 import anyio
@@ -12,6 +14,7 @@ import anyio.lowlevel
 import pytest
 
 import pyrepl3_client as pyrepl3
+from pyrepl3_client._launch.process_tree import start_time
 from pyrepl3_schemas.messages import Call, Input
 from tests.helpers.real_sessions import outcome, quick, run, running, stop, type_of, value, works
 
@@ -309,6 +312,7 @@ while not begun: await asyncio.sleep(0)
 """
 LATE_THREAD = """
 import threading
+import time
 opened, outcome = threading.Event(), []
 def work():
     outcome.append(add(1))
@@ -397,3 +401,36 @@ async def test_a_call_waits_while_the_code_is_interrupted(host: pyrepl3.Session)
     assert (await stop(execution, "interrupt")).error is not None
     assert (await outcome(execution)).error is not None
     assert await works(host)
+
+
+async def test_what_a_worker_asked_for_just_before_its_end_is_not_begun() -> None:
+    """Thousands of calls may lie in its pipe: nothing waits for them, and each would begin a task."""
+    begun: list[int] = []
+
+    async def note(number: int, _: str) -> None:
+        begun.append(number)
+        await anyio.sleep_forever()
+
+    code = """
+import asyncio, os
+asked = [asyncio.create_task(note(number, "x" * 200)) for number in range(900)]
+for _ in range(3): await asyncio.sleep(0)
+os.write(written, b'x')
+os._exit(0)
+"""
+    read, write = os.pipe()
+    path = f"/proc/{os.getpid()}/fd/{write}"
+    async with pyrepl3.open_session(config=quick(), recovery="none", capabilities={"note": note}) as session:
+        await session.execute(f"import os\nwritten = os.open({path!r}, os.O_WRONLY)")
+        pid = session.worker.pid
+        running_cell = session.start(code)
+        await anyio.lowlevel.checkpoint()
+        # This loop stands still until the worker has ended: all that it has sent lies in the pipe by then.
+        os.read(read, 1)
+        while start_time(pid) is not None:
+            time.sleep(0.001)  # noqa: ASYNC251 - this is how it stands still
+        with pytest.raises(pyrepl3.WorkerDied):
+            await running_cell
+    os.close(read)
+    os.close(write)
+    assert len(begun) < 900

@@ -54,6 +54,7 @@ SAID = {
     "ipython.md 1": ["Wall time", "45", "['a', 'b']", "hello"],
     "files.md 1": ["['data', 'report.txt']", "2 cities", "'/etc/shadow' is not there for the session's code"],
     "network.md 1": ["Tunnel connection failed: 403 Forbidden"],
+    "stores.md 1": ["analysis-7 closed 1 ", "[('step-1', 'finished')]", "bytes are given back"],
     "confinement.md 1": ["'no_new_privs'", "'files'", "FileNotFoundError"],
 }
 

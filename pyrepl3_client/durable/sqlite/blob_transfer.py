@@ -55,7 +55,7 @@ async def read_blobs(transact: Transact, digests: Collection[str]) -> dict[str, 
         digests: which.
 
     Raises:
-        StoreError: one is missing, or the store cannot be read.
+        StoreError: one is missing or damaged, or the store cannot be read.
     """
     found: dict[str, bytes] = {}
     for digest in digests:
@@ -68,6 +68,11 @@ async def read_blobs(transact: Transact, digests: Collection[str]) -> dict[str, 
                 await transact(lambda records, digest=digest, n=n: records.checkpoints.part(digest, n))
             )
         found[digest] = first if count == 1 else b"".join(parts)
+        if await _digest_of(found[digest]) != digest:
+            raise StoreError(
+                f"blob {digest[:12]}… of a checkpoint is damaged in the store: it is not what was recorded "
+                "(check the disk, and restore a backup)"
+            )
     return found
 
 

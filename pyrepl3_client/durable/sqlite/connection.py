@@ -25,12 +25,12 @@ from pyrepl3_client.durable.sqlite.resonate_server.wire import (
     too_large,
 )
 from pyrepl3_client.durable.sqlite.tables.busy import RetryOnBusy
+from pyrepl3_client.durable.sqlite.tables.creation import open_database
 from pyrepl3_client.durable.sqlite.tables.database import Database, Synchronous
 from pyrepl3_client.durable.sqlite.tables.errors import TellOnce
 from pyrepl3_client.durable.sqlite.tables.leases import Lease
 from pyrepl3_client.durable.sqlite.tables.records import SessionRecords
 from pyrepl3_client.durable.sqlite.tables.retention import Pruned, Pruner
-from pyrepl3_client.durable.sqlite.tables.schema import prepare
 from pyrepl3_client.errors import LeaseLost, StoreError
 
 MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
@@ -132,13 +132,7 @@ class SqliteConnection:
         """
 
         def prepared() -> Database:
-            database = Database(path, synchronous, busy_timeout)
-            try:
-                prepare(database)
-            except BaseException:
-                database.close()
-                raise
-            return database
+            return open_database(path, synchronous, busy_timeout)
 
         return cls(
             await RetryOnBusy(busy_timeout, sleeper).run(prepared),
@@ -324,6 +318,7 @@ class SqliteConnection:
     def _tick(self) -> None:
         now = self._clock()
         if not self._database.in_memory:
+            self._database.require_files()
             version = self._database.data_version()
             if version != self._seen_version:
                 self._fetch_mail()

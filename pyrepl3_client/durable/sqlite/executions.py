@@ -6,12 +6,14 @@ from typing import Final
 import msgspec
 from resonate.codec import Codec, NoopEncryptor
 
+from pyrepl3_client._journal.outcomes import Rejected, encode_outcome
 from pyrepl3_client._journal.protocol import Entry, OnError, Spec
 from pyrepl3_client.durable.resonate.engine import Engine, create_awaited
 from pyrepl3_client.durable.resonate.function import OutcomeRef
-from pyrepl3_client.durable.resonate.ids import awaited_id, root_id
+from pyrepl3_client.durable.resonate.ids import awaited_id, code_digest, root_id
 from pyrepl3_client.durable.resonate.runner import BegunExecution, RecordedOutcome
 from pyrepl3_client.durable.sqlite import ExecutionRow, SessionRecords, SqliteConnection
+from pyrepl3_client.durable.sqlite.budget import OUTCOME_RESERVE, StoreBudget, execution_bytes
 from pyrepl3_client.durable.sqlite.lease_renewal import LeaseRenewal
 from pyrepl3_client.errors import LeaseLost, StoreError
 from pyrepl3_schemas.messages import ResultMode
@@ -41,8 +43,11 @@ class SessionTransactions:
     recorded before anything else once it takes them again.
     """
 
-    def __init__(self, connection: SqliteConnection, lease_renewal: LeaseRenewal) -> None:
-        """Record in the store of `connection`."""
+    def __init__(
+        self, connection: SqliteConnection, lease_renewal: LeaseRenewal, max_bytes: int | None
+    ) -> None:
+        """Record in the store of `connection`, so many bytes at most."""
+        self.budget: Final = StoreBudget(lease_renewal.lease.session_id, max_bytes)
         self.connection: Final = connection
         self.lease_renewal: Final = lease_renewal
         self.lease: Final = lease_renewal.lease
@@ -120,24 +125,31 @@ class SqliteExecutionStore:
 
     async def begin(self, execution_id: str, digest: str, spec: Spec) -> BegunExecution:
         """Record an execution, or look up the one of that id."""
-        lease = self._transactions.lease
+        lease, budget = self._transactions.lease, self._transactions.budget
+        size = execution_bytes(spec.code, spec_options(spec))
 
         def begin(records: SessionRecords) -> BegunExecution:
             execution, new = records.executions.start(
                 lease, execution_id, digest, spec.code, spec_options(spec)
             )
+            if new:
+                budget.require(f"execution {execution_id!r}", size)
             outcome = None
             if execution.status != "started":
                 outcome = records.executions.outcome(self._session_id, execution_id)
             return BegunExecution(entry_of(execution), execution.code_digest, new, outcome)
 
-        return await self._transactions.write(begin)
+        begun = await self._transactions.write(begin)
+        if begun.new:
+            budget.add(size)
+        return begun
 
     async def end(
         self, execution_id: str, outcome: RecordedOutcome, promise_id: str | None, *, keep: bool
     ) -> bytes:
         """Record an outcome, resolve its promise, and return the outcome on record."""
         self._transactions.check_size(f"the outcome of execution {execution_id!r}", outcome.data)
+        outcome = self._within_budget(execution_id, outcome)
         if keep:
             # From here on it is not lost for as long as this process lives.
             self._transactions.keep(execution_id, outcome)
@@ -147,7 +159,18 @@ class SqliteExecutionStore:
             lambda records: records.executions.outcome(self._session_id, execution_id),
             {execution_id: outcome},
         )
+        if keep:  # else it was on record
+            self._transactions.budget.add(len(outcome.data))
         return outcome.data if recorded is None else recorded
+
+    def _within_budget(self, execution_id: str, outcome: RecordedOutcome) -> RecordedOutcome:
+        """Return what is recorded of an outcome: that there was no room for it, where there is none."""
+        budget, size = self._transactions.budget, len(outcome.data)
+        if size <= budget.room or size <= OUTCOME_RESERVE:
+            return outcome
+        what = f"the outcome of execution {execution_id!r}, which ran to its end and is not run again,"
+        full = Rejected("store_full", budget.refusal(what, size))
+        return RecordedOutcome(encode_outcome(full), outcome.rejected)
 
     async def find_outcome(self, execution_id: str) -> RecordedOutcome | None:
         """Look up a recorded outcome."""
@@ -188,7 +211,16 @@ def spec_options(spec: Spec) -> bytes:
 
 
 def entry_of(execution: ExecutionRow) -> Entry:
-    """Return a row of the log as a history's entry."""
+    """Return a row of the log as a history's entry.
+
+    Raises:
+        StoreError: its code is not what was recorded.
+    """
+    if code_digest(execution.code) != execution.code_digest:
+        raise StoreError(
+            f"the code of execution {execution.execution_id!r} of session {execution.session_id!r} is "
+            "damaged in the store: it is not what was recorded (check the disk, and restore a backup)"
+        )
     options = _options.decode(execution.options)
     return Entry(
         execution.seq,

@@ -24,6 +24,7 @@ from pyrepl3_client.durable.sqlite import CallRow, CheckpointRow, SessionRecords
 from pyrepl3_client.durable.sqlite.blob_transfer import put_blobs, read_blobs
 from pyrepl3_client.durable.sqlite.executions import SessionTransactions, SqliteExecutionStore, entry_of
 from pyrepl3_client.durable.sqlite.lease_renewal import LeaseRenewal
+from pyrepl3_client.durable.sqlite.tables.usage import CALL_BYTES
 from pyrepl3_client.errors import LeaseLost, StoreError
 from pyrepl3_schemas.confinement import Level
 from pyrepl3_schemas.messages import StreamName, Unsaved
@@ -36,12 +37,17 @@ class SqliteJournal:
     """Implements `Journal` on a `SqliteConnection`, which it owns. Make it with `open`."""
 
     def __init__(
-        self, connection: SqliteConnection, lease_renewal: LeaseRenewal, on_lost: Callable[[StoreError], None]
+        self,
+        connection: SqliteConnection,
+        lease_renewal: LeaseRenewal,
+        on_lost: Callable[[StoreError], None],
+        max_bytes: int | None = None,
     ) -> None:
         """Record the session whose lease `lease_renewal` holds; the loop must be running."""
         self._lease: Final = lease_renewal.lease
         self._session_id: Final = lease_renewal.lease.session_id
-        self._transactions: Final = SessionTransactions(connection, lease_renewal)
+        self._transactions: Final = SessionTransactions(connection, lease_renewal, max_bytes)
+        self._budget: Final = self._transactions.budget
         self._runner: Final = ResonateRunner(
             self._session_id,
             SqliteExecutionStore(self._transactions),
@@ -59,6 +65,7 @@ class SqliteJournal:
         on_lost: Callable[[StoreError], None],
         ttl: float,
         wait: float,
+        max_bytes: int | None = None,
     ) -> Self:
         """Take the session over, and return its record.
 
@@ -69,6 +76,7 @@ class SqliteJournal:
             on_lost: called once when another owner has taken over: nothing can be recorded any more.
             ttl: seconds for which this process keeps the session if it stops.
             wait: seconds to wait while the session has another owner.
+            max_bytes: that the session may have on record; None is no bound.
 
         Raises:
             SessionBusy: the session has another owner.
@@ -86,14 +94,23 @@ class SqliteJournal:
         except BaseException:
             connection.close()
             raise
-        journal = cls(connection, lease_renewal, on_lost)
+        journal = cls(connection, lease_renewal, on_lost, max_bytes)
         try:
+            await journal._measure()
             # Tasks that the last owner held, or was about to get, are offered to this one.
             await connection.reclaim(session_prefix(session_id))
         except BaseException:
             await journal.close()
             raise
         return journal
+
+    async def _measure(self) -> None:
+        """Take what is on record into the budget, if there is a bound: else nobody asks."""
+        if self._budget.is_bounded:
+            self._budget.set_used(
+                await self._transactions.read(lambda records: records.usage.executions(self._session_id)),
+                await self._transactions.read(lambda records: records.usage.checkpoints(self._session_id)),
+            )
 
     # --- executions ----------------------------------------------------------------------------------
 
@@ -183,9 +200,17 @@ class SqliteJournal:
         self, execution_id: str, stream: StreamName, n: int, part: TextPart, max_bytes: int
     ) -> bool:
         """Store a part of what an execution wrote, if there is room."""
-        return await self._transactions.write(
-            lambda records: records.texts.put(self._lease, execution_id, stream, n, part, max_bytes)
-        )
+
+        def put(records: SessionRecords) -> tuple[bool, int]:
+            before = records.usage.texts(self._session_id) if self._budget.is_bounded else 0
+            within = min(max_bytes, before + max(self._budget.room, 0))
+            stored = records.texts.put(self._lease, execution_id, stream, n, part, within)
+            after = records.usage.texts(self._session_id) if self._budget.is_bounded else 0
+            return stored, after - before
+
+        stored, more = await self._transactions.write(put)
+        self._budget.add(more)
+        return stored
 
     async def text_keys(self, prefix: str) -> list[str]:
         """Return under which keys that begin with a prefix there are texts."""
@@ -193,7 +218,13 @@ class SqliteJournal:
 
     async def drop_text(self, key: str) -> None:
         """Drop what an execution wrote."""
-        await self._transactions.write(lambda records: records.texts.drop(self._lease, key))
+
+        def drop(records: SessionRecords) -> int:
+            before = records.usage.texts(self._session_id) if self._budget.is_bounded else 0
+            records.texts.drop(self._lease, key)
+            return before - records.usage.texts(self._session_id) if before else 0
+
+        self._budget.add(-await self._transactions.write(drop))
 
     async def text_size(self, execution_id: str, stream: StreamName) -> TextSize | None:
         """Return how much is kept of what an execution wrote."""
@@ -222,11 +253,17 @@ class SqliteJournal:
 
     async def begin_call(self, execution_id: str, call: CallRecord) -> CallRecord | None:
         """Record that a call is about to be made, or return the one that is on record."""
-        known, new = await self._transactions.write(
-            lambda records: records.calls.begin_call(
+
+        def begin(records: SessionRecords) -> tuple[CallRow, bool]:
+            known, new = records.calls.begin_call(
                 self._lease, execution_id, call.call_id, call.name, call.digest
             )
-        )
+            if new:
+                self._budget.require(f"call {call.call_id!r}", CALL_BYTES)
+            return known, new
+
+        known, new = await self._transactions.write(begin)
+        self._budget.add(CALL_BYTES if new else 0)
         return None if new else _call_record(known)
 
     async def retry_call(self, execution_id: str, call_id: str) -> int:
@@ -238,9 +275,11 @@ class SqliteJournal:
     async def finish_call(self, execution_id: str, call_id: str, outcome: bytes) -> None:
         """Record a call's outcome."""
         self._transactions.check_size(f"the outcome of call {call_id!r}", outcome)
+        self._budget.require(f"the outcome of call {call_id!r}", len(outcome))
         await self._transactions.write(
             lambda records: records.calls.finish_call(self._lease, execution_id, call_id, outcome)
         )
+        self._budget.add(len(outcome))
 
     # --- checkpoints ---------------------------------------------------------------------------------
 
@@ -248,9 +287,10 @@ class SqliteJournal:
         """Store a checkpoint, after those of its blobs that are new."""
         name = checkpoint.checkpoint_id
         self._transactions.check_size(f"the manifest of checkpoint {name!r}", checkpoint.manifest)
+        await self._require_room(checkpoint, blobs)
         await put_blobs(self._transactions.write, blobs, f"checkpoint {name!r}")
 
-        def save(records: SessionRecords) -> None:
+        def save(records: SessionRecords) -> int:
             # Another session may have dropped one of them as its last user, since we put it.
             for digest in records.checkpoints.missing(blobs):
                 records.checkpoints.put(blobs[digest], digest)
@@ -262,8 +302,23 @@ class SqliteJournal:
                 checkpoint.digests,
                 _encode(checkpoint.unsaved),
             )
+            return records.usage.checkpoints(self._session_id) if self._budget.is_bounded else 0
 
-        await self._transactions.write(save)
+        self._budget.set_checkpoints(await self._transactions.write(save))
+
+    async def _require_room(self, checkpoint: SavedCheckpoint, blobs: Mapping[str, bytes]) -> None:
+        """Check that there is room for a checkpoint, in place of one of the same id."""
+        if not self._budget.is_bounded or not checkpoint.manifest:
+            return
+        name = checkpoint.checkpoint_id
+
+        def measure(records: SessionRecords) -> int:
+            total = records.usage.checkpoints(self._session_id, name, checkpoint.digests)
+            total += sum(len(blobs[digest]) for digest in records.usage.absent(list(blobs)))
+            return total - records.usage.checkpoints(self._session_id)
+
+        more = await self._transactions.read(measure)
+        self._budget.require(f"checkpoint {name!r}", more + len(checkpoint.manifest))
 
     async def checkpoint(self, checkpoint_id: str) -> SavedCheckpoint | None:
         """Look up a checkpoint."""

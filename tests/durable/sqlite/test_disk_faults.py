@@ -342,7 +342,6 @@ async def test_a_failure_that_was_not_to_be_raised_is_not_when_the_execution_is_
 async def test_a_close_ends_the_wait_for_an_outcome_that_is_being_recorded(tmp_path: Path) -> None:
     """The worker has said how it ended, and another process keeps the file locked just then."""
     path = tmp_path / "sessions.db"
-    other = sqlite3.connect(path, isolation_level=None)
     ended = asyncio.Event()
 
     def lock(message: object) -> None:
@@ -351,6 +350,7 @@ async def test_a_close_ends_the_wait_for_an_outcome_that_is_being_recorded(tmp_p
             ended.set()
 
     async with pyrepl3.open_session("s", store=path, recovery="replay") as session:
+        other = sqlite3.connect(path, isolation_level=None)
         session.interceptors.append(lock)
         execution = session.start("1 + 1", execution_id="e")
         await ended.wait()

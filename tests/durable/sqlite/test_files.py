@@ -92,15 +92,18 @@ async def test_an_overwritten_file(tmp_path: Path) -> None:
 
 async def test_a_locked_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
+    await filled(path, 1)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         assert "another process holds its lock" in await refusal(path)
         other.execute("ROLLBACK")
-    await filled(path, 1)
+    async with await SqliteConnection.open(str(path)) as store:
+        assert (await ask(store, "promise.create", create("p0", target="sqlite://any@default")))[0] == 200
 
 
 async def test_a_file_that_is_locked_for_a_moment(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
+    await filled(path, 1)
     waits: list[float] = []
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from resonate.error import DecodingError, ServerError
 from resonate_base import ConnectorError, Network, Source
 
 from pyrepl3_client.durable.sqlite import SqliteConnection, StoreBusy
+from pyrepl3_client.durable.sqlite.tables.creation import open_database
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.schema import prepare
 from pyrepl3_client.errors import StoreError
@@ -156,7 +158,8 @@ class RecordingSleeper:
     def __init__(self, path: Path, waits: int) -> None:
         self.waits: list[float] = []
         self.last = waits
-        self.other = sqlite3.connect(path, isolation_level=None)
+        with closing(open_database(str(path))):
+            self.other = sqlite3.connect(path, isolation_level=None)
 
     async def __call__(self, seconds: float) -> None:
         self.waits.append(seconds)

@@ -16,6 +16,7 @@ import anyio
 import pytest
 
 import pyrepl3_client as pyrepl3
+from pyrepl3_client._session.confinement_level import RecordedLevel
 from pyrepl3_client._session.opener import SessionOpener
 from pyrepl3_client._session.supervisor import SessionSupervisor
 from pyrepl3_schemas.lifecycle import SessionState
@@ -84,9 +85,9 @@ class Opening:
         """Know the session while it is opened, which nobody else does."""
         start = SessionSupervisor.start
 
-        async def known(supervisor: SessionSupervisor, began: float) -> None:
+        async def known(supervisor: SessionSupervisor, began: float, level: RecordedLevel | None) -> None:
             self.supervisor = supervisor
-            await start(supervisor, began)
+            await start(supervisor, began, level)
 
         with self._points.watched(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(SessionSupervisor, "start", known)

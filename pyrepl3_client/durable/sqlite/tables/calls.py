@@ -1,9 +1,11 @@
 """What an execution asked of the outside: the intent is recorded before, the outcome after it."""
 
-from typing import Final, Literal
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from pyrepl3_client.durable.sqlite.tables.checksums import checksum, require_intact
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseTable
 from pyrepl3_client.errors import StoreError
@@ -24,7 +26,9 @@ class CallRow(Struct, frozen=True):
     outcome: bytes | None
 
 
-_CALL: Final = "SELECT session, execution, id, name, args_digest, state, attempt, outcome FROM calls "
+_CALL: Final = (
+    "SELECT outcome_crc, session, execution, id, name, args_digest, state, attempt, outcome FROM calls "
+)
 
 
 class CallTable:
@@ -82,9 +86,9 @@ class CallTable:
         with self._database.write():
             self._leases.require(lease)
             changed = self._execute(
-                "UPDATE calls SET state = 'done', outcome = ?"
+                "UPDATE calls SET state = 'done', outcome = ?, outcome_crc = ?"
                 " WHERE session = ? AND execution = ? AND id = ? AND state = 'intent'",
-                (outcome, lease.session_id, execution_id, call_id),
+                (outcome, checksum(outcome), lease.session_id, execution_id, call_id),
             ).rowcount
             if not changed and self._get(lease.session_id, execution_id, call_id) is None:
                 raise StoreError(f"there is no call {call_id!r} in session {lease.session_id!r}")
@@ -98,7 +102,7 @@ class CallTable:
         row = self._execute(
             _CALL + "WHERE session = ? AND execution = ? AND id = ?", (session_id, execution_id, call_id)
         ).fetchone()
-        return None if row is None else CallRow(*row)
+        return None if row is None else self._checked(row)
 
     def of(self, session_id: str, execution_id: str) -> list[CallRow]:
         """Return all calls of an execution, in the order of their intents."""
@@ -106,4 +110,12 @@ class CallTable:
             rows = self._execute(
                 _CALL + "WHERE session = ? AND execution = ? ORDER BY rowid", (session_id, execution_id)
             ).fetchall()
-        return [CallRow(*row) for row in rows]
+        return [self._checked(row) for row in rows]
+
+    def _checked(self, row: Sequence[Any]) -> CallRow:
+        crc, *values = row
+        call = CallRow(*values)
+        if call.outcome is not None:
+            what = f"the outcome of call {call.call_id!r} of session {call.session_id!r}"
+            require_intact(what, self._database.path, crc, call.outcome)
+        return call

@@ -1,13 +1,14 @@
 """Checkpoints, and the blobs they are made of: each stored once, under its digest, for all sessions."""
 
-from collections.abc import Collection, Iterable
-from typing import Final
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 from resonate.timing import Clock
 
 from pyrepl3_client._journal.protocol import blob_digest
+from pyrepl3_client.durable.sqlite.tables.checksums import checksum, require_intact
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseTable
 from pyrepl3_client.errors import StoreError
@@ -32,7 +33,7 @@ def parts_of(size: int) -> int:
     return max(1, -(-size // PART_BYTES))
 
 
-_CHECKPOINT: Final = "SELECT session, id, after_seq, created_at, manifest, unsaved FROM checkpoints "
+_CHECKPOINT: Final = "SELECT crc, session, id, after_seq, created_at, manifest, unsaved FROM checkpoints "
 
 
 class CheckpointTable:
@@ -93,6 +94,7 @@ class CheckpointTable:
         with self._database.write():
             if self._touch(digest, now):
                 return False
+            self._database.note_bytes(len(part))
             if n == 0:
                 # An incomplete one is what a killed process left, or what another one is at, with the
                 # same data.
@@ -199,19 +201,27 @@ class CheckpointTable:
             replaced = self._digests(lease.session_id, checkpoint_id)
             self._delete(lease.session_id, checkpoint_id)
             (n,) = self._execute(
-                "INSERT INTO checkpoints (session, id, after_seq, created_at, manifest, unsaved)"
-                " VALUES (?, ?, ?, ?, ?, ?) RETURNING n",
-                (lease.session_id, checkpoint_id, after_seq, now, manifest, unsaved),
+                "INSERT INTO checkpoints (session, id, after_seq, created_at, manifest, unsaved, crc)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING n",
+                (
+                    lease.session_id,
+                    checkpoint_id,
+                    after_seq,
+                    now,
+                    manifest,
+                    unsaved,
+                    checksum(manifest, unsaved),
+                ),
             ).fetchone()
             self._execute(
                 "INSERT OR IGNORE INTO checkpoint_blobs (checkpoint, digest)"
                 " SELECT ?, value FROM json_each(?) ORDER BY value",
                 (n, names),
             )
-            self._drop(set(replaced).difference(digests))
+            self.drop(set(replaced).difference(digests))
         return CheckpointRow(lease.session_id, checkpoint_id, after_seq, now, manifest, unsaved)
 
-    def _drop(self, digests: Iterable[str]) -> None:
+    def drop(self, digests: Iterable[str]) -> None:
         """Delete those of the blobs that no checkpoint of any session names.
 
         One that another session has put and not named yet may be among them: that session finds it `missing`
@@ -229,7 +239,7 @@ class CheckpointTable:
             row = self._execute(
                 _CHECKPOINT + "WHERE session = ? AND id = ?", (session_id, checkpoint_id)
             ).fetchone()
-        return None if row is None else CheckpointRow(*row)
+        return None if row is None else self._checked(row)
 
     def newest(self, session_id: str) -> CheckpointRow | None:
         """Return the checkpoint that is furthest in the session's history, and of those the last saved."""
@@ -237,7 +247,7 @@ class CheckpointTable:
             row = self._execute(
                 _CHECKPOINT + "WHERE session = ? ORDER BY after_seq DESC, n DESC LIMIT 1", (session_id,)
             ).fetchone()
-        return None if row is None else CheckpointRow(*row)
+        return None if row is None else self._checked(row)
 
     def of(self, session_id: str) -> list[CheckpointRow]:
         """Return all checkpoints of a session, from the earliest point of its history on."""
@@ -245,7 +255,14 @@ class CheckpointTable:
             rows = self._execute(
                 _CHECKPOINT + "WHERE session = ? ORDER BY after_seq, n", (session_id,)
             ).fetchall()
-        return [CheckpointRow(*row) for row in rows]
+        return [self._checked(row) for row in rows]
+
+    def _checked(self, row: Sequence[Any]) -> CheckpointRow:
+        crc, *values = row
+        checkpoint = CheckpointRow(*values)
+        what = f"checkpoint {checkpoint.checkpoint_id!r} of session {checkpoint.session_id!r}"
+        require_intact(what, self._database.path, crc, checkpoint.manifest, checkpoint.unsaved)
+        return checkpoint
 
     def digests(self, session_id: str, checkpoint_id: str) -> list[str]:
         """Return the digests of a checkpoint's blobs, sorted; none for a checkpoint that is not there."""

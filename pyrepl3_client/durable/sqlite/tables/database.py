@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Final, Literal, Self
 
 from pyrepl3_client.durable.sqlite.tables.errors import is_busy, store_error
+from pyrepl3_client.durable.sqlite.tables.wal_guard import WalGuard
 from pyrepl3_client.errors import StoreError
 
 IN_MEMORY: Final = ":memory:"
@@ -37,13 +38,9 @@ class Database:
         self._busy_ms: Final = int(busy_timeout * 1000)
         self._in_transaction = False
         self._open = True
-        if not self.in_memory and not os.path.isdir(os.path.dirname(self.path)):
-            raise StoreError(
-                f"cannot open the store at {self.path!r}: there is no directory "
-                f"{os.path.dirname(self.path)!r} (create it, or choose another path)"
-            )
-        if os.path.isdir(self.path):
-            raise StoreError(f"cannot open the store at {self.path!r}: it is a directory (name a file in it)")
+        self._guard: WalGuard | None = None
+        if not self.in_memory:
+            check_place(self.path)
         try:
             # isolation_level None: transactions begin and end where this class does it. timeout 0: a request
             # that finds the file locked gives the event loop back at once instead of sleeping in C.
@@ -76,8 +73,8 @@ class Database:
                 f"(journal mode stays {mode!r}); choose a path on a local disk"
             )
         self.execute(f"PRAGMA synchronous = {self._synchronous}")
-        # A log of 16 MB between checkpoints: each one syncs the disk, which a request then waits for.
-        self.execute("PRAGMA wal_autocheckpoint = 4000")
+        # `WalGuard` folds the log.
+        self.execute("PRAGMA wal_autocheckpoint = 0")
         # Return the space to the file system after a burst.
         self.execute("PRAGMA journal_size_limit = 67108864")
 
@@ -94,12 +91,64 @@ class Database:
         with self._commit_or_roll_back():
             yield
 
+    def require_log(self) -> None:
+        """Check that the file, which was just opened, has its write-ahead log if it needs one.
+
+        Raises:
+            StoreError: it has lost it. A `StoreBusy` when it is locked just now.
+        """
+        if not self.in_memory:
+            with self._opening():
+                WalGuard(self.path, self._connection).require_whole()
+
+    def guard_log(self) -> None:
+        """See from now on that the file is never read without its write-ahead log.
+
+        Raises:
+            StoreError: it cannot be written. A `StoreBusy` when it is locked just now.
+        """
+        if not self.in_memory:
+            self._guard = WalGuard(self.path, self._connection)
+            with self._opening():
+                self._guard.start(self._identity)
+
+    @contextlib.contextmanager
+    def _opening(self) -> Generator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise store_error(error, self.path, "open") from error
+
+    def fold_log(self) -> None:
+        """Fold the write-ahead log into the file now."""
+        if self._guard is not None:
+            self._guard.fold()
+
+    def note_bytes(self, count: int) -> None:
+        """Take note of so many bytes that are to be written: the log is to be folded after so many."""
+        if self._guard is not None:
+            self._guard.note_bytes(count)
+
+    def image(self) -> bytes:
+        """Return the whole database as the bytes of a file."""
+        return self._connection.serialize()
+
+    def require_files(self) -> None:
+        """Check that the file and its log are there under their names.
+
+        Raises:
+            StoreError: one is not.
+        """
+        self._require_file()
+
     @contextlib.contextmanager
     def _commit_or_roll_back(self) -> Generator[None]:
         self._in_transaction = True
         try:
             yield
             self.execute("COMMIT")
+            if self._guard is not None:
+                self._guard.committed()
         except BaseException:
             # After some failures (a full disk) SQLite has rolled back by itself.
             if self._open and self._connection.in_transaction:
@@ -145,6 +194,9 @@ class Database:
     def _require_file(self) -> None:
         """Check that the path still names this file (2 µs): a deleted one lives on in its open handles."""
         if self.in_memory or self._identity == _identity_of(self.path):
+            if self._guard is not None:
+                self._guard.require_log()
+                self._guard.fold_if_due()
             return
         raise StoreError(
             f"cannot write to the store at {self.path!r}: the file is gone, or another one is in its place "
@@ -194,7 +246,35 @@ class Database:
     def close(self) -> None:
         """Close the file; the last one to do so folds the log into it and removes the log."""
         self._open = False
+        if self._guard is not None:
+            self._guard.before_close()
         self._connection.close()
+        if self._guard is not None:
+            self._guard.stop()
+
+
+def check_place(path: str) -> None:
+    """Check that a store can be at a path.
+
+    Raises:
+        StoreError: there is no directory for it, or it is a directory or an empty file.
+    """
+    if not os.path.isdir(os.path.dirname(path)):
+        raise StoreError(
+            f"cannot open the store at {path!r}: there is no directory "
+            f"{os.path.dirname(path)!r} (create it, or choose another path)"
+        )
+    if os.path.isdir(path):
+        raise StoreError(f"cannot open the store at {path!r}: it is a directory (name a file in it)")
+    try:
+        is_empty = os.stat(path).st_size == 0
+    except OSError:
+        return
+    if is_empty:
+        raise StoreError(
+            f"cannot open the store at {path!r}: it is an empty file, which no store ever is: what was in it "
+            "is lost (restore a backup; or remove it, and a new store is made in its place)"
+        )
 
 
 def _identity_of(path: str) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from typing import Final, Literal
 from msgspec import Struct
 from resonate.timing import Clock
 
+from pyrepl3_client.durable.sqlite.tables.checksums import checksum, require_intact
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseTable
 from pyrepl3_client.errors import StoreError
@@ -106,10 +107,11 @@ class ExecutionTable:
         status = "rejected" if rejected else "finished"
         with self._database.write():
             self._leases.require(lease)
+            self._database.note_bytes(len(outcome))
             changed = self._execute(
-                "UPDATE executions SET status = ?, outcome = ?, finished_at = ?"
+                "UPDATE executions SET status = ?, outcome = ?, outcome_crc = ?, finished_at = ?"
                 " WHERE session = ? AND id = ? AND status = 'started'",
-                (status, outcome, self._clock(), lease.session_id, execution_id),
+                (status, outcome, checksum(outcome), self._clock(), lease.session_id, execution_id),
             ).rowcount
             if not changed and self._get(lease.session_id, execution_id) is None:
                 raise _no_execution(lease.session_id, execution_id)
@@ -152,12 +154,21 @@ class ExecutionTable:
         return [ExecutionRow(*row) for row in rows]
 
     def outcome(self, session_id: str, execution_id: str) -> bytes | None:
-        """Return the recorded outcome of an execution, None when it has none."""
+        """Return the recorded outcome of an execution, None when it has none.
+
+        Raises:
+            StoreError: it is damaged.
+        """
         with self._database.read():
             row = self._execute(
-                "SELECT outcome FROM executions WHERE session = ? AND id = ?", (session_id, execution_id)
+                "SELECT outcome, outcome_crc FROM executions WHERE session = ? AND id = ?",
+                (session_id, execution_id),
             ).fetchone()
-        return None if row is None else row[0]
+        if row is None or row[0] is None:
+            return None
+        what = f"the outcome of execution {execution_id!r} of session {session_id!r}"
+        require_intact(what, self._database.path, row[1], row[0])
+        return row[0]
 
 
 def _no_execution(session_id: str, execution_id: str) -> StoreError:

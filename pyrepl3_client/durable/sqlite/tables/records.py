@@ -11,7 +11,9 @@ from pyrepl3_client.durable.sqlite.tables.checkpoints import CheckpointTable
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.executions import ExecutionTable
 from pyrepl3_client.durable.sqlite.tables.leases import LeaseTable
+from pyrepl3_client.durable.sqlite.tables.overview import Overview
 from pyrepl3_client.durable.sqlite.tables.texts import TextTable
+from pyrepl3_client.durable.sqlite.tables.usage import Usage
 
 
 class SessionRecords:
@@ -43,7 +45,9 @@ class SessionRecords:
         self.executions: Final = ExecutionTable(database, clock, self.leases)
         self.calls: Final = CallTable(database, self.leases)
         self.texts: Final = TextTable(database, self.leases)
+        self.usage: Final = Usage(database)
         self.checkpoints: Final = CheckpointTable(database, clock, self.leases)
+        self.overview: Final = Overview(database, self.leases, self.checkpoints)
 
     @contextlib.contextmanager
     def transaction(self, *, durable: bool = False) -> Generator[None]:

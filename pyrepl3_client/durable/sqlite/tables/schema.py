@@ -90,7 +90,17 @@ _LEVEL: Final[Migration] = (
     # The confinement level at which the session's code ran last.
     "ALTER TABLE sessions ADD COLUMN confinement TEXT",
 )
-MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST, _TEXTS, _LEVEL)
+_WHOLE: Final[Migration] = (
+    # Whether the file needs its log: see `wal_guard`. One row.
+    "CREATE TABLE log_state (n INTEGER PRIMARY KEY, state TEXT NOT NULL)",
+    "INSERT INTO log_state (n, state) VALUES (1, 'whole')",
+    # CRC-32 of what no digest covers; NULL in rows of earlier versions.
+    "ALTER TABLE executions ADD COLUMN outcome_crc INTEGER",
+    "ALTER TABLE calls ADD COLUMN outcome_crc INTEGER",
+    "ALTER TABLE checkpoints ADD COLUMN crc INTEGER",
+    "ALTER TABLE texts ADD COLUMN crc INTEGER",
+)
+MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST, _TEXTS, _LEVEL, _WHOLE)
 
 # Each key has an index of its own, so both of its ends are one descent away.
 _PROBES: Final = (

@@ -3,6 +3,7 @@
 from typing import Final
 
 from pyrepl3_client._journal.protocol import TextPart
+from pyrepl3_client.durable.sqlite.tables.checksums import checksum, require_intact
 from pyrepl3_client.durable.sqlite.tables.database import Database
 from pyrepl3_client.durable.sqlite.tables.leases import Lease, LeaseTable
 
@@ -24,10 +25,20 @@ class TextTable:
             self._leases.require(lease)
             if part.data and not self._make_room(lease.session_id, execution_id, len(part.data), max_bytes):
                 return False
+            self._database.note_bytes(len(part.data))
             self._execute(
-                "INSERT OR REPLACE INTO texts (session, execution, stream, n, size, ending, data)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (lease.session_id, execution_id, stream, n, len(part.data), part.end, part.data),
+                "INSERT OR REPLACE INTO texts (session, execution, stream, n, size, ending, data, crc)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    lease.session_id,
+                    execution_id,
+                    stream,
+                    n,
+                    len(part.data),
+                    part.end,
+                    part.data,
+                    checksum(part.data),
+                ),
             )
         return True
 
@@ -80,7 +91,12 @@ class TextTable:
         """Return a part of a text."""
         with self._database.read():
             row = self._execute(
-                "SELECT data, ending FROM texts WHERE session = ? AND execution = ? AND stream = ? AND n = ?",
+                "SELECT crc, data, ending FROM texts"
+                " WHERE session = ? AND execution = ? AND stream = ? AND n = ?",
                 (session_id, execution_id, stream, n),
             ).fetchone()
-        return None if row is None else TextPart(*row)
+        if row is None:
+            return None
+        what = f"what execution {execution_id!r} of session {session_id!r} wrote to {stream}"
+        require_intact(what, self._database.path, row[0], row[1])
+        return TextPart(*row[1:])
