@@ -84,11 +84,18 @@ class _LoadsByForeignCode(dict[type, bool]):
 
 
 _matters: Final = _IdentityMatters()
-_PLAIN_TYPES: Final = frozenset({int, float, bool, type(None), str, bytes})
-"""What pickle saves without asking anybody: most results of cells, and many variables."""
 _MAX_PLAIN_LENGTH: Final = 64 * 1024
 """Characters or bytes of a text that need no time limit."""
 _MAX_REASON_CHARS: Final = 1000
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether pickle saves a value by itself, at once: most results of cells, and many variables."""
+    # By identity: the hash of a class, and what it is equal to, may be its metaclass's.
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return not is_long(value, _MAX_PLAIN_LENGTH)
+    return kind is int or kind is float or kind is bool or value is None
 
 
 def _truncate_reason(reason: str) -> str:
@@ -221,7 +228,7 @@ class CheckpointWriter:
         plain: list[PickledGroup] = []
         for name in single:
             value = self.values[name]
-            if type(value) in _PLAIN_TYPES and not is_long(value, _MAX_PLAIN_LENGTH):
+            if _is_plain(value):
                 self._position.next(name)
                 plain.append(PickledGroup((name,), dumps(value, PROTOCOL)))
             else:

@@ -97,7 +97,7 @@ def test_arrays_of_one_kind_are_not_thought_to_share() -> None:
         "o": numpy.array([[], 1], object),
     }
     found = msgspec.msgpack.decode(worker.take().data, type=Manifest)
-    assert sorted(group.names for group in found.groups) == [["a"], ["b"], ["good"], ["o"], ["t"]]
+    assert sorted(group.names for group in found.groups) == [("a",), ("b",), ("good",), ("o",), ("t",)]
     assert worker.reborn().value("(a.sum(), b.sum(), t.shape, o[1])") == (0, 3, (3, 2), 1)
 
 
