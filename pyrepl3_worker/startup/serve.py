@@ -61,8 +61,9 @@ def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
     vars(loop)["time"] = monotonic
     asyncio.set_event_loop(loop)
     reader = FrameReader(stdio.reader, DEFAULT_MAX_FRAME_BYTES)
-    # Nothing that is there by now goes away: collections need not look at it, in no cell.
+    # To the oldest generation, without a collection: nothing that is there by now goes away.
     gc.freeze()
+    gc.unfreeze()
     gc.enable()
     hello, waiting = _wait_for_hello(reader, stdio)
     if hello.config.max_frame_bytes != DEFAULT_MAX_FRAME_BYTES:
