@@ -62,8 +62,9 @@ def serve(stdio: Stdio, parent: int | None, warm: list[str]) -> NoReturn:
     asyncio.set_event_loop(loop)
     reader = FrameReader(stdio.reader, DEFAULT_MAX_FRAME_BYTES)
     # To the oldest generation, without a collection: nothing that is there by now goes away.
-    gc.freeze()
-    gc.unfreeze()
+    if not gc.get_freeze_count():  # else this process was forked, and shares the pages of what is frozen
+        gc.freeze()
+        gc.unfreeze()
     gc.enable()
     hello, waiting = _wait_for_hello(reader, stdio)
     if hello.config.max_frame_bytes != DEFAULT_MAX_FRAME_BYTES:
