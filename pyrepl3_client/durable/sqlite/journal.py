@@ -105,7 +105,7 @@ class SqliteJournal:
         return journal
 
     async def _measure(self) -> None:
-        """Take what is on record into the budget, if there is a bound: else nobody asks."""
+        """Take what is on record into the budget, if there is a bound: it is asked for only then."""
         if self._budget.is_bounded:
             self._budget.set_used(
                 await self._transactions.read(lambda records: records.usage.executions(self._session_id)),
