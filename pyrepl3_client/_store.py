@@ -25,7 +25,7 @@ class StoredSession(msgspec.Struct, frozen=True):
     state: Literal["open", "closed"]
     """Whether it has an owner that lives, as far as that can be told."""
     owner: str
-    """Whose it is, in words; empty if nobody's."""
+    """Whose it is, in words; empty if it has no owner."""
     executions: int
     bytes: int
     """That it has on record, as `max_store_bytes` counts them."""

@@ -39,7 +39,7 @@ _HIDDEN_IN_PROC: Final = (
     "acpi", "asound", "interrupts", "kallsyms", "kcore", "key-users", "keys", "latency_stats", "sched_debug",
     "scsi", "softirqs", "timer_list", "sys/net/ipv4/tcp_fastopen_key",
 )  # fmt: skip
-"""What tells of the machine's other users, devices and their timing, whoever may read it."""
+"""What tells of the machine's other users, devices and their timing, though every user may read it."""
 _MIN_PID_MAX: Final = 301
 """The kernel reserves the first 300 pids."""
 

@@ -11,7 +11,6 @@ from typing import Any, Final, cast
 _SSL: Final = "ssl"
 _TLS_PROTOCOL: Final = "asyncio.sslproto"
 _TYPING_EXTENSIONS: Final = "typing_extensions"
-_stand_ins: Final[dict[str, ModuleType]] = {}
 _USERS: Final = ("asyncio.base_events", "asyncio.selector_events", "asyncio.proactor_events")
 """The modules of asyncio that have both in their globals."""
 

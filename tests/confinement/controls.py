@@ -122,7 +122,7 @@ CONTROLS: dict[str, Control | str] = {
     ),
     "new privileges allowed again": "no kernel allows them again to anyone",
     "the old set of calls (x32)": "most kernels have none; it is refused so that none can have it",
-    "a call nobody has judged": "no kernel has it yet; it is refused so that none can have it",
+    "a call of no known number": "no kernel has it yet; it is refused so that none can have it",
     "the clock": "it would set this machine's clock",
     "reboot": "it would end this machine",
     "a kernel module": Control("forked", otherwise=True, root=True),

@@ -181,7 +181,7 @@ PRIVILEGES = [
     Escape("new privileges allowed again", "libc.prctl(38, 0, 0, 0, 0) == 0 or (_ for _ in ()).throw(OSError(ctypes.get_errno(), 'refused'))", ("OSError",)),
     Escape("a filter that allows more", "class F(ctypes.Structure): _fields_ = (('n', ctypes.c_ushort), ('p', ctypes.c_char_p))\nassert libc.prctl(22, 2, ctypes.byref(F(1, struct.pack('HBBI', 6, 0, 0, 0x7FFF0000)))) == 0\nos.unshare(os.CLONE_NEWNET)"),
     Escape("the old set of calls (x32)", "libc.syscall(ctypes.c_long(0x40000000 + 101), 0, 0, 0, 0) == 0 or (_ for _ in ()).throw(OSError(ctypes.get_errno(), 'refused'))", ("OSError",)),
-    Escape("a call nobody has judged", "call(600, 600)", ("OSError",)),
+    Escape("a call of no known number", "call(600, 600)", ("OSError",)),
     Escape("the host's name", "socket.sethostname('mine')"),
     Escape("the clock", "call(227, 112, 0, struct.pack('qq', 0, 0))"),
     Escape("reboot", "call(169, 142, 0xfee1dead, 672274793, 0, None)"),

@@ -59,7 +59,7 @@ async def test_a_strict_session_is_opened_weaker_by_a_word_alone(store: Path) ->
     assert isinstance(refused.value, pyrepl3.StoreError)
     assert children() == before
     assert not mark.exists()
-    # Nothing is lost, and it is nobody's: the strict one has it at once.
+    # Nothing is lost, and it has no owner: the strict one has it at once.
     async with pyrepl3.open_session("s", store=store, config=strict_config()) as session:
         assert await value(session, "kept") == "kept"
     assert not mark.exists()

@@ -50,7 +50,7 @@ async def test_a_store_is_read_beside_the_owner_of_its_sessions(tmp_path: Path) 
         assert "kept" in [each.checkpoint_id for each in await store.checkpoints("closed")]
         with pytest.raises(pyrepl3.StoreError, match="there is no session 'none'"):
             await store.history("none")
-        # Whoever looks owns nothing.
+        # A reader owns nothing.
         await session.execute("x = 2")
     async with pyrepl3.open_session("closed", store=path, config=quick()) as session:
         assert (await session.execute("len(data)")).value == 300_000

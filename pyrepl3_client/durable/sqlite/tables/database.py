@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Final, Literal, Self
 
 from pyrepl3_client.durable.sqlite.tables.errors import is_busy, store_error
-from pyrepl3_client.durable.sqlite.tables.wal_guard import WalGuard
+from pyrepl3_client.durable.sqlite.tables.wal_guard import WalGuard, file_identity
 from pyrepl3_client.errors import StoreError
 
 IN_MEMORY: Final = ":memory:"
@@ -59,7 +59,7 @@ class Database:
             if isinstance(error, sqlite3.Error):
                 raise store_error(error, self.path, "open") from error
             raise
-        self._identity: Final = None if self.in_memory else _identity_of(self.path)
+        self._identity: Final = None if self.in_memory else file_identity(self.path)
 
     def _configure(self) -> None:
         self.execute("PRAGMA temp_store = MEMORY")
@@ -193,7 +193,7 @@ class Database:
 
     def _require_file(self) -> None:
         """Check that the path still names this file (2 µs): a deleted one lives on in its open handles."""
-        if self.in_memory or self._identity == _identity_of(self.path):
+        if self.in_memory or self._identity == file_identity(self.path):
             if self._guard is not None:
                 self._guard.require_log()
                 self._guard.fold_if_due()
@@ -275,12 +275,3 @@ def check_place(path: str) -> None:
             f"cannot open the store at {path!r}: it is an empty file, which no store ever is: what was in it "
             "is lost (restore a backup; or remove it, and a new store is made in its place)"
         )
-
-
-def _identity_of(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from all others there are; None when there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

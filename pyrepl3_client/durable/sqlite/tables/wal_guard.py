@@ -91,7 +91,7 @@ class WalGuard:
             self.fold()
         self._file = file
         _guarded[file] = _guarded.get(file, 0) + 1
-        self._identity = _identity_of(self._wal)
+        self._identity = file_identity(self._wal)
 
     def before_close(self) -> None:
         """See that the log ends with `WHOLE`, or stays: the last connection that is closed folds it away."""
@@ -187,7 +187,7 @@ class WalGuard:
         Raises:
             StoreError: it is not there.
         """
-        if self._identity is None or _identity_of(self._wal) == self._identity:
+        if self._identity is None or file_identity(self._wal) == self._identity:
             return
         # This connection still has it.
         _busy, frames, folded = self._execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -207,7 +207,8 @@ def _size_of(path: str) -> int:
         return 0
 
 
-def _identity_of(path: str) -> tuple[int, int] | None:
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from all others there are; None when there is none."""
     try:
         found = os.stat(path)
     except OSError:
